@@ -1,0 +1,41 @@
+# Every target makes what it needs in .venv first; nothing is installed anywhere else.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check format clean run-venv dev-venv
+export PYTHONDONTWRITEBYTECODE = 1
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run-venv:
+	@sh scripts/venv.sh run
+
+dev-venv:
+	@sh scripts/venv.sh dev
+
+demo: export DEMO_CONFIG = $(CONFIG)
+demo: export DEMO_PROMPT = $(PROMPT)
+demo: run-venv  ## see it work without a key; with CONFIG=my.yaml PROMPT="…" on your own vendors
+	@set --; \
+	if [ -n "$$DEMO_CONFIG" ]; then set -- "$$@" --config "$$DEMO_CONFIG"; fi; \
+	if [ -n "$$DEMO_PROMPT" ]; then set -- "$$@" --prompt "$$DEMO_PROMPT"; fi; \
+	.venv/bin/llm-dispatcher demo "$$@"
+
+test: dev-venv  ## the tests, without the slow ones
+	@.venv/bin/python -m pytest -q -m "not slow"
+
+test-all: dev-venv  ## all tests
+	@.venv/bin/python -m pytest -q
+
+check: dev-venv  ## formatting, lint, types, import contracts
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/pyright
+	@.venv/bin/lint-imports
+
+format: dev-venv  ## format and fix what can be fixed
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+clean:  ## remove what was made
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -1,0 +1,84 @@
+"""A decorated async generator becomes a live stream from whichever model is best and healthy for its task,
+and the stream keeps going when that model does not.
+
+    from llm_dispatcher import TaskType, llm_stream
+
+    @llm_stream(task_type=TaskType.TEXT_GENERATION)
+    async def story(topic: str) -> str:
+        return f"Tell a short story about {topic}."
+
+    async for chunk in story("a lighthouse"):
+        print(chunk, end="")
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .arguments import Local as Local
+    from .decorators import llm_stream as llm_stream
+    from .decorators import llm_stream_with_metadata as llm_stream_with_metadata
+    from .events import Attempt as Attempt
+    from .events import TaskResponse as TaskResponse
+    from .events import Usage as Usage
+    from .exceptions import LLMDispatcherError as LLMDispatcherError
+    from .llm import LLM as LLM
+    from .stream import LLMStream as LLMStream
+    from .streaming import ChunkMetadata as ChunkMetadata
+    from .streaming import ProgressTracker as ProgressTracker
+    from .streaming import StreamingCallbacks as StreamingCallbacks
+    from .switch import LLMSwitch as LLMSwitch
+    from .switch import get_global_switch as get_global_switch
+    from .switch import init as init
+    from .switch import set_global_switch as set_global_switch
+    from .switch import use_switch as use_switch
+    from .tasks import Message as Message
+    from .tasks import Target as Target
+    from .tasks import TaskRequest as TaskRequest
+    from .tasks import TaskType as TaskType
+
+_HOMES = {
+    "Attempt": "events",
+    "ChunkMetadata": "streaming",
+    "LLM": "llm",
+    "LLMDispatcherError": "exceptions",
+    "LLMStream": "stream",
+    "LLMSwitch": "switch",
+    "Local": "arguments",
+    "Message": "tasks",
+    "ProgressTracker": "streaming",
+    "StreamingCallbacks": "streaming",
+    "Target": "tasks",
+    "TaskRequest": "tasks",
+    "TaskResponse": "events",
+    "TaskType": "tasks",
+    "Usage": "events",
+    "get_global_switch": "switch",
+    "init": "switch",
+    "llm_stream": "decorators",
+    "llm_stream_with_metadata": "decorators",
+    "set_global_switch": "switch",
+    "use_switch": "switch",
+}
+"""Each public name and its module, which is imported when the name is first asked for."""
+
+__all__ = [*_HOMES]  # noqa: PLE0604 - one list of names, not two  # pyright: ignore[reportUnsupportedDunderAll]
+__version__ = "0.1.0"
+
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # what is logged is shown only to who asks for it
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

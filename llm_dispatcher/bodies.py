@@ -1,0 +1,153 @@
+"""What a decorated body is: the prompt, the holder of the stream, or a stand-in. Told apart at decoration."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from enum import Enum
+from typing import Any, Final, overload
+
+from .events import Attempt, Event, StreamCompleted, StreamStarted, TextDelta, Usage
+from .llm import LLM
+from .provider import BODY, Ask, Finished, Opened, Piece, ProviderSettings
+from .streaming.account import Account
+from .tasks import Target
+
+
+class Form(Enum):
+    """The three honest forms."""
+
+    PROMPT = "the body is the prompt"
+    STREAM = "the body holds the stream"
+    STAND_IN = "the body is a stand-in"
+
+
+def form_of(function: Callable[..., Any], stand_in: bool) -> Form:
+    """Which form a function has; anything else is a `TypeError` that says what to write."""
+    name = getattr(function, "__qualname__", repr(function))
+    if not inspect.isroutine(function) or not inspect.isfunction(function):
+        raise TypeError(f"llm_stream decorates functions and methods, got {type(function).__name__} {name}")
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(
+            f"{name}() is a synchronous generator: write `async def {function.__name__}`, or return the prompt"
+        )
+    if place_of_llm(function) is not None:
+        if not inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{name}() takes an LLM, so it has to be an async generator: `async for chunk in llm(…): yield chunk`"
+            )
+        return Form.STREAM
+    if not inspect.isasyncgenfunction(function):
+        return Form.PROMPT
+    if _awaits(function) and not stand_in:
+        raise TypeError(
+            f"{name}() awaits, but the body of such a function does not run: its arguments are the request. To use "
+            "the stream inside the body, make its first parameter `llm: LLM`; if the body stands in offline, pass "
+            'body="stand-in"'
+        )
+    return Form.STAND_IN
+
+
+def place_of_llm(function: Callable[..., Any]) -> int | None:
+    """Where the parameter annotated `LLM` is: first, or second after a bare `self` or `cls`."""
+    for place, parameter in enumerate(list(inspect.signature(function).parameters.values())[:2]):
+        annotation = parameter.annotation
+        if annotation is LLM or (isinstance(annotation, str) and annotation.rpartition(".")[2] == "LLM"):
+            return place
+        if annotation is not inspect.Parameter.empty:
+            return None
+    return None
+
+
+def _awaits(function: Callable[..., Any]) -> bool:
+    """Whether the function's own code, not that of functions inside it, awaits anything."""
+    return any(step.opname in ("GET_AWAITABLE", "GET_AITER") for step in dis.get_instructions(function))
+
+
+class StandIn:
+    """A provider made of one call's body: an offline rehearsal, or a graceful last answer."""
+
+    def __init__(self, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        self._call: Final = (function, args, kwargs)
+        self.settings: Final = ProviderSettings(name=BODY, kind=BODY)
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        function, args, kwargs = self._call
+        yield Opened(None, {})
+        async with aclosing(function(*args, **kwargs)) as body:
+            async for text in body:
+                yield _text(function, text)
+        yield Finished("stop", None)
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+
+def _text(function: Callable[..., Any], text: object) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"{function.__qualname__}() has to yield str, it yielded {type(text).__name__}")
+    return text
+
+
+class InnerAccounts(Sequence[Attempt]):
+    """The ledgers of all streams that a body opened, as one."""
+
+    def __init__(self) -> None:
+        self.accounts: list[Account] = []
+
+    def _attempts(self) -> list[Attempt]:
+        return [attempt for account in self.accounts for attempt in account.ledger]
+
+    @overload
+    def __getitem__(self, index: int) -> Attempt: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Attempt]: ...
+    def __getitem__(self, index: int | slice) -> Attempt | Sequence[Attempt]:
+        return self._attempts()[index]
+
+    def __len__(self) -> int:
+        return sum(len(account.ledger) for account in self.accounts)
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return iter(self._attempts())
+
+
+async def held_by_body(
+    function: Callable[..., Any], body: AsyncGenerator[object, None], inner: InnerAccounts, outer: Account
+) -> AsyncGenerator[Event, None]:
+    """The events of a stream that the body holds: its deltas are what the body yields, its figures the inner ones' sum."""
+    pieces: list[str] = []
+    async with aclosing(body):
+        async for piece in body:
+            text = _text(function, piece)
+            if not text:
+                continue
+            if not pieces:
+                yield _started(function, inner)
+            else:
+                outer.target = _target(function, inner)
+            event = TextDelta(text, len(pieces))
+            pieces.append(text)
+            yield event
+    if not pieces:
+        yield _started(function, inner)
+    last = inner.accounts[-1] if inner.accounts else None
+    yield StreamCompleted(
+        "".join(pieces),
+        Usage.sum(account.usage for account in inner.accounts),
+        (last and last.finish_reason) or "stop",
+        None,
+    )
+
+
+def _started(function: Callable[..., Any], inner: InnerAccounts) -> StreamStarted:
+    cached = bool(inner.accounts) and all(account.cached for account in inner.accounts)
+    return StreamStarted(_target(function, inner), max(1, len(inner)), cached)
+
+
+def _target(function: Callable[..., Any], inner: InnerAccounts) -> Target:
+    """Who is speaking: the model that the body asked last, or the body itself."""
+    speaking = inner.accounts[-1].target if inner.accounts else None
+    return speaking or Target(BODY, function.__name__)

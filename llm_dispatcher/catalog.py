@@ -1,0 +1,141 @@
+"""What models can do, how they go on with a broken answer, and what they cost.
+
+Prices and context windows come from genai-prices, which is loaded when the first price is asked for. The rest is the
+small table below; a model that it does not know gets its vendor's defaults and is marked so.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+from .events import Usage
+
+Continues: TypeAlias = Literal["prefill", "anchored"]
+
+
+class Traits(Struct, frozen=True, kw_only=True):
+    """What a model takes and gives. `known` is false where these are only its vendor's defaults."""
+
+    text: bool = True
+    vision: bool = False
+    audio: bool = False
+    transcription: bool = False
+    tools: bool = False
+    structured_output: bool = False
+    reasoning: bool = False
+    continues: Continues = "anchored"
+    known: bool = True
+
+
+class Capabilities(Traits, frozen=True, kw_only=True):
+    """A model's traits, its context window in tokens, and its prices in US dollars a million tokens."""
+
+    context_window: int | None = None
+    input_price: float | None = None
+    output_price: float | None = None
+
+
+_VENDORS: Final[dict[str, Traits]] = {
+    "openai": Traits(vision=True, tools=True, structured_output=True, known=False),
+    "anthropic": Traits(vision=True, tools=True, structured_output=True, known=False),
+    "google": Traits(vision=True, audio=True, tools=True, structured_output=True, known=False),
+}
+_UNKNOWN_VENDOR: Final = Traits(tools=True, structured_output=True, known=False)
+
+_CHAT: Final = Traits(vision=True, tools=True, structured_output=True)
+_THINKS: Final = replace(_CHAT, reasoning=True)
+_TEXT_ONLY: Final = Traits(tools=True, structured_output=True)
+
+_MODELS: Final[dict[str, tuple[tuple[str, Traits], ...]]] = {
+    # The first pattern that matches the beginning of a model's name decides.
+    "openai": (
+        (r"gpt-4o(-mini)?-transcribe|gpt-transcribe|whisper-", Traits(text=False, transcription=True)),
+        (r"gpt-audio|gpt-4o(-mini)?-audio", Traits(audio=True, tools=True)),
+        (r"gpt-3\.5", Traits(tools=True)),
+        (r"gpt-oss", replace(_TEXT_ONLY, reasoning=True)),
+        (r"gpt-4o|gpt-4\.1|gpt-4-turbo", _CHAT),
+        (r"gpt-4", Traits(tools=True)),
+        (r"gpt-5|gpt-6|o1|o3|o4", _THINKS),
+    ),
+    "anthropic": (
+        # Claude models up to 4.5 go on with an open assistant turn; later ones refuse a request that ends in one.
+        (r"claude-3-7|claude-(opus|sonnet)-4-[0-5](?!\d)|claude-haiku-4-5", replace(_THINKS, continues="prefill")),
+        (r"claude-3", replace(_CHAT, continues="prefill")),
+        (r"claude-", _THINKS),
+    ),
+    "google": (
+        (r"gemini-1|gemini-2\.0", replace(_CHAT, audio=True)),
+        (r"gemini-", replace(_THINKS, audio=True)),
+        (r"gemma-", _CHAT),
+    ),
+}
+
+
+@lru_cache(maxsize=1024)
+def traits(kind: str, model: str) -> Traits:
+    """What a model of a kind of vendor can do."""
+    for pattern, found in _MODELS.get(kind, ()):
+        if re.match(pattern, model):
+            return found
+    return _VENDORS.get(kind, _UNKNOWN_VENDOR)
+
+
+@lru_cache(maxsize=1024)
+def capabilities(kind: str, model: str) -> Capabilities:
+    """A model's traits with its window and prices."""
+    found = asdict(traits(kind, model))
+    if not _is_priced(kind, model):
+        return Capabilities(**found)
+    from genai_prices.data_snapshot import get_snapshot
+
+    _, info = get_snapshot().find_provider_model(model, None, _PRICE_LISTS[kind], None)
+    return Capabilities(
+        **found,
+        context_window=info.context_window,
+        input_price=_dollars_a_million(kind, model, Usage(input_tokens=_SAMPLE)),
+        output_price=_dollars_a_million(kind, model, Usage(output_tokens=_SAMPLE)),
+    )
+
+
+def cost(kind: str, model: str, usage: Usage) -> float | None:
+    """US dollars for this usage, `None` where no price is known."""
+    if not _is_priced(kind, model):
+        return None
+    from genai_prices import Usage as Counted
+    from genai_prices import calc_price
+
+    counted = Counted(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+    )
+    return float(calc_price(counted, model, provider_id=_PRICE_LISTS[kind]).total_price)
+
+
+_PRICE_LISTS: Final = {"openai": "openai", "anthropic": "anthropic", "google": "google"}
+_SAMPLE: Final = 1_000
+"""Small enough to stay in the first tier of prices that rise with the length of a prompt."""
+
+
+def _dollars_a_million(kind: str, model: str, usage: Usage) -> float | None:
+    dollars = cost(kind, model, usage)
+    return None if dollars is None else round(dollars * 1_000_000 / _SAMPLE, 6)
+
+
+@lru_cache(maxsize=1024)
+def _is_priced(kind: str, model: str) -> bool:
+    if kind not in _PRICE_LISTS:
+        return False
+    from genai_prices.data_snapshot import get_snapshot
+
+    try:
+        get_snapshot().find_provider_model(model, None, _PRICE_LISTS[kind], None)
+    except LookupError:
+        return False
+    return True

@@ -1,0 +1,5 @@
+"""`python -m llm_dispatcher.cli`."""
+
+from . import main
+
+main()

@@ -1,0 +1,119 @@
+"""Showing streams to a person: a live view in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Final, Protocol, TextIO
+
+from ..events import (
+    Attempt,
+    Event,
+    StreamCompleted,
+    StreamFailed,
+    StreamInterrupted,
+    StreamStarted,
+    StreamSwitched,
+    TextDelta,
+)
+from ..routing import Plan
+from ..streaming import ProgressTracker
+
+COLOURS: Final = {"openai": "green", "anthropic": "yellow", "google": "blue", "body": "magenta"}
+
+
+class Show(Protocol):
+    """What a demo needs of its screen."""
+
+    def title(self, text: str) -> None: ...
+    def note(self, text: str) -> None: ...
+    def plan(self, plan: Plan) -> None: ...
+    def open(self, tracker: ProgressTracker) -> None: ...
+    def event(self, event: Event) -> None: ...
+    def close(self) -> None: ...
+    def ledger(self, attempts: Iterable[Attempt]) -> None: ...
+
+
+def show_on(out: TextIO) -> Show:
+    """The live view where somebody looks at a terminal."""
+    if out.isatty():
+        from .live import LiveShow
+
+        return LiveShow()
+    return PlainShow(out)
+
+
+class PlainShow:
+    """Lines of text, for pipes and logs."""
+
+    def __init__(self, out: TextIO = sys.stdout) -> None:
+        self._out = out
+        self._in_text = False
+
+    def title(self, text: str) -> None:
+        self._line(f"\n── {text}")
+
+    def note(self, text: str) -> None:
+        self._line(f"   {text}")
+
+    def plan(self, plan: Plan) -> None:
+        for line in str(plan).splitlines():
+            self._line(f"   {line}")
+
+    def open(self, tracker: ProgressTracker) -> None:
+        pass
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, TextDelta):
+            self._out.write(event.text)
+            self._out.flush()
+            self._in_text = True
+        elif (words := in_words(event)) is not None:
+            self._line(f"   [{words}]")
+
+    def close(self) -> None:
+        self._line("")
+
+    def ledger(self, attempts: Iterable[Attempt]) -> None:
+        for cells in ledger_rows(attempts):
+            self._line("   " + "  ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True)).rstrip())
+
+    def _line(self, text: str) -> None:
+        if self._in_text:
+            self._out.write("\n")
+            self._in_text = False
+        self._out.write(text + "\n")
+        self._out.flush()
+
+
+WIDTHS: Final = (3, 28, 30, 9, 8, 16)
+
+
+def in_words(event: Event) -> str | None:
+    """What an operator would want to read; `None` for what speaks for itself."""
+    match event:
+        case StreamStarted():
+            return f"{event.target} answers, attempt {event.attempt}"
+        case StreamInterrupted():
+            return f"broken after {event.delivered} characters: {event.failure.message}"
+        case StreamSwitched():
+            trimmed = f", {len(event.trimmed)} characters said again and trimmed" if event.trimmed else ""
+            return f"{event.to_target} goes on for {event.from_target} (seam: {event.seam}{trimmed})"
+        case StreamCompleted():
+            return f"complete: {event.finish_reason}"
+        case StreamFailed():
+            return f"failed: {event.failure}"
+        case _:
+            return None
+
+
+def ledger_rows(attempts: Iterable[Attempt]) -> list[tuple[str, ...]]:
+    """The ledger as a table: a heading, and a row an attempt."""
+    rows: list[tuple[str, ...]] = [("#", "target", "ended", "delivered", "trimmed", "tokens in/out")]
+    for attempt in attempts:
+        usage = attempt.usage
+        counted = f"{usage.input_tokens}/{usage.output_tokens} {usage.source}" if usage.source != "unknown" else "none"
+        ended = attempt.failure.kind if attempt.failure is not None else attempt.outcome
+        trimmed = str(len(attempt.trimmed))
+        rows.append((str(attempt.number), str(attempt.target), ended, str(attempt.delivered), trimmed, counted))
+    return rows

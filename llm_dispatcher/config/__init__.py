@@ -1,0 +1,39 @@
+"""Configuration: from arguments, the environment and YAML to one frozen `Policy`.
+
+This package is light: pydantic and YAML are loaded when the first configuration is read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from .policy import Policy
+
+__all__ = ["config_schema", "load"]
+
+
+def load(
+    config: Mapping[str, Any] | str | os.PathLike[str] | Policy | None = None,
+    *,
+    keys: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Policy:
+    """The policy that a mapping, a YAML file or the environment describes; else a `ConfigurationError` with all problems.
+
+    Arguments win over `LLM_DISPATCHER_…` variables, these over YAML, and YAML over the defaults. With no `config`, the
+    file is the one that `LLM_DISPATCHER_CONFIG` names, else `llm_dispatcher.yaml` in the working folder, else in the
+    user's config folder; with none of these, every vendor whose key is in the environment is used. `keys` are API keys
+    by kind of vendor, and win over all others.
+    """
+    from .loading import load_policy
+
+    return load_policy(config, keys=keys or {}, environ=os.environ if environ is None else environ)
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of `llm_dispatcher.yaml`, for editors."""
+    from .shape import schema
+
+    return schema()

@@ -1,0 +1,97 @@
+"""From settings that are known to be right to the frozen policy, what was left out filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import convert
+
+from ..provider import BODY, ModelSettings, ProviderSettings, Secret
+from ..tasks import Target
+from .policy import Policy, Resilience, Route
+from .settings import ModelSection, ProviderSection, RouteSection, Settings
+from .vendors import FIRST_ROUTE, FIRST_TASK_ROUTES, Size, vendor
+
+
+class Headers(dict[str, str]):
+    """Headers may hold keys: like a `Secret`, they show their values only to who asks for them."""
+
+    def __repr__(self) -> str:
+        return repr(dict.fromkeys(self, "***"))
+
+
+def build_policy(
+    settings: Settings,
+    *,
+    kinds: Mapping[str, str],
+    api_keys: Mapping[str, str | None],
+    first_routes: bool,
+    source: str | None,
+) -> Policy:
+    """The policy of these settings; its default route is empty if there is no model to put into it.
+
+    With `first_routes` (nothing but keys was configured) every task gets a route of its own. A provider that lists no
+    models has those that are routed to it, or else its vendor's general one.
+    """
+    routing = settings.routing
+    if first_routes:
+        default: Route | None = _first_route(kinds, *FIRST_ROUTE)
+        tasks = {task: _first_route(kinds, *route) for task, route in FIRST_TASK_ROUTES.items()}
+    else:
+        default = None if routing.default is None else _route(routing.default)
+        tasks = {task: _route(route) for task, route in routing.tasks.items()}
+    routed = [target for route in (default, *tasks.values()) if route is not None for target in route.targets]
+    models = {name: _models(name, section, kinds[name], routed) for name, section in settings.providers.items()}
+    if default is None:
+        default = Route(tuple(Target(name, model) for name, listed in models.items() for model in listed))
+    return Policy(
+        providers={
+            name: _provider(name, section, kinds[name], models[name], api_keys[name])
+            for name, section in settings.providers.items()
+        },
+        default=default,
+        tasks=tasks,
+        resilience=convert(settings.resilience.model_dump(), Resilience),
+        source=source,
+    )
+
+
+def _route(written: list[str] | RouteSection) -> Route:
+    if isinstance(written, list):
+        return Route(tuple(_target(each) for each in written))
+    return Route(tuple(_target(each) for each in written.targets), written.strategy)
+
+
+def _target(written: str) -> Target:
+    return Target(BODY, "") if written == BODY else Target.parse(written)
+
+
+def _first_route(kinds: Mapping[str, str], size: Size, order: Iterable[str]) -> Route:
+    return Route(tuple(Target(kind, vendor(kind).models[size]) for kind in order if kind in kinds))
+
+
+def _models(name: str, section: ProviderSection, kind: str, routed: Iterable[Target]) -> dict[str, ModelSettings]:
+    if isinstance(section.models, Mapping):
+        return {model: _model(each) for model, each in section.models.items()}
+    listed = section.models or [target.model for target in routed if target.provider == name]
+    general = vendor(kind).models.get("general")
+    return dict.fromkeys(listed or ([general] if general else []), ModelSettings())
+
+
+def _model(section: ModelSection) -> ModelSettings:
+    return ModelSettings(alias=section.alias)
+
+
+def _provider(
+    name: str, section: ProviderSection, kind: str, models: Mapping[str, ModelSettings], api_key: str | None
+) -> ProviderSettings:
+    return ProviderSettings(
+        name=name,
+        kind=kind,
+        api_key=None if api_key is None else Secret(api_key),
+        base_url=section.base_url,
+        headers=Headers(section.headers),
+        models=models,
+        api=section.api,
+        options=section.options,
+    )

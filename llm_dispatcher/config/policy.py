@@ -1,0 +1,68 @@
+"""The configuration as the rest of the house sees it: frozen values, checked when they were read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from ..provider import ProviderSettings
+from ..tasks import Target, TaskType
+
+OnBreak: TypeAlias = Literal["continue", "restart", "raise"]
+Strategy: TypeAlias = Literal["ordered", "cost"]
+
+OFFLINE: Final = "LLM_DISPATCHER_OFFLINE"
+"""Set to 1, every request goes to its decorated body and nothing leaves the machine."""
+
+
+def is_offline(environ: Mapping[str, str]) -> bool:
+    """Whether nothing may leave the machine."""
+    return environ.get(OFFLINE, "").strip().lower() in ("1", "true", "yes", "on")
+
+
+class Timeouts(Struct, frozen=True):
+    """Seconds, each with a clock of its own; `None` switches one off."""
+
+    connect: float | None = 10.0
+    first_token: float | None = 30.0
+    idle: float | None = 20.0
+    total: float | None = 300.0
+
+
+class Resilience(Struct, frozen=True):
+    """How much trouble is taken before a request fails.
+
+    `max_retries` counts further tries of one target. Waits between tries grow from `backoff` seconds to
+    `max_backoff` with full jitter; a vendor's `Retry-After` is honoured up to `max_retry_after`, beyond it the next
+    target is asked.
+    """
+
+    max_retries: int = 2
+    fallback_enabled: bool = True
+    on_break: OnBreak = "continue"
+    timeouts: Timeouts = Timeouts()
+    backoff: float = 0.25
+    max_backoff: float = 8.0
+    max_retry_after: float = 20.0
+
+
+class Route(Struct, frozen=True):
+    """Where the requests of a task go. The provider `body` stands for the decorated function's own body."""
+
+    targets: tuple[Target, ...]
+    strategy: Strategy = "ordered"
+
+
+class Policy(Struct, frozen=True):
+    """One whole configuration. `source` is the file that it was read from, if any."""
+
+    providers: Mapping[str, ProviderSettings]
+    default: Route
+    tasks: Mapping[TaskType, Route] = {}
+    resilience: Resilience = Resilience()
+    source: str | None = None
+
+    def route(self, task_type: TaskType) -> Route:
+        return self.tasks.get(task_type, self.default)

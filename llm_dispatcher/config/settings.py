@@ -1,0 +1,178 @@
+"""The shape of the configuration: every key, its type and its bounds.
+
+Defaults are those of the frozen values in `policy.py`, so that each is written once.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from ..provider import BODY, Api
+from ..tasks import TaskType
+from .policy import OnBreak, Resilience, Strategy, Timeouts
+
+T = TypeVar("T")
+
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TIMEOUTS: Final = Timeouts()
+_RESILIENCE: Final = Resilience()
+
+
+class Section(BaseModel):
+    """A mapping with known keys. One that is left empty (`resilience:` and nothing below it) takes its defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_empty(cls, value: object) -> object:
+        return {} if value is None else value
+
+
+def _nothing_is_empty(value: object) -> object:
+    return {} if value is None else value
+
+
+def _header_name(name: str) -> str:
+    if not _HEADER_NAME.fullmatch(name):
+        raise PydanticCustomError("header_name", "is no name of an HTTP header")
+    return name
+
+
+def _header_value(value: str) -> str:
+    if not all(" " <= character <= "~" or character == "\t" for character in value):
+        raise PydanticCustomError("header_value", "holds a character that no HTTP header can carry")
+    return value
+
+
+def _base_url(url: str) -> str:
+    # The value is not quoted: an address may hold a password.
+    if not re.fullmatch(r"https?://[^/?#\s]+[^\s]*", url):
+        raise PydanticCustomError("base_url", "must be an address that begins with http:// or https://")
+    return url.rstrip("/")
+
+
+def _provider_name(name: str) -> str:
+    if name == BODY:
+        raise PydanticCustomError("reserved", "the name 'body' is reserved for the decorated function's own body")
+    if not name or "/" in name or name != name.strip():
+        raise PydanticCustomError("provider_name", "a provider's name is text without slashes or outer spaces")
+    return name
+
+
+def _target(written: str) -> str:
+    provider, slash, model = written.partition("/")
+    if written == BODY or (slash and provider and model and provider != BODY):
+        return written
+    raise PydanticCustomError("target", "must be written provider/model, or body; got {got}", {"got": repr(written)})
+
+
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+Seconds: TypeAlias = Annotated[float, Field(strict=True, gt=0, le=86_400, allow_inf_nan=False)]
+Wait: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=3_600, allow_inf_nan=False)]
+Maybe: TypeAlias = Annotated[T, BeforeValidator(_nothing_is_empty)]
+"""A mapping that may be left empty."""
+
+
+def _list_or_mapping(value: object) -> str | None:
+    return "list" if isinstance(value, list) else "mapping" if isinstance(value, (dict, Section)) else None
+
+
+_EITHER: Final = Discriminator(
+    _list_or_mapping,
+    custom_error_type="list_or_mapping",
+    custom_error_message="a list or a mapping",
+)
+
+
+class ModelSection(Section):
+    """What is said of one model."""
+
+    alias: Text | None = Field(None, description="The name that the vendor knows the model by.")
+
+
+Models: TypeAlias = Annotated[
+    Annotated[list[Text], Tag("list")] | Annotated[dict[Text, ModelSection], Tag("mapping")], _EITHER
+]
+
+
+class ProviderSection(Section):
+    """One vendor, or one more account with it."""
+
+    kind: Text | None = Field(None, description="Whose wire it speaks; by default the provider's name.")
+    api_key: SecretStr | None = Field(None, description="By default the vendor's usual variable.")
+    base_url: Annotated[str, AfterValidator(_base_url)] | None = None
+    headers: Maybe[
+        dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
+    ] = Field({}, description="Sent with every request.")
+    models: Models | None = Field(None, description="In order of preference; the first is the default.")
+    api: Api | None = Field(None, description="Which of OpenAI's two interfaces is spoken.")
+    options: Maybe[dict[str, Any]] = Field({}, description="What only this kind of vendor understands.")
+
+
+TargetName: TypeAlias = Annotated[str, AfterValidator(_target)]
+TargetNames: TypeAlias = Annotated[list[TargetName], Field(min_length=1)]
+
+
+class RouteSection(Section):
+    """Targets, written `provider/model`, and how one of them is chosen."""
+
+    strategy: Strategy = "ordered"
+    targets: TargetNames
+
+
+RouteShape: TypeAlias = Annotated[
+    Annotated[TargetNames, Tag("list")] | Annotated[RouteSection, Tag("mapping")], _EITHER
+]
+
+
+class RoutingSection(Section):
+    """Which targets serve which task, in order."""
+
+    default: RouteShape | None = Field(None, description="By default every listed model of every provider.")
+    tasks: Maybe[dict[TaskType, RouteShape]] = {}
+
+
+class TimeoutsSection(Section):
+    """Seconds; null switches a clock off."""
+
+    connect: Seconds | None = _TIMEOUTS.connect
+    first_token: Seconds | None = _TIMEOUTS.first_token
+    idle: Seconds | None = _TIMEOUTS.idle
+    total: Seconds | None = _TIMEOUTS.total
+
+
+class ResilienceSection(Section):
+    """How much trouble is taken before a request fails."""
+
+    max_retries: Annotated[int, Field(strict=True, ge=0, le=10)] = Field(
+        _RESILIENCE.max_retries, description="Further tries of one target."
+    )
+    fallback_enabled: Annotated[bool, Field(strict=True)] = _RESILIENCE.fallback_enabled
+    on_break: OnBreak = _RESILIENCE.on_break
+    backoff: Wait = _RESILIENCE.backoff
+    max_backoff: Wait = _RESILIENCE.max_backoff
+    max_retry_after: Wait = _RESILIENCE.max_retry_after
+    timeouts: TimeoutsSection = TimeoutsSection()
+
+
+class Settings(Section):
+    """llm_dispatcher.yaml"""
+
+    providers: Maybe[dict[Annotated[str, AfterValidator(_provider_name)], ProviderSection]] = {}
+    routing: RoutingSection = Field(default_factory=lambda: RoutingSection.model_validate({}))
+    resilience: ResilienceSection = Field(default_factory=lambda: ResilienceSection.model_validate({}))

@@ -1,0 +1,66 @@
+"""What the configuration knows of vendors without asking them: their key variables and good first models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from ..tasks import TaskType
+
+Size: TypeAlias = Literal["general", "strong", "small"]
+
+
+class Vendor(Struct, frozen=True, kw_only=True):
+    """One kind of provider. One with key variables needs a key; the first variable that is set gives it."""
+
+    key_variables: tuple[str, ...] = ()
+    needs_base_url: bool = False
+    has_api_choice: bool = False
+    models: Mapping[Size, str] = {}
+
+
+VENDORS: Final[Mapping[str, Vendor]] = {
+    "openai": Vendor(
+        key_variables=("OPENAI_API_KEY",),
+        has_api_choice=True,
+        models={"general": "gpt-6.1-terra", "strong": "gpt-6.1-sol", "small": "gpt-6-luna"},
+    ),
+    "anthropic": Vendor(
+        key_variables=("ANTHROPIC_API_KEY",),
+        models={"general": "claude-sonnet-5-5", "strong": "claude-opus-5-5", "small": "claude-haiku-5-5"},
+    ),
+    "google": Vendor(
+        key_variables=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+        models={"general": "gemini-3.8-flash", "strong": "gemini-4-argon", "small": "gemini-3.5-flash-lite"},
+    ),
+    "ollama": Vendor(),
+    "openai_compatible": Vendor(needs_base_url=True, has_api_choice=True),
+}
+
+FIRST_ROUTE: Final[tuple[Size, tuple[str, ...]]] = ("general", ("openai", "anthropic", "google"))
+"""Where requests go if nothing but keys is configured: which size of model, and the vendors in order."""
+
+FIRST_TASK_ROUTES: Final[Mapping[TaskType, tuple[Size, tuple[str, ...]]]] = {
+    TaskType.CODE_GENERATION: ("strong", ("anthropic", "openai", "google")),
+    TaskType.REASONING: ("strong", ("openai", "anthropic", "google")),
+    TaskType.MATH: ("strong", ("openai", "google", "anthropic")),
+    TaskType.CLASSIFICATION: ("small", ("openai", "anthropic", "google")),
+    TaskType.SENTIMENT_ANALYSIS: ("small", ("openai", "anthropic", "google")),
+    TaskType.VISION_ANALYSIS: ("general", ("google", "openai", "anthropic")),
+    TaskType.AUDIO_TRANSCRIPTION: ("general", ("google", "openai", "anthropic")),
+    TaskType.AUDIO_ANALYSIS: ("general", ("google", "openai", "anthropic")),
+    TaskType.MULTIMODAL_ANALYSIS: ("general", ("google", "openai", "anthropic")),
+}
+
+
+def vendor(kind: str) -> Vendor:
+    """What is known of a kind; nothing is demanded of one that a third party brings."""
+    return VENDORS.get(kind, Vendor())
+
+
+def known_kinds() -> list[str]:
+    """Every kind there is, third parties' included."""
+    return sorted({*VENDORS, *(point.name for point in entry_points(group="llm_dispatcher.providers"))})

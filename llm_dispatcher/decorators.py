@@ -1,0 +1,206 @@
+"""`@llm_stream` and `@llm_stream_with_metadata`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import WRAPPER_ASSIGNMENTS
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
+
+from msgspec.structs import replace
+
+from .arguments import request_of
+from .bodies import Form, InnerAccounts, StandIn, form_of, held_by_body, place_of_llm
+from .events import Event
+from .llm import LLM, StreamSettings, divided
+from .stream import LLMStream, Reading
+from .streaming import ChunkMetadata, ProgressTracker
+from .streaming.account import Account
+from .switch import Opening, get_global_switch
+from .tasks import Message, TaskRequest
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+S = TypeVar("S")
+Chunk = TypeVar("Chunk", bound="str | ChunkMetadata", covariant=True)
+
+Prompt: TypeAlias = str | TaskRequest | list[Message] | list[dict[str, Any]]
+"""What a body that is the prompt may return."""
+
+
+class DecoratorSettings(StreamSettings, total=False):
+    """What the decorators take; `body="stand-in"` says that a body which awaits is meant to stand in offline."""
+
+    body: Literal["stand-in"]
+
+
+class StreamFunction(Protocol, Generic[P, Chunk]):  # pyright: ignore[reportInvalidTypeVarUse]
+    """A decorated function: calling it opens nothing and returns an `LLMStream`."""
+
+    __name__: str
+    __qualname__: str
+
+    @property
+    def progress_tracker(self) -> ProgressTracker: ...
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> LLMStream[Chunk]: ...
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> StreamFunction[P, Chunk]: ...
+    @overload
+    def __get__(
+        self: StreamFunction[Concatenate[S, Q], Chunk], instance: S, owner: type | None = None, /
+    ) -> StreamFunction[Q, Chunk]: ...
+
+
+class Decorator(Protocol[Chunk]):
+    """Takes a function in one of its three forms."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[LLM, P], AsyncIterator[str]], /) -> StreamFunction[P, Chunk]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[S, LLM, P], AsyncIterator[str]], /
+    ) -> StreamFunction[Concatenate[S, P], Chunk]: ...
+    @overload
+    def __call__(self, function: Callable[P, AsyncIterator[Any]], /) -> StreamFunction[P, Chunk]: ...
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[Prompt]], /) -> StreamFunction[P, Chunk]: ...
+    @overload
+    def __call__(self, function: Callable[P, Prompt], /) -> StreamFunction[P, Chunk]: ...
+
+
+class DecoratorOrFactory(Protocol[Chunk]):
+    """The same, bare; or, called with settings, what takes the function."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[LLM, P], AsyncIterator[str]], /) -> StreamFunction[P, Chunk]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[S, LLM, P], AsyncIterator[str]], /
+    ) -> StreamFunction[Concatenate[S, P], Chunk]: ...
+    @overload
+    def __call__(self, function: Callable[P, AsyncIterator[Any]], /) -> StreamFunction[P, Chunk]: ...
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[Prompt]], /) -> StreamFunction[P, Chunk]: ...
+    @overload
+    def __call__(self, function: Callable[P, Prompt], /) -> StreamFunction[P, Chunk]: ...
+    @overload
+    def __call__(self, **settings: Unpack[DecoratorSettings]) -> Decorator[Chunk]: ...
+
+
+def _decorator(with_metadata: bool) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
+        body = settings.pop("body", None)
+        if body not in (None, "stand-in"):
+            raise TypeError(f'body= is "stand-in" or left out, got {body!r}')
+        decorated = _Decoration(cast(StreamSettings, settings), body is not None, with_metadata)
+        return decorated if function is None else decorated(function)
+
+    return decorate
+
+
+class _Decoration:
+    """One use of a decorator: its settings, checked where they are written."""
+
+    def __init__(self, settings: StreamSettings, stand_in: bool, with_metadata: bool) -> None:
+        self._llm = LLM(**settings)
+        self._request, call = divided(settings)
+        self._call = replace(call, progress_tracker=call.progress_tracker or ProgressTracker())
+        self._settings = settings
+        self._stand_in = stand_in
+        self._with_metadata = with_metadata
+
+    def __call__(self, function: Any) -> Any:
+        if isinstance(function, (staticmethod, classmethod)):
+            return type(function)(self(function.__func__))
+        form = form_of(function, self._stand_in)
+        signature = inspect.signature(function)
+        place = place_of_llm(function) if form is Form.STREAM else None
+        if place is not None:
+            parameters = list(signature.parameters.values())
+            signature = signature.replace(parameters=parameters[:place] + parameters[place + 1 :])
+        opening = {Form.PROMPT: self._said, Form.STREAM: self._held, Form.STAND_IN: self._stood_for}[form]
+
+        def call(*args: Any, **kwargs: Any) -> LLMStream[Any]:
+            bound = signature.bind(*args, **kwargs)  # a wrong call is refused here, like any function's
+            return LLMStream(*opening(function, bound), with_metadata=self._with_metadata)
+
+        for name in WRAPPER_ASSIGNMENTS:
+            if hasattr(function, name):
+                setattr(call, name, getattr(function, name))
+        # No `__wrapped__`: whoever unwraps would call the body instead.
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        call.progress_tracker = self._call.progress_tracker  # type: ignore[attr-defined]
+        call.settings = self._settings  # type: ignore[attr-defined]
+        return call
+
+    def _said(self, function: Callable[..., Any], bound: inspect.BoundArguments) -> Opening:
+        """The body is the prompt: it runs when the stream is read."""
+
+        async def request() -> TaskRequest:
+            said = function(*bound.args, **bound.kwargs)
+            if inspect.isawaitable(said):
+                said = await said
+            if isinstance(said, TaskRequest):
+                return self._filled(said)
+            if not isinstance(said, (str, list)):
+                raise TypeError(
+                    f"{function.__qualname__}() has to return a str, a list of messages or a TaskRequest, "
+                    f"it returned {type(said).__name__}"
+                )
+            return request_of(function, _arguments(bound), self._request, prompt=said)
+
+        return get_global_switch().opening(request, self._call)
+
+    def _filled(self, request: TaskRequest) -> TaskRequest:
+        """The body's own request, with the decorator's settings where it leaves them open."""
+        blank = TaskRequest()
+        given = TaskRequest(**self._request)
+        open_fields = {
+            name: getattr(given, name) for name in self._request if getattr(request, name) == getattr(blank, name)
+        }
+        return replace(request, **open_fields)
+
+    def _stood_for(self, function: Callable[..., Any], bound: inspect.BoundArguments) -> Opening:
+        """The arguments are the request; the body may stand in."""
+        request = request_of(function, _arguments(bound), self._request)
+        return get_global_switch().opening(request, self._call, lambda: StandIn(function, bound.args, bound.kwargs))
+
+    def _held(self, function: Callable[..., Any], bound: inspect.BoundArguments) -> Opening:
+        """The body holds the stream: it is given an `LLM` whose streams are followed."""
+        inner = InnerAccounts()
+        outer = Account(inner)
+        watchers = self._call.watchers()
+        if self._call.progress_tracker is not None:
+            watchers.append(self._call.progress_tracker.watcher(self._request.get("max_tokens")))
+        place = place_of_llm(function) or 0
+        llm = self._llm.following(inner.accounts.append, get_global_switch())
+
+        def source(_: Reading) -> AsyncGenerator[Event, None]:
+            body = function(*bound.args[:place], llm, *bound.args[place:], **bound.kwargs)
+            return held_by_body(function, body, inner, outer)
+
+        return source, outer, watchers
+
+
+def _arguments(bound: inspect.BoundArguments) -> dict[str, Any]:
+    """The call's arguments by name, defaults included; `self` and `cls` are not said to a model."""
+    bound.apply_defaults()
+    arguments: dict[str, Any] = {}
+    for place, (name, parameter) in enumerate(bound.signature.parameters.items()):
+        if place == 0 and name in ("self", "cls"):
+            continue
+        value = bound.arguments[name]
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            arguments.update(value)
+        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL or value:
+            arguments[name] = value
+    return arguments
+
+
+llm_stream = cast(DecoratorOrFactory[str], _decorator(with_metadata=False))
+"""Make a function a stream of text from whichever model serves its task."""
+
+llm_stream_with_metadata = cast(DecoratorOrFactory[ChunkMetadata], _decorator(with_metadata=True))
+"""The same, as dicts: each chunk with its index, who said it and when, and a closing item with the figures."""

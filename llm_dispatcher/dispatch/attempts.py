@@ -1,0 +1,226 @@
+"""The loop: which target, retry, switch, give up. Everything else in the house only watches what comes out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from typing import Final
+
+from msgspec import Struct
+
+from ..config.policy import OnBreak, Resilience
+from ..events import (
+    Attempt,
+    AttemptOutcome,
+    Event,
+    Failure,
+    StreamCompleted,
+    StreamInterrupted,
+    StreamReset,
+    StreamStarted,
+    StreamSwitched,
+    TextDelta,
+    UsageReport,
+)
+from ..exceptions import (
+    AllProvidersFailedError,
+    LLMDispatcherError,
+    ProviderError,
+    RequestTimeoutError,
+    StreamingError,
+    StreamTimeoutError,
+)
+from ..provider import BODY, Ask, Provider
+from ..tasks import Target, TaskRequest
+from .clocks import Clocks
+from .ledger import Ledger, Row
+from .patience import Patience
+from .pieces import shown_pieces
+from .resume import Continuation, continued, joined, why_not
+
+logger: Final = logging.getLogger("llm_dispatcher")
+
+
+class Dispatch(Struct, frozen=True):
+    """One request with all that the loop needs to serve it; the switch puts it together.
+
+    `style` says how a model continues a broken answer. `note` is told of each attempt when it is over. `on_break`
+    is `restart` only where the reader can take back what it has seen.
+    """
+
+    request: TaskRequest
+    targets: tuple[Target, ...]
+    provider: Callable[[Target], Provider]
+    style: Callable[[Target], Continuation]
+    resilience: Resilience
+    ledger: Ledger
+    note: Callable[[Attempt], None] = lambda attempt: None
+    on_break: OnBreak = "continue"
+    raw: bool = False
+
+
+class Delivered:
+    """What the reader has: its text, and how many chunks of it have gone out."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.chunks = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+    def add(self, text: str, row: Row) -> TextDelta:
+        event = TextDelta(text, self.chunks, row.raw)
+        self.chunks += 1
+        self.pieces.append(text)
+        row.delivered += len(text)
+        return event
+
+
+async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
+    """The events of one stream: a legal order up to its `Failed` or `Cancelled`, which is raised here."""
+    loop = asyncio.get_running_loop()
+    clocks = Clocks(dispatch.resilience.timeouts)
+    patience = Patience(dispatch.resilience)
+    delivered = Delivered()
+    rows: list[Row] = []
+    failures: list[LLMDispatcherError] = []
+    try:
+        for target in dispatch.targets:
+            tries = 0
+            while not (target.provider == BODY and _committed(rows)):
+                # (A stand-in's answer is no continuation of a model's: it is asked before commit only.)
+                tries += 1
+                row = Row(target, len(rows) + 1, loop.time())
+                outcome: AttemptOutcome = "failed"
+                try:
+                    async with aclosing(_attempt(dispatch, row, rows, delivered, clocks)) as events:
+                        async for event in events:
+                            yield event
+                    outcome = "completed"
+                except LLMDispatcherError as error:
+                    row.error = error
+                except (asyncio.CancelledError, GeneratorExit):
+                    outcome = "cancelled"
+                    raise
+                finally:
+                    rows.append(row)
+                    dispatch.note(dispatch.ledger.close(row, dispatch.request, outcome, loop.time()))
+                if row.error is None:
+                    yield _completed(dispatch, row, delivered)
+                    return
+                failures.append(row.error)
+                if row.shown:
+                    yield StreamInterrupted(Failure.of(row.error), len(delivered.text))
+                if (final := _final(dispatch, rows, delivered, failures)) is not None:
+                    raise final from row.error
+                seconds = patience.wait(row.error, tries, clocks.left)
+                if seconds is None:
+                    logger.warning("%s: giving it up after %s", target, _in_short(row.error))
+                    break
+                logger.info("%s: trying again in %.2f s after %s", target, seconds, _in_short(row.error))
+                await asyncio.sleep(seconds)
+    finally:
+        clocks.close()
+    if len({row.target for row in rows}) == 1 and not delivered.chunks:
+        raise failures[-1]
+    raise _exhausted(dispatch, delivered, failures) from failures[-1]
+
+
+async def _attempt(
+    dispatch: Dispatch, row: Row, rows: list[Row], delivered: Delivered, clocks: Clocks
+) -> AsyncGenerator[Event, None]:
+    """The events of one attempt. It returns on terminal evidence only; anything else is raised.
+
+    `StreamStarted` waits for the first thing to show, so that an attempt which fails before it leaves no trace; and
+    everything waits while the join looks for the seam.
+    """
+    request, join = dispatch.request, None
+    if dispatch.on_break == "continue" and delivered.chunks:
+        style = dispatch.style(row.target)
+        request = continued(request, delivered.text, style)
+        row.join = join = joined(delivered.text, style)
+    ask = Ask(request, row.target, dispatch.resilience.timeouts.connect, dispatch.raw)
+    held: list[Event] = []
+    async with aclosing(shown_pieces(dispatch.provider(row.target), ask, row, clocks)) as pieces:
+        async for piece in pieces:
+            text = ""
+            if not isinstance(piece, str):
+                if join is not None and not join.decided:
+                    held.append(piece)
+                    continue
+            elif not (text := piece if join is None or join.decided else join.feed(piece)):
+                continue
+            if not row.shown:
+                for event in _opening(dispatch, row, rows, delivered, held):
+                    yield event
+            yield delivered.add(text, row) if isinstance(piece, str) else piece
+    rest = join.close() if join is not None and not join.decided else ""
+    if not row.shown:
+        for event in _opening(dispatch, row, rows, delivered, held):
+            yield event
+    if rest:
+        yield delivered.add(rest, row)
+    if row.usage is not None:
+        yield UsageReport(row.usage)
+
+
+def _opening(dispatch: Dispatch, row: Row, rows: list[Row], delivered: Delivered, held: list[Event]) -> Iterator[Event]:
+    """What comes before the first text that an attempt shows."""
+    row.shown = True
+    before = next((earlier for earlier in reversed(rows) if earlier.shown), None)
+    if before is not None and before.target != row.target:
+        reason = type(before.error).__name__
+        yield StreamSwitched(before.target, row.target, reason, row.seam or "plain", row.trimmed)
+    if dispatch.on_break == "restart" and _committed(rows):
+        delivered.pieces.clear()
+        yield StreamReset()
+    yield StreamStarted(row.target, row.number, cached=False)
+    yield from held
+
+
+def _committed(rows: list[Row]) -> bool:
+    """Whether the reader has content that cannot be taken back unseen."""
+    return any(row.delivered or row.tool_calls for row in rows)
+
+
+def _completed(dispatch: Dispatch, row: Row, delivered: Delivered) -> StreamCompleted:
+    finished = row.finished
+    assert finished is not None  # _attempt returns on terminal evidence only
+    return StreamCompleted(delivered.text, dispatch.ledger.usage, finished.finish_reason, finished.raw_finish_reason)
+
+
+def _final(
+    dispatch: Dispatch, rows: list[Row], delivered: Delivered, failures: list[LLMDispatcherError]
+) -> LLMDispatcherError | None:
+    """The error to end with at once, or `None` where another try or target may still save the stream."""
+    error = failures[-1]
+    if not isinstance(error, ProviderError):
+        return _broken(dispatch, str(error), delivered, failures) if _committed(rows) else error
+    if not _committed(rows) or dispatch.on_break == "restart":
+        return None
+    reason = "on_break is 'raise'" if dispatch.on_break == "raise" else why_not(dispatch.request, rows)
+    if reason is None:
+        return None
+    return _broken(dispatch, f"the stream broke and is not continued, because {reason}: {error}", delivered, failures)
+
+
+def _exhausted(dispatch: Dispatch, delivered: Delivered, failures: list[LLMDispatcherError]) -> LLMDispatcherError:
+    everyone = AllProvidersFailedError([failure for failure in failures if isinstance(failure, ProviderError)])
+    return _broken(dispatch, everyone.message, delivered, failures) if delivered.chunks else everyone
+
+
+def _broken(
+    dispatch: Dispatch, message: str, delivered: Delivered, failures: list[LLMDispatcherError]
+) -> StreamingError:
+    kind = StreamTimeoutError if isinstance(failures[-1], RequestTimeoutError) else StreamingError
+    return kind(message, partial=delivered.text, usage=dispatch.ledger.usage, failures=failures)
+
+
+def _in_short(error: LLMDispatcherError) -> str:
+    failure = Failure.of(error)
+    request = f" (request {failure.request_id})" if failure.request_id else ""
+    return f"{failure.kind}: {failure.message}{request}"

@@ -1,0 +1,99 @@
+"""One timer a stream serves every clock."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Literal, TypeAlias
+
+from ..config.policy import Timeouts
+
+Clock: TypeAlias = Literal["first_token", "idle", "total"]
+
+
+class Clocks:
+    """Cancels the task that waits on a vendor for too long, and knows that it was this and not the reader.
+
+    `asyncio.timeout` around each wait costs more than the rest of a chunk's way. Here one timer is armed for the
+    nearest deadline; as deadlines move on with every chunk it finds, when it fires, that it has time left, and is armed
+    anew: a handful of timers a stream, however many chunks.
+    """
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._seconds: Final[dict[Clock, float | None]] = {
+            "first_token": timeouts.first_token,
+            "idle": timeouts.idle,
+            "total": timeouts.total,
+        }
+        self._end = None if timeouts.total is None else self._loop.time() + timeouts.total
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._clock: Clock = "total"
+        self._deadline: float | None = None
+        self._rang = False
+
+    @property
+    def now(self) -> float:
+        return self._loop.time()
+
+    def seconds(self, clock: Clock) -> float | None:
+        """What a clock is set to."""
+        return self._seconds[clock]
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the `total` clock has left."""
+        return None if self._end is None else self._end - self._loop.time()
+
+    def wait(self, clock: Literal["first_token", "idle"]) -> None:
+        """The running task is about to wait on a vendor."""
+        seconds, end = self._seconds[clock], self._end
+        deadline = None if seconds is None else self._loop.time() + seconds
+        self._clock, self._deadline = clock, deadline
+        if end is not None and (deadline is None or end < deadline):
+            self._clock, self._deadline = "total", end
+            deadline = end
+        task = self._task = asyncio.current_task()
+        if deadline is None or task is None:
+            return
+        self._cancelling = task.cancelling()
+        timer = self._timer
+        if timer is None or timer.when() > deadline:
+            self._arm(deadline)
+
+    def rest(self) -> None:
+        """It is the reader's turn: nobody waits on a vendor."""
+        self._task = None
+
+    def rang(self) -> Clock | None:
+        """Whether a `CancelledError` just caught was this object's doing, and which clock's; then it is forgiven."""
+        if not self._rang:
+            return None
+        self._rang = False
+        task = asyncio.current_task()
+        if task is not None and task.uncancel() > self._cancelling:
+            return None  # somebody else cancelled as well, and goes first
+        return self._clock
+
+    def close(self) -> None:
+        self._task = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        task, deadline = self._task, self._deadline
+        if task is None or deadline is None:
+            return  # the reader is at work; the next wait arms a timer again
+        if self._loop.time() < deadline:
+            self._arm(deadline)
+            return
+        self._rang = True
+        task.cancel()

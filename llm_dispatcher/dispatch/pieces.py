@@ -1,0 +1,107 @@
+"""One try of one target: the vendor's pieces under the clocks, with what they tell kept in the ledger's row."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final, TypeAlias
+
+from msgspec.structs import replace
+
+from ..events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
+from ..exceptions import (
+    LLMDispatcherError,
+    ProviderError,
+    ProviderTimeoutError,
+    RequestTimeoutError,
+    StreamTruncatedError,
+)
+from ..provider import Ask, Finished, Opened, Provider, RawEvent
+from .clocks import Clock, Clocks
+from .ledger import Row
+
+logger: Final = logging.getLogger("llm_dispatcher")
+
+ShownPiece: TypeAlias = str | ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
+
+
+async def shown_pieces(provider: Provider, ask: Ask, row: Row, clocks: Clocks) -> AsyncGenerator[ShownPiece, None]:
+    """What a reader may be shown of an attempt. It returns on terminal evidence only.
+
+    Once the vendor has said that the answer is complete, nothing that goes wrong afterwards makes it less so.
+    """
+    clocks.wait("first_token")
+    try:
+        async with aclosing(provider.stream(ask)) as stream:
+            async for piece in stream:
+                if isinstance(piece, str):
+                    if not piece:
+                        continue
+                    row.produced.append(piece)
+                    shown: ShownPiece = piece
+                elif (noted := _note(piece, row)) is not None:
+                    shown = noted
+                else:
+                    continue
+                clocks.rest()
+                if row.first_token_at is None:
+                    row.first_token_at = clocks.now
+                yield shown
+                clocks.wait("idle")
+    except asyncio.CancelledError:
+        clock = clocks.rang()
+        if clock is None:
+            raise
+        if row.finished is None:
+            raise _too_slow(clock, row, clocks) from None
+    except ProviderError as error:
+        if row.finished is None:
+            raise
+        logger.debug("%s: %s after the answer was complete", row.target, error)
+    if row.finished is None:
+        raise StreamTruncatedError(
+            "the stream ended without the vendor's word that the answer is complete",
+            provider=row.target.provider,
+            model=row.target.model,
+            request_id=row.request_id,
+        )
+
+
+def _note(
+    piece: Opened | RawEvent | UsageReport | Finished | ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent,
+    row: Row,
+) -> ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent | None:
+    """Keep in the row what a piece says of the attempt; return it, with the vendor's event, if it is to be shown."""
+    match piece:
+        case Opened():
+            row.opened = True
+            row.request_id = piece.request_id
+        case RawEvent():
+            row.raw = piece.data
+        case UsageReport():
+            row.usage = piece.usage
+        case Finished():
+            row.finished = piece
+        case _:
+            if isinstance(piece, ReasoningDelta):
+                row.produced.append(piece.text)
+            elif not isinstance(piece, ProviderEvent):
+                row.tool_calls = True
+            return piece if row.raw is None else replace(piece, raw=row.raw)
+    return None
+
+
+def _too_slow(clock: Clock, row: Row, clocks: Clocks) -> LLMDispatcherError:
+    seconds = clocks.seconds(clock)
+    if clock == "total":
+        return RequestTimeoutError(f"not complete within {seconds:g} s (the total clock)")
+    what = "nothing came" if clock == "first_token" else "nothing more came"
+    return ProviderTimeoutError(
+        f"{what} within {seconds:g} s (the {clock} clock)",
+        clock=clock,
+        provider=row.target.provider,
+        model=row.target.model,
+        request_id=row.request_id,
+    )

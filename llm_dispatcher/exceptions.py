@@ -1,0 +1,236 @@
+"""Every error this library raises, sorted by what the switch does next.
+
+LLMDispatcherError
+├── ProviderError                          one vendor's doing: another may do better
+│   ├── ProviderConnectionError            ┐
+│   ├── ProviderTimeoutError               │
+│   ├── ProviderRateLimitError             │ try the same target again,
+│   ├── ProviderServiceUnavailableError    │ then switch
+│   ├── ProviderProtocolError              │
+│   ├── StreamTruncatedError               ┘
+│   ├── ProviderAuthenticationError        ┐
+│   ├── ProviderQuotaExceededError         │
+│   ├── ModelNotFoundError                 │ switch at once
+│   ├── ModelUnsupportedError              │
+│   ├── ContextLengthExceededError         ┘
+│   ├── AllProvidersFailedError            every target was tried (.failures)
+│   └── NoProviderAvailableError           no target can serve the request (.reasons)
+├── InvalidRequestError                    ┐
+├── ContentFilterError                     │ raise at once: no other target would help
+├── BudgetExceededError                    ┘
+├── StreamingError                         it broke after text was delivered (.partial .usage .failures)
+├── RequestTimeoutError (TimeoutError)     the `total` clock ran out
+│   └── StreamTimeoutError (StreamingError)    … after text was delivered
+├── ConfigurationError                     the policy is wrong (.file .line .key)
+└── CacheError                             a cache cannot be used as asked
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    from .events import Usage
+    from .tasks import Target
+
+
+class LLMDispatcherError(Exception):
+    """The root: `except LLMDispatcherError` catches all that this library raises on purpose."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are rebuilt from `args` alone by default, which loses every field (and fails on required ones).
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[LLMDispatcherError], args: tuple[object, ...], fields: dict[str, object]) -> LLMDispatcherError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
+
+
+class _Answer(TypedDict, total=False):
+    provider: str | None
+    model: str | None
+    status: int | None
+    retry_after: float | None
+    request_id: str | None
+
+
+class _AnsweredError(LLMDispatcherError):
+    """The fields of an error that a vendor's answer may have caused."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str | None = None,
+        model: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.provider = provider
+        self.model = model
+        self.status = status
+        self.retry_after = retry_after
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        who = "/".join(part for part in (self.provider, self.model) if part)
+        details = [f"HTTP {self.status}"] if self.status is not None else []
+        if self.request_id:
+            details.append(f"request {self.request_id}")
+        said = f"{self.message} ({', '.join(details)})" if details else self.message
+        return f"{who}: {said}" if who else said
+
+
+class ProviderError(_AnsweredError):
+    """A vendor failed; the SDK's or its transport's own error is the `__cause__`."""
+
+    retryable: ClassVar[bool] = False
+    """Whether the same target is worth another try."""
+
+
+class ProviderConnectionError(ProviderError):
+    """The connection could not be made, or broke."""
+
+    retryable = True
+
+
+class ProviderTimeoutError(ProviderError):
+    """The `connect`, `first_token` or `idle` clock ran out (`clock` says which), or the vendor said 408."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, clock: str | None = None, **answer: Unpack[_Answer]) -> None:
+        super().__init__(message, **answer)
+        self.clock = clock
+
+
+class ProviderRateLimitError(ProviderError):
+    """Too many requests or tokens a minute; `retry_after` says when to come back, if the vendor did."""
+
+    retryable = True
+
+
+class ProviderServiceUnavailableError(ProviderError):
+    """The vendor is down, overloaded, or failed inside."""
+
+    retryable = True
+
+
+class ProviderProtocolError(ProviderError):
+    """The vendor sent bytes that make no sense."""
+
+    retryable = True
+
+
+class StreamTruncatedError(ProviderError):
+    """The stream ended without the vendor's word that the answer is complete."""
+
+    retryable = True
+
+
+class ProviderAuthenticationError(ProviderError):
+    """The key is missing, wrong, or may not do this."""
+
+
+class ProviderQuotaExceededError(ProviderError):
+    """The account's money or quota is spent; waiting a minute will not help."""
+
+
+class ModelNotFoundError(ProviderError):
+    """The vendor does not know the model, or the account may not use it."""
+
+
+class ModelUnsupportedError(ProviderError):
+    """The model or the vendor cannot take what the request holds."""
+
+
+class ContextLengthExceededError(ProviderError):
+    """The request is longer than the model's window; another model's may be longer."""
+
+
+class AllProvidersFailedError(ProviderError):
+    """Every target was tried; `failures` holds their errors in order."""
+
+    def __init__(self, failures: Sequence[ProviderError]) -> None:
+        self.failures = tuple(failures)
+        super().__init__(
+            f"all {len(self.failures)} attempts failed: " + "; ".join(str(failure) for failure in self.failures)
+        )
+
+
+class NoProviderAvailableError(ProviderError):
+    """No target can serve the request; `reasons` says why not, target by target."""
+
+    def __init__(self, message: str, *, reasons: Mapping[Target, str] | None = None) -> None:
+        self.reasons = dict(reasons or {})
+        why = "; ".join(f"{target}: {reason}" for target, reason in self.reasons.items())
+        super().__init__(f"{message}: {why}" if why else message)
+
+
+class InvalidRequestError(_AnsweredError):
+    """The request is wrong whoever is asked."""
+
+
+class ContentFilterError(_AnsweredError):
+    """A vendor's filter stopped the request or its answer."""
+
+
+class BudgetExceededError(LLMDispatcherError):
+    """Going on would cost more than was allowed."""
+
+
+class StreamingError(LLMDispatcherError):
+    """The stream broke after text was delivered and could not go on.
+
+    `partial` is what the reader has, `usage` what all attempts cost, `failures` what went wrong in order.
+    """
+
+    def __init__(
+        self, message: str, *, partial: str, usage: Usage, failures: Sequence[LLMDispatcherError] = ()
+    ) -> None:
+        super().__init__(message)
+        self.partial = partial
+        self.usage = usage
+        self.failures = tuple(failures)
+
+
+class RequestTimeoutError(LLMDispatcherError, TimeoutError):
+    """The `total` clock ran out."""
+
+
+class StreamTimeoutError(RequestTimeoutError, StreamingError):
+    """The `total` clock ran out after text was delivered."""
+
+    def __init__(
+        self, message: str, *, partial: str, usage: Usage, failures: Sequence[LLMDispatcherError] = ()
+    ) -> None:
+        StreamingError.__init__(self, message, partial=partial, usage=usage, failures=failures)
+
+
+class ConfigurationError(LLMDispatcherError):
+    """The configuration is missing or wrong; `file`, `line` and `key` say where."""
+
+    def __init__(
+        self, message: str, *, file: str | None = None, line: int | None = None, key: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.file = file
+        self.line = line
+        self.key = key
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.file and self.line else self.file or ""
+        return ": ".join(part for part in (place, self.key, self.message) if part)
+
+
+class CacheError(LLMDispatcherError):
+    """A cache cannot be made or used as asked."""

@@ -1,0 +1,126 @@
+"""`LLM`: request defaults that can be called, and the settings that a call or a decorator takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Final, TypedDict, Unpack
+
+from .config.policy import OnBreak
+from .stream import LLMStream
+from .streaming import ProgressTracker, StreamingCallbacks
+from .streaming.account import Account
+from .switch import CallSettings, LLMSwitch, RequestCache, get_global_switch
+from .tasks import MediaSource, Message, ReasoningEffort, TaskRequest, TaskType
+
+
+class RequestSettings(TypedDict, total=False):
+    """What a request may be given beside its words."""
+
+    task_type: TaskType | str
+    providers: str | Sequence[str]
+    model: str | None
+    system: str | None
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+    stop: str | Sequence[str]
+    seed: int | None
+    reasoning_effort: ReasoningEffort | None
+    tools: Sequence[Any]
+    tool_choice: str | Mapping[str, Any] | None
+    response_format: Any
+    metadata: Mapping[str, Any] | None
+    extra: Mapping[str, Any] | None
+
+
+class StreamSettings(RequestSettings, total=False):
+    """What a call or a decorator may be given: a request's settings and those of its stream."""
+
+    callbacks: StreamingCallbacks | None
+    progress_tracker: ProgressTracker | None
+    cache: RequestCache | None
+    timeout: float | None
+    on_break: OnBreak | None
+    max_retries: int | None
+    fallback_enabled: bool | None
+    raw: bool
+
+
+REQUEST_SETTINGS: Final = frozenset(RequestSettings.__annotations__)
+STREAM_SETTINGS: Final = frozenset(StreamSettings.__annotations__)
+
+
+def divided(settings: StreamSettings) -> tuple[dict[str, Any], CallSettings]:
+    """The part of the settings that goes into the request, and the part that is for the switch."""
+    for name in settings:
+        if name not in STREAM_SETTINGS:
+            near = get_close_matches(name, STREAM_SETTINGS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"there is no setting {name!r}{hint}")
+    given: dict[str, Any] = dict(settings)
+    request = {name: given.pop(name) for name in REQUEST_SETTINGS & given.keys()}
+    return request, CallSettings(**given)
+
+
+class LLM:
+    """Defaults for requests, to be called with a prompt: `llm = LLM("openai/gpt-…", temperature=0.7)`.
+
+    Without a model, requests are routed by their `task_type`. It holds no connection and asks for the global switch
+    at each call. It does not change: `llm.but(temperature=0.0)` is another one.
+    """
+
+    __slots__ = ("_call", "_follow", "_request", "_settings", "_switch")
+
+    def __init__(self, target: str | None = None, /, **settings: Unpack[StreamSettings]) -> None:
+        if target is not None and settings.get("model") is not None:
+            raise TypeError("the model was given twice")
+        if target is not None:
+            settings["model"] = target
+        self._settings: StreamSettings = settings
+        self._request, self._call = divided(settings)
+        TaskRequest(**self._request)  # a wrong default is refused where it is written, not where it is first used
+        self._switch: LLMSwitch | None = None
+        self._follow: Callable[[Account], None] | None = None
+
+    def __call__(
+        self,
+        prompt: str | None = None,
+        /,
+        *,
+        messages: Sequence[Message | Mapping[str, Any]] = (),
+        images: MediaSource | Sequence[MediaSource] = (),
+        audio: MediaSource | Sequence[MediaSource] = (),
+        **settings: Unpack[StreamSettings],
+    ) -> LLMStream[str]:
+        """A stream of the answer; nothing is sent before it is read."""
+        llm = self.but(**settings) if settings else self
+        request = TaskRequest(prompt, messages=messages, images=images, audio=audio, **llm._request)  # noqa: SLF001 - another of this class
+        return llm.stream(request)
+
+    def stream(self, request: TaskRequest) -> LLMStream[str]:
+        """A stream of the answer to a request that is already whole; the request's own settings hold."""
+        source, account, watchers = (self._switch or get_global_switch()).opening(request, self._call)
+        if self._follow is not None:
+            self._follow(account)
+        return LLMStream(source, account, watchers)
+
+    def but(self, **settings: Unpack[StreamSettings]) -> LLM:
+        """The same with other settings."""
+        merged: StreamSettings = {**self._settings, **settings}
+        return self.following(self._follow, self._switch, merged)
+
+    def following(
+        self,
+        follow: Callable[[Account], None] | None,
+        switch: LLMSwitch | None = None,
+        settings: StreamSettings | None = None,
+    ) -> LLM:
+        """The same, with somebody told of the account of every stream that it opens."""
+        llm = LLM(**(self._settings if settings is None else settings))
+        llm._follow, llm._switch = follow, switch
+        return llm
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self._request.items())
+        return f"LLM({shown})"

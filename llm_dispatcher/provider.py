@@ -1,0 +1,120 @@
+"""What the loop needs of a vendor: the `Provider` protocol, its settings, and the pieces that it streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from .events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
+from .tasks import Target, TaskRequest
+
+Api: TypeAlias = Literal["responses", "chat"]
+
+
+class Secret:
+    """A key that shows itself only to who asks for it by name."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+class ModelSettings(Struct, frozen=True):
+    """What the configuration says of one model; `alias` is the name that the vendor knows it by."""
+
+    alias: str | None = None
+
+
+class ProviderSettings(Struct, frozen=True, kw_only=True):
+    """One entry under `providers:`: `name` is its key there, `kind` says whose wire it speaks."""
+
+    name: str
+    kind: str
+    api_key: Secret | None = None
+    base_url: str | None = None
+    headers: Mapping[str, str] = {}
+    models: Mapping[str, ModelSettings] = {}
+    api: Api | None = None
+    options: Mapping[str, Any] = {}
+
+    def vendor_model(self, model: str) -> str:
+        """The vendor's own name for a model, aliases resolved."""
+        settings = self.models.get(model)
+        return (settings and settings.alias) or model
+
+
+class Ask(Struct, frozen=True):
+    """One attempt: this request, to this target.
+
+    The request's last message may be an assistant's: the vendor is then to go on writing that turn.
+    `connect_timeout` is for the transport; all other clocks are the loop's. With `raw`, a `RawEvent` goes before
+    the pieces that were made of it.
+    """
+
+    request: TaskRequest
+    target: Target
+    connect_timeout: float | None = None
+    raw: bool = False
+
+
+class Opened(Struct, frozen=True):
+    """The vendor accepted the request: the head of its answer is here."""
+
+    request_id: str | None
+    headers: Mapping[str, str]
+
+
+class RawEvent(Struct, frozen=True):
+    """The vendor's own event, as it was on the wire."""
+
+    data: dict[str, Any]
+
+
+class Finished(Struct, frozen=True):
+    """Terminal evidence: the vendor's word that the answer is complete, and why it ended."""
+
+    finish_reason: FinishReason
+    raw_finish_reason: str | None
+
+
+Piece: TypeAlias = (
+    str | Opened | RawEvent | ReasoningDelta | ToolCallDelta | ToolCall | UsageReport | ProviderEvent | Finished
+)
+"""A `str` is text of the answer: the one piece that comes by the thousand is the one that costs nothing to make."""
+
+
+class Provider(Protocol):
+    """One vendor, as the loop sees it.
+
+    `stream` sends the request when it is first iterated and raises `ProviderError`s, `InvalidRequestError` or
+    `ContentFilterError` only. A stream that ends without a `Finished` was cut short. Usage is cumulative: each
+    `UsageReport` replaces the one before. Closing the generator closes the vendor's connection.
+    """
+
+    @property
+    def settings(self) -> ProviderSettings: ...
+
+    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]: ...
+
+    async def aclose(self) -> None: ...
+
+
+BODY: Final = "body"
+"""The provider's name that stands for the decorated function's own body."""

@@ -1,0 +1,48 @@
+"""Vendors, one a file. Nothing of a vendor is imported before one of its kind is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Final, TypeAlias, cast
+
+from ..exceptions import ConfigurationError
+from ..provider import Provider, ProviderSettings
+
+Factory: TypeAlias = Callable[[ProviderSettings], Provider]
+
+GROUP: Final = "llm_dispatcher.providers"
+"""The entry points of third parties: a kind's name, and what makes a provider of its settings."""
+
+_OURS: Final = {
+    "openai": "openai:OpenAIProvider",
+    "openai_compatible": "openai:OpenAIProvider",
+    "anthropic": "anthropic:AnthropicProvider",
+    "google": "google:GoogleProvider",
+    "ollama": "ollama:OllamaProvider",
+}
+
+
+def kinds() -> list[str]:
+    """Every kind of provider that can be made here."""
+    return sorted({*_OURS, *(point.name for point in entry_points(group=GROUP))})
+
+
+def make(settings: ProviderSettings) -> Provider:
+    """A provider of the kind that its settings name. It opens nothing yet."""
+    return _factory(settings)(settings)
+
+
+def _factory(settings: ProviderSettings) -> Factory:
+    if settings.kind in _OURS:
+        module, _, name = _OURS[settings.kind].partition(":")
+        return cast(Factory, getattr(import_module(f".{module}", __name__), name))
+    for point in entry_points(group=GROUP, name=settings.kind):
+        return cast(Factory, point.load())
+    near = get_close_matches(settings.kind, kinds(), n=1)
+    raise ConfigurationError(
+        f"there is no kind of provider {settings.kind!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+        key=f"providers.{settings.name}.kind",
+    )

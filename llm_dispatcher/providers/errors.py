@@ -1,0 +1,188 @@
+"""From what SDKs, transports and vendors call an error to what we call it: by type, status and code, not by message."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from ..events import redacted
+from ..exceptions import (
+    ContentFilterError,
+    ContextLengthExceededError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    ProviderAuthenticationError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderProtocolError,
+    ProviderQuotaExceededError,
+    ProviderRateLimitError,
+    ProviderServiceUnavailableError,
+    ProviderTimeoutError,
+)
+from ..tasks import Target
+
+VendorError: TypeAlias = ProviderError | InvalidRequestError | ContentFilterError
+
+
+class Answer(Struct, frozen=True):
+    """A vendor's answer that is an error: its status, its own words for it, and its headers."""
+
+    message: str
+    status: int | None = None
+    codes: tuple[str, ...] = ()
+    headers: Mapping[str, str] = {}
+    retry_after: float | None = None
+    request_id: str | None = None
+
+
+_BY_STATUS: Final[dict[int, type[VendorError]]] = {
+    400: InvalidRequestError,
+    401: ProviderAuthenticationError,
+    402: ProviderQuotaExceededError,
+    403: ProviderAuthenticationError,
+    404: ModelNotFoundError,
+    408: ProviderTimeoutError,
+    413: ContextLengthExceededError,
+    422: InvalidRequestError,
+    429: ProviderRateLimitError,
+}
+_BY_CODE: Final[dict[str, type[VendorError]]] = {
+    # What a vendor says beside the status says more than the status.
+    "insufficient_quota": ProviderQuotaExceededError,
+    "billing_error": ProviderQuotaExceededError,
+    "billing_hard_limit_reached": ProviderQuotaExceededError,
+    "context_length_exceeded": ContextLengthExceededError,
+    "request_too_large": ContextLengthExceededError,
+    "string_above_max_length": ContextLengthExceededError,
+    "content_filter": ContentFilterError,
+    "content_policy_violation": ContentFilterError,
+    "invalid_prompt": ContentFilterError,
+    "model_not_found": ModelNotFoundError,
+    "not_found_error": ModelNotFoundError,
+    "NOT_FOUND": ModelNotFoundError,
+    "invalid_api_key": ProviderAuthenticationError,
+    "authentication_error": ProviderAuthenticationError,
+    "permission_error": ProviderAuthenticationError,
+    "UNAUTHENTICATED": ProviderAuthenticationError,
+    "PERMISSION_DENIED": ProviderAuthenticationError,
+    "rate_limit_error": ProviderRateLimitError,
+    "rate_limit_exceeded": ProviderRateLimitError,
+    "RESOURCE_EXHAUSTED": ProviderRateLimitError,
+    "timeout_error": ProviderTimeoutError,
+    "DEADLINE_EXCEEDED": ProviderTimeoutError,
+    "overloaded_error": ProviderServiceUnavailableError,
+    "api_error": ProviderServiceUnavailableError,
+    "server_error": ProviderServiceUnavailableError,
+    "INTERNAL": ProviderServiceUnavailableError,
+    "UNAVAILABLE": ProviderServiceUnavailableError,
+    "API_KEY_INVALID": ProviderAuthenticationError,
+    "invalid_request_error": InvalidRequestError,
+    "INVALID_ARGUMENT": InvalidRequestError,
+}
+
+
+def error_for(answer: Answer, target: Target) -> VendorError:
+    """Our error for a vendor's answer. One of which nothing is known is the vendor's trouble, not the request's."""
+    specific = next((_BY_CODE[code] for code in answer.codes if code in _BY_CODE), None)
+    by_status = None if answer.status is None else _BY_STATUS.get(answer.status)
+    if by_status is None and answer.status is not None:
+        by_status = ProviderServiceUnavailableError if answer.status in (409, 425) or answer.status >= 500 else None
+        if by_status is None and answer.status >= 400:
+            by_status = InvalidRequestError
+    # A general code ("invalid_request_error" beside a 401) says less than the status does.
+    if specific is InvalidRequestError and by_status is not None:
+        specific = by_status
+    kind = specific or by_status or ProviderServiceUnavailableError
+    return kind(
+        redacted(answer.message),
+        provider=target.provider,
+        model=target.model,
+        status=answer.status,
+        retry_after=answer.retry_after if answer.retry_after is not None else retry_after(answer.headers),
+        request_id=answer.request_id or answer.headers.get("x-request-id") or answer.headers.get("request-id"),
+    )
+
+
+def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
+    """Seconds to wait, as headers say it: in milliseconds, in seconds, or as a date."""
+    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
+        return milliseconds / 1000
+    given = headers.get("retry-after")
+    if given is None:
+        return None
+    if (seconds := _number(given)) is not None:
+        return seconds
+    try:
+        date = email.utils.parsedate_to_datetime(given)
+    except ValueError:
+        return None
+    return max(0.0, date.timestamp() - now())
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text) if text is not None else -1.0
+    except ValueError:
+        return None
+    return number if number >= 0 else None
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what caused it, the innermost first."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return chain[::-1]
+
+
+@contextmanager
+def translated(
+    target: Target,
+    answer_of: Callable[[BaseException], Answer | None],
+    transport: Callable[[], tuple[type[BaseException], ...]],
+) -> Generator[None, None, None]:
+    """Raise our errors in place of others. `answer_of` reads an SDK's status errors, `transport` gives the types of a
+    connection's failures beside the built-in ones; anything else is a mistake of ours, and passes.
+    """
+    try:
+        yield
+    except (ProviderError, InvalidRequestError, ContentFilterError) as error:
+        error.provider = error.provider or target.provider
+        error.model = error.model or target.model
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProviderProtocolError(
+            f"the vendor sent an event that is no valid JSON: {error}", provider=target.provider, model=target.model
+        ) from error
+    except Exception as error:
+        ours = _ours(error, target, answer_of, transport())
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def _ours(
+    error: BaseException,
+    target: Target,
+    answer_of: Callable[[BaseException], Answer | None],
+    transport: tuple[type[BaseException], ...],
+) -> VendorError | None:
+    for link in _chain(error):
+        if (answer := answer_of(link)) is not None:
+            return error_for(answer, target)
+        where: dict[str, Any] = {"provider": target.provider, "model": target.model}
+        if isinstance(link, TimeoutError):
+            return ProviderTimeoutError("no connection was made in time (the connect clock)", clock="connect", **where)
+        if isinstance(link, (OSError, *transport)):
+            why = link.strerror if isinstance(link, OSError) and link.strerror else type(link).__name__
+            return ProviderConnectionError(f"the connection broke: {redacted(why)}", **where)
+    return None

@@ -1,0 +1,217 @@
+"""Ollama's native chat. It has no official client among our dependencies: one POST, answered line by line."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from ..events import FinishReason, ReasoningDelta, Usage, UsageReport
+from ..provider import Ask, Finished, Opened, Piece, ProviderSettings, RawEvent
+from ..tasks import (
+    AudioPart,
+    ImagePart,
+    Message,
+    ReasoningPart,
+    Target,
+    TaskRequest,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from ..wire import NDJSONDecoder
+from .clients import PerLoop
+from .errors import Answer, error_for, translated
+from .openai import CONNECTIONS, said
+from .reading import lower, whole_call
+from .requests import Schema, Tool, cannot, given
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+HOME: Final = "http://localhost:11434"
+
+
+class _StatusError(Exception):
+    """An answer that is an HTTP error; it becomes one of ours before it leaves this file."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+
+class OllamaProvider:
+    """Models that run at home."""
+
+    def __init__(self, settings: ProviderSettings) -> None:
+        self.settings: Final = settings
+        self._url: Final = (settings.base_url or HOME).rstrip("/") + "/api/chat"
+        self._clients: Final = PerLoop(self._client)
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        fields = body(ask.request, self.settings.vendor_model(ask.target.model), ask.target)
+        pieces = Decoder(ask.target).pieces
+        lines = NDJSONDecoder()
+        with translated(ask.target, _answer_of, _transport_errors):
+            session = await self._clients.get()
+            timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=ask.connect_timeout)
+            response = await session.post(self._url, json=fields, timeout=timeout)
+            try:
+                headers = lower(response.headers)
+                if response.status != 200:
+                    raise _StatusError(_answer(await response.read(), response.status, headers))
+                yield Opened(None, headers)
+                async for chunk in response.content.iter_any():
+                    for line in lines.feed(chunk):
+                        for piece in pieces(line, raw=ask.raw):
+                            yield piece
+                for line in lines.close():
+                    for piece in pieces(line, raw=ask.raw):
+                        yield piece
+            finally:
+                response.close()
+
+    async def aclose(self) -> None:
+        await self._clients.aclose()
+
+    async def _client(self) -> AsyncGenerator[ClientSession, None]:
+        aiohttp = import_module("aiohttp")
+        key = self.settings.api_key
+        headers = {**self.settings.headers, **({"authorization": f"Bearer {key.reveal()}"} if key is not None else {})}
+        async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
+            yield session
+
+
+def _transport_errors() -> tuple[type[BaseException], ...]:
+    return (import_module("aiohttp").ClientError,)
+
+
+def _answer_of(error: BaseException) -> Answer | None:
+    return error.answer if isinstance(error, _StatusError) else None
+
+
+def _answer(data: bytes, status: int, headers: dict[str, str]) -> Answer:
+    try:
+        value = msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        value = None
+    return Answer(said(value) or data[:200].decode("utf-8", "replace"), status, headers=headers)
+
+
+def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
+    """The request on this wire, which has no place for metadata and cannot be told which tool to use."""
+    if request.metadata:
+        raise cannot("metadata", target)
+    if request.tool_choice not in (None, "auto"):
+        raise cannot("a tool choice", target)
+    messages: list[dict[str, Any]] = []
+    if request.system is not None:
+        messages.append({"role": "system", "content": request.system})
+    for message in request.conversation:
+        messages.extend(_messages(message, target))
+    options = given(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        num_predict=request.max_tokens,
+        stop=list(request.stop) or None,
+        seed=request.seed,
+    )
+    effort = request.reasoning_effort
+    return {
+        "model": model,
+        "messages": messages,
+        "stream": True,
+        **given(
+            options=options,
+            tools=[_tool(tool) for tool in request.tools] or None,
+            format=None if request.response_format is None else Schema(request.response_format).schema,
+            think=None if effort is None else effort if effort in ("low", "medium", "high") else effort != "none",
+        ),
+        **request.extra,
+    }
+
+
+def _messages(message: Message, target: Target) -> Iterable[dict[str, Any]]:
+    calls: list[dict[str, Any]] = []
+    for part in message.parts:
+        match part:
+            case ToolCallPart():
+                arguments = msgspec.json.decode(part.arguments) if part.arguments.strip() else {}
+                calls.append({"function": {"name": part.name, "arguments": arguments}})
+            case ToolResultPart():
+                yield {"role": "tool", "tool_name": part.name, "content": part.result}
+            case ImagePart() | AudioPart():
+                raise cannot("an image" if isinstance(part, ImagePart) else "audio", target)
+            case TextPart() | ReasoningPart():
+                continue
+    if message.text or calls:
+        yield {"role": message.role, "content": message.text, **given(tool_calls=calls or None)}
+
+
+def _tool(given_tool: Any) -> dict[str, Any]:
+    tool = Tool(given_tool)
+    function = {"name": tool.name, "parameters": tool.parameters, **given(description=tool.description)}
+    return {"type": "function", "function": function}
+
+
+class _Function(Struct):
+    name: str = ""
+    arguments: Any = None
+
+
+class _ToolCall(Struct):
+    function: _Function
+    id: str | None = None
+
+
+class _Message(Struct):
+    content: str | None = None
+    thinking: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Line(Struct):
+    message: _Message | None = None
+    done: bool = False
+    done_reason: str | None = None
+    prompt_eval_count: int | None = None
+    eval_count: int | None = None
+    error: str | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Line).decode
+
+_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
+
+
+class Decoder:
+    """One stream's decoder."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._calls = 0
+
+    def pieces(self, data: bytes, *, raw: bool) -> Iterable[Piece]:
+        line = _decode(data)
+        if raw:
+            yield RawEvent(msgspec.json.decode(data))
+        if line.error is not None:
+            raise error_for(Answer(line.error), self._target)
+        if (message := line.message) is not None:
+            if message.thinking:
+                yield ReasoningDelta(message.thinking)
+            if message.content:
+                yield message.content
+            for call in message.tool_calls or ():
+                arguments = msgspec.json.encode(call.function.arguments or {}).decode()
+                yield whole_call(call.id or f"call_{self._calls}", call.function.name, arguments)
+                self._calls += 1
+        if line.done:
+            reason = _FINISH.get(line.done_reason or "stop", "stop")
+            yield Finished("tool_calls" if self._calls and reason == "stop" else reason, line.done_reason)
+            if line.prompt_eval_count is not None or line.eval_count is not None:
+                counted = {"prompt_eval_count": line.prompt_eval_count, "eval_count": line.eval_count}
+                usage = Usage(line.prompt_eval_count or 0, line.eval_count or 0, source="reported", raw=counted)
+                yield UsageReport(usage)

@@ -1,0 +1,210 @@
+"""OpenAI's responses wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from ..events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageReport
+from ..provider import Finished, Piece
+from ..tasks import (
+    AudioPart,
+    ImagePart,
+    Message,
+    ReasoningPart,
+    Target,
+    TaskRequest,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from .errors import Answer, error_for
+from .reading import DONE, ToolCalls, whole_call
+from .requests import Schema, Tool, cannot, given, split_system, tool_name
+
+
+def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
+    """The request on this wire, which has no place for stop sequences and seeds."""
+    if request.stop:
+        raise cannot("a stop sequence", target)
+    if request.seed is not None:
+        raise cannot("a seed", target)
+    system, turns = split_system(request)
+    items = [item for message in turns for item in _items(message, target)]
+    return given(
+        model=model,
+        input=items,
+        instructions=system,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_output_tokens=request.max_tokens,
+        reasoning=None if request.reasoning_effort is None else {"effort": request.reasoning_effort},
+        metadata=dict(request.metadata) or None,
+        tools=[_tool(tool) for tool in request.tools] or None,
+        tool_choice=None if request.tool_choice is None else _tool_choice(request.tool_choice),
+        text=None if request.response_format is None else {"format": _text_format(request.response_format)},
+        extra_body=dict(request.extra) or None,
+    )
+
+
+def _items(message: Message, target: Target) -> Iterable[dict[str, Any]]:
+    text = message.text
+    if text:
+        kind = "output_text" if message.role == "assistant" else "input_text"
+        yield {"role": message.role, "content": [{"type": kind, "text": text}]}
+    for part in message.parts:
+        match part:
+            case ToolCallPart():
+                yield {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments}
+            case ToolResultPart():
+                yield {"type": "function_call_output", "call_id": part.id, "output": part.result}
+            case ImagePart() | AudioPart():
+                raise cannot("an image" if isinstance(part, ImagePart) else "audio", target)
+            case TextPart() | ReasoningPart():
+                continue  # text is said above; reasoning goes back by id only, which our conversations do not hold
+
+
+def _tool(given_tool: Any) -> dict[str, Any]:
+    tool = Tool(given_tool)
+    rest = given(description=tool.description, parameters=tool.parameters)
+    return {"type": "function", "name": tool.name, "strict": bool(tool.strict), **rest}
+
+
+def _tool_choice(choice: Any) -> Any:
+    name = tool_name(choice)
+    return choice if name is None else {"type": "function", "name": name}
+
+
+def _text_format(wanted: Any) -> dict[str, Any]:
+    schema = Schema(wanted)
+    return {"type": "json_schema", "name": schema.name, "schema": schema.schema, "strict": schema.strict}
+
+
+# ── the answer; only what is read is declared ──────────────────────────────────────────────────────────────────────
+
+
+class _Item(Struct):
+    type: str = ""
+    id: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Response(Struct):
+    status: str | None = None
+    usage: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    incomplete_details: dict[str, Any] | None = None
+
+
+class _Event(Struct):
+    type: str = ""
+    delta: Any = None
+    output_index: int = 0
+    item: _Item | None = None
+    response: _Response | None = None
+    message: str | None = None
+    code: str | None = None
+    error: Any = None
+
+
+_decode: Final = msgspec.json.Decoder(_Event).decode
+
+_INCOMPLETE: Final[dict[str, FinishReason]] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+_REASONING: Final = frozenset({"response.reasoning_summary_text.delta", "response.reasoning_text.delta"})
+_SERVER_SIDE: Final = frozenset(
+    {
+        "web_search_call",
+        "file_search_call",
+        "code_interpreter_call",
+        "image_generation_call",
+        "mcp_call",
+        "computer_call",
+    }
+)
+
+
+class Decoder:
+    """One stream's decoder."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._tools = ToolCalls()
+        self._items: dict[int, _Item] = {}
+        self._called = self._refused = False
+
+    def pieces(self, data: bytes) -> Iterable[Piece]:
+        if data == DONE or not data:
+            return ()
+        event = _decode(data)
+        # Nearly every event is this one.
+        if event.type == "response.output_text.delta" and isinstance(event.delta, str):
+            return (event.delta,)
+        return self._others(event, data)
+
+    def _others(self, event: _Event, data: bytes) -> Iterable[Piece]:
+        match event.type:
+            case "response.function_call_arguments.delta":
+                item = self._items.get(event.output_index, _Item())
+                yield self._tools.fragment(event.output_index, item.call_id or "", item.name or "", str(event.delta))
+            case kind if kind in _REASONING:
+                yield ReasoningDelta(str(event.delta))
+            case "response.refusal.delta":
+                self._refused = True
+                yield ProviderEvent("refusal", {"text": event.delta})
+            case "response.output_item.added" if event.item is not None:
+                # An item's id may change until it is done; its place in the output does not.
+                self._items[event.output_index] = event.item
+            case "response.output_item.done" if event.item is not None:
+                yield from self._done(event.item, event.output_index, data)
+            case "response.completed" | "response.incomplete" | "response.failed" if event.response is not None:
+                yield from self._end(event.response)
+            case "error" | "response.error":
+                raise error_for(self._answer(event), self._target)
+            case _:
+                return
+
+    def _done(self, item: _Item, index: int, data: bytes) -> Iterable[Piece]:
+        if item.type == "function_call":
+            self._called = True
+            self._tools.whole(index)  # the fragments were only shown: what counts is what the vendor says at the end
+            yield whole_call(item.call_id or item.id or "", item.name or "", item.arguments or "")
+        elif item.type in _SERVER_SIDE:
+            yield ProviderEvent(item.type, msgspec.json.decode(data)["item"])
+
+    def _end(self, response: _Response) -> Iterable[Piece]:
+        if response.usage is not None:
+            yield UsageReport(_usage(response.usage))
+        if response.error is not None or response.status == "failed":
+            error = response.error or {}
+            code = error.get("code")
+            raise error_for(
+                Answer(str(error.get("message", "the response failed")), codes=(str(code),) if code else ()),
+                self._target,
+            )
+        if response.status == "incomplete":
+            reason = str((response.incomplete_details or {}).get("reason"))
+            yield Finished(_INCOMPLETE.get(reason, "length"), "incomplete")
+            return
+        finish: FinishReason = "tool_calls" if self._called else "refusal" if self._refused else "stop"
+        yield Finished(finish, response.status)
+
+    def _answer(self, event: _Event) -> Answer:
+        error = event.error if isinstance(event.error, dict) else {}
+        codes = tuple(str(code) for code in (event.code, error.get("code"), error.get("type")) if code)
+        return Answer(str(event.message or error.get("message") or "the vendor sent an error"), codes=codes)
+
+
+def _usage(said: dict[str, Any]) -> Usage:
+    return Usage(
+        input_tokens=said.get("input_tokens") or 0,
+        output_tokens=said.get("output_tokens") or 0,
+        reasoning_tokens=(said.get("output_tokens_details") or {}).get("reasoning_tokens") or 0,
+        cache_read_tokens=(said.get("input_tokens_details") or {}).get("cached_tokens") or 0,
+        source="reported",
+        raw=said,
+    )

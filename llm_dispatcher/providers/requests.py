@@ -1,0 +1,75 @@
+"""What the wires' request bodies have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..exceptions import InvalidRequestError, ModelUnsupportedError
+from ..tasks import Message, Target, TaskRequest
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """The fields that are given: what is `None` or empty overrides nothing at the vendor."""
+    return {name: value for name, value in fields.items() if value not in (None, (), {})}
+
+
+def cannot(what: str, target: Target) -> ModelUnsupportedError:
+    """The error for what a vendor's wire has no place for."""
+    return ModelUnsupportedError(f"{what} cannot be sent on this wire", provider=target.provider, model=target.model)
+
+
+def split_system(request: TaskRequest) -> tuple[str | None, list[Message]]:
+    """The system prompt, with system messages joined to it, and the other turns in order."""
+    system = [request.system] if request.system is not None else []
+    turns: list[Message] = []
+    for message in request.conversation:
+        if message.role == "system":
+            system.append(message.text)
+        else:
+            turns.append(message)
+    return "\n\n".join(system) if system else None, turns
+
+
+class Tool:
+    """A tool as the wires want it: given as OpenAI's `{"type": "function", "function": {…}}`, or as its inside."""
+
+    __slots__ = ("description", "name", "parameters", "strict")
+
+    def __init__(self, tool: Any) -> None:
+        inner = tool.get("function", tool) if isinstance(tool, Mapping) else None
+        if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
+            raise InvalidRequestError(
+                'a tool is a dict with "name", "description" and "parameters" (a JSON schema), '
+                f"got {type(tool).__name__}"
+            )
+        self.name: str = inner["name"]
+        self.description: str | None = inner.get("description")
+        parameters = inner.get("parameters", inner.get("input_schema"))
+        self.parameters: Any = parameters if parameters is not None else {"type": "object", "properties": {}}
+        self.strict: bool | None = inner.get("strict")
+
+
+class Schema:
+    """The schema that an answer has to follow: a JSON schema itself, or OpenAI's wrapping of one."""
+
+    __slots__ = ("name", "schema", "strict")
+
+    def __init__(self, given_format: Any) -> None:
+        if not isinstance(given_format, Mapping):
+            raise InvalidRequestError(f"response_format is a JSON schema as a dict, got {type(given_format).__name__}")
+        inner = given_format.get("json_schema", given_format)
+        self.name: str = inner.get("name") or inner.get("title") or "answer"
+        self.schema: Any = inner.get("schema", inner)
+        self.strict: bool = inner.get("strict", True)
+
+
+def tool_name(choice: str | Mapping[str, Any]) -> str | None:
+    """The one tool that a choice names; `None` for "auto", "none" and "required"."""
+    if isinstance(choice, str):
+        return None if choice in ("auto", "none", "required") else choice
+    inner = choice.get("function", choice)
+    name = inner.get("name") if isinstance(inner, Mapping) else None
+    if not isinstance(name, str):
+        raise InvalidRequestError('tool_choice is "auto", "none", "required" or a tool\'s name')
+    return name

@@ -1,0 +1,184 @@
+"""`LLMStream`: the object that a call returns, and the four ways to read it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
+
+from .background import run_in_background
+from .events import Event, StreamFailed, TaskResponse, TextDelta
+from .streaming.account import Account
+from .streaming.metadata import ChunkMetadata
+from .streaming.observe import Watcher, observed
+
+Chunk = TypeVar("Chunk", bound="str | ChunkMetadata", covariant=True)
+Reading: TypeAlias = Literal["chunks", "events", "whole"]
+"""How a stream is read: chunks that were shown cannot be taken back, events can, and a whole is shown at the end."""
+
+
+class LLMStream(Generic[Chunk]):
+    """An answer that is under way, or will be as soon as somebody reads it. It is read once, in one of these ways:
+
+    `async for chunk in stream` · `text = await stream` · `async for event in stream.events()` ·
+    `for chunk in stream` where the calling thread may block. `collect()` and `result()` give the `TaskResponse`.
+    """
+
+    def __init__(
+        self,
+        source: Callable[[Reading], AsyncGenerator[Event, None]],
+        account: Account,
+        watchers: Sequence[Watcher] = (),
+        *,
+        with_metadata: bool = False,
+    ) -> None:
+        self._source = source
+        self._account = account
+        self._watchers = watchers
+        self._with_metadata = with_metadata
+        self._read_as: str | None = None
+        self._reading: weakref.ref[AsyncGenerator[Any, None]] | None = None
+
+    # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        # A fresh generator that nothing here holds on to: when a `break` drops it, it is closed while the stream is
+        # still held. (A generator kept on the stream would stay open until the stream itself went away.)
+        return self._track(self._chunks(self._begin("async for", "chunks")))
+
+    def events(self) -> AsyncGenerator[Event, None]:
+        """Everything that happens, as values: a stream that fails ends with a `StreamFailed` and does not raise."""
+        return self._track(self._events(self._begin("events()", "events")))
+
+    def __await__(self) -> Generator[Any, None, str]:
+        return self.text().__await__()
+
+    async def text(self) -> str:
+        """The whole text."""
+        return (await self._whole("await")).text
+
+    async def collect(self) -> TaskResponse:
+        """Read to the end: the text and all that is known of how it came to be."""
+        return await self._whole("collect()")
+
+    def __iter__(self) -> Iterator[Chunk]:
+        _may_block("async for chunk in stream: …")
+        return self._blocking(self._chunks(self._begin("for", "chunks")))
+
+    def result(self) -> TaskResponse:
+        """`collect()` for a thread that may block."""
+        _may_block("await stream.collect()")
+        return run_in_background(self._whole("result()"))
+
+    # ── what is known of it ────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def partial(self) -> str:
+        """The text so far."""
+        return self._account.text
+
+    @property
+    def response(self) -> TaskResponse:
+        """All that is known so far; after the end, all there is."""
+        return self._account.response()
+
+    # ── leaving ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def aclose(self) -> None:
+        """Stop reading: the vendor's connection is closed. Closing twice, or before reading, is no error."""
+        self._read_as = self._read_as or "aclose()"
+        reading = self._reading() if self._reading is not None else None
+        if reading is not None:
+            await reading.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an LLMStream is a live connection and cannot be copied or serialised: read it first")
+
+    def __repr__(self) -> str:
+        state = "unread" if self._read_as is None else f"read by {self._read_as}"
+        return f"<LLMStream, {state}, {len(self.partial)} characters so far>"
+
+    # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin(self, how: str, reading: Reading) -> AsyncGenerator[Event, None]:
+        if self._read_as is not None:
+            raise RuntimeError(
+                f"this stream was already read (by {self._read_as}); call the function again for a new one, "
+                "or keep what .response holds"
+            )
+        self._read_as = how
+        return observed(self._source(reading), self._account, self._watchers)
+
+    def _track(self, reading: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        self._reading = weakref.ref(reading)
+        return reading
+
+    async def _chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Chunk, None]:
+        account = self._account
+        async with aclosing(events):
+            if not self._with_metadata:
+                async for event in events:
+                    if type(event) is TextDelta:
+                        yield cast(Chunk, event.text)
+                return
+            async for event in events:
+                if type(event) is TextDelta:
+                    yield cast(Chunk, account.chunk(event.text, event.index))
+            yield cast(Chunk, account.closing())
+
+    async def _events(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+        async with aclosing(events):
+            async for event in events:
+                yield event
+                if type(event) is StreamFailed:
+                    return  # the exception behind it is in .response.error
+
+    async def _whole(self, how: str) -> TaskResponse:
+        events = self._begin(how, "whole")
+        async with aclosing(events):
+            async for _ in events:
+                pass
+        return self._account.response()
+
+    def _blocking(self, chunks: AsyncGenerator[Chunk, None]) -> Iterator[Chunk]:
+        done: Final = object()
+
+        async def following() -> Chunk | object:
+            return await anext(chunks, done)
+
+        async def close() -> None:
+            await chunks.aclose()
+
+        try:
+            while (chunk := run_in_background(following())) is not done:
+                yield cast(Chunk, chunk)
+        finally:
+            run_in_background(close())
+
+
+def _may_block(instead: str) -> None:
+    """Blocking inside a running loop would stop all else that runs on it; a notebook's cell is its own caller."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    if not _in_a_notebook_cell():
+        raise RuntimeError(f"an event loop is running in this thread, and blocking would stop it; write: {instead}")
+
+
+def _in_a_notebook_cell() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")

@@ -1,0 +1,7 @@
+"""The tap: whatever watches a stream and decides nothing."""
+
+from .callbacks import StreamingCallbacks
+from .metadata import ChunkMetadata
+from .progress import ProgressTracker
+
+__all__ = ["ChunkMetadata", "ProgressTracker", "StreamingCallbacks"]

@@ -1,0 +1,57 @@
+"""The tap: every event of a stream passes here once, on its way to the reader."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+from ..events import Event, Failure, StreamCancelled, StreamFailed
+from .account import Account
+
+
+class Watcher(Protocol):
+    """Told of each event after the account has seen it; what it returns is awaited, unless it is `None`.
+
+    A watcher must not raise: it only watches. `account.error` holds the exception behind a `StreamFailed`.
+    """
+
+    def __call__(self, event: Event, account: Account, /) -> Awaitable[None] | None: ...
+
+
+async def observed(
+    source: AsyncGenerator[Event, None], account: Account, watchers: Sequence[Watcher]
+) -> AsyncGenerator[Event, None]:
+    """Pass each event on, telling the watchers first. The end that the source does not say itself is added here:
+    an exception becomes a `StreamFailed`, followed by the exception; leaving early a `StreamCancelled`, which only
+    the watchers still see.
+    """
+    account.begin()
+    try:
+        async with aclosing(source):
+            async for event in source:
+                account.see(event)
+                for watch in watchers:
+                    if (told := watch(event, account)) is not None:
+                        await told
+                yield event
+        account.end()
+    except (asyncio.CancelledError, GeneratorExit):
+        if not account.over and account.finish_reason is None:
+            account.end()
+            await _tell(StreamCancelled(), account, watchers)
+        raise
+    except Exception as error:  # whatever ended the stream is reported and goes on to the reader
+        account.end(error)
+        failed = StreamFailed(Failure.of(error))
+        await _tell(failed, account, watchers)
+        yield failed
+        raise
+
+
+async def _tell(event: Event, account: Account, watchers: Sequence[Watcher]) -> None:
+    account.see(event)
+    for watch in watchers:
+        if (told := watch(event, account)) is not None:
+            await told

@@ -1,0 +1,77 @@
+"""What a simulated vendor has received, and how each connection ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from .script import Reply, Wire
+
+Ending: TypeAlias = Literal["open", "served", "refused", "broken", "left"]
+"""`left` is the reader's doing, `refused` and `broken` the script's; `served` is a whole answer."""
+
+
+class Turn:
+    """One turn of the conversation that a request holds, whatever its wire."""
+
+    __slots__ = ("role", "text")
+
+    def __init__(self, role: str, text: str) -> None:
+        self.role = role
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"Turn({self.role!r}, {self.text!r})"
+
+
+class ReceivedRequest:
+    """One request: what came, what it was answered, and how that ended. Times are of `time.monotonic()`."""
+
+    def __init__(self, wire: Wire, method: str, path: str, headers: Mapping[str, str], body: dict[str, Any]) -> None:
+        self.wire = wire
+        self.method = method
+        self.path = path
+        self.headers = dict(headers)
+        self.body = body
+        self.model = ""
+        self.system: str | None = None
+        self.turns: list[Turn] = []
+        self.reply: Reply | None = None
+        self.status: int | None = None
+        self.received_at = time.monotonic()
+        self.ended: Ending = "open"
+        self.ended_at: float | None = None
+        self._over = threading.Event()
+
+    @property
+    def text(self) -> str:
+        """The last turn's text: what was asked."""
+        return self.turns[-1].text if self.turns else ""
+
+    def wait_until_over(self, timeout: float = 5.0) -> Ending:
+        """Block until the answer has ended one way or another."""
+        self._over.wait(timeout)
+        return self.ended
+
+    def end(self, how: Ending) -> None:
+        if self.ended == "open":
+            self.ended = how
+            self.ended_at = time.monotonic()
+            self._over.set()
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "wire": self.wire,
+            "method": self.method,
+            "path": self.path,
+            "body": self.body,
+            "status": self.status,
+            "received_at": self.received_at,
+            "ended": self.ended,
+            "ended_at": self.ended_at,
+        }
+
+    def __repr__(self) -> str:
+        return f"<{self.method} {self.path}, {self.text!r}: {self.status}, {self.ended}>"

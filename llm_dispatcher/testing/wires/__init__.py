@@ -1,0 +1,49 @@
+"""The wires, a file each: how a request is read and judged, and how an answer is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ..received import ReceivedRequest
+from ..script import HttpError, Reply, Wire
+from . import anthropic, google, ollama, openai_chat, openai_responses
+from .frames import Frame, Rejection
+
+
+class WireModule(Protocol):
+    """What each file here offers."""
+
+    @property
+    def BASE_PATH(self) -> str: ...  # noqa: N802 - a module's constant
+
+    @property
+    def CONTENT_TYPE(self) -> str: ...  # noqa: N802
+
+    @property
+    def KEEP_ALIVE(self) -> bytes: ...  # noqa: N802
+
+    def read(self, request: ReceivedRequest) -> Rejection | None:
+        """Fill in the request's model, system and turns; say what the service would refuse."""
+        ...
+
+    def frames(self, reply: Reply, request: ReceivedRequest) -> list[Frame]: ...
+
+    def error_frame(self, message: str) -> bytes: ...
+
+    def event(self, data: bytes) -> bytes: ...
+
+    def error_body(self, error: HttpError) -> Mapping[str, Any]: ...
+
+    def key(self, request: ReceivedRequest) -> str | None: ...
+
+
+WIRES: dict[Wire, WireModule] = {
+    Wire.OPENAI_CHAT: openai_chat,
+    Wire.OPENAI_RESPONSES: openai_responses,
+    Wire.ANTHROPIC: anthropic,
+    Wire.GOOGLE: google,
+    Wire.OLLAMA: ollama,
+}
+
+__all__ = ["WIRES", "Frame", "Rejection", "WireModule"]

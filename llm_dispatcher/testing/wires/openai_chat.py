@@ -1,0 +1,82 @@
+"""OpenAI's chat completions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..received import ReceivedRequest
+from ..script import HttpError, Reply, fragments
+from .frames import Frame, Rejection, bearer, dumps, take_messages
+
+BASE_PATH = "/v1"
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+KEEP_ALIVE = b": keep-alive\n\n"
+
+_FINISH = {"refusal": "stop"}
+_TYPES = {
+    400: "invalid_request_error",
+    401: "invalid_request_error",
+    403: "invalid_request_error",
+    404: "invalid_request_error",
+    429: "requests",
+    413: "invalid_request_error",
+}
+_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
+
+
+def read(request: ReceivedRequest) -> Rejection | None:
+    if request.path.partition("?")[0] != "/v1/chat/completions":
+        return Rejection(404, f"unknown path {request.path}")
+    return take_messages(request)
+
+
+def key(request: ReceivedRequest) -> str | None:
+    return bearer(request)
+
+
+def event(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
+
+
+def frames(reply: Reply, request: ReceivedRequest) -> list[Frame]:
+    def chunk(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) -> bytes:
+        choices = [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
+        head = {"id": "chatcmpl-sim", "object": "chat.completion.chunk", "created": 1_760_000_000}
+        return event(dumps({**head, "model": request.model, "choices": choices, **more}))
+
+    made = [Frame(chunk({"role": "assistant", "content": ""}))]
+    made += [Frame(chunk({"reasoning_content": thought}), True) for thought in reply.reasoning]
+    said = "refusal" if reply.finish == "refusal" else "content"
+    made += [Frame(chunk({said: piece}), True) for piece in reply.pieces]
+    for index, call in enumerate(reply.tool_calls):
+        for place, fragment in enumerate(fragments(call)):
+            function = {"name": call.name, "arguments": fragment} if place == 0 else {"arguments": fragment}
+            head = {"id": call.id, "type": "function"} if place == 0 else {}
+            made.append(Frame(chunk({"tool_calls": [{"index": index, **head, "function": function}]}), True))
+    made.append(Frame(chunk({}, _FINISH.get(reply.finish, reply.finish))))
+    if reply.usage is not None and (request.body.get("stream_options") or {}).get("include_usage"):
+        made.append(Frame(chunk(None, usage=_usage(reply))))
+    made.append(Frame(event(b"[DONE]")))
+    return made
+
+
+def _usage(reply: Reply) -> dict[str, Any] | None:
+    if (usage := reply.usage) is None:
+        return None
+    return {
+        "prompt_tokens": usage.input,
+        "completion_tokens": usage.output,
+        "total_tokens": usage.input + usage.output,
+        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning, "audio_tokens": 0},
+    }
+
+
+def error_frame(message: str) -> bytes:
+    return event(dumps({"error": {"message": message, "type": "server_error", "param": None, "code": None}}))
+
+
+def error_body(error: HttpError) -> dict[str, Any]:
+    kind = _TYPES.get(error.status, "server_error")
+    code = error.code or _CODES.get(error.status)
+    return {"error": {"message": error.message, "type": kind, "param": None, "code": code}}

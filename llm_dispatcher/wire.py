@@ -1,0 +1,227 @@
+"""Bytes to events: server-sent events, newline-delimited JSON, and a JSON array that arrives in pieces.
+
+Nothing here reads or waits: bytes go in as they come, in pieces of any size, and whole events come out. Data stays
+bytes, cut only at ASCII characters, so that no character is ever torn; whether it is sound UTF-8 is for who decodes it
+to judge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from msgspec import Struct
+
+from .exceptions import ProviderProtocolError
+
+MEBIBYTE: Final = 1 << 20
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class SSEEvent(Struct, frozen=True, gc=False):
+    """One server-sent event; lines of data are joined by newlines."""
+
+    data: bytes
+    name: str = ""
+    id: str = ""
+
+
+class SSEDecoder:
+    """Server-sent events, with any of the three line ends, a BOM, comments, and data over several lines.
+
+    A last event that the end of the stream cuts off from its blank line is delivered all the same: vendors send such
+    streams, and what is in it decides whether it was whole.
+    """
+
+    def __init__(self, *, cap: int = MEBIBYTE) -> None:
+        self._cap = cap
+        self._pending: list[bytes] = []  # the block under way, without a complete line end in its last piece
+        self._size = 0
+        self._head: bytes | None = b""  # what came while it may still be part of a BOM
+        self._after_cr = False
+        self._id = ""
+
+    def feed(self, data: bytes) -> Iterator[SSEEvent]:
+        """The events that these bytes complete."""
+        data = self._in_lf(self._past_bom(data))
+        if b"\n" not in data:  # no block can end here: long lines that come in many pieces are not searched again
+            self._keep(data)
+            return
+        blocks = (b"".join(self._pending) + data).split(b"\n\n")
+        self._pending.clear()
+        self._size = 0
+        rest = blocks.pop()
+        for block in blocks:
+            if len(block) <= self._cap and block.startswith(b"data: ") and b"\n" not in block:
+                yield SSEEvent(block[6:], "", self._id)
+            elif (event := self._event(block)) is not None:
+                yield event
+        self._keep(rest)
+
+    def close(self) -> Iterator[SSEEvent]:
+        """The event that the end of the stream completes, if any."""
+        block = b"".join(self._pending) + (self._head or b"")
+        self._pending.clear()
+        self._head = None
+        event = self._event(block.removesuffix(b"\n"))
+        if event is not None:
+            yield event
+
+    def _past_bom(self, data: bytes) -> bytes:
+        if self._head is None:
+            return data
+        data = self._head + data
+        if len(data) < len(_BOM) and _BOM.startswith(data):
+            self._head = data
+            return b""
+        self._head = None
+        return data.removeprefix(_BOM)
+
+    def _in_lf(self, data: bytes) -> bytes:
+        """The same with every line end as LF; a CR at the end of one read and an LF at the head of the next are one."""
+        if not data:
+            return data
+        if self._after_cr and data.startswith(b"\n"):
+            data = data[1:]
+            self._after_cr = False
+            if not data:
+                return data
+        self._after_cr = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+
+    def _keep(self, data: bytes) -> None:
+        if data:
+            self._pending.append(data)
+            self._size += len(data)
+            # (A line end at the very end may be the first half of the blank line: it is no part of the block.)
+            if self._size - data.endswith(b"\n") > self._cap:
+                raise _too_long(self._cap)
+
+    def _event(self, block: bytes) -> SSEEvent | None:
+        if len(block) > self._cap:
+            raise _too_long(self._cap)
+        data: list[bytes] = []
+        name = ""
+        for line in block.split(b"\n"):
+            field, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if field == b"data":
+                data.append(value)
+            elif field == b"event":
+                name = value.decode("utf-8", "replace")
+            elif field == b"id" and b"\0" not in value:
+                self._id = value.decode("utf-8", "replace")
+        text = b"\n".join(data)
+        return SSEEvent(text, name, self._id) if text or name else None
+
+
+class NDJSONDecoder:
+    """One JSON value a line; blank lines are passed over, and the last line needs no end."""
+
+    def __init__(self, *, cap: int = MEBIBYTE) -> None:
+        self._cap = cap
+        self._pending: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The lines that these bytes complete."""
+        first, newline, rest = data.partition(b"\n")
+        self._keep(first)
+        if not newline:
+            return
+        yield from self.close()
+        *lines, rest = rest.split(b"\n")
+        for line in lines:
+            self._keep(line)
+            yield from self.close()
+        self._keep(rest)
+
+    def close(self) -> Iterator[bytes]:
+        """The line that the end of the stream completes, if any."""
+        line = b"".join(self._pending).strip()
+        self._pending.clear()
+        self._size = 0
+        if line:
+            yield line
+
+    def _keep(self, data: bytes) -> None:
+        self._pending.append(data)
+        self._size += len(data)
+        if self._size > self._cap:
+            raise _too_long(self._cap)
+
+
+_STRUCTURE: Final = re.compile(rb'["\[\]{},]')
+_IN_STRING: Final = re.compile(rb'["\\]')
+
+
+class JSONArrayDecoder:
+    """The elements of one JSON array, each as soon as it is whole."""
+
+    def __init__(self, *, cap: int = MEBIBYTE) -> None:
+        self._cap = cap
+        self._element = bytearray()
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+        self._begun = self._ended = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The elements that these bytes complete."""
+        at = 0
+        if not self._begun:
+            data = data.lstrip()
+            if not data:
+                return
+            if data[:1] != b"[":
+                raise ProviderProtocolError("the answer is not the JSON array that it should be")
+            self._begun, self._depth, at = True, 1, 1
+        start = at
+        while not self._ended:
+            at = self._to_end_of_element(data, at)
+            self._element += data[start:at]
+            if len(self._element) > self._cap:
+                raise _too_long(self._cap)
+            if at == len(data):
+                return
+            self._ended = data[at : at + 1] == b"]"
+            element = bytes(self._element.strip())
+            self._element.clear()
+            at = start = at + 1
+            if element:
+                yield element
+        if data[at:].strip():
+            raise ProviderProtocolError("something follows the end of the JSON array")
+
+    def close(self) -> Iterator[bytes]:
+        """Nothing: an element that the end of the stream cuts off is no element."""
+        return iter(())
+
+    def _to_end_of_element(self, data: bytes, at: int) -> int:
+        """Where the comma or bracket is that ends the element under way, or the end of the data."""
+        while at < len(data):
+            if self._escaped:
+                self._escaped = False
+                at += 1
+                continue
+            found = (_IN_STRING if self._in_string else _STRUCTURE).search(data, at)
+            if found is None:
+                break
+            at, sign = found.start(), found.group()
+            if sign == b'"':
+                self._in_string = not self._in_string
+            elif sign == b"\\":
+                self._escaped = True
+            elif sign in b"[{":
+                self._depth += 1
+            elif self._depth == 1:
+                return at
+            elif sign in b"]}":
+                self._depth -= 1
+            at += 1
+        return len(data)
+
+
+def _too_long(cap: int) -> ProviderProtocolError:
+    return ProviderProtocolError(f"the vendor sent an event longer than {cap} bytes")

@@ -1,0 +1,48 @@
+"""No test reaches beyond this machine, and none sees the developer's keys."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "suite",
+    deadline=None,  # how long something takes is for benchmarks/
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("suite")
+
+
+class ReachedOutError(RuntimeError):
+    """A test tried to leave this machine."""
+
+
+def _stay_on_this_machine(event: str, args: tuple[object, ...]) -> None:
+    if event == "socket.connect":
+        address = args[1]
+        if isinstance(address, tuple) and not ipaddress.ip_address(str(address[0])).is_loopback:
+            raise ReachedOutError(f"connect to {address}")
+    elif event == "socket.getaddrinfo" and args[0] not in (None, "localhost", b"localhost"):
+        host = args[0].decode() if isinstance(args[0], bytes) else str(args[0])
+        try:
+            loopback = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback:
+            raise ReachedOutError(f"look-up of {host}")
+
+
+# An audit hook sees what no patched function would: connections made by C code and by event loops.
+sys.addaudithook(_stay_on_this_machine)
+
+
+@pytest.fixture(autouse=True)
+def _no_developer_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("LLM_DISPATCHER_") or name.endswith("_API_KEY") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
