@@ -4,7 +4,7 @@ The order in which events may come:
 
     Stream := Failed | Cancelled | Turn (ToolResult+ Turn)* End
     Turn   := Started Content* (Interrupted Switched? Reset? Started Content*)*
-    End    := Completed | Interrupted? Failed | Cancelled
+    End    := Completed | Interrupted? (Failed | Cancelled)
 
 `check_order` holds a list of events to it.
 """
@@ -310,7 +310,7 @@ _LETTERS: Final[Mapping[type[Struct], str]] = {
     StreamCancelled: "X",
 }
 _TURN: Final = "Sc*(?:iw?r?Sc*)*"
-_WHOLE: Final = re.compile(f"F|X|{_TURN}(?:t+{_TURN})*(?:C|i?F|X)")
+_WHOLE: Final = re.compile(f"F|X|{_TURN}(?:t+{_TURN})*(?:C|i?[FX])")
 
 
 def check_order(events: Iterable[Event]) -> None:

@@ -49,6 +49,7 @@ class LLMDispatcherError(Exception):
 
 def _rebuilt(kind: type[LLMDispatcherError], args: tuple[object, ...], fields: dict[str, object]) -> LLMDispatcherError:
     error = kind.__new__(kind, *args)
+    error.args = args  # (an OSError, which a timeout is, takes them in __init__ only)
     error.__dict__.update(fields)
     return error
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from llm_dispatcher import LLMSwitch
+from llm_dispatcher.testing import SimulatedVendor
 
 settings.register_profile(
     "suite",
@@ -46,3 +51,39 @@ def _no_developer_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("LLM_DISPATCHER_") or name.endswith("_API_KEY") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+KINDS: dict[str, dict[str, str]] = {
+    "openai-chat": {"kind": "openai", "api": "chat"},
+    "openai-responses": {"kind": "openai", "api": "responses"},
+    "anthropic": {"kind": "anthropic"},
+    "google": {"kind": "google"},
+    "ollama": {"kind": "ollama"},
+}
+
+
+def policy_over(*vendors: SimulatedVendor, **resilience: Any) -> dict[str, Any]:
+    """A configuration that asks these vendors one after the other; they are called a, b, c …"""
+    names = "abcdefgh"[: len(vendors)]
+    return {
+        "providers": {
+            name: {**KINDS[vendor.wire], "api_key": "test-key", "base_url": vendor.base_url, "models": ["m"]}
+            for name, vendor in zip(names, vendors, strict=True)
+        },
+        "routing": {"default": [f"{name}/m" for name in names]},
+        "resilience": {"max_retries": 0, "backoff": 0.0, **resilience},
+    }
+
+
+@pytest.fixture
+async def switch_over() -> AsyncIterator[Callable[..., LLMSwitch]]:
+    """Switches over simulated vendors, closed when the test is over."""
+    made: list[LLMSwitch] = []
+
+    def make(*vendors: SimulatedVendor, **resilience: Any) -> LLMSwitch:
+        made.append(LLMSwitch(policy_over(*vendors, **resilience)))
+        return made[-1]
+
+    yield make
+    for switch in made:
+        await switch.aclose()

@@ -20,12 +20,12 @@ def load(
     keys: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Policy:
-    """The policy that a mapping, a YAML file or the environment describes; else a `ConfigurationError` with all problems.
+    """The policy that a mapping, a YAML file or the environment describes.
 
     Arguments win over `LLM_DISPATCHER_…` variables, these over YAML, and YAML over the defaults. With no `config`, the
     file is the one that `LLM_DISPATCHER_CONFIG` names, else `llm_dispatcher.yaml` in the working folder, else in the
     user's config folder; with none of these, every vendor whose key is in the environment is used. `keys` are API keys
-    by kind of vendor, and win over all others.
+    by kind of vendor, and win over all others. A `ConfigurationError` tells every problem at once.
     """
     from .loading import load_policy
 

@@ -18,7 +18,9 @@ def kinds_of(tree: Tree) -> tuple[dict[str, str], list[Problem]]:
     """The kind of every provider: what it says, or its name where that is a kind."""
     kinds: dict[str, str] = {}
     problems: list[Problem] = []
-    for name in mapping_at(tree, "providers"):
+    for name, entry in mapping_at(tree, "providers").items():
+        if not is_mapping(entry) and entry is not None:
+            continue
         kind = mapping_at(tree, "providers", name).get("kind")
         path = ("providers", name, "kind")
         if kind is None and not _is_known(name):

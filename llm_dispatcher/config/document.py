@@ -7,6 +7,7 @@ follows an alias, and bounds the depth before anything is built.
 from __future__ import annotations
 
 import re
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,36 +44,38 @@ def read_document(path: Path) -> Layer:
 
 
 def parse_document(text: str, file: str) -> Layer:
-    """The tree of YAML text; raises only where nothing at all can be made of it."""
-    reading = _Reading(text, file)
+    """The tree of YAML text; raises only where nothing at all can be made of it.
+
+    `${…}` is no YAML inside `{…}`, and its default may hold anything; so each one is read as a stand-in of characters that
+    mean nothing, and put back into the scalar that it was part of.
+    """
+    variables = _VARIABLE.findall(text)
+    positions = count()
+    text = _VARIABLE.sub(lambda _: f"\ue000{next(positions)}\ue001", text)
+    problems: list[Problem] = []
     try:
+        reading = _Reading(_LOADER(text), file, variables, problems)
         tree = reading.document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else None
-        reading.problems.append(Problem((), f"is not YAML: {error.problem or error.context}", file, line))
-        raise configuration_error(reading.problems) from None
+        problems.append(Problem((), f"is not YAML: {error.problem or error.context}", file, line))
+        raise configuration_error(problems) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise configuration_error([Problem((), f"is not YAML: {error.reason}", file, line)]) from None
-    finally:
-        reading.close()
-    return Layer(tree=tree, file=file, lines=reading.lines, problems=reading.problems)
+    return Layer(tree=tree, file=file, lines=reading.lines, problems=problems)
 
 
 class _Reading:
-    """One pass over a document's events.
+    """One pass over a document's events."""
 
-    `${…}` is no YAML inside `{…}`, and its default may hold anything; so each one is read as a stand-in of letters that
-    mean nothing, and put back into the scalar that it was part of.
-    """
-
-    def __init__(self, text: str, file: str) -> None:
-        self.file = file
+    def __init__(self, loader: Any, file: str, variables: list[str], problems: list[Problem]) -> None:
         self.lines: dict[KeyPath, int] = {}
-        self.problems: list[Problem] = []
-        self._variables: list[str] = []
-        self._loader: Any = _LOADER(_VARIABLE.sub(self._stand_in, text))
+        self._loader = loader
+        self._file = file
+        self._variables = variables
+        self._problems = problems
 
     def document(self) -> Tree:
         self._next(yaml.StreamStartEvent)
@@ -88,11 +91,8 @@ class _Reading:
             return {}
         if not is_mapping(tree):
             self._complain((), "must be a mapping with the keys providers, routing, resilience", start)
-            raise configuration_error(self.problems)
+            raise configuration_error(self._problems)
         return tree
-
-    def close(self) -> None:
-        self._loader.dispose()
 
     def _node(self, path: KeyPath) -> object:
         event = self._loader.get_event()
@@ -106,7 +106,7 @@ class _Reading:
             self._complain(path, "must not have a tag", event)
         if len(path) >= MOST_DEPTH:
             self._complain(path, f"is nested more than {MOST_DEPTH} levels deep", event)
-            raise configuration_error(self.problems)
+            raise configuration_error(self._problems)
         return self._list(path) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(path)
 
     def _list(self, path: KeyPath) -> list[object]:
@@ -166,11 +166,7 @@ class _Reading:
         assert isinstance(event, kind), event
 
     def _complain(self, path: KeyPath, message: str, event: yaml.Event) -> None:
-        self.problems.append(Problem(path, message, self.file, _line(event)))
-
-    def _stand_in(self, variable: re.Match[str]) -> str:
-        self._variables.append(variable[0])
-        return f"\ue000{len(self._variables) - 1}\ue001"
+        self._problems.append(Problem(path, message, self._file, _line(event)))
 
     def _put_back(self, text: str) -> str:
         if "\ue000" not in text:

@@ -25,7 +25,6 @@ _WANTED: Final[Mapping[str, str]] = {
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
     "list_or_mapping": "a list or a mapping",
-    "finite_number": "a finite number",
 }
 _BOUNDS: Final[Mapping[str, tuple[str, str]]] = {
     "greater_than": ("more than", "gt"),
@@ -70,6 +69,12 @@ def _words(mistake: ErrorDetails, path: KeyPath) -> str:
         return f"unknown key{nearest(str(path[-1]), names_at(path[:-1]))}"
     if kind == "missing":
         return "is missing"
+    if kind == "float_type" and isinstance(given, int) and not isinstance(given, bool):
+        return "is out of range"
+    if kind == "finite_number":
+        return "must be a finite number"
+    if kind == "int_type" and isinstance(given, float):
+        return f"must be a whole number, got {given}"
     if kind in _WANTED:
         hint = (
             "; put it in quotes"
@@ -79,13 +84,13 @@ def _words(mistake: ErrorDetails, path: KeyPath) -> str:
         return f"must be {_WANTED[kind]}, got {_called(given)}{hint}"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
-        return f"must be {words} {context[bound]}, got {given}"
+        return f"must be {words} {context[bound]:g}, got {given}"
     if kind == "enum":
         return f"unknown task type{nearest(str(given), names_at(path[:-1]))}"
     if kind == "literal_error":
         allowed = values_at(path)
-        got = repr(given) if isinstance(given, str) else _called(given)
-        return f"must be one of {', '.join(allowed)}; got {got}{did_you_mean(str(given), allowed)}"
+        got = f"{given!r}{did_you_mean(given, allowed)}" if isinstance(given, str) else _called(given)
+        return f"must be one of {', '.join(allowed)}; got {got}"
     if kind in ("too_short", "string_too_short"):
         return "must not be empty"
     return mistake["msg"]

@@ -12,13 +12,17 @@ from .tree import KeyPath, Tree, child, over
 
 
 class Layer(Struct, frozen=True, kw_only=True):
-    """The settings of one source, the places where they stand, and what is wrong with it on its own."""
+    """The settings of one source, the places where they stand, and what is wrong with it on its own.
+
+    `unset` are problems of variables that have no value; they do not matter where a stronger layer has one.
+    """
 
     tree: Tree
     file: str | None = None
     lines: Mapping[KeyPath, int] = {}
     variables: Mapping[KeyPath, str] = {}
     problems: Sequence[Problem] = ()
+    unset: Sequence[Problem] = ()
 
     def depth(self, path: KeyPath) -> int:
         """How much of a path this layer has."""

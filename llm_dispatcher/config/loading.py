@@ -51,12 +51,13 @@ def _judge(written: Layer, layers: Sequence[Layer], keys: Keys, *, offline: bool
     tree = _with_providers_of_keys(given, keys)
     kinds, kind_problems = kinds_of(tree)
     entries = {name: mapping_at(tree, "providers", name) for name in kinds}
-    literal = {name for name in kinds if written.file is not None and _is_literal(written.tree, name)}
+    literal = {name for name in kinds if _is_literal(name, entries[name], written)}
     api_keys = {name: find_key(name, kinds, entries[name], keys, literal=name in literal) for name in kinds}
-    keyless = {("providers", name, "api_key") for name in kinds if offline or kinds[name] in keys.given}
+    unneeded = {("providers", name, "api_key") for name in kinds if offline or kinds[name] in keys.given}
     settings = judged(tree)
     problems = [
-        *_surviving(layers, keyless),
+        *(problem for layer in layers for problem in layer.problems),
+        *_unset(layers, unneeded),
         *([] if isinstance(settings, Settings) else settings),
         *kind_problems,
         *_keys_for_nobody(keys, kinds),
@@ -128,19 +129,19 @@ def _empty(names: Iterable[str]) -> Tree:
     return {name: Tree() for name in names}
 
 
-def _is_literal(tree: Tree, name: str) -> bool:
-    """Whether a provider's key is itself in the file, rather than the name of a variable."""
-    key = mapping_at(tree, "providers", name).get("api_key")
-    return isinstance(key, str) and "${" not in key
+def _is_literal(name: str, entry: Tree, written: Layer) -> bool:
+    """Whether a provider's key stands in the file itself, rather than in a variable."""
+    key = mapping_at(written.tree, "providers", name).get("api_key")
+    return written.file is not None and isinstance(key, str) and "${" not in key and entry.get("api_key") == key
 
 
-def _surviving(layers: Sequence[Layer], unneeded: AbstractSet[KeyPath]) -> Iterable[Problem]:
-    """The layers' own problems, without those of values that are replaced or not needed."""
+def _unset(layers: Sequence[Layer], unneeded: AbstractSet[KeyPath]) -> Iterable[Problem]:
+    """The variables without a value, except where another layer's value hides them or none is needed."""
     for position, layer in enumerate(layers):
         stronger = layers[position + 1 :]
-        for problem in layer.problems:
+        for problem in layer.unset:
             hidden = any(other.depth(problem.path) == len(problem.path) for other in stronger)
-            if not problem.path or not (hidden or problem.path in unneeded):
+            if not hidden and problem.path not in unneeded:
                 yield problem
 
 
@@ -168,7 +169,7 @@ def _once_each(problems: Iterable[Problem]) -> list[Problem]:
     """The first problem of each path: what comes after at the same place is a consequence."""
     first: dict[object, Problem] = {}
     for problem in problems:
-        first.setdefault((problem.path, problem.variable if problem.path == () else None), problem)
+        first.setdefault(problem.path or str(problem), problem)
     return list(first.values())
 
 

@@ -14,6 +14,9 @@ from .tree import KeyPath
 MOST_SHOWN: Final = 50
 """A file can be wrong in more places than anyone will read."""
 
+_LONGEST_MESSAGE: Final = 300
+_LONGEST_KEY: Final = 60
+
 
 class Problem(Struct, frozen=True):
     """One thing that is wrong, and where."""
@@ -26,16 +29,18 @@ class Problem(Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        return dotted(self.path)
+        """`routing.default[0]`, the way a path is written in messages."""
+        parts = (f"[{part}]" if isinstance(part, int) else f".{_short(part, _LONGEST_KEY)}" for part in self.path)
+        return "".join(parts).removeprefix(".")
+
+    @property
+    def words(self) -> str:
+        """The message, bounded: it may quote what stands in the file."""
+        return _short(self.message, _LONGEST_MESSAGE)
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.file and self.line else self.file or self.variable
-        return ": ".join(part for part in (place, self.key, self.message) if part)
-
-
-def dotted(path: KeyPath) -> str:
-    """`routing.default[0]`, the way a path is written in messages."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+        return ": ".join(part for part in (place, self.key, self.words) if part)
 
 
 def nearest(wrong: str, names: Iterable[str]) -> str:
@@ -57,5 +62,9 @@ def configuration_error(problems: Sequence[Problem]) -> ConfigurationError:
     shown = [str(problem) for problem in others[: MOST_SHOWN - 1]]
     if len(others) > len(shown):
         shown.append(f"… and {len(others) - len(shown)} more")
-    message = first.message if first.variable is None else f"{first.message} (set by {first.variable})"
+    message = first.words if first.variable is None else f"{first.words} (set by {first.variable})"
     return ConfigurationError("\n".join([message, *shown]), file=first.file, line=first.line, key=first.key or None)
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -69,7 +69,7 @@ def interpolated(layer: Layer, environ: Mapping[str, str]) -> Layer:
         return None if wrong else meant(text, path)
 
     tree = with_leaves(layer.tree, filled)
-    return replace(layer, tree=tree, problems=[*layer.problems, *problems])
+    return replace(layer, tree=tree, unset=problems)
 
 
 def meant(text: str, path: KeyPath) -> object:

@@ -1,0 +1,142 @@
+"""Every way to get a file wrong: where the error points, and what it says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from llm_dispatcher.config import load
+from llm_dispatcher.config.policy import Policy
+from llm_dispatcher.exceptions import ConfigurationError
+
+SOUND = "providers:\n  openai: {api_key: test-key, models: [m]}\n"
+"""Two lines that are right; what follows them begins on line 3."""
+
+
+class LoadText(Protocol):
+    def __call__(self, text: str | bytes) -> Policy: ...
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file, and every line that its error must have."""
+
+    name: str
+    text: str
+    told: list[str]
+
+
+def broken_files() -> list[Broken]:
+    """The cases of `broken.txt`, which shows how they are written."""
+    cases: list[Broken] = []
+    for case in Path(__file__).with_name("broken.txt").read_text().split("### ")[1:]:
+        name, *lines = case.strip().splitlines()
+        told = [line.removeprefix("=> ") for line in lines if line.startswith("=> ")]
+        text = [line for line in lines if not line.startswith("=> ")]
+        cases.append(Broken(name, "".join(f"{line}\n" for line in text), told))
+    return cases
+
+
+@pytest.mark.parametrize("broken", broken_files(), ids=lambda broken: str(broken.name))
+def test_a_broken_file_is_refused_with_exactly_what_is_wrong(broken: Broken, load_text: LoadText) -> None:
+    """A problem that is told twice, or that drags others along, sends its reader looking for what is not there."""
+    with pytest.raises(ConfigurationError) as caught:
+        load_text(broken.text)
+    assert str(caught.value).splitlines() == broken.told
+    place, _, rest = broken.told[0].partition(": ")
+    file, _, line = place.partition(":")
+    assert (caught.value.file, caught.value.line) == (file, int(line) if line else None)
+    assert caught.value.key is None or rest.startswith(f"{caught.value.key}: ")
+
+
+def test_the_table_of_broken_files_is_whole() -> None:
+    assert len(broken_files()) > 60
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param(f"{SOUND}routing: [", ": is not YAML", id="an open bracket"),
+        pytest.param(f"{SOUND}\trouting: {{}}\n", ":3: is not YAML", id="a tab for indentation"),
+        pytest.param(f"{SOUND}routing: default: x\n", ":3: is not YAML", id="two colons"),
+        pytest.param(f"{SOUND}routing: 'x\n", ":4: is not YAML", id="an open quote"),
+        pytest.param(f"{SOUND}routing: \x01\n", ":3: is not YAML", id="a control character"),
+        pytest.param(f"{SOUND}routing: *\n", ":3: is not YAML", id="a lone star"),
+        pytest.param(SOUND.encode() + b"# caf\xe9\n", ":3: is not UTF-8 text", id="Latin-1"),
+        pytest.param("- providers\n", ":1: must be a mapping with the keys providers, routing", id="a list"),
+        pytest.param("providers\n", ":1: must be a mapping with the keys providers, routing", id="a word"),
+        pytest.param(f"{SOUND}? [a]\n: b\n", ":3: a key must be text", id="a list for a key"),
+        pytest.param("[" * 400_000, "is nested more than 32 levels deep", id="lists without end"),
+        pytest.param("{a: " * 200_000, "is nested more than 32 levels deep", id="mappings without end"),
+        pytest.param(SOUND + "#" * 1_000_000, ": is larger than 1 MB", id="larger than 1 MB"),
+        pytest.param(
+            SOUND + "resilience: {backoff: 1" + "0" * 6_000 + "}", "cannot be read as int", id="too many digits"
+        ),
+        pytest.param(
+            SOUND + "resilience: {max_retries: 1" + "0" * 4_000 + "}", "at most 10, got 1000", id="a long number"
+        ),
+        pytest.param(SOUND + "resilience: {on_break: 2024-99-99}", "cannot be read as timestamp", id="no such day"),
+        pytest.param(SOUND + f"{'k' * 1_000}: 1", "kkk…: unknown key", id="a long key"),
+    ],
+)
+def test_what_is_no_configuration_is_refused_shortly(text: str | bytes, words: str, load_text: LoadText) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_text(text)
+    assert str(caught.value).startswith("policy.yaml")
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 1_000
+
+
+def test_a_bomb_does_not_go_off(load_text: LoadText) -> None:
+    levels = [f"l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * 9)}]" for level in range(1, 60)]
+    with pytest.raises(ConfigurationError, match="aliases are not allowed"):
+        load_text("\n".join(["l0: &l0 [boom]", *levels]))
+
+
+def test_a_file_with_thousands_of_problems_does_not_flood_the_terminal(load_text: LoadText) -> None:
+    with pytest.raises(ConfigurationError, match=r"… and \d+ more") as caught:
+        load_text(SOUND + "".join(f"unknown{number}: 1\n" for number in range(5_000)))
+    assert len(str(caught.value).splitlines()) == 51
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigurationError, match=r"^absent\.yaml: cannot be read: No such file") as caught:
+        load("absent.yaml", environ={})
+    assert caught.value.file == "absent.yaml"
+
+
+def test_a_folder_is_no_file() -> None:
+    Path("folder.yaml").mkdir()
+    with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
+        load("folder.yaml", environ={})
+
+
+SECRET = "fake-credential-of-the-tests"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"providers:\n  openai:\n    api_key: [{SECRET}]\n",
+        f"providers:\n  openai:\n    api_key: {{key: {SECRET}}}\n",
+        f"providers:\n  openai:\n    api_key: {SECRET} {SECRET}\n",
+        f"providers:\n  openai: {SECRET}\n",
+        f"providers:\n  openai:\n    api_key: k\n    headers: {{Authorization: [{SECRET}]}}\n",
+        f'providers:\n  openai:\n    api_key: k\n    headers: {{Authorization: "{SECRET}\\n"}}\n',
+        f"providers:\n  openai:\n    api_key: k\n    base_url: user:{SECRET}@localhost\n",
+        f"providers:\n  openai:\n    api_key: k\n    models: {SECRET}\n",
+        f"providers:\n  openai:\n    api_key: {SECRET}\n    api_key: {SECRET}\n",
+        f"providers:\n  openai:\n    api_key: {SECRET}: x\n",
+        f"providers:\n  openai:\n    api_key: '{SECRET}\n",
+    ],
+)
+def test_no_error_shows_a_key(text: str, load_text: LoadText) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_text(text)
+    assert SECRET not in str(caught.value)
+    assert SECRET not in repr(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None or SECRET not in repr(caught.value.__context__)

@@ -1,0 +1,173 @@
+"""Arguments win over the environment, the environment over YAML, and YAML over the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from llm_dispatcher.config import load
+from llm_dispatcher.config.policy import Policy, Resilience
+from llm_dispatcher.exceptions import ConfigurationError
+from llm_dispatcher.tasks import Target
+
+YAML = """
+providers:
+  openai: {api_key: test-key, models: [m]}
+  anthropic: {api_key: test-key, models: [n]}
+resilience:
+  max_retries: 4
+  timeouts: {idle: 5}
+"""
+
+
+class LoadText(Protocol):
+    def __call__(
+        self, text: str, environ: Mapping[str, str] | None = None, keys: Mapping[str, str] | None = None
+    ) -> Policy: ...
+
+
+def test_what_the_file_leaves_out_has_its_default(load_text: LoadText) -> None:
+    resilience = load_text(YAML).resilience
+    assert resilience.max_retries == 4
+    assert resilience.timeouts.idle == 5
+    assert resilience.timeouts.total == Resilience().timeouts.total
+    assert resilience.on_break == Resilience().on_break
+
+
+def test_the_environment_wins_over_the_file(load_text: LoadText) -> None:
+    policy = load_text(
+        YAML,
+        {
+            "LLM_DISPATCHER_RESILIENCE__MAX_RETRIES": "0",
+            "LLM_DISPATCHER_RESILIENCE__FALLBACK_ENABLED": "false",
+            "LLM_DISPATCHER_RESILIENCE__ON_BREAK": "raise",
+            "LLM_DISPATCHER_RESILIENCE__TIMEOUTS__TOTAL": "null",
+            "LLM_DISPATCHER_ROUTING__DEFAULT": '["anthropic/n"]',
+            "LLM_DISPATCHER_PROVIDERS__OPENAI__BASE_URL": "http://127.0.0.1:1/v1",
+        },
+    )
+    assert policy.resilience.max_retries == 0
+    assert policy.resilience.fallback_enabled is False
+    assert policy.resilience.on_break == "raise"
+    assert policy.resilience.timeouts.total is None
+    assert policy.resilience.timeouts.idle == 5
+    assert policy.default.targets == (Target("anthropic", "n"),)
+    assert policy.providers["openai"].base_url == "http://127.0.0.1:1/v1"
+    assert list(policy.providers["openai"].models) == ["m"]
+    assert list(policy.providers) == ["openai", "anthropic"]
+
+
+def test_a_whole_section_may_be_json(load_text: LoadText) -> None:
+    policy = load_text(YAML, {"LLM_DISPATCHER_RESILIENCE": '{"max_retries": 1, "timeouts": {"connect": 2.5}}'})
+    assert (policy.resilience.max_retries, policy.resilience.timeouts.connect) == (1, 2.5)
+    assert policy.resilience.timeouts.idle == 5
+
+
+def test_an_argument_wins_over_the_environment() -> None:
+    environ = {"LLM_DISPATCHER_RESILIENCE__MAX_RETRIES": "0", "LLM_DISPATCHER_RESILIENCE__BACKOFF": "1.5"}
+    policy = load(
+        {"providers": {"ollama": {"models": ["m"]}}, "resilience": {"max_retries": 7}},
+        environ=environ,
+    )
+    assert policy.resilience.max_retries == 7
+    assert policy.resilience.backoff == 1.5
+
+
+def test_with_a_mapping_no_file_is_looked_for() -> None:
+    Path("llm_dispatcher.yaml").write_text("nonsense: [")
+    assert list(load({"providers": {"ollama": {"models": ["m"]}}}, environ={}).providers) == ["ollama"]
+
+
+def test_a_ready_policy_is_taken_as_it_is() -> None:
+    policy = load({"providers": {"ollama": {"models": ["m"]}}}, environ={})
+    assert load(policy, environ={"LLM_DISPATCHER_RESILIENCE__MAX_RETRIES": "9"}) == policy
+
+
+def test_a_policy_may_be_built_up_from_python_values() -> None:
+    policy = load({"providers": {"ollama": {"models": ("m", "n")}}, "routing": {"default": ("ollama/n",)}}, environ={})
+    assert list(policy.providers["ollama"].models) == ["m", "n"]
+    assert policy.default.targets == (Target("ollama", "n"),)
+
+
+@pytest.mark.parametrize("wrong", [5, ["providers"], b"policy.yaml"])
+def test_a_configuration_of_another_type_is_refused(wrong: object) -> None:
+    with pytest.raises(TypeError, match="a configuration is a mapping, the path of a YAML file, a Policy or None"):
+        load(wrong, environ={})  # type: ignore[arg-type]
+
+
+def test_a_mapping_that_holds_itself_is_refused() -> None:
+    endless: dict[str, object] = {}
+    endless["providers"] = {"ollama": {"options": endless}}
+    with pytest.raises(ConfigurationError, match="nested more than 32 levels deep"):
+        load(endless, environ={})
+
+
+def test_a_mapping_with_a_key_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="providers: a key must be text, got 5"):
+        load({"providers": {5: {}}}, environ={})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("LLM_DISPATCHER_RESILIENCE__MAX_RETRIES", "many", "resilience.max_retries: must be a whole number, got text"),
+        ("LLM_DISPATCHER_RESILIENCE__MAX_RETRIES", "99", "resilience.max_retries: must be at most 10, got 99"),
+        (
+            "LLM_DISPATCHER_RESILIENCE__MAX_RETRYS",
+            "1",
+            "resilience.max_retrys: unknown key; did you mean 'max_retries'?",
+        ),
+        ("LLM_DISPATCHER_RESILIENCE_MAX_RETRIES", "1", "did you mean 'LLM_DISPATCHER_RESILIENCE__MAX_RETRIES'?"),
+        ("LLM_DISPATCHER_RESILIANCE__MAX_RETRIES", "1", "unknown setting; did you mean 'LLM_DISPATCHER_RESILIENCE'?"),
+        ("LLM_DISPATCHER_RESILIENCE", "3", "resilience: must be a mapping, got a number"),
+        ("LLM_DISPATCHER_RESILIENCE", "{", "must be JSON"),
+        ("LLM_DISPATCHER_ROUTING__DEFAULT", '["nobody/m"]', "routing.default[0]: unknown provider 'nobody'"),
+        ("LLM_DISPATCHER_ROUTING__DEFAULT", "openai/m", "routing.default: must be a list or a mapping, got text"),
+    ],
+)
+def test_a_wrong_variable_is_named(variable: str, value: str, words: str, load_text: LoadText) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_text(YAML, {variable: value})
+    assert words in str(caught.value)
+    assert variable in str(caught.value)
+    assert caught.value.file is None
+
+
+def test_variables_that_are_no_settings_are_left_alone(load_text: LoadText) -> None:
+    load_text(YAML, {"LLM_DISPATCHER_LOG": "debug", "LLM_DISPATCHER_CONFIG": "absent.yaml", "OTHER__THING": "1"})
+
+
+def test_an_empty_variable_is_no_setting(load_text: LoadText) -> None:
+    assert load_text(YAML, {"LLM_DISPATCHER_RESILIENCE__MAX_RETRIES": ""}).resilience.max_retries == 4
+
+
+def test_the_named_file_comes_before_the_working_folders_and_that_before_the_users(tmp_path: Path) -> None:
+    def policy(retries: int) -> str:
+        return f"providers: {{ollama: {{models: [m]}}}}\nresilience: {{max_retries: {retries}}}\n"
+
+    home = tmp_path / "home"
+    own = home / ".config" / "llm_dispatcher" / "llm_dispatcher.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(policy(1))
+    environ = {"HOME": str(home)}
+    assert load(environ=environ).resilience.max_retries == 1
+    Path("llm_dispatcher.yaml").write_text(policy(2))
+    assert load(environ=environ).resilience.max_retries == 2
+    Path("named.yaml").write_text(policy(3))
+    policy_of_named = load(environ={**environ, "LLM_DISPATCHER_CONFIG": "named.yaml"})
+    assert (policy_of_named.resilience.max_retries, policy_of_named.source) == (3, "named.yaml")
+
+
+def test_the_users_folder_is_where_xdg_says(tmp_path: Path) -> None:
+    file = tmp_path / "xdg" / "llm_dispatcher" / "llm_dispatcher.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("providers: {ollama: {models: [m]}}\n")
+    assert load(environ={"XDG_CONFIG_HOME": str(tmp_path / "xdg")}).source == str(file)
+
+
+def test_a_named_file_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match=r"absent\.yaml: cannot be read"):
+        load(environ={"LLM_DISPATCHER_CONFIG": "absent.yaml", "OPENAI_API_KEY": "test-key"})

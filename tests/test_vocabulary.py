@@ -1,0 +1,253 @@
+"""Tasks, errors and events: what may be said, and in which order."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_dispatcher import events, exceptions
+from llm_dispatcher.events import (
+    Event,
+    Failure,
+    ProviderEvent,
+    ReasoningDelta,
+    StreamCancelled,
+    StreamCompleted,
+    StreamFailed,
+    StreamInterrupted,
+    StreamReset,
+    StreamStarted,
+    StreamSwitched,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolResult,
+    Usage,
+    UsageReport,
+    check_order,
+    from_json,
+    redacted,
+    to_json,
+)
+from llm_dispatcher.exceptions import LLMDispatcherError, ProviderError, StreamTimeoutError
+from llm_dispatcher.provider import Secret
+from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TaskType, TextPart
+
+A, B = Target("a", "m"), Target("b", "x/y")
+FAILURE = Failure("ProviderConnectionError", "broke", provider="a", model="m", retry_after=1.5)
+USAGE = Usage(input_tokens=3, output_tokens=4, cost=0.1, source="reported", raw={"said": 7})
+
+EVERY_EVENT: list[Event] = [
+    StreamStarted(A, 1, cached=False),
+    TextDelta("grüße", 0),
+    TextDelta("x", 0, {"vendor": [1]}),
+    ReasoningDelta("hm", "signed"),
+    ToolCallDelta("1", "look", '{"a'),
+    ToolCall("1", "look", {"a": 1}, '{"a": 1}'),
+    ToolCall("1", "look", None, "{"),
+    ToolResult("1", "look", result="ok"),
+    UsageReport(USAGE),
+    ProviderEvent("search", {"q": "x"}),
+    StreamInterrupted(FAILURE, 12),
+    StreamSwitched(A, B, "ProviderConnectionError", "anchor", "again"),
+    StreamReset(),
+    StreamCompleted("text", USAGE, "stop", "end_turn"),
+    StreamFailed(FAILURE),
+    StreamCancelled(),
+]
+
+
+@pytest.mark.parametrize("event", EVERY_EVENT, ids=lambda event: type(event).__name__)
+def test_every_event_survives_json(event: Event) -> None:
+    assert from_json(to_json(event)) == event
+
+
+def test_no_kind_of_event_was_forgotten() -> None:
+    assert {type(event) for event in EVERY_EVENT} == set(get_args(Event))
+
+
+LETTERS: dict[str, Event] = {
+    "S": StreamStarted(A, 1, cached=False),
+    "t": ToolResult("1", "look", result="ok"),
+    "i": StreamInterrupted(FAILURE, 0),
+    "w": StreamSwitched(A, B, "x", "plain", ""),
+    "r": StreamReset(),
+    "C": StreamCompleted("", USAGE, "stop", None),
+    "F": StreamFailed(FAILURE),
+    "X": StreamCancelled(),
+    "p": ReasoningDelta("hm"),
+}
+
+
+def spelt(letters: str) -> list[Event]:
+    index = iter(range(len(letters)))
+    return [TextDelta("x", next(index)) if letter == "c" else LETTERS[letter] for letter in letters]
+
+
+@pytest.mark.parametrize(
+    "letters",
+    ["F", "X", "SC", "SccC", "ScpcC", "SciwScC", "SciScC", "SiwrScC", "SctScC", "ScttScF", "SciF", "ScX", "SciX", "ScF"],
+)
+def test_these_are_streams(letters: str) -> None:
+    check_order(spelt(letters))
+
+
+@pytest.mark.parametrize(
+    "letters",
+    ["", "S", "C", "c", "cC", "SS", "SwSC", "ScwScC", "SciwC", "SciC", "ScCC", "ScCF", "tSC", "SctC", "SirwSC", "FX", "ScXC"],
+)
+def test_these_are_not(letters: str) -> None:
+    with pytest.raises(ValueError, match="no stream goes like this"):
+        check_order(spelt(letters))
+
+
+def test_text_is_counted_without_a_gap() -> None:
+    with pytest.raises(ValueError, match="without a gap"):
+        check_order([LETTERS["S"], TextDelta("x", 0), TextDelta("x", 2), LETTERS["C"]])
+
+
+def test_the_error_tree_in_the_docstring_is_the_error_tree() -> None:
+    drawn = dict(re.findall(r"^ *[│ ├└─]*[├└]── (\w+)(?: \((\w+)\))?", exceptions.__doc__ or "", re.MULTILINE))
+    real = {
+        name: kind
+        for name, kind in vars(exceptions).items()
+        if inspect.isclass(kind) and issubclass(kind, Exception) and not name.startswith("_")
+    }
+    assert set(drawn) == set(real) - {"LLMDispatcherError"}
+    for name, also in drawn.items():
+        assert issubclass(real[name], LLMDispatcherError)
+        if also:
+            assert also in {base.__name__ for base in real[name].__mro__}
+
+
+def every_error() -> list[LLMDispatcherError]:
+    failure = exceptions.StreamTruncatedError("cut", provider="a", model="m", status=200, request_id="r")
+    special: dict[str, LLMDispatcherError] = {
+        "AllProvidersFailedError": exceptions.AllProvidersFailedError([failure]),
+        "NoProviderAvailableError": exceptions.NoProviderAvailableError("none", reasons={A: "off"}),
+        "StreamingError": exceptions.StreamingError("broke", partial="so far", usage=USAGE, failures=[failure]),
+        "StreamTimeoutError": StreamTimeoutError("late", partial="so far", usage=USAGE, failures=[failure]),
+        "ConfigurationError": exceptions.ConfigurationError("wrong", file="f", line=3, key="a.b"),
+    }
+    kinds = [kind for kind in vars(exceptions).values() if inspect.isclass(kind) and issubclass(kind, LLMDispatcherError)]
+    return [special.get(kind.__name__) or kind("it broke") for kind in kinds]
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
+def test_errors_keep_their_fields_when_they_travel(error: LLMDispatcherError) -> None:
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is type(error)
+    assert str(back) == str(error)
+    assert {name: repr(value) for name, value in vars(back).items()} == {
+        name: repr(value) for name, value in vars(error).items()
+    }
+
+
+def test_the_switch_knows_from_the_class_what_to_try_again() -> None:
+    retryable = {kind.__name__ for kind in vars(exceptions).values() if getattr(kind, "retryable", False) is True}
+    assert retryable == {
+        "ProviderConnectionError", "ProviderTimeoutError", "ProviderRateLimitError",
+        "ProviderServiceUnavailableError", "ProviderProtocolError", "StreamTruncatedError",
+    }  # fmt: skip
+
+
+def test_a_total_timeout_is_what_asyncio_calls_one() -> None:
+    assert issubclass(exceptions.RequestTimeoutError, TimeoutError)
+    assert issubclass(StreamTimeoutError, exceptions.StreamingError)
+
+
+def test_an_error_says_who_and_what() -> None:
+    error = ProviderError("no", provider="openai", model="gpt", status=500, request_id="req_1")
+    assert str(error) == "openai/gpt: no (HTTP 500, request req_1)"
+    assert str(exceptions.ConfigurationError("wrong", file="x.yaml", line=3, key="a.b")) == "x.yaml:3: a.b: wrong"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["key sk-proj-abcdefghijklmnop1234 is bad", "Authorization: Bearer abc.def-ghi", "https://x/?key=AIzaSyAbcdefghijk&alt=sse"],
+)
+def test_keys_are_taken_out_of_what_vendors_say(text: str) -> None:
+    hidden = redacted(text)
+    assert "[redacted]" in hidden
+    assert not re.search(r"abcdef|abc\.def|Abcdef", hidden)
+
+
+def test_a_secret_shows_itself_only_when_asked() -> None:
+    secret = Secret("test-key")
+    assert "test-key" not in f"{secret} {secret!r} {[secret]}"
+    assert secret.reveal() == "test-key"
+
+
+def test_a_target_is_split_at_its_first_slash() -> None:
+    assert Target.parse("openrouter/meta/llama") == Target("openrouter", "meta/llama")
+    assert str(B) == "b/x/y"
+    for wrong in ("", "openai", "openai/", "/gpt"):
+        with pytest.raises(ValueError, match="provider/model"):
+            Target.parse(wrong)
+
+
+def test_a_request_takes_what_people_write() -> None:
+    request = TaskRequest(
+        "Go on.", task_type="math", messages=[{"role": "user", "content": "hi"}, Message("assistant", "hello")],
+        stop="END", images=["a.png"], providers="openai",
+    )  # fmt: skip
+    assert request.task_type is TaskType.MATH
+    assert request.stop == ("END",)
+    assert request.providers == ("openai",)
+    assert [turn.role for turn in request.conversation] == ["user", "assistant", "user"]
+    assert request.conversation[-1].parts == (ImagePart("a.png"), TextPart("Go on."))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [
+        ({"prompt": 3}, TypeError, "prompt is a str, got int"),
+        ({"temperature": "hot"}, TypeError, "temperature is a number"),
+        ({"temperature": -1}, ValueError, "temperature is 0 or more"),
+        ({"temperature": float("nan")}, ValueError, "temperature is 0 or more"),
+        ({"max_tokens": 0}, ValueError, "max_tokens is 1 or more"),
+        ({"max_tokens": True}, TypeError, "max_tokens is an int"),
+        ({"task_type": "poetry"}, ValueError, "task_type is one of text_generation"),
+        ({"messages": "hi"}, TypeError, "messages is a list"),
+        ({"messages": ["hi"]}, TypeError, "a message is a Message or a dict"),
+        ({"messages": [{"role": "user"}]}, TypeError, '"role" and "content"'),
+        ({"messages": [{"role": "boss", "content": "x"}]}, ValueError, "role is one of"),
+        ({"images": [3]}, TypeError, "each of images"),
+        ({"reasoning_effort": "heroic"}, ValueError, "reasoning_effort is one of"),
+        ({"extra": []}, TypeError, "extra is a dict"),
+        ({"promt": "x"}, TypeError, "promt"),
+    ],
+)
+def test_a_wrong_request_is_refused_where_it_is_written(wrong: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=re.escape(words)):
+        TaskRequest(**wrong)
+
+
+def test_none_overrides_nothing() -> None:
+    assert TaskRequest("x", stop=None, providers=None, extra=None) == TaskRequest("x")  # type: ignore[arg-type]
+
+
+amounts = st.integers(0, 1000)
+usages = st.builds(
+    Usage, input_tokens=amounts, output_tokens=amounts, cost=st.none() | st.floats(0, 9),
+    source=st.sampled_from(["reported", "estimated", "unknown"]),
+)  # fmt: skip
+
+
+@given(st.lists(usages, max_size=5))
+def test_a_sum_is_as_sure_as_its_least_sure_part(parts: list[Usage]) -> None:
+    total = Usage.sum(parts)
+    known = [part for part in parts if part.source != "unknown"]
+    assert total.total_tokens == sum(part.total_tokens for part in known)
+    assert (total.source == "reported") == (bool(known) and all(part.source == "reported" for part in known))
+    assert (total.cost is None) == (not known or any(part.cost is None for part in known))
+
+
+def test_the_module_says_its_grammar() -> None:
+    assert "Stream := Failed | Cancelled | Turn" in (events.__doc__ or "")
