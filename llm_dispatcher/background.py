@@ -31,6 +31,8 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(timeout=2)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(timeout=2)
+    if not thread.is_alive():
+        loop.close()
 
 
 def run_in_background(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -81,6 +81,9 @@ class StandIn:
                 yield _text(function, text)
         yield Finished("stop", None)
 
+    async def prepare(self) -> None:
+        """There is nothing to prepare."""
+
     async def aclose(self) -> None:
         """There is nothing to close."""
 
@@ -117,7 +120,7 @@ class InnerAccounts(Sequence[Attempt]):
 async def held_by_body(
     function: Callable[..., Any], body: AsyncGenerator[object, None], inner: InnerAccounts, outer: Account
 ) -> AsyncGenerator[Event, None]:
-    """The events of a stream that the body holds: its deltas are what the body yields, its figures the inner ones' sum."""
+    """The events of a stream that the body holds: its deltas are what the body yields, its figures their sum."""
     pieces: list[str] = []
     async with aclosing(body):
         async for piece in body:

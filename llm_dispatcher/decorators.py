@@ -34,7 +34,7 @@ class DecoratorSettings(StreamSettings, total=False):
     body: Literal["stand-in"]
 
 
-class StreamFunction(Protocol, Generic[P, Chunk]):  # pyright: ignore[reportInvalidTypeVarUse]
+class StreamFunction(Protocol, Generic[P, Chunk]):
     """A decorated function: calling it opens nothing and returns an `LLMStream`."""
 
     __name__: str
@@ -104,8 +104,12 @@ class _Decoration:
     """One use of a decorator: its settings, checked where they are written."""
 
     def __init__(self, settings: StreamSettings, stand_in: bool, with_metadata: bool) -> None:
-        self._llm = LLM(**settings)
         self._request, call = divided(settings)
+        # A body's own calls are watched by nobody but the outer stream.
+        inner = {
+            name: value for name, value in settings.items() if name not in ("callbacks", "progress_tracker", "raw")
+        }
+        self._llm = LLM(**cast(StreamSettings, inner))
         self._call = replace(call, progress_tracker=call.progress_tracker or ProgressTracker())
         self._settings = settings
         self._stand_in = stand_in
@@ -130,9 +134,9 @@ class _Decoration:
             if hasattr(function, name):
                 setattr(call, name, getattr(function, name))
         # No `__wrapped__`: whoever unwraps would call the body instead.
-        call.__signature__ = signature  # type: ignore[attr-defined]
-        call.progress_tracker = self._call.progress_tracker  # type: ignore[attr-defined]
-        call.settings = self._settings  # type: ignore[attr-defined]
+        call.__dict__.update(
+            __signature__=signature, progress_tracker=self._call.progress_tracker, settings=self._settings
+        )
         return call
 
     def _said(self, function: Callable[..., Any], bound: inspect.BoundArguments) -> Opening:

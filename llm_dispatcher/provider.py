@@ -103,13 +103,17 @@ Piece: TypeAlias = (
 class Provider(Protocol):
     """One vendor, as the loop sees it.
 
-    `stream` sends the request when it is first iterated and raises `ProviderError`s, `InvalidRequestError` or
-    `ContentFilterError` only. A stream that ends without a `Finished` was cut short. Usage is cumulative: each
-    `UsageReport` replaces the one before. Closing the generator closes the vendor's connection.
+    `prepare` makes what a request needs (an SDK loaded, a client made); it is awaited before each attempt, takes time
+    once per loop only, and counts towards no vendor's clock. `stream` sends the request when it is first iterated and
+    raises `ProviderError`s, `InvalidRequestError` or `ContentFilterError` only. A stream that ends without a `Finished`
+    was cut short. Usage is cumulative: each `UsageReport` replaces the one before. Closing the generator closes the
+    vendor's connection.
     """
 
     @property
     def settings(self) -> ProviderSettings: ...
+
+    async def prepare(self) -> None: ...
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]: ...
 

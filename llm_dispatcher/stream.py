@@ -6,8 +6,8 @@ import asyncio
 import sys
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
-from contextlib import aclosing
-from types import TracebackType
+from contextlib import aclosing, contextmanager
+from types import AsyncGeneratorType, TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
 from .background import run_in_background
@@ -41,7 +41,10 @@ class LLMStream(Generic[Chunk]):
         self._watchers = watchers
         self._with_metadata = with_metadata
         self._read_as: str | None = None
-        self._reading: weakref.ref[AsyncGenerator[Any, None]] | None = None
+        self._reading: weakref.ref[AsyncGeneratorType[Any, None]] | None = None
+        self._reader: asyncio.Task[Any] | None = None
+        self._leaving = False
+        self._over = asyncio.Event()
 
     # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -89,10 +92,17 @@ class LLMStream(Generic[Chunk]):
     # ── leaving ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def aclose(self) -> None:
-        """Stop reading: the vendor's connection is closed. Closing twice, or before reading, is no error."""
+        """Stop reading: the vendor's connection is closed. Where another task is reading, its reading ends.
+
+        Closing twice, or before reading, is no error.
+        """
         self._read_as = self._read_as or "aclose()"
         reading = self._reading() if self._reading is not None else None
-        if reading is not None:
+        if self._reader is not None and (reading is None or reading.ag_running) and not self._over.is_set():
+            self._leaving = True
+            self._reader.cancel()
+            await self._over.wait()
+        elif reading is not None:
             await reading.aclose()
 
     async def __aenter__(self) -> Self:
@@ -122,35 +132,50 @@ class LLMStream(Generic[Chunk]):
         return observed(self._source(reading), self._account, self._watchers)
 
     def _track(self, reading: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
-        self._reading = weakref.ref(reading)
+        self._reading = weakref.ref(cast(AsyncGeneratorType[Any, None], reading))
         return reading
 
     async def _chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Chunk, None]:
         account = self._account
-        async with aclosing(events):
-            if not self._with_metadata:
+        with self._being_read():
+            async with aclosing(events):
                 async for event in events:
                     if type(event) is TextDelta:
-                        yield cast(Chunk, event.text)
-                return
-            async for event in events:
-                if type(event) is TextDelta:
-                    yield cast(Chunk, account.chunk(event.text, event.index))
-            yield cast(Chunk, account.closing())
+                        text = event.text
+                        yield cast(Chunk, account.chunk(text, event.index) if self._with_metadata else text)
+                        self._reader = asyncio.current_task()
+                if self._with_metadata:
+                    yield cast(Chunk, account.closing())
 
     async def _events(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-        async with aclosing(events):
-            async for event in events:
-                yield event
-                if type(event) is StreamFailed:
-                    return  # the exception behind it is in .response.error
+        with self._being_read():
+            async with aclosing(events):
+                async for event in events:
+                    yield event
+                    if type(event) is StreamFailed:
+                        return  # the exception behind it is in .response.error
+                    self._reader = asyncio.current_task()
 
     async def _whole(self, how: str) -> TaskResponse:
         events = self._begin(how, "whole")
-        async with aclosing(events):
-            async for _ in events:
-                pass
+        with self._being_read():
+            async with aclosing(events):
+                async for _ in events:
+                    pass
         return self._account.response()
+
+    @contextmanager
+    def _being_read(self) -> Generator[None, None, None]:
+        """Knows which task is reading; where `aclose()` cancels it, its reading ends and the task goes on."""
+        self._reader = asyncio.current_task()
+        try:
+            yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._leaving or task is None or task.uncancel() > 0:
+                raise
+        finally:
+            self._over.set()
 
     def _blocking(self, chunks: AsyncGenerator[Chunk, None]) -> Iterator[Chunk]:
         done: Final = object()

@@ -92,7 +92,22 @@ def spelt(letters: str) -> list[Event]:
 
 @pytest.mark.parametrize(
     "letters",
-    ["F", "X", "SC", "SccC", "ScpcC", "SciwScC", "SciScC", "SiwrScC", "SctScC", "ScttScF", "SciF", "ScX", "SciX", "ScF"],
+    [
+        "F",
+        "X",
+        "SC",
+        "SccC",
+        "ScpcC",
+        "SciwScC",
+        "SciScC",
+        "SiwrScC",
+        "SctScC",
+        "ScttScF",
+        "SciF",
+        "ScX",
+        "SciX",
+        "ScF",
+    ],
 )
 def test_these_are_streams(letters: str) -> None:
     check_order(spelt(letters))
@@ -100,7 +115,25 @@ def test_these_are_streams(letters: str) -> None:
 
 @pytest.mark.parametrize(
     "letters",
-    ["", "S", "C", "c", "cC", "SS", "SwSC", "ScwScC", "SciwC", "SciC", "ScCC", "ScCF", "tSC", "SctC", "SirwSC", "FX", "ScXC"],
+    [
+        "",
+        "S",
+        "C",
+        "c",
+        "cC",
+        "SS",
+        "SwSC",
+        "ScwScC",
+        "SciwC",
+        "SciC",
+        "ScCC",
+        "ScCF",
+        "tSC",
+        "SctC",
+        "SirwSC",
+        "FX",
+        "ScXC",
+    ],
 )
 def test_these_are_not(letters: str) -> None:
     with pytest.raises(ValueError, match="no stream goes like this"):
@@ -135,7 +168,9 @@ def every_error() -> list[LLMDispatcherError]:
         "StreamTimeoutError": StreamTimeoutError("late", partial="so far", usage=USAGE, failures=[failure]),
         "ConfigurationError": exceptions.ConfigurationError("wrong", file="f", line=3, key="a.b"),
     }
-    kinds = [kind for kind in vars(exceptions).values() if inspect.isclass(kind) and issubclass(kind, LLMDispatcherError)]
+    kinds = [
+        kind for kind in vars(exceptions).values() if inspect.isclass(kind) and issubclass(kind, LLMDispatcherError)
+    ]
     return [special.get(kind.__name__) or kind("it broke") for kind in kinds]
 
 
@@ -170,7 +205,11 @@ def test_an_error_says_who_and_what() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["key sk-proj-abcdefghijklmnop1234 is bad", "Authorization: Bearer abc.def-ghi", "https://x/?key=AIzaSyAbcdefghijk&alt=sse"],
+    [
+        "key sk-proj-abcdefghijklmnop1234 is bad",
+        "Authorization: Bearer abc.def-ghi",
+        "https://x/?key=AIzaSyAbcdefghijk&alt=sse",
+    ],
 )
 def test_keys_are_taken_out_of_what_vendors_say(text: str) -> None:
     hidden = redacted(text)
@@ -224,7 +263,9 @@ def test_a_request_takes_what_people_write() -> None:
         ({"promt": "x"}, TypeError, "promt"),
     ],
 )
-def test_a_wrong_request_is_refused_where_it_is_written(wrong: dict[str, Any], error: type[Exception], words: str) -> None:
+def test_a_wrong_request_is_refused_where_it_is_written(
+    wrong: dict[str, Any], error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=re.escape(words)):
         TaskRequest(**wrong)
 

@@ -46,11 +46,25 @@ def simulate(
     script: Annotated[Path | None, typer.Option(help="Replies as JSON, instead of a text.")] = None,
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
     api_key: Annotated[str, typer.Option(help="The key that requests have to bring; none if empty.")] = "test-key",
+    model: Annotated[list[str] | None, typer.Option(help="A model it knows; all, if not said.")] = None,
+    refuses_prefill: Annotated[list[str] | None, typer.Option(help="A model that takes no open answer.")] = None,
+    remember: Annotated[int, typer.Option(help="How many requests to keep for /_simulated/requests.")] = 1000,
+    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", help="End with who started it.")] = False,
 ) -> None:
     """Serve a simulated vendor until interrupted. The first line of output is JSON with its base_url."""
+    from ..testing import Reply, SimulatedVendor, script_from_json
     from .simulate import serve
 
-    serve(wire, text, script, port, api_key)
+    vendor = SimulatedVendor(
+        wire,
+        Reply(text) if script is None else script_from_json(script.read_bytes()),
+        models=model or None,
+        refuses_prefill=refuses_prefill or (),
+        api_key=api_key or None,
+        port=port,
+        remember=remember,
+    )
+    serve(vendor, until_stdin_closes=until_stdin_closes)
 
 
 def main() -> None:

@@ -64,7 +64,8 @@ class Count(Struct):
 
     def __str__(self) -> str:
         verdict = "all owed, each once" if self.whole else "NOT what was owed"
-        return f"characters owed {self.owed}, read {self.read}, repeated {self.repeated}, attempts {self.attempts}: {verdict}"
+        counted = f"characters owed {self.owed}, read {self.read}, repeated {self.repeated}, attempts {self.attempts}"
+        return f"{counted}: {verdict}"
 
 
 class Scene(Struct):

@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from pathlib import Path
+import sys
 
-from ..testing import Script, SimulatedVendor, script_from_json
-from ..testing.script import Reply
+from ..testing import SimulatedVendor
 
 
-def serve(wire: str, text: str, script: Path | None, port: int, api_key: str) -> None:
-    """Say where it listens in one line of JSON, and serve until a signal comes."""
-    told: Script = Reply(text) if script is None else script_from_json(script.read_bytes())
-    vendor = SimulatedVendor(wire, told, port=port, api_key=api_key or None)
+def serve(vendor: SimulatedVendor, *, until_stdin_closes: bool = False) -> None:
+    """Say where it listens in one line of JSON, and serve until a signal comes (or who started it is gone)."""
 
-    async def until_a_signal() -> None:
+    async def until_told() -> None:
+        loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop.set)
         async with vendor:
             print(json.dumps({"wire": vendor.wire, "base_url": vendor.base_url}), flush=True)  # noqa: T201 - its answer
+            if until_stdin_closes:
+                loop.add_reader(sys.stdin.fileno(), stop.set)  # nothing is ever written to it
             await stop.wait()
 
-    asyncio.run(until_a_signal())
+    asyncio.run(until_told())

@@ -36,18 +36,18 @@ def read_document(path: Path) -> Layer:
     if len(content) > MOST_BYTES:
         raise configuration_error([Problem((), "is larger than 1 MB", file)])
     try:
-        text = content.decode("utf-8-sig")
+        return parse_document(content.decode("utf-8-sig"), file)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise configuration_error([Problem((), "is not UTF-8 text", file, line)]) from error
-    return parse_document(text, file)
+    # Outside of the `except`, here and below: those errors hold the file's text, and keys may stand in it.
+    raise configuration_error([Problem((), "is not UTF-8 text", file, line)])
 
 
 def parse_document(text: str, file: str) -> Layer:
     """The tree of YAML text; raises only where nothing at all can be made of it.
 
-    `${…}` is no YAML inside `{…}`, and its default may hold anything; so each one is read as a stand-in of characters that
-    mean nothing, and put back into the scalar that it was part of.
+    `${…}` is no YAML inside `{…}`, and its default may hold anything; so each one is read as a stand-in of characters
+    that mean nothing, and put back into the scalar that it was part of.
     """
     variables = _VARIABLE.findall(text)
     positions = count()
@@ -55,16 +55,15 @@ def parse_document(text: str, file: str) -> Layer:
     problems: list[Problem] = []
     try:
         reading = _Reading(_LOADER(text), file, variables, problems)
-        tree = reading.document()
+        return Layer(tree=reading.document(), file=file, lines=reading.lines, problems=problems)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else None
         problems.append(Problem((), f"is not YAML: {error.problem or error.context}", file, line))
-        raise configuration_error(problems) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise configuration_error([Problem((), f"is not YAML: {error.reason}", file, line)]) from None
-    return Layer(tree=tree, file=file, lines=reading.lines, problems=problems)
+        problems.append(Problem((), f"is not YAML: {error.reason}", file, line))
+    raise configuration_error(problems)
 
 
 class _Reading:

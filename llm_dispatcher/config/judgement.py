@@ -76,12 +76,8 @@ def _words(mistake: ErrorDetails, path: KeyPath) -> str:
     if kind == "int_type" and isinstance(given, float):
         return f"must be a whole number, got {given}"
     if kind in _WANTED:
-        hint = (
-            "; put it in quotes"
-            if kind == "string_type" and _called(given) not in ("a mapping", "a list", "nothing")
-            else ""
-        )
-        return f"must be {_WANTED[kind]}, got {_called(given)}{hint}"
+        is_bare_word = kind == "string_type" and given is not None and not isinstance(given, (dict, list))
+        return f"must be {_WANTED[kind]}, got {_called(given)}{'; put it in quotes' if is_bare_word else ''}"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
         return f"must be {words} {context[bound]:g}, got {given}"

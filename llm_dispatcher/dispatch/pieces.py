@@ -32,6 +32,7 @@ async def shown_pieces(provider: Provider, ask: Ask, row: Row, clocks: Clocks) -
 
     Once the vendor has said that the answer is complete, nothing that goes wrong afterwards makes it less so.
     """
+    await provider.prepare()
     clocks.wait("first_token")
     try:
         async with aclosing(provider.stream(ask)) as stream:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,7 +49,7 @@ class AnthropicProvider:
             raise ConfigurationError(
                 "max_tokens is an int of 1 or more", key=f"providers.{settings.name}.options.max_tokens"
             )
-        self._clients: Final = PerLoop(self._client)
+        self._clients: Final = PerLoop(partial(_client, settings))
 
     async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         model = self.settings.vendor_model(ask.target.model)
@@ -65,24 +66,28 @@ class AnthropicProvider:
                     async for piece in pieces:
                         yield piece
 
+    async def prepare(self) -> None:
+        await self._clients.get()
+
     async def aclose(self) -> None:
         await self._clients.aclose()
 
-    async def _client(self) -> AsyncGenerator[AsyncAnthropic, None]:
-        anthropic = await asyncio.to_thread(import_module, "anthropic")  # a second, the first time
-        httpx = import_module("httpx2")
-        key = self.settings.api_key
-        client: AsyncAnthropic = anthropic.AsyncAnthropic(
-            api_key=key.reveal() if key is not None else None,
-            base_url=self.settings.base_url,
-            default_headers=dict(self.settings.headers),
-            max_retries=0,
-            http_client=anthropic.DefaultAioHttpClient(limits=httpx.Limits(max_connections=CONNECTIONS)),
-        )
-        try:
-            yield client
-        finally:
-            await client.close()
+
+async def _client(settings: ProviderSettings) -> AsyncGenerator[AsyncAnthropic, None]:
+    anthropic = await asyncio.to_thread(import_module, "anthropic")  # a second, the first time
+    httpx = import_module("httpx2")
+    key = settings.api_key
+    client: AsyncAnthropic = anthropic.AsyncAnthropic(
+        api_key=key.reveal() if key is not None else None,
+        base_url=settings.base_url,
+        default_headers=dict(settings.headers),
+        max_retries=0,
+        http_client=anthropic.DefaultAioHttpClient(limits=httpx.Limits(max_connections=CONNECTIONS)),
+    )
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 def _transport_errors() -> tuple[type[BaseException], ...]:

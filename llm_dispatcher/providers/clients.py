@@ -17,6 +17,8 @@ class PerLoop(Generic[Client]):
     as an asynchronous generator under way; so `asyncio.run` closes it, and the client with it, before the loop is gone.
     """
 
+    # Nothing that `life` holds should hold this object: a switch that is dropped unclosed then goes by reference
+    # counting, which closes the clients in their loops; a cycle's end would only warn of them.
     def __init__(self, life: Callable[[], AsyncGenerator[Client, None]]) -> None:
         self._life = life
         self._held: dict[asyncio.AbstractEventLoop, tuple[AsyncGenerator[Client, None], asyncio.Future[Client]]] = {}

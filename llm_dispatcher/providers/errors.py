@@ -97,8 +97,8 @@ def error_for(answer: Answer, target: Target) -> VendorError:
         if by_status is None and answer.status >= 400:
             by_status = InvalidRequestError
     # A general code ("invalid_request_error" beside a 401) says less than the status does.
-    if specific is InvalidRequestError and by_status is not None:
-        specific = by_status
+    if specific in (InvalidRequestError, ProviderServiceUnavailableError):
+        specific = by_status or specific
     kind = specific or by_status or ProviderServiceUnavailableError
     return kind(
         redacted(answer.message),

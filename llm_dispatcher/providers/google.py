@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -55,7 +56,7 @@ class GoogleProvider:
 
     def __init__(self, settings: ProviderSettings) -> None:
         self.settings: Final = settings
-        self._clients: Final = PerLoop(self._client)
+        self._clients: Final = PerLoop(partial(_client, settings))
 
     async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         model = self.settings.vendor_model(ask.target.model)
@@ -80,28 +81,32 @@ class GoogleProvider:
             finally:
                 response.close()
 
+    async def prepare(self) -> None:
+        await self._clients.get()
+
     async def aclose(self) -> None:
         await self._clients.aclose()
 
-    async def _client(self) -> AsyncGenerator[tuple[Client, Any], None]:
-        genai = await asyncio.to_thread(import_module, "google.genai")  # half a second, the first time
-        types, aiohttp = import_module("google.genai.types"), import_module("aiohttp")
-        key = self.settings.api_key
-        connector = _connector()
-        session = aiohttp.ClientSession(middlewares=(_door,), connector=connector, trust_env=True)
-        try:
-            client = genai.Client(
-                api_key=key.reveal() if key is not None else None,
-                http_options=types.HttpOptions(
-                    base_url=self.settings.base_url,
-                    headers=dict(self.settings.headers),
-                    retry_options=types.HttpRetryOptions(attempts=1),
-                    aiohttp_client=session,
-                ),
-            )
-            yield client, connector
-        finally:
-            await session.close()
+
+async def _client(settings: ProviderSettings) -> AsyncGenerator[tuple[Client, Any], None]:
+    genai = await asyncio.to_thread(import_module, "google.genai")  # half a second, the first time
+    types, aiohttp = import_module("google.genai.types"), import_module("aiohttp")
+    key = settings.api_key
+    connector = _connector()
+    session = aiohttp.ClientSession(middlewares=(_door,), connector=connector, trust_env=True)
+    try:
+        client = genai.Client(
+            api_key=key.reveal() if key is not None else None,
+            http_options=types.HttpOptions(
+                base_url=settings.base_url,
+                headers=dict(settings.headers),
+                retry_options=types.HttpRetryOptions(attempts=1),
+                aiohttp_client=session,
+            ),
+        )
+        yield client, connector
+    finally:
+        await session.close()
 
 
 def _connector() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,7 +49,7 @@ class OllamaProvider:
     def __init__(self, settings: ProviderSettings) -> None:
         self.settings: Final = settings
         self._url: Final = (settings.base_url or HOME).rstrip("/") + "/api/chat"
-        self._clients: Final = PerLoop(self._client)
+        self._clients: Final = PerLoop(partial(_client, settings))
 
     async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         fields = body(ask.request, self.settings.vendor_model(ask.target.model), ask.target)
@@ -73,15 +74,19 @@ class OllamaProvider:
             finally:
                 response.close()
 
+    async def prepare(self) -> None:
+        await self._clients.get()
+
     async def aclose(self) -> None:
         await self._clients.aclose()
 
-    async def _client(self) -> AsyncGenerator[ClientSession, None]:
-        aiohttp = import_module("aiohttp")
-        key = self.settings.api_key
-        headers = {**self.settings.headers, **({"authorization": f"Bearer {key.reveal()}"} if key is not None else {})}
-        async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
-            yield session
+
+async def _client(settings: ProviderSettings) -> AsyncGenerator[ClientSession, None]:
+    aiohttp = import_module("aiohttp")
+    key = settings.api_key
+    headers = {**settings.headers, **({"authorization": f"Bearer {key.reveal()}"} if key is not None else {})}
+    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
+        yield session
 
 
 def _transport_errors() -> tuple[type[BaseException], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +30,7 @@ class OpenAIProvider:
         official = settings.kind == "openai" and settings.base_url is None
         self._chat: Final = (settings.api or ("responses" if official else "chat")) == "chat"
         self._official: Final = settings.kind == "openai"
-        self._clients: Final = PerLoop(self._client)
+        self._clients: Final = PerLoop(partial(_client, settings))
 
     async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         model = self.settings.vendor_model(ask.target.model)
@@ -51,24 +52,28 @@ class OpenAIProvider:
                     async for piece in pieces:
                         yield piece
 
+    async def prepare(self) -> None:
+        await self._clients.get()
+
     async def aclose(self) -> None:
         await self._clients.aclose()
 
-    async def _client(self) -> AsyncGenerator[AsyncOpenAI, None]:
-        openai = await asyncio.to_thread(import_module, "openai")  # half a second, the first time
-        httpx = import_module("httpx2")
-        key = self.settings.api_key
-        client: AsyncOpenAI = openai.AsyncOpenAI(
-            api_key=key.reveal() if key is not None else "none",
-            base_url=self.settings.base_url,
-            default_headers=dict(self.settings.headers),
-            max_retries=0,
-            http_client=openai.DefaultAioHttpClient(limits=httpx.Limits(max_connections=CONNECTIONS)),
-        )
-        try:
-            yield client
-        finally:
-            await client.close()
+
+async def _client(settings: ProviderSettings) -> AsyncGenerator[AsyncOpenAI, None]:
+    openai = await asyncio.to_thread(import_module, "openai")  # half a second, the first time
+    httpx = import_module("httpx2")
+    key = settings.api_key
+    client: AsyncOpenAI = openai.AsyncOpenAI(
+        api_key=key.reveal() if key is not None else "none",
+        base_url=settings.base_url,
+        default_headers=dict(settings.headers),
+        max_retries=0,
+        http_client=openai.DefaultAioHttpClient(limits=httpx.Limits(max_connections=CONNECTIONS)),
+    )
+    try:
+        yield client
+    finally:
+        await client.close()
 
 
 def _timeout(connect: float | None) -> Any:

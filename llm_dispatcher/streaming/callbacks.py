@@ -114,7 +114,7 @@ class _Caller:
                 return callbacks.call(callbacks.on_error, account.error, account.metadata())
             case StreamSwitched():
                 return callbacks.call(callbacks.on_switch, event, account.metadata())
-            case ReasoningDelta():
+            case ReasoningDelta() if event.text:
                 return callbacks.call(callbacks.on_reasoning, event.text, account.metadata())
             case ToolCall():
                 return callbacks.call(callbacks.on_tool_call, event, account.metadata())

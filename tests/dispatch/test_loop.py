@@ -1,0 +1,209 @@
+"""The loop with a provider of our own making: what sockets cannot time exactly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+
+from llm_dispatcher.config.policy import Resilience, Timeouts
+from llm_dispatcher.dispatch import Dispatch, Ledger, attempts
+from llm_dispatcher.dispatch.clocks import Clocks
+from llm_dispatcher.dispatch.patience import Patience
+from llm_dispatcher.dispatch.resume import GO_ON, continued
+from llm_dispatcher.events import Event, ProviderEvent, StreamCompleted, TextDelta, Usage, UsageReport
+from llm_dispatcher.exceptions import (
+    InvalidRequestError,
+    ProviderAuthenticationError,
+    ProviderConnectionError,
+    ProviderRateLimitError,
+    ProviderTimeoutError,
+)
+from llm_dispatcher.provider import Ask, Finished, Opened, Piece, ProviderSettings, RawEvent
+from llm_dispatcher.tasks import Target, TaskRequest
+
+Answer = Callable[[Ask], AsyncGenerator[Piece, None]]
+A = Target("a", "m")
+
+
+class Scripted:
+    """A provider that is one function."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.settings = ProviderSettings(name="a", kind="scripted")
+        self._answer = answer
+
+    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        return self._answer(ask)
+
+    async def prepare(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+
+def dispatch(answer: Answer, resilience: Resilience = Resilience(max_retries=0), **more: Any) -> Dispatch:
+    return Dispatch(
+        request=TaskRequest("hi"),
+        targets=(A,),
+        provider=lambda target: Scripted(answer),
+        style=lambda target: "anchored",
+        resilience=resilience,
+        ledger=Ledger(),
+        **more,
+    )
+
+
+async def all_of(job: Dispatch) -> list[Event]:
+    return [event async for event in attempts(job)]
+
+
+async def test_what_comes_after_the_end_cannot_spoil_it() -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield Opened("r1", {})
+        yield "all of it"
+        yield Finished("stop", "stop")
+        raise ProviderConnectionError("cut before the usage came")
+
+    events = await all_of(dispatch(answer))
+    assert isinstance(events[-1], StreamCompleted)
+    assert events[-1].text == "all of it"
+
+
+async def test_silence_after_the_end_cannot_either() -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield "all of it"
+        yield Finished("stop", "stop")
+        await asyncio.Event().wait()
+
+    events = await all_of(dispatch(answer, Resilience(timeouts=Timeouts(idle=0.01))))
+    assert isinstance(events[-1], StreamCompleted)
+
+
+async def test_a_vendors_event_goes_with_each_of_ours_that_was_made_of_it() -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        assert ask.raw
+        yield RawEvent({"n": 1})
+        yield "one"
+        yield RawEvent({"n": 2})
+        yield ProviderEvent("search", {})
+        yield Finished("stop", None)
+
+    events = await all_of(dispatch(answer, raw=True))
+    assert [event.raw for event in events if isinstance(event, (TextDelta, ProviderEvent))] == [{"n": 1}, {"n": 2}]
+
+
+async def test_usage_is_reported_once_as_the_vendor_said_it_last() -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        for output in (1, 5, 9):
+            yield UsageReport(Usage(input_tokens=3, output_tokens=output, source="reported"))
+            yield "x"
+        yield Finished("stop", None)
+
+    events = await all_of(dispatch(answer))
+    reports = [event.usage.output_tokens for event in events if isinstance(event, UsageReport)]
+    assert reports == [9]
+    assert isinstance(events[-1], StreamCompleted)
+    assert events[-1].usage.total_tokens == 12
+
+
+async def test_a_cancelled_reader_is_not_taken_for_a_slow_vendor() -> None:
+    seen: list[str] = []
+
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        try:
+            yield "x"
+            await asyncio.Event().wait()
+        finally:
+            seen.append("closed")
+
+    job = dispatch(answer, Resilience(timeouts=Timeouts(idle=60)))
+    got = asyncio.Event()
+
+    async def read() -> None:
+        async for _ in attempts(job):
+            got.set()
+
+    task = asyncio.create_task(read())
+    await got.wait()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == ["closed"]
+    assert [attempt.outcome for attempt in job.ledger] == ["cancelled"]
+
+
+async def test_a_mistake_in_a_provider_is_not_hidden() -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield "x"
+        raise ZeroDivisionError
+
+    job = dispatch(answer)
+    with pytest.raises(ZeroDivisionError):
+        await all_of(job)
+    assert [attempt.outcome for attempt in job.ledger] == ["failed"]
+
+
+async def test_one_timer_serves_a_whole_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clocks are asked on every chunk, and arm a timer a handful of times."""
+    armed: list[float] = []
+    loop = asyncio.get_running_loop()
+    call_at = loop.call_at
+
+    def counting(when: float, *args: Any, **more: Any) -> asyncio.TimerHandle:
+        armed.append(when)
+        return call_at(when, *args, **more)
+
+    monkeypatch.setattr(loop, "call_at", counting)
+    clocks = Clocks(Timeouts(first_token=30, idle=20, total=300))
+    clocks.wait("first_token")
+    for _ in range(1000):
+        clocks.rest()
+        clocks.wait("idle")
+    clocks.close()
+    assert len(armed) == 2
+
+
+def test_patience_is_for_faults_that_pass() -> None:
+    patience = Patience(Resilience(max_retries=2, backoff=1.0, max_backoff=2.0, max_retry_after=10.0))
+    broken = ProviderConnectionError("broke")
+    for tries, most in ((1, 1.0), (2, 2.0)):
+        waits = [patience.wait(broken, tries, None) for _ in range(200)]
+        assert all(wait is not None and 0 <= wait <= most for wait in waits)
+        assert len(set(waits)) > 100, "full jitter: clients that failed together do not come back together"
+    assert patience.wait(broken, 3, None) is None
+    assert patience.wait(ProviderAuthenticationError("no"), 1, None) is None
+    assert patience.wait(InvalidRequestError("no"), 1, None) is None
+    assert patience.wait(ProviderRateLimitError("later", retry_after=4.0), 1, None) == 4.0
+    assert patience.wait(ProviderRateLimitError("later", retry_after=11.0), 1, None) is None
+    assert patience.wait(ProviderRateLimitError("later", retry_after=4.0), 1, 3.0) is None, (
+        "it would outlast the request"
+    )
+
+
+def test_the_wording_of_a_continuation_is_not_a_template_of_the_text() -> None:
+    request = continued(TaskRequest("hi", images=["a.png"], max_tokens=3), "let f = {anchor} {0}", "anchored")
+    turns = request.conversation
+    assert turns[-1].text == GO_ON.replace("{anchor}", "let f = {anchor} {0}")
+    assert request.max_tokens == 1
+    assert len(turns[0].parts) == 2, "the picture stays where it was"
+
+
+def test_blank_text_is_not_continued_but_asked_for_again() -> None:
+    request = TaskRequest("hi")
+    assert continued(request, " \n", "prefill") is request
+
+
+async def test_a_first_token_that_never_comes_rings() -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield Opened(None, {})
+        yield ""
+        await asyncio.Event().wait()
+
+    with pytest.raises(ProviderTimeoutError) as raised:
+        await all_of(dispatch(answer, Resilience(max_retries=0, timeouts=Timeouts(first_token=0.01))))
+    assert raised.value.clock == "first_token"

@@ -1,0 +1,460 @@
+"""Streams that break: the reader's text is the whole text, once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llm_dispatcher import LLMSwitch, TaskRequest, use_switch
+from llm_dispatcher.events import (
+    Event,
+    StreamCompleted,
+    StreamInterrupted,
+    StreamReset,
+    StreamStarted,
+    StreamSwitched,
+    TextDelta,
+    check_order,
+)
+from llm_dispatcher.exceptions import (
+    AllProvidersFailedError,
+    ContentFilterError,
+    InvalidRequestError,
+    ProviderAuthenticationError,
+    ProviderConnectionError,
+    ProviderRateLimitError,
+    ProviderTimeoutError,
+    RequestTimeoutError,
+    StreamingError,
+    StreamTimeoutError,
+    StreamTruncatedError,
+)
+from llm_dispatcher.testing import (
+    CleanEnd,
+    Continuing,
+    Cut,
+    ErrorFrame,
+    Garbage,
+    HttpError,
+    KeepAlives,
+    Kind,
+    MalformedJson,
+    Refuse,
+    Reply,
+    SaidToolCall,
+    SaidUsage,
+    SimulatedVendor,
+    SlowHeaders,
+    Stall,
+    Wire,
+)
+
+Start = Callable[..., SimulatedVendor]
+Over = Callable[..., LLMSwitch]
+
+TEXT = " ".join(f"word{number}" for number in range(39)) + " end."
+"""Forty chunks, none like another."""
+FAST = {"first_token": 5, "idle": 0.15}
+ASK = TaskRequest("Count.", max_tokens=500)
+
+wires = pytest.mark.parametrize("wire", list(Wire))
+
+
+async def events_of(switch: LLMSwitch, request: TaskRequest = ASK, **settings: Any) -> tuple[list[Event], Any]:
+    stream = switch.stream_request(request, **settings)
+    events = [event async for event in stream.events()]
+    check_order(events)
+    return events, stream.response
+
+
+def text_in(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+@wires
+@pytest.mark.parametrize("fault", [Cut, CleanEnd])
+async def test_a_break_at_every_chunk_loses_and_repeats_nothing(
+    wire: str, fault: Any, simulated_vendor: Start, switch_over: Over
+) -> None:
+    speaker = simulated_vendor(wire, Reply(TEXT))
+    other = simulated_vendor(wire, Continuing(TEXT))
+    switch = switch_over(speaker, other)
+    pieces = Reply(TEXT).pieces
+    assert len(pieces) == 40
+    for position in range(41):
+        speaker.script = Reply(TEXT, fault=fault(position))
+        stream = switch.stream_request(ASK)
+        chunks = [chunk async for chunk in stream]
+        assert "".join(chunks) == TEXT, f"{fault.__name__} after {position} chunks"
+        response = stream.response
+        assert [attempt.outcome for attempt in response.attempts] == ["failed", "completed"]
+        assert sum(attempt.delivered for attempt in response.attempts) == len(TEXT)
+
+
+@wires
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Refuse(), HttpError(500), HttpError(503), HttpError(429), HttpError(401), HttpError(404), SlowHeaders(60),
+        Stall(0), Stall(7), KeepAlives(0), KeepAlives(7), ErrorFrame(0), ErrorFrame(7), MalformedJson(7), Garbage(7),
+    ],
+)  # fmt: skip
+async def test_every_fault_is_survived_on_every_wire(
+    wire: str, fault: Any, simulated_vendor: Start, switch_over: Over
+) -> None:
+    speaker, other = simulated_vendor(wire, Reply(TEXT, fault=fault)), simulated_vendor(wire, Continuing(TEXT))
+    switch = switch_over(speaker, other, timeouts={"first_token": 0.3, "idle": 0.15})
+    events, response = await events_of(switch)
+    assert text_in(events) == response.text == TEXT
+    assert response.finish_reason == "stop"
+    assert (len(speaker.requests), len(other.requests)) == (1, 1)
+    committed = response.attempts[0].delivered > 0
+    assert any(isinstance(event, StreamSwitched) for event in events) == committed, "a switch before commit is unseen"
+    assert sum(isinstance(event, StreamStarted) for event in events) == 1 + committed
+
+
+@wires
+@pytest.mark.parametrize("kind", list(Kind))
+async def test_every_way_of_going_on_is_joined(
+    wire: str, kind: Kind, simulated_vendor: Start, switch_over: Over
+) -> None:
+    switch = switch_over(
+        simulated_vendor(wire, Reply(TEXT, fault=Cut(20))), simulated_vendor(wire, Continuing(TEXT, kind))
+    )
+    events, response = await events_of(switch)
+    assert response.text == TEXT
+    switched = next(event for event in events if isinstance(event, StreamSwitched))
+    assert (str(switched.from_target), str(switched.to_target)) == ("a/m", "b/m")
+    expected = {"exact": "plain", "restart": "restart", "last words": "overlap"}.get(kind, "anchor")
+    assert switched.seam == response.attempts[1].seam == expected
+    assert switched.trimmed == response.attempts[1].trimmed
+    assert switched.reason == "ProviderConnectionError"
+
+
+async def test_a_second_break_in_the_continuation_is_survived_too(simulated_vendor: Start, switch_over: Over) -> None:
+    def broken_again(request: Any) -> Reply:
+        reply = Continuing(TEXT)(request)
+        return Reply(reply.text, fault=CleanEnd(15))
+
+    switch = switch_over(
+        simulated_vendor("openai-chat", Reply(TEXT, fault=Cut(10))),
+        simulated_vendor("anthropic", broken_again),
+        simulated_vendor("google", Continuing(TEXT)),
+    )
+    events, response = await events_of(switch)
+    assert text_in(events) == TEXT
+    assert [attempt.outcome for attempt in response.attempts] == ["failed", "failed", "completed"]
+
+
+async def test_the_same_target_is_tried_again_first(simulated_vendor: Start, switch_over: Over) -> None:
+    def cut_once(request: Any) -> Reply:
+        reply = Continuing(TEXT)(request)
+        return reply if len(vendor.requests) > 1 else Reply(TEXT, fault=Cut(12))
+
+    vendor, other = simulated_vendor("openai-chat", cut_once), simulated_vendor("openai-chat", Reply(TEXT))
+    events, response = await events_of(switch_over(vendor, other, max_retries=1))
+    assert text_in(events) == TEXT
+    assert [str(attempt.target) for attempt in response.attempts] == ["a/m", "a/m"]
+    assert other.requests == []
+    assert not any(isinstance(event, StreamSwitched) for event in events), "it is the same speaker"
+    assert sum(isinstance(event, StreamInterrupted) for event in events) == 1
+
+
+async def test_a_continuation_is_asked_for_what_is_left(simulated_vendor: Start, switch_over: Over) -> None:
+    other = simulated_vendor("openai-chat", Continuing(TEXT))
+    switch = switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=CleanEnd(20))), other)
+    await events_of(switch, TaskRequest("Count.", system="Be exact.", max_tokens=100))
+    asked = other.requests[0]
+    assert [turn.role for turn in asked.turns] == ["user", "assistant", "user"]
+    delivered = "".join(Reply(TEXT).pieces[:20])
+    assert asked.turns[1].text == delivered
+    assert f"<<<{' '.join(delivered.split()[-10:])}>>>" in asked.turns[2].text
+    assert asked.system == "Be exact.", "the wording of a continuation is no business of the system prompt's"
+    assert asked.body["max_completion_tokens"] == 100 - -(-len(delivered) // 4)
+
+
+async def test_older_claude_models_go_on_with_an_open_turn(simulated_vendor: Start) -> None:
+    speaker = simulated_vendor("openai-chat", Reply("Once upon a time there was", fault=CleanEnd(4)))
+    claude = simulated_vendor("anthropic", Continuing("Once upon a time there was"))
+    policy = {
+        "providers": {
+            "a": {"kind": "openai", "api": "chat", "api_key": "test-key", "base_url": speaker.base_url},
+            "b": {"kind": "anthropic", "api_key": "test-key", "base_url": claude.base_url},
+        },
+        "routing": {"default": ["a/m", "b/claude-haiku-4-5"]},
+        "resilience": {"max_retries": 0},
+    }
+    async with LLMSwitch(policy) as switch:
+        assert await switch.stream_request(ASK) == "Once upon a time there was"
+    assert [turn.role for turn in claude.requests[0].turns] == ["user", "assistant"]
+    assert claude.requests[0].text == "Once upon a time"
+
+
+async def test_a_truncated_stream_is_never_success(simulated_vendor: Start, switch_over: Over) -> None:
+    for wire in Wire:
+        switch = switch_over(simulated_vendor(wire, Reply(TEXT, fault=CleanEnd(40))))
+        with pytest.raises(StreamingError) as raised:
+            await switch.stream_request(ASK)
+        assert raised.value.partial == TEXT
+        assert isinstance(raised.value.failures[-1], StreamTruncatedError)
+        switch = switch_over(simulated_vendor(wire, Reply(TEXT, fault=CleanEnd(0))))
+        with pytest.raises(StreamTruncatedError):
+            await switch.stream_request(ASK)
+
+
+async def test_usage_that_the_vendor_does_not_say_is_estimated(simulated_vendor: Start, switch_over: Over) -> None:
+    vendor = simulated_vendor("openai-chat", Reply(TEXT, usage=None))
+    events, response = await events_of(switch_over(vendor))
+    assert isinstance(events[-1], StreamCompleted)
+    assert response.usage.source == "estimated"
+
+
+# ── on_break ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_on_break_raise_gives_what_came(simulated_vendor: Start, switch_over: Over) -> None:
+    other = simulated_vendor("openai-chat", Continuing(TEXT))
+    switch = switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=Cut(5))), other, on_break="raise")
+    stream = switch.stream_request(ASK)
+    got = ""
+    with pytest.raises(StreamingError, match="on_break is 'raise'") as raised:
+        async for chunk in stream:
+            got += chunk
+    assert got == raised.value.partial == "".join(Reply(TEXT).pieces[:5])
+    assert isinstance(raised.value.failures[0], ProviderConnectionError)
+    assert raised.value.usage.source == "estimated"
+    assert other.requests == []
+
+
+async def test_on_break_restart_begins_again_for_readers_who_can_take_it_back(
+    simulated_vendor: Start, switch_over: Over
+) -> None:
+    switch = switch_over(
+        simulated_vendor("openai-chat", Reply("A first version.", fault=Cut(2))),
+        simulated_vendor("openai-chat", Reply("Another version.")),
+        on_break="restart",
+    )
+    events, response = await events_of(switch)
+    reset = next(place for place, event in enumerate(events) if isinstance(event, StreamReset))
+    assert text_in(events[:reset]) == "A first"
+    assert text_in(events[reset:]) == response.text == "Another version."
+    assert await switch.stream_request(ASK) == "Another version."
+    with pytest.raises(InvalidRequestError, match="chunks cannot be taken back"):
+        async for _ in switch.stream_request(ASK):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("reply", "request_", "reason"),
+    [
+        (
+            Reply("Let me look. Now.", tool_calls=(SaidToolCall("f", '{"a": 1}'),), fault=Cut(5)),
+            ASK,
+            "a tool call had begun",
+        ),
+        (Reply("one two three", fault=Cut(2)), TaskRequest("x", response_format={"type": "object"}), "follow a schema"),
+    ],
+)
+async def test_what_cannot_be_continued_soundly_is_an_error_with_what_came(
+    reply: Reply, request_: TaskRequest, reason: str, simulated_vendor: Start, switch_over: Over
+) -> None:
+    other = simulated_vendor("openai-chat", Reply(TEXT))
+    with pytest.raises(StreamingError, match=reason) as raised:
+        await switch_over(simulated_vendor("openai-chat", reply), other).stream_request(request_)
+    assert raised.value.partial == "".join(reply.pieces)[: len(raised.value.partial)] != ""
+    assert other.requests == []
+
+
+# ── errors ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (HttpError(400), InvalidRequestError),
+        (HttpError(422), InvalidRequestError),
+        (HttpError(400, code="content_filter"), ContentFilterError),
+    ],
+)
+async def test_what_is_wrong_with_the_request_is_raised_at_once(
+    fault: HttpError, error: type[Exception], simulated_vendor: Start, switch_over: Over
+) -> None:
+    vendor, other = simulated_vendor("openai-chat", Reply(fault=fault)), simulated_vendor("openai-chat")
+    with pytest.raises(error):
+        await switch_over(vendor, other, max_retries=3).stream_request(ASK)
+    assert (len(vendor.requests), len(other.requests)) == (1, 0)
+
+
+async def test_one_target_raises_its_own_error_and_several_all_of_theirs(
+    simulated_vendor: Start, switch_over: Over
+) -> None:
+    limited = simulated_vendor("anthropic", Reply(fault=HttpError(429, retry_after=0.01)))
+    locked = simulated_vendor("google", Reply(fault=HttpError(401)))
+    with pytest.raises(ProviderRateLimitError) as single:
+        await switch_over(limited, max_retries=2).stream_request(ASK)
+    assert (single.value.status, single.value.retry_after, single.value.provider) == (429, 0.01, "a")
+    assert len(limited.requests) == 3
+    with pytest.raises(AllProvidersFailedError) as several:
+        await switch_over(limited, locked).stream_request(ASK)
+    assert [type(failure) for failure in several.value.failures] == [
+        ProviderRateLimitError,
+        ProviderAuthenticationError,
+    ]
+
+
+async def test_a_vendor_that_asks_for_too_much_patience_is_left(simulated_vendor: Start, switch_over: Over) -> None:
+    slow = simulated_vendor("openai-chat", Reply(fault=HttpError(429, retry_after=3600)))
+    switch = switch_over(slow, simulated_vendor("openai-chat", Reply(TEXT)), max_retries=5)
+    assert await switch.stream_request(ASK) == TEXT
+    assert len(slow.requests) == 1
+
+
+async def test_fallback_can_be_switched_off(simulated_vendor: Start, switch_over: Over) -> None:
+    other = simulated_vendor("openai-chat", Reply(TEXT))
+    switch = switch_over(simulated_vendor("openai-chat", Reply(fault=HttpError(500))), other, fallback_enabled=False)
+    plan = switch.explain(ASK)
+    assert [str(target) for target in plan.targets] == ["a/m"]
+    assert list(plan.rejected.values()) == ["fallback is switched off"]
+    with pytest.raises(Exception, match="HTTP 500"):
+        await switch.stream_request(ASK)
+    assert other.requests == []
+
+
+# ── clocks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("fault", "timeouts", "clock"),
+    [
+        (SlowHeaders(60), {"first_token": 0.05}, "first_token"),
+        (KeepAlives(0), {"first_token": 0.05}, "first_token"),
+        (Stall(0), {"first_token": 0.05, "idle": 0.01}, "first_token"),
+    ],
+)
+async def test_a_late_first_token_has_a_clock(
+    fault: Any, timeouts: dict[str, float], clock: str, simulated_vendor: Start, switch_over: Over
+) -> None:
+    with pytest.raises(ProviderTimeoutError) as raised:
+        await switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=fault)), timeouts=timeouts).stream_request(
+            ASK
+        )
+    assert raised.value.clock == clock
+
+
+async def test_silence_between_deltas_has_another(simulated_vendor: Start, switch_over: Over) -> None:
+    switch = switch_over(simulated_vendor("anthropic", Reply(TEXT, fault=KeepAlives(3))), timeouts={"idle": 0.05})
+    with pytest.raises(StreamingError) as raised:
+        await switch.stream_request(ASK)
+    failure = raised.value.failures[0]
+    assert isinstance(failure, ProviderTimeoutError)
+    assert failure.clock == "idle"
+
+
+async def test_the_total_clock_ends_it_all(simulated_vendor: Start, switch_over: Over) -> None:
+    other = simulated_vendor("openai-chat", Reply(TEXT))
+    with pytest.raises(RequestTimeoutError) as before:
+        await switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(0))), other).stream_request(
+            ASK, timeout=0.05
+        )
+    assert not isinstance(before.value, StreamingError)
+    with pytest.raises(StreamTimeoutError) as after:
+        await switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3))), other).stream_request(
+            ASK, timeout=0.05
+        )
+    assert isinstance(after.value, TimeoutError)
+    assert after.value.partial == "word0 word1 word2"
+    assert other.requests == []
+
+
+async def test_the_readers_own_time_counts_towards_no_clock_but_the_total(
+    simulated_vendor: Start, switch_over: Over
+) -> None:
+    import asyncio
+
+    switch = switch_over(
+        simulated_vendor("openai-chat", Reply(TEXT, pace=0.0005)), timeouts={"first_token": 0.2, "idle": 0.2}
+    )
+    text = ""
+    async for chunk in switch.stream_request(ASK):
+        text += chunk
+        if text.endswith(("word3", "word20")):
+            await asyncio.sleep(0.3)  # longer than any clock of the vendor's
+    assert text == TEXT
+
+
+# ── the ledger ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_ledger_has_a_row_an_attempt_and_adds_up(simulated_vendor: Start, switch_over: Over) -> None:
+    switch = switch_over(
+        simulated_vendor("openai-chat", Reply(fault=Refuse())),
+        simulated_vendor("anthropic", Reply(TEXT, fault=Cut(10), usage=SaidUsage(input=50, output=40))),
+        simulated_vendor("google", Continuing(TEXT, reply=Reply(usage=SaidUsage(input=60, output=30)))),
+    )
+    _, response = await events_of(switch)
+    refused, cut, done = response.attempts
+    assert (refused.outcome, refused.usage.source, refused.failure.kind) == (
+        "failed",
+        "unknown",
+        "ProviderConnectionError",
+    )
+    assert (cut.outcome, cut.usage.source, cut.usage.input_tokens) == ("failed", "estimated", 50)
+    assert cut.delivered == len("".join(Reply(TEXT).pieces[:10]))
+    assert cut.usage.output_tokens >= cut.delivered // 4
+    assert (done.usage.source, done.usage.input_tokens, done.usage.output_tokens) == ("reported", 60, 30)
+    assert response.usage.source == "estimated"
+    assert response.usage.input_tokens == 110
+    assert response.usage.output_tokens == cut.usage.output_tokens + 30
+    assert done.first_token_after is not None and done.elapsed >= done.first_token_after
+    health = switch.health()
+    assert {str(target): (one.attempts, one.failures) for target, one in health.items()} == {
+        "a/m": (1, 1), "b/m": (1, 1), "c/m": (1, 0),
+    }  # fmt: skip
+
+
+async def test_each_retry_and_switch_is_a_line_in_the_log_without_the_prompt(
+    simulated_vendor: Start, switch_over: Over, caplog: pytest.LogCaptureFixture
+) -> None:
+    switch = switch_over(
+        simulated_vendor("openai-chat", Reply(fault=HttpError(500))),
+        simulated_vendor("openai-chat", Reply(TEXT)),
+        max_retries=1,
+    )
+    with caplog.at_level(logging.INFO, "llm_dispatcher"):
+        await switch.stream_request(TaskRequest("My secret wish."))
+    lines = [record.getMessage() for record in caplog.records if record.name == "llm_dispatcher"]
+    assert len(lines) == 2
+    assert "trying again" in lines[0]
+    assert "giving it up" in lines[1]
+    assert all("req_sim" in line and "secret" not in line for line in lines)
+
+
+# ── the grammar ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+any_fault = st.one_of(
+    st.none(), st.builds(Cut, st.integers(0, 5), moment=st.just(0.003)), st.builds(CleanEnd, st.integers(0, 5)),
+    st.builds(ErrorFrame, st.integers(0, 5)), st.builds(HttpError, st.sampled_from([400, 401, 429, 500])),
+    st.just(Refuse()),
+)  # fmt: skip
+any_reply = st.builds(
+    Reply, st.just("one two three four five."), any_fault, reasoning=st.sampled_from([(), ("hm", "so")]),
+)  # fmt: skip
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(replies=st.lists(any_reply, min_size=1, max_size=5), on_break=st.sampled_from(["continue", "raise", "restart"]))
+async def test_every_stream_follows_the_grammar(replies: list[Reply], on_break: str, switch_over: Over) -> None:
+    with SimulatedVendor("openai-chat", replies) as one, SimulatedVendor("openai-chat", replies[::-1]) as two:
+        async with switch_over(one, two, max_retries=1, on_break=on_break) as switch:
+            with use_switch(switch):
+                events, response = await events_of(switch)
+    if isinstance(events[-1], StreamCompleted):
+        assert response.error is None
+        assert response.text.endswith("five.")
+    else:
+        assert response.error is not None
