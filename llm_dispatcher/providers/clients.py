@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
@@ -17,8 +18,6 @@ class PerLoop(Generic[Client]):
     as an asynchronous generator under way; so `asyncio.run` closes it, and the client with it, before the loop is gone.
     """
 
-    # Nothing that `life` holds should hold this object: a switch that is dropped unclosed then goes by reference
-    # counting, which closes the clients in their loops; a cycle's end would only warn of them.
     def __init__(self, life: Callable[[], AsyncGenerator[Client, None]]) -> None:
         self._life = life
         self._held: dict[asyncio.AbstractEventLoop, tuple[AsyncGenerator[Client, None], asyncio.Future[Client]]] = {}
@@ -42,6 +41,9 @@ class PerLoop(Generic[Client]):
             await life.aclose()
             raise
         made.set_result(client)
+        # Whoever drops its switch unclosed has dropped this as well: then the client is closed in its loop. What is
+        # registered here keeps it whole until then, so that no collector gets to it first and only warns.
+        weakref.finalize(self, _close_later, loop, life).atexit = False
         return client
 
     async def aclose(self) -> None:
@@ -50,3 +52,12 @@ class PerLoop(Generic[Client]):
         if held is not None:
             with suppress(RuntimeError):  # it is being made at this moment: its own loop closes it
                 await held[0].aclose()
+
+
+def _close_later(loop: asyncio.AbstractEventLoop, life: AsyncGenerator[object, None]) -> None:
+    if loop.is_running():  # else whoever ends the loop closes what it holds
+        asyncio.run_coroutine_threadsafe(_close(life), loop)
+
+
+async def _close(life: AsyncGenerator[object, None]) -> None:
+    await life.aclose()

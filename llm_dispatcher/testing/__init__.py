@@ -6,9 +6,9 @@ with SimulatedVendor("openai-chat", Reply("Once upon a time", fault=Cut(after=2)
     ...  # vendor.base_url is for the official client; vendor.requests holds what came
 """
 
+from .answering import Script
 from .continuing import Continuing, Kind
-from .received import ReceivedRequest, Turn
-from .script import (
+from .faults import (
     CleanEnd,
     Cut,
     ErrorFrame,
@@ -17,16 +17,15 @@ from .script import (
     KeepAlives,
     MalformedJson,
     Refuse,
-    Reply,
     Resplit,
-    SaidToolCall,
-    SaidUsage,
     SlowHeaders,
     Stall,
-    Wire,
 )
-from .spawned import SpawnedVendor, WrittenScript, script_from_json, script_to_json
-from .vendor import Script, SimulatedVendor
+from .received import ReceivedRequest, Turn
+from .script import Reply, SaidToolCall, SaidUsage, Wire
+from .script_json import WrittenScript, script_from_json, script_to_json
+from .spawned import SpawnedVendor
+from .vendor import SimulatedVendor
 
 __all__ = [
     "CleanEnd",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
-from msgspec import Struct
 from msgspec.structs import replace
 
+from .faults import Written
 from .received import ReceivedRequest
 from .script import Reply
 
@@ -30,7 +31,7 @@ class Kind(StrEnum):
     """It repeats the words with other white space between them."""
 
 
-class Continuing(Struct, frozen=True, tag="continuing"):
+class Continuing(Written, frozen=True, tag="continuing"):
     """A script: the whole `text` for a request that begins, and the rest of it for one that goes on."""
 
     text: str
@@ -43,6 +44,8 @@ class Continuing(Struct, frozen=True, tag="continuing"):
         return replace(self.reply, text=text, chunks=())
 
     def _rest(self, delivered: str, anchor: str | None) -> str:
+        if not self.text.startswith(delivered):
+            raise ValueError(f"asked to go on from {delivered[-40:]!r}, which is not in this script's text")
         rest = self.text.removeprefix(delivered)
         if anchor is None:
             # An open assistant turn: the model goes on writing. What was stripped of it is said again.
@@ -72,6 +75,19 @@ def delivered_in(request: ReceivedRequest) -> tuple[str, str | None] | None:
     turns = request.turns
     if turns and turns[-1].role == "assistant":
         return turns[-1].text, None
-    if len(turns) >= 2 and turns[-2].role == "assistant" and "<<<" in turns[-1].text and ">>>" in turns[-1].text:
-        return turns[-2].text, turns[-1].text.partition("<<<")[2].rpartition(">>>")[0].partition(">>>")[0]
+    if len(turns) >= 2 and turns[-2].role == "assistant":
+        anchor = _quoted_end(turns[-2].text.rstrip(), turns[-1].text)
+        if anchor is not None:
+            return turns[-2].text, anchor
     return None
+
+
+def _quoted_end(delivered: str, asked: str) -> str | None:
+    """The most that stands between <<< and >>> and is the end of the text.
+
+    The wording may well use the marks elsewhere, to speak of them, and so may the text itself.
+    """
+    starts = [found.end() for found in re.finditer(r"<<<", asked)]
+    ends = [found.start() for found in re.finditer(r">>>", asked)]
+    quoted = [asked[start:end].strip() for start in starts for end in ends if start < end]
+    return max((each for each in quoted if each and delivered.endswith(each)), key=len, default=None)

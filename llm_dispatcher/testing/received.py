@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
+from .moment import Moment
 from .script import Reply, Wire
 
 Ending: TypeAlias = Literal["open", "served", "refused", "broken", "left"]
@@ -29,21 +29,26 @@ class Turn:
 class ReceivedRequest:
     """One request: what came, what it was answered, and how that ended. Times are of `time.monotonic()`."""
 
-    def __init__(self, wire: Wire, method: str, path: str, headers: Mapping[str, str], body: dict[str, Any]) -> None:
+    def __init__(
+        self, wire: Wire, method: str, path: str, headers: Mapping[str, str], body: dict[str, Any], request_id: str = ""
+    ) -> None:
         self.wire = wire
         self.method = method
         self.path = path
         self.headers = dict(headers)
         self.body = body
+        self.request_id = request_id
         self.model = ""
         self.system: str | None = None
         self.turns: list[Turn] = []
+        self.wants_usage = True
+        self.is_json = True
         self.reply: Reply | None = None
         self.status: int | None = None
         self.received_at = time.monotonic()
         self.ended: Ending = "open"
         self.ended_at: float | None = None
-        self._over = threading.Event()
+        self._over = Moment()
 
     @property
     def text(self) -> str:
@@ -51,15 +56,20 @@ class ReceivedRequest:
         return self.turns[-1].text if self.turns else ""
 
     def wait_until_over(self, timeout: float = 5.0) -> Ending:
-        """Block until the answer has ended one way or another."""
+        """Block until the answer has ended one way or another; it is still `open` if that took too long."""
         self._over.wait(timeout)
+        return self.ended
+
+    async def until_over(self, timeout: float = 5.0) -> Ending:
+        """`wait_until_over` for a coroutine."""
+        await self._over.reached(timeout)
         return self.ended
 
     def end(self, how: Ending) -> None:
         if self.ended == "open":
-            self.ended = how
             self.ended_at = time.monotonic()
-            self._over.set()
+            self.ended = how
+            self._over.pass_by()
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -67,6 +77,7 @@ class ReceivedRequest:
             "method": self.method,
             "path": self.path,
             "body": self.body,
+            "request_id": self.request_id,
             "status": self.status,
             "received_at": self.received_at,
             "ended": self.ended,

@@ -6,51 +6,56 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import msgspec
 
-from .continuing import Continuing
-from .script import Reply, Wire
-
-WrittenScript: TypeAlias = Reply | list[Reply] | Continuing
-"""A script that can be written down: any but a function."""
-
-
-def script_to_json(script: WrittenScript) -> bytes:
-    """A script as JSON, for `llm-dispatcher simulate --script`."""
-    return msgspec.json.encode(script)
-
-
-def script_from_json(data: bytes) -> WrittenScript:
-    """The script that `script_to_json` wrote; a `ValueError` says what is wrong with it."""
-    if data.lstrip().startswith(b"["):
-        return msgspec.json.decode(data, type=list[Reply])
-    is_continuing = b'"continuing"' in data[:40]
-    return msgspec.json.decode(data, type=Continuing) if is_continuing else msgspec.json.decode(data, type=Reply)
+from .script import Wire
+from .script_json import WrittenScript, script_to_json
 
 
 class SpawnedVendor:
-    """`with SpawnedVendor("openai-chat", Reply("Hello!")) as vendor:` serves it from another process."""
+    """`with SpawnedVendor("openai-chat", Reply("Hello!")) as vendor:` serves it from another process.
 
-    def __init__(self, wire: Wire | str, script: WrittenScript, *, api_key: str | None = "test-key") -> None:
+    The arguments are those of `SimulatedVendor`, but the script is no function, and only the last requests are kept.
+    """
+
+    def __init__(
+        self,
+        wire: Wire | str,
+        script: WrittenScript,
+        *,
+        models: Collection[str] | None = None,
+        refuses_prefill: Collection[str] = (),
+        api_key: str | None = "test-key",
+        port: int = 0,
+        remember: int = 1000,
+    ) -> None:
         self.wire = Wire(wire)
+        self.api_key = api_key
         self.base_url = ""
         self._script = script
-        self._api_key = api_key
+        self._options = [
+            *("--wire", self.wire, "--api-key", api_key or "", "--port", str(port), "--remember", str(remember)),
+            *(word for model in models or () for word in ("--model", model)),
+            *(word for model in refuses_prefill for word in ("--refuses-prefill", model)),
+        ]
         self._process: subprocess.Popen[bytes]
-        self._folder: tempfile.TemporaryDirectory[str]
 
     def __enter__(self) -> Self:
-        self._folder = tempfile.TemporaryDirectory()
-        path = Path(self._folder.name) / "script.json"
-        path.write_bytes(script_to_json(self._script))
-        command = [sys.executable, "-m", "llm_dispatcher.cli", "simulate", "--wire", self.wire, "--script", str(path)]
-        self._process = subprocess.Popen([*command, "--api-key", self._api_key or ""], stdout=subprocess.PIPE)  # noqa: S603 - this very program
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        command = [sys.executable, "-m", "llm_dispatcher.cli", "simulate", *self._options, "--until-stdin-closes"]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "script.json"
+            path.write_bytes(script_to_json(self._script))
+            # Its standard input is a life line: it closes with this process, however that ends.
+            self._process = subprocess.Popen(  # noqa: S603 - this very program
+                [*command, "--script", str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            assert self._process.stdout is not None
+            line = self._process.stdout.readline()
         if not line:
             self.__exit__(None, None, None)
             raise RuntimeError("the simulated vendor did not start; its words are on standard error")
@@ -62,9 +67,9 @@ class SpawnedVendor:
     ) -> None:
         self._process.terminate()
         self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._folder.cleanup()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def requests(self) -> list[dict[str, Any]]:
         """What it has received, as plain dicts."""

@@ -92,7 +92,9 @@ async def read_responses(base_url: str, key: str = "test-key") -> Read:
                 case _:
                     pass
     usage = final and final.usage
-    return Read(text, reasoning, tool, usage and usage.input_tokens, usage and usage.output_tokens, final and final.status)
+    return Read(
+        text, reasoning, tool, usage and usage.input_tokens, usage and usage.output_tokens, final and final.status
+    )
 
 
 async def read_messages(base_url: str, key: str = "test-key") -> Read:
@@ -107,7 +109,9 @@ async def read_messages(base_url: str, key: str = "test-key") -> Read:
         (block.name, dict(block.input)) for block in message.content if block.type == "tool_use"
     ]
     usage = message.usage
-    return Read(text, reasoning, tools[0] if tools else None, usage.input_tokens, usage.output_tokens, message.stop_reason)
+    return Read(
+        text, reasoning, tools[0] if tools else None, usage.input_tokens, usage.output_tokens, message.stop_reason
+    )
 
 
 async def read_google(base_url: str, key: str = "test-key") -> Read:
@@ -219,7 +223,9 @@ async def test_requests_are_checked_as_the_service_does(wire: str, simulated_ven
     assert [request.status for request in vendor.requests] == [401, 404]
 
 
-async def post(vendor: SimulatedVendor, path: str, body: bytes, method: str = "POST", **headers: str) -> tuple[int, bytes]:
+async def post(
+    vendor: SimulatedVendor, path: str, body: bytes, method: str = "POST", **headers: str
+) -> tuple[int, bytes]:
     """A request by hand, to one of the answers that clients do not provoke."""
     host, port = vendor.base_url.removeprefix("http://").partition("/")[0].split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -380,7 +386,8 @@ def test_a_script_of_the_wrong_type_is_a_type_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [Reply("", chunks=("a b", " c")), Reply("a b c"), Reply("  a\n b c \n"), Reply("abc", chunk_size=2), Reply("")]
+    "reply",
+    [Reply("", chunks=("a b", " c")), Reply("a b c"), Reply("  a\n b c \n"), Reply("abc", chunk_size=2), Reply("")],
 )
 def test_pieces_add_up_to_the_text(reply: Reply) -> None:
     assert "".join(reply.pieces) == (reply.text or "".join(reply.chunks))
@@ -423,7 +430,9 @@ async def test_it_serves_in_the_running_loop_and_in_a_process_of_its_own() -> No
     with SpawnedVendor("anthropic", Reply("far")) as spawned:
         assert (await read_messages(spawned.base_url)).text == "far"
         recorded = await asyncio.to_thread(spawned.requests)
-    assert [(request["path"], request["status"], request["ended"]) for request in recorded] == [("/v1/messages", 200, "served")]
+    assert [(request["path"], request["status"], request["ended"]) for request in recorded] == [
+        ("/v1/messages", 200, "served")
+    ]
 
 
 async def test_ten_thousand_connections_at_once() -> None:

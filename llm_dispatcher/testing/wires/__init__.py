@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from ..faults import HttpError
 from ..received import ReceivedRequest
-from ..script import HttpError, Reply, Wire
+from ..script import Reply, Wire
 from . import anthropic, google, ollama, openai_chat, openai_responses
 from .frames import Frame, Rejection
 
@@ -23,19 +24,26 @@ class WireModule(Protocol):
     @property
     def KEEP_ALIVE(self) -> bytes: ...  # noqa: N802
 
-    def read(self, request: ReceivedRequest) -> Rejection | None:
+    @property
+    def REQUEST_ID_HEADER(self) -> str: ...  # noqa: N802
+
+    def read(self, request: ReceivedRequest, /) -> Rejection | None:
         """Fill in the request's model, system and turns; say what the service would refuse."""
         ...
 
-    def frames(self, reply: Reply, request: ReceivedRequest) -> list[Frame]: ...
+    def frames(self, reply: Reply, model: str, /) -> list[Frame]:
+        """All events of the whole answer; a `ValueError` if this wire has no words for it."""
+        ...
 
-    def error_frame(self, message: str) -> bytes: ...
+    def error_frame(self, message: str, /) -> bytes: ...
 
-    def event(self, data: bytes) -> bytes: ...
+    def event(self, data: bytes, /) -> bytes:
+        """These bytes in the place of an event's JSON."""
+        ...
 
-    def error_body(self, error: HttpError) -> Mapping[str, Any]: ...
+    def error_body(self, error: HttpError, request_id: str, /) -> Mapping[str, Any]: ...
 
-    def key(self, request: ReceivedRequest) -> str | None: ...
+    def key(self, request: ReceivedRequest, /) -> str | None: ...
 
 
 WIRES: dict[Wire, WireModule] = {

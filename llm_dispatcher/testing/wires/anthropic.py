@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..faults import HttpError
 from ..received import ReceivedRequest
-from ..script import HttpError, Reply, fragments
+from ..script import Reply
 from .frames import Frame, Rejection, bearer, dumps, take_messages, text_of
 
 BASE_PATH = ""
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 KEEP_ALIVE = b'event: ping\ndata: {"type": "ping"}\n\n'
+REQUEST_ID_HEADER = "request-id"
 
 _FINISH = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 _TYPES = {
@@ -32,11 +34,15 @@ def read(request: ReceivedRequest) -> Rejection | None:
         return Rejection(404, f"unknown path {request.path}")
     if "anthropic-version" not in request.headers:
         return Rejection(400, "anthropic-version: header is required")
-    if not isinstance(request.body.get("max_tokens"), int):
-        return Rejection(400, "max_tokens: Field required")
+    most = request.body.get("max_tokens")
+    if not isinstance(most, int) or most < 1:
+        return Rejection(400, "max_tokens: Field required" if most is None else "max_tokens: must be 1 or more")
     request.system = text_of(request.body.get("system")) or None
     if (rejection := take_messages(request)) is not None:
         return rejection
+    for place, turn in enumerate(request.turns):
+        if turn.role not in ("user", "assistant"):
+            return Rejection(400, f"messages.{place}.role: Input should be 'user' or 'assistant'")
     last = request.turns[-1]
     if last.role == "assistant" and last.text != last.text.rstrip():
         return Rejection(400, "messages: final assistant content cannot end with trailing whitespace")
@@ -55,14 +61,14 @@ def _named(kind: str, **fields: Any) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + dumps({"type": kind, **fields}) + b"\n\n"
 
 
-def frames(reply: Reply, request: ReceivedRequest) -> list[Frame]:
+def frames(reply: Reply, model: str) -> list[Frame]:
     usage = reply.usage
     counted = {
         "input_tokens": usage.input - usage.cached if usage else 0,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached if usage else 0,
     }
-    message = {"id": "msg_sim", "type": "message", "role": "assistant", "model": request.model, "content": []}
+    message = {"id": "msg_sim", "type": "message", "role": "assistant", "model": model, "content": []}
     open_ended = {"stop_reason": None, "stop_sequence": None, "usage": {**counted, "output_tokens": 1}}
     made = [Frame(_named("message_start", message={**message, **open_ended})), Frame(_named("ping"))]
     index = 0
@@ -82,9 +88,9 @@ def frames(reply: Reply, request: ReceivedRequest) -> list[Frame]:
     if reply.pieces or not reply.tool_calls:
         block({"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in reply.pieces], [])
     for call in reply.tool_calls:
-        parts = [{"type": "input_json_delta", "partial_json": fragment} for fragment in fragments(call)]
+        parts = [{"type": "input_json_delta", "partial_json": fragment} for fragment in call.fragments]
         block({"type": "tool_use", "id": call.id, "name": call.name, "input": {}}, parts, [])
-    stop = {"stop_reason": _FINISH.get(reply.finish, reply.finish), "stop_sequence": None}
+    stop = {"stop_reason": reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish), "stop_sequence": None}
     output = usage.output if usage else 0
     made.append(Frame(_named("message_delta", delta=stop, usage={**counted, "output_tokens": output})))
     made.append(Frame(_named("message_stop")))
@@ -95,6 +101,6 @@ def error_frame(message: str) -> bytes:
     return _named("error", error={"type": "overloaded_error", "message": message})
 
 
-def error_body(error: HttpError) -> dict[str, Any]:
+def error_body(error: HttpError, request_id: str) -> dict[str, Any]:
     kind = _TYPES.get(error.status, "api_error")
-    return {"type": "error", "error": {"type": error.code or kind, "message": error.message}, "request_id": "req_sim"}
+    return {"type": "error", "error": {"type": error.code or kind, "message": error.message}, "request_id": request_id}

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ..received import ReceivedRequest, Turn
+from ..script import SaidToolCall
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -26,6 +27,19 @@ class Rejection(msgspec.Struct, frozen=True):
 
 def dumps(value: Any) -> bytes:
     return msgspec.json.encode(value)
+
+
+def arguments_of(call: SaidToolCall) -> Any:
+    """A tool call's arguments for a wire that sends them as an object, not as text."""
+    try:
+        arguments: Any = msgspec.json.decode(call.arguments or "{}")
+    except msgspec.DecodeError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise ValueError(  # noqa: TRY004 - the type is right, the script is not
+            f"this wire cannot say the arguments {call.arguments!r}: it takes a JSON object only"
+        )
+    return arguments
 
 
 def bearer(request: ReceivedRequest) -> str | None:
@@ -54,10 +68,12 @@ def take_messages(request: ReceivedRequest) -> Rejection | None:
     if not isinstance(model, str) or not model:
         return Rejection(400, "you must provide a model parameter")
     request.model = model
+    if request.body.get("stream") is False:
+        return Rejection(400, "this simulation only streams: ask with stream=true")
     turns = turns_of(request.body.get("messages"))
     if not turns:
         return Rejection(400, "messages: at least one message is required")
     system = [turn.text for turn in turns if turn.role in ("system", "developer")]
     request.system = "\n".join(system) or request.system
     request.turns = [turn for turn in turns if turn.role not in ("system", "developer")]
-    return None
+    return None if request.turns else Rejection(400, "messages: at least one message is required")

@@ -6,16 +6,17 @@ import re
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import msgspec
-
+from ..faults import HttpError
 from ..received import ReceivedRequest, Turn
-from ..script import HttpError, Reply
-from .frames import Frame, Rejection, dumps, text_of
+from ..script import Reply
+from .frames import Frame, Rejection, arguments_of, dumps, text_of
 
 BASE_PATH = ""
 CONTENT_TYPE = "text/event-stream"
 KEEP_ALIVE = b": keep-alive\r\n\r\n"
+REQUEST_ID_HEADER = "x-request-id"
 
+_ROLES = {"user": "user", "model": "assistant", "function": "tool"}
 _PATH = re.compile(r"/v1(?:alpha|beta)?\d*/models/([^/:]+):streamGenerateContent")
 _FINISH = {
     "stop": "STOP",
@@ -45,14 +46,16 @@ def read(request: ReceivedRequest) -> Rejection | None:
     if parse_qs(path.query).get("alt") != ["sse"]:
         return Rejection(400, "this simulation streams with alt=sse only")
     request.model = unquote(found[1])
-    instruction = request.body.get("systemInstruction") or {}
-    request.system = text_of(instruction.get("parts")) or None
+    instruction = request.body.get("systemInstruction")
+    request.system = text_of(instruction.get("parts")) or None if isinstance(instruction, dict) else None
     contents = request.body.get("contents")
     if not isinstance(contents, list) or not contents:
         return Rejection(400, "GenerateContentRequest.contents: contents is not specified")
-    request.turns = [
-        Turn("assistant" if one.get("role") == "model" else "user", text_of(one.get("parts"))) for one in contents
-    ]
+    for content in contents:
+        role = content.get("role", "user") if isinstance(content, dict) else None
+        if role not in _ROLES:
+            return Rejection(400, "Please use a valid role: user, model.")
+        request.turns.append(Turn(_ROLES[role], text_of(content.get("parts"))))
     return None
 
 
@@ -65,17 +68,17 @@ def event(data: bytes) -> bytes:
     return b"data: " + data + b"\r\n\r\n"
 
 
-def frames(reply: Reply, request: ReceivedRequest) -> list[Frame]:
+def frames(reply: Reply, model: str) -> list[Frame]:
     def chunk(parts: list[dict[str, Any]], **more: Any) -> bytes:
         candidate = {"content": {"parts": parts, "role": "model"}, "index": 0, **more}
-        return event(dumps({"candidates": [candidate], **usage, "modelVersion": request.model, "responseId": "sim"}))
+        return event(dumps({"candidates": [candidate], **usage, "modelVersion": model, "responseId": "sim"}))
 
     counted = reply.usage
     usage: dict[str, Any] = {"usageMetadata": {"promptTokenCount": counted.input}} if counted else {}
     made = [Frame(chunk([{"text": thought, "thought": True}]), True) for thought in reply.reasoning]
     made += [Frame(chunk([{"text": piece}]), True) for piece in reply.pieces]
     for call in reply.tool_calls:
-        function = {"name": call.name, "args": msgspec.json.decode(call.arguments or "{}"), "id": call.id}
+        function = {"name": call.name, "args": arguments_of(call), "id": call.id}
         made.append(Frame(chunk([{"functionCall": function}]), True))
     if counted:
         usage = {
@@ -87,7 +90,7 @@ def frames(reply: Reply, request: ReceivedRequest) -> list[Frame]:
                 "totalTokenCount": counted.input + counted.output,
             }
         }
-    made.append(Frame(chunk([{"text": ""}], finishReason=_FINISH[reply.finish])))
+    made.append(Frame(chunk([{"text": ""}], finishReason=reply.raw_finish_reason or _FINISH[reply.finish])))
     return made
 
 
@@ -95,7 +98,7 @@ def error_frame(message: str) -> bytes:
     return event(dumps({"error": {"code": 503, "message": message, "status": "UNAVAILABLE"}}))
 
 
-def error_body(error: HttpError) -> dict[str, Any]:
+def error_body(error: HttpError, _request_id: str) -> dict[str, Any]:
     status = error.code or _STATUS.get(error.status, "UNKNOWN")
     body: dict[str, Any] = {"code": error.status, "message": error.message, "status": status}
     if error.retry_after is not None:

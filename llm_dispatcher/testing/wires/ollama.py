@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
+from ..faults import HttpError
 from ..received import ReceivedRequest
-from ..script import HttpError, Reply
-from .frames import Frame, Rejection, bearer, dumps, take_messages
+from ..script import Reply
+from .frames import Frame, Rejection, arguments_of, dumps, take_messages
 
 BASE_PATH = ""
 CONTENT_TYPE = "application/x-ndjson"
 KEEP_ALIVE = b"\n"
+REQUEST_ID_HEADER = "x-request-id"
 
 _FINISH = {"tool_calls": "stop", "content_filter": "stop", "refusal": "stop"}
 
@@ -24,27 +24,33 @@ def read(request: ReceivedRequest) -> Rejection | None:
 
 
 def key(request: ReceivedRequest) -> str | None:
-    return bearer(request)
+    return request.headers.get("authorization", "").removeprefix("Bearer ") or None
 
 
 def event(data: bytes) -> bytes:
     return data + b"\n"
 
 
-def frames(reply: Reply, request: ReceivedRequest) -> list[Frame]:
+def frames(reply: Reply, model: str) -> list[Frame]:
     def line(message: dict[str, Any], **more: Any) -> bytes:
         said = {"role": "assistant", "content": "", **message}
-        head = {"model": request.model, "created_at": "2026-01-01T00:00:00Z", "message": said}
+        head = {"model": model, "created_at": "2026-01-01T00:00:00Z", "message": said}
         return event(dumps({**head, "done": False, **more}))
 
     made = [Frame(line({"thinking": thought}), True) for thought in reply.reasoning]
     made += [Frame(line({"content": piece}), True) for piece in reply.pieces]
     for call in reply.tool_calls:
-        function = {"name": call.name, "arguments": msgspec.json.decode(call.arguments or "{}")}
+        function = {"name": call.name, "arguments": arguments_of(call)}
         made.append(Frame(line({"tool_calls": [{"function": function}]}), True))
     usage = reply.usage
     counted = {"prompt_eval_count": usage.input, "eval_count": usage.output} if usage else {}
-    made.append(Frame(line({}, done=True, done_reason=_FINISH.get(reply.finish, reply.finish), **counted)))
+    made.append(
+        Frame(
+            line(
+                {}, done=True, done_reason=reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish), **counted
+            )
+        )
+    )
     return made
 
 
@@ -52,5 +58,5 @@ def error_frame(message: str) -> bytes:
     return event(dumps({"error": message}))
 
 
-def error_body(error: HttpError) -> dict[str, Any]:
+def error_body(error: HttpError, _request_id: str) -> dict[str, Any]:
     return {"error": error.message}

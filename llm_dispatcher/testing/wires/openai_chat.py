@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..faults import HttpError
 from ..received import ReceivedRequest
-from ..script import HttpError, Reply, fragments
+from ..script import Reply
 from .frames import Frame, Rejection, bearer, dumps, take_messages
 
 BASE_PATH = "/v1"
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 KEEP_ALIVE = b": keep-alive\n\n"
+REQUEST_ID_HEADER = "x-request-id"
 
 _FINISH = {"refusal": "stop"}
-_TYPES = {
-    400: "invalid_request_error",
-    401: "invalid_request_error",
-    403: "invalid_request_error",
-    404: "invalid_request_error",
-    429: "requests",
-    413: "invalid_request_error",
-}
 _CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
 
 
 def read(request: ReceivedRequest) -> Rejection | None:
     if request.path.partition("?")[0] != "/v1/chat/completions":
         return Rejection(404, f"unknown path {request.path}")
+    request.wants_usage = (request.body.get("stream_options") or {}).get("include_usage") is True
     return take_messages(request)
 
 
@@ -38,23 +33,23 @@ def event(data: bytes) -> bytes:
     return b"data: " + data + b"\n\n"
 
 
-def frames(reply: Reply, request: ReceivedRequest) -> list[Frame]:
+def frames(reply: Reply, model: str) -> list[Frame]:
     def chunk(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) -> bytes:
         choices = [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
         head = {"id": "chatcmpl-sim", "object": "chat.completion.chunk", "created": 1_760_000_000}
-        return event(dumps({**head, "model": request.model, "choices": choices, **more}))
+        return event(dumps({**head, "model": model, "choices": choices, **more}))
 
     made = [Frame(chunk({"role": "assistant", "content": ""}))]
     made += [Frame(chunk({"reasoning_content": thought}), True) for thought in reply.reasoning]
     said = "refusal" if reply.finish == "refusal" else "content"
     made += [Frame(chunk({said: piece}), True) for piece in reply.pieces]
     for index, call in enumerate(reply.tool_calls):
-        for place, fragment in enumerate(fragments(call)):
+        for place, fragment in enumerate(call.fragments):
             function = {"name": call.name, "arguments": fragment} if place == 0 else {"arguments": fragment}
             head = {"id": call.id, "type": "function"} if place == 0 else {}
             made.append(Frame(chunk({"tool_calls": [{"index": index, **head, "function": function}]}), True))
-    made.append(Frame(chunk({}, _FINISH.get(reply.finish, reply.finish))))
-    if reply.usage is not None and (request.body.get("stream_options") or {}).get("include_usage"):
+    made.append(Frame(chunk({}, reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish))))
+    if reply.usage is not None:
         made.append(Frame(chunk(None, usage=_usage(reply))))
     made.append(Frame(event(b"[DONE]")))
     return made
@@ -76,7 +71,7 @@ def error_frame(message: str) -> bytes:
     return event(dumps({"error": {"message": message, "type": "server_error", "param": None, "code": None}}))
 
 
-def error_body(error: HttpError) -> dict[str, Any]:
-    kind = _TYPES.get(error.status, "server_error")
+def error_body(error: HttpError, _request_id: str) -> dict[str, Any]:
+    kind = "requests" if error.status == 429 else "invalid_request_error" if error.status < 500 else "server_error"
     code = error.code or _CODES.get(error.status)
     return {"error": {"message": error.message, "type": kind, "param": None, "code": code}}

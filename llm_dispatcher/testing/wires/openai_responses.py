@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..faults import HttpError
 from ..received import ReceivedRequest, Turn
-from ..script import HttpError, Reply, fragments
+from ..script import Reply
 from . import openai_chat
 from .frames import Frame, Rejection, bearer, dumps, text_of
 
 BASE_PATH = "/v1"
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 KEEP_ALIVE = b": keep-alive\n\n"
+REQUEST_ID_HEADER = "x-request-id"
 
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
@@ -23,7 +25,10 @@ def read(request: ReceivedRequest) -> Rejection | None:
     if not isinstance(body.get("model"), str) or not body["model"]:
         return Rejection(400, "Missing required parameter: 'model'.")
     request.model = body["model"]
-    request.system = body.get("instructions")
+    if body.get("stream") is False:
+        return Rejection(400, "this simulation only streams: ask with stream=true")
+    instructions = body.get("instructions")
+    request.system = instructions if isinstance(instructions, str) else None
     given = body.get("input")
     if isinstance(given, str) and given:
         request.turns = [Turn("user", given)]
@@ -80,8 +85,8 @@ class _Stream:
         self.send("response.output_item.done", output_index=len(self.output) - 1, item=item)
 
 
-def frames(reply: Reply, request: ReceivedRequest) -> list[Frame]:
-    stream = _Stream(request.model)
+def frames(reply: Reply, model: str) -> list[Frame]:
+    stream = _Stream(model)
     for kind in ("created", "in_progress"):
         stream.send(f"response.{kind}", response=stream.response("in_progress"))
     if reply.reasoning:
@@ -92,11 +97,11 @@ def frames(reply: Reply, request: ReceivedRequest) -> list[Frame]:
         item = {"type": "function_call", "id": f"fc_{call.id}", "call_id": call.id, "name": call.name}
         stream.added({**item, "arguments": "", "status": "in_progress"})
         place: dict[str, Any] = {"item_id": item["id"], "output_index": len(stream.output)}
-        for fragment in fragments(call):
+        for fragment in call.fragments:
             stream.send("response.function_call_arguments.delta", content=True, **place, delta=fragment)
         stream.send("response.function_call_arguments.done", **place, name=call.name, arguments=call.arguments)
         stream.done({**item, "arguments": call.arguments, "status": "completed"})
-    reason = _INCOMPLETE.get(reply.finish)
+    reason = reply.raw_finish_reason or _INCOMPLETE.get(reply.finish)
     status = "incomplete" if reason else "completed"
     details = {"reason": reason} if reason else None
     stream.send(f"response.{status}", response=stream.response(status, incomplete_details=details, usage=_usage(reply)))
@@ -153,5 +158,5 @@ def error_frame(message: str) -> bytes:
     return b"event: error\ndata: " + dumps(data) + b"\n\n"
 
 
-def error_body(error: HttpError) -> dict[str, Any]:
-    return openai_chat.error_body(error)
+def error_body(error: HttpError, request_id: str) -> dict[str, Any]:
+    return openai_chat.error_body(error, request_id)

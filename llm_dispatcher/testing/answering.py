@@ -1,0 +1,141 @@
+"""What a simulated vendor makes of a request: recorded, judged as the service would, and answered by the script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
+
+from . import answers
+from .answers import Answer
+from .continuing import Continuing
+from .faults import HttpError, Refuse
+from .http import HttpRequest
+from .received import ReceivedRequest
+from .script import Reply, Wire
+from .wires import WIRES, Rejection
+
+Part: TypeAlias = Reply | Continuing | Callable[[ReceivedRequest], Reply]
+Script: TypeAlias = Part | Sequence[Part]
+"""A reply, or a function of the request that makes one; or a sequence of these, one a request, its last repeated."""
+
+RECORDED_AT = "/_simulated/requests"
+_CACHED = 256
+
+
+class Judgement:
+    """The rules of one vendor, its script, and the record of what came."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        models: Collection[str] | None,
+        refuses_prefill: bool | Collection[str],
+        api_key: str | None,
+        remember: int | None,
+    ) -> None:
+        self.requests: list[ReceivedRequest] = []
+        self.trouble: Exception | None = None
+        self._wire = wire
+        self._models = None if models is None else frozenset(models)
+        self._refuses_prefill = refuses_prefill if isinstance(refuses_prefill, bool) else frozenset(refuses_prefill)
+        self._api_key = api_key
+        self._remember = remember
+        self._received = 0
+        self.tell(Reply())
+
+    def tell(self, script: Script) -> None:
+        """Take a script, from its beginning; what cannot be is refused."""
+        parts = list(script) if isinstance(script, Sequence) else [script]
+        if not parts:
+            raise ValueError("a script that is a sequence holds at least one Reply")
+        for part in parts:
+            if isinstance(part, Reply):
+                answers.streamed(self._wire, part, "m")
+            elif not callable(part):
+                raise TypeError(
+                    f"a script is a Reply, a function that makes one, or a sequence of these; got {type(part).__name__}"
+                )
+        self.script = script
+        self._parts = parts
+        self._asked = 0
+        self._made: dict[tuple[int, str, bool], Answer] = {}
+
+    def receive(self, came: HttpRequest) -> ReceivedRequest:
+        """Make a record of a request; one for the record itself leaves none."""
+        try:
+            body: Any = msgspec.json.decode(came.body) if came.body else {}
+        except msgspec.DecodeError:
+            body = None
+        is_object = isinstance(body, dict)
+        self._received += 1
+        request = ReceivedRequest(
+            self._wire, came.method, came.path, came.headers, body if is_object else {}, f"req_sim_{self._received}"
+        )
+        request.is_json = is_object
+        if came.path != RECORDED_AT:
+            self.requests.append(request)
+            if self._remember is not None:
+                del self.requests[: -self._remember or None]
+        return request
+
+    def answer(self, request: ReceivedRequest) -> Answer:
+        if request.path == RECORDED_AT:
+            return answers.said([each.as_json() for each in self.requests])
+        rejection = self._rejection(request)
+        if rejection is not None:
+            answer = answers.refused(self._wire, rejection, request.request_id)
+        else:
+            try:
+                answer = self._told(request)
+            except Exception as error:  # noqa: BLE001 - the script is the user's code: raised again where the vendor is stopped
+                self.trouble = self.trouble or error
+                words = f"the script failed: {type(error).__name__}: {error}"
+                answer = answers.refused(self._wire, HttpError(500, message=words), request.request_id)
+        name = WIRES[self._wire].REQUEST_ID_HEADER
+        return replace(answer, headers={name: request.request_id, **answer.headers})
+
+    def _rejection(self, request: ReceivedRequest) -> Rejection | None:
+        """What the real service would have against this request."""
+        module = WIRES[self._wire]
+        if not request.is_json:
+            return Rejection(400, "the body is not valid JSON")
+        if request.method != "POST":
+            return Rejection(405, f"{request.method} is not allowed here")
+        if self._api_key is not None and module.key(request) != self._api_key:
+            return Rejection(401, "the API key is missing or wrong")
+        rejection = module.read(request)
+        if rejection is not None:
+            return rejection
+        if self._models is not None and request.model not in self._models:
+            return Rejection(404, f"the model {request.model} does not exist")
+        if request.turns[-1].role == "assistant" and self._takes_no_prefill(request.model):
+            return Rejection(400, "this model does not take an assistant message at the end")
+        return None
+
+    def _takes_no_prefill(self, model: str) -> bool:
+        refuses = self._refuses_prefill
+        return refuses if isinstance(refuses, bool) else model in refuses
+
+    def _told(self, request: ReceivedRequest) -> Answer:
+        """What the script says. A fixed reply is put into bytes once."""
+        place = min(self._asked, len(self._parts) - 1)
+        self._asked += 1
+        part = self._parts[place]
+        reply = request.reply = part if isinstance(part, Reply) else part(request)
+        if isinstance(reply.fault, Refuse):
+            return answers.reset()
+        if isinstance(reply.fault, HttpError):
+            return answers.refused(self._wire, reply.fault, request.request_id, reply.headers)
+        key = (place, request.model, request.wants_usage)
+        if (answer := self._made.get(key)) is not None:
+            return answer
+        answer = answers.streamed(
+            self._wire, reply if request.wants_usage else replace(reply, usage=None), request.model
+        )
+        if isinstance(part, Reply) and len(self._made) < _CACHED:
+            self._made[key] = answer
+        return answer

@@ -1,0 +1,104 @@
+"""Just enough HTTP/1.1, by hand, so that every byte and every close of an answer is ours to choose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from msgspec import Struct
+
+END_OF_BODY: Final = b"0\r\n\r\n"
+LONGEST_HEAD: Final = 1 << 16
+
+
+class NotHttpError(ValueError):
+    """What came is no HTTP request."""
+
+
+class HttpRequest(Struct, frozen=True):
+    """One request, all of it; headers' names are in lower case."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class RequestReader:
+    """Bytes to requests, in whatever pieces they come. Each byte is looked at once, however long the body is."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._body = bytearray()
+        self._head: HttpRequest | None = None
+
+    def feed(self, data: bytes) -> None:
+        self._data += data
+
+    def next(self) -> HttpRequest | None:
+        """The next request, once all of it is here."""
+        if self._head is None and not self._take_head():
+            return None
+        head = self._head
+        assert head is not None
+        chunked = "chunked" in head.headers.get("transfer-encoding", "").lower()
+        if not (self._take_chunks() if chunked else self._take_body(head.headers.get("content-length", "0"))):
+            return None
+        body = bytes(self._body)
+        self._body.clear()
+        self._head = None
+        return HttpRequest(head.method, head.path, head.headers, body)
+
+    def _take_head(self) -> bool:
+        end = self._data.find(b"\r\n\r\n")
+        if end < 0:
+            if len(self._data) > LONGEST_HEAD:
+                raise NotHttpError(f"a head of more than {LONGEST_HEAD} bytes")
+            return False
+        first, *lines = self._data[:end].decode("latin-1").split("\r\n")
+        words = first.split(" ")
+        if len(words) != 3 or not words[2].startswith("HTTP/1."):
+            raise NotHttpError(f"a request that begins with {first[:80]!r}")
+        pairs = (line.partition(":") for line in lines)
+        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        self._head = HttpRequest(words[0], words[1], headers, b"")
+        del self._data[: end + 4]
+        return True
+
+    def _take_body(self, said: str) -> bool:
+        if not said.isdecimal():
+            raise NotHttpError(f"a content-length of {said!r}")
+        if len(self._data) < int(said):
+            return False
+        self._body += self._data[: int(said)]
+        del self._data[: int(said)]
+        return True
+
+    def _take_chunks(self) -> bool:
+        while (end := self._data.find(b"\r\n")) >= 0:
+            said = self._data[:end].partition(b";")[0]
+            try:
+                size = int(said, 16)
+            except ValueError:
+                raise NotHttpError(f"a chunk whose size is {bytes(said)!r}") from None
+            after = end + 2 + size + 2
+            if len(self._data) < after:
+                return False
+            self._body += self._data[end + 2 : after - 2]
+            del self._data[:after]
+            if size == 0:
+                return True
+        return False
+
+
+def head(status: int, headers: Mapping[str, str]) -> bytes:
+    """The head of an answer."""
+    reason = HTTPStatus(status).phrase if status in set(HTTPStatus) else "Simulated"
+    lines = (f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status} {reason}\r\n{''.join(lines)}\r\n".encode("latin-1")
+
+
+def chunk(data: bytes) -> bytes:
+    """One piece of a chunked body. None at all for no bytes: an empty chunk would end the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

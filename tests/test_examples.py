@@ -1,0 +1,91 @@
+"""What the README and the demo show is what runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llm_dispatcher import LLMSwitch, set_global_switch
+from llm_dispatcher.testing import Reply, SimulatedVendor
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_readme_shows_the_example_that_the_demo_runs() -> None:
+    assert (ROOT / "examples" / "first_stream.py").read_text() in BLOCKS
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.strip().splitlines()[-1][:40])
+def test_code_in_the_readme_runs(
+    block: str, simulated_vendor: Callable[..., SimulatedVendor], capsys: pytest.CaptureFixture[str]
+) -> None:
+    vendor = simulated_vendor("openai-chat", Reply("Once upon a time."))
+    settings = {"kind": "openai", "api": "chat", "api_key": "test-key", "base_url": vendor.base_url, "models": ["m"]}
+    set_global_switch(LLMSwitch({"providers": {"openai": settings}}))
+    try:
+        exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+    finally:
+        set_global_switch(None)
+    assert "Once upon a time." in capsys.readouterr().out
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "llm_dispatcher.cli", *arguments],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_the_demo_gives_its_reader_all_that_is_owed() -> None:
+    done = run("demo")
+    assert (done.returncode, done.stderr) == (0, "")
+    *_, last = done.stdout.splitlines()
+    counted = re.fullmatch(r"characters owed (\d+), read (\d+), repeated 0, attempts (\d+): all owed, each once", last)
+    assert counted is not None
+    assert counted[1] == counted[2]
+    assert int(counted[3]) == 10
+    for sight in (
+        "These vendors are simulated",
+        "1. openai/gpt-simulated",
+        "goes on for",
+        "ProviderTimeoutError",
+        "ProviderRateLimitError",
+    ):
+        assert sight in done.stdout
+
+
+def test_the_demo_on_a_policy_of_ones_own_says_what_it_may_cost(
+    simulated_vendor: Callable[..., SimulatedVendor], tmp_path: Path
+) -> None:
+    vendor = simulated_vendor("openai-chat", Reply("An answer."))
+    policy = tmp_path / "my.yaml"
+    policy.write_text(
+        f"providers:\n  openai: {{api_key: test-key, base_url: '{vendor.base_url}', api: chat, models: [gpt-5-mini]}}\n"
+    )
+    done = run("demo", "--config", str(policy), "--prompt", "Say it.")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "openai/gpt-5-mini may cost up to $0.0010 an attempt (500 tokens of answer at most)" in done.stdout
+    assert "An answer." in done.stdout
+    assert vendor.requests[0].text == "Say it."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("demo", "--config", "nowhere.yaml"), "nowhere.yaml"),
+        (("simulate", "--wire", "telegraph"), "a wire is one of openai-chat"),
+    ],
+)
+def test_an_error_of_the_command_is_one_line(arguments: tuple[str, ...], words: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1

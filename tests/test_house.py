@@ -1,0 +1,70 @@
+"""The house itself: what importing it costs, what it names, and that tests stay on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import llm_dispatcher
+
+PACKAGE = Path(llm_dispatcher.__file__).parent
+HEAVY = ("openai", "anthropic", "google", "pydantic", "rich", "aiohttp", "httpx2", "typer", "yaml", "genai_prices")
+
+DECORATE = """
+import sys
+from llm_dispatcher import llm_stream, TaskType
+@llm_stream(task_type=TaskType.TEXT_GENERATION)
+async def story(topic: str) -> str:
+    return topic
+story("foxes") if False else None
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+def test_every_public_name_is_there() -> None:
+    for name in llm_dispatcher.__all__:
+        assert getattr(llm_dispatcher, name) is not None
+    assert dir(llm_dispatcher) == sorted(llm_dispatcher.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = llm_dispatcher.nothing
+
+
+def test_decorating_a_function_loads_nothing_heavy() -> None:
+    loaded = subprocess.run([sys.executable, "-c", DECORATE], capture_output=True, text=True, check=True).stdout.split()
+    assert not set(loaded) & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["llm_dispatcher", "llm_dispatcher.streaming", "llm_dispatcher.exceptions", "llm_dispatcher.testing.plugin"],
+)
+def test_fixed_import_paths_are_light(module: str) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {name.partition(".")[0] for name in loaded} & set(HEAVY)
+
+
+def test_files_hold_one_idea() -> None:
+    long = {path.name: lines for path in PACKAGE.rglob("*.py") if (lines := len(path.read_text().splitlines())) > 400}
+    assert long == {}
+
+
+def test_each_file_says_what_it_is_for() -> None:
+    silent = [
+        path.name for path in PACKAGE.rglob("*.py") if path.stat().st_size and not path.read_text().startswith('"""')
+    ]
+    assert silent == []
+
+
+async def test_no_test_reaches_beyond_this_machine() -> None:
+    with pytest.raises(RuntimeError, match="connect to"):
+        await asyncio.open_connection("192.0.2.1", 80)
+    with socket.socket() as plug, pytest.raises(RuntimeError, match="connect to"):
+        plug.connect(("198.51.100.7", 443))
+    with pytest.raises(RuntimeError, match="look-up of"):
+        socket.getaddrinfo("example.org", 443)
