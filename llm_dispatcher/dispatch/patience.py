@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from msgspec import Struct
-from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_random_exponential
 
 from ..config.policy import Resilience
 from ..exceptions import LLMDispatcherError, ProviderError
@@ -21,6 +20,8 @@ class Patience(Struct, frozen=True):
         """Seconds until the same target is worth another try, after this many; `None` where it is not."""
         if not (isinstance(error, ProviderError) and error.retryable):
             return None
+        from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_random_exponential  # when first needed
+
         settings = self.resilience
         state = RetryCallState(Retrying(), None, (), {})
         state.attempt_number = tries

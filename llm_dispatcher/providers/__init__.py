@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Final, TypeAlias, cast
 
 from ..exceptions import ConfigurationError
@@ -27,6 +26,8 @@ _OURS: Final = {
 
 def kinds() -> list[str]:
     """Every kind of provider that can be made here."""
+    from importlib.metadata import entry_points  # (it takes longer to load than all of this package)
+
     return sorted({*_OURS, *(point.name for point in entry_points(group=GROUP))})
 
 
@@ -39,6 +40,8 @@ def _factory(settings: ProviderSettings) -> Factory:
     if settings.kind in _OURS:
         module, _, name = _OURS[settings.kind].partition(":")
         return cast(Factory, getattr(import_module(f".{module}", __name__), name))
+    from importlib.metadata import entry_points
+
     for point in entry_points(group=GROUP, name=settings.kind):
         return cast(Factory, point.load())
     near = get_close_matches(settings.kind, kinds(), n=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
@@ -73,6 +72,8 @@ class SpawnedVendor:
 
     def requests(self) -> list[dict[str, Any]]:
         """What it has received, as plain dicts."""
+        import urllib.request  # a plugin of pytest has to be light, and this is not
+
         root = self.base_url.removesuffix("/v1")
         with urllib.request.urlopen(f"{root}/_simulated/requests") as answer:  # noqa: S310 - our own server
             recorded: list[dict[str, Any]] = msgspec.json.decode(answer.read())

@@ -16,6 +16,7 @@ from google.genai import errors as google_errors
 from google.genai import types
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.responses import Response
 
 from llm_dispatcher.testing import (
     CleanEnd,
@@ -77,7 +78,8 @@ async def read_chat(base_url: str, key: str = "test-key") -> Read:
 async def read_responses(base_url: str, key: str = "test-key") -> Read:
     async with openai.AsyncOpenAI(api_key=key, base_url=base_url, max_retries=0) as client:
         text = reasoning = ""
-        tool = final = None
+        tool: tuple[str, dict[str, Any]] | None = None
+        final: Response | None = None
         async for event in await client.responses.create(model="m", input="hi", stream=True):
             match event.type:
                 case "response.output_text.delta":
@@ -91,18 +93,17 @@ async def read_responses(base_url: str, key: str = "test-key") -> Read:
                     assert final.output_text == text
                 case _:
                     pass
-    usage = final and final.usage
-    return Read(
-        text, reasoning, tool, usage and usage.input_tokens, usage and usage.output_tokens, final and final.status
-    )
+    if final is None or final.usage is None:
+        return Read(text, reasoning, tool, None, None, final.status if final else None)
+    return Read(text, reasoning, tool, final.usage.input_tokens, final.usage.output_tokens, final.status)
 
 
 async def read_messages(base_url: str, key: str = "test-key") -> Read:
-    async with anthropic.AsyncAnthropic(api_key=key, base_url=base_url, max_retries=0) as client:
-        async with client.messages.stream(
-            model="m", max_tokens=99, messages=[{"role": "user", "content": "hi"}]
-        ) as stream:
-            message = await stream.get_final_message()
+    async with (
+        anthropic.AsyncAnthropic(api_key=key, base_url=base_url, max_retries=0) as client,
+        client.messages.stream(model="m", max_tokens=99, messages=[{"role": "user", "content": "hi"}]) as stream,
+    ):
+        message = await stream.get_final_message()
     text = "".join(block.text for block in message.content if block.type == "text")
     reasoning = "".join(block.thinking for block in message.content if block.type == "thinking")
     tools: list[tuple[str, dict[str, Any]]] = [
@@ -399,7 +400,7 @@ def test_scripts_can_be_written_down() -> None:
         [Reply(fault=HttpError(429, retry_after=1.5)), Reply("y")],
         Continuing("text", Kind.RESTART),
     ):
-        assert script_from_json(script_to_json(script)) == script  # type: ignore[arg-type]
+        assert script_from_json(script_to_json(script)) == script
     with pytest.raises(ValueError, match="past the end"):
         script_from_json(b'{"text": "a", "fault": {"type": "cut", "after": 9}}')
 

@@ -1,0 +1,49 @@
+"""How soon a vendor sees that the reader has left: `break`, with the stream still held, 50 times on each wire.
+
+python benchmarks/leaving_early.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+
+from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher.testing import Reply, SimulatedVendor, Stall, Wire
+
+TIMES = 50
+KINDS = {
+    "openai-chat": "openai",
+    "openai-responses": "openai",
+    "anthropic": "anthropic",
+    "google": "google",
+    "ollama": "ollama",
+}
+
+
+async def seconds_until_seen(switch: LLMSwitch, vendor: SimulatedVendor) -> float:
+    stream = switch.stream_request(TaskRequest("Count."))
+    async for _ in stream:
+        left = time.monotonic()
+        break
+    request = vendor.requests[-1]
+    await asyncio.to_thread(request.wait_until_over)
+    assert request.ended == "left" and request.ended_at is not None
+    del stream
+    return request.ended_at - left
+
+
+async def main() -> None:
+    for wire in Wire:
+        with SimulatedVendor(wire, Reply("one two three", fault=Stall(2))) as vendor:
+            settings = {"kind": KINDS[wire], "api_key": "test-key", "base_url": vendor.base_url, "models": ["m"]}
+            if KINDS[wire] == "openai":
+                settings["api"] = wire.removeprefix("openai-")
+            async with LLMSwitch({"providers": {"a": settings}}) as switch:
+                seen = [await seconds_until_seen(switch, vendor) for _ in range(TIMES)]
+        print(f"{wire:17} median {statistics.median(seen) * 1e3:5.1f} ms, worst of {TIMES} {max(seen) * 1e3:5.1f} ms")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
