@@ -181,14 +181,12 @@ def test_fragments_are_put_together_by_their_key() -> None:
         (MalformedJson(2), ProviderProtocolError), (Garbage(2), ProviderProtocolError),
     ],
 )  # fmt: skip
-async def test_every_failure_is_one_of_ours(
-    wire: str, fault: Any, error: type[Exception], simulated_vendor: Start
-) -> None:
+async def test_every_failure_is_one_of_ours(wire: str, fault: Any, error: Any, simulated_vendor: Start) -> None:
     """And each request is sent once: the SDKs' own retries are off, for a status as for a dropped connection."""
     vendor = simulated_vendor(wire, Reply(TEXT, fault=fault))
     with pytest.raises(error) as raised:
         await pieces_of(vendor)
-    ours: Any = raised.value
+    ours = raised.value
     assert type(ours) is error
     assert (ours.provider, ours.model) == ("a", "m")
     if isinstance(fault, HttpError):
@@ -262,7 +260,8 @@ CONVERSATION = TaskRequest(
         Message("assistant", [ReasoningPart("hm"), TextPart("I look."), ToolCallPart("c1", "look", '{"a": 1}')]),
         Message("tool", ToolResultPart("c1", "look", "seen")),
     ],
-    temperature=0.5, top_p=0.9, max_tokens=50, tools=[{"name": "look", "description": "Looks.", "parameters": {"type": "object"}}],
+    temperature=0.5, top_p=0.9, max_tokens=50,
+    tools=[{"name": "look", "description": "Looks.", "parameters": {"type": "object"}}],
     tool_choice="look", extra={"special": True},
 )  # fmt: skip
 
