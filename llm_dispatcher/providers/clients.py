@@ -6,9 +6,12 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 Client = TypeVar("Client")
+
+CONNECTIONS: Final = 20_000
+"""A stream holds its connection for as long as it lasts; with the usual 100, streams would wait for streams."""
 
 
 class PerLoop(Generic[Client]):
@@ -20,38 +23,56 @@ class PerLoop(Generic[Client]):
 
     def __init__(self, life: Callable[[], AsyncGenerator[Client, None]]) -> None:
         self._life = life
-        self._held: dict[asyncio.AbstractEventLoop, tuple[AsyncGenerator[Client, None], asyncio.Future[Client]]] = {}
+        self._held: dict[asyncio.AbstractEventLoop, _Held[Client]] = {}
 
     async def get(self) -> Client:
         """The running loop's client; whoever comes while it is being made waits for the same one."""
         loop = asyncio.get_running_loop()
         held = self._held.get(loop)
         if held is not None:
-            made = held[1]
-            return made.result() if made.done() else await asyncio.shield(made)
-        for other in [other for other in self._held if other.is_closed()]:
-            del self._held[other]
-        life, made = self._life(), loop.create_future()
-        self._held[loop] = (life, made)
+            return held.made.result() if held.made.done() else await asyncio.shield(held.made)
+        self._forget_closed_loops()
+        held = self._held[loop] = _Held(self._life(), loop.create_future())
         try:
-            client = await anext(life)
+            client = await anext(held.life)
         except BaseException:
-            del self._held[loop]
-            made.cancel()
-            await life.aclose()
+            self._held.pop(loop, None)
+            held.made.cancel()
+            await held.life.aclose()
             raise
-        made.set_result(client)
+        held.made.set_result(client)
         # Whoever drops its switch unclosed has dropped this as well: then the client is closed in its loop. What is
         # registered here keeps it whole until then, so that no collector gets to it first and only warns.
-        weakref.finalize(self, _close_later, loop, life).atexit = False
+        held.dropped = weakref.finalize(self, _close_later, loop, held.life)
+        held.dropped.atexit = False
         return client
 
     async def aclose(self) -> None:
         """Close the running loop's client, if it has one."""
         held = self._held.pop(asyncio.get_running_loop(), None)
         if held is not None:
+            held.forget()
             with suppress(RuntimeError):  # it is being made at this moment: its own loop closes it
-                await held[0].aclose()
+                await held.life.aclose()
+
+    def _forget_closed_loops(self) -> None:
+        # (A copy, because other threads' loops come and go meanwhile.)
+        for loop in list(self._held):
+            if loop.is_closed() and (held := self._held.pop(loop, None)) is not None:
+                held.forget()
+
+
+class _Held(Generic[Client]):
+    """One loop's client."""
+
+    def __init__(self, life: AsyncGenerator[Client, None], made: asyncio.Future[Client]) -> None:
+        self.life = life
+        self.made = made
+        self.dropped: weakref.finalize[..., object] | None = None
+
+    def forget(self) -> None:
+        if self.dropped is not None:
+            self.dropped.detach()
 
 
 def _close_later(loop: asyncio.AbstractEventLoop, life: AsyncGenerator[object, None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -134,14 +135,24 @@ def _number(text: str | None) -> float | None:
     return number if number >= 0 else None
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what caused it, the innermost first."""
+def _chain(error: BaseException, outside: BaseException | None) -> list[BaseException]:
+    """The error and what caused it, the innermost first. What was under way `outside` before caused nothing here."""
     chain: list[BaseException] = []
     link: BaseException | None = error
-    while link is not None and link not in chain:
+    while link is not None and link is not outside and link not in chain:
         chain.append(link)
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
     return chain[::-1]
+
+
+class Exchange:
+    """One request and its answer; its errors tell the answer's id once that is known."""
+
+    __slots__ = ("request_id", "target")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.request_id: str | None = None
 
 
 @contextmanager
@@ -149,40 +160,53 @@ def translated(
     target: Target,
     answer_of: Callable[[BaseException], Answer | None],
     transport: Callable[[], tuple[type[BaseException], ...]],
-) -> Generator[None, None, None]:
+) -> Generator[Exchange, None, None]:
     """Raise our errors in place of others. `answer_of` reads an SDK's status errors, `transport` gives the types of a
     connection's failures beside the built-in ones; anything else is a mistake of ours, and passes.
     """
+    exchange, outside = Exchange(target), sys.exception()
     try:
-        yield
+        yield exchange
     except (ProviderError, InvalidRequestError, ContentFilterError) as error:
-        error.provider = error.provider or target.provider
-        error.model = error.model or target.model
+        _tell(error, exchange)
         raise
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProviderProtocolError(
-            f"the vendor sent an event that is no valid JSON: {error}", provider=target.provider, model=target.model
-        ) from error
+        raise _tell(ProviderProtocolError(f"the vendor sent an event that makes no sense: {error}"), exchange) from error
     except Exception as error:
-        ours = _ours(error, target, answer_of, transport())
+        ours = _ours(_chain(error, outside), target, answer_of, transport())
         if ours is None:
             raise
-        raise ours from error
+        raise _tell(ours, exchange) from error
+
+
+def _tell(error: VendorError, exchange: Exchange) -> VendorError:
+    error.provider = error.provider or exchange.target.provider
+    error.model = error.model or exchange.target.model
+    error.request_id = error.request_id or exchange.request_id
+    return error
 
 
 def _ours(
-    error: BaseException,
+    chain: list[BaseException],
     target: Target,
     answer_of: Callable[[BaseException], Answer | None],
     transport: tuple[type[BaseException], ...],
 ) -> VendorError | None:
-    for link in _chain(error):
+    for link in chain:
         if (answer := answer_of(link)) is not None:
             return error_for(answer, target)
-        where: dict[str, Any] = {"provider": target.provider, "model": target.model}
         if isinstance(link, TimeoutError):
-            return ProviderTimeoutError("no connection was made in time (the connect clock)", clock="connect", **where)
+            return ProviderTimeoutError("no connection was made in time (the connect clock)", clock="connect")
         if isinstance(link, (OSError, *transport)):
             why = link.strerror if isinstance(link, OSError) and link.strerror else type(link).__name__
-            return ProviderConnectionError(f"the connection broke: {redacted(why)}", **where)
+            return ProviderConnectionError(f"the connection broke: {redacted(why)}")
+    return None
+
+
+def said(body: object) -> str | None:
+    """The vendor's own sentence in an error's body."""
+    if isinstance(body, Mapping):
+        inner = body.get("error", body)
+        message = inner.get("message") if isinstance(inner, Mapping) else inner
+        return message if isinstance(message, str) else None
     return None

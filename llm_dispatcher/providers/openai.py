@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from importlib import import_module
@@ -11,25 +11,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..provider import Ask, Opened, Piece, ProviderSettings
 from . import openai_chat, openai_responses
-from .clients import PerLoop
-from .errors import Answer, translated
+from .clients import CONNECTIONS, PerLoop
+from .entries import check_options, required_key
+from .errors import Answer, said, translated
 from .reading import lower, sse_pieces
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-
-CONNECTIONS: Final = 20_000
-"""A stream holds its connection for as long as it lasts; with the usual 100, streams would wait for streams."""
 
 
 class OpenAIProvider:
     """`api: responses` is the default on the official host, `chat` on others."""
 
     def __init__(self, settings: ProviderSettings) -> None:
+        check_options(settings)
         self.settings: Final = settings
-        official = settings.kind == "openai" and settings.base_url is None
-        self._chat: Final = (settings.api or ("responses" if official else "chat")) == "chat"
         self._official: Final = settings.kind == "openai"
+        at_home = self._official and settings.base_url is None
+        self._chat: Final = (settings.api or ("responses" if at_home else "chat")) == "chat"
         self._clients: Final = PerLoop(partial(_client, settings))
 
     async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
@@ -40,14 +39,16 @@ class OpenAIProvider:
         else:
             body = openai_responses.body(ask.request, model, ask.target)
             decode = openai_responses.Decoder(ask.target).pieces
-        with translated(ask.target, _answer_of, _transport_errors):
+        with translated(ask.target, _answer_of, _transport_errors) as exchange:
             client = await self._clients.get()
-            timeout = _timeout(ask.connect_timeout)
             resource = client.chat.completions if self._chat else client.responses
+            # Only the transport can tell that a connection is being made; all other clocks are the loop's.
+            timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
             opening = resource.with_streaming_response.create(**body, stream=True, timeout=timeout)
             async with opening as response:
                 headers = lower(response.headers)
-                yield Opened(headers.get("x-request-id"), headers)
+                exchange.request_id = headers.get("x-request-id")
+                yield Opened(exchange.request_id, headers)
                 async with aclosing(sse_pieces(response.iter_bytes(), decode, raw=ask.raw)) as pieces:
                     async for piece in pieces:
                         yield piece
@@ -60,30 +61,40 @@ class OpenAIProvider:
 
 
 async def _client(settings: ProviderSettings) -> AsyncGenerator[AsyncOpenAI, None]:
-    openai = await asyncio.to_thread(import_module, "openai")  # half a second, the first time
-    httpx = import_module("httpx2")
-    key = settings.api_key
-    client: AsyncOpenAI = openai.AsyncOpenAI(
-        api_key=key.reveal() if key is not None else "none",
-        base_url=settings.base_url,
-        default_headers=dict(settings.headers),
-        max_retries=0,
-        http_client=openai.DefaultAioHttpClient(limits=httpx.Limits(max_connections=CONNECTIONS)),
-    )
+    client = await asyncio.to_thread(_made, settings)
     try:
         yield client
     finally:
         await client.close()
 
 
-def _timeout(connect: float | None) -> Any:
-    """Only the transport can tell that a connection is being made; all other clocks are the loop's."""
-    return import_module("httpx2").Timeout(None, connect=connect)
+def _made(settings: ProviderSettings) -> AsyncOpenAI:
+    """In a thread: the first time, the SDK and its resources take most of a second to load."""
+    import httpx2
+    import openai
+
+    headers: dict[str, Any] = dict(settings.headers)
+    if settings.kind == "openai" or settings.api_key is not None:
+        key = required_key(settings)
+    else:
+        key = "none"  # the SDK insists on a key; it need not be sent to a host that wants none
+        headers.setdefault("Authorization", openai.Omit())
+    client = openai.AsyncOpenAI(
+        api_key=key,
+        base_url=settings.base_url,
+        default_headers=headers,
+        max_retries=0,
+        http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=CONNECTIONS)),
+    )
+    _ = client.chat.completions, client.responses
+    return client
 
 
 def _transport_errors() -> tuple[type[BaseException], ...]:
-    aiohttp, httpx = import_module("aiohttp"), import_module("httpx2")
-    return (aiohttp.ClientError, httpx.TransportError)
+    import aiohttp
+    import httpx2
+
+    return (aiohttp.ClientError, httpx2.RequestError)
 
 
 def _answer_of(error: BaseException) -> Answer | None:
@@ -98,12 +109,3 @@ def _answer_of(error: BaseException) -> Answer | None:
         codes=tuple(str(code) for code in (error.code, error.type) if code),
         headers=lower(error.response.headers),
     )
-
-
-def said(body: object) -> str | None:
-    """The vendor's own sentence in an error's body."""
-    if isinstance(body, Mapping):
-        inner = body.get("error", body)
-        message = inner.get("message") if isinstance(inner, Mapping) else inner
-        return message if isinstance(message, str) else None
-    return None

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
+from uuid import uuid4
 
 import msgspec
 
 from ..events import ToolCall, ToolCallDelta
 from ..provider import Piece, RawEvent
-from ..wire import SSEDecoder, SSEEvent
+from ..wire import SSEDecoder
 
 Decode: TypeAlias = Callable[[bytes], Iterable[Piece]]
 """The pieces in one event of the vendor's."""
 
-DONE = b"[DONE]"
+DONE: Final = b"[DONE]"
+
+
+class Splitter(Protocol):
+    """Bytes to whole JSON values."""
+
+    def feed(self, data: bytes) -> Iterable[bytes]: ...
+    def close(self) -> Iterable[bytes]: ...
 
 
 async def sse_pieces(chunks: AsyncIterable[bytes], decode: Decode, *, raw: bool) -> AsyncGenerator[Piece, None]:
@@ -33,6 +41,23 @@ async def sse_pieces(chunks: AsyncIterable[bytes], decode: Decode, *, raw: bool)
             yield piece
 
 
+async def json_pieces(
+    chunks: AsyncIterable[bytes], splitter: Splitter, decode: Decode, *, raw: bool
+) -> AsyncGenerator[Piece, None]:
+    """The pieces in a stream of JSON values."""
+    async for chunk in chunks:
+        for value in splitter.feed(chunk):
+            if raw and (shown := raw_event(value)) is not None:
+                yield shown
+            for piece in decode(value):
+                yield piece
+    for value in splitter.close():
+        if raw and (shown := raw_event(value)) is not None:
+            yield shown
+        for piece in decode(value):
+            yield piece
+
+
 def raw_event(data: bytes) -> RawEvent | None:
     """The vendor's event as a dict; what is none, such as `[DONE]`, is not shown."""
     value = None if data == DONE or not data else msgspec.json.decode(data)
@@ -46,8 +71,11 @@ class ToolCalls:
         self._calls: dict[object, _Call] = {}
 
     def fragment(self, key: object, id: str, name: str, fragment: str) -> ToolCallDelta:  # noqa: A002 - the event's own word
-        call = self._calls.setdefault(key, _Call())
-        call.id = call.id or id
+        call = self._calls.get(key)
+        if call is None:
+            call = self._calls[key] = _Call(id or new_id())
+        elif id:
+            call.id = id
         call.name = call.name or name
         call.fragments.append(fragment)
         return ToolCallDelta(call.id, call.name, fragment)
@@ -73,8 +101,9 @@ class ToolCalls:
 class _Call:
     __slots__ = ("fragments", "id", "name")
 
-    def __init__(self) -> None:
-        self.id = self.name = ""
+    def __init__(self, id: str) -> None:  # noqa: A002 - the event's own word
+        self.id = id
+        self.name = ""
         self.fragments: list[str] = []
 
     def whole(self) -> ToolCall:
@@ -90,6 +119,11 @@ def whole_call(id: str, name: str, raw_arguments: str) -> ToolCall:  # noqa: A00
     return ToolCall(id, name, arguments if isinstance(arguments, dict) else None, raw_arguments)
 
 
+def new_id() -> str:
+    """An id for a call that its vendor gave none: results are told apart by it, here and at other vendors."""
+    return f"call_{uuid4().hex[:24]}"
+
+
 class Headers(Protocol):
     """What SDKs' and transports' headers have in common."""
 
@@ -100,6 +134,3 @@ class Headers(Protocol):
 def lower(headers: Headers | Mapping[str, str] | None) -> dict[str, str]:
     """Headers with their names in lower case."""
     return {name.lower(): value for name, value in headers.items()} if headers is not None else {}
-
-
-__all__ = ["DONE", "Decode", "SSEEvent", "ToolCalls", "lower", "raw_event", "sse_pieces", "whole_call"]
