@@ -52,65 +52,75 @@ def vendor(simulated_vendor: Start) -> Iterator[SimulatedVendor]:
 # ── forms × ways × bare and with arguments × functions and methods ─────────────────────────────────────────────────
 
 
-@llm_stream
-async def says_it(topic: str) -> str:
-    return f"About {topic}"
+BARE: Callable[[Any], Any] = llm_stream
+WITH_ARGUMENTS: Callable[[Any], Any] = llm_stream(temperature=0.5)
 
 
-@llm_stream(temperature=0.5)
-def says_it_plainly(topic: str) -> str:
-    return f"About {topic}"
+def functions(decorate: Callable[[Any], Any]) -> list[Any]:
+    """The three forms, the first one also without `async`."""
 
-
-@llm_stream
-async def holds_it(llm: LLM, topic: str) -> AsyncIterator[str]:
-    async for chunk in llm(f"About {topic}"):
-        yield chunk
-
-
-@llm_stream(temperature=0.5)
-async def stands_in(topic: str) -> AsyncIterator[str]:
-    """Its body does not run."""
-    yield "a rehearsal"
-
-
-class Teller:
-    """The same as methods."""
-
-    @llm_stream(temperature=0.5)
-    async def says_it(self, topic: str) -> str:
+    @decorate
+    async def says_it(topic: str) -> str:
         return f"About {topic}"
 
-    @llm_stream(temperature=0.5)
-    async def holds_it(self, llm: LLM, topic: str) -> AsyncIterator[str]:
+    @decorate
+    def says_it_plainly(topic: str) -> str:
+        return f"About {topic}"
+
+    @decorate
+    async def holds_it(llm: LLM, topic: str) -> AsyncIterator[str]:
         async for chunk in llm(f"About {topic}"):
             yield chunk
 
-    @llm_stream
-    async def stands_in(self, topic: str) -> AsyncIterator[str]:
+    @decorate
+    async def stands_in(topic: str) -> AsyncIterator[str]:
+        """Its body does not run."""
         yield "a rehearsal"
 
-    @staticmethod
-    @llm_stream
-    async def static(topic: str) -> str:
-        return f"About {topic}"
-
-    @classmethod
-    @llm_stream
-    async def of_class(cls, topic: str) -> str:
-        return f"About {topic}"
-
-    @llm_stream
-    @staticmethod
-    def outside(topic: str) -> str:
-        return f"About {topic}"
+    return [says_it, says_it_plainly, holds_it, stands_in]
 
 
-teller = Teller()
+def methods(decorate: Callable[[Any], Any]) -> list[Any]:
+    """The same as methods, and on what is no method of an object."""
+
+    class Teller:
+        @decorate
+        async def says_it(self, topic: str) -> str:
+            return f"About {topic}"
+
+        @decorate
+        async def holds_it(self, llm: LLM, topic: str) -> AsyncIterator[str]:
+            async for chunk in llm(f"About {topic}"):
+                yield chunk
+
+        @decorate
+        async def stands_in(self, topic: str) -> AsyncIterator[str]:
+            yield "a rehearsal"
+
+        @staticmethod
+        @decorate
+        async def static(topic: str) -> str:
+            return f"About {topic}"
+
+        @classmethod
+        @decorate
+        async def of_class(cls, topic: str) -> str:
+            return f"About {topic}"
+
+        @decorate
+        @staticmethod
+        def outside(topic: str) -> str:
+            return f"About {topic}"
+
+    teller: Any = Teller()
+    bound = [teller.says_it, teller.holds_it, teller.stands_in, teller.static, teller.of_class, teller.outside]
+    return [*bound, Teller.static, Teller.of_class]
+
+
 FORMS: list[Any] = [
-    says_it, says_it_plainly, holds_it, stands_in, teller.says_it, teller.holds_it, teller.stands_in, Teller.static,
-    Teller.of_class, teller.static, teller.of_class, teller.outside,
+    *functions(BARE), *functions(WITH_ARGUMENTS), *methods(BARE), *methods(WITH_ARGUMENTS),
 ]  # fmt: skip
+says_it, says_it_plainly, holds_it, stands_in = functions(BARE)
 
 
 async def by_iterating(stream: LLMStream[str]) -> str:
@@ -138,6 +148,12 @@ async def test_every_form_can_be_read_in_every_way(
 ) -> None:
     assert await read(function("foxes")) == TEXT
     assert vendor.requests[-1].text == ("foxes" if "stands_in" in function.__qualname__ else "About foxes")
+
+
+def test_settings_are_a_decorators_own(vendor: SimulatedVendor) -> None:
+    for function, temperature in ((says_it, None), (functions(WITH_ARGUMENTS)[0], 0.5)):
+        "".join(function("foxes"))
+        assert vendor.requests[-1].body.get("temperature") == temperature
 
 
 @pytest.mark.parametrize("function", [says_it, holds_it, stands_in], ids=lambda function: function.__name__)
@@ -169,7 +185,7 @@ def test_decorating_keeps_the_functions_face() -> None:
     assert says_it.__name__ == "says_it"
     assert stands_in.__doc__ == "Its body does not run."
     assert str(inspect.signature(holds_it)).startswith("(topic: 'str')")
-    assert str(inspect.signature(Teller.holds_it)).startswith("(self, topic: 'str')")
+    assert str(inspect.signature(methods(BARE)[1])).startswith("(topic: 'str')")
     assert not hasattr(holds_it, "__wrapped__"), "whoever unwraps would call the body"
     assert isinstance(says_it.progress_tracker, ProgressTracker)
 
@@ -203,7 +219,7 @@ def test_what_is_no_form_is_refused_with_the_fix() -> None:
         (loops, "awaits, but the body of such a function does not run"),
         (generates, "synchronous generator: write `async def generates`"),
         (returns, "has to be an async generator"),
-        (Teller, "decorates functions and methods, got type"),
+        (Tone, "decorates functions and methods, got EnumType"),
         (3, "decorates functions and methods, got int"),
     ):
         with pytest.raises(TypeError, match=words.replace("(", r"\(")):

@@ -56,6 +56,11 @@ async def stands_in(topic: str) -> AsyncIterator[str]:
     yield topic
 
 
+@llm_stream(temperature=0.1)
+async def stands_in_with_settings(topic: str) -> AsyncIterator[str]:
+    yield topic
+
+
 @llm_stream_with_metadata
 async def metadata(topic: str) -> AsyncIterator[str]:
     yield topic
@@ -72,11 +77,23 @@ class Teller:
         return topic
 
     @llm_stream(temperature=0.1)
+    async def says_with_settings(self, topic: str) -> str:
+        return topic
+
+    @llm_stream
     async def holds(self, llm: LLM, topic: str) -> AsyncIterator[str]:
         yield await llm(topic)
 
     @llm_stream(temperature=0.1)
+    async def holds_with_settings(self, llm: LLM, topic: str) -> AsyncIterator[str]:
+        yield await llm(topic)
+
+    @llm_stream
     async def stands_in(self, topic: str) -> AsyncIterator[str]:
+        yield topic
+
+    @llm_stream(temperature=0.1)
+    async def stands_in_with_settings(self, topic: str) -> AsyncIterator[str]:
         yield topic
 
     @llm_stream_with_metadata
@@ -100,9 +117,13 @@ async def every_way_to_read() -> None:
     assert_type(stands_in("x"), LLMStream[str])
     assert_type(metadata("x"), LLMStream[ChunkMetadata])
     assert_type(metadata_with_settings("x"), LLMStream[ChunkMetadata])
+    assert_type(stands_in_with_settings("x"), LLMStream[str])
     assert_type(teller.says("x"), LLMStream[str])
+    assert_type(teller.says_with_settings("x"), LLMStream[str])
     assert_type(teller.holds("x"), LLMStream[str])
+    assert_type(teller.holds_with_settings("x"), LLMStream[str])
     assert_type(teller.stands_in("x"), LLMStream[str])
+    assert_type(teller.stands_in_with_settings("x"), LLMStream[str])
     assert_type(teller.metadata("x"), LLMStream[ChunkMetadata])
     assert_type(Teller.static("x"), LLMStream[str])
     assert_type(Teller.says(teller, "x"), LLMStream[str])
