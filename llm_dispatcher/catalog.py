@@ -118,6 +118,11 @@ def cost(kind: str, model: str, usage: Usage) -> float | None:
     return float(calc_price(counted, model, provider_id=_PRICE_LISTS[kind]).total_price)
 
 
+def load_prices() -> None:
+    """Load what prices are read from, which takes a third of a second the first time: better in a thread."""
+    _is_priced("openai", "")
+
+
 _PRICE_LISTS: Final = {"openai": "openai", "anthropic": "anthropic", "google": "google"}
 _SAMPLE: Final = 1_000
 """Small enough to stay in the first tier of prices that rise with the length of a prompt."""

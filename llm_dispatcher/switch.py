@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import aclosing, contextmanager
@@ -103,6 +104,7 @@ class LLMSwitch:
             name: make(settings) for name, settings in self._policy.providers.items()
         }
         self._health = Health()
+        self._prices_asked_for = False
 
     @property
     def policy(self) -> Policy:
@@ -160,6 +162,9 @@ class LLMSwitch:
         if settings.progress_tracker is not None:
             watchers.append(settings.progress_tracker.watcher(request.max_tokens))
         dispatch = self._dispatch(request, settings, body, ledger, reading)
+        if not self._prices_asked_for:
+            self._prices_asked_for = True
+            asyncio.get_running_loop().run_in_executor(None, catalog.load_prices)  # they are needed at the end
         replay = recorder = None
         if settings.cache is not None:
             replay = settings.cache.replay(request, dispatch.targets)

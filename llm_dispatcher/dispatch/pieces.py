@@ -58,9 +58,14 @@ async def shown_pieces(provider: Provider, ask: Ask, row: Row, clocks: Clocks) -
         if row.finished is None:
             raise _too_slow(clock, row, clocks) from None
     except ProviderError as error:
+        clock = clocks.rang()  # what was cancelled may end in an error of its own
         if row.finished is None:
+            if clock is not None:
+                raise _too_slow(clock, row, clocks) from error
             raise
         logger.debug("%s: %s after the answer was complete", row.target, error)
+    finally:
+        clocks.rest()  # from here on nobody waits on this vendor, however long the reader or a retry may take
     if row.finished is None:
         raise StreamTruncatedError(
             "the stream ended without the vendor's word that the answer is complete",

@@ -38,9 +38,10 @@ async def observed(
                 yield event
         account.end()
     except (asyncio.CancelledError, GeneratorExit):
-        if not account.over and account.finish_reason is None:
+        if not account.over:
             account.end()
-            await _tell(StreamCancelled(), account, watchers)
+            if account.finish_reason is None:
+                await _tell(StreamCancelled(), account, watchers)
         raise
     except Exception as error:  # whatever ended the stream is reported and goes on to the reader
         account.end(error)

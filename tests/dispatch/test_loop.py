@@ -137,6 +137,28 @@ async def test_a_cancelled_reader_is_not_taken_for_a_slow_vendor() -> None:
     assert [attempt.outcome for attempt in job.ledger] == ["cancelled"]
 
 
+async def test_no_clock_runs_between_two_attempts() -> None:
+    """Neither while the reader looks at an interruption, nor while a retry waits."""
+    tries = 0
+
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        nonlocal tries
+        tries += 1
+        yield "one two three four five"
+        if tries == 1:
+            raise ProviderRateLimitError("cut", retry_after=0.05)
+        yield "the end"
+        yield Finished("stop", None)
+
+    job = dispatch(answer, Resilience(max_retries=1, timeouts=Timeouts(first_token=0.01, idle=0.01)))
+    events: list[Event] = []
+    async for event in attempts(job):
+        events.append(event)
+        await asyncio.sleep(0.03)
+    assert isinstance(events[-1], StreamCompleted)
+    assert tries == 2
+
+
 async def test_a_mistake_in_a_provider_is_not_hidden() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         yield "x"
