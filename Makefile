@@ -12,8 +12,8 @@ run-venv:
 dev-venv:
 	@sh scripts/venv.sh dev
 
-demo: export DEMO_CONFIG = $(CONFIG)
-demo: export DEMO_PROMPT = $(PROMPT)
+demo: export DEMO_CONFIG = $(value CONFIG)
+demo: export DEMO_PROMPT = $(value PROMPT)
 demo: run-venv  ## see it work without a key; with CONFIG=my.yaml PROMPT="…" on your own vendors
 	@set --; \
 	if [ -n "$$DEMO_CONFIG" ]; then set -- "$$@" --config "$$DEMO_CONFIG"; fi; \
