@@ -1,0 +1,162 @@
+"""The fault matrix: wire × fault × place × way of going on × a second fault.
+
+In every cell the reader gets the whole text, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher.events import StreamCompleted, TextDelta, check_order
+from llm_dispatcher.testing import (
+    CleanEnd,
+    Continuing,
+    Cut,
+    ErrorFrame,
+    Garbage,
+    HttpError,
+    KeepAlives,
+    Kind,
+    MalformedJson,
+    ReceivedRequest,
+    Refuse,
+    Reply,
+    SimulatedVendor,
+    SlowHeaders,
+    Stall,
+    Wire,
+)
+
+KINDS: dict[str, dict[str, str]] = {
+    "openai-chat": {"kind": "openai", "api": "chat"},
+    "openai-responses": {"kind": "openai", "api": "responses"},
+    "anthropic": {"kind": "anthropic"},
+    "google": {"kind": "google"},
+    "ollama": {"kind": "ollama"},
+}
+
+
+def policy_over(*vendors: SimulatedVendor, timeouts: dict[str, float]) -> dict[str, Any]:
+    providers = {
+        name: {**KINDS[vendor.wire], "api_key": "test-key", "base_url": vendor.base_url, "models": ["m"]}
+        for name, vendor in zip("abc", vendors, strict=False)
+    }
+    return {"providers": providers, "resilience": {"max_retries": 0, "timeouts": timeouts}}
+
+
+CHUNKS = (
+    "When the storm was over,", " the keeper wrote to her sister:", " “The light held, and so did I.”\n",
+    "## What was lost\n\n", "| boats | nets | sleep |\n", "| boats | nets | sleep |\n", "Ha ha ha, said the gulls.",
+    "\n```python\nprint('all well')\n", "```\nÜber die Klippen, na\u0308mlich", " 日本の灯台 🎌 too,",
+    " word came in the morning", " that the bay was calm again.",
+)  # fmt: skip
+TEXT = "".join(CHUNKS)
+"""Twelve chunks: quotes, a table with equal rows, a refrain, code, combining characters, a language without spaces."""
+
+FAULTS: dict[str, Callable[[int], Any]] = {
+    "cut": lambda after: Cut(after, moment=0.01),
+    "cut inside an event": lambda after: (
+        Cut(after, into=9, moment=0.01) if after < len(CHUNKS) else Cut(after, moment=0.01)
+    ),
+    "clean end": CleanEnd,
+    "stall": Stall,
+    "keep-alives": KeepAlives,
+    "error frame": ErrorFrame,
+    "malformed JSON": MalformedJson,
+    "garbage": Garbage,
+    # These come before the first chunk, and so in one place only.
+    "refuse": lambda after: Refuse(),
+    "slow headers": lambda after: SlowHeaders(60),
+    "HTTP 500": lambda after: HttpError(500),
+    "HTTP 429": lambda after: HttpError(429),
+}
+BEFORE_ALL = frozenset({"refuse", "slow headers", "HTTP 500", "HTTP 429"})
+
+
+def places(fault: str, kind: Kind, second: str | None) -> list[int]:
+    """Where the fault may be. An exact rest is left out where a second fault has no place: where it is empty, and where
+    two readings fit (see `owed`), so that the second vendor was not given the script's own text.
+    """
+    every = [0] if fault in BEFORE_ALL else list(range(len(CHUNKS) + 1))
+    return [place for place in every if second is None or kind is not Kind.EXACT or place not in (5, len(CHUNKS))]
+
+
+def place_in(request: ReceivedRequest) -> int:
+    """Each cell's prompt says where its fault is, so that one pair of vendors serves all of them at once."""
+    return int(request.turns[0].text.rpartition(" ")[2])
+
+
+def owed(kind: Kind, place: int) -> str:
+    """The whole text; but where the exact rest, without an anchor, begins with the very row that was delivered last,
+    two readings fit, and the minimum for an overlap decides: one of the two rows goes.
+    """
+    return TEXT.replace(CHUNKS[4], "", 1) if kind is Kind.EXACT and place == 5 else TEXT
+
+
+async def run(switch: LLMSwitch, place: int, kind: Kind, cell: str, vendors: int) -> None:
+    stream = switch.stream_request(TaskRequest(f"Tell it, place {place}"))
+    events = [event async for event in stream.events()]
+    check_order(events)
+    response = stream.response
+    read = "".join(event.text for event in events if isinstance(event, TextDelta))
+    assert read == response.text == owed(kind, place), f"{cell}, after {place} chunks"
+    assert isinstance(events[-1], StreamCompleted), cell
+    assert [attempt.outcome for attempt in response.attempts] == ["failed"] * (vendors - 1) + ["completed"], cell
+    assert sum(attempt.delivered for attempt in response.attempts) == len(read), cell
+    assert response.usage.output_tokens == sum(attempt.usage.output_tokens for attempt in response.attempts), cell
+
+
+async def run_all(wire: str, fault: str, kind: Kind, second: str | None, clocks: dict[str, float]) -> int:
+    """Every place of one fault, at the same time, on vendors that are shared by all; how many there were."""
+    continuing = Continuing(TEXT, kind)
+
+    def speaker(request: ReceivedRequest) -> Reply:
+        return Reply(TEXT, chunks=CHUNKS, fault=FAULTS[fault](place_in(request)))
+
+    def follower(request: ReceivedRequest) -> Reply:
+        reply = continuing(request)
+        return reply if second is None else Reply(reply.text, fault=FAULTS[second](len(reply.pieces) // 2))
+
+    scripts: list[Any] = [speaker, follower] if second is None else [speaker, follower, Continuing(TEXT)]
+    cell = f"{wire}, {fault}, {kind}, then {second}"
+    async with AsyncExitStack() as stack:
+        vendors = [await stack.enter_async_context(SimulatedVendor(wire, script)) for script in scripts]
+        policy = policy_over(*vendors, timeouts={**clocks, "total": 60})
+        switch = await stack.enter_async_context(LLMSwitch(policy))
+        where = places(fault, kind, second)
+        await asyncio.gather(*(run(switch, place, kind, cell, len(vendors)) for place in where))
+        assert [len(vendor.requests) for vendor in vendors] == [len(where)] * len(vendors), cell
+    return len(where)
+
+
+@pytest.mark.parametrize("wire", list(Wire))
+@pytest.mark.parametrize("fault", ["cut", "clean end", "HTTP 500"])
+@pytest.mark.parametrize("kind", [Kind.ANCHOR, Kind.RESTART])
+async def test_the_readers_text_is_the_whole_text_once(
+    wire: str, fault: str, kind: Kind, count_cells: Callable[[int], None]
+) -> None:
+    count_cells(await run_all(wire, fault, kind, None, {"first_token": 5, "idle": 5}))
+
+
+SECONDS = (None, "clean end", "stall")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("wire", list(Wire))
+@pytest.mark.parametrize("fault", list(FAULTS))
+async def test_and_so_it_is_in_every_cell(wire: str, fault: str, count_cells: Callable[[int], None]) -> None:
+    """All ways of going on and all second faults; a few at a time, so that a clock that rings is the vendor's doing."""
+    few = asyncio.Semaphore(4)
+
+    async def one(kind: Kind, second: str | None) -> int:
+        async with few:
+            return await run_all(wire, fault, kind, second, {"first_token": 1.0, "idle": 0.7})
+
+    count_cells(sum(await asyncio.gather(*(one(kind, second) for kind in Kind for second in SECONDS))))
