@@ -28,16 +28,18 @@ class PerLoop(Generic[Client]):
     async def get(self) -> Client:
         """The running loop's client; whoever comes while it is being made waits for the same one."""
         loop = asyncio.get_running_loop()
-        held = self._held.get(loop)
-        if held is not None:
-            return held.made.result() if held.made.done() else await asyncio.shield(held.made)
+        while (held := self._held.get(loop)) is not None:
+            made = held.made.result() if held.made.done() else await asyncio.shield(held.made)
+            if made is not None:
+                return made
+            # Who was making it has failed or been cancelled: that is no matter of ours.
         self._forget_closed_loops()
         held = self._held[loop] = _Held(self._life(), loop.create_future())
         try:
             client = await anext(held.life)
         except BaseException:
             self._held.pop(loop, None)
-            held.made.cancel()
+            held.made.set_result(None)
             await held.life.aclose()
             raise
         held.made.set_result(client)
@@ -65,7 +67,7 @@ class PerLoop(Generic[Client]):
 class _Held(Generic[Client]):
     """One loop's client."""
 
-    def __init__(self, life: AsyncGenerator[Client, None], made: asyncio.Future[Client]) -> None:
+    def __init__(self, life: AsyncGenerator[Client, None], made: asyncio.Future[Client | None]) -> None:
         self.life = life
         self.made = made
         self.dropped: weakref.finalize[..., object] | None = None

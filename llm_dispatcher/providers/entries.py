@@ -18,7 +18,7 @@ def check_options(settings: ProviderSettings, *known: str) -> None:
 
 
 def required_key(settings: ProviderSettings) -> str:
-    """The key. SDKs look for one in the environment by themselves; which key goes where is the configuration's to say."""
+    """The key. SDKs would look for one in the environment; which key goes where is the configuration's to say."""
     if settings.api_key is None:
         raise ProviderAuthenticationError("no API key is configured", provider=settings.name)
     return settings.api_key.reveal()

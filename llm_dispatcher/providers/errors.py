@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -171,7 +171,9 @@ def translated(
         _tell(error, exchange)
         raise
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _tell(ProviderProtocolError(f"the vendor sent an event that makes no sense: {error}"), exchange) from error
+        raise _tell(
+            ProviderProtocolError(f"the vendor sent an event that makes no sense: {error}"), exchange
+        ) from error
     except Exception as error:
         ours = _ours(_chain(error, outside), target, answer_of, transport())
         if ours is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from ..events import FinishReason, ReasoningDelta, Usage, UsageReport
-from ..provider import Ask, Finished, Opened, Piece, ProviderSettings, RawEvent
+from ..events import FinishReason, ReasoningDelta, ToolCallDelta, Usage, UsageReport
+from ..provider import Ask, Finished, Opened, Piece, ProviderSettings
 from ..tasks import (
     AudioPart,
     ImagePart,
@@ -24,11 +25,11 @@ from ..tasks import (
     ToolResultPart,
 )
 from ..wire import NDJSONDecoder
-from .clients import PerLoop
-from .errors import Answer, error_for, translated
-from .openai import CONNECTIONS, said
-from .reading import lower, whole_call
-from .requests import Schema, Tool, cannot, given
+from .clients import CONNECTIONS, PerLoop
+from .entries import check_options
+from .errors import Answer, error_for, said, translated
+from .reading import json_pieces, lower, new_id, whole_call
+from .requests import Schema, Tool, arguments_of, cannot, conversation, given
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -47,14 +48,14 @@ class OllamaProvider:
     """Models that run at home."""
 
     def __init__(self, settings: ProviderSettings) -> None:
+        check_options(settings)
         self.settings: Final = settings
         self._url: Final = (settings.base_url or HOME).rstrip("/") + "/api/chat"
         self._clients: Final = PerLoop(partial(_client, settings))
 
     async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         fields = body(ask.request, self.settings.vendor_model(ask.target.model), ask.target)
-        pieces = Decoder(ask.target).pieces
-        lines = NDJSONDecoder()
+        decode = Decoder(ask.target).pieces
         with translated(ask.target, _answer_of, _transport_errors):
             session = await self._clients.get()
             timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=ask.connect_timeout)
@@ -64,12 +65,9 @@ class OllamaProvider:
                 if response.status != 200:
                     raise _StatusError(_answer(await response.read(), response.status, headers))
                 yield Opened(None, headers)
-                async for chunk in response.content.iter_any():
-                    for line in lines.feed(chunk):
-                        for piece in pieces(line, raw=ask.raw):
-                            yield piece
-                for line in lines.close():
-                    for piece in pieces(line, raw=ask.raw):
+                chunks = response.content.iter_any()
+                async with aclosing(json_pieces(chunks, NDJSONDecoder(), decode, raw=ask.raw)) as pieces:
+                    async for piece in pieces:
                         yield piece
             finally:
                 response.close()
@@ -114,7 +112,7 @@ def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
     messages: list[dict[str, Any]] = []
     if request.system is not None:
         messages.append({"role": "system", "content": request.system})
-    for message in request.conversation:
+    for message in conversation(request):
         messages.extend(_messages(message, target))
     options = given(
         temperature=request.temperature,
@@ -130,9 +128,9 @@ def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
         "stream": True,
         **given(
             options=options,
-            tools=[_tool(tool) for tool in request.tools] or None,
-            format=None if request.response_format is None else Schema(request.response_format).schema,
-            think=None if effort is None else effort if effort in ("low", "medium", "high") else effort != "none",
+            tools=[_tool(tool, target) for tool in request.tools] or None,
+            format=None if request.response_format is None else _format(request.response_format),
+            think=None if effort is None else _think(effort, target),
         ),
         **request.extra,
     }
@@ -143,8 +141,7 @@ def _messages(message: Message, target: Target) -> Iterable[dict[str, Any]]:
     for part in message.parts:
         match part:
             case ToolCallPart():
-                arguments = msgspec.json.decode(part.arguments) if part.arguments.strip() else {}
-                calls.append({"function": {"name": part.name, "arguments": arguments}})
+                calls.append({"function": {"name": part.name, "arguments": arguments_of(part)}})
             case ToolResultPart():
                 yield {"role": "tool", "tool_name": part.name, "content": part.result}
             case ImagePart() | AudioPart():
@@ -155,8 +152,23 @@ def _messages(message: Message, target: Target) -> Iterable[dict[str, Any]]:
         yield {"role": message.role, "content": message.text, **given(tool_calls=calls or None)}
 
 
-def _tool(given_tool: Any) -> dict[str, Any]:
+def _format(wanted: Any) -> Any:
+    schema = Schema(wanted)
+    return "json" if schema.any_json else schema.schema
+
+
+def _think(effort: str, target: Target) -> str | bool:
+    if effort == "none":
+        return False
+    if effort not in ("low", "medium", "high"):
+        raise cannot(f"the reasoning effort {effort!r}", target)
+    return effort
+
+
+def _tool(given_tool: Any, target: Target) -> dict[str, Any]:
     tool = Tool(given_tool)
+    if tool.strict:
+        raise cannot(f"a strict tool ({tool.name!r})", target)
     function = {"name": tool.name, "parameters": tool.parameters, **given(description=tool.description)}
     return {"type": "function", "function": function}
 
@@ -196,12 +208,10 @@ class Decoder:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._calls = 0
+        self._called = False
 
-    def pieces(self, data: bytes, *, raw: bool) -> Iterable[Piece]:
+    def pieces(self, data: bytes) -> Iterable[Piece]:
         line = _decode(data)
-        if raw:
-            yield RawEvent(msgspec.json.decode(data))
         if line.error is not None:
             raise error_for(Answer(line.error), self._target)
         if (message := line.message) is not None:
@@ -210,12 +220,14 @@ class Decoder:
             if message.content:
                 yield message.content
             for call in message.tool_calls or ():
+                self._called = True
                 arguments = msgspec.json.encode(call.function.arguments or {}).decode()
-                yield whole_call(call.id or f"call_{self._calls}", call.function.name, arguments)
-                self._calls += 1
+                id = call.id or new_id()  # noqa: A001 - the event's own word
+                yield ToolCallDelta(id, call.function.name, arguments)
+                yield whole_call(id, call.function.name, arguments)
         if line.done:
             reason = _FINISH.get(line.done_reason or "stop", "stop")
-            yield Finished("tool_calls" if self._calls and reason == "stop" else reason, line.done_reason)
+            yield Finished("tool_calls" if self._called and reason == "stop" else reason, line.done_reason)
             if line.prompt_eval_count is not None or line.eval_count is not None:
                 counted = {"prompt_eval_count": line.prompt_eval_count, "eval_count": line.eval_count}
                 usage = Usage(line.prompt_eval_count or 0, line.eval_count or 0, source="reported", raw=counted)

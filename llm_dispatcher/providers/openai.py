@@ -44,7 +44,9 @@ class OpenAIProvider:
             resource = client.chat.completions if self._chat else client.responses
             # Only the transport can tell that a connection is being made; all other clocks are the loop's.
             timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
-            opening = resource.with_streaming_response.create(**body, stream=True, timeout=timeout)
+            opening = resource.with_streaming_response.create(
+                **body, stream=True, timeout=timeout, extra_headers=_unauthorized(self.settings)
+            )
             async with opening as response:
                 headers = lower(response.headers)
                 exchange.request_id = headers.get("x-request-id")
@@ -73,21 +75,26 @@ def _made(settings: ProviderSettings) -> AsyncOpenAI:
     import httpx2
     import openai
 
-    headers: dict[str, Any] = dict(settings.headers)
-    if settings.kind == "openai" or settings.api_key is not None:
-        key = required_key(settings)
-    else:
-        key = "none"  # the SDK insists on a key; it need not be sent to a host that wants none
-        headers.setdefault("Authorization", openai.Omit())
     client = openai.AsyncOpenAI(
-        api_key=key,
+        api_key="none" if _wants_no_key(settings) else required_key(settings),
         base_url=settings.base_url,
-        default_headers=headers,
+        default_headers=dict(settings.headers),
         max_retries=0,
         http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=CONNECTIONS)),
     )
     _ = client.chat.completions, client.responses
     return client
+
+
+def _wants_no_key(settings: ProviderSettings) -> bool:
+    return settings.kind != "openai" and settings.api_key is None
+
+
+def _unauthorized(settings: ProviderSettings) -> dict[str, Any] | None:
+    """The SDK insists on a key; a host that wants none is not sent one, and a header of the user's own stays."""
+    if not _wants_no_key(settings) or "authorization" in {name.lower() for name in settings.headers}:
+        return None
+    return {"Authorization": import_module("openai").Omit()}
 
 
 def _transport_errors() -> tuple[type[BaseException], ...]:

@@ -23,7 +23,7 @@ from ..tasks import (
 )
 from .errors import Answer, error_for
 from .reading import DONE, ToolCalls
-from .requests import Schema, Tool, cannot, given, tool_name
+from .requests import Schema, Tool, cannot, conversation, given, is_vendors_own, tool_name
 
 
 def body(request: TaskRequest, model: str, target: Target, *, official: bool) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def body(request: TaskRequest, model: str, target: Target, *, official: bool) ->
     messages: list[dict[str, Any]] = []
     if request.system is not None:
         messages.append({"role": "system", "content": request.system})
-    for message in request.conversation:
+    for message in conversation(request):
         messages.extend(_messages(message, target))
     return given(
         model=model,
@@ -73,6 +73,8 @@ def _messages(message: Message, target: Target) -> Iterable[dict[str, Any]]:
 
 
 def _tool(given_tool: Any) -> dict[str, Any]:
+    if is_vendors_own(given_tool):
+        return dict(given_tool)
     tool = Tool(given_tool)
     function = given(description=tool.description, parameters=tool.parameters, strict=tool.strict)
     return {"type": "function", "function": {"name": tool.name, **function}}
@@ -85,6 +87,8 @@ def _tool_choice(choice: Any) -> Any:
 
 def _response_format(wanted: Any) -> dict[str, Any]:
     schema = Schema(wanted)
+    if schema.any_json:
+        return {"type": "json_object"}
     inner = {"name": schema.name, "schema": schema.schema, "strict": schema.strict}
     return {"type": "json_schema", "json_schema": inner}
 
@@ -97,10 +101,23 @@ class _Function(Struct):
     arguments: str | dict[str, Any] | None = None
 
 
+class _Custom(Struct):
+    name: str | None = None
+    input: str | None = None
+
+
 class _ToolCall(Struct):
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
+    custom: _Custom | None = None
+
+    @property
+    def called(self) -> _Function:
+        """What is called; a custom tool's input is text of any form."""
+        if self.custom is not None:
+            return _Function(self.custom.name, self.custom.input)
+        return self.function or _Function()
 
 
 class _Delta(Struct):
@@ -109,6 +126,10 @@ class _Delta(Struct):
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+    annotations: list[dict[str, Any]] | None = None
+    audio: dict[str, Any] | None = None
+    images: list[dict[str, Any]] | None = None
 
 
 class _Choice(Struct):
@@ -117,10 +138,19 @@ class _Choice(Struct):
     index: int = 0
 
 
+class _Groq(Struct):
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
 class _Chunk(Struct):
     choices: list[_Choice] | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
+    object: str | None = None
+    message: str | None = None
+    citations: list[Any] | None = None
+    x_groq: _Groq | None = None
 
 
 _decode: Final = msgspec.json.Decoder(_Chunk).decode
@@ -143,31 +173,34 @@ class Decoder:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._tools = ToolCalls()
-        self._refused = False
-        self._finished = False
+        self._called = self._refused = self._finished = False
+        self._citations: list[Any] = []
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
         if data == DONE or not data:
             return ()
         chunk = _decode(data)
-        if chunk.choices and chunk.usage is None and chunk.error is None and len(chunk.choices) == 1:
+        # Nearly every chunk is text and nothing else.
+        if (
+            chunk.choices
+            and len(chunk.choices) == 1
+            and chunk.usage is None
+            and chunk.error is None
+            and chunk.citations is None
+            and chunk.x_groq is None
+        ):
             choice = chunk.choices[0]
             delta = choice.delta
-            # Nearly every chunk is this one.
-            if (
-                delta is not None
-                and type(delta.content) is str
-                and choice.finish_reason is None
-                and delta.tool_calls is None
-                and delta.reasoning_content is None
-                and choice.index == 0
-            ):
+            if delta is not None and type(delta.content) is str and delta.content and _is_plain(choice, delta):
                 return (delta.content,)
         return self._others(chunk)
 
     def _others(self, chunk: _Chunk) -> Iterable[Piece]:
-        if chunk.error is not None:
-            raise error_for(_answer(chunk.error), self._target)
+        if (error := _error(chunk)) is not None:
+            raise error_for(_answer(error), self._target)
+        if chunk.citations is not None and chunk.citations != self._citations:  # said again with every chunk
+            self._citations = chunk.citations
+            yield ProviderEvent("citations", {"citations": chunk.citations})
         for choice in chunk.choices or ():
             if choice.index != 0:
                 continue  # the request asks for one answer; who wants several reads the raw events
@@ -176,10 +209,17 @@ class Decoder:
             if choice.finish_reason and not self._finished:
                 self._finished = True
                 yield from self._tools.all()
-                reason = _FINISH.get(choice.finish_reason, "stop")
-                yield Finished("refusal" if self._refused and reason == "stop" else reason, choice.finish_reason)
-        if chunk.usage is not None:
-            yield UsageReport(usage(chunk.usage))
+                yield Finished(self._reason(choice.finish_reason), choice.finish_reason)
+        counted = chunk.usage if chunk.x_groq is None or chunk.usage is not None else chunk.x_groq.usage
+        if counted is not None:
+            yield UsageReport(usage(counted))
+
+    def _reason(self, said: str) -> FinishReason:
+        """What a model was made to do by a `tool_choice`, or did instead of answering, still ends in `stop`."""
+        reason = _FINISH.get(said, "stop")
+        if reason != "stop":
+            return reason
+        return "tool_calls" if self._called else "refusal" if self._refused else "stop"
 
     def _delta(self, delta: _Delta) -> Iterable[Piece]:
         thought = delta.reasoning_content or delta.reasoning
@@ -194,12 +234,22 @@ class Decoder:
         elif delta.content:
             yield from _parts(delta.content)
         for call in delta.tool_calls or ():
-            function = call.function or _Function()
-            arguments = function.arguments
-            if not isinstance(arguments, str):
-                arguments = "" if arguments is None else msgspec.json.encode(arguments).decode()
-            key = self._key(call)
-            yield self._tools.fragment(key, call.id or "", function.name or "", arguments)
+            yield self._call(self._key(call), call.id, call.called)
+        if delta.function_call is not None:
+            yield self._call("function_call", None, delta.function_call)
+        for annotation in delta.annotations or ():
+            yield ProviderEvent("citation", annotation)
+        if delta.audio is not None:
+            yield ProviderEvent("audio", delta.audio)
+        for image in delta.images or ():
+            yield ProviderEvent("image", image)
+
+    def _call(self, key: object, id: str | None, function: _Function) -> Piece:  # noqa: A002 - the event's own word
+        self._called = True
+        arguments = function.arguments
+        if not isinstance(arguments, str):
+            arguments = "" if arguments is None else msgspec.json.encode(arguments).decode()
+        return self._tools.fragment(key, id or "", function.name or "", arguments)
 
     def _key(self, call: _ToolCall) -> object:
         """Which call a fragment belongs to: hosts differ in whether they send an index, an id, or both."""
@@ -207,8 +257,23 @@ class Decoder:
             return call.index
         if call.id:
             return call.id
-        named = call.function is not None and call.function.name
-        return object() if named or self._tools.latest() is None else self._tools.latest()
+        return object() if call.called.name or self._tools.latest() is None else self._tools.latest()
+
+
+def _is_plain(choice: _Choice, delta: _Delta) -> bool:
+    """Whether there is nothing beside the text."""
+    return (
+        choice.finish_reason is None
+        and choice.index == 0
+        and not delta.tool_calls
+        and not delta.reasoning_content
+        and not delta.reasoning
+        and not delta.annotations
+        and delta.audio is None
+        and not delta.images
+        and not delta.refusal
+        and delta.function_call is None
+    )
 
 
 def _parts(parts: list[dict[str, Any]]) -> Iterable[Piece]:
@@ -238,6 +303,19 @@ def usage(said: dict[str, Any]) -> Usage:
         source="reported",
         raw=said,
     )
+
+
+def _error(chunk: _Chunk) -> Any:
+    """A host's error in the stream; not each puts it under the same name."""
+    if chunk.error is not None:
+        return chunk.error
+    if chunk.x_groq is not None and chunk.x_groq.error is not None:
+        return chunk.x_groq.error
+    if chunk.object == "error":
+        return {"message": chunk.message or "the vendor sent an error"}
+    if any(choice.finish_reason == "error" for choice in chunk.choices or ()):
+        return {"message": "the model's answer ended in an error"}
+    return None
 
 
 def _answer(error: Any) -> Answer:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from ..events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageReport
+from ..events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, Usage, UsageReport
 from ..provider import Finished, Piece
 from ..tasks import (
     AudioPart,
@@ -22,8 +23,8 @@ from ..tasks import (
     ToolResultPart,
 )
 from .errors import Answer, error_for
-from .reading import DONE, ToolCalls, whole_call
-from .requests import Schema, Tool, cannot, given, split_system, tool_name
+from .reading import DONE, ToolCalls, new_id, whole_call
+from .requests import Schema, Tool, cannot, given, is_vendors_own, split_system, tool_name
 
 
 def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
@@ -51,23 +52,25 @@ def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
 
 
 def _items(message: Message, target: Target) -> Iterable[dict[str, Any]]:
-    text = message.text
-    if text:
-        kind = "output_text" if message.role == "assistant" else "input_text"
-        yield {"role": message.role, "content": [{"type": kind, "text": text}]}
+    """One of our messages may be several items here, in the order of its parts."""
     for part in message.parts:
         match part:
+            case TextPart():
+                if part.text:
+                    yield {"role": message.role, "content": part.text}
             case ToolCallPart():
                 yield {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments}
             case ToolResultPart():
                 yield {"type": "function_call_output", "call_id": part.id, "output": part.result}
             case ImagePart() | AudioPart():
                 raise cannot("an image" if isinstance(part, ImagePart) else "audio", target)
-            case TextPart() | ReasoningPart():
-                continue  # text is said above; reasoning goes back by id only, which our conversations do not hold
+            case ReasoningPart():
+                continue  # it goes back by the vendor's id only, which our conversations do not hold
 
 
 def _tool(given_tool: Any) -> dict[str, Any]:
+    if is_vendors_own(given_tool):
+        return dict(given_tool)
     tool = Tool(given_tool)
     rest = given(description=tool.description, parameters=tool.parameters)
     return {"type": "function", "name": tool.name, "strict": bool(tool.strict), **rest}
@@ -80,6 +83,8 @@ def _tool_choice(choice: Any) -> Any:
 
 def _text_format(wanted: Any) -> dict[str, Any]:
     schema = Schema(wanted)
+    if schema.any_json:
+        return {"type": "json_object"}
     return {"type": "json_schema", "name": schema.name, "schema": schema.schema, "strict": schema.strict}
 
 
@@ -91,7 +96,9 @@ class _Item(Struct):
     id: str | None = None
     call_id: str | None = None
     name: str | None = None
-    arguments: str | None = None
+    arguments: Any = None
+    input: str | None = None
+    encrypted_content: str | None = None
 
 
 class _Response(Struct):
@@ -106,6 +113,7 @@ class _Event(Struct):
     delta: Any = None
     output_index: int = 0
     item: _Item | None = None
+    annotation: dict[str, Any] | None = None
     response: _Response | None = None
     message: str | None = None
     code: str | None = None
@@ -116,16 +124,14 @@ _decode: Final = msgspec.json.Decoder(_Event).decode
 
 _INCOMPLETE: Final[dict[str, FinishReason]] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _REASONING: Final = frozenset({"response.reasoning_summary_text.delta", "response.reasoning_text.delta"})
-_SERVER_SIDE: Final = frozenset(
-    {
-        "web_search_call",
-        "file_search_call",
-        "code_interpreter_call",
-        "image_generation_call",
-        "mcp_call",
-        "computer_call",
-    }
+_SAID_ELSEWHERE: Final = re.compile(
+    r"response\.(created|queued|in_progress|content_part\..*|.*\.done|output_item\.added|reasoning_summary_part\..*)|keepalive"
 )
+"""Events that frame or repeat what other events say. `*.done` repeats deltas, but for `output_item.done`."""
+
+
+_OWN_ITEMS: Final = frozenset({"", "message", "reasoning", "function_call", "custom_tool_call"})
+"""Items that become pieces of our own; what a vendor's tools do is told as it comes."""
 
 
 class Decoder:
@@ -148,7 +154,7 @@ class Decoder:
 
     def _others(self, event: _Event, data: bytes) -> Iterable[Piece]:
         match event.type:
-            case "response.function_call_arguments.delta":
+            case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
                 item = self._items.get(event.output_index, _Item())
                 yield self._tools.fragment(event.output_index, item.call_id or "", item.name or "", str(event.delta))
             case kind if kind in _REASONING:
@@ -159,22 +165,38 @@ class Decoder:
             case "response.output_item.added" if event.item is not None:
                 # An item's id may change until it is done; its place in the output does not.
                 self._items[event.output_index] = event.item
+                if event.item.type not in _OWN_ITEMS:
+                    yield ProviderEvent(event.item.type, msgspec.json.decode(data)["item"])
             case "response.output_item.done" if event.item is not None:
                 yield from self._done(event.item, event.output_index, data)
+            case "response.output_text.annotation.added" if event.annotation is not None:
+                yield ProviderEvent("citation", event.annotation)
             case "response.completed" | "response.incomplete" | "response.failed" if event.response is not None:
                 yield from self._end(event.response)
             case "error" | "response.error":
                 raise error_for(self._answer(event), self._target)
+            case kind if kind and not _SAID_ELSEWHERE.fullmatch(kind):
+                yield ProviderEvent(kind.removeprefix("response."), msgspec.json.decode(data))
             case _:
                 return
 
     def _done(self, item: _Item, index: int, data: bytes) -> Iterable[Piece]:
-        if item.type == "function_call":
-            self._called = True
-            self._tools.whole(index)  # the fragments were only shown: what counts is what the vendor says at the end
-            yield whole_call(item.call_id or item.id or "", item.name or "", item.arguments or "")
-        elif item.type in _SERVER_SIDE:
-            yield ProviderEvent(item.type, msgspec.json.decode(data)["item"])
+        match item.type:
+            case "function_call" | "custom_tool_call":
+                self._called = True
+                # The fragments were only shown: what counts is what the vendor says at the end.
+                shown = self._tools.whole(index)
+                id, name = item.call_id or item.id or (shown.id if shown else new_id()), item.name or ""  # noqa: A001
+                if item.type == "function_call":
+                    yield whole_call(id, name, item.arguments if isinstance(item.arguments, str) else "")
+                else:
+                    yield ToolCall(id, name, None, item.input or "")  # a text of any form
+            case "reasoning" if item.encrypted_content:
+                yield ProviderEvent("reasoning", msgspec.json.decode(data)["item"])
+            case kind if kind not in _OWN_ITEMS:
+                yield ProviderEvent(kind, msgspec.json.decode(data)["item"])
+            case _:
+                return
 
     def _end(self, response: _Response) -> Iterable[Piece]:
         if response.usage is not None:

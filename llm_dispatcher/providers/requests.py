@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -97,7 +98,7 @@ class Schema:
         inner = given_format.get("json_schema", given_format)
         if not isinstance(inner, Mapping) or not isinstance(inner.get("schema", inner), Mapping):
             raise InvalidRequestError("response_format holds no JSON schema")
-        self.name: str = inner.get("name") or inner.get("title") or "answer"
+        self.name: str = re.sub(r"[^A-Za-z0-9_-]", "_", str(inner.get("name") or inner.get("title") or "answer"))[:64]
         self.schema: Any = inner.get("schema", inner)
         self.strict: bool = inner.get("strict", True)
 

@@ -1,0 +1,270 @@
+"""Anthropic's messages wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from ..events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageReport
+from ..provider import Finished, Piece
+from ..tasks import (
+    AudioPart,
+    ImagePart,
+    Message,
+    ReasoningPart,
+    Target,
+    TaskRequest,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from .errors import Answer, error_for
+from .reading import ToolCalls
+from .requests import Schema, Tool, arguments_of, cannot, given, is_vendors_own, split_system, tool_name
+
+
+def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> dict[str, Any]:
+    """The request on this wire, which has no place for a seed and takes of metadata the user's id only."""
+    if request.seed is not None:
+        raise cannot("a seed", target)
+    if extra_metadata := set(request.metadata) - {"user_id"}:
+        raise cannot(f"metadata other than user_id ({', '.join(sorted(extra_metadata))})", target)
+    system, turns = split_system(request)
+    return given(
+        model=model,
+        max_tokens=request.max_tokens or max_tokens,
+        messages=_turns(turns, target),
+        system=system,
+        stop_sequences=list(request.stop) or None,
+        metadata=dict(request.metadata) or None,
+        tools=[_tool(tool) for tool in request.tools] or None,
+        tool_choice=None if request.tool_choice is None else _tool_choice(request.tool_choice),
+        thinking={"type": "disabled"} if request.reasoning_effort == "none" else None,
+        output_config=_output_config(request, target) or None,
+        # The SDK has no parameters for these any more, since newer models refuse them; older models take them still.
+        extra_body=given(temperature=request.temperature, top_p=request.top_p) | dict(request.extra) or None,
+    )
+
+
+def _output_config(request: TaskRequest, target: Target) -> dict[str, Any]:
+    effort = None if request.reasoning_effort == "none" else request.reasoning_effort
+    if effort == "minimal":
+        raise cannot("the reasoning effort 'minimal'", target)
+    config: dict[str, Any] = given(effort=effort)
+    if request.response_format is not None:
+        schema = Schema(request.response_format)
+        if schema.any_json:
+            raise cannot("a response_format without a schema", target)
+        config["format"] = {"type": "json_schema", "schema": schema.schema}
+    return config
+
+
+def _turns(messages: list[Message], target: Target) -> list[dict[str, Any]]:
+    """Turns with their blocks; tool results are a user's turn here, and turns of the same role are one."""
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        role = "assistant" if message.role == "assistant" else "user"
+        blocks = [block for part in message.parts if (block := _block(part, target)) is not None]
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"].extend(blocks)
+        elif blocks:
+            turns.append({"role": role, "content": blocks})
+    return turns
+
+
+def _block(part: Any, target: Target) -> dict[str, Any] | None:
+    match part:
+        case TextPart():
+            return {"type": "text", "text": part.text} if part.text else None
+        case ReasoningPart():
+            if part.signature is None:
+                return None  # without its signature this vendor refuses it
+            return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+        case ToolCallPart():
+            return {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments_of(part)}
+        case ToolResultPart():
+            return {"type": "tool_result", "tool_use_id": part.id, "content": part.result, "is_error": part.error}
+        case ImagePart() | AudioPart():
+            raise cannot("an image" if isinstance(part, ImagePart) else "audio", target)
+        case _:
+            raise cannot(type(part).__name__, target)
+
+
+def _tool(given_tool: Any) -> dict[str, Any]:
+    if is_vendors_own(given_tool):
+        return dict(given_tool)
+    tool = Tool(given_tool)
+    return {
+        "name": tool.name,
+        "input_schema": tool.parameters,
+        **given(description=tool.description, strict=tool.strict),
+    }
+
+
+def _tool_choice(choice: Any) -> dict[str, Any]:
+    name = tool_name(choice)
+    if name is not None:
+        return {"type": "tool", "name": name}
+    return {"type": "any" if choice == "required" else choice}
+
+
+# ── the answer; only what is read is declared ──────────────────────────────────────────────────────────────────────
+
+
+class _Delta(Struct):
+    type: str = ""
+    text: str = ""
+    thinking: str = ""
+    signature: str = ""
+    partial_json: str = ""
+    citation: dict[str, Any] | None = None
+    stop_reason: str | None = None
+
+
+class _Block(Struct):
+    type: str = ""
+    text: str = ""
+    thinking: str = ""
+    id: str = ""
+    name: str = ""
+    input: Any = None
+
+
+class _Message(Struct):
+    usage: dict[str, Any] | None = None
+
+
+class _Event(Struct):
+    type: str = ""
+    index: int = 0
+    delta: _Delta | None = None
+    content_block: _Block | None = None
+    message: _Message | None = None
+    usage: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    request_id: str | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Event).decode
+
+_FINISH: Final[dict[str, FinishReason]] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "refusal",
+}
+
+
+class Decoder:
+    """One stream's decoder."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._tools = ToolCalls()
+        self._vendors_own: dict[int, tuple[dict[str, Any], list[str]]] = {}  # blocks whose input is under way
+        self._usage: dict[str, Any] = {}
+        self._stop_reason: str | None = None
+
+    def pieces(self, data: bytes) -> Iterable[Piece]:
+        if not data:
+            return ()
+        event = _decode(data)
+        # Nearly every event is this one.
+        if event.type == "content_block_delta" and event.delta is not None and event.delta.type == "text_delta":
+            return (event.delta.text,)
+        return self._others(event, data)
+
+    def _others(self, event: _Event, data: bytes) -> Iterable[Piece]:
+        match event.type:
+            case "content_block_delta" if event.delta is not None:
+                yield from self._delta(event.delta, event.index, data)
+            case "content_block_start" if event.content_block is not None:
+                yield from self._start(event.content_block, event.index, data)
+            case "content_block_stop":
+                if (call := self._tools.whole(event.index)) is not None:
+                    yield call
+                if event.index in self._vendors_own:
+                    yield self._whole_block(event.index)
+            case "message_start" if event.message is not None:
+                yield from self._count(event.message.usage)
+            case "message_delta":
+                yield from self._count(event.usage)
+                if event.delta is not None:
+                    self._stop_reason = event.delta.stop_reason or self._stop_reason
+            case "message_stop":
+                reason = self._stop_reason
+                yield Finished(_FINISH.get(reason or "", "stop"), reason)
+            case "error":
+                error = event.error or {}
+                codes = (str(error["type"]),) if error.get("type") else ()
+                message = str(error.get("message") or "the vendor sent an error")
+                raise error_for(Answer(message, codes=codes, request_id=event.request_id), self._target)
+            case _:
+                return
+
+    def _start(self, block: _Block, index: int, data: bytes) -> Iterable[Piece]:
+        match block.type:
+            case "text":
+                if block.text:
+                    yield block.text
+            case "thinking":
+                if block.thinking:
+                    yield ReasoningDelta(block.thinking)
+            case "tool_use":
+                whole = msgspec.json.encode(block.input).decode() if block.input else ""
+                yield self._tools.fragment(index, block.id, block.name, whole)
+            case "server_tool_use" | "mcp_tool_use":
+                self._vendors_own[index] = (msgspec.json.decode(data)["content_block"], [])
+            case kind:
+                yield ProviderEvent(kind, msgspec.json.decode(data)["content_block"])
+
+    def _whole_block(self, index: int) -> ProviderEvent:
+        """A call of the vendor's own tool, with the input that came in fragments."""
+        block, fragments = self._vendors_own.pop(index)
+        if written := "".join(fragments):
+            block["input"] = msgspec.json.decode(written)
+        return ProviderEvent(block["type"], block)
+
+    def _delta(self, delta: _Delta, index: int, data: bytes) -> Iterable[Piece]:
+        match delta.type:
+            case "thinking_delta":
+                yield ReasoningDelta(delta.thinking)
+            case "signature_delta":
+                yield ReasoningDelta("", signature=delta.signature)
+            case "input_json_delta" if index in self._tools:
+                yield self._tools.fragment(index, "", "", delta.partial_json)
+            case "input_json_delta" if index in self._vendors_own:
+                self._vendors_own[index][1].append(delta.partial_json)
+            case "citations_delta":
+                yield ProviderEvent("citation", delta.citation or {})
+            case kind:
+                yield ProviderEvent(kind, msgspec.json.decode(data)["delta"])
+
+    def _count(self, said_now: dict[str, Any] | None) -> Iterable[Piece]:
+        """Counts are cumulative: what is said later stands, what is not said again stays."""
+        if said_now is None:
+            return
+        self._usage.update({name: value for name, value in said_now.items() if value is not None})
+        yield UsageReport(_usage(dict(self._usage)))
+
+
+def _usage(said_so_far: dict[str, Any]) -> Usage:
+    """Anthropic counts the input without what was read from or written to its cache; ours includes both."""
+    read = said_so_far.get("cache_read_input_tokens") or 0
+    written = said_so_far.get("cache_creation_input_tokens") or 0
+    details = said_so_far.get("output_tokens_details") or {}
+    return Usage(
+        input_tokens=(said_so_far.get("input_tokens") or 0) + read + written,
+        output_tokens=said_so_far.get("output_tokens") or 0,
+        reasoning_tokens=details.get("thinking_tokens") or details.get("reasoning_tokens") or 0,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        source="reported",
+        raw=said_so_far,
+    )

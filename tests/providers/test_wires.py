@@ -1,0 +1,400 @@
+"""The wires' traps, event by event: what decoders make of what hosts send, and what is sent of a conversation."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from llm_dispatcher.events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
+from llm_dispatcher.exceptions import (
+    InvalidRequestError,
+    ModelUnsupportedError,
+    ProviderProtocolError,
+    ProviderRateLimitError,
+    ProviderServiceUnavailableError,
+)
+from llm_dispatcher.provider import Finished, Piece
+from llm_dispatcher.providers import anthropic_messages, google_content, ollama, openai_chat, openai_responses
+from llm_dispatcher.providers.partial_arguments import PartialArgument, PartialArguments
+from llm_dispatcher.tasks import Message, ReasoningPart, Target, TaskRequest, TextPart, ToolCallPart, ToolResultPart
+
+A = Target("a", "m")
+DECODERS: dict[str, Any] = {
+    "chat": openai_chat.Decoder,
+    "responses": openai_responses.Decoder,
+    "anthropic": anthropic_messages.Decoder,
+    "google": google_content.Decoder,
+    "ollama": ollama.Decoder,
+}
+
+
+def pieces(wire: str, *events: dict[str, Any]) -> list[Piece]:
+    decoder = DECODERS[wire](A)
+    return [piece for event in events for piece in decoder.pieces(json.dumps(event).encode())]
+
+
+def chat(finish_reason: str | None = None, **delta: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]}
+
+
+def gemini(*parts: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+    return {"candidates": [{"content": {"parts": parts}, "finishReason": finish}]}
+
+
+def calls(found: list[Piece]) -> list[tuple[str, Any]]:
+    return [(piece.name, piece.arguments) for piece in found if isinstance(piece, ToolCall)]
+
+
+# ── chat ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fragment(arguments: str, name: str | None = None, **more: Any) -> dict[str, Any]:
+    return chat(tool_calls=[{"function": {"name": name, "arguments": arguments}, **more}])
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [fragment('{"x"', "f", index=0, id="1"), fragment(": 1}", index=0),
+         fragment("", "g", index=1, id="2")],
+        [fragment('{"x"', "f", index=0, id="1"), fragment(": 1}", index=0, id=""), fragment("", "g", index=1, id="")],
+        [fragment('{"x"', "f", id="1"), fragment(": 1}", id="1"), fragment("{}", "g", id="2")],
+        [fragment('{"x": 1}', "f"), fragment("{}", "g")],
+        [fragment('{"x"', "f"), fragment(": 1}"), fragment("", "g")],
+        [chat(tool_calls=[{"index": 0, "function": {"name": "f", "arguments": {"x": 1}}}]),
+         fragment("", "g", index=1)],
+    ],
+    ids=["by index", "with blank ids", "by id", "whole without either", "by order", "arguments as an object"],
+)  # fmt: skip
+def test_fragments_find_their_call_however_the_host_marks_them(events: list[dict[str, Any]]) -> None:
+    found = pieces("chat", *events, chat("tool_calls"))
+    assert calls(found) == [("f", {"x": 1}), ("g", {})]
+    whole = [piece for piece in found if isinstance(piece, ToolCall)]
+    assert whole[0].id != whole[1].id and all(call.id for call in whole)
+    assert {piece.id for piece in found if isinstance(piece, ToolCallDelta)} == {call.id for call in whole}
+    assert isinstance(found[-1], Finished)
+
+
+def test_a_forced_tool_that_ends_in_stop_is_a_tool_call_all_the_same() -> None:
+    found = pieces("chat", fragment("{}", "f", index=0, id="1"), chat("stop"))
+    assert found[-1] == Finished("tool_calls", "stop")
+
+
+def test_an_older_function_call_is_a_tool_call() -> None:
+    found = pieces("chat", chat(function_call={"name": "f", "arguments": ""}), chat("function_call"))
+    assert calls(found) == [("f", {})]
+
+
+def test_usage_comes_after_the_finish_or_with_every_chunk_or_in_a_corner() -> None:
+    said = {"prompt_tokens": 3, "completion_tokens": 4}
+    for events in (
+        [chat("stop"), {"choices": [], "usage": said}],
+        [{**chat(content="x"), "usage": {"prompt_tokens": 3}}, {**chat("stop"), "usage": said}],
+        [{**chat("stop"), "x_groq": {"usage": said}}],
+    ):
+        usage = [piece.usage for piece in pieces("chat", *events) if isinstance(piece, UsageReport)]
+        assert (usage[-1].input_tokens, usage[-1].output_tokens, usage[-1].raw) == (3, 4, said)
+
+
+def test_reasoning_beside_empty_text_is_not_lost() -> None:
+    for field in ("reasoning", "reasoning_content"):
+        assert pieces("chat", chat(content="", **{field: "hm"})) == [ReasoningDelta("hm")]
+        assert pieces("chat", chat(content="x", **{field: "hm"})) == [ReasoningDelta("hm"), "x"]
+
+
+def test_content_that_turns_into_a_list_is_text_and_thought() -> None:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    found = pieces("chat", chat(content=[thinking]), chat(content=[{"type": "text", "text": "a"}]), chat(content="b"))
+    assert found == [ReasoningDelta("hm"), "a", "b"]
+
+
+def test_citations_that_are_said_with_every_chunk_are_told_once() -> None:
+    links = {"citations": ["https://example.org"]}
+    found = pieces("chat", {**chat(content="a"), **links}, {**chat(content="b"), **links})
+    assert found == [ProviderEvent("citations", links), "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [
+        ({"error": {"message": "no", "code": 429}}, ProviderRateLimitError),
+        ({"error": {"message": "no", "type": "rate_limit_exceeded"}}, ProviderRateLimitError),
+        ({"error": "no"}, ProviderServiceUnavailableError),
+        ({"choices": [], "x_groq": {"error": "no"}}, ProviderServiceUnavailableError),
+        ({"object": "error", "message": "no"}, ProviderServiceUnavailableError),
+        ({**chat(content="x"), "error": {"message": "no"}}, ProviderServiceUnavailableError),
+        (chat("error"), ProviderServiceUnavailableError),
+    ],
+)
+def test_a_hosts_error_is_found_wherever_it_is_put(event: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        pieces("chat", event)
+
+
+# ── responses ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_counts_of_a_call_is_said_at_its_end_even_if_its_id_changes() -> None:
+    item = {"type": "function_call", "call_id": "c", "name": "f"}
+    found = pieces(
+        "responses",
+        {"type": "response.output_item.added", "output_index": 0, "item": {**item, "id": "x1"}},
+        {"type": "response.function_call_arguments.delta", "output_index": 0, "item_id": "x1", "delta": "{}"},
+        {"type": "response.output_item.done", "output_index": 0, "item": {**item, "id": "x2", "arguments": "{}"}},
+        {"type": "response.completed", "response": {"status": "completed"}},
+    )
+    assert found == [ToolCallDelta("c", "f", "{}"), ToolCall("c", "f", {}, "{}"), Finished("tool_calls", "completed")]
+
+
+def test_what_a_vendors_own_tools_do_is_told() -> None:
+    item = {"type": "web_search_call", "id": "ws"}
+    found = pieces(
+        "responses",
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.web_search_call.searching", "output_index": 0},
+        {"type": "response.output_item.done", "output_index": 0, "item": {**item, "status": "completed"}},
+        {"type": "response.output_text.annotation.added", "annotation": {"url": "https://example.org"}},
+        {"type": "response.output_text.done", "text": "said already"},
+    )
+    assert [piece.kind for piece in found if isinstance(piece, ProviderEvent)] == [
+        "web_search_call", "web_search_call.searching", "web_search_call", "citation",
+    ]  # fmt: skip
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(("reason", "finish"), [("max_output_tokens", "length"), ("content_filter", "content_filter")])
+def test_an_incomplete_response_says_why(reason: str, finish: str) -> None:
+    response = {"status": "incomplete", "incomplete_details": {"reason": reason}, "usage": {"input_tokens": 1}}
+    found = pieces("responses", {"type": "response.incomplete", "response": response})
+    assert found[-1] == Finished(finish, "incomplete")  # type: ignore[arg-type]
+    assert isinstance(found[0], UsageReport)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "response.failed", "response": {"status": "failed", "error": {"code": "rate_limit_exceeded"}}},
+        {"type": "error", "code": "rate_limit_exceeded", "message": "no"},
+        {"type": "error", "error": {"type": "rate_limit_exceeded", "message": "no"}},
+    ],
+)
+def test_a_failed_response_is_an_error(event: dict[str, Any]) -> None:
+    with pytest.raises(ProviderRateLimitError):
+        pieces("responses", event)
+
+
+# ── anthropic ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_anthropics_counts_add_up() -> None:
+    found = pieces(
+        "anthropic",
+        {"type": "message_start", "message": {"usage": {"input_tokens": 5, "cache_read_input_tokens": 7}}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}},
+        {"type": "message_stop"},
+    )
+    last = [piece.usage for piece in found if isinstance(piece, UsageReport)][-1]
+    assert (last.input_tokens, last.cache_read_tokens, last.output_tokens) == (12, 7, 3)
+    assert last.raw == {"input_tokens": 5, "cache_read_input_tokens": 7, "output_tokens": 3}
+    assert found[-1] == Finished("stop", "end_turn")
+
+
+def test_a_server_tools_input_is_told_whole() -> None:
+    block = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    found = pieces(
+        "anthropic",
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"q"'}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": ': "x"}'}},
+        {"type": "content_block_stop", "index": 0},
+    )
+    assert found == [ProviderEvent("server_tool_use", {**block, "input": {"q": "x"}})]
+
+
+def test_a_tool_without_parameters_may_send_no_input_at_all() -> None:
+    found = pieces(
+        "anthropic",
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "tool_use", "id": "t", "name": "f"}},
+        {"type": "content_block_stop", "index": 1},
+    )
+    assert calls(found) == [("f", {})]
+
+
+# ── google ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_call_in_partial_arguments_is_put_together() -> None:
+    def part(**call: Any) -> dict[str, Any]:
+        return gemini({"functionCall": call})
+
+    found = pieces(
+        "google",
+        part(name="f", willContinue=True),
+        part(partialArgs=[{"jsonPath": "$.a[0].b", "stringValue": "x", "willContinue": True}], willContinue=True),
+        part(partialArgs=[{"jsonPath": "$.a[0].b", "stringValue": "y"}], willContinue=True),
+        part(partialArgs=[{"jsonPath": "$.n", "numberValue": 3}, {"jsonPath": "$.t", "boolValue": True}]),
+        gemini({"functionCall": {"name": "g", "willContinue": True}}, finish="STOP"),
+    )
+    assert calls(found) == [("f", {"a": [{"b": "xy"}], "n": 3, "t": True}), ("g", {})]
+    first = next(piece for piece in found if isinstance(piece, ToolCall))
+    shown = [piece.fragment for piece in found if isinstance(piece, ToolCallDelta) and piece.id == first.id]
+    assert "".join(shown) == first.raw_arguments
+    assert found[-1] == Finished("tool_calls", "STOP")
+
+
+@pytest.mark.parametrize("path", ["", "a", "$", "$.a..b", "$[x]", "$.a[2]", "$.a.b", "$[0]"])
+def test_a_path_that_cannot_be_followed_is_the_vendors_error(path: str) -> None:
+    arguments = PartialArguments()
+    arguments.add(PartialArgument("$.a[0]", string_value="x"))
+    with pytest.raises(ProviderProtocolError):
+        arguments.add(PartialArgument(path, string_value="y"))
+
+
+def test_a_quoted_name_in_a_path_is_a_name() -> None:
+    arguments = PartialArguments()
+    arguments.add(PartialArgument("$['a b'][\"c.d\"]", number_value=0.5))
+    assert arguments.value == {"a b": {"c.d": 0.5}}
+
+
+def test_a_signature_goes_before_what_it_signs_and_comes_back_on_it() -> None:
+    call = {"functionCall": {"name": "f", "args": {"x": 1}}, "thoughtSignature": "s1"}
+    found = pieces("google", gemini(call), gemini({"text": "", "thoughtSignature": "s2"}, finish="STOP"))
+    assert [type(piece) for piece in found[:3]] == [ReasoningDelta, ToolCallDelta, ToolCall]
+    assert [piece.signature for piece in found if isinstance(piece, ReasoningDelta)] == ["s1", "s2"]
+    turn = Message("assistant", [ReasoningPart("", "s1"), ToolCallPart("c", "f", '{"x": 1}'), ReasoningPart("", "s2")])
+    body = google_content.body(TaskRequest("go on", messages=[turn]), A)
+    assert body["contents"][0]["parts"] == [
+        {"function_call": {"name": "f", "args": {"x": 1}}, "thought_signature": "s1"},
+        {"text": "", "thought_signature": "s2"},
+    ]
+
+
+def test_code_that_google_ran_is_told() -> None:
+    code = {"executableCode": {"language": "PYTHON", "code": "1+1"}}
+    assert pieces("google", gemini({"text": "a"}, code)) == [
+        "a",
+        ProviderEvent("executableCode", code["executableCode"]),
+    ]
+
+
+def test_a_blocked_prompt_is_a_content_filter() -> None:
+    found = pieces("google", {"promptFeedback": {"blockReason": "SAFETY"}})
+    assert found == [Finished("content_filter", "SAFETY")]
+
+
+# ── what is sent ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+SEARCH = {"type": "web_search"}
+LOOK = {"name": "look", "parameters": {"type": "object"}}
+
+
+def body(wire: str, request: TaskRequest) -> dict[str, Any]:
+    match wire:
+        case "chat":
+            return openai_chat.body(request, "m", A, official=True)
+        case "responses":
+            return openai_responses.body(request, "m", A)
+        case "anthropic":
+            return anthropic_messages.body(request, "m", A, 4096)
+        case "google":
+            return google_content.body(request, A)
+        case _:
+            return ollama.body(request, "m", A)
+
+
+all_wires = pytest.mark.parametrize("wire", list(DECODERS))
+
+
+def test_a_vendors_own_tool_is_sent_as_it_is() -> None:
+    for wire in ("chat", "responses", "anthropic"):
+        assert body(wire, TaskRequest("x", tools=[SEARCH, LOOK]))["tools"][0] == SEARCH
+    tools = body("google", TaskRequest("x", tools=[{"google_search": {}}, LOOK]))["config"]["tools"]
+    assert [list(tool) for tool in tools] == [["function_declarations"], ["google_search"]]
+
+
+@all_wires
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (TaskRequest("x", tools=["look"]), 'a tool is a dict with "name"'),
+        (TaskRequest("x", tools=[{**LOOK, "paramters": {}}]), "the tool 'look' has unknown keys: paramters"),
+        (TaskRequest("x", response_format=5), "response_format is a JSON schema as a dict"),
+        (TaskRequest(messages=[Message("tool", "seen")]), "holds ToolResultParts, not TextPart"),
+        (TaskRequest(messages=[Message("user", ToolCallPart("c", "f", "{}"))]), "a tool call is an assistant's"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(wire: str, request_: TaskRequest, words: str) -> None:
+    with pytest.raises(InvalidRequestError, match=words):
+        body(wire, request_)
+
+
+@pytest.mark.parametrize("wire", ["anthropic", "google", "ollama"])
+@pytest.mark.parametrize("arguments", ["{", "[1]", "null"])
+def test_broken_arguments_in_a_conversation_are_an_invalid_request(wire: str, arguments: str) -> None:
+    turn = Message("assistant", ToolCallPart("c", "f", arguments))
+    with pytest.raises(InvalidRequestError, match="the tool call 'c'"):
+        body(wire, TaskRequest("x", messages=[turn]))
+
+
+@pytest.mark.parametrize(
+    ("wire", "effort"), [("anthropic", "minimal"), ("google", "max"), ("ollama", "xhigh"), ("ollama", "minimal")]
+)
+def test_an_effort_that_a_wire_does_not_know_is_refused(wire: str, effort: Any) -> None:
+    with pytest.raises(ModelUnsupportedError, match=f"the reasoning effort '{effort}' cannot be sent"):
+        body(wire, TaskRequest("x", reasoning_effort=effort))
+
+
+@pytest.mark.parametrize("wire", ["google", "ollama"])
+def test_a_promise_of_strictness_that_a_wire_cannot_give_is_refused(wire: str) -> None:
+    with pytest.raises(ModelUnsupportedError, match="a strict tool"):
+        body(wire, TaskRequest("x", tools=[{**LOOK, "strict": True}]))
+
+
+def test_any_json_is_asked_for_where_it_can_be() -> None:
+    request = TaskRequest("x", response_format={"type": "json_object"})
+    assert body("chat", request)["response_format"] == {"type": "json_object"}
+    assert body("responses", request)["text"] == {"format": {"type": "json_object"}}
+    assert body("google", request)["config"] == {"response_mime_type": "application/json"}
+    assert body("ollama", request)["format"] == "json"
+    with pytest.raises(ModelUnsupportedError, match="response_format without a schema"):
+        body("anthropic", request)
+
+
+def test_a_schema_is_sent_in_each_wires_form() -> None:
+    schema = {"type": "object", "title": "A person!", "properties": {"name": {"type": "string"}}}
+    request = TaskRequest("x", response_format=schema)
+    inner = {"name": "A_person_", "schema": schema, "strict": True}
+    assert body("chat", request)["response_format"] == {"type": "json_schema", "json_schema": inner}
+    assert body("responses", request)["text"] == {"format": {"type": "json_schema", **inner}}
+    assert body("anthropic", request)["output_config"] == {"format": {"type": "json_schema", "schema": schema}}
+    assert body("google", request)["config"]["response_json_schema"] == schema
+    assert body("ollama", request)["format"] == schema
+
+
+def test_results_come_before_the_words_that_follow_them() -> None:
+    turn = Message("user", [ToolResultPart("c", "look", "seen"), TextPart("And?")])
+    asked = Message("assistant", ToolCallPart("c", "look", "{}"))
+    request = TaskRequest(messages=[asked, turn])
+    assert [message["role"] for message in body("chat", request)["messages"]] == ["assistant", "tool", "user"]
+    items = body("responses", request)["input"]
+    assert [item.get("type", item.get("role")) for item in items] == ["function_call", "function_call_output", "user"]
+    blocks = body("anthropic", request)["messages"][1]["content"]
+    assert [block["type"] for block in blocks] == ["tool_result", "text"]
+
+
+@all_wires
+def test_an_open_turn_is_sent_last(wire: str) -> None:
+    sent = body(wire, TaskRequest("Tell me.", messages=[]))
+    opened = body(wire, TaskRequest(messages=[Message("user", "Tell me."), Message("assistant", "Once upon")]))
+    key = {"responses": "input", "google": "contents"}.get(wire, "messages")
+    assert opened[key][:-1] == sent[key]
+    assert opened[key][-1]["role"] == ("model" if wire == "google" else "assistant")
+    assert "Once upon" in json.dumps(opened[key][-1])
+
+
+def test_only_the_official_host_knows_the_newer_name_of_the_limit() -> None:
+    request = TaskRequest("x", max_tokens=5)
+    assert openai_chat.body(request, "m", A, official=True)["max_completion_tokens"] == 5
+    assert openai_chat.body(request, "m", A, official=False)["max_tokens"] == 5
