@@ -17,6 +17,7 @@ from .exceptions import ProviderProtocolError
 
 MEBIBYTE: Final = 1 << 20
 _BOM: Final = b"\xef\xbb\xbf"
+_NAME: Final = re.compile(rb"event: [^\n]*")
 
 
 class SSEEvent(Struct, frozen=True, gc=False):
@@ -27,12 +28,8 @@ class SSEEvent(Struct, frozen=True, gc=False):
     id: str = ""
 
 
-class SSEDecoder:
-    """Server-sent events, with any of the three line ends, a BOM, comments, and data over several lines.
-
-    A last event that the end of the stream cuts off from its blank line is delivered all the same: vendors send such
-    streams, and what is in it decides whether it was whole.
-    """
+class _SSEBlocks:
+    """What lies between blank lines, whichever of the three line ends they are made of, and after a BOM."""
 
     def __init__(self, *, cap: int = MEBIBYTE) -> None:
         self._cap = cap
@@ -42,36 +39,33 @@ class SSEDecoder:
         self._after_cr = False
         self._id = ""
 
-    def feed(self, data: bytes) -> Iterator[SSEEvent]:
-        """The events that these bytes complete."""
-        data = self._in_lf(self._past_bom(data))
+    def _blocks(self, data: bytes) -> list[bytes]:
+        """The blocks that these bytes complete; the rest is kept."""
+        if self._head is not None:
+            data = self._past_bom(data, self._head)
+        if self._after_cr or b"\r" in data:
+            data = self._in_lf(data)
         if b"\n" not in data:  # no block can end here: long lines that come in many pieces are not searched again
             self._keep(data)
-            return
-        blocks = (b"".join(self._pending) + data).split(b"\n\n")
-        self._pending.clear()
-        self._size = 0
-        rest = blocks.pop()
-        for block in blocks:
-            if len(block) <= self._cap and block.startswith(b"data: ") and b"\n" not in block:
-                yield SSEEvent(block[6:], "", self._id)
-            elif (event := self._event(block)) is not None:
-                yield event
-        self._keep(rest)
+            return []
+        if self._pending:
+            self._pending.append(data)
+            data = b"".join(self._pending)
+            self._pending.clear()
+            self._size = 0
+        blocks = data.split(b"\n\n")
+        self._keep(blocks.pop())
+        return blocks
 
-    def close(self) -> Iterator[SSEEvent]:
-        """The event that the end of the stream completes, if any."""
+    def _last_block(self) -> bytes:
         block = b"".join(self._pending) + (self._head or b"")
         self._pending.clear()
+        self._size = 0
         self._head = None
-        event = self._event(block.removesuffix(b"\n"))
-        if event is not None:
-            yield event
+        return block.removesuffix(b"\n")
 
-    def _past_bom(self, data: bytes) -> bytes:
-        if self._head is None:
-            return data
-        data = self._head + data
+    def _past_bom(self, data: bytes, head: bytes) -> bytes:
+        data = head + data
         if len(data) < len(_BOM) and _BOM.startswith(data):
             self._head = data
             return b""
@@ -94,9 +88,12 @@ class SSEDecoder:
         if data:
             self._pending.append(data)
             self._size += len(data)
-            # (A line end at the very end may be the first half of the blank line: it is no part of the block.)
-            if self._size - data.endswith(b"\n") > self._cap:
-                raise _too_long(self._cap)
+
+    def _check_rest(self) -> None:
+        """What is kept must not grow without end. (This comes after the events that are whole.)"""
+        # (A line end at the very end may be the first half of the blank line: it is no part of the block.)
+        if self._size > self._cap and self._size - self._pending[-1].endswith(b"\n") > self._cap:
+            raise _too_long(self._cap)
 
     def _event(self, block: bytes) -> SSEEvent | None:
         if len(block) > self._cap:
@@ -114,6 +111,47 @@ class SSEDecoder:
                 self._id = value.decode("utf-8", "replace")
         text = b"\n".join(data)
         return SSEEvent(text, name, self._id) if text or name else None
+
+
+class SSEDecoder(_SSEBlocks):
+    """Server-sent events, with any of the three line ends, a BOM, comments, and data over several lines.
+
+    A last event that the end of the stream cuts off from its blank line is delivered all the same: vendors send such
+    streams, and what is in it decides whether it was whole.
+    """
+
+    def feed(self, data: bytes) -> Iterator[SSEEvent]:
+        """The events that these bytes complete."""
+        for block in self._blocks(data):
+            if (event := self._event(block)) is not None:
+                yield event
+        self._check_rest()
+
+    def close(self) -> Iterator[SSEEvent]:
+        """The event that the end of the stream completes, if any."""
+        if (event := self._event(self._last_block())) is not None:
+            yield event
+
+
+class SSEDataDecoder(_SSEBlocks):
+    """The data of server-sent events and nothing else, for wires whose data says itself what it is: half the work."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The data of the events that these bytes complete."""
+        cap = self._cap
+        for block in self._blocks(data):
+            # Nearly every event is one line of data, alone or under the event's name.
+            head, _, line = block.rpartition(b"\n")
+            if line[:6] == b"data: " and len(block) <= cap and (not head or _NAME.fullmatch(head)):
+                yield line[6:]
+            elif (event := self._event(block)) is not None and event.data:
+                yield event.data
+        self._check_rest()
+
+    def close(self) -> Iterator[bytes]:
+        """The data of the event that the end of the stream completes, if any."""
+        if (event := self._event(self._last_block())) is not None and event.data:
+            yield event.data
 
 
 class NDJSONDecoder:

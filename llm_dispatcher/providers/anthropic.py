@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from ..exceptions import ConfigurationError
-from ..provider import Ask, Opened, Piece, ProviderSettings
+from ..provider import Ask, Piece, ProviderSettings
+from ..wire import SSEDataDecoder
 from . import anthropic_messages
 from .clients import CONNECTIONS, PerLoop
 from .entries import check_options, required_key
 from .errors import Answer, said, translated
-from .reading import lower, sse_pieces
+from .reading import Answering, lower, pieces_of
+from .transport import reader
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -35,22 +37,21 @@ class AnthropicProvider:
             raise ConfigurationError("is an int of 1 or more", key=f"providers.{settings.name}.options.max_tokens")
         self._clients: Final = PerLoop(partial(_client, settings))
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        decode = anthropic_messages.Decoder(ask.target).pieces
+        translating = translated(ask.target, _answer_of, _transport_errors)
+        return pieces_of(self._sending(ask), decode, translating, raw=ask.raw)
+
+    @asynccontextmanager
+    async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
         model = self.settings.vendor_model(ask.target.model)
         body = anthropic_messages.body(ask.request, model, ask.target, self._max_tokens)
-        decode = anthropic_messages.Decoder(ask.target).pieces
-        with translated(ask.target, _answer_of, _transport_errors) as exchange:
-            client = await self._clients.get()
-            # Only the transport can tell that a connection is being made; all other clocks are the loop's.
-            timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
-            opening = client.messages.with_streaming_response.create(**body, stream=True, timeout=timeout)
-            async with opening as response:
-                headers = lower(response.headers)
-                exchange.request_id = headers.get("request-id")
-                yield Opened(exchange.request_id, headers)
-                async with aclosing(sse_pieces(response.iter_bytes(), decode, raw=ask.raw)) as pieces:
-                    async for piece in pieces:
-                        yield piece
+        client = await self._clients.get()
+        # Only the transport can tell that a connection is being made; all other clocks are the loop's.
+        timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
+        async with client.messages.with_streaming_response.create(**body, stream=True, timeout=timeout) as response:
+            headers = lower(response.headers)
+            yield Answering(headers.get("request-id"), headers, SSEDataDecoder(), reader(response.http_response))
 
     async def prepare(self) -> None:
         await self._clients.get()

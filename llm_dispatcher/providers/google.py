@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from ..provider import Ask, Opened, Piece, ProviderSettings
-from ..wire import JSONArrayDecoder
+from ..provider import Ask, Piece, ProviderSettings
+from ..wire import JSONArrayDecoder, SSEDataDecoder
 from . import google_content
 from .clients import CONNECTIONS, PerLoop
 from .entries import check_options, required_key
 from .errors import Answer, translated
-from .reading import json_pieces, lower, sse_pieces
+from .reading import Answering, lower, pieces_of
 
 if TYPE_CHECKING:
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, TCPConnector
@@ -49,26 +49,24 @@ class GoogleProvider:
         self.settings: Final = settings
         self._clients: Final = PerLoop(partial(_client, settings))
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        decode = google_content.Decoder(ask.target).pieces
+        translating = translated(ask.target, _answer_of, _transport_errors)
+        return pieces_of(self._sending(ask), decode, translating, raw=ask.raw)
+
+    @asynccontextmanager
+    async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
         model = self.settings.vendor_model(ask.target.model)
         body = google_content.body(ask.request, ask.target)
-        decode = google_content.Decoder(ask.target).pieces
-        with translated(ask.target, _answer_of, _transport_errors) as exchange:
-            response = await _sent(await self._clients.get(), model, body, ask.connect_timeout)
-            try:
-                headers = lower(response.headers)
-                exchange.request_id = headers.get("x-request-id")
-                yield Opened(exchange.request_id, headers)
-                chunks = response.content.iter_any()
-                if response.content_type == "application/json":  # as proxies answer that do not pass `alt=sse` on
-                    reading = json_pieces(chunks, JSONArrayDecoder(), decode, raw=ask.raw)
-                else:
-                    reading = sse_pieces(chunks, decode, raw=ask.raw)
-                async with aclosing(reading) as pieces:
-                    async for piece in pieces:
-                        yield piece
-            finally:
-                response.close()
+        response = await _sent(await self._clients.get(), model, body, ask.connect_timeout)
+        try:
+            headers = lower(response.headers)
+            # Proxies that do not pass `alt=sse` on answer with an array.
+            array = response.content_type == "application/json"
+            splitter = JSONArrayDecoder() if array else SSEDataDecoder()
+            yield Answering(headers.get("x-request-id"), headers, splitter, response.content.readany)
+        finally:
+            response.close()
 
     async def prepare(self) -> None:
         await self._clients.get()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from ..events import FinishReason, ReasoningDelta, ToolCallDelta, Usage, UsageReport
-from ..provider import Ask, Finished, Opened, Piece, ProviderSettings
+from ..provider import Ask, Finished, Piece, ProviderSettings
 from ..tasks import (
     AudioPart,
     ImagePart,
@@ -28,7 +28,7 @@ from ..wire import NDJSONDecoder
 from .clients import CONNECTIONS, PerLoop
 from .entries import check_options
 from .errors import Answer, error_for, said, translated
-from .reading import json_pieces, lower, new_id, whole_call
+from .reading import Answering, lower, new_id, pieces_of, whole_call
 from .requests import Schema, Tool, arguments_of, cannot, conversation, given
 
 if TYPE_CHECKING:
@@ -53,24 +53,23 @@ class OllamaProvider:
         self._url: Final = (settings.base_url or HOME).rstrip("/") + "/api/chat"
         self._clients: Final = PerLoop(partial(_client, settings))
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        translating = translated(ask.target, _answer_of, _transport_errors)
+        return pieces_of(self._sending(ask), Decoder(ask.target).pieces, translating, raw=ask.raw)
+
+    @asynccontextmanager
+    async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
         fields = body(ask.request, self.settings.vendor_model(ask.target.model), ask.target)
-        decode = Decoder(ask.target).pieces
-        with translated(ask.target, _answer_of, _transport_errors):
-            session = await self._clients.get()
-            timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=ask.connect_timeout)
-            response = await session.post(self._url, json=fields, timeout=timeout)
-            try:
-                headers = lower(response.headers)
-                if response.status != 200:
-                    raise _StatusError(_answer(await response.read(), response.status, headers))
-                yield Opened(None, headers)
-                chunks = response.content.iter_any()
-                async with aclosing(json_pieces(chunks, NDJSONDecoder(), decode, raw=ask.raw)) as pieces:
-                    async for piece in pieces:
-                        yield piece
-            finally:
-                response.close()
+        session = await self._clients.get()
+        timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=ask.connect_timeout)
+        response = await session.post(self._url, json=fields, timeout=timeout)
+        try:
+            headers = lower(response.headers)
+            if response.status != 200:
+                raise _StatusError(_answer(await response.read(), response.status, headers))
+            yield Answering(None, headers, NDJSONDecoder(), response.content.readany)
+        finally:
+            response.close()
 
     async def prepare(self) -> None:
         await self._clients.get()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from ..provider import Ask, Opened, Piece, ProviderSettings
+from ..provider import Ask, Piece, ProviderSettings
+from ..wire import SSEDataDecoder
 from . import openai_chat, openai_responses
 from .clients import CONNECTIONS, PerLoop
 from .entries import check_options, required_key
 from .errors import Answer, said, translated
-from .reading import lower, sse_pieces
+from .reading import Answering, lower, pieces_of
+from .transport import reader
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -31,29 +33,27 @@ class OpenAIProvider:
         self._chat: Final = (settings.api or ("responses" if at_home else "chat")) == "chat"
         self._clients: Final = PerLoop(partial(_client, settings))
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        decode = (openai_chat if self._chat else openai_responses).Decoder(ask.target).pieces
+        translating = translated(ask.target, _answer_of, _transport_errors)
+        return pieces_of(self._sending(ask), decode, translating, raw=ask.raw)
+
+    @asynccontextmanager
+    async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
         model = self.settings.vendor_model(ask.target.model)
         if self._chat:
             body = openai_chat.body(ask.request, model, ask.target, official=self._official)
-            decode = openai_chat.Decoder(ask.target).pieces
         else:
             body = openai_responses.body(ask.request, model, ask.target)
-            decode = openai_responses.Decoder(ask.target).pieces
-        with translated(ask.target, _answer_of, _transport_errors) as exchange:
-            client = await self._clients.get()
-            resource = client.chat.completions if self._chat else client.responses
-            # Only the transport can tell that a connection is being made; all other clocks are the loop's.
-            timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
-            opening = resource.with_streaming_response.create(
-                **body, stream=True, timeout=timeout, extra_headers=_unauthorized(self.settings)
-            )
-            async with opening as response:
-                headers = lower(response.headers)
-                exchange.request_id = headers.get("x-request-id")
-                yield Opened(exchange.request_id, headers)
-                async with aclosing(sse_pieces(response.iter_bytes(), decode, raw=ask.raw)) as pieces:
-                    async for piece in pieces:
-                        yield piece
+        client = await self._clients.get()
+        resource = client.chat.completions if self._chat else client.responses
+        # Only the transport can tell that a connection is being made; all other clocks are the loop's.
+        timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
+        async with resource.with_streaming_response.create(
+            **body, stream=True, timeout=timeout, extra_headers=_unauthorized(self.settings)
+        ) as response:
+            headers = lower(response.headers)
+            yield Answering(headers.get("x-request-id"), headers, SSEDataDecoder(), reader(response.http_response))
 
     async def prepare(self) -> None:
         await self._clients.get()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, Final, Protocol, TypeAlias
 from uuid import uuid4
 
 import msgspec
+from msgspec import Struct
 
 from ..events import ToolCall, ToolCallDelta
-from ..provider import Piece, RawEvent
-from ..wire import SSEDecoder
+from ..provider import Opened, Piece, RawEvent
+from .errors import Exchange
 
 Decode: TypeAlias = Callable[[bytes], Iterable[Piece]]
 """The pieces in one event of the vendor's."""
@@ -19,49 +21,57 @@ DONE: Final = b"[DONE]"
 
 
 class Splitter(Protocol):
-    """Bytes to whole JSON values."""
+    """Bytes to whole events."""
 
-    def feed(self, data: bytes) -> Iterable[bytes]: ...
+    def feed(self, data: bytes, /) -> Iterable[bytes]: ...
     def close(self) -> Iterable[bytes]: ...
 
 
-async def sse_pieces(chunks: AsyncIterable[bytes], decode: Decode, *, raw: bool) -> AsyncGenerator[Piece, None]:
-    """The pieces in a stream of server-sent events."""
-    splitter = SSEDecoder()
-    async for chunk in chunks:
-        for event in splitter.feed(chunk):
-            if raw and (shown := raw_event(event.data)) is not None:
-                yield shown
-            for piece in decode(event.data):
-                yield piece
-    for event in splitter.close():
-        if raw and (shown := raw_event(event.data)) is not None:
-            yield shown
-        for piece in decode(event.data):
-            yield piece
+class Answering(Struct):
+    """An answer whose headers have come. `read` gives the bytes as they come, and none at the end."""
+
+    request_id: str | None
+    headers: dict[str, str]
+    splitter: Splitter
+    read: Callable[[], Awaitable[bytes]]
 
 
-async def json_pieces(
-    chunks: AsyncIterable[bytes], splitter: Splitter, decode: Decode, *, raw: bool
+async def pieces_of(
+    sending: AbstractAsyncContextManager[Answering],
+    decode: Decode,
+    translating: AbstractContextManager[Exchange],
+    *,
+    raw: bool,
 ) -> AsyncGenerator[Piece, None]:
-    """The pieces in a stream of JSON values."""
-    async for chunk in chunks:
-        for value in splitter.feed(chunk):
-            if raw and (shown := raw_event(value)) is not None:
-                yield shown
-            for piece in decode(value):
-                yield piece
-    for value in splitter.close():
-        if raw and (shown := raw_event(value)) is not None:
-            yield shown
-        for piece in decode(value):
-            yield piece
+    """Send, and take the answer apart. Errors become ours, and leaving at any point closes the connection.
+
+    This is every token's way; so what is one thing is one generator, and bytes are read without one.
+    """
+    decode = with_raw_events(decode) if raw else decode
+    with translating as exchange:
+        async with sending as answering:
+            exchange.request_id = answering.request_id
+            yield Opened(answering.request_id, answering.headers)
+            read, splitter = answering.read, answering.splitter
+            while data := await read():
+                for event in splitter.feed(data):
+                    for piece in decode(event):
+                        yield piece
+            for event in splitter.close():
+                for piece in decode(event):
+                    yield piece
 
 
-def raw_event(data: bytes) -> RawEvent | None:
-    """The vendor's event as a dict; what is none, such as `[DONE]`, is not shown."""
-    value = None if data == DONE or not data else msgspec.json.decode(data)
-    return RawEvent(value) if isinstance(value, dict) else None
+def with_raw_events(decode: Decode) -> Decode:
+    """Each event of the vendor's before the pieces in it; what is no JSON object, such as `[DONE]`, is not shown."""
+
+    def both(data: bytes) -> Iterable[Piece]:
+        value = None if data == DONE or not data else msgspec.json.decode(data)
+        if isinstance(value, dict):
+            yield RawEvent(value)
+        yield from decode(data)
+
+    return both
 
 
 class ToolCalls:
