@@ -136,14 +136,14 @@ class LLMStream(Generic[Chunk]):
         return reading
 
     async def _chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Chunk, None]:
-        account = self._account
+        account, loop = self._account, asyncio.get_running_loop()
         with self._being_read():
             async with aclosing(events):
                 async for event in events:
                     if type(event) is TextDelta:
                         text = event.text
                         yield cast(Chunk, account.chunk(text, event.index) if self._with_metadata else text)
-                        self._reader = asyncio.current_task()
+                        self._reader = asyncio.current_task(loop)  # (half the price of asking without)
                 if self._with_metadata:
                     yield cast(Chunk, account.closing())
 

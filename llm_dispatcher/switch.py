@@ -142,23 +142,21 @@ class LLMSwitch:
         ledger = Ledger(self._price)
         watchers = settings.watchers()
 
-        async def source(reading: Reading) -> AsyncGenerator[Event, None]:
-            whole = request if isinstance(request, TaskRequest) else await request()
-            async with aclosing(self._source(whole, settings, body, ledger, watchers, reading)) as events:
-                async for event in events:
-                    yield event
+        def source(reading: Reading) -> AsyncGenerator[Event, None]:
+            return self._source(request, settings, body, ledger, watchers, reading)
 
         return source, Account(ledger), watchers
 
     async def _source(
         self,
-        request: TaskRequest,
+        asked: Asked,
         settings: CallSettings,
         body: Callable[[], Provider] | None,
         ledger: Ledger,
         watchers: list[Watcher],
         reading: Reading,
     ) -> AsyncGenerator[Event, None]:
+        request = asked if isinstance(asked, TaskRequest) else await asked()
         if settings.progress_tracker is not None:
             watchers.append(settings.progress_tracker.watcher(request.max_tokens))
         dispatch = self._dispatch(request, settings, body, ledger, reading)

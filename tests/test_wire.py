@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher.exceptions import ProviderProtocolError
-from llm_dispatcher.wire import JSONArrayDecoder, NDJSONDecoder, SSEDecoder, SSEEvent
+from llm_dispatcher.wire import JSONArrayDecoder, NDJSONDecoder, SSEDataDecoder, SSEDecoder, SSEEvent
 
 
 class Decoder(Protocol):
@@ -87,9 +87,17 @@ def test_every_split_of_server_sent_events_gives_what_the_rules_say(data: bytes,
     assert read(SSEDecoder(), [bytes([byte]) for byte in data]) == expected
 
 
+@given(sse_stream, places)
+def test_the_decoder_of_data_gives_the_data_and_nothing_else(data: bytes, places: list[int]) -> None:
+    expected = [event.data for event in plain_sse(data) if event.data]
+    assert read(SSEDataDecoder(), [data]) == expected
+    assert read(SSEDataDecoder(), cut(data, places)) == expected
+
+
 @given(sse_stream, places, st.integers(min_value=1, max_value=20))
 def test_the_cap_does_not_depend_on_the_split(data: bytes, places: list[int], cap: int) -> None:
     assert read(SSEDecoder(cap=cap), cut(data, places)) == read(SSEDecoder(cap=cap), [data])
+    assert read(SSEDataDecoder(cap=cap), cut(data, places)) == read(SSEDataDecoder(cap=cap), [data])
 
 
 json_value = st.recursive(
@@ -132,7 +140,9 @@ def test_an_array_that_is_cut_off_gives_its_whole_elements_only() -> None:
     assert read(JSONArrayDecoder(), [b'[{"a": 1}, {"b": "]', b"}"]) == [b'{"a": 1}']
 
 
-@pytest.mark.parametrize("decoder", [SSEDecoder(cap=100), NDJSONDecoder(cap=100), JSONArrayDecoder(cap=100)])
+@pytest.mark.parametrize(
+    "decoder", [SSEDecoder(cap=100), SSEDataDecoder(cap=100), NDJSONDecoder(cap=100), JSONArrayDecoder(cap=100)]
+)
 def test_a_line_without_end_is_refused_at_the_cap(decoder: Decoder) -> None:
     with pytest.raises(ProviderProtocolError, match="longer than 100 bytes"):
         for _ in range(60):

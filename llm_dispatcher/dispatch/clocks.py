@@ -49,15 +49,21 @@ class Clocks:
     def wait(self, clock: Literal["first_token", "idle"]) -> None:
         """The running task is about to wait on a vendor."""
         seconds, end = self._seconds[clock], self._end
-        deadline = None if seconds is None else self._loop.time() + seconds
-        self._clock, self._deadline = clock, deadline
-        if end is not None and (deadline is None or end < deadline):
-            self._clock, self._deadline = "total", end
+        if seconds is None:
+            if end is None:
+                return
             deadline = end
-        task = self._task = asyncio.current_task()
-        if deadline is None or task is None:
-            return
-        self._cancelling = task.cancelling()
+        else:
+            deadline = self._loop.time() + seconds
+        if end is not None and end <= deadline:
+            self._clock, deadline = "total", end
+        else:
+            self._clock = clock
+        self._deadline = deadline
+        # (Told its loop, this costs half; and it is asked for each chunk, because chunks may be read by many tasks.)
+        task = self._task = asyncio.current_task(self._loop)
+        if task is not None:
+            self._cancelling = task.cancelling()
         timer = self._timer
         if timer is None or timer.when() > deadline:
             self._arm(deadline)

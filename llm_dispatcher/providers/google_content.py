@@ -176,8 +176,17 @@ class Decoder:
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
         if not data:
-            return
+            return ()
         chunk = _decode(data)
+        candidates = chunk.candidates
+        # Nearly every chunk is text and nothing else.
+        if candidates and len(candidates) == 1 and self._counted and chunk.error is None:
+            text = _plain_text(candidates[0])
+            if text and chunk.prompt_feedback is None:
+                return (text,)
+        return self._others(chunk, data)
+
+    def _others(self, chunk: _Chunk, data: bytes) -> Iterable[Piece]:
         if chunk.error is not None:
             code = chunk.error.get("code")
             raise error_for(answer(chunk.error, code if isinstance(code, int) else None), self._target)
@@ -234,6 +243,23 @@ class Decoder:
         arguments = msgspec.json.encode(call.arguments.value).decode()
         yield ToolCallDelta(call.id, call.name, arguments)
         yield whole_call(call.id, call.name, arguments)
+
+
+def _plain_text(candidate: _Candidate) -> str | None:
+    """The text, where there is nothing beside it."""
+    parts = candidate.content.parts if candidate.content is not None else None
+    if (
+        parts is None
+        or len(parts) != 1
+        or candidate.finish_reason is not None
+        or candidate.index != 0
+        or candidate.grounding_metadata is not None
+        or candidate.citation_metadata is not None
+        or candidate.url_context_metadata is not None
+    ):
+        return None
+    part = parts[0]
+    return None if part.thought or part.thought_signature is not None else part.text
 
 
 class _OpenCall:

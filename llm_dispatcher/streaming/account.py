@@ -41,6 +41,7 @@ class Account:
         self.started: datetime | None = None
         self.first_token_after: float | None = None
         self.target: Target | None = None
+        self._provider = self._model = ""
         self.attempt = 0
         self.cached = False
         self.finish_reason: FinishReason | None = None
@@ -66,6 +67,7 @@ class Account:
         match event:
             case StreamStarted():
                 self.target, self.attempt, self.cached = event.target, event.attempt, event.cached
+                self._provider, self._model = event.target.provider, event.target.model
             case ToolCall():
                 self._tool_calls.append(event)
             case StreamReset():
@@ -106,16 +108,16 @@ class Account:
 
     def chunk(self, text: str, index: int) -> ChunkMetadata:
         """A chunk with what is known as it passes; what only the end can tell is `None`."""
-        target = self.target
+        began, ended = self._began, self._ended
         return {
             "chunk": text,
             "chunk_index": index,
-            "provider": target.provider if target else "",
-            "model": target.model if target else "",
+            "provider": self._provider,
+            "model": self._model,
             "attempt": self.attempt,
             "cached": self.cached,
-            "elapsed": self.elapsed,
-            "tokens": self.tokens,
+            "elapsed": 0.0 if began is None else (self._clock() if ended is None else ended) - began,
+            "tokens": -(-self._characters // CHARACTERS_A_TOKEN),
             "total_tokens": None,
             "cost": None,
             "finish_reason": None,
@@ -133,12 +135,11 @@ class Account:
 
     def metadata(self) -> StreamMetadata:
         """The stream as a whole, as far as it has come."""
-        target = self.target
         usage = self.usage if self.finish_reason or self.over else None
         counted = usage is not None and usage.source != "unknown"
         return {
-            "provider": target.provider if target else "",
-            "model": target.model if target else "",
+            "provider": self._provider,
+            "model": self._model,
             "attempt": self.attempt,
             "cached": self.cached,
             "elapsed": self.elapsed,

@@ -98,10 +98,10 @@ class _Caller:
     def __call__(self, event: Event, account: Account, /) -> Awaitable[None] | None:
         callbacks = self._callbacks
         if type(event) is TextDelta:
-            if callbacks.on_chunk_received is None:
+            if (told := callbacks.on_chunk_received) is None:
                 return None
-            chunk = account.chunk(event.text, event.index)
-            return callbacks.call(callbacks.on_chunk_received, event.text, chunk)
+            text = event.text
+            return callbacks.call(told, text, account.chunk(text, event.index))
         match event:
             case StreamStarted():
                 if self._started:

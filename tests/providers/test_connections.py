@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
+import aiohttp
 import pytest
 
 from llm_dispatcher.exceptions import (
@@ -24,6 +25,7 @@ from llm_dispatcher.exceptions import (
 from llm_dispatcher.provider import Ask, Finished, Provider, ProviderSettings, Secret
 from llm_dispatcher.providers import make
 from llm_dispatcher.providers.clients import PerLoop
+from llm_dispatcher.providers.transport import reader
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import CleanEnd, Cut, ErrorFrame, HttpError, Reply, SimulatedVendor, Stall, Wire
 
@@ -341,3 +343,26 @@ def test_loops_that_are_closed_are_forgotten() -> None:
     loops = [asyncio.run(use()) for _ in range(4)]
     gc.collect()
     assert sum(loop() is not None for loop in loops) <= 1
+
+
+@pytest.mark.parametrize("wire", [Wire.OPENAI_CHAT, Wire.OPENAI_RESPONSES, Wire.ANTHROPIC])
+async def test_the_way_past_the_sdks_to_the_bytes_is_open(
+    wire: Wire,
+    simulated_vendor: Start,
+    provider_of: Callable[[SimulatedVendor], Provider],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A release of an SDK that moves what `transport.reader` looks for would cost speed and nothing else; so it is
+    this test that has to say so.
+    """
+    taken: list[object] = []
+
+    def seen(response: Any) -> Any:
+        taken.append(reader(response))
+        return taken[-1]
+
+    for module in ("openai", "anthropic"):
+        monkeypatch.setattr(f"llm_dispatcher.providers.{module}.reader", seen)
+    provider = provider_of(simulated_vendor(wire, Reply("All is well.")))
+    assert "".join([piece async for piece in provider.stream(ASK) if isinstance(piece, str)]) == "All is well."
+    assert [type(getattr(read, "__self__", None)) for read in taken] == [aiohttp.StreamReader]
