@@ -22,7 +22,7 @@ from .events import Event, Usage
 from .exceptions import InvalidRequestError
 from .provider import BODY, Provider
 from .providers import make
-from .routing import Health, Plan, TargetHealth, plan
+from .routing import Admission, Plan, TargetHealth, Traffic, plan
 from .stream import LLMStream, Reading
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
@@ -103,7 +103,7 @@ class LLMSwitch:
         self._providers: dict[str, Provider] = {
             name: make(settings) for name, settings in self._policy.providers.items()
         }
-        self._health = Health()
+        self._traffic = Traffic(self._policy.resilience)
         self._prices_asked_for = False
 
     @property
@@ -207,7 +207,7 @@ class LLMSwitch:
             style=lambda target: self._traits(target).continues,
             resilience=resilience,
             ledger=ledger,
-            note=self._health.note,
+            admission=Admission(self._traffic),
             on_break=on_break,
             raw=settings.raw,
         )
@@ -237,7 +237,7 @@ class LLMSwitch:
 
     def health(self) -> dict[Target, TargetHealth]:
         """How each target that was asked has been doing."""
-        return self._health.snapshot()
+        return self._traffic.health.snapshot()
 
     def _plan(self, request: TaskRequest, *, has_body: bool = False, fallback: bool | None = None) -> Plan:
         return plan(

@@ -62,8 +62,13 @@ KINDS: dict[str, dict[str, str]] = {
 }
 
 
+TIRELESS: dict[str, Any] = {"breaker": {"failures": None}, "retry_budget": {"share": None}}
+
+
 def policy_over(*vendors: SimulatedVendor, **resilience: Any) -> dict[str, Any]:
-    """A configuration that asks these vendors one after the other; they are called a, b, c …"""
+    """A configuration that asks these vendors one after the other; they are called a, b, c … However often a test lets
+    one fail, it is asked again: breakers and retry budgets have tests of their own.
+    """
     names = "abcdefgh"[: len(vendors)]
     return {
         "providers": {
@@ -71,7 +76,7 @@ def policy_over(*vendors: SimulatedVendor, **resilience: Any) -> dict[str, Any]:
             for name, vendor in zip(names, vendors, strict=True)
         },
         "routing": {"default": [f"{name}/m" for name in names]},
-        "resilience": {"max_retries": 0, "backoff": 0.0, **resilience},
+        "resilience": {"max_retries": 0, "backoff": 0.0, **TIRELESS, **resilience},
     }
 
 

@@ -31,6 +31,26 @@ class Timeouts(Struct, frozen=True):
     total: float | None = 300.0
 
 
+class BreakerSettings(Struct, frozen=True):
+    """When a target is left alone: `failures` within `window` seconds, if they are half of its attempts, open its
+    breaker for `cooldown` seconds; then `probes` attempts at a time find out. `failures=None`: never.
+    """
+
+    failures: int | None = 5
+    window: float = 30.0
+    cooldown: float = 15.0
+    probes: int = 1
+
+
+class RetryBudgetSettings(Struct, frozen=True):
+    """How much of a provider's load may be retries: a `share` of its requests and a `floor` more in each minute.
+    `share=None`: any.
+    """
+
+    share: float | None = 0.1
+    floor: int = 10
+
+
 class Resilience(Struct, frozen=True):
     """How much trouble is taken before a request fails.
 
@@ -46,6 +66,8 @@ class Resilience(Struct, frozen=True):
     backoff: float = 0.25
     max_backoff: float = 8.0
     max_retry_after: float = 20.0
+    breaker: BreakerSettings = BreakerSettings()
+    retry_budget: RetryBudgetSettings = RetryBudgetSettings()
 
 
 class Route(Struct, frozen=True):

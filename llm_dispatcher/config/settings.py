@@ -23,13 +23,15 @@ from pydantic_core import PydanticCustomError
 
 from ..provider import BODY, Api
 from ..tasks import TaskType
-from .policy import OnBreak, Resilience, Strategy, Timeouts
+from .policy import BreakerSettings, OnBreak, Resilience, RetryBudgetSettings, Strategy, Timeouts
 
 T = TypeVar("T")
 
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TIMEOUTS: Final = Timeouts()
 _RESILIENCE: Final = Resilience()
+_BREAKER: Final = BreakerSettings()
+_RETRY_BUDGET: Final = RetryBudgetSettings()
 
 
 class Section(BaseModel):
@@ -156,6 +158,28 @@ class TimeoutsSection(Section):
     total: Seconds | None = _TIMEOUTS.total
 
 
+class BreakerSection(Section):
+    """When a target that fails is left alone, and for how long."""
+
+    failures: Annotated[int, Field(strict=True, ge=1, le=1_000)] | None = Field(
+        _BREAKER.failures, description="Within the window, if they are half of its attempts; null: never."
+    )
+    window: Seconds = _BREAKER.window
+    cooldown: Seconds = _BREAKER.cooldown
+    probes: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
+        _BREAKER.probes, description="Attempts at a time that find out whether it is well again."
+    )
+
+
+class RetryBudgetSection(Section):
+    """How much of a provider's load may be retries, in each minute."""
+
+    share: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None = Field(
+        _RETRY_BUDGET.share, description="Of its requests; null: any."
+    )
+    floor: Annotated[int, Field(strict=True, ge=0, le=10_000)] = _RETRY_BUDGET.floor
+
+
 class ResilienceSection(Section):
     """How much trouble is taken before a request fails."""
 
@@ -168,6 +192,8 @@ class ResilienceSection(Section):
     max_backoff: Wait = _RESILIENCE.max_backoff
     max_retry_after: Wait = _RESILIENCE.max_retry_after
     timeouts: TimeoutsSection = TimeoutsSection()
+    breaker: BreakerSection = Field(default_factory=lambda: BreakerSection.model_validate({}))
+    retry_budget: RetryBudgetSection = Field(default_factory=lambda: RetryBudgetSection.model_validate({}))
 
 
 class Settings(Section):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from typing import Final
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -43,11 +43,33 @@ from .resume import Continuation, continued, joined, why_not
 logger: Final = logging.getLogger("llm_dispatcher")
 
 
+class Admission(Protocol):
+    """Says before each attempt whether it may be made, and is told of each when it is over."""
+
+    def enter(self, target: Target, /) -> Awaitable[LLMDispatcherError | None]:
+        """`None`, or why the target is not to be asked now: the loop passes it over."""
+        ...
+
+    def note(self, attempt: Attempt, /) -> None:
+        """An attempt that was let in is over."""
+        ...
+
+
+class EverybodyIsLetIn:
+    """The admission that refuses nothing."""
+
+    async def enter(self, target: Target) -> None:
+        return None
+
+    def note(self, attempt: Attempt) -> None:
+        return None
+
+
 class Dispatch(Struct, frozen=True):
     """One request with all that the loop needs to serve it; the switch puts it together.
 
-    `style` says how a model continues a broken answer. `note` is told of each attempt when it is over. `on_break`
-    is `restart` only where the reader can take back what it has seen.
+    `style` says how a model continues a broken answer. `on_break` is `restart` only where the reader can take back
+    what it has seen.
     """
 
     request: TaskRequest
@@ -56,7 +78,7 @@ class Dispatch(Struct, frozen=True):
     style: Callable[[Target], Continuation]
     resilience: Resilience
     ledger: Ledger
-    note: Callable[[Attempt], None] = lambda attempt: None
+    admission: Admission = EverybodyIsLetIn()
     on_break: OnBreak = "continue"
     raw: bool = False
 
@@ -93,6 +115,11 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
             tries = 0
             while not (target.provider == BODY and _committed(rows)):
                 # (A stand-in's answer is no continuation of a model's: it is asked before commit only.)
+                if (refusal := await dispatch.admission.enter(target)) is not None:
+                    if not tries:
+                        failures.append(refusal)
+                    logger.warning("%s: %s", target, _in_short(refusal))
+                    break
                 tries += 1
                 row = Row(target, len(rows) + 1, loop.time())
                 outcome: AttemptOutcome = "failed"
@@ -108,7 +135,7 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                     raise
                 finally:
                     rows.append(row)
-                    dispatch.note(dispatch.ledger.close(row, dispatch.request, outcome, loop.time()))
+                    dispatch.admission.note(dispatch.ledger.close(row, dispatch.request, outcome, loop.time()))
                 if row.error is None:
                     yield _completed(dispatch, row, delivered)
                     return
@@ -125,7 +152,7 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                 await asyncio.sleep(seconds)
     finally:
         clocks.close()
-    if len({row.target for row in rows}) == 1 and not delivered.chunks:
+    if len(dispatch.targets) == 1 and not delivered.chunks:
         raise failures[-1]
     raise _exhausted(dispatch, delivered, failures) from failures[-1]
 

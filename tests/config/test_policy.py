@@ -155,7 +155,8 @@ def test_the_schema_is_json_and_knows_every_section() -> None:
 
 
 NAMES = """
-providers routing resilience openai ollama kind api_key base_url headers models m alias api options default tasks math
+providers routing resilience breaker failures retry_budget share floor
+openai ollama kind api_key base_url headers models m alias api options default tasks math
 strategy targets max_retries on_break timeouts idle total backoff body
 """
 names = st.sampled_from(NAMES.split()) | st.text(max_size=4)

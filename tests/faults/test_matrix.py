@@ -47,7 +47,15 @@ def policy_over(*vendors: SimulatedVendor, timeouts: dict[str, float]) -> dict[s
         name: {**KINDS[vendor.wire], "api_key": "test-key", "base_url": vendor.base_url, "models": ["m"]}
         for name, vendor in zip("abc", vendors, strict=False)
     }
-    return {"providers": providers, "resilience": {"max_retries": 0, "timeouts": timeouts}}
+    return {
+        "providers": providers,
+        "resilience": {
+            "max_retries": 0,
+            "timeouts": timeouts,
+            "breaker": {"failures": None},
+            "retry_budget": {"share": None},
+        },
+    }
 
 
 CHUNKS = (

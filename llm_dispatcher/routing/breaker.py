@@ -1,0 +1,132 @@
+"""A breaker: it keeps requests away from a target that fails, and lets a few through to see whether it still does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, Literal, TypeAlias
+
+from ..config.policy import BreakerSettings
+from ..events import Failure
+from ..exceptions import (
+    ProviderConnectionError,
+    ProviderProtocolError,
+    ProviderQuotaExceededError,
+    ProviderRateLimitError,
+    ProviderServiceUnavailableError,
+    ProviderTimeoutError,
+    StreamTruncatedError,
+)
+from ..tasks import Target
+from .recent import Recent
+
+logger: Final = logging.getLogger("llm_dispatcher")
+
+State: TypeAlias = Literal["closed", "open", "half_open"]
+
+_COUNTED: Final = frozenset(
+    kind.__name__
+    for kind in (
+        ProviderConnectionError,
+        ProviderTimeoutError,  # stalls and late first tokens are among these
+        ProviderRateLimitError,
+        ProviderServiceUnavailableError,
+        ProviderProtocolError,
+        ProviderQuotaExceededError,
+        StreamTruncatedError,
+    )
+)
+
+
+def counts(failure: Failure) -> bool:
+    """Whether a failure says that the target is ill. One that the request brought on itself says nothing of it."""
+    if failure.status is not None and 400 <= failure.status < 500 and failure.status not in (408, 429):
+        return False
+    return failure.kind in _COUNTED
+
+
+class Breaker:
+    """One target's breaker.
+
+    Closed, it opens when `failures` attempts within `window` seconds failed, and these are at least half of all. Open,
+    it lets nobody in for `cooldown` seconds; then, half open, `probes` attempts at a time. The first of these to end
+    closes it or opens it again. A pass is the number of the era in which it was given: an attempt that began in
+    another era says nothing about this one.
+    """
+
+    def __init__(self, target: Target, settings: BreakerSettings, clock: Callable[[], float]) -> None:
+        self._target = target
+        self._settings = settings
+        self._clock = clock
+        self._attempts = Recent(settings.window, clock)
+        self._failures = Recent(settings.window, clock)
+        self._state: State = "closed"
+        self._until = 0.0
+        self._probes = 0
+        self._era = 0
+
+    @property
+    def state(self) -> State:
+        """The state that the next attempt will find."""
+        return "half_open" if self._state == "open" and self._clock() >= self._until else self._state
+
+    @property
+    def is_closed(self) -> bool:
+        return self._state == "closed"
+
+    @property
+    def opens_in(self) -> float | None:
+        """Seconds until somebody is let in, `None` where they are now. (It lets nobody in while all probes are out.)"""
+        match self.state:
+            case "open":
+                return self._until - self._clock()
+            case "half_open" if self._probes >= self._settings.probes:
+                return 0.0
+            case _:
+                return None
+
+    def enter(self) -> int | None:
+        """A pass for one attempt, or `None`: not now."""
+        if self.opens_in is not None:
+            return None
+        if self._state == "open":
+            self._change("half_open", "the next attempt is a probe")
+        if self._state == "half_open":
+            self._probes += 1
+        return self._era
+
+    def leave(self, era: int, failed: bool | None) -> None:
+        """The attempt of a pass is over; `None` says that it told nothing about the target."""
+        if era != self._era:
+            return
+        if self._state == "half_open":
+            self._probes -= 1
+            if failed is True:
+                self._open("a probe failed")
+            elif failed is False:
+                self._change("closed", "a probe was answered")
+            return
+        if failed is None:
+            return
+        self._attempts.add()
+        if failed:
+            self._failures.add()
+            self._judge()
+
+    def _judge(self) -> None:
+        most, failures = self._settings.failures, self._failures.total
+        if most is not None and failures >= most and 2 * failures >= self._attempts.total:
+            self._open(f"{failures} of {self._attempts.total} attempts failed within {self._settings.window:g} s")
+
+    def _open(self, reason: str) -> None:
+        self._until = self._clock() + self._settings.cooldown
+        self._change("open", f"{reason}; it stays so for {self._settings.cooldown:g} s")
+
+    def _change(self, state: State, reason: str) -> None:
+        self._state = state
+        self._era += 1
+        self._probes = 0
+        self._attempts.clear()
+        self._failures.clear()
+        level = logging.WARNING if state == "open" else logging.INFO
+        logger.log(level, "%s: the breaker is %s: %s", self._target, state.replace("_", " "), reason)

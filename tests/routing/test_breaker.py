@@ -1,0 +1,186 @@
+"""The breaker of a target: against a model of it with a fake clock, and in a switch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+
+from llm_dispatcher import LLMSwitch, Target, TaskRequest
+from llm_dispatcher.config.policy import BreakerSettings
+from llm_dispatcher.events import Failure
+from llm_dispatcher.exceptions import AllProvidersFailedError, ProviderError
+from llm_dispatcher.routing.breaker import Breaker, counts
+from llm_dispatcher.routing.recent import SLOTS
+from llm_dispatcher.testing import Cut, HttpError, Reply, SimulatedVendor, Stall
+
+SETTINGS = BreakerSettings(failures=3, window=10.0, cooldown=4.0, probes=2)
+TARGET = Target("a", "m")
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """Any order of attempts, ends and time: the breaker does what the rules in its docstring say."""
+
+    passes = Bundle("passes")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.breaker = Breaker(TARGET, SETTINGS, lambda: self.now)
+        self.state = "closed"
+        self.opened_at = 0.0
+        self.era = 0
+        self.probes = 0
+        self.ends: list[tuple[float, bool]] = []
+
+    def change(self, state: str) -> None:
+        self.state, self.probes, self.ends = state, 0, []
+        self.era += 1
+        if state == "open":
+            self.opened_at = self.now
+
+    @rule(seconds=st.sampled_from([0.25, 1.0, 4.0, 11.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(target=passes)
+    def an_attempt_begins(self) -> tuple[int | None, int]:
+        cooled = self.now - self.opened_at >= SETTINGS.cooldown
+        may = self.state == "closed" or (self.state == "open" and cooled)
+        may = may or (self.state == "half_open" and self.probes < SETTINGS.probes)
+        era = self.breaker.enter()
+        assert (era is not None) == may
+        if may and self.state == "open":
+            self.change("half_open")
+        if may and self.state == "half_open":
+            self.probes += 1
+        return era, self.era
+
+    @rule(given=consumes(passes), failed=st.sampled_from([True, True, False, None]))
+    def an_attempt_ends(self, given: tuple[int | None, int], failed: bool | None) -> None:
+        era, began_in = given
+        if era is None:
+            return
+        self.breaker.leave(era, failed)
+        if began_in != self.era:
+            return
+        if self.state == "half_open":
+            self.probes -= 1
+            if failed is not None:
+                self.change("open" if failed else "closed")
+        elif failed is not None:
+            self.ends.append((self.now, failed))
+            slot = SETTINGS.window / SLOTS
+            recent = [bad for when, bad in self.ends if int(when / slot) > int(self.now / slot) - SLOTS]
+            if failed and sum(recent) >= 3 and 2 * sum(recent) >= len(recent):
+                self.change("open")
+
+    @invariant()
+    def it_says_what_it_is(self) -> None:
+        cooled = self.now - self.opened_at >= SETTINGS.cooldown
+        assert self.breaker.state == ("half_open" if self.state == "open" and cooled else self.state)
+
+    @precondition(lambda self: self.state == "half_open")
+    @invariant()
+    def probes_are_bounded(self) -> None:
+        assert 0 <= self.probes <= SETTINGS.probes
+
+
+TestBreaker = BreakerMachine.TestCase
+
+
+@pytest.mark.parametrize(
+    ("failure", "counted"),
+    [
+        (Failure("ProviderConnectionError", "reset"), True),
+        (Failure("ProviderServiceUnavailableError", "down", status=503), True),
+        (Failure("ProviderTimeoutError", "late first token"), True),
+        (Failure("ProviderTimeoutError", "slow", status=408), True),
+        (Failure("ProviderRateLimitError", "busy", status=429), True),
+        (Failure("StreamTruncatedError", "cut"), True),
+        (Failure("ProviderAuthenticationError", "key", status=401), False),
+        (Failure("ProviderQuotaExceededError", "money", status=402), False),
+        (Failure("ModelNotFoundError", "who?", status=404), False),
+        (Failure("ContextLengthExceededError", "long", status=400), False),
+        (Failure("InvalidRequestError", "wrong", status=400), False),
+        (Failure("ContentFilterError", "no"), False),
+        (Failure("RequestTimeoutError", "the caller's own clock"), False),
+    ],
+)
+def test_only_what_tells_of_the_target_counts(failure: Failure, counted: bool) -> None:
+    assert counts(failure) == counted
+
+
+def test_a_few_failures_among_many_answers_do_not_open_it() -> None:
+    breaker = Breaker(TARGET, SETTINGS, lambda: 0.0)
+    for end in range(100):
+        era = breaker.enter()
+        assert era is not None
+        breaker.leave(era, failed=end % 10 == 9)
+    assert breaker.state == "closed"
+
+
+async def ask(switch: LLMSwitch) -> str:
+    return await switch.stream_request(TaskRequest("hi"))
+
+
+@pytest.mark.parametrize("fault", [HttpError(500), Cut(1), Stall(0), Stall(1)])
+async def test_a_target_that_fails_is_left_alone(
+    fault: HttpError | Cut | Stall,
+    simulated_vendor: Callable[..., SimulatedVendor],
+    switch_over: Callable[..., LLMSwitch],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "llm_dispatcher")
+    ill, well = simulated_vendor("openai-chat", Reply("One two.", fault=fault)), simulated_vendor("anthropic")
+    switch = switch_over(
+        ill, well, breaker={"failures": 3, "cooldown": 60}, timeouts={"first_token": 0.05, "idle": 0.05}
+    )
+    for _ in range(6):
+        await ask(switch)
+    assert len(ill.requests) == 3
+    health = switch.health()
+    assert (health[Target("a", "m")].breaker, health[Target("b", "m")].breaker) == ("open", "closed")
+    assert 0 < (health[Target("a", "m")].opens_in or 0) <= 60
+    told = [record.getMessage() for record in caplog.records if "the breaker is" in record.getMessage()]
+    assert len(told) == 1 and told[0].startswith("a/m: the breaker is open: 3 of 3 attempts failed within 30 s")
+
+
+async def test_a_probe_finds_out_that_it_is_well_again(
+    simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
+) -> None:
+    vendor = simulated_vendor("openai-chat", [Reply(fault=HttpError(500))] * 2 + [Reply("Well.")])
+    switch = switch_over(vendor, breaker={"failures": 2, "cooldown": 1e-9})
+    for _ in range(2):
+        with pytest.raises(ProviderError):
+            await ask(switch)
+    assert await ask(switch) == "Well."
+    assert switch.health()[Target("a", "m")].breaker == "closed"
+
+
+async def test_where_every_breaker_is_open_the_error_says_so(
+    simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
+) -> None:
+    ill = Reply(fault=HttpError(500))
+    first, second = simulated_vendor("openai-chat", ill), simulated_vendor("anthropic", ill)
+    switch = switch_over(first, second, breaker={"failures": 1, "cooldown": 60})
+    with pytest.raises(AllProvidersFailedError):
+        await ask(switch)
+    with pytest.raises(ProviderError, match=r"a/m.*its breaker is open.*b/m.*its breaker is open"):
+        await ask(switch)
+    assert len(first.requests) == len(second.requests) == 1
+
+
+async def test_a_wrong_key_opens_no_breaker(
+    simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
+) -> None:
+    vendor = simulated_vendor("openai-chat", Reply(fault=HttpError(401)))
+    switch = switch_over(vendor, breaker={"failures": 1})
+    for _ in range(3):
+        with pytest.raises(ProviderError):
+            await ask(switch)
+    assert len(vendor.requests) == 3
+    assert switch.health()[Target("a", "m")].breaker == "closed"

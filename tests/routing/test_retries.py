@@ -1,0 +1,115 @@
+"""Retry budgets: an outage is not made worse by those who wait for its end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher.config.policy import RetryBudgetSettings
+from llm_dispatcher.exceptions import LLMDispatcherError
+from llm_dispatcher.routing.retries import WINDOW, RetryBudget
+from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
+from llm_dispatcher.testing.received import ReceivedRequest
+
+NO_BREAKER = {"failures": None}
+BUDGET = {"share": 0.1, "floor": 10}
+
+
+@given(st.lists(st.sampled_from(["request", "retry", "wait"]), max_size=300))
+def test_within_a_minute_no_more_is_tried_again_than_the_budget_has(steps: list[str]) -> None:
+    now, requests, retries = 0.0, 0, 0
+    budget = RetryBudget(RetryBudgetSettings(share=0.1, floor=3), lambda: now)
+    for step in steps:
+        match step:
+            case "request":
+                budget.request()
+                requests += 1
+            case "retry":
+                drawn = budget.draw()
+                assert drawn == (retries + 1 <= 0.1 * requests + 3)
+                retries += drawn
+            case _:
+                now += WINDOW * 1.2  # all of it is forgotten
+                requests = retries = 0
+
+
+async def answered(switch: LLMSwitch, requests: int, at_once: int = 40) -> int:
+    """How many of so many requests were answered."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one() -> bool:
+        async with gate:
+            try:
+                await switch.stream_request(TaskRequest("hi"))
+            except LLMDispatcherError:
+                return False
+            return True
+
+    return sum(await asyncio.gather(*(one() for _ in range(requests))))
+
+
+async def test_a_single_vendor_that_is_down_is_not_asked_three_times_as_often(
+    simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
+) -> None:
+    down = simulated_vendor("openai-chat", Reply(fault=HttpError(500)))
+    switch = switch_over(down, max_retries=2, breaker=NO_BREAKER, retry_budget={"share": 0.1, "floor": 2})
+    assert await answered(switch, 100) == 0
+    assert len(down.requests) == 100 + 10 + 2
+
+
+async def test_a_switch_to_a_vendor_that_is_well_is_never_refused(
+    simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
+) -> None:
+    down, well = simulated_vendor("openai-chat", Reply(fault=HttpError(500))), simulated_vendor("anthropic")
+    switch = switch_over(down, well, breaker=NO_BREAKER, retry_budget={"share": 0.0, "floor": 0})
+    assert await answered(switch, 100, at_once=100) == 100
+    assert (len(down.requests), len(well.requests)) == (100, 100)
+
+
+async def test_a_switch_draws_on_the_vendor_that_receives_it(
+    simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
+) -> None:
+    ill = Reply(fault=HttpError(500))
+    first, second = simulated_vendor("openai-chat", ill), simulated_vendor("anthropic", ill)
+    switch = switch_over(first, second, breaker=NO_BREAKER, retry_budget={"share": 0.0, "floor": 3})
+    assert await answered(switch, 20, at_once=1) == 0
+    assert (len(first.requests), len(second.requests)) == (20, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("breaker", [NO_BREAKER, {}], ids=["budget alone", "budget and breaker"])
+async def test_a_total_outage_is_asked_at_most_a_tenth_more(
+    breaker: dict[str, None],
+    simulated_vendor: Callable[..., SimulatedVendor],
+    switch_over: Callable[..., LLMSwitch],
+) -> None:
+    down, well = simulated_vendor("openai-chat", Reply(fault=HttpError(503))), simulated_vendor("anthropic")
+    switch = switch_over(down, well, max_retries=2, breaker=breaker, retry_budget=BUDGET)
+    assert await answered(switch, 2000) == 2000
+    assert len(down.requests) <= 1.1 * 2000 + BUDGET["floor"]
+    assert len(well.requests) == 2000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("breaker", [NO_BREAKER, {}], ids=["budget alone", "budget and breaker"])
+async def test_at_half_failure_nearly_all_is_answered(
+    breaker: dict[str, None],
+    simulated_vendor: Callable[..., SimulatedVendor],
+    switch_over: Callable[..., LLMSwitch],
+) -> None:
+    dice = random.Random(8)
+
+    def half(request: ReceivedRequest) -> Reply:
+        return Reply("Well.", fault=HttpError(503) if dice.random() < 0.5 else None)
+
+    flaky, well = simulated_vendor("openai-chat", half), simulated_vendor("anthropic")
+    switch = switch_over(flaky, well, max_retries=2, breaker=breaker, retry_budget=BUDGET)
+    served = await answered(switch, 2000)
+    assert served >= 0.99 * 2000
+    assert len(flaky.requests) <= 1.1 * 2000 + BUDGET["floor"]
