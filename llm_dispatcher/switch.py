@@ -347,12 +347,13 @@ def get_global_switch() -> LLMSwitch:
         return _global
 
 
-def set_global_switch(switch: LLMSwitch | None) -> None:
-    """Make this the global switch; with `None` the next use makes one from the environment."""
+def set_global_switch(switch: LLMSwitch | None) -> LLMSwitch | None:
+    """Make this the global switch, and return the one before. After `None`, the next use makes one."""
     global _global
     _is("switch", switch, LLMSwitch)
     with _lock:
-        _global = switch
+        before, _global = _global, switch
+        return before
 
 
 @contextmanager
