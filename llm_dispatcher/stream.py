@@ -112,9 +112,8 @@ class LLMStream(Generic[Chunk]):
             await self._over.wait()  # a `break` dropped the generator: its loop is closing it already
         else:
             self._leaving = True
-            self._reader.cancel()
-            if self._reader is not asyncio.current_task():  # (a callback may close the stream that it is called by)
-                await self._over.wait()
+            self._reader.cancel()  # (the running task itself, if a callback closes the stream that it is told of)
+            await self._over.wait()
 
     async def __aenter__(self) -> Self:
         return self
