@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .arguments import Local as Local
     from .decorators import llm_stream as llm_stream
     from .decorators import llm_stream_with_metadata as llm_stream_with_metadata
+    from .decorators import settings_of as settings_of
     from .events import Attempt as Attempt
     from .events import TaskResponse as TaskResponse
     from .events import Usage as Usage
@@ -61,6 +62,7 @@ _HOMES = {
     "llm_stream": "decorators",
     "llm_stream_with_metadata": "decorators",
     "set_global_switch": "switch",
+    "settings_of": "decorators",
     "use_switch": "switch",
 }
 """Each public name and its module, which is imported when the name is first asked for."""

@@ -12,22 +12,25 @@ T = TypeVar("T")
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
+_thread: threading.Thread | None = None
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
-    """The process's background loop, started when it is first asked for."""
-    global _loop
+    """The process's background loop, started when it is first asked for. A forked process gets its own."""
+    global _loop, _thread
     with _lock:
-        if _loop is None or _loop.is_closed():
+        if _loop is None or _thread is None or not _thread.is_alive():
             _loop = asyncio.new_event_loop()
-            thread = threading.Thread(target=_loop.run_forever, name="llm_dispatcher", daemon=True)
-            thread.start()
-            atexit.register(_stop, _loop, thread)
+            _thread = threading.Thread(target=_loop.run_forever, name="llm_dispatcher", daemon=True)
+            _thread.start()
+            atexit.register(_stop, _loop, _thread)
         return _loop
 
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     """End the loop as `asyncio.run` would: what is held open by it, connections above all, is closed."""
+    if not thread.is_alive():
+        return
     asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(timeout=2)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(timeout=2)
@@ -36,10 +39,26 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
 
 
 def run_in_background(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the background loop while this thread waits; a `KeyboardInterrupt` here cancels it there."""
-    future = asyncio.run_coroutine_threadsafe(coroutine, background_loop())
+    """Run a coroutine on the background loop while this thread waits. A `KeyboardInterrupt` here cancels it there, and
+    goes on when it has ended, so that what it held open is closed by then.
+    """
+    loop = background_loop()
+    over = threading.Event()
+    tasks: list[asyncio.Task[T]] = []
+
+    def start() -> None:
+        task = loop.create_task(coroutine)
+        task.add_done_callback(lambda _: over.set())
+        tasks.append(task)
+
+    def stop() -> None:
+        tasks[0].cancel()
+
+    loop.call_soon_threadsafe(start)
     try:
-        return future.result()
+        over.wait()
     except BaseException:
-        future.cancel()
+        loop.call_soon_threadsafe(stop)
+        over.wait()
         raise
+    return tasks[0].result()

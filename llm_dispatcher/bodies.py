@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dis
 import inspect
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -9,10 +10,16 @@ from contextlib import aclosing
 from enum import Enum
 from typing import Any, Final, overload
 
+from .config.policy import Timeouts
+from .dispatch.clocks import Clocks
 from .events import Attempt, Event, StreamCompleted, StreamStarted, TextDelta, Usage
+from .exceptions import RequestTimeoutError, StreamTimeoutError
 from .llm import LLM
 from .provider import BODY, Ask, Finished, Opened, Piece, ProviderSettings
+from .stream import LLMStream
+from .streaming import StreamingCallbacks
 from .streaming.account import Account
+from .streaming.observe import Watcher
 from .tasks import Target
 
 
@@ -94,11 +101,24 @@ def _text(function: Callable[..., Any], text: object) -> str:
     return text
 
 
-class InnerAccounts(Sequence[Attempt]):
-    """The ledgers of all streams that a body opened, as one."""
+class InnerStreams(Sequence[Attempt]):
+    """The streams that a body opened; as a ledger, theirs are one. `callbacks` hear what the outer one cannot say."""
 
-    def __init__(self) -> None:
+    def __init__(self, callbacks: StreamingCallbacks | None = None) -> None:
         self.accounts: list[Account] = []
+        self._streams: list[LLMStream[str]] = []
+        self._callbacks = callbacks
+
+    def add(self, stream: LLMStream[str], account: Account, watchers: list[Watcher]) -> None:
+        self._streams.append(stream)
+        self.accounts.append(account)
+        if self._callbacks is not None:
+            watchers.append(self._callbacks.bystander())
+
+    async def aclose(self) -> None:
+        """Close what the body has left open: an outer stream that is over leaves nothing under way."""
+        for stream in self._streams:
+            await stream.aclose()
 
     def _attempts(self) -> list[Attempt]:
         return [attempt for account in self.accounts for attempt in account.ledger]
@@ -118,39 +138,63 @@ class InnerAccounts(Sequence[Attempt]):
 
 
 async def held_by_body(
-    function: Callable[..., Any], body: AsyncGenerator[object, None], inner: InnerAccounts, outer: Account
+    function: Callable[..., Any],
+    body: AsyncGenerator[object, None],
+    inner: InnerStreams,
+    outer: Account,
+    timeout: float | None = None,
 ) -> AsyncGenerator[Event, None]:
-    """The events of a stream that the body holds: its deltas are what the body yields, its figures their sum."""
+    """The events of a stream that the body holds: its deltas are what the body yields, its figures their sum. The
+    `timeout` is for all that the body does.
+    """
+    clocks = Clocks(Timeouts(connect=None, first_token=None, idle=None, total=timeout))
     pieces: list[str] = []
-    async with aclosing(body):
-        async for piece in body:
-            text = _text(function, piece)
-            if not text:
-                continue
-            if not pieces:
-                yield _started(function, inner)
-            else:
-                outer.target = _target(function, inner)
-            event = TextDelta(text, len(pieces))
-            pieces.append(text)
-            yield event
+    try:
+        async with aclosing(inner), aclosing(body):
+            clocks.wait("idle")
+            async for piece in body:
+                clocks.rest()
+                if text := _text(function, piece):
+                    if not pieces:
+                        yield _started(function, inner)
+                    else:
+                        outer.target = _target(function, inner)
+                    event = TextDelta(text, len(pieces))
+                    pieces.append(text)
+                    yield event
+                clocks.wait("idle")
+            clocks.rang()  # (a body that takes its cancellation for its end has had its say)
+    except (asyncio.CancelledError, Exception):
+        if timeout is None or clocks.rang() is None:
+            raise
+        raise _too_late(timeout, "".join(pieces), inner) from None
+    finally:
+        clocks.close()
     if not pieces:
         yield _started(function, inner)
-    last = inner.accounts[-1] if inner.accounts else None
+    last = inner.accounts[-1].finish_reason if inner.accounts else None
     yield StreamCompleted(
         "".join(pieces),
         Usage.sum(account.usage for account in inner.accounts),
-        (last and last.finish_reason) or "stop",
+        last if last not in (None, "cancelled") else "stop",  # (a body that has heard enough has its whole answer)
         None,
     )
 
 
-def _started(function: Callable[..., Any], inner: InnerAccounts) -> StreamStarted:
+def _too_late(seconds: float, delivered: str, inner: InnerStreams) -> RequestTimeoutError:
+    message = f"not complete within {seconds:g} s (the total clock)"
+    if not delivered:
+        return RequestTimeoutError(message)
+    usage = Usage.sum(account.usage for account in inner.accounts)
+    return StreamTimeoutError(message, partial=delivered, usage=usage)
+
+
+def _started(function: Callable[..., Any], inner: InnerStreams) -> StreamStarted:
     cached = bool(inner.accounts) and all(account.cached for account in inner.accounts)
     return StreamStarted(_target(function, inner), max(1, len(inner)), cached)
 
 
-def _target(function: Callable[..., Any], inner: InnerAccounts) -> Target:
+def _target(function: Callable[..., Any], inner: InnerStreams) -> Target:
     """Who is speaking: the model that the body asked last, or the body itself."""
     speaking = inner.accounts[-1].target if inner.accounts else None
     return speaking or Target(BODY, function.__name__)

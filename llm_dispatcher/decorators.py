@@ -5,18 +5,31 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import WRAPPER_ASSIGNMENTS
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from msgspec.structs import replace
 
 from .arguments import request_of
-from .bodies import Form, InnerAccounts, StandIn, form_of, held_by_body, place_of_llm
+from .bodies import Form, InnerStreams, StandIn, form_of, held_by_body, place_of_llm
 from .events import Event
-from .llm import LLM, StreamSettings, divided
+from .llm import LLM, FunctionSettings, StreamSettings, divided
 from .stream import LLMStream, Reading
 from .streaming import ChunkMetadata, ProgressTracker
 from .streaming.account import Account
-from .switch import Opening, get_global_switch
+from .switch import CallSettings, Opening, get_global_switch
 from .tasks import Message, TaskRequest
 
 P = ParamSpec("P")
@@ -51,6 +64,8 @@ class StreamFunction(Protocol, Generic[P, Chunk]):
     def __get__(
         self: StreamFunction[Concatenate[S, Q], Chunk], instance: S, owner: type | None = None, /
     ) -> StreamFunction[Q, Chunk]: ...
+    @overload  # what cannot be bound to the object that it is asked of is a static method
+    def __get__(self, instance: object, owner: type | None = None, /) -> StreamFunction[P, Chunk]: ...
 
 
 class Decorator(Protocol[Chunk]):
@@ -100,18 +115,17 @@ def _decorator(with_metadata: bool) -> Callable[..., Any]:
     return decorate
 
 
+_OUTER: Final = frozenset(("callbacks", "progress_tracker", "timeout", "buffer_size", "min_chunk_size", "raw"))
+"""Settings of a stream as a whole: where the body holds it, they are not those of the calls that the body makes."""
+
+
 class _Decoration:
     """One use of a decorator: its settings, checked where they are written."""
 
     def __init__(self, settings: StreamSettings, stand_in: bool, with_metadata: bool) -> None:
-        self._request, call = divided(settings)
-        # A body's own calls are watched by nobody but the outer stream.
-        inner = {
-            name: value for name, value in settings.items() if name not in ("callbacks", "progress_tracker", "raw")
-        }
+        self._request, self._call = divided(settings)
+        inner = {name: value for name, value in settings.items() if name not in _OUTER}
         self._llm = LLM(**cast(StreamSettings, inner))
-        self._call = replace(call, progress_tracker=call.progress_tracker or ProgressTracker())
-        self._settings = settings
         self._stand_in = stand_in
         self._with_metadata = with_metadata
 
@@ -124,38 +138,51 @@ class _Decoration:
         if place is not None:
             parameters = list(signature.parameters.values())
             signature = signature.replace(parameters=parameters[:place] + parameters[place + 1 :])
-        opening = {Form.PROMPT: self._said, Form.STREAM: self._held, Form.STAND_IN: self._stood_for}[form]
+        tracker = self._call.progress_tracker or ProgressTracker()
+        tracker.give(function.__name__)
+        decorated = _Decorated(function, self._request, replace(self._call, progress_tracker=tracker), self._llm)
+        opening = {Form.PROMPT: decorated.said, Form.STREAM: decorated.held, Form.STAND_IN: decorated.stood_for}[form]
+        with_metadata = self._with_metadata
 
         def call(*args: Any, **kwargs: Any) -> LLMStream[Any]:
             bound = signature.bind(*args, **kwargs)  # a wrong call is refused here, like any function's
-            return LLMStream(*opening(function, bound), with_metadata=self._with_metadata)
+            return LLMStream(*opening(bound), with_metadata=with_metadata)
 
         for name in WRAPPER_ASSIGNMENTS:
             if hasattr(function, name):
                 setattr(call, name, getattr(function, name))
         # No `__wrapped__`: whoever unwraps would call the body instead.
-        call.__dict__.update(
-            __signature__=signature, progress_tracker=self._call.progress_tracker, settings=self._settings
-        )
+        settings = FunctionSettings.of(TaskRequest(**self._request), decorated.call)
+        call.__dict__.update(__signature__=signature, progress_tracker=tracker, settings=settings)
         return call
 
-    def _said(self, function: Callable[..., Any], bound: inspect.BoundArguments) -> Opening:
+
+class _Decorated:
+    """One decorated function, and how each form of it opens a stream."""
+
+    def __init__(self, function: Callable[..., Any], request: dict[str, Any], call: CallSettings, llm: LLM) -> None:
+        self._function = function
+        self._request = request
+        self.call = call
+        self._llm = llm
+
+    def said(self, bound: inspect.BoundArguments) -> Opening:
         """The body is the prompt: it runs when the stream is read."""
 
         async def request() -> TaskRequest:
-            said = function(*bound.args, **bound.kwargs)
+            said = self._function(*bound.args, **bound.kwargs)
             if inspect.isawaitable(said):
                 said = await said
             if isinstance(said, TaskRequest):
                 return self._filled(said)
             if not isinstance(said, (str, list)):
                 raise TypeError(
-                    f"{function.__qualname__}() has to return a str, a list of messages or a TaskRequest, "
+                    f"{self._function.__qualname__}() has to return a str, a list of messages or a TaskRequest, "
                     f"it returned {type(said).__name__}"
                 )
-            return request_of(function, _arguments(bound), self._request, prompt=said)
+            return request_of(self._function, _arguments(bound), self._request, prompt=said)
 
-        return get_global_switch().opening(request, self._call)
+        return get_global_switch().opening(request, self.call)
 
     def _filled(self, request: TaskRequest) -> TaskRequest:
         """The body's own request, with the decorator's settings where it leaves them open."""
@@ -166,26 +193,37 @@ class _Decoration:
         }
         return replace(request, **open_fields)
 
-    def _stood_for(self, function: Callable[..., Any], bound: inspect.BoundArguments) -> Opening:
+    def stood_for(self, bound: inspect.BoundArguments) -> Opening:
         """The arguments are the request; the body may stand in."""
-        request = request_of(function, _arguments(bound), self._request)
-        return get_global_switch().opening(request, self._call, lambda: StandIn(function, bound.args, bound.kwargs))
+        request = request_of(self._function, _arguments(bound), self._request)
+        return get_global_switch().opening(
+            request, self.call, lambda: StandIn(self._function, bound.args, bound.kwargs)
+        )
 
-    def _held(self, function: Callable[..., Any], bound: inspect.BoundArguments) -> Opening:
+    def held(self, bound: inspect.BoundArguments) -> Opening:
         """The body holds the stream: it is given an `LLM` whose streams are followed."""
-        inner = InnerAccounts()
+        inner = InnerStreams(self.call.callbacks)
         outer = Account(inner)
-        watchers = self._call.watchers()
-        if self._call.progress_tracker is not None:
-            watchers.append(self._call.progress_tracker.watcher(self._request.get("max_tokens")))
-        place = place_of_llm(function) or 0
-        llm = self._llm.following(inner.accounts.append, get_global_switch())
+        watchers = self.call.watchers()
+        place = place_of_llm(self._function) or 0
+        llm = self._llm.following(inner.add, get_global_switch())
 
         def source(_: Reading) -> AsyncGenerator[Event, None]:
-            body = function(*bound.args[:place], llm, *bound.args[place:], **bound.kwargs)
-            return held_by_body(function, body, inner, outer)
+            if self.call.progress_tracker is not None:
+                watchers.insert(0, self.call.progress_tracker.watcher(self._request.get("max_tokens")))
+            body = self._function(*bound.args[:place], llm, *bound.args[place:], **bound.kwargs)
+            return self.call.in_chunks(held_by_body(self._function, body, inner, outer, self.call.timeout))
 
         return source, outer, watchers
+
+
+def settings_of(function: StreamFunction[..., Any]) -> FunctionSettings:
+    """What a decorated function was given, every name of it."""
+    settings = getattr(function, "settings", None)
+    if not isinstance(settings, FunctionSettings):
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(f"{name} is not decorated with llm_stream or llm_stream_with_metadata")
+    return settings
 
 
 def _arguments(bound: inspect.BoundArguments) -> dict[str, Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, Final, TypeAlias, TypedDict, Unpack
+
+from msgspec import structs
 
 from .config.policy import OnBreak
 from .stream import LLMStream
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
+from .streaming.observe import Watcher
 from .switch import CallSettings, LLMSwitch, RequestCache, get_global_switch
 from .tasks import MediaSource, Message, ReasoningEffort, TaskRequest, TaskType
 
@@ -44,8 +47,13 @@ class StreamSettings(RequestSettings, total=False):
     on_break: OnBreak | None
     max_retries: int | None
     fallback_enabled: bool | None
+    buffer_size: int | None
+    min_chunk_size: int | None
     raw: bool
 
+
+Follow: TypeAlias = Callable[[LLMStream[str], Account, list[Watcher]], None]
+"""Told of a stream, of its account, and of its watchers, to whom it may add."""
 
 REQUEST_SETTINGS: Final = frozenset(RequestSettings.__annotations__)
 STREAM_SETTINGS: Final = frozenset(StreamSettings.__annotations__)
@@ -61,6 +69,31 @@ def divided(settings: StreamSettings) -> tuple[dict[str, Any], CallSettings]:
     given: dict[str, Any] = dict(settings)
     request = {name: given.pop(name) for name in REQUEST_SETTINGS & given.keys()}
     return request, CallSettings(**given)
+
+
+class FunctionSettings(CallSettings, frozen=True, kw_only=True):
+    """Every setting of a decorated function; `None`, or nothing in it, where it is left to the call and the policy."""
+
+    task_type: TaskType = TaskType.TEXT_GENERATION
+    providers: tuple[str, ...] = ()
+    model: str | None = None
+    system: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    tools: tuple[Any, ...] = ()
+    tool_choice: str | Mapping[str, Any] | None = None
+    response_format: Any = None
+    metadata: Mapping[str, Any] = {}
+    extra: Mapping[str, Any] = {}
+
+    @classmethod
+    def of(cls, request: TaskRequest, call: CallSettings) -> FunctionSettings:
+        given = {name: getattr(request, name) for name in REQUEST_SETTINGS}
+        return cls(**given, **structs.asdict(call))
 
 
 class LLM:
@@ -81,7 +114,7 @@ class LLM:
         self._request, self._call = divided(settings)
         TaskRequest(**self._request)  # a wrong default is refused where it is written, not where it is first used
         self._switch: LLMSwitch | None = None
-        self._follow: Callable[[Account], None] | None = None
+        self._follow: Follow | None = None
 
     def __call__(
         self,
@@ -101,9 +134,10 @@ class LLM:
     def stream(self, request: TaskRequest) -> LLMStream[str]:
         """A stream of the answer to a request that is already whole; the request's own settings hold."""
         source, account, watchers = (self._switch or get_global_switch()).opening(request, self._call)
+        stream: LLMStream[str] = LLMStream(source, account, watchers)
         if self._follow is not None:
-            self._follow(account)
-        return LLMStream(source, account, watchers)
+            self._follow(stream, account, watchers)
+        return stream
 
     def but(self, **settings: Unpack[StreamSettings]) -> LLM:
         """The same with other settings."""
@@ -112,11 +146,11 @@ class LLM:
 
     def following(
         self,
-        follow: Callable[[Account], None] | None,
+        follow: Follow | None,
         switch: LLMSwitch | None = None,
         settings: StreamSettings | None = None,
     ) -> LLM:
-        """The same, with somebody told of the account of every stream that it opens."""
+        """The same, with somebody told of every stream that it opens."""
         llm = LLM(**(self._settings if settings is None else settings))
         llm._follow, llm._switch = follow, switch
         return llm

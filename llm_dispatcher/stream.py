@@ -28,6 +28,12 @@ class LLMStream(Generic[Chunk]):
     `for chunk in stream` where the calling thread may block. `collect()` and `result()` give the `TaskResponse`.
     """
 
+    # Without a `__dict__`, encoders that fall back on an object's attributes (FastAPI's) find none to send, and say so.
+    __slots__ = (
+        "__weakref__", "_account", "_leaving", "_over", "_read_as", "_reader", "_reading", "_source", "_watchers",
+        "_with_metadata",
+    )  # fmt: skip
+
     def __init__(
         self,
         source: Callable[[Reading], AsyncGenerator[Event, None]],
@@ -98,12 +104,16 @@ class LLMStream(Generic[Chunk]):
         """
         self._read_as = self._read_as or "aclose()"
         reading = self._reading() if self._reading is not None else None
-        if self._reader is not None and (reading is None or reading.ag_running) and not self._over.is_set():
+        dropped = self._reading is not None and reading is None
+        if self._reader is None or self._over.is_set() or (reading is not None and not reading.ag_running):
+            if reading is not None:
+                await reading.aclose()
+        elif dropped:
+            await self._over.wait()  # a `break` dropped the generator: its loop is closing it already
+        else:
             self._leaving = True
-            self._reader.cancel()
+            self._reader.cancel()  # (the running task itself, if a callback closes the stream that it is told of)
             await self._over.wait()
-        elif reading is not None:
-            await reading.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from . import catalog
+from .buffering import buffered
 from .config import load
 from .config.policy import OnBreak, Policy, is_offline
 from .dispatch import Dispatch, Ledger, attempts
@@ -52,6 +53,8 @@ class CallSettings(Struct, frozen=True, kw_only=True):
     on_break: OnBreak | None = None
     max_retries: int | None = None
     fallback_enabled: bool | None = None
+    buffer_size: int | None = None
+    min_chunk_size: int | None = None
     raw: bool = False
 
     def watchers(self) -> list[Watcher]:
@@ -61,6 +64,8 @@ class CallSettings(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _is("callbacks", self.callbacks, StreamingCallbacks)
         _is("progress_tracker", self.progress_tracker, ProgressTracker)
+        if self.progress_tracker is not None:
+            self.progress_tracker.give()
         if self.timeout is not None and (isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float))):
             raise TypeError(f"timeout is a number of seconds, got {type(self.timeout).__name__}")
         if self.timeout is not None and not self.timeout > 0:
@@ -74,6 +79,17 @@ class CallSettings(Struct, frozen=True, kw_only=True):
         if self.max_retries is not None and self.max_retries < 0:
             raise ValueError(f"max_retries is 0 or more, got {self.max_retries}")
         _is("fallback_enabled", self.fallback_enabled, bool)
+        for name, size in (("buffer_size", self.buffer_size), ("min_chunk_size", self.min_chunk_size)):
+            if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+                raise TypeError(f"{name} is an int, got {type(size).__name__}")
+            if size is not None and size < 1:
+                raise ValueError(f"{name} is 1 or more, got {size}")
+
+    def in_chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+        """The events with their text in chunks of the size that was asked for; as they are, if none was."""
+        if self.buffer_size is None and self.min_chunk_size is None:
+            return events
+        return buffered(events, buffer_size=self.buffer_size or 1, min_chunk_size=self.min_chunk_size or 1)
 
 
 Asked: TypeAlias = TaskRequest | Callable[[], Awaitable[TaskRequest]]
@@ -143,7 +159,7 @@ class LLMSwitch:
         watchers = settings.watchers()
 
         def source(reading: Reading) -> AsyncGenerator[Event, None]:
-            return self._source(request, settings, body, ledger, watchers, reading)
+            return settings.in_chunks(self._source(request, settings, body, ledger, watchers, reading))
 
         return source, Account(ledger), watchers
 
@@ -158,7 +174,8 @@ class LLMSwitch:
     ) -> AsyncGenerator[Event, None]:
         request = asked if isinstance(asked, TaskRequest) else await asked()
         if settings.progress_tracker is not None:
-            watchers.append(settings.progress_tracker.watcher(request.max_tokens))
+            # (Before the callbacks, which may ask it; and one of which may hang.)
+            watchers.insert(0, settings.progress_tracker.watcher(request.max_tokens))
         dispatch = self._dispatch(request, settings, body, ledger, reading)
         if not self._prices_asked_for:
             self._prices_asked_for = True
@@ -327,12 +344,13 @@ def get_global_switch() -> LLMSwitch:
         return _global
 
 
-def set_global_switch(switch: LLMSwitch | None) -> None:
-    """Make this the global switch; with `None` the next use makes one from the environment."""
+def set_global_switch(switch: LLMSwitch | None) -> LLMSwitch | None:
+    """Make this the global switch, and return the one before. After `None`, the next use makes one."""
     global _global
     _is("switch", switch, LLMSwitch)
     with _lock:
-        _global = switch
+        before, _global = _global, switch
+        return before
 
 
 @contextmanager

@@ -135,11 +135,12 @@ class Account:
 
     def metadata(self) -> StreamMetadata:
         """The stream as a whole, as far as it has come."""
+        target = self.target or (self.ledger[-1].target if len(self.ledger) else None)  # (who failed before a word)
         usage = self.usage if self.finish_reason or self.over else None
         counted = usage is not None and usage.source != "unknown"
         return {
-            "provider": self._provider,
-            "model": self._model,
+            "provider": target.provider if target else "",
+            "model": target.model if target else "",
             "attempt": self.attempt,
             "cached": self.cached,
             "elapsed": self.elapsed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from ..events import (
 )
 from .account import Account
 from .metadata import ChunkMetadata, StreamMetadata
+from .observe import Watcher
 
 logger: Final = logging.getLogger("llm_dispatcher")
 
@@ -33,7 +35,7 @@ class StreamingCallbacks:
     `on_stream_start(metadata)` once, when the first model begins to answer; `on_chunk_received(chunk, metadata)` for
     each chunk that the reader gets; then exactly one of `on_stream_end(metadata)`, also where the reader leaves early
     (`finish_reason` is then `"cancelled"`), and `on_error(error, metadata)`. One that raises is logged and counted in
-    `errors`, and changes nothing else.
+    `errors`, and changes nothing else. A coroutine function is awaited before its stream goes on, and holds no other.
     """
 
     def __init__(
@@ -62,6 +64,15 @@ class StreamingCallbacks:
         """A watcher for one stream."""
         return _Caller(self)
 
+    def bystander(self) -> Watcher:
+        """A watcher for a stream inside another one: of what the outer one does not show itself."""
+        caller = _Caller(self)
+
+        def watch(event: Event, account: Account, /) -> Awaitable[None] | None:
+            return caller(event, account) if isinstance(event, (StreamSwitched, ReasoningDelta, ToolCall)) else None
+
+        return watch
+
     def call(self, callback: Callable[..., Told] | None, *told: Any) -> Awaitable[None] | None:
         """Call one; where it is a coroutine, return what finishes it."""
         if callback is None:
@@ -76,8 +87,14 @@ class StreamingCallbacks:
         return self._finish(callback, pending)
 
     async def _finish(self, callback: Callable[..., Told], pending: Awaitable[object]) -> None:
+        task = asyncio.current_task()
+        cancelling = task.cancelling() if task is not None else 0
         try:
             await pending
+        except asyncio.CancelledError:
+            if task is None or task.cancelling() > cancelling:
+                raise  # somebody cancels the reader
+            self._note(callback)  # something that the callback waited for was cancelled
         except Exception:  # noqa: BLE001 - as above
             self._note(callback)
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Final
+from itertools import count
+from typing import TYPE_CHECKING, Final
 
 from ..events import Event, StreamCancelled, StreamCompleted, StreamFailed, StreamReset, TextDelta
 from .account import Account
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 USUAL_TOKENS: Final = 400
 """What an answer is taken to be long, until one has been seen."""
@@ -21,7 +26,7 @@ SHORT_OF_WHOLE: Final = 0.99
 class ProgressTracker:
     """Progress of the streams that were given this tracker; of several at once, their sum.
 
-    What one stream is expected to bring is `expected_tokens` or `expected_chunks`; with neither, its request's
+    What each stream is expected to bring is `expected_tokens` or `expected_chunks`; with neither, its request's
     `max_tokens`, or else how long this tracker's streams have been. A new run begins when a stream starts while no
     other is under way.
     """
@@ -45,10 +50,14 @@ class ProgressTracker:
         self._shown = 0.0
         self._began: float | None = None
         self._ended: float | None = None
-        self._usual: float = USUAL_TOKENS
+        self._usual: float | None = None
+        self._owner: str | None = None
+        self._given = False
+        self._made = next(_ticks)
 
     def get_progress(self) -> float:
         """0.0 before anything came, 100.0 when every stream ended well, never falling in between."""
+        self._warn_if_nobodys()
         streams = self._streams
         if streams and all(stream.finished for stream in streams):
             return 100.0
@@ -61,11 +70,13 @@ class ProgressTracker:
     @property
     def tokens(self) -> int:
         """Output tokens so far, by rule of thumb."""
+        self._warn_if_nobodys()
         return sum(stream.tokens for stream in self._streams)
 
     @property
     def elapsed(self) -> float:
         """Seconds that this run has taken."""
+        self._warn_if_nobodys()
         if self._began is None:
             return 0.0
         return (self._clock() if self._ended is None else self._ended) - self._began
@@ -83,16 +94,18 @@ class ProgressTracker:
             return 0.0
         return self.elapsed * (100.0 - progress) / progress if progress > 0 else None
 
-    def watcher(self, max_tokens: int | None = None) -> _Share:
-        """A watcher for one stream, which joins the run with its first event."""
-        return _Share(self, max_tokens)
-
     @contextmanager
-    def live(self) -> Generator[None, None, None]:
-        """Draw a bar in the terminal while the block runs."""
+    def live(self, console: Console | None = None) -> Generator[None, None, None]:
+        """Draw a bar in the terminal while the block runs; where there is no terminal, nothing is drawn."""
+        from rich.console import Console
         from rich.live import Live
         from rich.progress_bar import ProgressBar
         from rich.table import Table
+
+        console = console or Console(stderr=True)
+        if not console.is_terminal:
+            yield
+            return
 
         def bar() -> Table:
             row = Table.grid(padding=(0, 1))
@@ -105,38 +118,67 @@ class ProgressTracker:
             )
             return row
 
-        with Live(get_renderable=bar, refresh_per_second=12):
+        with Live(get_renderable=bar, console=console, refresh_per_second=12):
             yield
 
-    def join(self, share: _Share) -> None:
-        """A stream begins."""
+    # ── for streams and for those that make them ───────────────────────────────────────────────────────────────────
+
+    def give(self, owner: str | None = None) -> None:
+        """Some stream has this tracker, or will have it; `owner` is the function whose own it is."""
+        self._given = True
+        self._owner = owner or self._owner
+
+    def watcher(self, max_tokens: int | None = None) -> _Share:
+        """A watcher for one stream that is about to be read: it joins the run."""
+        global _latest
         if all(stream.ended for stream in self._streams):
             self._streams.clear()
             self._shown = 0.0
             self._began, self._ended = self._clock(), None
+        share = _Share(self, self._expected(max_tokens))
         self._streams.append(share)
+        self._given = True
+        _latest = (next(_ticks), self._owner)
+        return share
 
     def leave(self, share: _Share) -> None:
         """A stream is over."""
         if share.finished and share.tokens:
-            self._usual += (share.tokens - self._usual) / 4
+            self._usual = share.tokens if self._usual is None else self._usual + (share.tokens - self._usual) / 4
         if all(stream.ended for stream in self._streams):
             self._ended = self._clock()
 
-    def expected(self, max_tokens: int | None) -> float:
+    def _expected(self, max_tokens: int | None) -> float:
         """How much one stream is expected to bring."""
-        return self.expected_chunks or self.expected_tokens or max_tokens or self._usual
+        return self.expected_chunks or self.expected_tokens or max_tokens or self._usual or USUAL_TOKENS
+
+    def _warn_if_nobodys(self) -> None:
+        """Say once that this one will stay at 0, if others have run since it was made and no stream has it."""
+        if self._given or _latest[0] < self._made:
+            return
+        self._given = True
+        other = _latest[1]
+        whose = f"that of {other}()" if other else "another"
+        warnings.warn(
+            f"no stream has this ProgressTracker, and so it stays at 0; {whose} has run. The tracker of a decorated "
+            "function is story.progress_tracker; to have another one, give it as progress_tracker=",
+            stacklevel=3,
+        )
+
+
+_ticks: Final = count()
+_latest: tuple[int, str | None] = (-1, None)
+"""When a stream with a tracker was last read, and whose tracker it was: for one warning, and nothing else."""
 
 
 class _Share:
     """One stream's part in a tracker's run."""
 
-    __slots__ = ("_max_tokens", "_tracker", "chunks", "ended", "expected", "finished", "tokens")
+    __slots__ = ("_tracker", "chunks", "ended", "expected", "finished", "tokens")
 
-    def __init__(self, tracker: ProgressTracker, max_tokens: int | None) -> None:
+    def __init__(self, tracker: ProgressTracker, expected: float) -> None:
         self._tracker = tracker
-        self._max_tokens = max_tokens
-        self.expected = 0.0
+        self.expected = expected
         self.chunks = self.tokens = 0
         self.finished = self.ended = False
 
@@ -151,9 +193,6 @@ class _Share:
         return NEARLY + (SHORT_OF_WHOLE - NEARLY) * (1 - math.exp(NEARLY - straight))
 
     def __call__(self, event: Event, account: Account, /) -> None:
-        if not self.expected:
-            self.expected = self._tracker.expected(self._max_tokens)
-            self._tracker.join(self)
         if type(event) is TextDelta:
             self.chunks += 1
             self.tokens = account.tokens

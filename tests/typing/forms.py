@@ -16,6 +16,7 @@ from llm_dispatcher import (
     TaskType,
     llm_stream,
     llm_stream_with_metadata,
+    settings_of,
 )
 from llm_dispatcher.events import Event
 
@@ -126,8 +127,12 @@ async def every_way_to_read() -> None:
     assert_type(teller.stands_in_with_settings("x"), LLMStream[str])
     assert_type(teller.metadata("x"), LLMStream[ChunkMetadata])
     assert_type(Teller.static("x"), LLMStream[str])
+    # (mypy binds it to the object all the same: asked of the class, as above, both checkers know it.)
+    assert_type(teller.static("x"), LLMStream[str])  # type: ignore[call-arg]
     assert_type(Teller.says(teller, "x"), LLMStream[str])
     assert_type(says.progress_tracker, ProgressTracker)
+    assert_type(settings_of(says).temperature, float | None)
+    assert_type(settings_of(teller.metadata).task_type, TaskType)
 
     async for chunk in says("x"):
         assert_type(chunk, str)

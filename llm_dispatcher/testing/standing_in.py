@@ -1,0 +1,75 @@
+"""Simulated vendors in the place of an application's own: its providers keep their names, and nothing else is real."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from msgspec.structs import replace
+
+from ..provider import Api, ProviderSettings, Secret
+from .answering import Script
+from .script import Wire
+from .vendor import HELLO, SimulatedVendor
+
+if TYPE_CHECKING:
+    from ..switch import LLMSwitch
+
+KEY: Final = "test-key"
+_WIRES: Final = {"anthropic": Wire.ANTHROPIC, "google": Wire.GOOGLE, "ollama": Wire.OLLAMA}
+_OPENAI: Final = ("openai", "openai_compatible")
+
+
+def stand_in(
+    start: Callable[..., SimulatedVendor],
+    config: Mapping[str, Any] | str | os.PathLike[str] | None,
+    scripts: Mapping[str, Script],
+) -> tuple[LLMSwitch, dict[str, SimulatedVendor]]:
+    """A switch over simulated vendors, and these by name. Without a configuration, the providers that have scripts are
+    asked in their order, each once; with one, it holds, and who has no script says "Hello!".
+    """
+    # A test of an application looks at the house from outside, as the application does.
+    from llm_dispatcher import LLMSwitch
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LLM_DISPATCHER_OFFLINE", "1")  # while the policy is read: so that no key is missed
+        policy = LLMSwitch(_asking(scripts) if config is None else config).policy
+    providers = dict(policy.providers)
+    if strangers := [name for name in scripts if name not in providers]:
+        raise ValueError(f"no provider is called {strangers[0]!r}; there are {', '.join(providers)}")
+    vendors: dict[str, SimulatedVendor] = {}
+    for name, settings in providers.items():
+        if settings.kind in (*_OPENAI, *_WIRES):  # those of third parties are their own
+            api = _api(settings)
+            wire = _WIRES.get(settings.kind) or (Wire.OPENAI_CHAT if api == "chat" else Wire.OPENAI_RESPONSES)
+            vendors[name] = start(wire, scripts.get(name, HELLO), api_key=KEY)
+            providers[name] = replace(settings, api_key=Secret(KEY), base_url=vendors[name].base_url, api=api)
+    return LLMSwitch(replace(policy, providers=providers)), vendors
+
+
+def _asking(scripts: Mapping[str, Script]) -> dict[str, Any]:
+    """A configuration that asks these one after the other."""
+    if not scripts:
+        raise TypeError('say what a provider answers, as in simulated_switch(openai=Reply("…")), or give a policy')
+    return {
+        "providers": {name: _entry(name) for name in scripts},
+        "routing": {"default": [f"{name}/simulated" for name in scripts]},
+        "resilience": {"max_retries": 0},
+    }
+
+
+def _entry(name: str) -> dict[str, Any]:
+    if name == "openai" or name in _WIRES:
+        return {"kind": name, "models": ["simulated"]}
+    # (Its address is about to be another one, but an entry without any is refused.)
+    return {"kind": "openai_compatible", "models": ["simulated"], "base_url": "http://127.0.0.1"}
+
+
+def _api(settings: ProviderSettings) -> Api | None:
+    """Which of OpenAI's wires; the default of the official host is another one than that of the others."""
+    if settings.kind not in _OPENAI:
+        return None
+    at_home = settings.kind == "openai" and settings.base_url is None
+    return settings.api or ("responses" if at_home else "chat")

@@ -1,0 +1,78 @@
+"""Metadata dicts: what goes with each chunk, and the closing item with the figures."""
+
+from __future__ import annotations
+
+from typing import Any, get_type_hints
+
+import pytest
+
+from llm_dispatcher import ChunkMetadata, llm_stream_with_metadata
+from llm_dispatcher.exceptions import StreamingError
+from llm_dispatcher.testing import Continuing, Cut, Reply
+from llm_dispatcher.testing.plugin import SimulatedSwitch
+
+TEXT = "One two three four five six."
+NAMES = {
+    "chunk", "chunk_index", "provider", "model", "attempt", "cached", "elapsed", "tokens", "total_tokens", "cost",
+    "finish_reason",
+}  # fmt: skip
+ONLY_AT_THE_END = ("total_tokens", "cost", "finish_reason")
+
+
+@llm_stream_with_metadata
+async def story(topic: str) -> str:
+    return topic
+
+
+async def test_each_chunk_has_every_name_and_the_text_is_their_sum(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(openai=Reply(TEXT, fault=Cut(3)), anthropic=Continuing(TEXT))
+    stream = story("foxes")
+    items: list[ChunkMetadata] = [item async for item in stream]
+    assert {frozenset(item) for item in items} == {frozenset(NAMES)} == {frozenset(get_type_hints(ChunkMetadata))}
+    assert "".join(item["chunk"] for item in items) == TEXT == stream.response.text
+    assert [item["chunk_index"] for item in items] == list(range(len(items))), "across the switch"
+    assert [item["provider"] for item in items] == ["openai"] * 3 + ["anthropic"] * (len(items) - 3)
+    assert [item["attempt"] for item in items] == [1] * 3 + [2] * (len(items) - 3)
+    elapsed, tokens = [item["elapsed"] for item in items], [item["tokens"] for item in items]
+    assert elapsed == sorted(elapsed)
+    assert tokens == sorted(tokens)
+    *chunks, closing = items
+    assert {item[name] for item in chunks for name in ONLY_AT_THE_END} == {None}  # type: ignore[literal-required]
+    assert (closing["chunk"], closing["finish_reason"], closing["cached"]) == ("", "stop", False)
+    assert closing["total_tokens"] == stream.response.usage.total_tokens
+
+
+async def test_the_closing_item_has_the_cost(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(
+        {"providers": {"openai": {"models": ["gpt-4o-mini"]}}, "routing": {"default": ["openai/gpt-4o-mini"]}},
+        openai=Reply(TEXT),
+    )
+    stream = story("foxes")
+    *_, closing = [item async for item in stream]
+    assert closing["cost"] == stream.response.cost
+    assert closing["cost"] is not None
+    assert closing["cost"] > 0
+
+
+async def test_nothing_is_held_back_to_fill_them(simulated_switch: SimulatedSwitch) -> None:
+    """Each item is there before the vendor has said the next: it stalls after the third."""
+    simulated_switch(
+        {
+            "providers": {"openai": {"models": ["m"]}},
+            "routing": {"default": ["openai/m"]},
+            "resilience": {"max_retries": 0, "timeouts": {"idle": 0.05}},
+        },
+        openai=Reply(TEXT, fault=Cut(3, moment=0.05)),
+    )
+    read: list[Any] = []
+    with pytest.raises(StreamingError):
+        async for item in story("foxes"):
+            read.append(item)
+    assert [item["chunk"] for item in read] == ["One", " two", " three"], "and no closing item after an error"
+
+
+async def test_a_stream_without_text_has_a_closing_item(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(openai=Reply("", finish_reason="stop"))
+    (closing,) = [item async for item in story("foxes")]
+    assert (closing["chunk"], closing["chunk_index"], closing["finish_reason"]) == ("", 0, "stop")
+    assert (closing["provider"], closing["model"]) == ("openai", "simulated")

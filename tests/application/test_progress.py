@@ -1,0 +1,254 @@
+"""Progress: from 0 to 100, never falling, never whole before the end; of several streams, their sum."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import warnings
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from llm_dispatcher import LLM, LLMStream, ProgressTracker, llm_stream
+from llm_dispatcher.events import Event, Failure, StreamCancelled, StreamCompleted, StreamFailed, TextDelta, Usage
+from llm_dispatcher.exceptions import StreamingError
+from llm_dispatcher.streaming.account import Account
+from llm_dispatcher.testing import Continuing, Cut, Reply, Stall
+from llm_dispatcher.testing.plugin import SimulatedSwitch
+
+TEXT = "One two three four five six."
+
+
+@llm_stream
+def story(topic: str) -> str:
+    return topic
+
+
+def tracked(tracker: ProgressTracker, max_tokens: int | None = None) -> LLMStream[str]:
+    @llm_stream(progress_tracker=tracker, max_tokens=max_tokens)
+    def told(topic: str) -> str:
+        return topic
+
+    return told("foxes")
+
+
+async def shown(stream: LLMStream[str], tracker: ProgressTracker) -> list[float]:
+    return [tracker.get_progress() async for _ in stream]
+
+
+# ── one stream ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("expected", "max_tokens"),
+    [
+        ({}, None), ({}, 3), ({}, 5000), ({"expected_tokens": 7}, None), ({"expected_tokens": 2}, 5000),
+        ({"expected_chunks": 6}, None), ({"expected_chunks": 1}, None),
+    ],
+)  # fmt: skip
+async def test_it_grows_and_is_whole_after_a_clean_finish_only(
+    expected: dict[str, Any], max_tokens: int | None, simulated_switch: SimulatedSwitch
+) -> None:
+    tracker = ProgressTracker(**expected)
+    simulated_switch(first=Reply(TEXT, fault=Cut(3)), second=Continuing(TEXT))
+    assert tracker.get_progress() == 0.0
+    seen = await shown(tracked(tracker, max_tokens), tracker)
+    assert seen[0] > 0.0
+    assert all(before < after for before, after in pairwise(seen))
+    assert seen[-1] < 100.0
+    assert (tracker.get_progress(), tracker.eta, tracker.tokens) == (100.0, 0.0, 7)
+    assert isinstance(tracker.get_progress(), float)
+
+
+async def test_a_switch_does_not_count_twice(simulated_switch: SimulatedSwitch) -> None:
+    tracker = ProgressTracker(expected_tokens=1000)
+    simulated_switch(only=Reply(TEXT))
+    unbroken = await shown(tracked(tracker), tracker)
+    for cut in range(1, 6):
+        simulated_switch(first=Reply(TEXT, fault=Cut(cut)), second=Continuing(TEXT))
+        assert await shown(tracked(tracker), tracker) == unbroken
+
+
+async def test_an_error_is_never_whole(simulated_switch: SimulatedSwitch) -> None:
+    tracker = ProgressTracker(expected_chunks=6)
+    simulated_switch(only=Reply(TEXT, fault=Cut(6)))
+    with pytest.raises(StreamingError):
+        await tracked(tracker)
+    assert 90.0 < tracker.get_progress() < 100.0
+
+
+async def test_leaving_early_is_never_whole(simulated_switch: SimulatedSwitch) -> None:
+    tracker = ProgressTracker(expected_chunks=6)
+    simulated_switch(only=Reply(TEXT, fault=Stall(6)))
+    async with tracked(tracker) as stream:
+        async for chunk in stream:
+            if chunk == " six.":
+                break
+    assert 90.0 < tracker.get_progress() < 100.0
+
+
+async def test_with_nothing_expected_it_learns_how_long_such_streams_are(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT))
+    tracker = ProgressTracker()
+    first = await shown(tracked(tracker), tracker)
+    second = await shown(tracked(tracker), tracker)
+    assert first[-1] < 5.0, "400 tokens were expected"
+    assert second[2] == pytest.approx(100 * 4 / 7), "seven came"
+
+
+async def test_a_function_has_a_tracker_of_its_own(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT))
+
+    @llm_stream
+    async def held(llm: LLM, topic: str) -> AsyncIterator[str]:
+        async for chunk in llm(topic):
+            yield chunk
+
+    for function in (story, held):
+        seen = await shown(function("foxes"), function.progress_tracker)
+        assert 0.0 < seen[0] < seen[-1] < 100.0 == function.progress_tracker.get_progress()
+
+
+class Clock:
+    """A clock that stands until it is told to go."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_time_pace_and_what_is_left() -> None:
+    clock = Clock()
+    tracker = ProgressTracker(expected_tokens=40, clock=clock)
+    assert (tracker.elapsed, tracker.tokens_per_second, tracker.eta) == (0.0, 0.0, None)
+    account, watch = Account(), tracker.watcher()
+
+    def tell(event: Event) -> None:
+        account.see(event)
+        watch(event, account)
+
+    clock.now += 2
+    assert (tracker.elapsed, tracker.eta) == (2.0, None), "there is no pace yet"
+    tell(TextDelta("x" * 40, 0))
+    assert (tracker.tokens, tracker.tokens_per_second, tracker.get_progress()) == (10, 5.0, 25.0)
+    assert tracker.eta == pytest.approx(6.0)
+    clock.now += 2
+    tell(StreamCompleted("x" * 40, Usage(), "stop", None))
+    clock.now += 50
+    assert (tracker.elapsed, tracker.eta, tracker.get_progress()) == (4.0, 0.0, 100.0)
+
+
+# ── several ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_two_streams_on_one_tracker_are_shown_as_their_sum(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT, fault=Stall(3)))
+    tracker = ProgressTracker(expected_chunks=6)
+    one, two = tracked(tracker), tracked(tracker)
+    a, b = aiter(one), aiter(two)
+    await anext(a)
+    await anext(b)
+    assert tracker.get_progress() == pytest.approx(100 * 2 / 12)
+    assert tracker.tokens == 2
+    await anext(a)
+    assert tracker.get_progress() == pytest.approx(100 * 3 / 12)
+    await one.aclose()
+    await two.aclose()
+
+
+async def test_streams_at_the_same_time_are_one_run(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT, pace=0.001))
+    tracker = ProgressTracker(expected_chunks=6)
+    seen = await asyncio.gather(*(shown(tracked(tracker), tracker) for _ in range(4)))
+    for each in seen:
+        assert each == sorted(each)
+        assert each[-1] < 100.0 or each is not seen[0]
+    assert (tracker.get_progress(), tracker.tokens) == (100.0, 28)
+    assert await shown(tracked(tracker), tracker)
+    assert tracker.tokens == 7, "what starts when all others are over is a new run"
+
+
+STEPS: Final[dict[str, Event]] = {
+    "t": TextDelta("word ", 0),
+    "c": StreamCompleted("", Usage(), "stop", None),
+    "f": StreamFailed(Failure("StreamingError", "it broke")),
+    "x": StreamCancelled(),
+}
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("ttttttcfx")), max_size=60), st.booleans())
+def test_it_never_falls_within_a_run_and_is_whole_at_its_end_only(steps: list[tuple[int, str]], chunks: bool) -> None:
+    """Up to four streams that say a word, complete, fail, or are left, in any order."""
+    tracker = ProgressTracker(expected_chunks=5) if chunks else ProgressTracker(expected_tokens=9)
+    streams = {number: (Account(), tracker.watcher()) for number in range(4)}
+    outcomes: dict[int, str] = {}
+    before = tracker.get_progress()
+    assert before == 0.0
+    for number, step in steps:
+        if number in outcomes:
+            continue
+        account, watch = streams[number]
+        if step != "t":
+            outcomes[number] = step
+        account.see(STEPS[step])
+        watch(STEPS[step], account)
+        now = tracker.get_progress()
+        assert before <= now <= 100.0
+        assert (now == 100.0) == (len(outcomes) == 4 and set(outcomes.values()) == {"c"})
+        before = now
+
+
+# ── the mistake that is easily made ────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_reading_a_tracker_that_no_stream_has_warns_once(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT))
+    mine = ProgressTracker()
+    assert mine.get_progress() == 0.0, "nothing has run yet"
+    await story("foxes")
+    with pytest.warns(
+        UserWarning, match=r"no stream has this ProgressTracker.* story\(\) has run.*story\.progress_tracker"
+    ):
+        assert mine.get_progress() == 0.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (mine.get_progress(), mine.tokens, mine.eta) == (0.0, 0, None)
+        assert story.progress_tracker.get_progress() == 100.0
+
+
+async def test_a_tracker_whose_stream_is_still_to_come_does_not_warn(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT))
+    mine = ProgressTracker()
+    stream = LLM(progress_tracker=mine)("foxes")
+    await story("foxes")
+    assert mine.get_progress() == 0.0
+    await stream
+    assert mine.get_progress() == 100.0
+    assert ProgressTracker().get_progress() == 0.0, "made after the others ran"
+
+
+# ── the bar ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_bar_is_drawn_in_a_terminal_and_nowhere_else(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT))
+    for is_terminal in (True, False):
+        drawn = io.StringIO()
+        with story.progress_tracker.live(Console(file=drawn, force_terminal=is_terminal, width=100)):
+            await story("foxes")
+        assert ("100.0 %" in drawn.getvalue() and "7 tokens" in drawn.getvalue()) == is_terminal
+        assert bool(drawn.getvalue()) == is_terminal
+
+
+def test_it_expects_numbers() -> None:
+    with pytest.raises(TypeError, match="expected_tokens is an int"):
+        ProgressTracker(expected_tokens="many")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected_chunks is 1 or more"):
+        ProgressTracker(expected_chunks=0)

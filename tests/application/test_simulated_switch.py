@@ -1,0 +1,81 @@
+"""The pytest plugin: an application's vendors are simulated for one test, and keep their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llm_dispatcher import LLM, LLMSwitch, get_global_switch, llm_stream, set_global_switch
+from llm_dispatcher.testing import Continuing, Cut, Reply
+from llm_dispatcher.testing.plugin import SimulatedSwitch
+
+TALE = "Once upon a time there was a fox who lived by the sea."
+POLICY = """
+providers:
+  openai: {api_key: "${OPENAI_API_KEY}", models: [gpt-x]}
+  anthropic: {api_key: "${OUR_OWN_VARIABLE}", models: [claude-x]}
+  google: {models: [gemini-x]}
+routing:
+  default: [openai/gpt-x, anthropic/claude-x]
+  tasks: {code_generation: [anthropic/claude-x]}
+"""
+
+
+@llm_stream
+def story(topic: str) -> str:
+    return f"A story about {topic}."
+
+
+@pytest.fixture
+def _its_own_switch() -> Iterator[None]:
+    """An application with a switch of its own; what these tests put in its place is gone when they are over."""
+    own = LLMSwitch({"providers": {"openai": {"api_key": "test-key", "models": ["m"]}}})
+    set_global_switch(own)
+    yield
+    assert get_global_switch() is own
+    set_global_switch(None)
+
+
+@pytest.mark.usefixtures("_its_own_switch")
+class TestSimulatedSwitch:
+    async def test_vendors_are_asked_in_the_order_in_which_they_are_named(
+        self, simulated_switch: SimulatedSwitch
+    ) -> None:
+        vendors = simulated_switch(openai=Reply(TALE, fault=Cut(after=3)), anthropic=Continuing(TALE))
+        response = await story("foxes").collect()
+        assert response.text == TALE
+        assert [str(attempt.target) for attempt in response.attempts] == ["openai/simulated", "anthropic/simulated"]
+        assert [len(vendor.requests) for vendor in vendors.values()] == [1, 1]
+        assert vendors["openai"].requests[0].text == "A story about foxes."
+
+    async def test_any_name_is_a_vendor(self, simulated_switch: SimulatedSwitch) -> None:
+        vendors = simulated_switch(ours=Reply("Ours."), google=Reply("Google's."), ollama=Reply("Local."))
+        assert await LLM("ollama/any-model")("hi") == "Local."
+        assert await LLM(providers="google")("hi") == "Google's."
+        assert await LLM("ours/gpt-x")("hi") == "Ours."
+        assert [vendor.wire for vendor in vendors.values()] == ["openai-chat", "google", "ollama"]
+
+    async def test_an_applications_own_policy_holds_and_needs_no_key(
+        self, simulated_switch: SimulatedSwitch, tmp_path: Path
+    ) -> None:
+        policy = tmp_path / "llm_dispatcher.yaml"
+        policy.write_text(POLICY)
+        vendors = simulated_switch(policy, anthropic=Reply("A function."))
+        assert await story("foxes") == "Hello!"
+        assert await LLM(task_type="code_generation")("hi") == "A function."
+        assert vendors["openai"].wire == "openai-responses"
+        assert vendors["anthropic"].requests[0].model == "claude-x"
+
+    def test_it_may_be_called_again_and_reaches_every_thread(self, simulated_switch: SimulatedSwitch) -> None:
+        simulated_switch(openai=Reply("First."))
+        assert "".join(story("foxes")) == "First."
+        simulated_switch(openai=Reply("Second."))
+        assert "".join(story("foxes")) == "Second."
+
+    def test_a_wrong_word_is_refused(self, simulated_switch: SimulatedSwitch) -> None:
+        with pytest.raises(TypeError, match="say what a provider answers"):
+            simulated_switch()
+        with pytest.raises(ValueError, match="no provider is called 'opnai'; there are openai, google"):
+            simulated_switch({"providers": {"openai": {"models": ["m"]}, "google": {}}}, opnai=Reply("Hm."))
