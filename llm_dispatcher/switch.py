@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, TypeAlias, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
-from . import catalog
+from . import catalog, media
 from .config import load
 from .config.policy import OnBreak, Policy, is_offline
 from .dispatch import Dispatch, Ledger, attempts
@@ -144,6 +144,8 @@ class LLMSwitch:
 
         async def source(reading: Reading) -> AsyncGenerator[Event, None]:
             whole = request if isinstance(request, TaskRequest) else await request()
+            if media.has_media(whole):  # files are read once, however many targets are asked
+                whole = await asyncio.to_thread(media.normal, whole)
             async with aclosing(self._source(whole, settings, body, ledger, watchers, reading)) as events:
                 async for event in events:
                     yield event

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..exceptions import ConfigurationError
 from ..provider import Ask, Opened, Piece, ProviderSettings
-from . import anthropic_messages
+from . import anthropic_messages, anthropic_request
 from .clients import CONNECTIONS, PerLoop
 from .entries import check_options, required_key
 from .errors import Answer, said, translated
@@ -37,7 +37,7 @@ class AnthropicProvider:
 
     async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         model = self.settings.vendor_model(ask.target.model)
-        body = anthropic_messages.body(ask.request, model, ask.target, self._max_tokens)
+        body = anthropic_request.body(ask.request, model, ask.target, self._max_tokens)
         decode = anthropic_messages.Decoder(ask.target).pieces
         with translated(ask.target, _answer_of, _transport_errors) as exchange:
             client = await self._clients.get()
