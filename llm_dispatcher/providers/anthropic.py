@@ -7,14 +7,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..exceptions import ConfigurationError
 from ..provider import Ask, Opened, Piece, ProviderSettings
 from . import anthropic_messages, anthropic_request
 from .clients import CONNECTIONS, PerLoop
 from .entries import check_options, required_key
-from .errors import Answer, said, translated
+from .errors import Answer, answer_in, said, translated
 from .reading import lower, sse_pieces
 
 if TYPE_CHECKING:
@@ -96,12 +96,6 @@ def _answer_of(error: BaseException) -> Answer | None:
 
     if not isinstance(error, anthropic.APIStatusError):
         return None
-    body: Any = error.body
-    inner = body.get("error") if isinstance(body, dict) else None
-    code = inner.get("type") if isinstance(inner, dict) else None
-    return Answer(
-        message=said(error.body) or error.message,
-        status=error.status_code,
-        codes=(code,) if isinstance(code, str) else (),
-        headers=lower(error.response.headers),
-    )
+    body: object = error.body
+    answer = answer_in(body.get("error", body) if isinstance(body, dict) else body)
+    return Answer(said(body) or error.message, error.status_code, answer.codes, lower(error.response.headers))

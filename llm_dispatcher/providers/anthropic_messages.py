@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageReport
 from ..provider import Finished, Piece
 from ..tasks import Target
-from .errors import Answer, error_for
+from .errors import answer_in, error_for
 from .reading import ToolCalls
 
 
@@ -102,10 +103,8 @@ class Decoder:
                 reason = self._stop_reason
                 yield Finished(_FINISH.get(reason or "", "stop"), reason)
             case "error":
-                error = event.error or {}
-                codes = (str(error["type"]),) if error.get("type") else ()
-                message = str(error.get("message") or "the vendor sent an error")
-                raise error_for(Answer(message, codes=codes, request_id=event.request_id), self._target)
+                answer = replace(answer_in(event.error or {}), request_id=event.request_id)
+                raise error_for(answer, self._target)
             case _:
                 return
 

@@ -14,6 +14,7 @@ from ..tasks import Target
 from .errors import Answer, error_for, said
 from .partial_arguments import PartialArgument, PartialArguments
 from .reading import new_id, whole_call
+from .retry_after import amount
 
 
 class _FunctionCall(Struct, rename="camel"):
@@ -171,24 +172,21 @@ def _usage(said_now: dict[str, Any]) -> Usage:
     )
 
 
-def answer(details: Any, status: int | None, headers: dict[str, str] | None = None, code: str | None = None) -> Answer:
-    inner: Any = details[0] if isinstance(details, list) and details else details
+def answer(body: Any, status: int | None, headers: dict[str, str] | None = None, code: str | None = None) -> Answer:
+    inner: Any = body[0] if isinstance(body, list) and body else body
     inner = inner.get("error", inner) if isinstance(inner, dict) else {}
+    if not isinstance(inner, dict):
+        return Answer(said(inner) or "the vendor sent an error", status, headers=headers or {})
     codes = [str(inner.get("status") or code)] if inner.get("status") or code else []
     retry: float | None = None
-    for detail in inner.get("details") or ():
+    details = inner.get("details")
+    for detail in details if isinstance(details, list) else ():
         if isinstance(detail, dict):
             if detail.get("reason"):
                 codes.insert(0, str(detail["reason"]))
             if str(detail.get("@type", "")).endswith("RetryInfo"):
-                retry = _seconds(detail.get("retryDelay"))
+                retry = amount(str(detail.get("retryDelay")).removesuffix("s"))  # a protobuf duration: "3.5s"
+            if "PerDay" in str(detail.get("violations")):  # in the name of a quota that was exceeded
+                codes.insert(0, "quota_of_the_day")
     message = said(inner) or "the vendor sent an error"
     return Answer(message, status, tuple(codes), headers or {}, retry)
-
-
-def _seconds(duration: object) -> float | None:
-    """A protobuf duration in JSON: "3.5s"."""
-    try:
-        return float(str(duration).removesuffix("s"))
-    except ValueError:
-        return None

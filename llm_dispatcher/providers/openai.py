@@ -14,7 +14,7 @@ from ..provider import Ask, Opened, Piece, ProviderSettings
 from . import openai_chat, openai_chat_request, openai_responses, openai_responses_request
 from .clients import CONNECTIONS, PerLoop
 from .entries import check_options, quirks_of, required_key
-from .errors import Answer, said, translated
+from .errors import Answer, answer_in, said, translated
 from .reading import lower, sse_pieces
 
 if TYPE_CHECKING:
@@ -124,9 +124,5 @@ def _answer_of(error: BaseException) -> Answer | None:
 
     if not isinstance(error, openai.APIStatusError):
         return None
-    return Answer(
-        message=said(error.body) or error.message,
-        status=error.status_code,
-        codes=tuple(str(code) for code in (error.code, error.type) if code),
-        headers=lower(error.response.headers),
-    )
+    answer = answer_in(error.body)
+    return Answer(said(error.body) or error.message, error.status_code, answer.codes, lower(error.response.headers))

@@ -11,7 +11,7 @@ from msgspec import Struct
 from ..events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageReport
 from ..provider import Finished, Piece
 from ..tasks import Target
-from .errors import Answer, error_for
+from .errors import answer_in, error_for
 from .reading import DONE, ToolCalls
 
 
@@ -67,7 +67,9 @@ class _Chunk(Struct):
     usage: dict[str, Any] | None = None
     error: Any = None
     object: str | None = None
-    message: str | None = None
+    message: Any = None
+    type: str | None = None
+    code: Any = None
     citations: list[Any] | None = None
     x_groq: _Groq | None = None
 
@@ -120,7 +122,7 @@ class Decoder:
 
     def _others(self, chunk: _Chunk) -> Iterable[Piece]:
         if (error := _error(chunk)) is not None:
-            raise error_for(_answer(error), self._target)
+            raise error_for(answer_in(error), self._target)
         if chunk.citations is not None and chunk.citations != self._citations:  # said again with every chunk
             self._citations = chunk.citations
             yield ProviderEvent("citations", {"citations": chunk.citations})
@@ -235,15 +237,7 @@ def _error(chunk: _Chunk) -> Any:
     if chunk.x_groq is not None and chunk.x_groq.error is not None:
         return chunk.x_groq.error
     if chunk.object == "error":
-        return {"message": chunk.message or "the vendor sent an error"}
+        return {"message": chunk.message, "type": chunk.type, "code": chunk.code}
     if any(choice.finish_reason == "error" for choice in chunk.choices or ()):
         return {"message": "the model's answer ended in an error"}
     return None
-
-
-def _answer(error: Any) -> Answer:
-    if not isinstance(error, dict):
-        return Answer(str(error))
-    status = error.get("code") if isinstance(error.get("code"), int) else error.get("status")
-    codes = tuple(str(error[name]) for name in ("code", "type") if error.get(name))
-    return Answer(str(error.get("message", error)), status if isinstance(status, int) else None, codes)

@@ -12,7 +12,7 @@ from msgspec import Struct
 from ..events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, Usage, UsageReport
 from ..provider import Finished, Piece
 from ..tasks import Target
-from .errors import Answer, error_for
+from .errors import Answer, answer_in, error_for
 from .reading import DONE, ToolCalls, new_id, whole_call
 
 
@@ -127,12 +127,7 @@ class Decoder:
         if response.usage is not None:
             yield UsageReport(_usage(response.usage))
         if response.error is not None or response.status == "failed":
-            error = response.error or {}
-            code = error.get("code")
-            raise error_for(
-                Answer(str(error.get("message", "the response failed")), codes=(str(code),) if code else ()),
-                self._target,
-            )
+            raise error_for(answer_in(response.error or {"message": "the response failed"}), self._target)
         if response.status == "incomplete":
             reason = str((response.incomplete_details or {}).get("reason"))
             yield Finished(_INCOMPLETE.get(reason, "length"), "incomplete")

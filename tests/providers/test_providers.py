@@ -13,7 +13,6 @@ import pytest
 from llm_dispatcher.events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
 from llm_dispatcher.exceptions import (
     ConfigurationError,
-    ContentFilterError,
     ContextLengthExceededError,
     InvalidRequestError,
     ModelNotFoundError,
@@ -21,7 +20,6 @@ from llm_dispatcher.exceptions import (
     ProviderAuthenticationError,
     ProviderConnectionError,
     ProviderProtocolError,
-    ProviderQuotaExceededError,
     ProviderRateLimitError,
     ProviderServiceUnavailableError,
     ProviderTimeoutError,
@@ -29,7 +27,6 @@ from llm_dispatcher.exceptions import (
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece, Provider, ProviderSettings, RawEvent, Secret
 from llm_dispatcher.providers import kinds, make
 from llm_dispatcher.providers.clients import PerLoop
-from llm_dispatcher.providers.errors import Answer, error_for, retry_after
 from llm_dispatcher.providers.reading import ToolCalls, whole_call
 from llm_dispatcher.tasks import (
     AudioPart,
@@ -209,46 +206,6 @@ async def test_a_port_that_nobody_listens_on_is_a_connection_error(wire: str, si
         async for _ in provider.stream(Ask(TaskRequest("hi"), A, 5.0)):
             pass
     await provider.aclose()
-
-
-@pytest.mark.parametrize(
-    ("status", "codes", "error"),
-    [
-        (429, ("insufficient_quota",), ProviderQuotaExceededError),
-        (402, (), ProviderQuotaExceededError),
-        (400, ("context_length_exceeded", "invalid_request_error"), ContextLengthExceededError),
-        (400, ("content_filter",), ContentFilterError),
-        (400, ("model_not_found",), ModelNotFoundError),
-        (400, ("API_KEY_INVALID", "INVALID_ARGUMENT"), ProviderAuthenticationError),
-        (422, ("server_error",), InvalidRequestError),
-        (418, (), InvalidRequestError),
-        (599, (), ProviderServiceUnavailableError),
-        (None, ("overloaded_error",), ProviderServiceUnavailableError),
-        (None, ("invalid_request_error",), InvalidRequestError),
-        (None, ("never heard of",), ProviderServiceUnavailableError),
-    ],
-)
-def test_a_code_says_more_than_a_status_and_a_status_more_than_nothing(
-    status: int | None, codes: tuple[str, ...], error: type[Exception]
-) -> None:
-    assert type(error_for(Answer("no", status, codes), A)) is error
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "0.5"}, 0.5),
-        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
-        ({"retry-after": "Fri, 02 Jan 2026 00:00:30 GMT"}, 30.0),
-        ({"retry-after": "Fri, 02 Jan 2020 00:00:30 GMT"}, 0.0),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "-3"}, None),
-        ({}, None),
-    ],
-)
-def test_retry_after_is_read_in_each_of_its_forms(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(headers, now=lambda: 1_767_312_000.0) == seconds
 
 
 # ── what is sent ───────────────────────────────────────────────────────────────────────────────────────────────────
