@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .events import Usage as Usage
     from .exceptions import LLMDispatcherError as LLMDispatcherError
     from .llm import LLM as LLM
+    from .media import encode_audio as encode_audio
+    from .media import encode_image as encode_image
     from .stream import LLMStream as LLMStream
     from .streaming import ChunkMetadata as ChunkMetadata
     from .streaming import ProgressTracker as ProgressTracker
@@ -57,6 +59,8 @@ _HOMES = {
     "TaskResponse": "events",
     "TaskType": "tasks",
     "Usage": "events",
+    "encode_audio": "media",
+    "encode_image": "media",
     "get_global_switch": "switch",
     "init": "switch",
     "llm_stream": "decorators",

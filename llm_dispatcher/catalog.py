@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from .events import Usage
+from .hosts import HOSTS, PREFILLS
 
 Continues: TypeAlias = Literal["prefill", "anchored"]
 
@@ -46,6 +47,7 @@ _VENDORS: Final[dict[str, Traits]] = {
     "google": Traits(vision=True, audio=True, tools=True, structured_output=True, known=False),
 }
 _UNKNOWN_VENDOR: Final = Traits(tools=True, structured_output=True, known=False)
+_GOES_ON: Final = replace(_UNKNOWN_VENDOR, continues="prefill")
 
 _CHAT: Final = Traits(vision=True, tools=True, structured_output=True)
 _THINKS: Final = replace(_CHAT, reasoning=True)
@@ -82,6 +84,8 @@ def traits(kind: str, model: str) -> Traits:
     for pattern, found in _MODELS.get(kind, ()):
         if re.match(pattern, model):
             return found
+    if kind not in _VENDORS and kind in HOSTS and HOSTS[kind].quirks & PREFILLS:
+        return _GOES_ON
     return _VENDORS.get(kind, _UNKNOWN_VENDOR)
 
 
@@ -123,7 +127,11 @@ def load_prices() -> None:
     _is_priced("openai", "")
 
 
-_PRICE_LISTS: Final = {"openai": "openai", "anthropic": "anthropic", "google": "google"}
+_PRICE_LISTS: Final = {
+    "anthropic": "anthropic",
+    "google": "google",
+    **{kind: host.prices for kind, host in HOSTS.items() if host.prices is not None},
+}
 _SAMPLE: Final = 1_000
 """Small enough to stay in the first tier of prices that rise with the length of a prompt."""
 

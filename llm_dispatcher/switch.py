@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self, TypeAlias, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
-from . import catalog
+from . import catalog, media
 from .buffering import buffered
 from .config import load
 from .config.policy import OnBreak, Policy, is_offline
@@ -173,6 +173,8 @@ class LLMSwitch:
         reading: Reading,
     ) -> AsyncGenerator[Event, None]:
         request = asked if isinstance(asked, TaskRequest) else await asked()
+        if media.has_media(request):  # files are read once, however many targets are asked
+            request = await asyncio.to_thread(media.normal, request)
         if settings.progress_tracker is not None:
             # (Before the callbacks, which may ask it; and one of which may hang.)
             watchers.insert(0, settings.progress_tracker.watcher(request.max_tokens))

@@ -65,11 +65,17 @@ class ImagePart(Struct, frozen=True, tag="image"):
 
     source: MediaSource
 
+    def __post_init__(self) -> None:
+        _media_source("an image", self.source)
+
 
 class AudioPart(Struct, frozen=True, tag="audio"):
     """A sound in a message."""
 
     source: MediaSource
+
+    def __post_init__(self) -> None:
+        _media_source("a sound", self.source)
 
 
 class ReasoningPart(Struct, frozen=True, tag="reasoning"):
@@ -249,9 +255,16 @@ def _several(name: str, value: object) -> tuple[Any, ...]:
 def _media(name: str, value: object) -> tuple[MediaSource, ...]:
     sources = (value,) if isinstance(value, (str, bytes, os.PathLike)) else _several(name, value)
     for source in sources:
-        if not isinstance(source, (str, bytes, os.PathLike)):
-            raise TypeError(f"each of {name} is a path, bytes, a data URI or a URL, got {type(source).__name__}")
+        _media_source(f"each of {name}", source)
     return sources
+
+
+def _media_source(name: str, value: object) -> None:
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise TypeError(
+            f"{name} is a path, bytes, a data URI or a URL, got {type(value).__name__} "
+            "(encode_image and encode_audio take open files)"
+        )
 
 
 def _number(name: str, value: object) -> float:

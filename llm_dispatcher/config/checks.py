@@ -40,7 +40,8 @@ def provider_problems(
         entry = mapping_at(tree, "providers", name)
         known = vendor(kind)
         key = api_keys[name]
-        if key is None and known.key_variables and not offline:
+        entered_otherwise = known.instead_of_key in mapping_at(tree, "providers", name, "options")
+        if key is None and known.key_variables and not entered_otherwise and not offline:
             variables = " or ".join(known.key_variables)
             yield Problem(("providers", name, "api_key"), f"provider {name!r} has no API key: set {variables}")
         if key is not None and not is_sendable(key):
@@ -48,20 +49,20 @@ def provider_problems(
         if known.needs_base_url and not entry.get("base_url"):
             yield Problem(("providers", name, "base_url"), f"is missing; the kind {kind} needs it")
         if entry.get("api") is not None and kind in VENDORS and not known.has_api_choice:
-            having = " and ".join(each for each in VENDORS if VENDORS[each].has_api_choice)
-            yield Problem(("providers", name, "api"), f"is only for the kinds {having}")
+            yield Problem(("providers", name, "api"), "is only for kinds that speak OpenAI's wires")
 
 
 def target_problems(tree: Tree) -> Iterator[Problem]:
     """Targets whose provider is not configured. Any model will do: the vendor judges."""
     providers = mapping_at(tree, "providers")
-    for path, written in _written_targets(tree):
+    for path, written in written_targets(tree):
         provider, slash, model = written.partition("/")
         if provider and slash and model and provider not in providers and provider != BODY:
             yield Problem(path, f"unknown provider {provider!r}{nearest(provider, providers)}")
 
 
-def _written_targets(tree: Tree) -> Iterator[tuple[KeyPath, str]]:
+def written_targets(tree: Tree) -> Iterator[tuple[KeyPath, str]]:
+    """Every target of every route, with its place."""
     routes: list[tuple[KeyPath, object]] = [(("routing", "default"), mapping_at(tree, "routing").get("default"))]
     routes += [(("routing", "tasks", task), route) for task, route in mapping_at(tree, "routing", "tasks").items()]
     for where, route in routes:

@@ -14,7 +14,7 @@ from ..provider import BODY, Secret
 from ..tasks import Target
 from .argument import argument_layer
 from .build import build_policy
-from .checks import kinds_of, provider_problems, target_problems
+from .checks import kinds_of, provider_problems, target_problems, written_targets
 from .document import read_document
 from .judgement import judged
 from .keys import Keys, find_key
@@ -24,7 +24,7 @@ from .problems import Problem, configuration_error, nearest
 from .settings import Settings
 from .tree import KeyPath, Tree, is_mapping, mapping_at, over
 from .variables import environment_layer, interpolated
-from .vendors import VENDORS
+from .vendors import VENDORS, vendor
 from .whereabouts import CONFIG, FILE_NAME, find_file
 
 
@@ -113,11 +113,13 @@ def _written(config: Mapping[str, object] | str | os.PathLike[str] | None, envir
 
 def _with_providers_of_keys(tree: Tree, keys: Keys) -> Tree:
     """The tree with a provider for each key that has none: for any key at hand if none is configured, else for the keys
-    that were given as arguments.
+    that were given as arguments. Where nothing names a vendor, its key in the environment is enough only if we know a
+    first model for it.
     """
     providers = tree.get("providers")
     if providers is None or providers == {}:
-        return {**tree, "providers": _empty(keys.kinds())}
+        named = {*keys.given, *(written.partition("/")[0] for _, written in written_targets(tree))}
+        return {**tree, "providers": _empty(kind for kind in keys.kinds() if kind in named or vendor(kind).models)}
     if not is_mapping(providers):
         return tree
     taken = {*providers, *kinds_of(tree)[0].values()}
@@ -157,7 +159,7 @@ def _keys_for_nobody(keys: Keys, kinds: Mapping[str, str]) -> list[Problem]:
 def _nothing_configured(tree: Tree, *, offline: bool) -> Iterable[Problem]:
     if offline or tree.get("providers") != {} or mapping_at(tree, "routing"):
         return
-    first, *others = [each for known in VENDORS.values() for each in known.key_variables]
+    first, *others = [each for known in VENDORS.values() if known.models for each in known.key_variables]
     yield Problem(
         ("providers",),
         f"no provider is configured: set {', '.join([first, *others[:-1]])} or {others[-1]}, "

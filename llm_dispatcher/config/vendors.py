@@ -8,26 +8,42 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+from ..hosts import HOSTS, Host
 from ..tasks import TaskType
 
 Size: TypeAlias = Literal["general", "strong", "small"]
 
 
 class Vendor(Struct, frozen=True, kw_only=True):
-    """One kind of provider. One with key variables needs a key; the first variable that is set gives it."""
+    """One kind of provider. One with key variables needs a key; the first variable that is set gives it.
+
+    An entry with the option that `instead_of_key` names needs none.
+    """
 
     key_variables: tuple[str, ...] = ()
     needs_base_url: bool = False
     has_api_choice: bool = False
     models: Mapping[Size, str] = {}
+    instead_of_key: str | None = None
+
+
+_MODELS: Final[Mapping[str, Mapping[Size, str]]] = {
+    "openai": {"general": "gpt-6.1-terra", "strong": "gpt-6.1-sol", "small": "gpt-6-luna"},
+}
+"""Good first models of hosts that speak OpenAI's wires."""
+
+
+def _host(kind: str, host: Host) -> Vendor:
+    return Vendor(
+        key_variables=host.key_variables,
+        needs_base_url=host.base_url is None,
+        has_api_choice=True,
+        models=_MODELS.get(kind, {}),
+    )
 
 
 VENDORS: Final[Mapping[str, Vendor]] = {
-    "openai": Vendor(
-        key_variables=("OPENAI_API_KEY",),
-        has_api_choice=True,
-        models={"general": "gpt-6.1-terra", "strong": "gpt-6.1-sol", "small": "gpt-6-luna"},
-    ),
+    "openai": _host("openai", HOSTS["openai"]),
     "anthropic": Vendor(
         key_variables=("ANTHROPIC_API_KEY",),
         models={"general": "claude-sonnet-5-5", "strong": "claude-opus-5-5", "small": "claude-haiku-5-5"},
@@ -35,9 +51,10 @@ VENDORS: Final[Mapping[str, Vendor]] = {
     "google": Vendor(
         key_variables=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
         models={"general": "gemini-3.8-flash", "strong": "gemini-4-argon", "small": "gemini-3.5-flash-lite"},
+        instead_of_key="vertex",
     ),
     "ollama": Vendor(),
-    "openai_compatible": Vendor(needs_base_url=True, has_api_choice=True),
+    **{kind: _host(kind, host) for kind, host in HOSTS.items() if kind != "openai"},
 }
 
 FIRST_ROUTE: Final[tuple[Size, tuple[str, ...]]] = ("general", ("openai", "anthropic", "google"))

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Final, TypeAlias, cast
 
 from ..exceptions import ConfigurationError
+from ..hosts import HOSTS
 from ..provider import Provider, ProviderSettings
 
 Factory: TypeAlias = Callable[[ProviderSettings], Provider]
@@ -16,8 +17,7 @@ GROUP: Final = "llm_dispatcher.providers"
 """The entry points of third parties: a kind's name, and what makes a provider of its settings."""
 
 _OURS: Final = {
-    "openai": "openai:OpenAIProvider",
-    "openai_compatible": "openai:OpenAIProvider",
+    **dict.fromkeys(HOSTS, "openai:OpenAIProvider"),
     "anthropic": "anthropic:AnthropicProvider",
     "google": "google:GoogleProvider",
     "ollama": "ollama:OllamaProvider",

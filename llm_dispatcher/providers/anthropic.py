@@ -7,15 +7,15 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..exceptions import ConfigurationError
 from ..provider import Ask, Piece, ProviderSettings
 from ..wire import SSEDataDecoder
-from . import anthropic_messages
+from . import anthropic_messages, anthropic_request
 from .clients import CONNECTIONS, PerLoop
 from .entries import check_options, required_key
-from .errors import Answer, said, translated
+from .errors import Answer, answer_in, said, translated
 from .reading import Answering, lower, pieces_of
 from .transport import reader
 
@@ -45,7 +45,7 @@ class AnthropicProvider:
     @asynccontextmanager
     async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
         model = self.settings.vendor_model(ask.target.model)
-        body = anthropic_messages.body(ask.request, model, ask.target, self._max_tokens)
+        body = anthropic_request.body(ask.request, model, ask.target, self._max_tokens)
         client = await self._clients.get()
         # Only the transport can tell that a connection is being made; all other clocks are the loop's.
         timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
@@ -97,12 +97,6 @@ def _answer_of(error: BaseException) -> Answer | None:
 
     if not isinstance(error, anthropic.APIStatusError):
         return None
-    body: Any = error.body
-    inner = body.get("error") if isinstance(body, dict) else None
-    code = inner.get("type") if isinstance(inner, dict) else None
-    return Answer(
-        message=said(error.body) or error.message,
-        status=error.status_code,
-        codes=(code,) if isinstance(code, str) else (),
-        headers=lower(error.response.headers),
-    )
+    body: object = error.body
+    answer = answer_in(body.get("error", body) if isinstance(body, dict) else body)
+    return Answer(said(body) or error.message, error.status_code, answer.codes, lower(error.response.headers))

@@ -7,111 +7,13 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageReport
 from ..provider import Finished, Piece
-from ..tasks import (
-    AudioPart,
-    ImagePart,
-    Message,
-    ReasoningPart,
-    Target,
-    TaskRequest,
-    TextPart,
-    ToolCallPart,
-    ToolResultPart,
-)
-from .errors import Answer, error_for
+from ..tasks import Target
+from .errors import answer_in, error_for
 from .reading import ToolCalls
-from .requests import Schema, Tool, arguments_of, cannot, given, is_vendors_own, split_system, tool_name
-
-
-def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> dict[str, Any]:
-    """The request on this wire, which has no place for a seed and takes of metadata the user's id only."""
-    if request.seed is not None:
-        raise cannot("a seed", target)
-    if extra_metadata := set(request.metadata) - {"user_id"}:
-        raise cannot(f"metadata other than user_id ({', '.join(sorted(extra_metadata))})", target)
-    system, turns = split_system(request)
-    return given(
-        model=model,
-        max_tokens=request.max_tokens or max_tokens,
-        messages=_turns(turns, target),
-        system=system,
-        stop_sequences=list(request.stop) or None,
-        metadata=dict(request.metadata) or None,
-        tools=[_tool(tool) for tool in request.tools] or None,
-        tool_choice=None if request.tool_choice is None else _tool_choice(request.tool_choice),
-        thinking={"type": "disabled"} if request.reasoning_effort == "none" else None,
-        output_config=_output_config(request, target) or None,
-        # The SDK has no parameters for these any more, since newer models refuse them; older models take them still.
-        extra_body=given(temperature=request.temperature, top_p=request.top_p) | dict(request.extra) or None,
-    )
-
-
-def _output_config(request: TaskRequest, target: Target) -> dict[str, Any]:
-    effort = None if request.reasoning_effort == "none" else request.reasoning_effort
-    if effort == "minimal":
-        raise cannot("the reasoning effort 'minimal'", target)
-    config: dict[str, Any] = given(effort=effort)
-    if request.response_format is not None:
-        schema = Schema(request.response_format)
-        if schema.any_json:
-            raise cannot("a response_format without a schema", target)
-        config["format"] = {"type": "json_schema", "schema": schema.schema}
-    return config
-
-
-def _turns(messages: list[Message], target: Target) -> list[dict[str, Any]]:
-    """Turns with their blocks; tool results are a user's turn here, and turns of the same role are one."""
-    turns: list[dict[str, Any]] = []
-    for message in messages:
-        role = "assistant" if message.role == "assistant" else "user"
-        blocks = [block for part in message.parts if (block := _block(part, target)) is not None]
-        if turns and turns[-1]["role"] == role:
-            turns[-1]["content"].extend(blocks)
-        elif blocks:
-            turns.append({"role": role, "content": blocks})
-    return turns
-
-
-def _block(part: Any, target: Target) -> dict[str, Any] | None:
-    match part:
-        case TextPart():
-            return {"type": "text", "text": part.text} if part.text else None
-        case ReasoningPart():
-            if part.signature is None:
-                return None  # without its signature this vendor refuses it
-            return {"type": "thinking", "thinking": part.text, "signature": part.signature}
-        case ToolCallPart():
-            return {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments_of(part)}
-        case ToolResultPart():
-            return {"type": "tool_result", "tool_use_id": part.id, "content": part.result, "is_error": part.error}
-        case ImagePart() | AudioPart():
-            raise cannot("an image" if isinstance(part, ImagePart) else "audio", target)
-        case _:
-            raise cannot(type(part).__name__, target)
-
-
-def _tool(given_tool: Any) -> dict[str, Any]:
-    if is_vendors_own(given_tool):
-        return dict(given_tool)
-    tool = Tool(given_tool)
-    return {
-        "name": tool.name,
-        "input_schema": tool.parameters,
-        **given(description=tool.description, strict=tool.strict),
-    }
-
-
-def _tool_choice(choice: Any) -> dict[str, Any]:
-    name = tool_name(choice)
-    if name is not None:
-        return {"type": "tool", "name": name}
-    return {"type": "any" if choice == "required" else choice}
-
-
-# ── the answer; only what is read is declared ──────────────────────────────────────────────────────────────────────
 
 
 class _Delta(Struct):
@@ -201,10 +103,8 @@ class Decoder:
                 reason = self._stop_reason
                 yield Finished(_FINISH.get(reason or "", "stop"), reason)
             case "error":
-                error = event.error or {}
-                codes = (str(error["type"]),) if error.get("type") else ()
-                message = str(error.get("message") or "the vendor sent an error")
-                raise error_for(Answer(message, codes=codes, request_id=event.request_id), self._target)
+                answer = replace(answer_in(event.error or {}), request_id=event.request_id)
+                raise error_for(answer, self._target)
             case _:
                 return
 

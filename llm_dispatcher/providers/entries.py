@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from msgspec import Struct, ValidationError, convert
+
 from ..exceptions import ConfigurationError, ProviderAuthenticationError
+from ..hosts import HOSTS, QUIRKS, Quirk
 from ..provider import ProviderSettings
 
 
@@ -22,3 +25,35 @@ def required_key(settings: ProviderSettings) -> str:
     if settings.api_key is None:
         raise ProviderAuthenticationError("no API key is configured", provider=settings.name)
     return settings.api_key.reveal()
+
+
+def quirks_of(settings: ProviderSettings) -> frozenset[Quirk]:
+    """What a host does otherwise: as its row says, or as its entry does (option `quirks`), for one that has changed."""
+    named = settings.options.get("quirks")
+    if named is None:
+        return HOSTS[settings.kind].quirks
+    if not isinstance(named, (list, tuple)) or not set(named) <= set(QUIRKS):
+        raise ConfigurationError(
+            f"is a list of quirks, each one of {', '.join(QUIRKS)}", key=f"providers.{settings.name}.options.quirks"
+        )
+    return frozenset(named)
+
+
+class Vertex(Struct, frozen=True, forbid_unknown_fields=True):
+    """A place in Google's cloud. With a key neither has to be said; else the SDK asks Google for the project."""
+
+    project: str | None = None
+    location: str | None = None
+
+
+def vertex_of(settings: ProviderSettings) -> Vertex | None:
+    """The option `vertex`: `{project: …, location: …}`; `None` where Gemini's own interface is meant."""
+    given = settings.options.get("vertex")
+    if given is None:
+        return None
+    try:
+        return convert(given, Vertex)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"is a mapping with project and location: {error}", key=f"providers.{settings.name}.options.vertex"
+        ) from None

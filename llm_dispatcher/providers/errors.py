@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import email.utils
 import sys
-import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -15,21 +13,19 @@ from msgspec import Struct
 from ..events import redacted
 from ..exceptions import (
     ContentFilterError,
-    ContextLengthExceededError,
     InvalidRequestError,
-    ModelNotFoundError,
-    ProviderAuthenticationError,
     ProviderConnectionError,
     ProviderError,
     ProviderProtocolError,
-    ProviderQuotaExceededError,
     ProviderRateLimitError,
-    ProviderServiceUnavailableError,
     ProviderTimeoutError,
 )
 from ..tasks import Target
+from .error_codes import VendorError, class_of
+from .retry_after import reset_after, retry_after
 
-VendorError: TypeAlias = ProviderError | InvalidRequestError | ContentFilterError
+_LONGEST: Final = 2_000
+"""A proxy's error may be a page of HTML."""
 
 
 class Answer(Struct, frozen=True):
@@ -43,96 +39,33 @@ class Answer(Struct, frozen=True):
     request_id: str | None = None
 
 
-_BY_STATUS: Final[dict[int, type[VendorError]]] = {
-    400: InvalidRequestError,
-    401: ProviderAuthenticationError,
-    402: ProviderQuotaExceededError,
-    403: ProviderAuthenticationError,
-    404: ModelNotFoundError,
-    408: ProviderTimeoutError,
-    413: ContextLengthExceededError,
-    422: InvalidRequestError,
-    429: ProviderRateLimitError,
-}
-_BY_CODE: Final[dict[str, type[VendorError]]] = {
-    # What a vendor says beside the status says more than the status.
-    "insufficient_quota": ProviderQuotaExceededError,
-    "billing_error": ProviderQuotaExceededError,
-    "billing_hard_limit_reached": ProviderQuotaExceededError,
-    "context_length_exceeded": ContextLengthExceededError,
-    "request_too_large": ContextLengthExceededError,
-    "string_above_max_length": ContextLengthExceededError,
-    "content_filter": ContentFilterError,
-    "content_policy_violation": ContentFilterError,
-    "invalid_prompt": ContentFilterError,
-    "model_not_found": ModelNotFoundError,
-    "not_found_error": ModelNotFoundError,
-    "NOT_FOUND": ModelNotFoundError,
-    "invalid_api_key": ProviderAuthenticationError,
-    "authentication_error": ProviderAuthenticationError,
-    "permission_error": ProviderAuthenticationError,
-    "UNAUTHENTICATED": ProviderAuthenticationError,
-    "PERMISSION_DENIED": ProviderAuthenticationError,
-    "rate_limit_error": ProviderRateLimitError,
-    "rate_limit_exceeded": ProviderRateLimitError,
-    "RESOURCE_EXHAUSTED": ProviderRateLimitError,
-    "timeout_error": ProviderTimeoutError,
-    "DEADLINE_EXCEEDED": ProviderTimeoutError,
-    "overloaded_error": ProviderServiceUnavailableError,
-    "api_error": ProviderServiceUnavailableError,
-    "server_error": ProviderServiceUnavailableError,
-    "INTERNAL": ProviderServiceUnavailableError,
-    "UNAVAILABLE": ProviderServiceUnavailableError,
-    "API_KEY_INVALID": ProviderAuthenticationError,
-    "invalid_request_error": InvalidRequestError,
-    "INVALID_ARGUMENT": InvalidRequestError,
-}
-
-
 def error_for(answer: Answer, target: Target) -> VendorError:
-    """Our error for a vendor's answer. One of which nothing is known is the vendor's trouble, not the request's."""
-    specific = next((_BY_CODE[code] for code in answer.codes if code in _BY_CODE), None)
-    by_status = None if answer.status is None else _BY_STATUS.get(answer.status)
-    if by_status is None and answer.status is not None:
-        by_status = ProviderServiceUnavailableError if answer.status in (409, 425) or answer.status >= 500 else None
-        if by_status is None and answer.status >= 400:
-            by_status = InvalidRequestError
-    # A general code ("invalid_request_error" beside a 401) says less than the status does.
-    if specific in (InvalidRequestError, ProviderServiceUnavailableError):
-        specific = by_status or specific
-    kind = specific or by_status or ProviderServiceUnavailableError
+    """Our error for a vendor's answer."""
+    kind = class_of(answer.status, answer.codes)
+    wait = answer.retry_after if answer.retry_after is not None else retry_after(answer.headers)
+    if wait is None and kind is ProviderRateLimitError:
+        wait = reset_after(answer.headers)
     return kind(
-        redacted(answer.message),
+        redacted(answer.message)[:_LONGEST],
         provider=target.provider,
         model=target.model,
         status=answer.status,
-        retry_after=answer.retry_after if answer.retry_after is not None else retry_after(answer.headers),
+        retry_after=wait,
         request_id=answer.request_id or answer.headers.get("x-request-id") or answer.headers.get("request-id"),
     )
 
 
-def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
-    """Seconds to wait, as headers say it: in milliseconds, in seconds, or as a date."""
-    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
-        return milliseconds / 1000
-    given = headers.get("retry-after")
-    if given is None:
-        return None
-    if (seconds := _number(given)) is not None:
-        return seconds
-    try:
-        date = email.utils.parsedate_to_datetime(given)
-    except ValueError:
-        return None
-    return max(0.0, date.timestamp() - now())
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text) if text is not None else -1.0
-    except ValueError:
-        return None
-    return number if number >= 0 else None
+def answer_in(error: object) -> Answer:
+    """What a vendor's error object says, in a body or in a stream: hosts differ in where they put its code."""
+    if not isinstance(error, Mapping):
+        return Answer(str(error))
+    numbers = (error.get(name) for name in ("status_code", "status", "code", "raw_status_code"))
+    status = next((each for each in numbers if isinstance(each, int) and 400 <= each < 600), None)
+    details = error.get("details")
+    special = details.get("error_code") if isinstance(details, Mapping) else None  # Anthropic's, beside the type
+    words = (special, *(error.get(name) for name in ("code", "type", "error_type")))
+    codes = tuple(each for each in words if isinstance(each, str))
+    return Answer(said(error) or "the vendor sent an error", status, codes)
 
 
 def _chain(error: BaseException, outside: BaseException | None) -> list[BaseException]:
@@ -206,9 +139,9 @@ def _ours(
 
 
 def said(body: object) -> str | None:
-    """The vendor's own sentence in an error's body."""
-    if isinstance(body, Mapping):
-        inner = body.get("error", body)
-        message = inner.get("message") if isinstance(inner, Mapping) else inner
-        return message if isinstance(message, str) else None
-    return None
+    """The vendor's own sentence in an error's body, wherever it stands there."""
+    if isinstance(body, str):
+        return body or None
+    if not isinstance(body, Mapping):
+        return None
+    return next((said(body[name]) for name in ("error", "message", "detail") if body.get(name)), None)

@@ -10,11 +10,12 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from ..exceptions import InvalidRequestError
 from ..provider import Ask, Piece, ProviderSettings
 from ..wire import JSONArrayDecoder, SSEDataDecoder
-from . import google_content
+from . import google_content, google_request
 from .clients import CONNECTIONS, PerLoop
-from .entries import check_options, required_key
+from .entries import check_options, required_key, vertex_of
 from .errors import Answer, translated
 from .reading import Answering, lower, pieces_of
 
@@ -45,8 +46,9 @@ class GoogleProvider:
     """Gemini models on Google's own wire."""
 
     def __init__(self, settings: ProviderSettings) -> None:
-        check_options(settings)
+        check_options(settings, "vertex")
         self.settings: Final = settings
+        self._vertex: Final = vertex_of(settings)
         self._clients: Final = PerLoop(partial(_client, settings))
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
@@ -57,7 +59,7 @@ class GoogleProvider:
     @asynccontextmanager
     async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
         model = self.settings.vendor_model(ask.target.model)
-        body = google_content.body(ask.request, ask.target)
+        body = google_request.body(ask.request, ask.target, vertex=self._vertex is not None)
         response = await _sent(await self._clients.get(), model, body, ask.connect_timeout)
         try:
             headers = lower(response.headers)
@@ -82,6 +84,10 @@ async def _sent(client: Client, model: str, body: dict[str, Any], connect_timeou
         await anext(aiter(await client.aio.models.generate_content_stream(model=model, **body)), None)
     except _HandedOutError as handed_out:
         return handed_out.response
+    except (
+        ValueError
+    ) as error:  # pydantic's is one: something that only the SDK knows of, such as a tool of Google's own
+        raise InvalidRequestError(f"google-genai takes no such request ({type(error).__name__})") from error
     finally:
         _connect_timeout.reset(token)
     raise AssertionError("google-genai read the stream itself: its door for aiohttp middlewares is closed")
@@ -101,8 +107,7 @@ def _made(settings: ProviderSettings, session: ClientSession) -> Client:
     from google.genai import types
 
     client = genai.Client(
-        api_key=required_key(settings),
-        vertexai=False,
+        **_access(settings),
         http_options=types.HttpOptions(
             base_url=settings.base_url,
             headers=dict(settings.headers),
@@ -112,6 +117,15 @@ def _made(settings: ProviderSettings, session: ClientSession) -> Client:
     )
     _ = client.aio.models
     return client
+
+
+def _access(settings: ProviderSettings) -> dict[str, Any]:
+    """A key; or a place on Vertex, which is entered with the machine's own Google credentials or with a key."""
+    vertex = vertex_of(settings)
+    if vertex is None:
+        return {"api_key": required_key(settings), "vertexai": False}
+    key = None if settings.api_key is None else settings.api_key.reveal()
+    return {"vertexai": True, "api_key": key, "project": vertex.project, "location": vertex.location}
 
 
 def _session() -> ClientSession:

@@ -10,108 +10,11 @@ from msgspec import Struct
 
 from ..events import FinishReason, ProviderEvent, ReasoningDelta, ToolCallDelta, Usage, UsageReport
 from ..provider import Finished, Piece
-from ..tasks import (
-    AudioPart,
-    ImagePart,
-    Message,
-    ReasoningPart,
-    Target,
-    TaskRequest,
-    TextPart,
-    ToolCallPart,
-    ToolResultPart,
-)
+from ..tasks import Target
 from .errors import Answer, error_for, said
 from .partial_arguments import PartialArgument, PartialArguments
 from .reading import new_id, whole_call
-from .requests import Schema, Tool, arguments_of, cannot, given, split_system, tool_name
-
-
-def body(request: TaskRequest, target: Target) -> dict[str, Any]:
-    """The request on this wire, which has no place for metadata."""
-    if request.metadata:
-        raise cannot("metadata", target)
-    system, turns = split_system(request)
-    config = given(
-        system_instruction=system,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        max_output_tokens=request.max_tokens,
-        stop_sequences=list(request.stop) or None,
-        seed=request.seed,
-        tools=_tools(request.tools, target) or None,
-        tool_config=None if request.tool_choice is None else _tool_config(request.tool_choice),
-        thinking_config=None if request.reasoning_effort is None else _thinking(request.reasoning_effort, target),
-    )
-    if request.response_format is not None:
-        config["response_mime_type"] = "application/json"
-        schema = Schema(request.response_format)
-        if not schema.any_json:
-            config["response_json_schema"] = schema.schema
-    if request.extra:
-        config["http_options"] = {"extra_body": dict(request.extra)}
-    names = {part.id: part.name for turn in turns for part in turn.parts if isinstance(part, ToolCallPart)}
-    contents = [content for turn in turns if (content := _content(turn, names, target))["parts"]]
-    return {"contents": contents, **given(config=config)}
-
-
-def _content(message: Message, names: dict[str, str], target: Target) -> dict[str, Any]:
-    """A turn with its parts. A signature without words of its own belongs to the part after it."""
-    parts: list[dict[str, Any]] = []
-    signature: dict[str, Any] = {}
-    for part in message.parts:
-        match part:
-            case TextPart():
-                if part.text:
-                    parts.append({"text": part.text, **signature})
-                    signature = {}
-            case ReasoningPart():
-                if part.signature is not None and part.text:
-                    parts.append({"text": part.text, "thought": True, "thought_signature": part.signature})
-                elif part.signature is not None:
-                    signature = {"thought_signature": part.signature}
-            case ToolCallPart():
-                parts.append({"function_call": {"name": part.name, "args": arguments_of(part)}, **signature})
-                signature = {}
-            case ToolResultPart():
-                result = {"error" if part.error else "result": part.result}
-                name = part.name or names.get(part.id, "")
-                parts.append({"function_response": {"name": name, "response": result}})
-            case ImagePart() | AudioPart():
-                raise cannot("an image" if isinstance(part, ImagePart) else "audio", target)
-    if signature:
-        parts.append({"text": "", **signature})
-    return {"role": "model" if message.role == "assistant" else "user", "parts": parts}
-
-
-def _tools(given_tools: tuple[Any, ...], target: Target) -> list[dict[str, Any]]:
-    """One list of functions, and beside it the vendor's own tools, which bear no name: `{"google_search": {}}`."""
-    own = [dict(tool) for tool in given_tools if isinstance(tool, dict) and not {"name", "function"} & set(tool)]
-    functions = [_function(Tool(tool), target) for tool in given_tools if tool not in own]
-    return [*([{"function_declarations": functions}] if functions else []), *own]
-
-
-def _function(tool: Tool, target: Target) -> dict[str, Any]:
-    if tool.strict:
-        raise cannot(f"a strict tool ({tool.name!r})", target)
-    return {"name": tool.name, "parameters_json_schema": tool.parameters, **given(description=tool.description)}
-
-
-def _tool_config(choice: Any) -> dict[str, Any]:
-    name = tool_name(choice)
-    mode = "ANY" if name is not None or choice == "required" else str(choice).upper()
-    return {"function_calling_config": {"mode": mode, **given(allowed_function_names=[name] if name else None)}}
-
-
-def _thinking(effort: str, target: Target) -> dict[str, Any]:
-    if effort == "none":
-        return {"thinking_budget": 0}
-    if effort == "max":
-        raise cannot("the reasoning effort 'max'", target)
-    return {"thinking_level": effort, "include_thoughts": True}
-
-
-# ── the answer; only what is read is declared ──────────────────────────────────────────────────────────────────────
+from .retry_after import amount
 
 
 class _FunctionCall(Struct, rename="camel"):
@@ -295,24 +198,21 @@ def _usage(said_now: dict[str, Any]) -> Usage:
     )
 
 
-def answer(details: Any, status: int | None, headers: dict[str, str] | None = None, code: str | None = None) -> Answer:
-    inner: Any = details[0] if isinstance(details, list) and details else details
+def answer(body: Any, status: int | None, headers: dict[str, str] | None = None, code: str | None = None) -> Answer:
+    inner: Any = body[0] if isinstance(body, list) and body else body
     inner = inner.get("error", inner) if isinstance(inner, dict) else {}
+    if not isinstance(inner, dict):
+        return Answer(said(inner) or "the vendor sent an error", status, headers=headers or {})
     codes = [str(inner.get("status") or code)] if inner.get("status") or code else []
     retry: float | None = None
-    for detail in inner.get("details") or ():
+    details = inner.get("details")
+    for detail in details if isinstance(details, list) else ():
         if isinstance(detail, dict):
             if detail.get("reason"):
                 codes.insert(0, str(detail["reason"]))
             if str(detail.get("@type", "")).endswith("RetryInfo"):
-                retry = _seconds(detail.get("retryDelay"))
+                retry = amount(str(detail.get("retryDelay")).removesuffix("s"))  # a protobuf duration: "3.5s"
+            if "PerDay" in str(detail.get("violations")):  # in the name of a quota that was exceeded
+                codes.insert(0, "quota_of_the_day")
     message = said(inner) or "the vendor sent an error"
     return Answer(message, status, tuple(codes), headers or {}, retry)
-
-
-def _seconds(duration: object) -> float | None:
-    """A protobuf duration in JSON: "3.5s"."""
-    try:
-        return float(str(duration).removesuffix("s"))
-    except ValueError:
-        return None

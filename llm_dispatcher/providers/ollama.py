@@ -13,23 +13,13 @@ from msgspec import Struct
 
 from ..events import FinishReason, ReasoningDelta, ToolCallDelta, Usage, UsageReport
 from ..provider import Ask, Finished, Piece, ProviderSettings
-from ..tasks import (
-    AudioPart,
-    ImagePart,
-    Message,
-    ReasoningPart,
-    Target,
-    TaskRequest,
-    TextPart,
-    ToolCallPart,
-    ToolResultPart,
-)
+from ..tasks import Target
 from ..wire import NDJSONDecoder
+from . import ollama_request
 from .clients import CONNECTIONS, PerLoop
 from .entries import check_options
 from .errors import Answer, error_for, said, translated
 from .reading import Answering, lower, new_id, pieces_of, whole_call
-from .requests import Schema, Tool, arguments_of, cannot, conversation, given
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -59,7 +49,7 @@ class OllamaProvider:
 
     @asynccontextmanager
     async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
-        fields = body(ask.request, self.settings.vendor_model(ask.target.model), ask.target)
+        fields = ollama_request.body(ask.request, self.settings.vendor_model(ask.target.model), ask.target)
         session = await self._clients.get()
         timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=ask.connect_timeout)
         response = await session.post(self._url, json=fields, timeout=timeout)
@@ -100,76 +90,6 @@ def _answer(data: bytes, status: int, headers: dict[str, str]) -> Answer:
     except msgspec.DecodeError:
         value = None
     return Answer(said(value) or data[:200].decode("utf-8", "replace"), status, headers=headers)
-
-
-def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
-    """The request on this wire, which has no place for metadata and cannot be told which tool to use."""
-    if request.metadata:
-        raise cannot("metadata", target)
-    if request.tool_choice not in (None, "auto"):
-        raise cannot("a tool choice", target)
-    messages: list[dict[str, Any]] = []
-    if request.system is not None:
-        messages.append({"role": "system", "content": request.system})
-    for message in conversation(request):
-        messages.extend(_messages(message, target))
-    options = given(
-        temperature=request.temperature,
-        top_p=request.top_p,
-        num_predict=request.max_tokens,
-        stop=list(request.stop) or None,
-        seed=request.seed,
-    )
-    effort = request.reasoning_effort
-    return {
-        "model": model,
-        "messages": messages,
-        "stream": True,
-        **given(
-            options=options,
-            tools=[_tool(tool, target) for tool in request.tools] or None,
-            format=None if request.response_format is None else _format(request.response_format),
-            think=None if effort is None else _think(effort, target),
-        ),
-        **request.extra,
-    }
-
-
-def _messages(message: Message, target: Target) -> Iterable[dict[str, Any]]:
-    calls: list[dict[str, Any]] = []
-    for part in message.parts:
-        match part:
-            case ToolCallPart():
-                calls.append({"function": {"name": part.name, "arguments": arguments_of(part)}})
-            case ToolResultPart():
-                yield {"role": "tool", "tool_name": part.name, "content": part.result}
-            case ImagePart() | AudioPart():
-                raise cannot("an image" if isinstance(part, ImagePart) else "audio", target)
-            case TextPart() | ReasoningPart():
-                continue
-    if message.text or calls:
-        yield {"role": message.role, "content": message.text, **given(tool_calls=calls or None)}
-
-
-def _format(wanted: Any) -> Any:
-    schema = Schema(wanted)
-    return "json" if schema.any_json else schema.schema
-
-
-def _think(effort: str, target: Target) -> str | bool:
-    if effort == "none":
-        return False
-    if effort not in ("low", "medium", "high"):
-        raise cannot(f"the reasoning effort {effort!r}", target)
-    return effort
-
-
-def _tool(given_tool: Any, target: Target) -> dict[str, Any]:
-    tool = Tool(given_tool)
-    if tool.strict:
-        raise cannot(f"a strict tool ({tool.name!r})", target)
-    function = {"name": tool.name, "parameters": tool.parameters, **given(description=tool.description)}
-    return {"type": "function", "function": function}
 
 
 class _Function(Struct):

@@ -9,12 +9,13 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from ..hosts import HOSTS
 from ..provider import Ask, Piece, ProviderSettings
 from ..wire import SSEDataDecoder
-from . import openai_chat, openai_responses
+from . import openai_chat, openai_chat_request, openai_responses, openai_responses_request
 from .clients import CONNECTIONS, PerLoop
-from .entries import check_options, required_key
-from .errors import Answer, said, translated
+from .entries import check_options, quirks_of, required_key
+from .errors import Answer, answer_in, said, translated
 from .reading import Answering, lower, pieces_of
 from .transport import reader
 
@@ -26,15 +27,18 @@ class OpenAIProvider:
     """`api: responses` is the default on the official host, `chat` on others."""
 
     def __init__(self, settings: ProviderSettings) -> None:
-        check_options(settings)
+        check_options(settings, "quirks", *(("api_version",) if settings.kind == "azure" else ()))
         self.settings: Final = settings
-        self._official: Final = settings.kind == "openai"
-        at_home = self._official and settings.base_url is None
+        self._quirks: Final = quirks_of(settings)
+        at_home = settings.kind == "openai" and settings.base_url is None
         self._chat: Final = (settings.api or ("responses" if at_home else "chat")) == "chat"
         self._clients: Final = PerLoop(partial(_client, settings))
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
-        decode = (openai_chat if self._chat else openai_responses).Decoder(ask.target).pieces
+        if self._chat:
+            decode = openai_chat.Decoder(ask.target, done_is_the_end="omits_finish_reason" in self._quirks).pieces
+        else:
+            decode = openai_responses.Decoder(ask.target).pieces
         translating = translated(ask.target, _answer_of, _transport_errors)
         return pieces_of(self._sending(ask), decode, translating, raw=ask.raw)
 
@@ -42,9 +46,9 @@ class OpenAIProvider:
     async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
         model = self.settings.vendor_model(ask.target.model)
         if self._chat:
-            body = openai_chat.body(ask.request, model, ask.target, official=self._official)
+            body = openai_chat_request.body(ask.request, model, ask.target, self._quirks)
         else:
-            body = openai_responses.body(ask.request, model, ask.target)
+            body = openai_responses_request.body(ask.request, model, ask.target, self._quirks)
         client = await self._clients.get()
         resource = client.chat.completions if self._chat else client.responses
         # Only the transport can tell that a connection is being made; all other clocks are the loop's.
@@ -75,19 +79,32 @@ def _made(settings: ProviderSettings) -> AsyncOpenAI:
     import httpx2
     import openai
 
-    client = openai.AsyncOpenAI(
-        api_key="none" if _wants_no_key(settings) else required_key(settings),
-        base_url=settings.base_url,
-        default_headers=dict(settings.headers),
-        max_retries=0,
-        http_client=openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=CONNECTIONS)),
-    )
+    key = "none" if _wants_no_key(settings) else required_key(settings)
+    rest: Any = {
+        "default_headers": dict(settings.headers),
+        "max_retries": 0,
+        "http_client": openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=CONNECTIONS)),
+    }
+    if settings.kind == "azure":
+        client = _azure(settings, key, rest)
+    else:
+        client = openai.AsyncOpenAI(api_key=key, base_url=settings.base_url or HOSTS[settings.kind].base_url, **rest)
     _ = client.chat.completions, client.responses
     return client
 
 
+def _azure(settings: ProviderSettings, key: str, rest: Any) -> AsyncOpenAI:
+    """Azure's newer address serves every deployment; with an `api_version`, each deployment has its own."""
+    import openai
+
+    resource = (settings.base_url or "").removesuffix("/openai/v1")
+    if (version := settings.options.get("api_version")) is not None:
+        return openai.AsyncAzureOpenAI(api_key=key, api_version=str(version), azure_endpoint=resource, **rest)
+    return openai.AsyncOpenAI(api_key=key, base_url=f"{resource}/openai/v1", **rest)
+
+
 def _wants_no_key(settings: ProviderSettings) -> bool:
-    return settings.kind != "openai" and settings.api_key is None
+    return settings.api_key is None and not HOSTS[settings.kind].key_variables
 
 
 def _unauthorized(settings: ProviderSettings) -> dict[str, Any] | None:
@@ -110,9 +127,5 @@ def _answer_of(error: BaseException) -> Answer | None:
 
     if not isinstance(error, openai.APIStatusError):
         return None
-    return Answer(
-        message=said(error.body) or error.message,
-        status=error.status_code,
-        codes=tuple(str(code) for code in (error.code, error.type) if code),
-        headers=lower(error.response.headers),
-    )
+    answer = answer_in(error.body)
+    return Answer(said(error.body) or error.message, error.status_code, answer.codes, lower(error.response.headers))

@@ -10,90 +10,9 @@ from msgspec import Struct
 
 from ..events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageReport
 from ..provider import Finished, Piece
-from ..tasks import (
-    AudioPart,
-    ImagePart,
-    Message,
-    ReasoningPart,
-    Target,
-    TaskRequest,
-    TextPart,
-    ToolCallPart,
-    ToolResultPart,
-)
-from .errors import Answer, error_for
+from ..tasks import Target
+from .errors import answer_in, error_for
 from .reading import DONE, ToolCalls
-from .requests import Schema, Tool, cannot, conversation, given, is_vendors_own, tool_name
-
-
-def body(request: TaskRequest, model: str, target: Target, *, official: bool) -> dict[str, Any]:
-    """The request on this wire. Only the official host knows `max_completion_tokens`; others know its older name."""
-    messages: list[dict[str, Any]] = []
-    if request.system is not None:
-        messages.append({"role": "system", "content": request.system})
-    for message in conversation(request):
-        messages.extend(_messages(message, target))
-    return given(
-        model=model,
-        messages=messages,
-        stream_options={"include_usage": True},
-        temperature=request.temperature,
-        top_p=request.top_p,
-        stop=list(request.stop) or None,
-        seed=request.seed,
-        reasoning_effort=request.reasoning_effort,
-        metadata=dict(request.metadata) or None,
-        tools=[_tool(tool) for tool in request.tools] or None,
-        tool_choice=None if request.tool_choice is None else _tool_choice(request.tool_choice),
-        response_format=None if request.response_format is None else _response_format(request.response_format),
-        extra_body=dict(request.extra) or None,
-        **{"max_completion_tokens" if official else "max_tokens": request.max_tokens},
-    )
-
-
-def _messages(message: Message, target: Target) -> Iterable[dict[str, Any]]:
-    """One of our messages may be several on this wire: each tool result is one of its own."""
-    text: list[str] = []
-    calls: list[dict[str, Any]] = []
-    for part in message.parts:
-        match part:
-            case TextPart():
-                text.append(part.text)
-            case ToolCallPart():
-                function = {"name": part.name, "arguments": part.arguments}
-                calls.append({"id": part.id, "type": "function", "function": function})
-            case ToolResultPart():
-                yield {"role": "tool", "tool_call_id": part.id, "content": part.result}
-            case ReasoningPart():
-                continue  # this wire takes no reasoning back; it is the model's own note, no part of the conversation
-            case ImagePart() | AudioPart():
-                raise cannot("an image" if isinstance(part, ImagePart) else "audio", target)
-    if text or calls:
-        yield {"role": message.role, "content": "".join(text) or None, **given(tool_calls=calls or None)}
-
-
-def _tool(given_tool: Any) -> dict[str, Any]:
-    if is_vendors_own(given_tool):
-        return dict(given_tool)
-    tool = Tool(given_tool)
-    function = given(description=tool.description, parameters=tool.parameters, strict=tool.strict)
-    return {"type": "function", "function": {"name": tool.name, **function}}
-
-
-def _tool_choice(choice: Any) -> Any:
-    name = tool_name(choice)
-    return choice if name is None else {"type": "function", "function": {"name": name}}
-
-
-def _response_format(wanted: Any) -> dict[str, Any]:
-    schema = Schema(wanted)
-    if schema.any_json:
-        return {"type": "json_object"}
-    inner = {"name": schema.name, "schema": schema.schema, "strict": schema.strict}
-    return {"type": "json_schema", "json_schema": inner}
-
-
-# ── the answer; only what is read is declared ──────────────────────────────────────────────────────────────────────
 
 
 class _Function(Struct):
@@ -148,7 +67,9 @@ class _Chunk(Struct):
     usage: dict[str, Any] | None = None
     error: Any = None
     object: str | None = None
-    message: str | None = None
+    message: Any = None
+    type: str | None = None
+    code: Any = None
     citations: list[Any] | None = None
     x_groq: _Groq | None = None
 
@@ -170,13 +91,17 @@ _FINISH: Final[dict[str, FinishReason]] = {
 class Decoder:
     """One stream's decoder."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, *, done_is_the_end: bool = False) -> None:
         self._target = target
+        self._done_is_the_end = done_is_the_end  # of a host that says no finish reason
         self._tools = ToolCalls()
         self._called = self._refused = self._finished = False
         self._citations: list[Any] = []
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
+        if data == DONE and self._done_is_the_end and not self._finished:
+            self._finished = True
+            return (*self._tools.all(), Finished(self._reason("stop"), None))
         if data == DONE or not data:
             return ()
         chunk = _decode(data)
@@ -197,7 +122,7 @@ class Decoder:
 
     def _others(self, chunk: _Chunk) -> Iterable[Piece]:
         if (error := _error(chunk)) is not None:
-            raise error_for(_answer(error), self._target)
+            raise error_for(answer_in(error), self._target)
         if chunk.citations is not None and chunk.citations != self._citations:  # said again with every chunk
             self._citations = chunk.citations
             yield ProviderEvent("citations", {"citations": chunk.citations})
@@ -312,15 +237,7 @@ def _error(chunk: _Chunk) -> Any:
     if chunk.x_groq is not None and chunk.x_groq.error is not None:
         return chunk.x_groq.error
     if chunk.object == "error":
-        return {"message": chunk.message or "the vendor sent an error"}
+        return {"message": chunk.message, "type": chunk.type, "code": chunk.code}
     if any(choice.finish_reason == "error" for choice in chunk.choices or ()):
         return {"message": "the model's answer ended in an error"}
     return None
-
-
-def _answer(error: Any) -> Answer:
-    if not isinstance(error, dict):
-        return Answer(str(error))
-    status = error.get("code") if isinstance(error.get("code"), int) else error.get("status")
-    codes = tuple(str(error[name]) for name in ("code", "type") if error.get(name))
-    return Answer(str(error.get("message", error)), status if isinstance(status, int) else None, codes)

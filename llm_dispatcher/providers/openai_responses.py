@@ -11,84 +11,9 @@ from msgspec import Struct
 
 from ..events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, Usage, UsageReport
 from ..provider import Finished, Piece
-from ..tasks import (
-    AudioPart,
-    ImagePart,
-    Message,
-    ReasoningPart,
-    Target,
-    TaskRequest,
-    TextPart,
-    ToolCallPart,
-    ToolResultPart,
-)
-from .errors import Answer, error_for
+from ..tasks import Target
+from .errors import Answer, answer_in, error_for
 from .reading import DONE, ToolCalls, new_id, whole_call
-from .requests import Schema, Tool, cannot, given, is_vendors_own, split_system, tool_name
-
-
-def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
-    """The request on this wire, which has no place for stop sequences and seeds."""
-    if request.stop:
-        raise cannot("a stop sequence", target)
-    if request.seed is not None:
-        raise cannot("a seed", target)
-    system, turns = split_system(request)
-    items = [item for message in turns for item in _items(message, target)]
-    return given(
-        model=model,
-        input=items,
-        instructions=system,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        max_output_tokens=request.max_tokens,
-        reasoning=None if request.reasoning_effort is None else {"effort": request.reasoning_effort},
-        metadata=dict(request.metadata) or None,
-        tools=[_tool(tool) for tool in request.tools] or None,
-        tool_choice=None if request.tool_choice is None else _tool_choice(request.tool_choice),
-        text=None if request.response_format is None else {"format": _text_format(request.response_format)},
-        extra_body=dict(request.extra) or None,
-    )
-
-
-def _items(message: Message, target: Target) -> Iterable[dict[str, Any]]:
-    """One of our messages may be several items here, in the order of its parts."""
-    for part in message.parts:
-        match part:
-            case TextPart():
-                if part.text:
-                    yield {"role": message.role, "content": part.text}
-            case ToolCallPart():
-                yield {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments}
-            case ToolResultPart():
-                yield {"type": "function_call_output", "call_id": part.id, "output": part.result}
-            case ImagePart() | AudioPart():
-                raise cannot("an image" if isinstance(part, ImagePart) else "audio", target)
-            case ReasoningPart():
-                continue  # it goes back by the vendor's id only, which our conversations do not hold
-
-
-def _tool(given_tool: Any) -> dict[str, Any]:
-    if is_vendors_own(given_tool):
-        return dict(given_tool)
-    tool = Tool(given_tool)
-    rest = given(description=tool.description, parameters=tool.parameters)
-    return {"type": "function", "name": tool.name, "strict": bool(tool.strict), **rest}
-
-
-def _tool_choice(choice: Any) -> Any:
-    name = tool_name(choice)
-    return choice if name is None else {"type": "function", "name": name}
-
-
-def _text_format(wanted: Any) -> dict[str, Any]:
-    schema = Schema(wanted)
-    if schema.any_json:
-        return {"type": "json_object"}
-    return {"type": "json_schema", "name": schema.name, "schema": schema.schema, "strict": schema.strict}
-
-
-# ── the answer; only what is read is declared ──────────────────────────────────────────────────────────────────────
 
 
 class _Item(Struct):
@@ -202,12 +127,7 @@ class Decoder:
         if response.usage is not None:
             yield UsageReport(_usage(response.usage))
         if response.error is not None or response.status == "failed":
-            error = response.error or {}
-            code = error.get("code")
-            raise error_for(
-                Answer(str(error.get("message", "the response failed")), codes=(str(code),) if code else ()),
-                self._target,
-            )
+            raise error_for(answer_in(response.error or {"message": "the response failed"}), self._target)
         if response.status == "incomplete":
             reason = str((response.incomplete_details or {}).get("reason"))
             yield Finished(_INCOMPLETE.get(reason, "length"), "incomplete")

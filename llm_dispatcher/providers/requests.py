@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Container, Mapping
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
+from msgspec import Struct
 
+from .. import media
 from ..exceptions import InvalidRequestError, ModelUnsupportedError
-from ..tasks import Message, Target, TaskRequest, ToolCallPart, ToolResultPart
+from ..media import Media
+from ..tasks import (
+    AudioPart,
+    ImagePart,
+    Message,
+    Part,
+    ReasoningPart,
+    Role,
+    Target,
+    TaskRequest,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 
 
 def given(**fields: Any) -> dict[str, Any]:
@@ -22,15 +37,24 @@ def cannot(what: str, target: Target) -> ModelUnsupportedError:
     return ModelUnsupportedError(f"{what} cannot be sent on this wire", provider=target.provider, model=target.model)
 
 
+_PARTS: Final[Mapping[Role, tuple[type[Part], ...]]] = {
+    "system": (TextPart,),
+    "user": (TextPart, ImagePart, AudioPart, ToolResultPart),
+    "assistant": (TextPart, ReasoningPart, ToolCallPart),
+    "tool": (ToolResultPart,),
+}
+
+
 def conversation(request: TaskRequest) -> tuple[Message, ...]:
     """Every turn to send, each with parts that its role can have on any wire."""
+    if "stream" in request.extra:
+        raise InvalidRequestError("extra holds 'stream', but every answer is streamed: leave it out")
     turns = request.conversation
     for turn in turns:
         for part in turn.parts:
-            if isinstance(part, ToolCallPart) and turn.role != "assistant":
-                raise InvalidRequestError(f"a tool call is an assistant's, not in a message of role {turn.role!r}")
-            if turn.role == "tool" and not isinstance(part, ToolResultPart):
-                raise InvalidRequestError(f"a message of role 'tool' holds ToolResultParts, not {type(part).__name__}")
+            if not isinstance(part, _PARTS[turn.role]):
+                holds = ", ".join(f"{kind.__name__}s" for kind in _PARTS[turn.role])
+                raise InvalidRequestError(f"a message of role {turn.role!r} holds {holds}, not {type(part).__name__}")
     return turns
 
 
@@ -60,6 +84,11 @@ def arguments_of(call: ToolCallPart) -> dict[str, Any]:
 def is_vendors_own(tool: Any) -> bool:
     """Whether a tool is one that the vendor runs, in the vendor's own form: `{"type": "web_search"}`."""
     return isinstance(tool, Mapping) and tool.get("type", "function") != "function"
+
+
+def is_nameless(tool: Any) -> bool:
+    """Whether a tool is in the form of Google's own, which bear no name: `{"google_search": {}}`."""
+    return isinstance(tool, Mapping) and not {"name", "function"} & set(tool)
 
 
 _TOOL_KEYS: Final = frozenset({"type", "name", "description", "parameters", "input_schema", "strict"})
@@ -103,12 +132,64 @@ class Schema:
         self.strict: bool = inner.get("strict", True)
 
 
-def tool_name(choice: str | Mapping[str, Any]) -> str | None:
-    """The one tool that a choice names; `None` for "auto", "none" and "required"."""
+Choice: TypeAlias = Literal["auto", "none", "required"]
+_CHOICES: Final[dict[str, Choice]] = {"auto": "auto", "none": "none", "required": "required"}
+
+
+class NamedTool(Struct, frozen=True):
+    """The choice of one tool, which has to be called."""
+
+    name: str
+
+
+def tool_choice(request: TaskRequest) -> Choice | NamedTool | None:
+    """How the tools are to be used: at will, not at all, one of them, or the one that is named."""
+    choice = request.tool_choice
+    if choice is None:
+        return None
+    if not request.tools:
+        raise InvalidRequestError(f"tool_choice is {choice!r}, but the request has no tools")
     if isinstance(choice, str):
-        return None if choice in ("auto", "none", "required") else choice
-    inner = choice.get("function", choice)
-    name = inner.get("name") if isinstance(inner, Mapping) else None
-    if not isinstance(name, str):
+        if choice in _CHOICES:
+            return _CHOICES[choice]
+    else:
+        inner = choice.get("function", choice)
+        choice = inner.get("name") if isinstance(inner, Mapping) else None
+    if not isinstance(choice, str):
         raise InvalidRequestError('tool_choice is "auto", "none", "required" or a tool\'s name')
-    return name
+    names = [Tool(tool).name for tool in request.tools if not (is_vendors_own(tool) or is_nameless(tool))]
+    if choice not in names and len(names) == len(request.tools):
+        raise InvalidRequestError(f"tool_choice names {choice!r}, which is none of the tools: {', '.join(names)}")
+    return NamedTool(choice)
+
+
+def text_metadata(request: TaskRequest, target: Target) -> dict[str, str]:
+    """Metadata for the wires that take only text."""
+    for name, value in request.metadata.items():
+        if not isinstance(value, str):
+            raise cannot(f"metadata that is no text ({name})", target)
+    return dict(request.metadata)
+
+
+# ── images and sounds ──────────────────────────────────────────────────────────────────────────────────────────────
+
+FOUR_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+"""What OpenAI and Anthropic take."""
+
+
+def image_of(part: ImagePart, target: Target, *, types: Container[str] | None = None, addresses: bool = True) -> Media:
+    """The image, if it is of a type and in a form that the wire takes; the type of an address may not be known."""
+    return _taken(media.image(part.source), "an image", target, types, addresses)
+
+
+def sound_of(part: AudioPart, target: Target, *, types: Container[str] | None = None, addresses: bool = False) -> Media:
+    """The sound, if it is of a type and in a form that the wire takes."""
+    return _taken(media.sound(part.source), "audio", target, types, addresses)
+
+
+def _taken(found: Media, what: str, target: Target, types: Container[str] | None, addresses: bool) -> Media:
+    if found.url is not None and not addresses:
+        raise cannot(f"{what} by its address", target)
+    if types is not None and found.media_type is not None and found.media_type not in types:
+        raise cannot(f"{what} of the type {found.media_type}", target)
+    return found

@@ -9,16 +9,21 @@ import pytest
 
 from llm_dispatcher.events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
 from llm_dispatcher.exceptions import (
-    InvalidRequestError,
-    ModelUnsupportedError,
     ProviderProtocolError,
     ProviderRateLimitError,
     ProviderServiceUnavailableError,
 )
 from llm_dispatcher.provider import Finished, Piece
-from llm_dispatcher.providers import anthropic_messages, google_content, ollama, openai_chat, openai_responses
+from llm_dispatcher.providers import (
+    anthropic_messages,
+    google_content,
+    google_request,
+    ollama,
+    openai_chat,
+    openai_responses,
+)
 from llm_dispatcher.providers.partial_arguments import PartialArgument, PartialArguments
-from llm_dispatcher.tasks import Message, ReasoningPart, Target, TaskRequest, TextPart, ToolCallPart, ToolResultPart
+from llm_dispatcher.tasks import Message, ReasoningPart, Target, TaskRequest, ToolCallPart
 
 A = Target("a", "m")
 DECODERS: dict[str, Any] = {
@@ -264,7 +269,7 @@ def test_a_signature_goes_before_what_it_signs_and_comes_back_on_it() -> None:
     assert [type(piece) for piece in found[:3]] == [ReasoningDelta, ToolCallDelta, ToolCall]
     assert [piece.signature for piece in found if isinstance(piece, ReasoningDelta)] == ["s1", "s2"]
     turn = Message("assistant", [ReasoningPart("", "s1"), ToolCallPart("c", "f", '{"x": 1}'), ReasoningPart("", "s2")])
-    body = google_content.body(TaskRequest("go on", messages=[turn]), A)
+    body = google_request.body(TaskRequest("go on", messages=[turn]), A, vertex=False)
     assert body["contents"][0]["parts"] == [
         {"function_call": {"name": "f", "args": {"x": 1}}, "thought_signature": "s1"},
         {"text": "", "thought_signature": "s2"},
@@ -282,119 +287,3 @@ def test_code_that_google_ran_is_told() -> None:
 def test_a_blocked_prompt_is_a_content_filter() -> None:
     found = pieces("google", {"promptFeedback": {"blockReason": "SAFETY"}})
     assert found == [Finished("content_filter", "SAFETY")]
-
-
-# ── what is sent ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-SEARCH = {"type": "web_search"}
-LOOK = {"name": "look", "parameters": {"type": "object"}}
-
-
-def body(wire: str, request: TaskRequest) -> dict[str, Any]:
-    match wire:
-        case "chat":
-            return openai_chat.body(request, "m", A, official=True)
-        case "responses":
-            return openai_responses.body(request, "m", A)
-        case "anthropic":
-            return anthropic_messages.body(request, "m", A, 4096)
-        case "google":
-            return google_content.body(request, A)
-        case _:
-            return ollama.body(request, "m", A)
-
-
-all_wires = pytest.mark.parametrize("wire", list(DECODERS))
-
-
-def test_a_vendors_own_tool_is_sent_as_it_is() -> None:
-    for wire in ("chat", "responses", "anthropic"):
-        assert body(wire, TaskRequest("x", tools=[SEARCH, LOOK]))["tools"][0] == SEARCH
-    tools = body("google", TaskRequest("x", tools=[{"google_search": {}}, LOOK]))["config"]["tools"]
-    assert [list(tool) for tool in tools] == [["function_declarations"], ["google_search"]]
-
-
-@all_wires
-@pytest.mark.parametrize(
-    ("request_", "words"),
-    [
-        (TaskRequest("x", tools=["look"]), 'a tool is a dict with "name"'),
-        (TaskRequest("x", tools=[{**LOOK, "paramters": {}}]), "the tool 'look' has unknown keys: paramters"),
-        (TaskRequest("x", response_format=5), "response_format is a JSON schema as a dict"),
-        (TaskRequest(messages=[Message("tool", "seen")]), "holds ToolResultParts, not TextPart"),
-        (TaskRequest(messages=[Message("user", ToolCallPart("c", "f", "{}"))]), "a tool call is an assistant's"),
-    ],
-)
-def test_a_request_that_makes_no_sense_is_refused(wire: str, request_: TaskRequest, words: str) -> None:
-    with pytest.raises(InvalidRequestError, match=words):
-        body(wire, request_)
-
-
-@pytest.mark.parametrize("wire", ["anthropic", "google", "ollama"])
-@pytest.mark.parametrize("arguments", ["{", "[1]", "null"])
-def test_broken_arguments_in_a_conversation_are_an_invalid_request(wire: str, arguments: str) -> None:
-    turn = Message("assistant", ToolCallPart("c", "f", arguments))
-    with pytest.raises(InvalidRequestError, match="the tool call 'c'"):
-        body(wire, TaskRequest("x", messages=[turn]))
-
-
-@pytest.mark.parametrize(
-    ("wire", "effort"), [("anthropic", "minimal"), ("google", "max"), ("ollama", "xhigh"), ("ollama", "minimal")]
-)
-def test_an_effort_that_a_wire_does_not_know_is_refused(wire: str, effort: Any) -> None:
-    with pytest.raises(ModelUnsupportedError, match=f"the reasoning effort '{effort}' cannot be sent"):
-        body(wire, TaskRequest("x", reasoning_effort=effort))
-
-
-@pytest.mark.parametrize("wire", ["google", "ollama"])
-def test_a_promise_of_strictness_that_a_wire_cannot_give_is_refused(wire: str) -> None:
-    with pytest.raises(ModelUnsupportedError, match="a strict tool"):
-        body(wire, TaskRequest("x", tools=[{**LOOK, "strict": True}]))
-
-
-def test_any_json_is_asked_for_where_it_can_be() -> None:
-    request = TaskRequest("x", response_format={"type": "json_object"})
-    assert body("chat", request)["response_format"] == {"type": "json_object"}
-    assert body("responses", request)["text"] == {"format": {"type": "json_object"}}
-    assert body("google", request)["config"] == {"response_mime_type": "application/json"}
-    assert body("ollama", request)["format"] == "json"
-    with pytest.raises(ModelUnsupportedError, match="response_format without a schema"):
-        body("anthropic", request)
-
-
-def test_a_schema_is_sent_in_each_wires_form() -> None:
-    schema = {"type": "object", "title": "A person!", "properties": {"name": {"type": "string"}}}
-    request = TaskRequest("x", response_format=schema)
-    inner = {"name": "A_person_", "schema": schema, "strict": True}
-    assert body("chat", request)["response_format"] == {"type": "json_schema", "json_schema": inner}
-    assert body("responses", request)["text"] == {"format": {"type": "json_schema", **inner}}
-    assert body("anthropic", request)["output_config"] == {"format": {"type": "json_schema", "schema": schema}}
-    assert body("google", request)["config"]["response_json_schema"] == schema
-    assert body("ollama", request)["format"] == schema
-
-
-def test_results_come_before_the_words_that_follow_them() -> None:
-    turn = Message("user", [ToolResultPart("c", "look", "seen"), TextPart("And?")])
-    asked = Message("assistant", ToolCallPart("c", "look", "{}"))
-    request = TaskRequest(messages=[asked, turn])
-    assert [message["role"] for message in body("chat", request)["messages"]] == ["assistant", "tool", "user"]
-    items = body("responses", request)["input"]
-    assert [item.get("type", item.get("role")) for item in items] == ["function_call", "function_call_output", "user"]
-    blocks = body("anthropic", request)["messages"][1]["content"]
-    assert [block["type"] for block in blocks] == ["tool_result", "text"]
-
-
-@all_wires
-def test_an_open_turn_is_sent_last(wire: str) -> None:
-    sent = body(wire, TaskRequest("Tell me.", messages=[]))
-    opened = body(wire, TaskRequest(messages=[Message("user", "Tell me."), Message("assistant", "Once upon")]))
-    key = {"responses": "input", "google": "contents"}.get(wire, "messages")
-    assert opened[key][:-1] == sent[key]
-    assert opened[key][-1]["role"] == ("model" if wire == "google" else "assistant")
-    assert "Once upon" in json.dumps(opened[key][-1])
-
-
-def test_only_the_official_host_knows_the_newer_name_of_the_limit() -> None:
-    request = TaskRequest("x", max_tokens=5)
-    assert openai_chat.body(request, "m", A, official=True)["max_completion_tokens"] == 5
-    assert openai_chat.body(request, "m", A, official=False)["max_tokens"] == 5

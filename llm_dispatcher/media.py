@@ -1,0 +1,270 @@
+"""What an image or a sound is: told by its first bytes, in whatever form it comes, and brought into one form.
+
+Nothing here touches anything but the files that a request names; addresses are passed on, never fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .exceptions import InvalidRequestError
+from .tasks import AudioPart, ImagePart, MediaSource, Part, TaskRequest
+
+Kind: TypeAlias = Literal["image", "audio"]
+
+MOST_BYTES: Final = 100_000_000
+"""More than any vendor takes in a request; who names a disk image by mistake is told so before it is in memory."""
+
+
+class Media(Struct, frozen=True):
+    """An image or a sound: its bytes as base64, or its address. Of an address the type may not be known."""
+
+    media_type: str | None
+    data: str = ""
+    url: str | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"data:{self.media_type};base64,{self.data}" if self.url is None else self.url
+
+    @property
+    def content(self) -> bytes:
+        return base64.b64decode(self.data)
+
+
+def encode_image(source: MediaSource | IO[bytes]) -> str:
+    """A data URI, with the true media type, of an image given as a path, as bytes, or as a file open for reading."""
+    return _media(_contents(source), "image").uri
+
+
+def encode_audio(source: MediaSource | IO[bytes]) -> str:
+    """A data URI, with the true media type, of a sound given as a path, as bytes, or as a file open for reading."""
+    return _media(_contents(source), "audio").uri
+
+
+def image(source: MediaSource) -> Media:
+    """An image in any of the forms that a request may hold."""
+    return _media(source, "image")
+
+
+def sound(source: MediaSource) -> Media:
+    """A sound in any of the forms that a request may hold."""
+    return _media(source, "audio")
+
+
+def has_media(request: TaskRequest) -> bool:
+    return bool(request.images or request.audio) or any(
+        isinstance(part, (ImagePart, AudioPart)) for message in request.messages for part in message.parts
+    )
+
+
+def normal(request: TaskRequest) -> TaskRequest:
+    """The request with every image and sound as a data URI or an address: read once, however often it is sent."""
+    if not has_media(request):
+        return request
+    return replace(
+        request,
+        images=tuple(image(source).uri for source in request.images),
+        audio=tuple(sound(source).uri for source in request.audio),
+        messages=tuple(
+            replace(message, parts=tuple(_normal_part(part) for part in message.parts)) for message in request.messages
+        ),
+    )
+
+
+def _normal_part(part: Part) -> Part:
+    match part:
+        case ImagePart():
+            return ImagePart(image(part.source).uri)
+        case AudioPart():
+            return AudioPart(sound(part.source).uri)
+        case _:
+            return part
+
+
+# ── from any form to one ───────────────────────────────────────────────────────────────────────────────────────────
+
+_DATA_URI: Final = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_\-\s]++=*\s*")
+_LONGEST_PATH: Final = 4096
+_HEAD: Final = 64
+"""So many bytes tell what something is."""
+
+
+def _contents(source: object) -> MediaSource:
+    """What an open file holds; any other source is its own."""
+    read = getattr(source, "read", None)
+    if callable(read):
+        content = read()
+        if not isinstance(content, bytes):
+            raise TypeError('a file of an image or a sound is read as bytes: open it with mode "rb"')
+        return content
+    if not isinstance(source, (str, bytes, os.PathLike)):
+        raise TypeError(f"an image or a sound is a path, bytes or an open file, got {type(source).__name__}")
+    return source
+
+
+def _media(source: MediaSource, kind: Kind) -> Media:
+    if isinstance(source, bytes):
+        return _of_bytes(source, kind, f"of these {len(source)} bytes")
+    if not isinstance(source, str):
+        return _of_file(Path(source), kind)
+    if source[:5].lower() == "data:":
+        return _of_data_uri(source, kind)
+    if source[:8].lower() == "https://":
+        suffix = Path(urlsplit(source).path).suffix.lower()
+        return Media(_SUFFIXES[kind].get(suffix), url=source)
+    if "://" in source[:16]:
+        raise InvalidRequestError(f"{_A[kind]}'s address begins with https://, got {source[:40]!r}")
+    return _of_text(source, kind)
+
+
+def _of_text(source: str, kind: Kind) -> Media:
+    """A path or bare base64: a file that exists is meant, else what decodes to an image or a sound."""
+    if len(source) <= _LONGEST_PATH and os.path.lexists(source):
+        return _of_file(Path(source), kind)
+    if _BASE64.fullmatch(source):
+        try:
+            content = _decoded(source)
+        except ValueError:
+            content = b""
+        if _type(content[:_HEAD], kind) is not None:
+            return _of_bytes(content, kind, "of the base64")
+    shown = repr(source) if len(source) <= 200 else f"{source[:40]!r}…"
+    raise InvalidRequestError(f"{_A[kind]} is given as {shown}, which is no file, no data URI and no base64 of one")
+
+
+def _of_file(path: Path, kind: Kind) -> Media:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for someone to write into it
+            raise InvalidRequestError(f"{str(path)!r} is no file that could hold {_A[kind]}")
+        if status.st_size > MOST_BYTES:
+            raise InvalidRequestError(f"{str(path)!r} is larger than {MOST_BYTES // 1_000_000} MB")
+        with path.open("rb") as opened:
+            head = opened.read(_HEAD)
+            if _type(head, kind) is None:
+                raise _not_one(head, kind, f"in {str(path)!r}")
+            return _of_bytes(head + opened.read(), kind, f"in {str(path)!r}")
+    except OSError as error:
+        raise InvalidRequestError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
+
+
+def _of_data_uri(source: str, kind: Kind) -> Media:
+    found = _DATA_URI.match(source)
+    if found is None:
+        raise InvalidRequestError(f"a data URI of {_A[kind]} begins with data:{kind}/…;base64, got {source[:40]!r}")
+    try:
+        content = _decoded(source[found.end() :])
+    except ValueError as error:
+        raise InvalidRequestError(f"a data URI of {_A[kind]} holds no base64: {error}") from error
+    return _of_bytes(content, kind, "of the data URI")
+
+
+def _decoded(text: str) -> bytes:
+    """Base64 of either alphabet, with or without its padding and line breaks."""
+    compact = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    return binascii.a2b_base64(compact + "=" * (-len(compact) % 4), strict_mode=True)
+
+
+def _of_bytes(content: bytes, kind: Kind, where: str) -> Media:
+    media_type = _type(content[:_HEAD], kind)
+    if media_type is None:
+        raise _not_one(content[:_HEAD], kind, where)
+    return Media(media_type, base64.b64encode(content).decode("ascii"))
+
+
+def _not_one(head: bytes, kind: Kind, where: str) -> InvalidRequestError:
+    other: Kind = "audio" if kind == "image" else "image"
+    found = _type(head, other)
+    instead = f"they are {found}" if found else "a PDF is no image" if head.startswith(b"%PDF-") else "they are unknown"
+    known = ", ".join(sorted({name.partition("/")[2] for name in _SUFFIXES[kind].values()}))
+    return InvalidRequestError(f"the first bytes {where} are not {_A[kind]}'s ({known}): {instead}")
+
+
+# ── first bytes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_A: Final[dict[Kind, str]] = {"image": "an image", "audio": "a sound"}
+_SUFFIXES: Final[dict[Kind, dict[str, str]]] = {
+    "image": {
+        ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp",
+        ".heic": "image/heic", ".heif": "image/heif", ".avif": "image/avif", ".bmp": "image/bmp", ".tif": "image/tiff",
+        ".tiff": "image/tiff",
+    },
+    "audio": {
+        ".wav": "audio/wav", ".mp3": "audio/mpeg", ".flac": "audio/flac", ".ogg": "audio/ogg", ".oga": "audio/ogg",
+        ".opus": "audio/ogg", ".m4a": "audio/mp4", ".mp4": "audio/mp4", ".webm": "audio/webm", ".aac": "audio/aac",
+        ".aif": "audio/aiff", ".aiff": "audio/aiff",
+    },
+}  # fmt: skip
+"""What an address may be of; its bytes are never seen here."""
+
+
+def _type(head: bytes, kind: Kind) -> str | None:
+    return _TYPES[kind](head)
+
+
+def _image_type(head: bytes) -> str | None:
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    if head.startswith((b"II*\x00", b"MM\x00*")):
+        return "image/tiff"
+    if head[:2] == b"BM" and head[6:10] == bytes(4):
+        return "image/bmp"
+    brands = _brands(head)
+    if brands & {b"avif", b"avis"}:
+        return "image/avif"
+    if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}:
+        return "image/heic"
+    return "image/heif" if brands & {b"mif1", b"msf1"} else None
+
+
+def _audio_type(head: bytes) -> str | None:
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return "audio/wav"
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return "audio/aiff"
+    if head.startswith(b"fLaC"):
+        return "audio/flac"
+    if head.startswith(b"OggS"):
+        return "audio/ogg"
+    if head.startswith(b"\x1a\x45\xdf\xa3") and b"webm" in head:
+        return "audio/webm"
+    if _brands(head) & {b"M4A ", b"M4B ", b"mp41", b"mp42", b"isom", b"iso2", b"dash"}:
+        return "audio/mp4"
+    if head.startswith(b"ID3"):
+        return "audio/mpeg"
+    if len(head) > 2 and head[0] == 0xFF:  # a frame's head: eleven ones, the version, the layer
+        if head[1] & 0xF6 == 0xF0:
+            return "audio/aac"
+        if head[1] & 0xE6 == 0xE2 and head[1] & 0x18 != 0x08 and head[2] & 0xF0 != 0xF0 and head[2] & 0x0C != 0x0C:
+            return "audio/mpeg"
+    return None
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """What a file of ISO's base format says that it is: its own brand and those that it can be read as."""
+    if head[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(head[:4]), len(head))
+    return {head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))}
+
+
+_TYPES: Final[dict[Kind, Callable[[bytes], str | None]]] = {"image": _image_type, "audio": _audio_type}

@@ -1,0 +1,522 @@
+"""What is sent: every feature of a request, on every wire, is said in the SDK's own terms or refused, never dropped."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any, Literal, NotRequired
+
+import msgspec
+import pytest
+from anthropic.types.message_create_params import MessageCreateParamsStreaming
+from google.genai import types as google_types
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
+from pydantic import TypeAdapter
+from pydantic_core import SchemaValidator
+from typing_extensions import TypedDict
+
+from llm_dispatcher.exceptions import InvalidRequestError, ModelUnsupportedError
+from llm_dispatcher.hosts import HOSTS
+from llm_dispatcher.providers import (
+    anthropic_request,
+    google_request,
+    ollama_request,
+    openai_chat_request,
+    openai_responses_request,
+)
+from llm_dispatcher.tasks import (
+    AudioPart,
+    ImagePart,
+    Message,
+    Part,
+    ReasoningPart,
+    Target,
+    TaskRequest,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+
+A = Target("a", "m")
+
+# ── the features, each with a mark that has to be found in what is sent ────────────────────────────────────────────
+
+
+class Feature:
+    """One thing that a request may hold: in which field, its value, what of it has to be in the body of every wire, and
+    the wires that have no place for it.
+    """
+
+    def __init__(self, field: str, value: Any, *marks: str, not_on: str = "") -> None:
+        self.field = field
+        self.value = value
+        self.marks = marks
+        self.not_on = frozenset(not_on.split())
+
+    def __repr__(self) -> str:
+        return f"{self.field}={self.value!r:.60}"
+
+
+PNG = b"\x89PNG\r\n\x1a\n and what follows"
+GIF = b"GIF89a and what follows"
+BMP = b"BM\x10\x00\x00\x00\x00\x00\x00\x00 and what follows"
+WAV = b"RIFF\x24\x00\x00\x00WAVEfmt and what follows"
+FLAC = b"fLaC and what follows"
+
+
+def coded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+LOOK = {"name": "look", "description": "Looks at a PLACE.", "parameters": {"type": "object", "title": "PARAMETERS"}}
+HEAR = {"type": "function", "function": {"name": "hear"}}
+SCHEMA = {"type": "object", "title": "An answer!", "properties": {"ANSWERFIELD": {"type": "string"}}}
+PAST = [
+    Message("system", "BEBRIEF"),
+    Message("user", ["LOOKTHERE", TextPart("ANDTHERE")]),
+    Message("assistant", [ReasoningPart("hm", "c2ln"), "ILOOK", ToolCallPart("c1", "look", '{"PLACEGIVEN": 1}')]),
+    Message("tool", [ToolResultPart("c1", "look", "SEEN"), ToolResultPart("c2", "look", "NOTSEEN", error=True)]),
+]
+OPEN = [*PAST, Message("user", "GOON"), Message("assistant", "Once upon ATIME")]
+EFFORTS: dict[str, str] = {
+    "none": "",
+    "minimal": "anthropic ollama",
+    "low": "",
+    "medium": "",
+    "high": "",
+    "xhigh": "ollama",
+    "max": "ollama google vertex",
+}
+
+FEATURES = [
+    Feature("prompt", "THEPROMPT", "THEPROMPT"),
+    Feature("system", "BEKIND", "BEKIND"),
+    Feature("messages", PAST, "BEBRIEF", "LOOKTHERE", "ANDTHERE", "ILOOK", "look", "PLACEGIVEN", "SEEN", "NOTSEEN"),
+    Feature("messages", OPEN, "BEBRIEF", "LOOKTHERE", "GOON", "ATIME"),
+    Feature("images", [PNG], coded(PNG)),
+    Feature("images", [GIF], coded(GIF), not_on="google vertex"),
+    Feature("images", [BMP], coded(BMP), not_on="openai azure responses anthropic google vertex"),
+    Feature("images", ["https://example.org/picture.png"], "example.org/picture.png", not_on="ollama lmstudio"),
+    Feature("images", ["https://example.org/it"], "example.org/it", not_on="ollama lmstudio google vertex"),
+    Feature("audio", [WAV], coded(WAV), not_on="responses anthropic ollama"),
+    Feature("audio", [FLAC], coded(FLAC), not_on="openai azure responses anthropic ollama"),
+    Feature("tools", [LOOK, HEAR], "look", "hear", "PLACE", "PARAMETERS", not_on="perplexity"),
+    Feature("tools", [{**LOOK, "strict": True}, HEAR], "look", "strict", not_on="perplexity google vertex ollama"),
+    Feature("tool_choice", "auto", not_on="perplexity"),
+    Feature("tool_choice", "none", not_on="perplexity ollama"),
+    Feature("tool_choice", "required", not_on="perplexity ollama"),
+    Feature("tool_choice", "hear", "hear", not_on="perplexity ollama"),
+    Feature("response_format", SCHEMA, "ANSWERFIELD", not_on="deepseek"),
+    Feature("response_format", {"type": "json_object"}, "json", not_on="anthropic perplexity"),
+    Feature("temperature", 0.375, "0.375"),
+    Feature("top_p", 0.625, "0.625"),
+    Feature("max_tokens", 4321, "4321"),
+    Feature("stop", ["THESTOP", "ANDSTOP"], "THESTOP", "ANDSTOP", not_on="responses"),
+    Feature("seed", 987654, "987654", not_on="responses anthropic deepseek perplexity"),
+    *(Feature("reasoning_effort", effort, not_on=not_on) for effort, not_on in EFFORTS.items()),
+    Feature("metadata", {"user_id": "THEUSER"}, "THEUSER", not_on="google ollama without-metadata"),
+    Feature("metadata", {"team": "THETEAM"}, "THETEAM", not_on="google ollama anthropic without-metadata"),
+    Feature("extra", {"extra_mark": {"deep": "THEEXTRA"}}, "extra_mark", "THEEXTRA"),
+]
+
+# ── the SDKs' own types, as strict as they can be ──────────────────────────────────────────────────────────────────
+
+
+def strictly(kind: Any) -> Callable[[Any], object]:
+    """The validation of a TypedDict: no unknown keys at any depth, lists read to their end, nothing converted."""
+
+    def stricter(node: Any) -> Any:
+        if isinstance(node, (list, tuple)):
+            return type(node)(stricter(each) for each in node)
+        if not isinstance(node, dict):
+            return node
+        node = {key: stricter(value) for key, value in node.items()}
+        match node.get("type"):
+            case "typed-dict" if (
+                node.get("extra_behavior") != "allow" and node.get("config", {}).get("extra") != "allow"
+            ):
+                return {**node, "extra_behavior": "forbid"}
+            case "generator":  # which would be read by nobody
+                return {**node, "type": "list"}
+            case "model":  # a response's class, where a parameter may be one as well: we send none
+                return {"type": "is-instance", "cls": node["cls"], **({"ref": node["ref"]} if "ref" in node else {})}
+            case _:
+                return node
+
+    validator = SchemaValidator(stricter(TypeAdapter(kind).core_schema))
+    return lambda value: validator.validate_python(value, strict=True)
+
+
+class OllamaFunction(TypedDict):
+    name: str
+    description: NotRequired[str]
+    parameters: dict[str, Any]
+
+
+class OllamaTool(TypedDict):
+    type: Literal["function"]
+    function: OllamaFunction
+
+
+class OllamaCall(TypedDict):
+    name: str
+    arguments: dict[str, Any]
+
+
+class OllamaToolCall(TypedDict):
+    function: OllamaCall
+
+
+class OllamaMessage(TypedDict):
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    images: NotRequired[list[str]]
+    tool_calls: NotRequired[list[OllamaToolCall]]
+    tool_name: NotRequired[str]
+
+
+class OllamaOptions(TypedDict, total=False):
+    temperature: float
+    top_p: float
+    num_predict: int
+    stop: list[str]
+    seed: int
+
+
+class OllamaChat(TypedDict):
+    """What Ollama's documentation says of `/api/chat`: there is no SDK of it here to ask."""
+
+    model: str
+    messages: list[OllamaMessage]
+    stream: Literal[True]
+    options: NotRequired[OllamaOptions]
+    tools: NotRequired[list[OllamaTool]]
+    format: NotRequired[Literal["json"] | dict[str, Any]]
+    think: NotRequired[bool | Literal["low", "medium", "high"]]
+
+
+is_chat = strictly(CompletionCreateParamsStreaming)
+is_responses = strictly(ResponseCreateParamsStreaming)
+is_anthropic = strictly(MessageCreateParamsStreaming)
+is_ollama = strictly(OllamaChat)
+
+HOST_ADDITIONS = {"random_seed", "continue_final_message", "add_generation_prompt"}
+
+
+def judge_chat(body: dict[str, Any], extra: set[str]) -> None:
+    for message in body["messages"]:
+        if message["role"] == "assistant":
+            message.pop("prefix", None)  # Mistral's word, of which OpenAI's types know nothing
+        for part in message["content"] if isinstance(message["content"], list) else []:
+            if isinstance(part.get("input_audio"), str):  # Mistral's form of the same
+                part["input_audio"] = {"data": part["input_audio"], "format": "wav"}
+            elif part["type"] == "input_audio" and part["input_audio"]["format"] == "flac":
+                part["input_audio"]["format"] = "wav"  # OpenAI knows two, other hosts more
+    assert set(body.pop("extra_body", {})) - HOST_ADDITIONS == extra
+    is_chat({**body, "stream": True})
+
+
+def judge_responses(body: dict[str, Any], extra: set[str]) -> None:
+    assert set(body.pop("extra_body", {})) == extra
+    is_responses({**body, "stream": True})
+
+
+def judge_anthropic(body: dict[str, Any], extra: set[str]) -> None:
+    assert set(body.pop("extra_body", {})) - {"temperature", "top_p"} == extra
+    assert isinstance(body["max_tokens"], int)
+    is_anthropic({**body, "stream": True})
+
+
+def judge_google(body: dict[str, Any], extra: set[str]) -> None:
+    assert set(body) <= {"contents", "config"}
+    for content in body["contents"]:
+        google_types.Content.model_validate(content)
+    config = google_types.GenerateContentConfig.model_validate(body.get("config", {}))
+    options = config.http_options.extra_body if config.http_options else None
+    assert set(options or {}) == extra
+
+
+def judge_ollama(body: dict[str, Any], extra: set[str]) -> None:
+    is_ollama({key: value for key, value in body.items() if key not in extra})
+
+
+JUDGES: dict[str, Callable[[dict[str, Any], set[str]], None]] = {
+    **dict.fromkeys(HOSTS, judge_chat),
+    "responses": judge_responses,
+    "anthropic": judge_anthropic,
+    "google": judge_google,
+    "vertex": judge_google,
+    "ollama": judge_ollama,
+}
+
+
+def body(wire: str, request: TaskRequest) -> dict[str, Any]:
+    match wire:
+        case "responses":
+            return openai_responses_request.body(request, "m", A, HOSTS["openai"].quirks)
+        case "anthropic":
+            return anthropic_request.body(request, "m", A, 4096)
+        case "google" | "vertex":
+            return google_request.body(request, A, vertex=wire == "vertex")
+        case "ollama":
+            return ollama_request.body(request, "m", A)
+        case host:
+            return openai_chat_request.body(request, "m", A, HOSTS[host].quirks)
+
+
+def lacks(wire: str, feature: Feature) -> bool:
+    without_metadata = wire in HOSTS and "no_metadata" in HOSTS[wire].quirks
+    return wire in feature.not_on or ("without-metadata" in feature.not_on and without_metadata)
+
+
+def check(wire: str, features: list[Feature]) -> None:
+    """Said whole, in the SDK's terms; or refused, and then for a feature that the wire has no place for."""
+    request = TaskRequest(**{"prompt": "Hi.", **{feature.field: feature.value for feature in features}})
+    if any(lacks(wire, feature) for feature in features):
+        with pytest.raises(ModelUnsupportedError, match="cannot be sent on this wire") as raised:
+            body(wire, request)
+        assert (raised.value.provider, raised.value.model) == ("a", "m")
+        return
+    sent = body(wire, request)
+    written = json.dumps(sent, default=coded)
+    assert [mark for feature in features for mark in feature.marks if mark not in written] == []
+    for feature in features:
+        if feature.field not in ("prompt", "tools") and (wire, feature.value) != ("ollama", "auto"):  # its only way
+            without = msgspec.structs.replace(request, **{feature.field: None})
+            assert body(wire, without) != sent, feature
+    JUDGES[wire](sent, set(request.extra))
+
+
+@pytest.mark.parametrize("wire", JUDGES)
+def test_every_pair_of_features_is_said_in_the_sdks_own_terms_or_refused(wire: str) -> None:
+    tools = next(feature for feature in FEATURES if feature.field == "tools")
+    for feature in FEATURES:
+        check(wire, [feature] if feature.field != "tool_choice" else [tools, feature])
+    for pair in combinations(FEATURES, 2):
+        fields = {feature.field for feature in pair}
+        if len(fields) == 2:
+            check(wire, [*pair] if "tool_choice" not in fields or "tools" in fields else [tools, *pair])
+
+
+@st.composite
+def any_features(draw: st.DrawFn) -> tuple[str, list[Feature]]:
+    """A wire and features; in half of the draws only such as it has a place for, so that much is sent at once."""
+    wire = draw(st.sampled_from(list(JUDGES)))
+    all_of_them = draw(st.booleans())
+    drawn: list[Feature] = []
+    for field in dict.fromkeys(feature.field for feature in FEATURES):
+        if field == "tool_choice" and not any(feature.field == "tools" for feature in drawn):
+            continue
+        options = [each for each in FEATURES if each.field == field and (all_of_them or not lacks(wire, each))]
+        drawn += [each] if (each := draw(st.sampled_from([None, *options]))) is not None else []
+    return wire, drawn
+
+
+@given(any_features())
+@settings(max_examples=500)
+def test_any_number_of_features_is_said_in_the_sdks_own_terms_or_refused(drawn: tuple[str, list[Feature]]) -> None:
+    check(*drawn)
+
+
+def test_the_types_are_as_strict_as_they_seem() -> None:
+    """Were they not, the two tests above would show nothing."""
+    right: dict[str, dict[str, Any]] = {
+        "openai": {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}], "model": "m"},
+        "responses": {"input": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}], "model": "m"},
+        "anthropic": {
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}], "model": "m", "max_tokens": 5,
+        },
+        "google": {"contents": [{"role": "user", "parts": [{"text": "x"}]}]},
+        "ollama": {"messages": [{"role": "user", "content": "x"}], "model": "m", "stream": True},
+    }  # fmt: skip
+    for wire, sent in right.items():
+        JUDGES[wire](dict(sent), set())
+        key = {"responses": "input", "google": "contents"}.get(wire, "messages")
+        message = sent[key][0]
+        parts = "parts" if wire == "google" else "content"
+        for wrong in (
+            {**sent, "unheard_of": 1},
+            {**sent, key: [{**message, "unheard_of": 1}]},
+            {**sent, key: [{**message, parts: [{"type": "text", "text": "x", "unheard_of": 1}]}]},
+            {**sent, key: [{**message, "role": 5}]},
+        ):
+            with pytest.raises((ValueError, AssertionError)):
+                JUDGES[wire](wrong, set())
+
+
+# ── one wire's shape of each thing ─────────────────────────────────────────────────────────────────────────────────
+
+SEARCH = {"type": "web_search"}
+all_wires = pytest.mark.parametrize("wire", ["openai", "responses", "anthropic", "google", "ollama"])
+
+
+def parts(wire: str, part: Part) -> Any:
+    sent = body(wire, TaskRequest(messages=[Message("user", ["Look.", part])]))
+    message = sent[{"responses": "input", "google": "contents"}.get(wire, "messages")][0]
+    return message if wire == "ollama" else message["parts" if wire == "google" else "content"][1]
+
+
+def test_an_image_has_each_wires_own_shape() -> None:
+    data, picture = coded(PNG), ImagePart(PNG)
+    assert parts("openai", picture) == {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+    assert parts("responses", picture) == {
+        "type": "input_image", "image_url": f"data:image/png;base64,{data}", "detail": "auto",
+    }  # fmt: skip
+    source = {"type": "base64", "media_type": "image/png", "data": data}
+    assert parts("anthropic", picture) == {"type": "image", "source": source}
+    assert parts("google", picture) == {"inline_data": {"data": PNG, "mime_type": "image/png"}}
+    assert parts("ollama", picture) == {"role": "user", "content": "Look.", "images": [data]}
+
+
+def test_an_address_is_passed_on_in_each_wires_own_shape() -> None:
+    url = "https://example.org/a.jpg?size=2"
+    picture = ImagePart(url)
+    assert parts("openai", picture) == {"type": "image_url", "image_url": {"url": url}}
+    assert parts("responses", picture)["image_url"] == url
+    assert parts("anthropic", picture) == {"type": "image", "source": {"type": "url", "url": url}}
+    assert parts("google", picture) == {"file_data": {"file_uri": url, "mime_type": "image/jpeg"}}
+
+
+def test_a_sound_has_each_wires_own_shape() -> None:
+    data = coded(WAV)
+    inner = {"data": data, "format": "wav"}
+    assert parts("openai", AudioPart(WAV)) == {"type": "input_audio", "input_audio": inner}
+    assert parts("mistral", AudioPart(WAV)) == {"type": "input_audio", "input_audio": data}
+    assert parts("google", AudioPart(WAV)) == {"inline_data": {"data": WAV, "mime_type": "audio/wav"}}
+    assert parts("openrouter", AudioPart(FLAC))["input_audio"]["format"] == "flac"
+    mp3 = b"ID3 and what follows"
+    assert parts("openai", AudioPart(mp3))["input_audio"] == {"data": coded(mp3), "format": "mp3"}
+    with pytest.raises(ModelUnsupportedError, match="audio by its address"):
+        parts("openai", AudioPart("https://example.org/a.mp3"))
+
+
+def test_the_prompts_own_images_come_before_its_words() -> None:
+    sent = body("openai", TaskRequest("What is this?", images=[PNG, GIF]))["messages"]
+    assert [part["type"] for part in sent[0]["content"]] == ["image_url", "image_url", "text"]
+
+
+def test_a_vendors_own_tool_is_sent_as_it_is_or_refused() -> None:
+    for wire in ("openai", "responses", "anthropic"):
+        assert body(wire, TaskRequest("x", tools=[SEARCH, LOOK]))["tools"][0] == SEARCH
+    tools = body("google", TaskRequest("x", tools=[{"google_search": {}}, LOOK], tool_choice="look"))["config"]["tools"]
+    assert [list(tool) for tool in tools] == [["function_declarations"], ["google_search"]]
+    for wire in ("google", "ollama"):
+        with pytest.raises(ModelUnsupportedError, match="the tool 'web_search' cannot be sent"):
+            body(wire, TaskRequest("x", tools=[SEARCH]))
+
+
+@all_wires
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (TaskRequest("x", tools=["look"]), 'a tool is a dict with "name"'),
+        (TaskRequest("x", tools=[{**LOOK, "paramters": {}}]), "the tool 'look' has unknown keys: paramters"),
+        (TaskRequest("x", tool_choice="required"), "tool_choice is 'required', but the request has no tools"),
+        (TaskRequest("x", tools=[LOOK], tool_choice="hear"), "names 'hear', which is none of the tools: look"),
+        (TaskRequest("x", tools=[LOOK], tool_choice={"a": 1}), 'tool_choice is "auto", "none", "required" or'),
+        (TaskRequest("x", response_format=5), "response_format is a JSON schema as a dict"),
+        (TaskRequest("x", extra={"stream": False}), "extra holds 'stream'"),
+        (TaskRequest(messages=[Message("tool", "seen")]), "'tool' holds ToolResultParts, not TextPart"),
+        (TaskRequest(messages=[Message("user", ToolCallPart("c", "f", "{}"))]), "'user' holds .*, not ToolCallPart"),
+        (TaskRequest(messages=[Message("system", ImagePart(PNG))]), "'system' holds TextParts, not ImagePart"),
+        (TaskRequest(messages=[Message("assistant", ImagePart(PNG))]), "'assistant' holds .*, not ImagePart"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(wire: str, request_: TaskRequest, words: str) -> None:
+    with pytest.raises(InvalidRequestError, match=words):
+        body(wire, request_)
+
+
+@pytest.mark.parametrize("wire", ["anthropic", "google", "ollama"])
+@pytest.mark.parametrize("arguments", ["{", "[1]", "null"])
+def test_broken_arguments_in_a_conversation_are_an_invalid_request(wire: str, arguments: str) -> None:
+    turn = Message("assistant", ToolCallPart("c", "f", arguments))
+    with pytest.raises(InvalidRequestError, match="the tool call 'c'"):
+        body(wire, TaskRequest("x", messages=[turn]))
+
+
+@pytest.mark.parametrize("wire", ["openai", "responses", "vertex", "anthropic"])
+def test_metadata_is_text(wire: str) -> None:
+    with pytest.raises(ModelUnsupportedError, match=r"metadata that is no text \(user_id\)"):
+        body(wire, TaskRequest("x", metadata={"user_id": 5}))
+
+
+def test_a_schema_is_sent_in_each_wires_form() -> None:
+    request = TaskRequest("x", response_format=SCHEMA)
+    inner = {"name": "An_answer_", "schema": SCHEMA, "strict": True}
+    assert body("openai", request)["response_format"] == {"type": "json_schema", "json_schema": inner}
+    assert body("responses", request)["text"] == {"format": {"type": "json_schema", **inner}}
+    assert body("anthropic", request)["output_config"] == {"format": {"type": "json_schema", "schema": SCHEMA}}
+    assert body("google", request)["config"]["response_json_schema"] == SCHEMA
+    assert body("ollama", request)["format"] == SCHEMA
+
+
+@pytest.mark.parametrize(
+    ("choice", "chat", "anthropic", "google"),
+    [
+        ("auto", "auto", {"type": "auto"}, {"mode": "AUTO"}),
+        ("none", "none", {"type": "none"}, {"mode": "NONE"}),
+        ("required", "required", {"type": "any"}, {"mode": "ANY"}),
+        ("look", {"type": "function", "function": {"name": "look"}}, {"type": "tool", "name": "look"},
+         {"mode": "ANY", "allowed_function_names": ["look"]}),
+        ({"type": "function", "function": {"name": "look"}}, {"type": "function", "function": {"name": "look"}},
+         {"type": "tool", "name": "look"}, {"mode": "ANY", "allowed_function_names": ["look"]}),
+    ],
+)  # fmt: skip
+def test_a_tool_choice_is_sent_in_each_wires_form(choice: Any, chat: Any, anthropic: Any, google: Any) -> None:
+    request = TaskRequest("x", tools=[LOOK], tool_choice=choice)
+    assert body("openai", request)["tool_choice"] == chat
+    assert body("anthropic", request)["tool_choice"] == anthropic
+    assert body("google", request)["config"]["tool_config"] == {"function_calling_config": google}
+
+
+@pytest.mark.parametrize(
+    ("effort", "responses", "anthropic", "google", "ollama"),
+    [
+        ("none", {"effort": "none"}, {"thinking": {"type": "disabled"}}, {"thinking_budget": 0}, False),
+        ("high", {"effort": "high"}, {"output_config": {"effort": "high"}},
+         {"thinking_level": "HIGH", "include_thoughts": True}, "high"),
+    ],
+)  # fmt: skip
+def test_an_effort_is_sent_in_each_wires_form(
+    effort: Any, responses: Any, anthropic: dict[str, Any], google: Any, ollama: Any
+) -> None:
+    request = TaskRequest("x", reasoning_effort=effort)
+    assert body("openai", request)["reasoning_effort"] == effort
+    assert body("responses", request)["reasoning"] == responses
+    assert body("anthropic", request).items() >= anthropic.items()
+    assert body("google", request)["config"]["thinking_config"] == google
+    assert body("ollama", request)["think"] == ollama
+
+
+def test_results_come_before_the_words_that_follow_or_precede_them() -> None:
+    turn = Message("user", [TextPart("So."), ToolResultPart("c", "look", "seen"), TextPart("And?")])
+    asked = Message("assistant", ToolCallPart("c", "look", "{}"))
+    request = TaskRequest(messages=[asked, turn])
+    assert [message["role"] for message in body("openai", request)["messages"]] == ["assistant", "tool", "user"]
+    items = body("responses", request)["input"]
+    assert [item.get("type", item.get("role")) for item in items] == [
+        "function_call", "user", "function_call_output", "user",
+    ]  # fmt: skip
+    blocks = body("anthropic", request)["messages"][1]["content"]
+    assert [block["type"] for block in blocks] == ["tool_result", "text", "text"]
+
+
+@all_wires
+def test_an_open_turn_is_sent_last(wire: str) -> None:
+    sent = body(wire, TaskRequest("Tell me.", messages=[]))
+    opened = body(wire, TaskRequest(messages=[Message("user", "Tell me."), Message("assistant", "Once upon")]))
+    key = {"responses": "input", "google": "contents"}.get(wire, "messages")
+    assert opened[key][:-1] == sent[key]
+    assert opened[key][-1]["role"] == ("model" if wire == "google" else "assistant")
+    assert "Once upon" in json.dumps(opened[key][-1])
+
+
+def test_anthropic_always_gets_a_limit() -> None:
+    assert body("anthropic", TaskRequest("x"))["max_tokens"] == 4096
+    assert body("anthropic", TaskRequest("x", max_tokens=7))["max_tokens"] == 7
