@@ -170,3 +170,8 @@ HOSTS: Final[Mapping[str, Host]] = {
 }
 
 assert set(get_args(Quirk)) == set(QUIRKS)
+
+
+def host_of(kind: str) -> Host:
+    """The row of a kind; for one that a third party brings on these wires, the row of any other host."""
+    return HOSTS.get(kind, HOSTS["openai_compatible"])

@@ -216,11 +216,15 @@ def policy(*vendors: SimulatedVendor) -> dict[str, Any]:
     return {
         "providers": {
             f"p{number}": {
-                "kind": "openai_compatible", "base_url": vendor.base_url, "models": ["m"],
-            } for number, vendor in enumerate(vendors)
+                "kind": "openai_compatible",
+                "api_key": "test-key",
+                "base_url": vendor.base_url,
+                "models": ["m"],
+            }
+            for number, vendor in enumerate(vendors)
         },
         "resilience": {"max_retries": 0},
-    }  # fmt: skip
+    }
 
 
 async def test_a_file_is_read_once_however_many_targets_are_asked(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def provider_problems(
         entry = mapping_at(tree, "providers", name)
         known = vendor(kind)
         key = api_keys[name]
-        entered_otherwise = known.instead_of_key in mapping_at(tree, "providers", name, "options")
+        options = mapping_at(tree, "providers", name, "options")
+        entered_otherwise = known.instead_of_key is not None and bool(options.get(known.instead_of_key))
         if key is None and known.key_variables and not entered_otherwise and not offline:
             variables = " or ".join(known.key_variables)
             yield Problem(("providers", name, "api_key"), f"provider {name!r} has no API key: set {variables}")

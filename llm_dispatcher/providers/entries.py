@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, ValidationError, convert
 
 from ..exceptions import ConfigurationError, ProviderAuthenticationError
-from ..hosts import HOSTS, QUIRKS, Quirk
+from ..hosts import QUIRKS, Quirk, host_of
 from ..provider import ProviderSettings
 
 
@@ -31,8 +31,8 @@ def quirks_of(settings: ProviderSettings) -> frozenset[Quirk]:
     """What a host does otherwise: as its row says, or as its entry does (option `quirks`), for one that has changed."""
     named = settings.options.get("quirks")
     if named is None:
-        return HOSTS[settings.kind].quirks
-    if not isinstance(named, (list, tuple)) or not set(named) <= set(QUIRKS):
+        return host_of(settings.kind).quirks
+    if not isinstance(named, (list, tuple)) or not all(isinstance(name, str) and name in QUIRKS for name in named):
         raise ConfigurationError(
             f"is a list of quirks, each one of {', '.join(QUIRKS)}", key=f"providers.{settings.name}.options.quirks"
         )
@@ -40,10 +40,14 @@ def quirks_of(settings: ProviderSettings) -> frozenset[Quirk]:
 
 
 class Vertex(Struct, frozen=True, forbid_unknown_fields=True):
-    """A place in Google's cloud. With a key neither has to be said; else the SDK asks Google for the project."""
+    """A place in Google's cloud: a project, or none where a key says whose it is."""
 
     project: str | None = None
     location: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.location is not None and self.project is None:
+            raise ValueError("a location goes with a project")
 
 
 def vertex_of(settings: ProviderSettings) -> Vertex | None:

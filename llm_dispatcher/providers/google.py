@@ -120,12 +120,13 @@ def _made(settings: ProviderSettings, session: ClientSession) -> Client:
 
 
 def _access(settings: ProviderSettings) -> dict[str, Any]:
-    """A key; or a place on Vertex, which is entered with the machine's own Google credentials or with a key."""
+    """A key, for Gemini's own interface or for Vertex; or a project on Vertex, entered with the machine's own Google
+    credentials: a key in the environment is Gemini's, and would be refused there.
+    """
     vertex = vertex_of(settings)
-    if vertex is None:
-        return {"api_key": required_key(settings), "vertexai": False}
-    key = None if settings.api_key is None else settings.api_key.reveal()
-    return {"vertexai": True, "api_key": key, "project": vertex.project, "location": vertex.location}
+    if vertex is None or vertex.project is None:
+        return {"api_key": required_key(settings), "vertexai": vertex is not None}
+    return {"vertexai": True, "project": vertex.project, "location": vertex.location or "global"}
 
 
 def _session() -> ClientSession:
@@ -148,14 +149,18 @@ def _connector() -> TCPConnector:
 
 def _transport_errors() -> tuple[type[BaseException], ...]:
     import aiohttp
+    from google.auth.exceptions import TransportError
 
-    return (aiohttp.ClientError,)
+    return (aiohttp.ClientError, TransportError)
 
 
 def _answer_of(error: BaseException) -> Answer | None:
-    """What a `google.genai.errors.APIError` says."""
+    """What a `google.genai.errors.APIError` says, or the trouble with credentials that come of the machine."""
+    from google.auth.exceptions import GoogleAuthError, TransportError
     from google.genai.errors import APIError
 
+    if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
+        return Answer(f"Google's credentials: {type(error).__name__}", codes=("UNAUTHENTICATED",))
     if not isinstance(error, APIError):
         return None
     headers = lower(getattr(error.response, "headers", None))

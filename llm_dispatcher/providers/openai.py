@@ -9,7 +9,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from ..hosts import HOSTS
+from ..hosts import host_of
 from ..provider import Ask, Piece, ProviderSettings
 from ..wire import SSEDataDecoder
 from . import openai_chat, openai_chat_request, openai_responses, openai_responses_request
@@ -88,7 +88,7 @@ def _made(settings: ProviderSettings) -> AsyncOpenAI:
     if settings.kind == "azure":
         client = _azure(settings, key, rest)
     else:
-        client = openai.AsyncOpenAI(api_key=key, base_url=settings.base_url or HOSTS[settings.kind].base_url, **rest)
+        client = openai.AsyncOpenAI(api_key=key, base_url=settings.base_url or host_of(settings.kind).base_url, **rest)
     _ = client.chat.completions, client.responses
     return client
 
@@ -104,7 +104,7 @@ def _azure(settings: ProviderSettings, key: str, rest: Any) -> AsyncOpenAI:
 
 
 def _wants_no_key(settings: ProviderSettings) -> bool:
-    return settings.api_key is None and not HOSTS[settings.kind].key_variables
+    return settings.api_key is None and not host_of(settings.kind).key_variables
 
 
 def _unauthorized(settings: ProviderSettings) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from ..faults import HttpError
 from ..received import ReceivedRequest, Turn
 from ..script import Reply
-from .frames import Frame, Rejection, arguments_of, dumps, text_of
+from .frames import Frame, Rejection, arguments_of, bearer, dumps, text_of
 
 BASE_PATH = ""
 CONTENT_TYPE = "text/event-stream"
@@ -17,7 +17,11 @@ KEEP_ALIVE = b": keep-alive\r\n\r\n"
 REQUEST_ID_HEADER = "x-request-id"
 
 _ROLES = {"user": "user", "model": "assistant", "function": "tool"}
-_PATH = re.compile(r"/v1(?:alpha|beta)?\d*/models/([^/:]+):streamGenerateContent")
+_PATH = re.compile(
+    r"/v1(?:alpha|beta)?\d*/(?:(?:projects/[^/]+/locations/[^/]+/)?publishers/google/)?"
+    r"models/([^/:]+):streamGenerateContent"
+)
+"""Gemini's own, and Vertex's."""
 _FINISH = {
     "stop": "STOP",
     "length": "MAX_TOKENS",
@@ -61,7 +65,7 @@ def read(request: ReceivedRequest) -> Rejection | None:
 
 def key(request: ReceivedRequest) -> str | None:
     query = parse_qs(urlsplit(request.path).query).get("key")
-    return request.headers.get("x-goog-api-key") or (query[0] if query else None)
+    return request.headers.get("x-goog-api-key") or (query[0] if query else bearer(request))
 
 
 def event(data: bytes) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from ..faults import HttpError
 from ..received import ReceivedRequest
@@ -14,19 +16,23 @@ CONTENT_TYPE = "text/event-stream; charset=utf-8"
 KEEP_ALIVE = b": keep-alive\n\n"
 REQUEST_ID_HEADER = "x-request-id"
 
+_PATH = re.compile(r"/(?:openai/)?v1/chat/completions|/openai/deployments/([^/]+)/chat/completions")
+"""OpenAI's own, and Azure's two."""
 _FINISH = {"refusal": "stop"}
 _CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
 
 
 def read(request: ReceivedRequest) -> Rejection | None:
-    if request.path.partition("?")[0] != "/v1/chat/completions":
+    path = urlsplit(request.path)
+    found = _PATH.fullmatch(path.path)
+    if found is None or (found[1] is not None and "api-version" not in parse_qs(path.query)):
         return Rejection(404, f"unknown path {request.path}")
     request.wants_usage = (request.body.get("stream_options") or {}).get("include_usage") is True
     return take_messages(request)
 
 
 def key(request: ReceivedRequest) -> str | None:
-    return bearer(request)
+    return request.headers.get("api-key") or bearer(request)
 
 
 def event(data: bytes) -> bytes:

@@ -1,0 +1,433 @@
+"""Hosts: a row of the table is a kind that works, every quirk changes something, and others can bring their own."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, get_args
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from llm_dispatcher import LLMSwitch, catalog
+from llm_dispatcher.config import load
+from llm_dispatcher.exceptions import ConfigurationError, ModelUnsupportedError, ProviderAuthenticationError
+from llm_dispatcher.hosts import HOSTS, PREFILLS, QUIRKS, Quirk
+from llm_dispatcher.provider import Ask, Finished, Provider, ProviderSettings, Secret
+from llm_dispatcher.providers import kinds, make, openai_chat, openai_chat_request
+from llm_dispatcher.providers.openai import OpenAIProvider
+from llm_dispatcher.tasks import Message, Target, TaskRequest
+from llm_dispatcher.testing import Reply, SimulatedVendor
+
+A = Target("a", "m")
+WAV = b"RIFF\x10\x00\x00\x00WAVEfmt "
+BMP = b"BM\x46\x00\x00\x00\x00\x00\x00\x00"
+OTHERS = [kind for kind in HOSTS if kind != "openai_compatible"]
+
+Start = Callable[..., SimulatedVendor]
+
+
+# ── rows ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_row_is_all_that_a_host_needs(kind: str) -> None:
+    """Its key is found, its address is known (or missed), and it can be routed to by its name."""
+    host = HOSTS[kind]
+    variables = host.key_variables or ("NONE_AT_ALL",)
+    for variable in variables:
+        entry = {} if host.base_url else {"base_url": "https://example.org"}
+        config = {"providers": {kind: entry}, "routing": {"default": [f"{kind}/some/model"]}}
+        settings = load(config, environ={variable: "test-key"}).providers[kind]
+        assert (settings.api_key is not None) == bool(host.key_variables)
+        assert isinstance(make(settings), OpenAIProvider)
+        assert list(settings.models) == ["some/model"]
+    if host.key_variables:
+        with pytest.raises(ConfigurationError, match=f"set {host.key_variables[0]}"):
+            load({"providers": {kind: entry}}, environ={})
+    if host.base_url is None:
+        with pytest.raises(ConfigurationError, match="base_url: is missing"):
+            load({"providers": {kind: {}}}, environ={variables[0]: "test-key"})
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+async def test_a_row_says_where_requests_go(kind: str, simulated_vendor: Start) -> None:
+    host = HOSTS[kind]
+    key = Secret("test-key") if host.key_variables else None
+    vendor = simulated_vendor("openai-chat", Reply("Hi."), api_key=key and key.reveal())
+    provider = make(ProviderSettings(name="a", kind=kind, api_key=key, base_url=host.base_url))
+    assert isinstance(provider, OpenAIProvider)
+    if host.base_url is not None:
+        client = await provider._clients.get()
+        assert str(client.base_url).rstrip("/") == host.base_url
+        assert host.base_url.startswith("https://" if host.key_variables else "http://localhost:")
+    await provider.aclose()
+    base_url = vendor.base_url.removesuffix("/v1") if kind == "azure" else vendor.base_url
+    provider = make(ProviderSettings(name="a", kind=kind, api_key=key, base_url=base_url))
+    assert await text(provider) == "Hi."
+    sent = vendor.requests[0].headers.get("authorization")
+    assert sent == ("Bearer test-key" if host.key_variables else None)
+
+
+async def text(provider: Provider, request: TaskRequest = TaskRequest("hi")) -> str:
+    try:
+        return "".join([piece async for piece in provider.stream(Ask(request, A, 5.0)) if isinstance(piece, str)])
+    finally:
+        await provider.aclose()
+
+
+def test_a_hosts_key_alone_makes_no_provider_but_a_route_to_it_does() -> None:
+    """We know no good first model of it; and a token in the environment may be there for something else."""
+    with pytest.raises(ConfigurationError, match="no provider is configured"):
+        load({}, environ={"GROQ_API_KEY": "test-key"})
+    environ = {"GROQ_API_KEY": "test-key", "OPENAI_API_KEY": "test-key", "HF_TOKEN": "test-key"}
+    assert list(load({}, environ=environ).providers) == ["openai"]
+    policy = load({"routing": {"default": ["groq/llama"]}}, environ=environ)
+    assert list(policy.providers) == ["openai", "groq"]
+    assert [str(target) for target in policy.default.targets] == ["groq/llama"]
+
+
+def test_prices_are_looked_up_in_a_list_that_exists() -> None:
+    from genai_prices.data_snapshot import get_snapshot
+
+    lists = {provider.id for provider in get_snapshot().providers}
+    assert {host.prices for host in HOSTS.values() if host.prices} <= lists
+    assert catalog.capabilities("groq", "llama-3.3-70b-versatile").input_price
+    assert catalog.capabilities("vllm", "whatever").input_price is None
+
+
+@pytest.mark.parametrize("kind", HOSTS)
+def test_the_documents_table_has_the_row(kind: str) -> None:
+    host = HOSTS[kind]
+    cells = [
+        f"`{kind}`", host.title, f"`{host.base_url}`" if host.base_url else "in the entry: `base_url`",
+        " or ".join(f"`{variable}`" for variable in host.key_variables) or "none needed",
+        ", ".join(f"`{quirk}`" for quirk in QUIRKS if quirk in host.quirks) or "–",
+    ]  # fmt: skip
+    assert f"| {' | '.join(cells)} |" in DOCUMENT.splitlines()
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "providers.md").read_text()
+
+
+@pytest.mark.parametrize("quirk", QUIRKS)
+def test_the_documents_say_what_each_quirk_is(quirk: Quirk) -> None:
+    assert f"| `{quirk}` | {QUIRKS[quirk]} |" in DOCUMENT.splitlines()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL))
+def test_what_the_documents_show_is_a_policy(block: str, tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text(block)
+    environ = {variable: "test-key" for host in HOSTS.values() for variable in host.key_variables}
+    policy = load(file, environ={**environ, "ANTHROPIC_API_KEY": "test-key", "NIGHT_SHIFT_KEY": "test-key"})
+    assert all(make(settings) for settings in policy.providers.values())
+
+
+def test_what_the_documents_show_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+    exec(compile(block, "providers.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines() == re.findall(r"# (data:.*)", block)
+
+
+# ── quirks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def body(request: TaskRequest, *quirks: Quirk) -> dict[str, Any]:
+    return openai_chat_request.body(request, "m", A, frozenset(quirks))
+
+
+def refused(quirk: Quirk, words: str, **fields: Any) -> None:
+    body(TaskRequest("x", **fields))
+    with pytest.raises(ModelUnsupportedError, match=f"{words} cannot be sent"):
+        body(TaskRequest("x", **fields), quirk)
+
+
+def ending(quirk: Quirk) -> dict[str, Any]:
+    open_turn = [Message("user", "Tell me."), Message("assistant", "Once")]
+    return body(TaskRequest(messages=open_turn), quirk)
+
+
+def max_completion_tokens() -> None:
+    request = TaskRequest("x", max_tokens=5)
+    assert body(request)["max_tokens"] == body(request, "max_completion_tokens")["max_completion_tokens"] == 5
+    assert "max_tokens" not in body(request, "max_completion_tokens")
+
+
+def random_seed() -> None:
+    sent = body(TaskRequest("x", seed=5, extra={"y": 1}), "random_seed")
+    assert sent["extra_body"] == {"random_seed": 5, "y": 1}
+    assert "seed" not in sent
+
+
+def plain_audio() -> None:
+    part = body(TaskRequest("x", audio=[WAV]), "plain_audio")["messages"][0]["content"][0]
+    assert part == {"type": "input_audio", "input_audio": "UklGRhAAAABXQVZFZm10IA=="}
+
+
+def few_media() -> None:
+    refused("few_media", "an image of the type image/bmp", images=[BMP])
+    refused("few_media", "audio of the type audio/ogg", audio=[b"OggS"])
+
+
+def no_stream_options() -> None:
+    assert body(TaskRequest("x"))["stream_options"] == {"include_usage": True}
+    assert "stream_options" not in body(TaskRequest("x"), "no_stream_options")
+
+
+def omits_finish_reason() -> None:
+    tool = b'{"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"name": "f"}}]}}]}'
+    assert list(openai_chat.Decoder(A).pieces(b"[DONE]")) == []
+    decoder = openai_chat.Decoder(A, done_is_the_end=True)
+    assert list(decoder.pieces(b"[DONE]")) == [Finished("stop", None)]
+    assert list(decoder.pieces(b"[DONE]")) == []
+    decoder = openai_chat.Decoder(A, done_is_the_end=True)
+    assert len(list(decoder.pieces(tool))) == 1
+    assert list(decoder.pieces(b"[DONE]"))[-1] == Finished("tool_calls", None)
+    decoder = openai_chat.Decoder(A, done_is_the_end=True)
+    assert list(decoder.pieces(b'{"choices": [{"finish_reason": "length"}]}')) == [Finished("length", "length")]
+    assert list(decoder.pieces(b"[DONE]")) == []
+
+
+def prefill() -> None:
+    for kind, host in HOSTS.items():
+        goes_on = bool(host.quirks & PREFILLS)
+        assert catalog.traits(kind, "some-model").continues == ("prefill" if goes_on else "anchored")
+
+
+def prefix() -> None:
+    assert ending("prefix")["messages"][-1] == {"role": "assistant", "content": "Once", "prefix": True}
+    assert "prefix" not in body(TaskRequest("x"), "prefix")["messages"][-1]
+
+
+def continue_final_message() -> None:
+    assert ending("continue_final_message")["extra_body"] == {
+        "continue_final_message": True, "add_generation_prompt": False,
+    }  # fmt: skip
+    assert "extra_body" not in body(TaskRequest("x"), "continue_final_message")
+
+
+EFFECTS: dict[Quirk, Callable[[], None]] = {
+    "max_completion_tokens": max_completion_tokens,
+    "random_seed": random_seed,
+    "plain_audio": plain_audio,
+    "few_media": few_media,
+    "no_image_urls": lambda: refused("no_image_urls", "an image by its address", images=["https://example.org/a.png"]),
+    "no_json_object": lambda: refused(
+        "no_json_object", "a response_format without a schema", response_format={"type": "json_object"}
+    ),
+    "no_json_schema": lambda: refused(
+        "no_json_schema", "a response_format with a schema", response_format={"type": "object"}
+    ),
+    "no_metadata": lambda: refused("no_metadata", "metadata", metadata={"team": "red"}),
+    "no_seed": lambda: refused("no_seed", "a seed", seed=5),
+    "no_stream_options": no_stream_options,
+    "no_tools": lambda: refused("no_tools", "tools", tools=[{"name": "f"}]),
+    "omits_finish_reason": omits_finish_reason,
+    "prefill": prefill,
+    "prefix": prefix,
+    "continue_final_message": continue_final_message,
+}
+
+
+@pytest.mark.parametrize("quirk", EFFECTS)
+def test_a_quirk_changes_something(quirk: Quirk) -> None:
+    EFFECTS[quirk]()
+
+
+def test_no_quirk_is_without_a_test() -> None:
+    assert set(get_args(Quirk)) == set(QUIRKS) == {*EFFECTS, "azure"}  # whose tests are below
+    assert set(QUIRKS) - {quirk for host in HOSTS.values() for quirk in host.quirks} == {"omits_finish_reason"}
+
+
+async def test_an_entry_may_say_what_its_host_does_otherwise(simulated_vendor: Start) -> None:
+    """For hosts that are in no row, and for rows that are behind the times."""
+    for kind, quirks in (("openai_compatible", ["max_completion_tokens"]), ("groq", ["max_completion_tokens"])):
+        vendor = simulated_vendor("openai-chat", Reply("Hi."))
+        options = {"quirks": quirks}
+        settings = ProviderSettings(
+            name="a", kind=kind, api_key=Secret("test-key"), base_url=vendor.base_url, options=options
+        )
+        assert await text(make(settings), TaskRequest("x", max_tokens=5, metadata={"team": "red"})) == "Hi."
+        assert vendor.requests[0].body["max_completion_tokens"] == 5
+        assert vendor.requests[0].body["metadata"] == {"team": "red"}
+
+
+@pytest.mark.parametrize("quirks", ["max_completion_tokens", ["no_such_quirk"], 5, [["prefix"]]])
+def test_an_unknown_quirk_is_refused(quirks: Any) -> None:
+    with pytest.raises(ConfigurationError, match="is a list of quirks, each one of max_completion_tokens") as raised:
+        make(ProviderSettings(name="a", kind="openai_compatible", base_url="http://x", options={"quirks": quirks}))
+    assert raised.value.key == "providers.a.options.quirks"
+
+
+# ── Azure ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("suffix", ["", "/openai/v1"])
+async def test_azures_newer_address_is_made_of_the_resource(suffix: str, simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("openai-chat", Reply("Hi."), api_key="test-key")
+    base_url = vendor.base_url.removesuffix("/v1") + suffix
+    provider = make(ProviderSettings(name="a", kind="azure", api_key=Secret("test-key"), base_url=base_url))
+    assert await text(provider) == "Hi."
+    assert vendor.requests[0].path == "/openai/v1/chat/completions"
+
+
+async def test_azures_deployments_have_addresses_of_their_own(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("openai-chat", Reply("Hi."), api_key="test-key")
+    config = {
+        "providers": {
+            "azure": {
+                "api_key": "test-key",
+                "base_url": vendor.base_url.removesuffix("/v1"),
+                "models": ["our-deployment"],
+                "options": {"api_version": "2024-10-21"},
+            }
+        }
+    }
+    async with LLMSwitch(config) as switch:
+        assert await switch.stream_request(TaskRequest("x", max_tokens=5)) == "Hi."
+    (sent,) = vendor.requests
+    assert sent.path == "/openai/deployments/our-deployment/chat/completions?api-version=2024-10-21"
+    assert sent.headers["api-key"] == "test-key"
+    assert sent.body["max_completion_tokens"] == 5
+
+
+def test_an_api_version_is_azures() -> None:
+    with pytest.raises(ConfigurationError, match="is no option of a provider of the kind 'groq'"):
+        make(ProviderSettings(name="a", kind="groq", options={"api_version": "2024-10-21"}))
+
+
+# ── Vertex ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def granting(path: Path, monkeypatch: pytest.MonkeyPatch, *, status: int = 200) -> Any:
+    """A machine with Google credentials, and the office that gives it a token for them."""
+
+    class Office(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            answer = json.dumps({"access_token": "test-key", "expires_in": 3600, "token_type": "Bearer"}).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Office) as office:
+        thread = Thread(target=office.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        account = {
+            "type": "service_account",
+            "client_email": "someone@example.org",
+            "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+            "token_uri": f"http://127.0.0.1:{office.server_port}/token",
+        }
+        path.write_text(json.dumps(account))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+        try:
+            yield
+        finally:
+            office.shutdown()
+            thread.join()
+
+
+def on_vertex(vendor: SimulatedVendor, vertex: Any, **more: Any) -> dict[str, Any]:
+    entry = {"base_url": vendor.base_url, "models": ["m"], "options": {"vertex": vertex}, **more}
+    return {"providers": {"google": entry}, "resilience": {"max_retries": 0}}
+
+
+async def test_a_project_on_vertex_is_entered_with_the_machines_credentials(
+    simulated_vendor: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key in the environment is Gemini's own, and is not sent there."""
+    monkeypatch.setenv("GOOGLE_API_KEY", "geminis-own")
+    vendor = simulated_vendor("google", Reply("Hi."), api_key="test-key")
+    with granting(tmp_path / "account.json", monkeypatch):
+        for place, found in (
+            ({"project": "ours", "location": "europe-west4"}, "europe-west4"),
+            ({"project": "ours"}, "global"),
+        ):
+            async with LLMSwitch(on_vertex(vendor, place)) as switch:
+                assert await switch.stream_request(TaskRequest("x", metadata={"team": "red"})) == "Hi."
+            sent = vendor.requests[-1]
+            assert sent.path.startswith(f"/v1beta1/projects/ours/locations/{found}/publishers/google/models/m:stream")
+            assert sent.headers["authorization"] == "Bearer test-key"
+            assert "geminis-own" not in str(sent.headers)
+            assert sent.body["labels"] == {"team": "red"}
+
+
+async def test_vertex_is_entered_with_a_key_where_no_project_is_named(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("google", Reply("Hi."), api_key="test-key")
+    async with LLMSwitch(on_vertex(vendor, {}, api_key="test-key")) as switch:
+        assert await switch.stream_request(TaskRequest("x")) == "Hi."
+    assert vendor.requests[0].path.startswith("/v1beta1/publishers/google/models/m:stream")
+
+
+async def test_trouble_with_the_machines_credentials_is_a_matter_of_authentication(
+    simulated_vendor: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor = simulated_vendor("google", Reply("Hi."))
+    with granting(tmp_path / "account.json", monkeypatch, status=401):
+        async with LLMSwitch(on_vertex(vendor, {"project": "ours"})) as switch:
+            with pytest.raises(ProviderAuthenticationError, match="Google's credentials: RefreshError") as raised:
+                await switch.stream_request(TaskRequest("x"))
+    assert raised.value.__cause__ is not None
+    assert vendor.requests == []
+
+
+@pytest.mark.parametrize("vertex", [5, {"projekt": "x"}, {"project": 5}, {"location": "global"}])
+def test_a_place_that_is_none_is_refused(vertex: Any) -> None:
+    with pytest.raises(ConfigurationError, match="is a mapping with project and location") as raised:
+        make(ProviderSettings(name="a", kind="google", options={"vertex": vertex}))
+    assert raised.value.key == "providers.a.options.vertex"
+
+
+# ── other people's providers ───────────────────────────────────────────────────────────────────────────────────────
+
+MODULE = """
+from llm_dispatcher.provider import Finished, Opened
+
+
+class Parrot:
+    def __init__(self, settings):
+        self.settings = settings
+
+    async def prepare(self):
+        pass
+
+    async def stream(self, ask):
+        yield Opened(None, {})
+        yield f"{ask.request.prompt}, {self.settings.options['says']}!"
+        yield Finished("stop", "done")
+
+    async def aclose(self):
+        pass
+"""
+
+
+async def test_another_distribution_brings_a_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "parrot_provider.py").write_text(MODULE)
+    about = tmp_path / "parrot_provider-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: parrot-provider\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[llm_dispatcher.providers]\nparrot = parrot_provider:Parrot\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "parrot" in kinds()
+    config = {"providers": {"polly": {"kind": "parrot", "models": ["grey"], "options": {"says": "pretty"}}}}
+    async with LLMSwitch(config) as switch:
+        assert await switch.stream_request(TaskRequest("Polly")) == "Polly, pretty!"
+        assert switch.capabilities("polly/grey").known is False
+    sys.modules.pop("parrot_provider")
+    with pytest.raises(ConfigurationError, match="unknown kind 'parot'; did you mean 'parrot'"):
+        LLMSwitch({"providers": {"polly": {"kind": "parot", "models": ["grey"]}}})
