@@ -31,11 +31,21 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     """End the loop as `asyncio.run` would: what is held open by it, connections above all, is closed."""
     if not thread.is_alive():
         return
-    asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(timeout=2)
+    asyncio.run_coroutine_threadsafe(_wind_up(loop), loop).result(timeout=2)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(timeout=2)
     if not thread.is_alive():
         loop.close()
+
+
+async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        _, unfinished = await asyncio.wait(others, timeout=0.5)  # what is being closed may be closed
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+    await loop.shutdown_asyncgens()
 
 
 def run_in_background(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -1,0 +1,327 @@
+"""Every way to read an `LLMStream`: in a loop, beside one, without one, in a notebook; once, and to whatever point."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from llm_dispatcher import LLM, LLMStream, llm_stream
+from llm_dispatcher.background import background_loop
+from llm_dispatcher.events import StreamCompleted, TextDelta
+from llm_dispatcher.exceptions import RequestTimeoutError, StreamTimeoutError
+from llm_dispatcher.testing import Continuing, Cut, Reply, SimulatedVendor, SlowHeaders, Stall
+from llm_dispatcher.testing.plugin import SimulatedSwitch
+
+TEXT = "One two three four five six."
+PIECES = list(Reply(TEXT).pieces)
+
+
+@llm_stream
+def story(topic: str) -> str:
+    return topic
+
+
+@pytest.fixture
+def vendor(simulated_switch: SimulatedSwitch) -> SimulatedVendor:
+    return simulated_switch(only=Reply(TEXT))["only"]
+
+
+# ── the ways ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def iterated(stream: LLMStream[str]) -> str:
+    return "".join([chunk async for chunk in stream])
+
+
+async def awaited(stream: LLMStream[str]) -> str:
+    return await stream
+
+
+async def as_a_task(stream: LLMStream[str]) -> str:
+    return await asyncio.create_task(stream.text())
+
+
+async def collected(stream: LLMStream[str]) -> str:
+    return (await stream.collect()).text
+
+
+async def watched(stream: LLMStream[str]) -> str:
+    events = [event async for event in stream.events()]
+    assert isinstance(events[-1], StreamCompleted)
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+async def blocking(stream: LLMStream[str]) -> str:
+    return await asyncio.to_thread(lambda: "".join(stream))
+
+
+async def as_a_result(stream: LLMStream[str]) -> str:
+    return (await asyncio.to_thread(stream.result)).text
+
+
+WAYS: list[Callable[[LLMStream[str]], Awaitable[str]]] = [
+    iterated, awaited, as_a_task, collected, watched, blocking, as_a_result,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("read", WAYS)
+async def test_each_way_reads_the_same_and_leaves_the_same_behind(
+    read: Callable[[LLMStream[str]], Awaitable[str]], simulated_switch: SimulatedSwitch
+) -> None:
+    simulated_switch(first=Reply(TEXT, fault=Cut(3)), second=Continuing(TEXT))
+    stream = story("foxes")
+    assert (stream.partial, stream.response.text, stream.response.started) == ("", "", None)
+    assert await read(stream) == TEXT
+    response = stream.response
+    assert (stream.partial, response.text, response.finish_reason) == (TEXT, TEXT, "stop")
+    assert [attempt.delivered for attempt in response.attempts] == [13, len(TEXT) - 13]
+    assert response.error is None
+    assert response.elapsed > 0
+
+
+@pytest.mark.parametrize("again", WAYS)
+@pytest.mark.parametrize("first", [iterated, awaited, watched, blocking])
+async def test_reading_twice_says_so_and_what_to_do(
+    first: Callable[[LLMStream[str]], Awaitable[str]],
+    again: Callable[[LLMStream[str]], Awaitable[str]],
+    vendor: SimulatedVendor,
+) -> None:
+    stream = story("foxes")
+    await first(stream)
+    with pytest.raises(RuntimeError, match=r"already read \(by .*\); call the function again for a new one, or keep"):
+        await again(stream)
+    assert stream.response.text == TEXT
+    assert len(vendor.requests) == 1
+
+
+async def test_partial_grows_with_the_reading(vendor: SimulatedVendor) -> None:
+    stream = story("foxes")
+    read = ""
+    async for chunk in stream:
+        read += chunk
+        assert stream.partial == stream.response.text == read
+
+
+# ── leaving, whichever way ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@llm_stream
+async def held(llm: LLM, topic: str) -> AsyncIterator[str]:
+    async for chunk in llm(topic):
+        yield chunk
+
+
+@pytest.mark.parametrize("function", [story, held])
+async def test_after_a_break_closing_waits_until_the_stream_is_closed(
+    function: Callable[[str], LLMStream[str]], simulated_switch: SimulatedSwitch
+) -> None:
+    vendor = simulated_switch(only=Reply(TEXT, fault=Stall(2)))["only"]
+    async with function("foxes") as stream:
+        async for _ in stream:
+            break
+    assert stream.response.finish_reason == "cancelled"
+    assert stream.response.attempts[0].outcome == "cancelled"
+    again = function("foxes")
+    async for _ in again:
+        break
+    await again.aclose()
+    await again.aclose()
+    assert again.response.finish_reason == "cancelled"
+    assert [await request.until_over() for request in vendor.requests] == ["left", "left"]
+
+
+async def test_a_body_that_has_heard_enough_has_a_whole_answer(simulated_switch: SimulatedSwitch) -> None:
+    """And what it left is closed and counted before the outer stream says that it is complete."""
+    vendor = simulated_switch(only=Reply(TEXT, fault=Stall(3)))["only"]
+
+    @llm_stream
+    async def first_words(llm: LLM, topic: str) -> AsyncIterator[str]:
+        async for chunk in llm(topic):
+            yield chunk
+            if "two" in chunk:
+                break
+
+    response = await first_words("foxes").collect()
+    assert (response.text, response.finish_reason) == ("One two", "stop")
+    assert [attempt.outcome for attempt in response.attempts] == ["cancelled"]
+    assert response.usage.source == "estimated"
+    assert await vendor.requests[0].until_over() == "left"
+
+
+# ── without a loop, and beside one ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_several_threads_read_at_once_on_one_loop(vendor: SimulatedVendor) -> None:
+    read: list[str] = []
+    threads = [threading.Thread(target=lambda: read.append("".join(story("foxes")))) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read == [TEXT] * 12
+    assert [thread.name for thread in threading.enumerate()].count("llm_dispatcher") == 1
+    assert background_loop() is background_loop()
+
+
+async def test_inside_a_running_loop_it_says_what_to_write(vendor: SimulatedVendor) -> None:
+    with pytest.raises(RuntimeError, match=r"an event loop is running.*write: async for chunk in stream"):
+        for _ in story("foxes"):
+            pass
+    with pytest.raises(RuntimeError, match=r"write: await stream\.collect\(\)"):
+        story("foxes").result()
+    assert vendor.requests == []
+
+
+class _Shell:
+    """What IPython says of itself in a notebook: it has a kernel."""
+
+    kernel = object()
+
+
+@pytest.fixture
+def _in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("IPython")
+    module.__dict__["get_ipython"] = _Shell
+    monkeypatch.setitem(sys.modules, "IPython", module)
+
+
+@pytest.mark.usefixtures("_in_a_notebook")
+async def test_a_notebooks_cell_may_block_although_its_thread_has_a_running_loop(vendor: SimulatedVendor) -> None:
+    asyncio.get_running_loop()
+    assert list(story("foxes")) == PIECES
+    assert story("foxes").result().text == TEXT
+    assert await story("foxes") == TEXT, "and may await as well"
+    for chunk in story("foxes"):
+        assert chunk == "One"
+        break
+    assert len(vendor.requests) == 4
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from llm_dispatcher import LLMSwitch, TaskRequest
+settings = {"kind": "openai", "api": "chat", "api_key": "test-key", "base_url": sys.argv[1], "models": ["m"]}
+stream = LLMSwitch({"providers": {"a": settings}}).stream_request(TaskRequest("hi"))
+def interrupt():
+    while stream.partial != "One two three":
+        time.sleep(0.005)
+    os.kill(os.getpid(), signal.SIGINT)  # (the main thread's, where the reader waits)
+threading.Thread(target=interrupt).start()
+try:
+    for chunk in stream:
+        pass
+except KeyboardInterrupt:
+    print(stream.response.finish_reason, stream.response.attempts[0].outcome)
+"""
+
+
+def run(code: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+def test_ctrl_c_ends_a_blocking_reader_and_its_connection(
+    simulated_vendor: Callable[..., SimulatedVendor],
+) -> None:
+    vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))
+    assert run(INTERRUPTED, vendor.base_url) == "cancelled cancelled"
+    assert vendor.requests[0].wait_until_over() == "left"
+
+
+FORKED = """
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # (newer Pythons warn of any fork beside threads)
+from llm_dispatcher import LLMSwitch, TaskRequest
+settings = {"kind": "openai", "api": "chat", "api_key": "test-key", "base_url": sys.argv[1], "models": ["m"]}
+def read():
+    switch = LLMSwitch({"providers": {"a": settings}})
+    return "".join(switch.stream_request(TaskRequest("hi")))
+assert read() == "hello"
+child = os.fork()
+if child == 0:
+    os._exit(0 if read() == "hello" else 1)
+_, status = os.waitpid(child, 0)
+print(os.waitstatus_to_exitcode(status), read())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_a_loop_of_its_own(simulated_vendor: Callable[..., SimulatedVendor]) -> None:
+    assert run(FORKED, simulated_vendor("openai-chat", Reply("hello")).base_url) == "0 hello"
+
+
+# ── too late ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@llm_stream(timeout=0.15)
+def timed(topic: str) -> str:
+    return topic
+
+
+@llm_stream(timeout=0.15)
+async def timed_whole(llm: LLM, topic: str) -> AsyncIterator[str]:
+    async for chunk in llm(topic):
+        yield chunk
+
+
+@llm_stream(timeout=0.15)
+async def slow_before(llm: LLM, topic: str) -> AsyncIterator[str]:
+    await asyncio.Event().wait()
+    yield await llm(topic)
+
+
+@pytest.mark.parametrize("function", [timed, timed_whole, slow_before])
+async def test_a_timeout_is_what_except_asyncio_timeouterror_catches(
+    function: Callable[[str], LLMStream[str]], simulated_switch: SimulatedSwitch
+) -> None:
+    simulated_switch(only=Reply(TEXT, fault=SlowHeaders(5)))
+    stream = function("foxes")
+    caught: BaseException | None = None
+    try:
+        await stream
+    except asyncio.TimeoutError as error:  # noqa: UP041 - the name that applications have in their code
+        caught = error
+    assert isinstance(caught, RequestTimeoutError)
+    assert str(caught) == "not complete within 0.15 s (the total clock)"
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    assert isinstance(stream.response.error, TimeoutError)
+
+
+@pytest.mark.parametrize("function", [timed, timed_whole])
+async def test_a_timeout_after_some_text_has_it(
+    function: Callable[[str], LLMStream[str]], simulated_switch: SimulatedSwitch
+) -> None:
+    vendor = simulated_switch(only=Reply(TEXT, fault=Stall(3)))["only"]
+    with pytest.raises(asyncio.TimeoutError) as raised:
+        await function("foxes")
+    assert isinstance(raised.value, StreamTimeoutError)
+    assert raised.value.partial == "One two three"
+    assert await vendor.requests[0].until_over() == "left"
+
+
+async def test_a_callers_own_timeout_is_not_ours(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT, fault=Stall(3)))
+    stream = story("foxes")
+    with pytest.raises(TimeoutError) as raised:
+        async with asyncio.timeout(0.1):
+            await stream
+    assert not isinstance(raised.value, RequestTimeoutError)
+    assert stream.response.finish_reason == "cancelled"
+
+
+def test_a_reader_without_a_loop_is_told_the_same(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT, fault=SlowHeaders(5)))
+    with pytest.raises(asyncio.TimeoutError):
+        list(timed("foxes"))
