@@ -46,7 +46,7 @@ def error_for(answer: Answer, target: Target) -> VendorError:
     if wait is None and kind is ProviderRateLimitError:
         wait = reset_after(answer.headers)
     return kind(
-        redacted(answer.message)[:_LONGEST],
+        redacted(answer.message)[:_LONGEST] or "the vendor sent an error and did not say which",
         provider=target.provider,
         model=target.model,
         status=answer.status,
