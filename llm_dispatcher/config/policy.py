@@ -56,7 +56,8 @@ class Resilience(Struct, frozen=True):
 
     `max_retries` counts further tries of one target. Waits between tries grow from `backoff` seconds to
     `max_backoff` with full jitter; a vendor's `Retry-After` is honoured up to `max_retry_after`, beyond it the next
-    target is asked.
+    target is asked. `continuation` is the user turn that asks for the rest of a broken answer, in words of the
+    operator's own; `{anchor}` in it stands for the last words that were delivered.
     """
 
     max_retries: int = 2
@@ -66,6 +67,7 @@ class Resilience(Struct, frozen=True):
     backoff: float = 0.25
     max_backoff: float = 8.0
     max_retry_after: float = 20.0
+    continuation: str | None = None
     breaker: BreakerSettings = BreakerSettings()
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()
 

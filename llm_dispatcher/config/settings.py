@@ -76,6 +76,14 @@ def _provider_name(name: str) -> str:
     return name
 
 
+def _wording(text: str) -> str:
+    if "{anchor}" not in text:
+        raise PydanticCustomError(
+            "wording", "must hold {{anchor}}, which stands for the last words of the broken answer"
+        )
+    return text
+
+
 def _target(written: str) -> str:
     provider, slash, model = written.partition("/")
     if written == BODY or (slash and provider and model and provider != BODY):
@@ -191,6 +199,9 @@ class ResilienceSection(Section):
     backoff: Wait = _RESILIENCE.backoff
     max_backoff: Wait = _RESILIENCE.max_backoff
     max_retry_after: Wait = _RESILIENCE.max_retry_after
+    continuation: Annotated[str, AfterValidator(_wording)] | None = Field(
+        None, description="The user turn that asks for the rest of a broken answer; {anchor} stands for its last words."
+    )
     timeouts: TimeoutsSection = TimeoutsSection()
     breaker: BreakerSection = Field(default_factory=lambda: BreakerSection.model_validate({}))
     retry_budget: RetryBudgetSection = Field(default_factory=lambda: RetryBudgetSection.model_validate({}))

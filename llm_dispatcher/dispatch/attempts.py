@@ -38,7 +38,7 @@ from .clocks import Clocks
 from .ledger import Ledger, Row
 from .patience import Patience
 from .pieces import shown_pieces
-from .resume import Continuation, continued, joined, why_not
+from .resume import GO_ON, Continuation, continued, joined, why_not
 
 logger: Final = logging.getLogger("llm_dispatcher")
 
@@ -111,7 +111,7 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
     rows: list[Row] = []
     failures: list[LLMDispatcherError] = []
     try:
-        for target in dispatch.targets:
+        for place, target in enumerate(dispatch.targets):
             tries = 0
             while not (target.provider == BODY and _committed(rows)):
                 # (A stand-in's answer is no continuation of a model's: it is asked before commit only.)
@@ -121,6 +121,7 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                     logger.warning("%s: %s", target, _in_short(refusal))
                     break
                 tries += 1
+                clocks.share(place, len(dispatch.targets))
                 row = Row(target, len(rows) + 1, loop.time())
                 outcome: AttemptOutcome = "failed"
                 try:
@@ -168,7 +169,7 @@ async def _attempt(
     request, join = dispatch.request, None
     if dispatch.on_break == "continue" and delivered.chunks:
         style = dispatch.style(row.target)
-        request = continued(request, delivered.text, style)
+        request = continued(request, delivered.text, style, dispatch.resilience.continuation or GO_ON)
         row.join = join = joined(delivered.text, style)
     ask = Ask(request, row.target, dispatch.resilience.timeouts.connect, dispatch.raw)
     held: list[Event] = []

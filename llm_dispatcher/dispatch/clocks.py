@@ -20,6 +20,7 @@ class Clocks:
 
     def __init__(self, timeouts: Timeouts) -> None:
         self._loop = asyncio.get_running_loop()
+        self._first_token: Final = timeouts.first_token
         self._seconds: Final[dict[Clock, float | None]] = {
             "first_token": timeouts.first_token,
             "idle": timeouts.idle,
@@ -32,6 +33,18 @@ class Clocks:
         self._clock: Clock = "total"
         self._deadline: float | None = None
         self._rang = False
+
+    def share(self, place: int, targets: int) -> None:
+        """How long the next first token may take, from the target in this place of several.
+
+        While there are others left, a target may take no more than its share of what remains, so that a switch comes
+        in time. The last of several may take all that remains: there is nobody else to ask.
+        """
+        seconds, left = self._first_token, self.left
+        if left is not None and targets > 1:
+            remaining = targets - place
+            seconds = left if remaining == 1 else min(left / remaining, left if seconds is None else seconds)
+        self._seconds["first_token"] = seconds
 
     @property
     def now(self) -> float:

@@ -102,10 +102,10 @@ def _note(
 def _too_slow(clock: Clock, row: Row, clocks: Clocks) -> LLMDispatcherError:
     seconds = clocks.seconds(clock)
     if clock == "total":
-        return RequestTimeoutError(f"not complete within {seconds:g} s (the total clock)")
+        return RequestTimeoutError(f"not complete within {round(seconds or 0, 3):g} s (the total clock)")
     what = "nothing came" if clock == "first_token" else "nothing more came"
     return ProviderTimeoutError(
-        f"{what} within {seconds:g} s (the {clock} clock)",
+        f"{what} within {round(seconds or 0, 3):g} s (the {clock} clock)",
         clock=clock,
         provider=row.target.provider,
         model=row.target.model,

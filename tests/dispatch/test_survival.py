@@ -178,6 +178,15 @@ async def test_a_continuation_is_asked_for_what_is_left(simulated_vendor: Start,
     assert asked.body["max_completion_tokens"] == 100 - -(-len(delivered) // 4)
 
 
+async def test_the_operators_own_words_ask_for_the_rest(simulated_vendor: Start, switch_over: Over) -> None:
+    broken = simulated_vendor("openai-chat", Reply(TEXT, fault=Cut(3)))
+    other = simulated_vendor("openai-chat", Continuing(TEXT))
+    stream = switch_over(broken, other, continuation="Weiter, beginnend mit <<<{anchor}>>>").stream_request(ASK)
+    assert await stream == TEXT
+    assert other.requests[0].text.startswith("Weiter, beginnend mit <<<")
+    assert other.requests[0].system is None
+
+
 async def test_older_claude_models_go_on_with_an_open_turn(simulated_vendor: Start) -> None:
     speaker = simulated_vendor("openai-chat", Reply("Once upon a time there was", fault=CleanEnd(4)))
     claude = simulated_vendor("anthropic", Continuing("Once upon a time there was"))
@@ -344,6 +353,24 @@ async def test_a_late_first_token_has_a_clock(
             ASK
         )
     assert raised.value.clock == clock
+
+
+async def test_the_last_of_several_targets_may_take_all_the_time_that_remains(
+    simulated_vendor: Start, switch_over: Over
+) -> None:
+    stalled = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(0)))
+    late = simulated_vendor("anthropic", Reply(TEXT, fault=SlowHeaders(0.4)))
+    assert await switch_over(stalled, late, timeouts={"first_token": 0.1}).stream_request(ASK) == TEXT
+
+
+async def test_a_short_total_leaves_each_target_its_share(simulated_vendor: Start, switch_over: Over) -> None:
+    stalled = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(0)))
+    well = simulated_vendor("google", Reply(TEXT))
+    stream = switch_over(stalled, well, timeouts={"first_token": 60}).stream_request(ASK, timeout=3.0)
+    assert await stream == TEXT
+    failure = stream.response.attempts[0].failure
+    assert failure is not None
+    assert "within 1.5 s (the first_token clock)" in failure.message
 
 
 async def test_silence_between_deltas_has_another(simulated_vendor: Start, switch_over: Over) -> None:
