@@ -101,8 +101,22 @@ _SECRET: Final = re.compile(
 )
 
 
+_SHORTEST: Final = 8
+"""A shorter secret is none, and taking it out would spoil words."""
+_known: tuple[str, ...] = ()
+
+
+def conceal(secret: str) -> None:
+    """Have this very text taken out from now on, whatever it looks like."""
+    global _known
+    if len(secret) >= _SHORTEST and secret not in _known:
+        _known = (*_known, secret)
+
+
 def redacted(text: str) -> str:
-    """The text with whatever looks like a key taken out; vendors quote keys in their error messages."""
+    """The text without our keys and whatever else looks like one; vendors quote keys in their error messages."""
+    for secret in _known:
+        text = text.replace(secret, "[redacted]")
     return _SECRET.sub("[redacted]", text)
 
 

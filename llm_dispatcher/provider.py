@@ -7,19 +7,20 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from .events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
+from .events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport, conceal
 from .tasks import Target, TaskRequest
 
 Api: TypeAlias = Literal["responses", "chat"]
 
 
 class Secret:
-    """A key that shows itself only to who asks for it by name."""
+    """A key that shows itself only to who asks for it by name, and is taken out of what others say."""
 
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
         self._value = value
+        conceal(value)
 
     def reveal(self) -> str:
         return self._value

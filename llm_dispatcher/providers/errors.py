@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -103,14 +104,17 @@ def translated(
     except (ProviderError, InvalidRequestError, ContentFilterError) as error:
         _tell(error, exchange)
         raise
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:  # (the last is google-genai's)
         raise _tell(
             ProviderProtocolError(f"the vendor sent an event that makes no sense: {error}"), exchange
         ) from error
     except Exception as error:
-        ours = _ours(_chain(error, outside), target, answer_of, transport())
+        chain = _chain(error, outside)
+        ours = _ours(chain, target, answer_of, transport())
         if ours is None:
             raise
+        for link in chain:  # a traceback tells their words too
+            link.args = tuple(word if (clean := redacted(str(word))) == str(word) else clean for word in link.args)
         raise _tell(ours, exchange) from error
 
 

@@ -1,0 +1,183 @@
+"""A canary: its key is looked for in all that is said, on every wire, for every way in which a vendor fails."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from llm_dispatcher import LLM, LLMStream, LLMSwitch, StreamingCallbacks, llm_stream, settings_of, use_switch
+from llm_dispatcher.events import redacted
+from llm_dispatcher.exceptions import LLMDispatcherError
+from llm_dispatcher.provider import ProviderSettings, Secret
+from llm_dispatcher.testing import (
+    CleanEnd,
+    Continuing,
+    Cut,
+    ErrorFrame,
+    Garbage,
+    HttpError,
+    KeepAlives,
+    MalformedJson,
+    Refuse,
+    Reply,
+    SimulatedVendor,
+    SlowHeaders,
+    Stall,
+)
+
+CANARY = "a-yellow-canary-in-a-mine"
+TEXT = "One two three four five six."
+QUOTED = f"Incorrect API key provided: {CANARY}. You can find yours in your account."
+WIRES = {
+    "openai-chat": {"kind": "openai", "api": "chat"},
+    "openai-responses": {"kind": "openai", "api": "responses"},
+    "anthropic": {"kind": "anthropic"},
+    "google": {"kind": "google"},
+    "ollama": {"kind": "ollama"},
+    "compatible": {"kind": "openai_compatible"},
+}
+FAULTS: dict[str, Any] = {
+    "nothing": None,
+    **{str(status): HttpError(status, message=QUOTED) for status in (400, 401, 402, 403, 404, 408, 413, 422, 429)},
+    **{str(status): HttpError(status, message=QUOTED) for status in (500, 503, 529)},
+    "no JSON": HttpError(401, body=f"<p>{QUOTED}</p>"),
+    "refused": Refuse(),
+    "silence": SlowHeaders(5),
+    "cut": Cut(2),
+    "cut at once": Cut(0),
+    "clean end": CleanEnd(2),
+    "stall": Stall(2),
+    "keep-alives": KeepAlives(2),
+    "error at once": ErrorFrame(0, message=QUOTED),
+    "error in the stream": ErrorFrame(2, message=QUOTED),
+    "malformed": MalformedJson(2),
+    "garbage": Garbage(2, data=f"data: {CANARY} \xff".encode("latin-1")),
+}
+
+
+def policy(kind: dict[str, str], *vendors: SimulatedVendor) -> dict[str, Any]:
+    names = "abc"[: len(vendors)]
+    return {
+        "providers": {
+            name: {**kind, "api_key": CANARY, "base_url": vendor.base_url, "models": ["m"]}
+            for name, vendor in zip(names, vendors, strict=True)
+        },
+        "routing": {"default": [f"{name}/m" for name in names]},
+        "resilience": {"max_retries": 0, "backoff": 0.0, "timeouts": {"first_token": 0.05, "idle": 0.05}},
+    }
+
+
+class Heard:
+    """All that was said, as text."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def hear(self, *things: object) -> None:
+        self.said.extend(f"{thing!r} {thing!s}" for thing in things)
+
+    def hear_error(self, error: BaseException) -> None:
+        self.said += traceback.format_exception(error)
+        seen: set[int] = set()
+        links: list[BaseException | None] = [error]
+        while links:
+            link = links.pop()
+            if link is None or id(link) in seen:
+                continue
+            seen.add(id(link))
+            self.hear(link, link.args)
+            if isinstance(link, LLMDispatcherError):
+                self.hear(vars(link), pickle.dumps(link))
+                links += getattr(link, "failures", ())
+            links += [link.__cause__, link.__context__]
+
+    def told(self) -> StreamingCallbacks:
+        return StreamingCallbacks(
+            on_stream_start=self.hear,
+            on_chunk_received=self.hear,
+            on_stream_end=self.hear,
+            on_error=self.hear,
+            on_switch=self.hear,
+        )
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_no_key_is_ever_said(
+    wire: str, simulated_vendor: Callable[..., SimulatedVendor], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    speaks = "openai-chat" if wire == "compatible" else wire
+    first = simulated_vendor(speaks, api_key=CANARY)
+    second = simulated_vendor(speaks, Continuing(TEXT), api_key=CANARY)
+    assert CANARY in QUOTED
+    async with LLMSwitch(policy(WIRES[wire], first, second)) as switch:
+        for fault, what in FAULTS.items():
+            heard = Heard()
+            first.script = Reply(TEXT, fault=what)
+            await _use(switch, heard)
+            heard.said += [f"{record.getMessage()} {record.args!r} {record.exc_text}" for record in caplog.records]
+            caplog.clear()
+            assert [said for said in heard.said if CANARY in said] == [], fault
+    assert len(first.requests) >= len(FAULTS)
+
+
+async def _use(switch: LLMSwitch, heard: Heard) -> None:
+    """Stream in two ways, and listen to everything."""
+    with use_switch(switch):
+        llm = LLM("a/m", raw=True, callbacks=heard.told(), on_break="raise")
+        stream, raised = LLM(raw=True, callbacks=heard.told())("Say it."), llm("Say it.")
+    async for event in stream.events():
+        heard.hear(event, msgspec.json.encode(event))
+    _hear_of(stream, heard)
+    try:
+        await raised
+    except LLMDispatcherError as error:
+        heard.hear_error(error)
+    _hear_of(raised, heard)
+    heard.hear(switch, switch.policy, switch.health(), llm, *switch.policy.providers.values())
+    heard.hear(*vars(switch).values())
+
+
+def _hear_of(stream: LLMStream[str], heard: Heard) -> None:
+    response = stream.response
+    heard.hear(stream, response, *response.attempts)
+    if response.error is not None:
+        heard.hear_error(response.error)
+
+
+def test_a_secret_shows_itself_to_nobody() -> None:
+    secret = Secret(CANARY)
+    settings = ProviderSettings(name="a", kind="openai", api_key=secret)
+    heard = Heard()
+    heard.hear(secret, settings, f"{secret}", [secret], {"key": secret}, vars)
+    with pytest.raises(TypeError) as refused:
+        msgspec.json.encode(settings)
+    heard.hear_error(refused.value)
+    assert [said for said in heard.said if CANARY in said] == []
+    assert secret.reveal() == CANARY
+
+
+def test_what_looks_like_a_key_is_taken_out_of_any_message() -> None:
+    made_up = "sk" + "-" + "x" * 24
+    for text in (f"key {made_up} is wrong", f"Bearer {made_up}", f"https://host/path?key={made_up}&alt=sse"):
+        assert made_up not in redacted(text)
+        assert "[redacted]" in redacted(text)
+
+
+def test_settings_of_a_function_hold_no_key() -> None:
+    @llm_stream
+    def story(topic: str) -> str:
+        return topic
+
+    switch = LLMSwitch({"providers": {"openai": {"api_key": CANARY, "models": ["m"]}}})
+    with use_switch(switch):
+        stream = story("foxes")
+    heard = Heard()
+    heard.hear(settings_of(story), stream, story)
+    assert [said for said in heard.said if CANARY in said] == []
