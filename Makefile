@@ -1,6 +1,6 @@
 # Every target makes what it needs in .venv first; nothing is installed anywhere else.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format clean run-venv dev-venv
+.PHONY: help demo test test-all check format docs clean run-venv dev-venv docs-venv
 export PYTHONDONTWRITEBYTECODE = 1
 
 help:  ## this list
@@ -11,6 +11,9 @@ run-venv:
 
 dev-venv:
 	@sh scripts/venv.sh dev
+
+docs-venv:
+	@sh scripts/venv.sh docs
 
 demo: export DEMO_CONFIG = $(value CONFIG)
 demo: export DEMO_PROMPT = $(value PROMPT)
@@ -37,5 +40,9 @@ format: dev-venv  ## format and fix what can be fixed
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
 
+docs: docs-venv  ## the documentation, in site/; a warning is an error
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+	@echo "· the documentation is in site/index.html"
+
 clean:  ## remove what was made
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist site

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Make or refresh .venv:  scripts/venv.sh run    what the library needs to run
 #                         scripts/venv.sh dev    and what its tests and checks need
+#                         scripts/venv.sh docs   what it needs to run, and what builds its documentation
 # Nothing is installed outside .venv. A stamp in it says what was installed from which files, so that a second run is quick.
 set -eu
 cd "$(dirname "$0")/.."
@@ -37,14 +38,19 @@ fi
 
 sum=$(cat pyproject.toml constraints.txt scripts/venv.sh | cksum | tr ' ' -)
 stamp=".venv/.installed-$want"
-# What development needs includes what running needs.
-for have in "$stamp" .venv/.installed-dev; do
+# What the others need includes what running needs.
+also="$stamp"
+[ "$want" = run ] && also=.venv/.installed-dev
+for have in "$stamp" "$also"; do
     if [ -f "$have" ] && [ "$(cat "$have")" = "$sum" ]; then exit 0; fi
 done
 
 rm -f "$stamp"
-extra=""
-[ "$want" = run ] || extra="[dev]"
-echo "· installing what it takes to $([ "$want" = run ] && echo "run" || echo "develop") into .venv (a minute or two, once)"
+case $want in
+    run) extra="" what="run" ;;
+    docs) extra="[docs]" what="build the documentation" ;;
+    *) extra="[dev]" what="develop" ;;
+esac
+echo "· installing what it takes to $what into .venv (a minute or two, once)"
 PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet --no-input -c constraints.txt -e ".$extra"
 echo "$sum" > "$stamp"

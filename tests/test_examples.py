@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from llm_dispatcher import LLMSwitch, set_global_switch
 from llm_dispatcher.testing import Reply, SimulatedVendor
 
 ROOT = Path(__file__).parents[1]
@@ -21,20 +20,6 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 def test_the_readme_shows_the_example_that_the_demo_runs() -> None:
     assert (ROOT / "examples" / "first_stream.py").read_text() in BLOCKS
-
-
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.strip().splitlines()[-1][:40])
-def test_code_in_the_readme_runs(
-    block: str, simulated_vendor: Callable[..., SimulatedVendor], capsys: pytest.CaptureFixture[str]
-) -> None:
-    vendor = simulated_vendor("openai-chat", Reply("Once upon a time."))
-    settings = {"kind": "openai", "api": "chat", "api_key": "test-key", "base_url": vendor.base_url, "models": ["m"]}
-    set_global_switch(LLMSwitch({"providers": {"openai": settings}}))
-    try:
-        exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
-    finally:
-        set_global_switch(None)
-    assert "Once upon a time." in capsys.readouterr().out
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,225 @@
+"""What the README and the pages under docs/ show is what runs; what they name is there."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import importlib.util
+import inspect
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from msgspec import Struct
+from typer.main import get_command
+
+from llm_dispatcher import exceptions, testing
+from llm_dispatcher.cli import app
+from llm_dispatcher.testing.plugin import SimulatedSwitch
+
+ROOT: Final = Path(__file__).parents[2]
+PAGES: Final = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+_BLOCK: Final = re.compile(
+    r"^(?P<fence>```+|~~~+)(?P<info>[^\n]*)\n(?P<body>.*?)^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL
+)
+_VENDORS: Final = re.compile(r"<!-- vendors: (?P<words>[^\n]*) -->\s*\Z")
+_TITLE: Final = re.compile(r'title="(?P<title>[^"]+)"')
+TALE: Final = "Once upon a time."
+COMMANDS: Final = {"uvicorn", "curl", "pytest", "export", "cd", "git", "sqlite3"}
+"""Other people's commands, which pages may name; that ours exist is looked up."""
+
+
+class Block(Struct, frozen=True):
+    """One block of code: `vendors` is what the comment before it says of the simulated ones."""
+
+    language: str
+    body: str
+    line: int
+    title: str | None = None
+    vendors: str | None = None
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text()
+    found: list[Block] = []
+    for match in _BLOCK.finditer(text):
+        vendors, title = _VENDORS.search(text[: match.start()]), _TITLE.search(match["info"])
+        found.append(
+            Block(
+                language=match["info"].strip().partition(" ")[0],
+                body=match["body"],
+                line=text.count("\n", 0, match.start()) + 2,
+                title=title["title"] if title else None,
+                vendors=vendors["words"] if vendors else None,
+            )
+        )
+    return found
+
+
+class Reader:
+    """Somebody who types a page in from its top, in one session, in an empty folder."""
+
+    def __init__(self, page: Path, folder: Path, simulated_switch: SimulatedSwitch) -> None:
+        self._page = page
+        self._folder = folder
+        self._put = simulated_switch
+        self._names: dict[str, Any] = {"__name__": "__main__"}
+        self._said: str | None = None
+
+    def read(self) -> None:
+        for block in blocks_of(self._page):
+            match block.language:
+                case "python":
+                    self._run(block)
+                case "text":
+                    if self._said is not None:
+                        assert self._said.strip() == block.body.strip(), self._place(block)
+                case "yaml":
+                    self._configure(block)
+                case "json":
+                    json.loads(block.body)
+                case "toml":
+                    tomllib.loads(block.body)
+                case _:
+                    pass  # shell is looked up, and pictures are looked at
+            if block.language != "python":
+                self._said = None
+
+    def _place(self, block: Block) -> str:
+        return f"{self._page.relative_to(ROOT)}:{block.line}"
+
+    def _run(self, block: Block) -> None:
+        """Run it, or keep it in the file that its title names."""
+        vendors = block.vendors or "openai=Reply(TALE), anthropic=Continuing(TALE), google=Continuing(TALE)"
+        eval(f"put({vendors})", {**vars(testing), "put": self._put, "TALE": TALE})
+        source = "\n" * (block.line - 1) + block.body
+        if block.title is not None:
+            (self._folder / block.title).write_text(block.body)
+            if block.title.startswith("test_"):
+                self._test(block)
+            return
+        code = compile(source, self._place(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            if code.co_flags & inspect.CO_COROUTINE:
+                asyncio.run(eval(code, self._names))
+            else:
+                exec(code, self._names)
+        self._said = said.getvalue()
+
+    def _test(self, block: Block) -> None:
+        """A file of tests: each is called with what it asks for."""
+        names: dict[str, Any] = {"__name__": block.title}
+        exec(compile(block.body, self._place(block), "exec"), names)
+        tests = [value for name, value in names.items() if name.startswith("test_")]
+        assert tests, self._place(block)
+        for test in tests:
+            called = test(**dict.fromkeys(inspect.signature(test).parameters, self._put))
+            if inspect.isawaitable(called):
+                asyncio.run(_awaited(called))
+
+    def _configure(self, block: Block) -> None:
+        """A policy, or a part of one: it loads, and becomes the switch of what follows if it is whole."""
+        path = self._folder / (block.title or "llm_dispatcher.yaml")
+        path.write_text(block.body)
+        self._put(path)
+
+
+async def _awaited(called: Any) -> None:
+    await called
+
+
+def commands_in(page: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each command of the page's shell blocks, in words."""
+    for block in blocks_of(page):
+        if block.language in ("", "sh", "shell", "console", "bash"):
+            for line in block.body.replace("\\\n", " ").splitlines():
+                words = line.partition("#")[0].strip().removeprefix("$ ").split()
+                if words and (block.language or words[0] == "make"):
+                    yield f"{page.name}:{block.line}", words
+
+
+# ── the pages ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_code_of_a_page_runs_from_its_top(
+    page: Path, simulated_switch: SimulatedSwitch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    try:
+        Reader(page, tmp_path, simulated_switch).read()
+    finally:
+        for name in set(sys.modules) - before:
+            if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+                del sys.modules[name]
+
+
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+SUBCOMMANDS = set(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_commands_of_a_page_exist(page: Path) -> None:
+    for place, (command, *words) in commands_in(page):
+        match command:
+            case "make":
+                assert words[0] in TARGETS, place
+            case "llm-dispatcher":
+                assert words[0] in SUBCOMMANDS or words[0].startswith("-"), place
+            case "python" | ".venv/bin/python":
+                named = [word for word in words if not word.startswith("-")]
+                assert words[0] == "-m" or (ROOT / named[0]).exists(), place
+            case "pip":
+                assert words[0] == "install", place
+            case _:
+                assert command in COMMANDS, f"{place}: {command}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s#]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{name_of(page)}: {target}"
+
+
+def test_the_page_of_errors_names_every_one() -> None:
+    page = re.sub(r"<!--.*?-->", "", (ROOT / "docs" / "errors.md").read_text())
+    named = set(re.findall(r"\b[A-Z]\w+Error\b", page))
+    ours = {
+        name
+        for name, value in vars(exceptions).items()
+        if isinstance(value, type) and issubclass(value, BaseException) and not name.startswith("_")
+    }
+    assert ours <= named
+    assert named - ours <= {"TimeoutError", "TypeError", "ValueError", "RuntimeError"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="what it takes is installed by `make docs`")
+def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    read = {page.name: page.read_text() for page in tmp_path.glob("*.html")}
+    for name in ("llm_stream", "settings_of", "LLMStream", "ProgressTracker", "simulated_switch", "CacheError"):
+        assert name in read["reference.html"]
+    fetched = re.findall(r'(?:src|<link[^>]* href)="(https?://[^"]+)"', "".join(read.values()))
+    assert fetched == [], "a page fetches nothing from elsewhere"
