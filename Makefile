@@ -44,5 +44,10 @@ docs: docs-venv  ## the documentation, in site/; a warning is an error
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 	@echo "· the documentation is in site/index.html"
 
+peers:  ## what benchmarks/fault_matrix.py compares with, in an environment of its own (.peers)
+	@[ -x .peers/bin/python ] || $(firstword $(wildcard .venv/bin/python) python3) -m venv .peers
+	@.peers/bin/python -m pip install --quiet --disable-pip-version-check litellm "pydantic-ai-slim[openai]" langchain-openai
+	@echo "· now: .venv/bin/python benchmarks/fault_matrix.py"
+
 clean:  ## remove what was made
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist site
+	@rm -rf .venv .peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist site
