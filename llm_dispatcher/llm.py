@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, TypedDict, Unpack
 
 from msgspec import structs
 
-from .config.policy import OnBreak
+from .config.policy import OnBreak, Strategy
 from .stream import LLMStream
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
@@ -49,6 +49,9 @@ class StreamSettings(RequestSettings, total=False):
     fallback_enabled: bool | None
     buffer_size: int | None
     min_chunk_size: int | None
+    optimization_strategy: Strategy | None
+    max_cost: float | None
+    max_latency: float | None
     raw: bool
 
 

@@ -41,6 +41,7 @@ class ModelSettings(Struct, frozen=True):
     """What the configuration says of one model; `alias` is the name that the vendor knows it by."""
 
     alias: str | None = None
+    enabled: bool = True
 
 
 class ProviderSettings(Struct, frozen=True, kw_only=True):
@@ -54,6 +55,12 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     models: Mapping[str, ModelSettings] = {}
     api: Api | None = None
     options: Mapping[str, Any] = {}
+    enabled: bool = True
+
+    def is_enabled(self, model: str) -> bool:
+        """Whether requests may go to a model."""
+        settings = self.models.get(model)
+        return self.enabled and (settings is None or settings.enabled)
 
     def vendor_model(self, model: str) -> str:
         """The vendor's own name for a model, aliases resolved."""

@@ -7,6 +7,8 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
+from functools import partial
+from random import random
 from threading import Lock
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, get_args
@@ -17,13 +19,13 @@ from msgspec.structs import replace
 from . import catalog, media
 from .buffering import buffered
 from .config import load
-from .config.policy import OnBreak, Policy, is_offline
+from .config.policy import OnBreak, Policy, Strategy, is_offline
 from .dispatch import Dispatch, Ledger, attempts
 from .events import Event, Usage
 from .exceptions import InvalidRequestError
 from .provider import BODY, Provider
 from .providers import make
-from .routing import Admission, Plan, TargetHealth, Traffic, plan
+from .routing import Admission, Plan, Situation, TargetHealth, Traffic, Wishes, needs_prices, plan
 from .stream import LLMStream, Reading
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
@@ -55,6 +57,9 @@ class CallSettings(Struct, frozen=True, kw_only=True):
     fallback_enabled: bool | None = None
     buffer_size: int | None = None
     min_chunk_size: int | None = None
+    optimization_strategy: Strategy | None = None
+    max_cost: float | None = None
+    max_latency: float | None = None
     raw: bool = False
 
     def watchers(self) -> list[Watcher]:
@@ -66,10 +71,7 @@ class CallSettings(Struct, frozen=True, kw_only=True):
         _is("progress_tracker", self.progress_tracker, ProgressTracker)
         if self.progress_tracker is not None:
             self.progress_tracker.give()
-        if self.timeout is not None and (isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float))):
-            raise TypeError(f"timeout is a number of seconds, got {type(self.timeout).__name__}")
-        if self.timeout is not None and not self.timeout > 0:
-            raise ValueError(f"timeout is more than 0 seconds, got {self.timeout}")
+        _is_positive("timeout", self.timeout, "seconds")
         if self.on_break not in (None, *get_args(OnBreak)):
             raise ValueError(f"on_break is one of {', '.join(get_args(OnBreak))}; got {self.on_break!r}")
         if self.max_retries is not None and (
@@ -84,6 +86,11 @@ class CallSettings(Struct, frozen=True, kw_only=True):
                 raise TypeError(f"{name} is an int, got {type(size).__name__}")
             if size is not None and size < 1:
                 raise ValueError(f"{name} is 1 or more, got {size}")
+        if self.optimization_strategy not in (None, *get_args(Strategy)):
+            strategies = ", ".join(get_args(Strategy))
+            raise ValueError(f"optimization_strategy is one of {strategies}; got {self.optimization_strategy!r}")
+        _is_positive("max_cost", self.max_cost, "US dollars")
+        _is_positive("max_latency", self.max_latency, "seconds")
 
     def in_chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
         """The events with their text in chunks of the size that was asked for; as they are, if none was."""
@@ -100,6 +107,13 @@ Opening: TypeAlias = tuple[Callable[[Reading], AsyncGenerator[Event, None]], Acc
 def _is(name: str, value: object, kind: type) -> None:
     if value is not None and not isinstance(value, kind):
         raise TypeError(f"{name} is a {kind.__name__}, got {type(value).__name__}")
+
+
+def _is_positive(name: str, value: object, unit: str) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise TypeError(f"{name} is a number of {unit}, got {type(value).__name__}")
+    if value is not None and not value > 0:
+        raise ValueError(f"{name} is more than 0 {unit}, got {value}")
 
 
 class LLMSwitch:
@@ -119,6 +133,7 @@ class LLMSwitch:
         self._providers: dict[str, Provider] = {
             name: make(settings) for name, settings in self._policy.providers.items()
         }
+        self._catalog = catalog.Catalog(self._vendor_model, self._policy.catalog)
         self._traffic = Traffic(self._policy.resilience)
         self._prices_asked_for = False
 
@@ -138,6 +153,9 @@ class LLMSwitch:
         cache: RequestCache | None = None,
         timeout: float | None = None,
         on_break: OnBreak | None = None,
+        optimization_strategy: Strategy | None = None,
+        max_cost: float | None = None,
+        max_latency: float | None = None,
         raw: bool = False,
     ) -> LLMStream[str]:
         """A stream of the answer. Nothing is sent, and no request judged, before it is read."""
@@ -147,6 +165,9 @@ class LLMSwitch:
             cache=cache,
             timeout=timeout,
             on_break=on_break,
+            optimization_strategy=optimization_strategy,
+            max_cost=max_cost,
+            max_latency=max_latency,
             raw=raw,
         )
         return LLMStream(*self.opening(_a_request(request), settings))
@@ -178,10 +199,14 @@ class LLMSwitch:
         if settings.progress_tracker is not None:
             # (Before the callbacks, which may ask it; and one of which may hang.)
             watchers.insert(0, settings.progress_tracker.watcher(request.max_tokens))
-        dispatch = self._dispatch(request, settings, body, ledger, reading)
-        if not self._prices_asked_for:
+        _judge(request)
+        if not catalog.are_prices_loaded():
+            if needs_prices(request, self._policy, self._wishes(settings)):
+                await asyncio.to_thread(catalog.load_prices)
+            elif not self._prices_asked_for:
+                asyncio.get_running_loop().run_in_executor(None, catalog.load_prices)  # they are needed at the end
             self._prices_asked_for = True
-            asyncio.get_running_loop().run_in_executor(None, catalog.load_prices)  # they are needed at the end
+        dispatch = self._dispatch(request, settings, body, ledger, reading)
         replay = recorder = None
         if settings.cache is not None:
             replay = settings.cache.replay(request, dispatch.targets)
@@ -200,8 +225,7 @@ class LLMSwitch:
         ledger: Ledger,
         reading: Reading,
     ) -> Dispatch:
-        """Judge the request, plan it, and put together what the loop needs."""
-        _judge(request)
+        """Plan a request, and put together what the loop needs."""
         resilience = self._policy.resilience
         on_break = settings.on_break or resilience.on_break
         if on_break == "restart" and reading == "chunks":
@@ -213,7 +237,7 @@ class LLMSwitch:
             resilience = replace(resilience, timeouts=replace(resilience.timeouts, total=settings.timeout))
         if settings.max_retries is not None:
             resilience = replace(resilience, max_retries=settings.max_retries)
-        decided = self._plan(request, has_body=body is not None, fallback=settings.fallback_enabled)
+        decided = self._plan(request, settings, has_body=body is not None, load=False)
         stand_in = body() if body is not None else None
 
         def provider(target: Target) -> Provider:
@@ -223,7 +247,7 @@ class LLMSwitch:
             request=request,
             targets=decided.targets,
             provider=provider,
-            style=lambda target: self._traits(target).continues,
+            style=lambda target: self._catalog.capabilities(target, load=False).continues,
             resilience=resilience,
             ledger=ledger,
             admission=Admission(self._traffic),
@@ -233,10 +257,18 @@ class LLMSwitch:
 
     # ── what it knows ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def explain(self, request: TaskRequest) -> Plan:
+    def explain(
+        self,
+        request: TaskRequest,
+        *,
+        optimization_strategy: Strategy | None = None,
+        max_cost: float | None = None,
+        max_latency: float | None = None,
+    ) -> Plan:
         """The targets for a request in order, and every rejected one with its reason; nothing is sent."""
         _judge(_a_request(request))
-        return self._plan(request)
+        settings = CallSettings(optimization_strategy=optimization_strategy, max_cost=max_cost, max_latency=max_latency)
+        return self._plan(request, settings)
 
     def group_requests_by_provider(self, requests: Iterable[TaskRequest]) -> dict[str, list[TaskRequest]]:
         """The requests by the provider that each would go to first, their order kept."""
@@ -252,36 +284,44 @@ class LLMSwitch:
         if settings is None:
             configured = ", ".join(self._policy.providers)
             raise InvalidRequestError(f"no provider {found.provider!r} is configured (configured: {configured})")
-        return catalog.capabilities(settings.kind, settings.vendor_model(found.model))
+        return self._catalog.capabilities(found)
 
     def health(self) -> dict[Target, TargetHealth]:
         """How each target that was asked has been doing."""
         return self._traffic.health.snapshot()
 
-    def _plan(self, request: TaskRequest, *, has_body: bool = False, fallback: bool | None = None) -> Plan:
+    def _plan(self, request: TaskRequest, settings: CallSettings, *, has_body: bool = False, load: bool = True) -> Plan:
         return plan(
             request,
             self._policy,
-            traits=self._traits,
-            price=self._typical_price,
-            has_body=has_body,
-            offline=is_offline(os.environ),
+            capabilities=partial(self._catalog.capabilities, load=load),
+            situation=Situation(
+                health=self._traffic.health.snapshot(),
+                draw=random(),  # noqa: S311 - a canary is no secret
+                has_body=has_body,
+                offline=is_offline(os.environ),
+            ),
+            wishes=self._wishes(settings),
+        )
+
+    def _wishes(self, settings: CallSettings) -> Wishes:
+        fallback = settings.fallback_enabled
+        return Wishes(
+            strategy=settings.optimization_strategy,
+            max_cost=settings.max_cost,
+            max_latency=settings.max_latency,
             fallback=self._policy.resilience.fallback_enabled if fallback is None else fallback,
         )
 
-    def _traits(self, target: Target) -> catalog.Traits:
+    def _vendor_model(self, target: Target) -> tuple[str, str]:
+        """The kind of vendor, and its own name for the model."""
         settings = self._policy.providers[target.provider]
-        return catalog.traits(settings.kind, settings.vendor_model(target.model))
-
-    def _typical_price(self, target: Target) -> float | None:
-        """What a thousand tokens in and a thousand out cost."""
-        return self._price(target, Usage(input_tokens=1000, output_tokens=1000))
+        return settings.kind, settings.vendor_model(target.model)
 
     def _price(self, target: Target, usage: Usage) -> float | None:
-        settings = self._policy.providers.get(target.provider)
-        if settings is None:
+        if target.provider not in self._policy.providers:
             return 0.0  # the decorated body: nobody sends a bill for it
-        return catalog.cost(settings.kind, settings.vendor_model(target.model), usage)
+        return self._catalog.cost(target, usage)
 
     # ── its end ────────────────────────────────────────────────────────────────────────────────────────────────────
 

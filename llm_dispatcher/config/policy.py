@@ -7,11 +7,12 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+from ..catalog import Correction
 from ..provider import ProviderSettings
 from ..tasks import Target, TaskType
 
 OnBreak: TypeAlias = Literal["continue", "restart", "raise"]
-Strategy: TypeAlias = Literal["ordered", "cost"]
+Strategy: TypeAlias = Literal["ordered", "cost", "speed", "quality", "balanced", "weighted"]
 
 OFFLINE: Final = "LLM_DISPATCHER_OFFLINE"
 """Set to 1, every request goes to its decorated body and nothing leaves the machine."""
@@ -32,7 +33,7 @@ class Timeouts(Struct, frozen=True):
 
 
 class BreakerSettings(Struct, frozen=True):
-    """When a target is left alone: `failures` within `window` seconds, if they are half of its attempts, open its
+    """When a target is left alone: `failures` within `window` seconds, in a row or half of its attempts, open its
     breaker for `cooldown` seconds; then `probes` attempts at a time find out. `failures=None`: never.
     """
 
@@ -72,11 +73,28 @@ class Resilience(Struct, frozen=True):
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()
 
 
+class Weights(Struct, frozen=True):
+    """How much each thing matters to the strategy `balanced`, in relation to the others."""
+
+    cost: float = 1.0
+    speed: float = 1.0
+    quality: float = 1.0
+
+
 class Route(Struct, frozen=True):
-    """Where the requests of a task go. The provider `body` stands for the decorated function's own body."""
+    """Where the requests of a task go. The provider `body` stands for the decorated function's own body.
+
+    `max_cost` is in US dollars a request, `max_latency` in seconds to the first token. The strategy `weighted` asks
+    each target first for its share in `split`; requests whose metadata agree in what `sticky` names go the same way.
+    """
 
     targets: tuple[Target, ...]
     strategy: Strategy = "ordered"
+    max_cost: float | None = None
+    max_latency: float | None = None
+    weights: Weights = Weights()
+    split: Mapping[Target, float] = {}
+    sticky: str | None = None
 
 
 class Policy(Struct, frozen=True):
@@ -86,6 +104,7 @@ class Policy(Struct, frozen=True):
     default: Route
     tasks: Mapping[TaskType, Route] = {}
     resilience: Resilience = Resilience()
+    catalog: Mapping[Target, Correction] = {}
     source: str | None = None
 
     def route(self, task_type: TaskType) -> Route:
