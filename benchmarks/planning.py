@@ -12,10 +12,10 @@ from functools import partial
 from typing import get_args
 
 from llm_dispatcher.catalog import Catalog, Correction, load_prices
-from llm_dispatcher.config.policy import Policy, Resilience, Route, Strategy
+from llm_dispatcher.config.policy import Policy, Route, Strategy
 from llm_dispatcher.events import Attempt, Usage
 from llm_dispatcher.provider import ProviderSettings
-from llm_dispatcher.routing import Admission, Situation, Traffic, Wishes, plan
+from llm_dispatcher.routing import Admission, Errand, Situation, Traffic, Wishes, demands, plan
 from llm_dispatcher.tasks import Target, TaskRequest, TaskType
 
 TARGETS = tuple(Target(f"p{number % 4}", f"m{number}") for number in range(20))
@@ -23,11 +23,11 @@ REQUEST = TaskRequest("word " * 200, system="Be short.", max_tokens=300, metadat
 ROUNDS, PLANS = 50, 200
 
 
-async def known_traffic() -> Traffic:
+async def known_traffic(policy: Policy) -> Traffic:
     """Every target has been asked often."""
-    traffic = Traffic(Resilience())
+    traffic = Traffic(policy)
     for number, target in enumerate(TARGETS * 20):
-        admission = Admission(traffic)
+        admission = Admission(traffic, Errand(demands=demands(REQUEST)))
         await admission.enter(target)
         first = 0.2 + number % 7 / 10
         usage = Usage(input_tokens=50, output_tokens=200)
@@ -37,7 +37,6 @@ async def known_traffic() -> Traffic:
 
 def main() -> None:
     load_prices()
-    traffic = asyncio.run(known_traffic())
     quality = {TaskType.TEXT_GENERATION: 0.5}
     corrections = {
         target: Correction(input_price=number, output_price=30 - number, context_window=100_000, quality=quality)
@@ -47,6 +46,7 @@ def main() -> None:
     providers = {name: ProviderSettings(name=name, kind="openai_compatible") for name in ("p0", "p1", "p2", "p3")}
     route = Route(TARGETS, max_cost=1.0, max_latency=5.0, split=dict.fromkeys(TARGETS, 5.0), sticky="user")
     policy = Policy(providers, route)
+    traffic = asyncio.run(known_traffic(policy))
     known = partial(catalog.capabilities, load=False)
     for strategy in get_args(Strategy):
         wishes = Wishes(strategy=strategy)

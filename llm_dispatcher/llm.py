@@ -8,12 +8,13 @@ from typing import Any, Final, TypeAlias, TypedDict, Unpack
 
 from msgspec import structs
 
+from .calls import CallSettings, RequestCache
 from .config.policy import OnBreak, Strategy
 from .stream import LLMStream
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
 from .streaming.observe import Watcher
-from .switch import CallSettings, LLMSwitch, RequestCache, get_global_switch
+from .switch import LLMSwitch, get_global_switch
 from .tasks import MediaSource, Message, ReasoningEffort, TaskRequest, TaskType
 
 

@@ -8,10 +8,18 @@ from msgspec import convert
 from msgspec.structs import replace
 
 from ..catalog import Correction
-from ..provider import BODY, ModelSettings, ProviderSettings, Secret
+from ..provider import BODY, Limits, ModelSettings, ProviderSettings, Secret
 from ..tasks import Target
-from .policy import Policy, Resilience, Route, Weights
-from .settings import CorrectionSection, ModelSection, ProviderSection, RouteSection, RoutingSection, Settings
+from .policy import BudgetSettings, Policy, Resilience, Route, Weights
+from .settings import (
+    CorrectionSection,
+    LimitsSection,
+    ModelSection,
+    ProviderSection,
+    RouteSection,
+    RoutingSection,
+    Settings,
+)
 from .vendors import FIRST_ROUTE, FIRST_TASK_ROUTES, Size, vendor
 
 
@@ -54,6 +62,7 @@ def build_policy(
         default=default,
         tasks=tasks,
         catalog={_target(name): _correction(section) for name, section in settings.catalog.items()},
+        budgets=convert(settings.budgets.model_dump(), BudgetSettings),
         resilience=convert(settings.resilience.model_dump(), Resilience),
         source=source,
     )
@@ -97,7 +106,11 @@ def _models(name: str, section: ProviderSection, kind: str, routed: Iterable[Tar
 
 
 def _model(section: ModelSection) -> ModelSettings:
-    return ModelSettings(alias=section.alias, enabled=section.enabled)
+    return ModelSettings(alias=section.alias, enabled=section.enabled, limits=_limits(section.limits))
+
+
+def _limits(section: LimitsSection | None) -> Limits | None:
+    return None if section is None else Limits(**section.model_dump())
 
 
 def _correction(section: CorrectionSection) -> Correction:
@@ -117,4 +130,5 @@ def _provider(
         api=section.api,
         options=section.options,
         enabled=section.enabled,
+        limits=_limits(section.limits),
     )

@@ -97,6 +97,31 @@ class Route(Struct, frozen=True):
     sticky: str | None = None
 
 
+class Amounts(Struct, frozen=True):
+    """US dollars that may be spent in a day and in a month; `None` sets no bound."""
+
+    daily: float | None = None
+    monthly: float | None = None
+
+
+class BudgetSettings(Amounts, frozen=True):
+    """Budgets of all requests together, and of those whose metadata name a `namespace`.
+
+    Days and months are those of `time_zone`. An alert is given when the share `alert_at` of a budget is spent. What was
+    spent is kept in the file `path`; without one, it is forgotten with the process.
+    """
+
+    namespaces: Mapping[str, Amounts] = {}
+    time_zone: str = "UTC"
+    alert_at: float = 0.8
+    path: str | None = None
+
+    @property
+    def are_set(self) -> bool:
+        """Whether there is any budget at all."""
+        return any(each.daily is not None or each.monthly is not None for each in (self, *self.namespaces.values()))
+
+
 class Policy(Struct, frozen=True):
     """One whole configuration. `source` is the file that it was read from, if any."""
 
@@ -105,6 +130,7 @@ class Policy(Struct, frozen=True):
     tasks: Mapping[TaskType, Route] = {}
     resilience: Resilience = Resilience()
     catalog: Mapping[Target, Correction] = {}
+    budgets: BudgetSettings = BudgetSettings()
     source: str | None = None
 
     def route(self, task_type: TaskType) -> Route:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Final, Self, TypeAlias, TypeVar
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -22,9 +23,18 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ..catalog import Continues
-from ..provider import BODY, Api
+from ..provider import BODY, Api, OnLimit
 from ..tasks import TaskType
-from .policy import BreakerSettings, OnBreak, Resilience, RetryBudgetSettings, Strategy, Timeouts, Weights
+from .policy import (
+    BreakerSettings,
+    BudgetSettings,
+    OnBreak,
+    Resilience,
+    RetryBudgetSettings,
+    Strategy,
+    Timeouts,
+    Weights,
+)
 
 T = TypeVar("T")
 
@@ -34,6 +44,7 @@ _RESILIENCE: Final = Resilience()
 _BREAKER: Final = BreakerSettings()
 _RETRY_BUDGET: Final = RetryBudgetSettings()
 _WEIGHTS: Final = Weights()
+_BUDGETS: Final = BudgetSettings()
 
 
 class Section(BaseModel):
@@ -86,6 +97,16 @@ def _wording(text: str) -> str:
     return text
 
 
+def _time_zone(name: str) -> str:
+    if name == "UTC":
+        return name  # (which not every machine has a file for)
+    try:
+        ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        raise PydanticCustomError("time_zone", "is no time zone, such as Europe/Berlin") from None
+    return name
+
+
 def _target(written: str) -> str:
     provider, slash, model = written.partition("/")
     if written == BODY or (slash and provider and model and provider != BODY):
@@ -94,6 +115,7 @@ def _target(written: str) -> str:
 
 
 Truth: TypeAlias = Annotated[bool, Field(strict=True)]
+Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 Dollars: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1_000_000, allow_inf_nan=False)]
 Share: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1_000_000, allow_inf_nan=False)]
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
@@ -114,11 +136,21 @@ _EITHER: Final = Discriminator(
 )
 
 
+class LimitsSection(Section):
+    """How much may be asked."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = Field(None, description="Input and output together.")
+    concurrent_streams: Count | None = None
+    on_limit: OnLimit = Field("switch", description="Whether a request waits, or goes elsewhere if it can.")
+
+
 class ModelSection(Section):
     """What is said of one model."""
 
     alias: Text | None = Field(None, description="The name that the vendor knows the model by.")
     enabled: Truth = Field(True, description="Whether requests may go there.")
+    limits: LimitsSection | None = None
 
 
 Models: TypeAlias = Annotated[
@@ -139,6 +171,7 @@ class ProviderSection(Section):
     api: Api | None = Field(None, description="Which of OpenAI's two interfaces is spoken.")
     options: Maybe[dict[str, Any]] = Field({}, description="What only this kind of vendor understands.")
     enabled: Truth = Field(True, description="Whether requests may go there.")
+    limits: LimitsSection | None = None
 
 
 TargetName: TypeAlias = Annotated[str, AfterValidator(_target)]
@@ -220,6 +253,26 @@ class CorrectionSection(Section):
     )
 
 
+class AmountsSection(Section):
+    """US dollars that may be spent."""
+
+    daily: Dollars | None = None
+    monthly: Dollars | None = None
+
+
+class BudgetsSection(AmountsSection):
+    """Budgets of all requests together, and of namespaces."""
+
+    namespaces: Maybe[dict[Text, AmountsSection]] = Field({}, description="By the metadata's namespace.")
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        _BUDGETS.time_zone, description="Whose days and months they are."
+    )
+    alert_at: Annotated[float, Field(strict=True, gt=0, le=1)] = Field(
+        _BUDGETS.alert_at, description="The share of a budget at which an alert is given."
+    )
+    path: Text | None = Field(None, description="An SQLite file that keeps what was spent.")
+
+
 class TimeoutsSection(Section):
     """Seconds; null switches a clock off."""
 
@@ -276,4 +329,5 @@ class Settings(Section):
     providers: Maybe[dict[Annotated[str, AfterValidator(_provider_name)], ProviderSection]] = {}
     routing: RoutingSection = Field(default_factory=lambda: RoutingSection.model_validate({}))
     catalog: Maybe[dict[TargetName, CorrectionSection]] = Field({}, description="By provider/model.")
+    budgets: BudgetsSection = Field(default_factory=lambda: BudgetsSection.model_validate({}))
     resilience: ResilienceSection = Field(default_factory=lambda: ResilienceSection.model_validate({}))

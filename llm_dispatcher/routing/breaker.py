@@ -66,6 +66,13 @@ class Breaker:
         self._probes = 0
         self._era = 0
 
+    def adopt(self, settings: BreakerSettings) -> None:
+        """Other settings from now on; what is counted within another window is counted anew."""
+        if settings.window != self._settings.window:
+            self._attempts = Recent(settings.window, self._clock)
+            self._failures = Recent(settings.window, self._clock)
+        self._settings = settings
+
     @property
     def state(self) -> State:
         """The state that the next attempt will find."""

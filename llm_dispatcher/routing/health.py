@@ -25,6 +25,13 @@ class Health:
         self._breakers: dict[Target, Breaker] = {}
         self._lock = Lock()  # a switch may be used from several threads, each with its loop
 
+    def adopt(self, settings: BreakerSettings) -> None:
+        """Other breakers from now on."""
+        with self._lock:
+            self._settings = settings
+            for breaker in self._breakers.values():
+                breaker.adopt(settings)
+
     def enter(self, target: Target) -> int | None:
         """The breaker's pass for an attempt at a target, or `None`: not now. Each pass goes back with its `note`."""
         with self._lock:
@@ -32,6 +39,11 @@ class Health:
             if breaker is None:
                 breaker = self._breakers[target] = Breaker(target, self._settings, self._clock)
             return breaker.enter()
+
+    def release(self, target: Target, era: int) -> None:
+        """A pass that was not used."""
+        with self._lock:
+            self._breakers[target].leave(era, None)
 
     def note(self, attempt: Attempt, era: int) -> None:
         """Take in an attempt that is over. One that the reader left says nothing about the target."""

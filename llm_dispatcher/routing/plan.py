@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import inf
+from math import inf, isinf
 from typing import Final
 
 from msgspec import Struct
@@ -63,8 +63,9 @@ class Wishes(Struct, frozen=True, kw_only=True):
 class Situation(Struct, frozen=True, kw_only=True):
     """How things stand at the moment of planning.
 
-    `limited` holds the targets whose rate limits are spent, with the seconds until there is room again; `money_left`
-    is what the budgets still allow and `budget` the name of the tightest. `draw` decides where a split has no sticky
+    `limited` holds the targets whose rate limits are spent, with the seconds until there is room again (infinite where
+    nobody knows): they are asked only where nobody else can serve. `money_left` is what the budgets still allow and
+    `budget` the name of the tightest. `draw` decides where a split has no sticky
     key.
     """
 
@@ -98,6 +99,7 @@ def plan(
     wanted = demands(request)
     rejected: dict[Target, str] = {}
     contenders: list[Contender] = []
+    waiting: list[Contender] = []
     too_dear = False
     for target in (Target(BODY, ""),) if situation.offline else candidates(request, policy):
         if target.provider == BODY:
@@ -109,14 +111,22 @@ def plan(
         can = capabilities(target)
         health = situation.health.get(target, _NOTHING_YET)
         contender = Contender(target, can, health, can.dollars(wanted.input_tokens, wanted.output_tokens))
-        reason = _why_not(contender, wanted, policy, situation)
+        reason = _why_not(contender, wanted, policy)
         if reason is None:
             reason = _too_dear(contender, route, situation)
             too_dear = too_dear or reason is not None
+        if reason is None and situation.limited and (seconds := situation.limited.get(target)) is not None:
+            waiting.append(contender)
+            reason = (
+                "all its streams are taken" if isinf(seconds) else f"its rate limit is spent for {seconds:.1f} s more"
+            )
         if reason is None:
             contenders.append(contender)
         else:
             rejected[target] = reason
+    if not contenders:
+        contenders = waiting  # there is nowhere to switch to: the request waits its turn
+        rejected = {target: why for target, why in rejected.items() if target not in {each.target for each in waiting}}
     if not contenders:
         raise _nobody(request, rejected, too_dear=too_dear)
     return _ordered(contenders, rejected, route, wanted, request, situation, wishes)
@@ -146,8 +156,8 @@ def _route(request: TaskRequest, policy: Policy, wishes: Wishes) -> Route:
     )
 
 
-def _why_not(contender: Contender, wanted: Demands, policy: Policy, situation: Situation) -> str | None:
-    """Why a target cannot serve now, money aside."""
+def _why_not(contender: Contender, wanted: Demands, policy: Policy) -> str | None:
+    """Why a target cannot serve now, money and rate limits aside."""
     target, health = contender.target, contender.health
     if not policy.providers[target.provider].is_enabled(target.model):
         return "it is disabled"
@@ -157,8 +167,6 @@ def _why_not(contender: Contender, wanted: Demands, policy: Policy, situation: S
     if health.opens_in is not None:
         wait = f"for {health.opens_in:.1f} s more" if health.opens_in else "and its probes are out"
         return f"its breaker is open {wait}"
-    if situation.limited and (seconds := situation.limited.get(target)) is not None:
-        return f"its rate limit is spent for {seconds:.1f} s more"
     return None
 
 

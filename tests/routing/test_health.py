@@ -10,7 +10,7 @@ from llm_dispatcher.catalog import Capabilities
 from llm_dispatcher.config.policy import BreakerSettings, Policy, Resilience, Route, Strategy
 from llm_dispatcher.events import Attempt, Failure, Usage
 from llm_dispatcher.provider import ProviderSettings
-from llm_dispatcher.routing import Admission, Situation, TargetHealth, Traffic, Wishes, plan
+from llm_dispatcher.routing import Admission, Errand, Situation, TargetHealth, Traffic, Wishes, demands, plan
 from llm_dispatcher.routing.health import Health
 from llm_dispatcher.routing.pulse import FRESH, TAIL
 from llm_dispatcher.tasks import Target, TaskRequest
@@ -25,8 +25,12 @@ class World:
     def __init__(self, strategy: Strategy) -> None:
         self.now = 1_000.0
         self.strategy = strategy
-        self.traffic = Traffic(Resilience(breaker=BreakerSettings(cooldown=10.0)), lambda: self.now)
-        self.policy = Policy({name: ProviderSettings(name=name, kind="openai") for name in "ab"}, Route((A, B)))
+        self.policy = Policy(
+            {name: ProviderSettings(name=name, kind="openai") for name in "ab"},
+            Route((A, B)),
+            resilience=Resilience(breaker=BreakerSettings(cooldown=10.0)),
+        )
+        self.traffic = Traffic(self.policy, clock=lambda: self.now)
         self.ill: set[Target] = set()
         self.slow: set[Target] = set()
 
@@ -39,7 +43,7 @@ class World:
             situation=Situation(health=self.traffic.health.snapshot()),
             wishes=Wishes(strategy=self.strategy),
         )
-        admission = Admission(self.traffic)
+        admission = Admission(self.traffic, Errand(demands=demands(TaskRequest("hi"))))
         for target in decided.targets:
             if await admission.enter(target) is None:
                 admission.note(self.attempt(target))

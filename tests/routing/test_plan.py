@@ -128,7 +128,7 @@ def test_no_target_is_asked_that_cannot_serve_and_none_is_forgotten(world: dict[
         assert lacking(can, demands(request)) is None
         assert world["models"].get(target.model, ModelSettings()).enabled
         assert health.opens_in is None
-        assert target not in world["limited"]
+        assert target not in world["limited"] or asked <= set(world["limited"]), "only where nobody else can serve"
         assert route.max_cost is None or (dollars is not None and dollars <= route.max_cost)
         assert world["money_left"] > 0 and (dollars or 0) <= world["money_left"]
 
