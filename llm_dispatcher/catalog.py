@@ -1,20 +1,23 @@
 """What models can do, how they go on with a broken answer, and what they cost.
 
 Prices and context windows come from genai-prices, which is loaded when the first price is asked for. The rest is the
-small table below; a model that it does not know gets its vendor's defaults and is marked so.
+small table below; a model that it does not know gets its vendor's defaults and is marked so. What the configuration
+says of a model goes over both.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
 from typing import Final, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
 from .events import Usage
 from .hosts import HOSTS, PREFILLS
+from .tasks import Target, TaskType
 
 Continues: TypeAlias = Literal["prefill", "anchored"]
 
@@ -34,11 +37,46 @@ class Traits(Struct, frozen=True, kw_only=True):
 
 
 class Capabilities(Traits, frozen=True, kw_only=True):
-    """A model's traits, its context window in tokens, and its prices in US dollars a million tokens."""
+    """A model's traits, its context window in tokens, and its prices in US dollars a million tokens.
+
+    `quality` holds the operator's own figures, by task; nobody else's are trusted.
+    """
 
     context_window: int | None = None
     input_price: float | None = None
     output_price: float | None = None
+    quality: Mapping[TaskType, float] = {}
+
+    def dollars(self, input_tokens: int, output_tokens: int) -> float | None:
+        """What so many tokens cost, as far as one can tell before they are counted."""
+        if self.input_price is None or self.output_price is None:
+            return None
+        return (input_tokens * self.input_price + output_tokens * self.output_price) / 1_000_000
+
+
+class Correction(Struct, frozen=True, kw_only=True):
+    """What the configuration says of one model; what it leaves out stays as the catalog has it."""
+
+    text: bool | UnsetType = UNSET
+    vision: bool | UnsetType = UNSET
+    audio: bool | UnsetType = UNSET
+    transcription: bool | UnsetType = UNSET
+    tools: bool | UnsetType = UNSET
+    structured_output: bool | UnsetType = UNSET
+    reasoning: bool | UnsetType = UNSET
+    continues: Continues | UnsetType = UNSET
+    context_window: int | UnsetType = UNSET
+    input_price: float | UnsetType = UNSET
+    output_price: float | UnsetType = UNSET
+    quality: Mapping[TaskType, float] | UnsetType = UNSET
+
+    def over(self, known: Capabilities) -> Capabilities:
+        given = {name: value for name, value in asdict(self).items() if value is not UNSET}
+        return replace(known, **given, known=True)
+
+    @property
+    def has_prices(self) -> bool:
+        return self.input_price is not UNSET or self.output_price is not UNSET
 
 
 _VENDORS: Final[dict[str, Traits]] = {
@@ -78,6 +116,46 @@ _MODELS: Final[dict[str, tuple[tuple[str, Traits], ...]]] = {
 }
 
 
+class Catalog:
+    """What is known of a policy's targets. `vendor_model` gives a target's kind of vendor and that one's own name."""
+
+    def __init__(
+        self,
+        vendor_model: Callable[[Target], tuple[str, str]],
+        corrections: Mapping[Target, Correction] | None = None,
+    ) -> None:
+        self._vendor_model = vendor_model
+        self._corrections = corrections or {}
+        self._found: dict[Target, Capabilities] = {}
+        self._without_prices: dict[Target, Capabilities] = {}
+
+    def capabilities(self, target: Target, *, load: bool = True) -> Capabilities:
+        """All that is known of a target. Without `load`, windows and prices are there only if they were loaded."""
+        cached = self._found.get(target)
+        if cached is not None:
+            return cached
+        if load:
+            load_prices()
+        if are_prices_loaded():
+            return self._found.setdefault(target, self._corrected(target, capabilities(*self._vendor_model(target))))
+        cached = self._without_prices.get(target)
+        if cached is None:
+            bare = Capabilities(**asdict(traits(*self._vendor_model(target))))
+            cached = self._without_prices[target] = self._corrected(target, bare)
+        return cached
+
+    def cost(self, target: Target, usage: Usage) -> float | None:
+        """US dollars for this usage, `None` where no price is known. Corrected prices know no discount for caches."""
+        correction = self._corrections.get(target)
+        if correction is not None and correction.has_prices:
+            return self.capabilities(target).dollars(usage.input_tokens, usage.output_tokens)
+        return cost(*self._vendor_model(target), usage)
+
+    def _corrected(self, target: Target, known: Capabilities) -> Capabilities:
+        correction = self._corrections.get(target)
+        return known if correction is None else correction.over(known)
+
+
 @lru_cache(maxsize=1024)
 def traits(kind: str, model: str) -> Traits:
     """What a model of a kind of vendor can do."""
@@ -93,6 +171,8 @@ def traits(kind: str, model: str) -> Traits:
 def capabilities(kind: str, model: str) -> Capabilities:
     """A model's traits with its window and prices."""
     found = asdict(traits(kind, model))
+    if kind in _FREE:
+        return Capabilities(**found, input_price=0.0, output_price=0.0)
     if not _is_priced(kind, model):
         return Capabilities(**found)
     from genai_prices.data_snapshot import get_snapshot
@@ -108,6 +188,8 @@ def capabilities(kind: str, model: str) -> Capabilities:
 
 def cost(kind: str, model: str, usage: Usage) -> float | None:
     """US dollars for this usage, `None` where no price is known."""
+    if kind in _FREE:
+        return 0.0
     if not _is_priced(kind, model):
         return None
     from genai_prices import Usage as Counted
@@ -122,9 +204,15 @@ def cost(kind: str, model: str, usage: Usage) -> float | None:
     return float(calc_price(counted, model, provider_id=_PRICE_LISTS[kind]).total_price)
 
 
+@cache
 def load_prices() -> None:
     """Load what prices are read from, which takes a third of a second the first time: better in a thread."""
     _is_priced("openai", "")
+
+
+def are_prices_loaded() -> bool:
+    """Whether a price can be told without waiting."""
+    return load_prices.cache_info().currsize > 0
 
 
 _PRICE_LISTS: Final = {
@@ -132,6 +220,9 @@ _PRICE_LISTS: Final = {
     "google": "google",
     **{kind: host.prices for kind, host in HOSTS.items() if host.prices is not None},
 }
+_FREE: Final = frozenset({"ollama"})
+"""Who runs on one's own machine sends no bill."""
+
 _SAMPLE: Final = 1_000
 """Small enough to stay in the first tier of prices that rise with the length of a prompt."""
 

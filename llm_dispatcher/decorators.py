@@ -24,12 +24,13 @@ from msgspec.structs import replace
 
 from .arguments import request_of
 from .bodies import Form, InnerStreams, StandIn, form_of, held_by_body, place_of_llm
+from .calls import CallSettings
 from .events import Event
 from .llm import LLM, FunctionSettings, StreamSettings, divided
 from .stream import LLMStream, Reading
 from .streaming import ChunkMetadata, ProgressTracker
 from .streaming.account import Account
-from .switch import CallSettings, Opening, get_global_switch
+from .switch import Opening, get_global_switch
 from .tasks import Message, TaskRequest
 
 P = ParamSpec("P")

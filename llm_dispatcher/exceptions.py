@@ -18,6 +18,7 @@ LLMDispatcherError
 ├── InvalidRequestError                    ┐
 ├── ContentFilterError                     │ raise at once: no other target would help
 ├── BudgetExceededError                    ┘
+│   └── StreamBudgetExceededError (StreamingError)   … after text was delivered
 ├── StreamingError                         it broke after text was delivered (.partial .usage .failures)
 ├── RequestTimeoutError (TimeoutError)     the `total` clock ran out
 │   └── StreamTimeoutError (StreamingError)    … after text was delivered
@@ -210,6 +211,15 @@ class RequestTimeoutError(LLMDispatcherError, TimeoutError):
 
 class StreamTimeoutError(RequestTimeoutError, StreamingError):
     """The `total` clock ran out after text was delivered."""
+
+    def __init__(
+        self, message: str, *, partial: str, usage: Usage, failures: Sequence[LLMDispatcherError] = ()
+    ) -> None:
+        StreamingError.__init__(self, message, partial=partial, usage=usage, failures=failures)
+
+
+class StreamBudgetExceededError(BudgetExceededError, StreamingError):
+    """A budget was passed after text was delivered."""
 
     def __init__(
         self, message: str, *, partial: str, usage: Usage, failures: Sequence[LLMDispatcherError] = ()

@@ -8,12 +8,13 @@ from typing import Any, Final, TypeAlias, TypedDict, Unpack
 
 from msgspec import structs
 
-from .config.policy import OnBreak
+from .calls import CallSettings, RequestCache
+from .config.policy import OnBreak, Strategy
 from .stream import LLMStream
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
 from .streaming.observe import Watcher
-from .switch import CallSettings, LLMSwitch, RequestCache, get_global_switch
+from .switch import LLMSwitch, get_global_switch
 from .tasks import MediaSource, Message, ReasoningEffort, TaskRequest, TaskType
 
 
@@ -49,6 +50,9 @@ class StreamSettings(RequestSettings, total=False):
     fallback_enabled: bool | None
     buffer_size: int | None
     min_chunk_size: int | None
+    optimization_strategy: Strategy | None
+    max_cost: float | None
+    max_latency: float | None
     raw: bool
 
 

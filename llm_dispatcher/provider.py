@@ -11,6 +11,7 @@ from .events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, ToolC
 from .tasks import Target, TaskRequest
 
 Api: TypeAlias = Literal["responses", "chat"]
+OnLimit: TypeAlias = Literal["switch", "wait"]
 
 
 class Secret:
@@ -37,10 +38,21 @@ class Secret:
         return hash(self._value)
 
 
+class Limits(Struct, frozen=True):
+    """How much may be asked; `None` sets no bound. Where a limit is spent, `on_limit` says what a request does."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent_streams: int | None = None
+    on_limit: OnLimit = "switch"
+
+
 class ModelSettings(Struct, frozen=True):
     """What the configuration says of one model; `alias` is the name that the vendor knows it by."""
 
     alias: str | None = None
+    enabled: bool = True
+    limits: Limits | None = None
 
 
 class ProviderSettings(Struct, frozen=True, kw_only=True):
@@ -54,6 +66,13 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     models: Mapping[str, ModelSettings] = {}
     api: Api | None = None
     options: Mapping[str, Any] = {}
+    enabled: bool = True
+    limits: Limits | None = None
+
+    def is_enabled(self, model: str) -> bool:
+        """Whether requests may go to a model."""
+        settings = self.models.get(model)
+        return self.enabled and (settings is None or settings.enabled)
 
     def vendor_model(self, model: str) -> str:
         """The vendor's own name for a model, aliases resolved."""

@@ -3,93 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from threading import Lock
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias, get_args
+from typing import Any, Final, Self, TypeAlias
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from . import catalog, media
-from .buffering import buffered
+from .calls import CallSettings, RequestCache, check_is
 from .config import load
-from .config.policy import OnBreak, Policy, is_offline
+from .config.policy import OnBreak, Policy, Strategy
+from .config.watched import Watched
 from .dispatch import Dispatch, Ledger, attempts
-from .events import Event, Usage
-from .exceptions import InvalidRequestError
+from .events import Event
+from .exceptions import ConfigurationError, InvalidRequestError
+from .in_force import InForce, Overheard
 from .provider import BODY, Provider
-from .providers import make
-from .routing import Admission, Plan, TargetHealth, Traffic, plan
+from .routing import Admission, BudgetAlert, Period, Plan, TargetHealth, Traffic, Wishes, metered, needs_prices
 from .stream import LLMStream, Reading
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
 from .streaming.observe import Watcher
 from .tasks import Target, TaskRequest
 
-
-class RequestCache(Protocol):
-    """What a cache is to the switch: it may answer in the place of the targets, and it may watch."""
-
-    def replay(self, request: TaskRequest, targets: tuple[Target, ...]) -> AsyncGenerator[Event, None] | None:
-        """The recorded events of this request, or of one so like it that its answer serves; `None` on a miss."""
-        ...
-
-    def recorder(self, request: TaskRequest, targets: tuple[Target, ...]) -> Watcher | None:
-        """A watcher that records a stream which was not replayed."""
-        ...
-
-
-class CallSettings(Struct, frozen=True, kw_only=True):
-    """What can be said of one call beyond its request; `None` leaves it to the configuration."""
-
-    callbacks: StreamingCallbacks | None = None
-    progress_tracker: ProgressTracker | None = None
-    cache: RequestCache | None = None
-    timeout: float | None = None
-    on_break: OnBreak | None = None
-    max_retries: int | None = None
-    fallback_enabled: bool | None = None
-    buffer_size: int | None = None
-    min_chunk_size: int | None = None
-    raw: bool = False
-
-    def watchers(self) -> list[Watcher]:
-        """Who watches a stream of this call, the cache and the progress tracker excepted: these need the request."""
-        return [] if self.callbacks is None else [self.callbacks.watcher()]
-
-    def __post_init__(self) -> None:
-        _is("callbacks", self.callbacks, StreamingCallbacks)
-        _is("progress_tracker", self.progress_tracker, ProgressTracker)
-        if self.progress_tracker is not None:
-            self.progress_tracker.give()
-        if self.timeout is not None and (isinstance(self.timeout, bool) or not isinstance(self.timeout, (int, float))):
-            raise TypeError(f"timeout is a number of seconds, got {type(self.timeout).__name__}")
-        if self.timeout is not None and not self.timeout > 0:
-            raise ValueError(f"timeout is more than 0 seconds, got {self.timeout}")
-        if self.on_break not in (None, *get_args(OnBreak)):
-            raise ValueError(f"on_break is one of {', '.join(get_args(OnBreak))}; got {self.on_break!r}")
-        if self.max_retries is not None and (
-            isinstance(self.max_retries, bool) or not isinstance(self.max_retries, int)
-        ):
-            raise TypeError(f"max_retries is an int, got {type(self.max_retries).__name__}")
-        if self.max_retries is not None and self.max_retries < 0:
-            raise ValueError(f"max_retries is 0 or more, got {self.max_retries}")
-        _is("fallback_enabled", self.fallback_enabled, bool)
-        for name, size in (("buffer_size", self.buffer_size), ("min_chunk_size", self.min_chunk_size)):
-            if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
-                raise TypeError(f"{name} is an int, got {type(size).__name__}")
-            if size is not None and size < 1:
-                raise ValueError(f"{name} is 1 or more, got {size}")
-
-    def in_chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-        """The events with their text in chunks of the size that was asked for; as they are, if none was."""
-        if self.buffer_size is None and self.min_chunk_size is None:
-            return events
-        return buffered(events, buffer_size=self.buffer_size or 1, min_chunk_size=self.min_chunk_size or 1)
+logger: Final = logging.getLogger("llm_dispatcher")
 
 
 Asked: TypeAlias = TaskRequest | Callable[[], Awaitable[TaskRequest]]
@@ -97,16 +39,12 @@ Opening: TypeAlias = tuple[Callable[[Reading], AsyncGenerator[Event, None]], Acc
 """A stream's source, its account and its watchers."""
 
 
-def _is(name: str, value: object, kind: type) -> None:
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(f"{name} is a {kind.__name__}, got {type(value).__name__}")
-
-
 class LLMSwitch:
     """Routes requests to providers and keeps their streams going.
 
     `config` is a mapping, the path of a YAML file, a `Policy`, or nothing: then the environment and
-    `llm_dispatcher.yaml`. Making one opens no connection.
+    `llm_dispatcher.yaml`. Making one opens no connection. With `watch`, the file is looked at once a second while
+    requests come, and taken anew when it has changed. `on_budget_alert` is told when a share of a budget is spent.
     """
 
     def __init__(
@@ -114,18 +52,51 @@ class LLMSwitch:
         config: Mapping[str, Any] | str | os.PathLike[str] | Policy | None = None,
         *,
         keys: Mapping[str, str] | None = None,
+        watch: bool = False,
+        on_budget_alert: Callable[[BudgetAlert], None] | None = None,
     ) -> None:
-        self._policy = load(config, keys=keys)
-        self._providers: dict[str, Provider] = {
-            name: make(settings) for name, settings in self._policy.providers.items()
-        }
-        self._traffic = Traffic(self._policy.resilience)
+        self._keys = keys
+        self._in_force = InForce(load(config, keys=keys))
+        self._traffic = Traffic(self.policy, alert=on_budget_alert)
+        self._watched = Watched(self._file(None)) if watch else None
         self._prices_asked_for = False
 
     @property
     def policy(self) -> Policy:
         """The configuration in force."""
-        return self._policy
+        return self._in_force.policy
+
+    def reload(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Take another configuration, or the same file anew. It is read and judged whole before anything changes: a
+        `ConfigurationError` changes nothing. Streams that are under way keep the configuration that they began with;
+        health, rate limits and what was spent go on.
+        """
+        file = self._file(path)
+        self._adopt(load(file, keys=self._keys))
+        if self._watched is not None:
+            self._watched = Watched(file)
+
+    def _file(self, path: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
+        file = path or self.policy.source
+        if file is None:
+            raise ConfigurationError("the configuration was not read from a file: there is none to read again")
+        return file
+
+    def _adopt(self, policy: Policy) -> None:
+        self._in_force = InForce(policy, self._in_force)
+        self._traffic.adopt(policy)
+        logger.info("the configuration is now that of %s", policy.source)
+
+    async def _look(self) -> None:
+        """Take the watched file anew, if it has changed. A bad one changes nothing and is told of once."""
+        if self._watched is None or not self._watched.has_changed():
+            return
+        try:
+            policy = await asyncio.to_thread(load, self._watched.path, keys=self._keys)
+        except ConfigurationError as error:
+            logger.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - it says all there is to say
+        else:
+            self._adopt(policy)
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -138,6 +109,9 @@ class LLMSwitch:
         cache: RequestCache | None = None,
         timeout: float | None = None,
         on_break: OnBreak | None = None,
+        optimization_strategy: Strategy | None = None,
+        max_cost: float | None = None,
+        max_latency: float | None = None,
         raw: bool = False,
     ) -> LLMStream[str]:
         """A stream of the answer. Nothing is sent, and no request judged, before it is read."""
@@ -147,6 +121,9 @@ class LLMSwitch:
             cache=cache,
             timeout=timeout,
             on_break=on_break,
+            optimization_strategy=optimization_strategy,
+            max_cost=max_cost,
+            max_latency=max_latency,
             raw=raw,
         )
         return LLMStream(*self.opening(_a_request(request), settings))
@@ -155,7 +132,7 @@ class LLMSwitch:
         """What an `LLMStream` is made of. The request may be one that is only made when the stream is read; `body`
         makes the provider that stands for the decorated function's own body.
         """
-        ledger = Ledger(self._price)
+        ledger = Ledger()
         watchers = settings.watchers()
 
         def source(reading: Reading) -> AsyncGenerator[Event, None]:
@@ -172,23 +149,28 @@ class LLMSwitch:
         watchers: list[Watcher],
         reading: Reading,
     ) -> AsyncGenerator[Event, None]:
+        await self._look()
+        in_force = self._in_force
+        ledger.price = in_force.price
         request = asked if isinstance(asked, TaskRequest) else await asked()
         if media.has_media(request):  # files are read once, however many targets are asked
             request = await asyncio.to_thread(media.normal, request)
         if settings.progress_tracker is not None:
             # (Before the callbacks, which may ask it; and one of which may hang.)
             watchers.insert(0, settings.progress_tracker.watcher(request.max_tokens))
-        dispatch = self._dispatch(request, settings, body, ledger, reading)
-        if not self._prices_asked_for:
-            self._prices_asked_for = True
-            asyncio.get_running_loop().run_in_executor(None, catalog.load_prices)  # they are needed at the end
+        _judge(request)
+        await self._learn_prices(request, in_force, settings.wishes(in_force.policy))
+        dispatch, admission = self._dispatch(request, settings, body, ledger, reading, in_force)
         replay = recorder = None
         if settings.cache is not None:
             replay = settings.cache.replay(request, dispatch.targets)
             recorder = settings.cache.recorder(request, dispatch.targets) if replay is None else None
         if recorder is not None:
             watchers.append(recorder)
-        async with aclosing(attempts(dispatch) if replay is None else replay) as events:
+        source = attempts(dispatch) if replay is None else replay
+        if admission.is_metered and replay is None:
+            source = metered(source, admission, lambda: ledger.usage)
+        async with aclosing(source) as events:
             async for event in events:
                 yield event
 
@@ -199,10 +181,10 @@ class LLMSwitch:
         body: Callable[[], Provider] | None,
         ledger: Ledger,
         reading: Reading,
-    ) -> Dispatch:
-        """Judge the request, plan it, and put together what the loop needs."""
-        _judge(request)
-        resilience = self._policy.resilience
+        in_force: InForce,
+    ) -> tuple[Dispatch, Admission]:
+        """Plan a request, and put together what the loop needs."""
+        resilience = in_force.policy.resilience
         on_break = settings.on_break or resilience.on_break
         if on_break == "restart" and reading == "chunks":
             raise InvalidRequestError(
@@ -213,30 +195,57 @@ class LLMSwitch:
             resilience = replace(resilience, timeouts=replace(resilience.timeouts, total=settings.timeout))
         if settings.max_retries is not None:
             resilience = replace(resilience, max_retries=settings.max_retries)
-        decided = self._plan(request, has_body=body is not None, fallback=settings.fallback_enabled)
+        wishes = settings.wishes(in_force.policy)
+        decided = in_force.plan(request, wishes, self._traffic, has_body=body is not None, load=False)
+        admission = in_force.admission(request, decided, wishes, self._traffic)
         stand_in = body() if body is not None else None
 
         def provider(target: Target) -> Provider:
-            return stand_in if target.provider == BODY and stand_in is not None else self._providers[target.provider]
+            if target.provider == BODY and stand_in is not None:
+                return stand_in
+            return Overheard(in_force.providers[target.provider], admission)
 
-        return Dispatch(
+        dispatch = Dispatch(
             request=request,
             targets=decided.targets,
             provider=provider,
-            style=lambda target: self._traits(target).continues,
+            style=lambda target: in_force.catalog.capabilities(target, load=False).continues,
             resilience=resilience,
             ledger=ledger,
-            admission=Admission(self._traffic),
+            admission=admission,
             on_break=on_break,
             raw=settings.raw,
         )
+        return dispatch, admission
+
+    async def _learn_prices(self, request: TaskRequest, in_force: InForce, wishes: Wishes) -> None:
+        """Load prices, and the file of what was spent, before they are needed."""
+        spending = self._traffic.budgets.spending
+        if not spending.is_read:
+            await asyncio.to_thread(spending.read)
+        if not catalog.are_prices_loaded():
+            if self._traffic.budgets.are_set or needs_prices(request, in_force.policy, wishes):
+                await asyncio.to_thread(catalog.load_prices)
+            elif not self._prices_asked_for:
+                asyncio.get_running_loop().run_in_executor(None, catalog.load_prices)  # they are needed at the end
+            self._prices_asked_for = True
 
     # ── what it knows ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def explain(self, request: TaskRequest) -> Plan:
+    def explain(
+        self,
+        request: TaskRequest,
+        *,
+        optimization_strategy: Strategy | None = None,
+        max_cost: float | None = None,
+        max_latency: float | None = None,
+    ) -> Plan:
         """The targets for a request in order, and every rejected one with its reason; nothing is sent."""
         _judge(_a_request(request))
-        return self._plan(request)
+        settings = CallSettings(optimization_strategy=optimization_strategy, max_cost=max_cost, max_latency=max_latency)
+        if not self._traffic.budgets.spending.is_read:
+            self._traffic.budgets.spending.read()
+        return self._in_force.plan(request, settings.wishes(self.policy), self._traffic)
 
     def group_requests_by_provider(self, requests: Iterable[TaskRequest]) -> dict[str, list[TaskRequest]]:
         """The requests by the provider that each would go to first, their order kept."""
@@ -247,47 +256,21 @@ class LLMSwitch:
 
     def capabilities(self, target: str | Target) -> catalog.Capabilities:
         """What a model can do and what it costs; the target is written `provider/model`."""
-        found = Target.parse(target) if isinstance(target, str) else target
-        settings = self._policy.providers.get(found.provider)
-        if settings is None:
-            configured = ", ".join(self._policy.providers)
-            raise InvalidRequestError(f"no provider {found.provider!r} is configured (configured: {configured})")
-        return catalog.capabilities(settings.kind, settings.vendor_model(found.model))
+        return self._in_force.capabilities(target)
 
     def health(self) -> dict[Target, TargetHealth]:
         """How each target that was asked has been doing."""
         return self._traffic.health.snapshot()
 
-    def _plan(self, request: TaskRequest, *, has_body: bool = False, fallback: bool | None = None) -> Plan:
-        return plan(
-            request,
-            self._policy,
-            traits=self._traits,
-            price=self._typical_price,
-            has_body=has_body,
-            offline=is_offline(os.environ),
-            fallback=self._policy.resilience.fallback_enabled if fallback is None else fallback,
-        )
-
-    def _traits(self, target: Target) -> catalog.Traits:
-        settings = self._policy.providers[target.provider]
-        return catalog.traits(settings.kind, settings.vendor_model(target.model))
-
-    def _typical_price(self, target: Target) -> float | None:
-        """What a thousand tokens in and a thousand out cost."""
-        return self._price(target, Usage(input_tokens=1000, output_tokens=1000))
-
-    def _price(self, target: Target, usage: Usage) -> float | None:
-        settings = self._policy.providers.get(target.provider)
-        if settings is None:
-            return 0.0  # the decorated body: nobody sends a bill for it
-        return catalog.cost(settings.kind, settings.vendor_model(target.model), usage)
+    def spent(self, namespace: str = "") -> dict[Period, float]:
+        """US dollars spent today and this month, by all requests or by those of a namespace."""
+        return self._traffic.budgets.spent(namespace)
 
     # ── its end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def aclose(self) -> None:
         """Close the connections that were opened in the running loop."""
-        for provider in self._providers.values():
+        for provider in self._in_force.providers.values():
             await provider.aclose()
 
     async def __aenter__(self) -> Self:
@@ -349,7 +332,7 @@ def get_global_switch() -> LLMSwitch:
 def set_global_switch(switch: LLMSwitch | None) -> LLMSwitch | None:
     """Make this the global switch, and return the one before. After `None`, the next use makes one."""
     global _global
-    _is("switch", switch, LLMSwitch)
+    check_is("switch", switch, LLMSwitch)
     with _lock:
         before, _global = _global, switch
         return before

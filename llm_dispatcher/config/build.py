@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from msgspec import convert
+from msgspec.structs import replace
 
-from ..provider import BODY, ModelSettings, ProviderSettings, Secret
+from ..catalog import Correction
+from ..provider import BODY, Limits, ModelSettings, ProviderSettings, Secret
 from ..tasks import Target
-from .policy import Policy, Resilience, Route
-from .settings import ModelSection, ProviderSection, RouteSection, Settings
+from .policy import BudgetSettings, Policy, Resilience, Route, Weights
+from .settings import (
+    CorrectionSection,
+    LimitsSection,
+    ModelSection,
+    ProviderSection,
+    RouteSection,
+    RoutingSection,
+    Settings,
+)
 from .vendors import FIRST_ROUTE, FIRST_TASK_ROUTES, Size, vendor
 
 
@@ -38,12 +48,12 @@ def build_policy(
         default: Route | None = _first_route(kinds, *FIRST_ROUTE)
         tasks = {task: _first_route(kinds, *route) for task, route in FIRST_TASK_ROUTES.items()}
     else:
-        default = None if routing.default is None else _route(routing.default)
-        tasks = {task: _route(route) for task, route in routing.tasks.items()}
+        default = None if routing.default is None else _route(routing.default, routing)
+        tasks = {task: _route(route, routing) for task, route in routing.tasks.items()}
     routed = [target for route in (default, *tasks.values()) if route is not None for target in route.targets]
     models = {name: _models(name, section, kinds[name], routed) for name, section in settings.providers.items()}
     if default is None:
-        default = Route(tuple(Target(name, model) for name, listed in models.items() for model in listed))
+        default = _plain_route((Target(name, model) for name, listed in models.items() for model in listed), routing)
     return Policy(
         providers={
             name: _provider(name, section, kinds[name], models[name], api_keys[name])
@@ -51,15 +61,32 @@ def build_policy(
         },
         default=default,
         tasks=tasks,
+        catalog={_target(name): _correction(section) for name, section in settings.catalog.items()},
+        budgets=convert(settings.budgets.model_dump(), BudgetSettings),
         resilience=convert(settings.resilience.model_dump(), Resilience),
         source=source,
     )
 
 
-def _route(written: list[str] | RouteSection) -> Route:
+def _route(written: list[str] | RouteSection, routing: RoutingSection) -> Route:
+    """A route; what it does not say for itself is as the routing says for all."""
     if isinstance(written, list):
-        return Route(tuple(_target(each) for each in written))
-    return Route(tuple(_target(each) for each in written.targets), written.strategy)
+        return _plain_route(map(_target, written), routing)
+    return replace(
+        _plain_route(map(_target, written.targets), routing),
+        **{
+            name: value
+            for name in ("strategy", "max_cost", "max_latency")
+            if (value := getattr(written, name)) is not None
+        },
+        weights=convert(written.weights.model_dump(), Weights),
+        split={_target(each): share for each, share in written.split.items()},
+        sticky=written.sticky,
+    )
+
+
+def _plain_route(targets: Iterable[Target], routing: RoutingSection) -> Route:
+    return Route(tuple(targets), routing.optimization_strategy, routing.max_cost, routing.max_latency)
 
 
 def _target(written: str) -> Target:
@@ -79,7 +106,15 @@ def _models(name: str, section: ProviderSection, kind: str, routed: Iterable[Tar
 
 
 def _model(section: ModelSection) -> ModelSettings:
-    return ModelSettings(alias=section.alias)
+    return ModelSettings(alias=section.alias, enabled=section.enabled, limits=_limits(section.limits))
+
+
+def _limits(section: LimitsSection | None) -> Limits | None:
+    return None if section is None else Limits(**section.model_dump())
+
+
+def _correction(section: CorrectionSection) -> Correction:
+    return Correction(**section.model_dump(exclude_none=True))
 
 
 def _provider(
@@ -94,4 +129,6 @@ def _provider(
         models=models,
         api=section.api,
         options=section.options,
+        enabled=section.enabled,
+        limits=_limits(section.limits),
     )

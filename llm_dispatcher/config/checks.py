@@ -66,6 +66,7 @@ def written_targets(tree: Tree) -> Iterator[tuple[KeyPath, str]]:
     """Every target of every route, with its place."""
     routes: list[tuple[KeyPath, object]] = [(("routing", "default"), mapping_at(tree, "routing").get("default"))]
     routes += [(("routing", "tasks", task), route) for task, route in mapping_at(tree, "routing", "tasks").items()]
+    yield from ((("catalog", name), name) for name in mapping_at(tree, "catalog"))
     for where, route in routes:
         path, targets = ((*where, "targets"), route.get("targets")) if is_mapping(route) else (where, route)
         for position, target in enumerate(targets if is_list(targets) else []):

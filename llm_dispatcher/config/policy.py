@@ -7,11 +7,12 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
+from ..catalog import Correction
 from ..provider import ProviderSettings
 from ..tasks import Target, TaskType
 
 OnBreak: TypeAlias = Literal["continue", "restart", "raise"]
-Strategy: TypeAlias = Literal["ordered", "cost"]
+Strategy: TypeAlias = Literal["ordered", "cost", "speed", "quality", "balanced", "weighted"]
 
 OFFLINE: Final = "LLM_DISPATCHER_OFFLINE"
 """Set to 1, every request goes to its decorated body and nothing leaves the machine."""
@@ -32,7 +33,7 @@ class Timeouts(Struct, frozen=True):
 
 
 class BreakerSettings(Struct, frozen=True):
-    """When a target is left alone: `failures` within `window` seconds, if they are half of its attempts, open its
+    """When a target is left alone: `failures` within `window` seconds, in a row or half of its attempts, open its
     breaker for `cooldown` seconds; then `probes` attempts at a time find out. `failures=None`: never.
     """
 
@@ -72,11 +73,53 @@ class Resilience(Struct, frozen=True):
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()
 
 
+class Weights(Struct, frozen=True):
+    """How much each thing matters to the strategy `balanced`, in relation to the others."""
+
+    cost: float = 1.0
+    speed: float = 1.0
+    quality: float = 1.0
+
+
 class Route(Struct, frozen=True):
-    """Where the requests of a task go. The provider `body` stands for the decorated function's own body."""
+    """Where the requests of a task go. The provider `body` stands for the decorated function's own body.
+
+    `max_cost` is in US dollars a request, `max_latency` in seconds to the first token. The strategy `weighted` asks
+    each target first for its share in `split`; requests whose metadata agree in what `sticky` names go the same way.
+    """
 
     targets: tuple[Target, ...]
     strategy: Strategy = "ordered"
+    max_cost: float | None = None
+    max_latency: float | None = None
+    weights: Weights = Weights()
+    split: Mapping[Target, float] = {}
+    sticky: str | None = None
+
+
+class Amounts(Struct, frozen=True):
+    """US dollars that may be spent in a day and in a month; `None` sets no bound."""
+
+    daily: float | None = None
+    monthly: float | None = None
+
+
+class BudgetSettings(Amounts, frozen=True):
+    """Budgets of all requests together, and of those whose metadata name a `namespace`.
+
+    Days and months are those of `time_zone`. An alert is given when the share `alert_at` of a budget is spent. What was
+    spent is kept in the file `path`; without one, it is forgotten with the process.
+    """
+
+    namespaces: Mapping[str, Amounts] = {}
+    time_zone: str = "UTC"
+    alert_at: float = 0.8
+    path: str | None = None
+
+    @property
+    def are_set(self) -> bool:
+        """Whether there is any budget at all."""
+        return any(each.daily is not None or each.monthly is not None for each in (self, *self.namespaces.values()))
 
 
 class Policy(Struct, frozen=True):
@@ -86,6 +129,8 @@ class Policy(Struct, frozen=True):
     default: Route
     tasks: Mapping[TaskType, Route] = {}
     resilience: Resilience = Resilience()
+    catalog: Mapping[Target, Correction] = {}
+    budgets: BudgetSettings = BudgetSettings()
     source: str | None = None
 
     def route(self, task_type: TaskType) -> Route:

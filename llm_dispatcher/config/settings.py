@@ -6,7 +6,8 @@ Defaults are those of the frozen values in `policy.py`, so that each is written 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Self, TypeAlias, TypeVar
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -21,9 +22,19 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ..provider import BODY, Api
+from ..catalog import Continues
+from ..provider import BODY, Api, OnLimit
 from ..tasks import TaskType
-from .policy import BreakerSettings, OnBreak, Resilience, RetryBudgetSettings, Strategy, Timeouts
+from .policy import (
+    BreakerSettings,
+    BudgetSettings,
+    OnBreak,
+    Resilience,
+    RetryBudgetSettings,
+    Strategy,
+    Timeouts,
+    Weights,
+)
 
 T = TypeVar("T")
 
@@ -32,6 +43,8 @@ _TIMEOUTS: Final = Timeouts()
 _RESILIENCE: Final = Resilience()
 _BREAKER: Final = BreakerSettings()
 _RETRY_BUDGET: Final = RetryBudgetSettings()
+_WEIGHTS: Final = Weights()
+_BUDGETS: Final = BudgetSettings()
 
 
 class Section(BaseModel):
@@ -84,6 +97,16 @@ def _wording(text: str) -> str:
     return text
 
 
+def _time_zone(name: str) -> str:
+    if name == "UTC":
+        return name  # (which not every machine has a file for)
+    try:
+        ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        raise PydanticCustomError("time_zone", "is no time zone, such as Europe/Berlin") from None
+    return name
+
+
 def _target(written: str) -> str:
     provider, slash, model = written.partition("/")
     if written == BODY or (slash and provider and model and provider != BODY):
@@ -91,6 +114,10 @@ def _target(written: str) -> str:
     raise PydanticCustomError("target", "must be written provider/model, or body; got {got}", {"got": repr(written)})
 
 
+Truth: TypeAlias = Annotated[bool, Field(strict=True)]
+Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=10**12)]
+Dollars: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1_000_000, allow_inf_nan=False)]
+Share: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1_000_000, allow_inf_nan=False)]
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
 Seconds: TypeAlias = Annotated[float, Field(strict=True, gt=0, le=86_400, allow_inf_nan=False)]
 Wait: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=3_600, allow_inf_nan=False)]
@@ -109,10 +136,21 @@ _EITHER: Final = Discriminator(
 )
 
 
+class LimitsSection(Section):
+    """How much may be asked."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Count | None = Field(None, description="Input and output together.")
+    concurrent_streams: Count | None = None
+    on_limit: OnLimit = Field("switch", description="Whether a request waits, or goes elsewhere if it can.")
+
+
 class ModelSection(Section):
     """What is said of one model."""
 
     alias: Text | None = Field(None, description="The name that the vendor knows the model by.")
+    enabled: Truth = Field(True, description="Whether requests may go there.")
+    limits: LimitsSection | None = None
 
 
 Models: TypeAlias = Annotated[
@@ -132,17 +170,53 @@ class ProviderSection(Section):
     models: Models | None = Field(None, description="In order of preference; the first is the default.")
     api: Api | None = Field(None, description="Which of OpenAI's two interfaces is spoken.")
     options: Maybe[dict[str, Any]] = Field({}, description="What only this kind of vendor understands.")
+    enabled: Truth = Field(True, description="Whether requests may go there.")
+    limits: LimitsSection | None = None
 
 
 TargetName: TypeAlias = Annotated[str, AfterValidator(_target)]
 TargetNames: TypeAlias = Annotated[list[TargetName], Field(min_length=1)]
 
 
+class WeightsSection(Section):
+    """How much each thing matters to the strategy `balanced`, in relation to the others."""
+
+    cost: Share = _WEIGHTS.cost
+    speed: Share = _WEIGHTS.speed
+    quality: Share = _WEIGHTS.quality
+
+    @model_validator(mode="after")
+    def _something_matters(self) -> Self:
+        if not self.cost + self.speed + self.quality:
+            raise PydanticCustomError("no_weight", "must have one weight that is more than 0")
+        return self
+
+
 class RouteSection(Section):
     """Targets, written `provider/model`, and how one of them is chosen."""
 
-    strategy: Strategy = "ordered"
     targets: TargetNames
+    strategy: Strategy | None = Field(None, description="By default routing.optimization_strategy.")
+    max_cost: Dollars | None = Field(None, description="US dollars a request may cost.")
+    max_latency: Seconds | None = Field(None, description="Seconds to the first token; slower targets come last.")
+    weights: WeightsSection = Field(
+        default_factory=lambda: WeightsSection.model_validate({}), description="For the strategy balanced."
+    )
+    split: Maybe[dict[TargetName, Share]] = Field({}, description="For the strategy weighted: each target's share.")
+    sticky: Text | None = Field(None, description="Requests whose metadata agree in this go the same way.")
+
+    @model_validator(mode="after")
+    def _split_is_of_targets(self) -> Self:
+        if self.strategy == "weighted" and not any(self.split.values()):
+            raise PydanticCustomError(
+                "no_split", "the strategy weighted needs a split with a share that is more than 0"
+            )
+        for target in self.split:
+            if target not in self.targets:
+                raise PydanticCustomError(
+                    "split_target", "splits to {target}, which is none of its targets", {"target": repr(target)}
+                )
+        return self
 
 
 RouteShape: TypeAlias = Annotated[
@@ -155,6 +229,48 @@ class RoutingSection(Section):
 
     default: RouteShape | None = Field(None, description="By default every listed model of every provider.")
     tasks: Maybe[dict[TaskType, RouteShape]] = {}
+    optimization_strategy: Strategy = Field("ordered", description="For routes without a strategy of their own.")
+    max_cost: Dollars | None = Field(None, description="US dollars, for routes without one of their own.")
+    max_latency: Seconds | None = Field(None, description="Seconds, for routes without one of their own.")
+
+
+class CorrectionSection(Section):
+    """What is true of a model, over what the catalog says or does not know."""
+
+    text: Truth | None = None
+    vision: Truth | None = None
+    audio: Truth | None = None
+    transcription: Truth | None = None
+    tools: Truth | None = None
+    structured_output: Truth | None = None
+    reasoning: Truth | None = None
+    continues: Continues | None = Field(None, description="How it goes on with an answer that another had begun.")
+    context_window: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="Tokens.")
+    input_price: Dollars | None = Field(None, description="US dollars a million tokens.")
+    output_price: Dollars | None = Field(None, description="US dollars a million tokens.")
+    quality: Maybe[dict[TaskType, Share]] | None = Field(
+        None, description="Your own figures by task, for the strategies quality and balanced; more is better."
+    )
+
+
+class AmountsSection(Section):
+    """US dollars that may be spent."""
+
+    daily: Dollars | None = None
+    monthly: Dollars | None = None
+
+
+class BudgetsSection(AmountsSection):
+    """Budgets of all requests together, and of namespaces."""
+
+    namespaces: Maybe[dict[Text, AmountsSection]] = Field({}, description="By the metadata's namespace.")
+    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        _BUDGETS.time_zone, description="Whose days and months they are."
+    )
+    alert_at: Annotated[float, Field(strict=True, gt=0, le=1)] = Field(
+        _BUDGETS.alert_at, description="The share of a budget at which an alert is given."
+    )
+    path: Text | None = Field(None, description="An SQLite file that keeps what was spent.")
 
 
 class TimeoutsSection(Section):
@@ -170,7 +286,7 @@ class BreakerSection(Section):
     """When a target that fails is left alone, and for how long."""
 
     failures: Annotated[int, Field(strict=True, ge=1, le=1_000)] | None = Field(
-        _BREAKER.failures, description="Within the window, if they are half of its attempts; null: never."
+        _BREAKER.failures, description="Within the window, in a row or half of its attempts; null: never."
     )
     window: Seconds = _BREAKER.window
     cooldown: Seconds = _BREAKER.cooldown
@@ -212,4 +328,6 @@ class Settings(Section):
 
     providers: Maybe[dict[Annotated[str, AfterValidator(_provider_name)], ProviderSection]] = {}
     routing: RoutingSection = Field(default_factory=lambda: RoutingSection.model_validate({}))
+    catalog: Maybe[dict[TargetName, CorrectionSection]] = Field({}, description="By provider/model.")
+    budgets: BudgetsSection = Field(default_factory=lambda: BudgetsSection.model_validate({}))
     resilience: ResilienceSection = Field(default_factory=lambda: ResilienceSection.model_validate({}))

@@ -26,9 +26,11 @@ from ..events import (
 )
 from ..exceptions import (
     AllProvidersFailedError,
+    BudgetExceededError,
     LLMDispatcherError,
     ProviderError,
     RequestTimeoutError,
+    StreamBudgetExceededError,
     StreamingError,
     StreamTimeoutError,
 )
@@ -116,9 +118,11 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
             while not (target.provider == BODY and _committed(rows)):
                 # (A stand-in's answer is no continuation of a model's: it is asked before commit only.)
                 if (refusal := await dispatch.admission.enter(target)) is not None:
-                    if not tries:
-                        failures.append(refusal)
                     logger.warning("%s: %s", target, _in_short(refusal))
+                    if not tries or not isinstance(refusal, ProviderError):
+                        failures.append(refusal)
+                    if not isinstance(refusal, ProviderError):
+                        raise _final(dispatch, rows, delivered, failures) or refusal
                     break
                 tries += 1
                 clocks.share(place, len(dispatch.targets))
@@ -244,7 +248,11 @@ def _exhausted(dispatch: Dispatch, delivered: Delivered, failures: list[LLMDispa
 def _broken(
     dispatch: Dispatch, message: str, delivered: Delivered, failures: list[LLMDispatcherError]
 ) -> StreamingError:
-    kind = StreamTimeoutError if isinstance(failures[-1], RequestTimeoutError) else StreamingError
+    kind = StreamingError
+    if isinstance(failures[-1], RequestTimeoutError):
+        kind = StreamTimeoutError
+    elif isinstance(failures[-1], BudgetExceededError):
+        kind = StreamBudgetExceededError
     return kind(message, partial=delivered.text, usage=dispatch.ledger.usage, failures=failures)
 
 

@@ -54,7 +54,7 @@ class Ledger(Sequence[Attempt]):
     """The rows of one stream, in order."""
 
     def __init__(self, price: Callable[[Target, Usage], float | None] = lambda target, usage: None) -> None:
-        self._price = price
+        self.price = price
         self._attempts: list[Attempt] = []
 
     @overload
@@ -78,7 +78,7 @@ class Ledger(Sequence[Attempt]):
         """Write the row of an attempt that is over."""
         usage = _usage(row, request)
         if usage.source != "unknown":
-            usage = replace(usage, cost=self._price(row.target, usage))
+            usage = replace(usage, cost=self.price(row.target, usage))
         attempt = Attempt(
             target=row.target,
             number=row.number,

@@ -1,7 +1,24 @@
-"""Which targets may serve a request, in which order, and why not the others."""
+"""Which targets may serve a request, in which order, and why not the others; and whether they may be asked now."""
 
-from .admission import Admission, Traffic
-from .health import Health, TargetHealth
-from .plan import Plan, plan
+from .admission import Admission, Errand, Traffic
+from .budgets import BudgetAlert, Period
+from .demands import demands
+from .meter import metered
+from .plan import Plan, Situation, Wishes, needs_prices, plan
+from .pulse import TargetHealth
 
-__all__ = ["Admission", "Health", "Plan", "TargetHealth", "Traffic", "plan"]
+__all__ = [
+    "Admission",
+    "BudgetAlert",
+    "Errand",
+    "Period",
+    "Plan",
+    "Situation",
+    "TargetHealth",
+    "Traffic",
+    "Wishes",
+    "demands",
+    "metered",
+    "needs_prices",
+    "plan",
+]

@@ -4,59 +4,145 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
-from ..config.policy import Resilience
+from msgspec import Struct
+
+from ..allowance import allowance
+from ..catalog import Capabilities
+from ..config.policy import Policy
 from ..events import Attempt
-from ..exceptions import ProviderError, ProviderServiceUnavailableError
-from ..provider import BODY
+from ..exceptions import (
+    BudgetExceededError,
+    ProviderError,
+    ProviderRateLimitError,
+    ProviderServiceUnavailableError,
+)
+from ..provider import BODY, Opened
 from ..tasks import Target
+from .budgets import BudgetAlert, Budgets
+from .demands import BYTES_A_TOKEN, EXPECTED_OUTPUT, Demands
 from .health import Health
+from .limits import Entry, Limiter
 from .retries import RetryBudget
 
 
 class Traffic:
-    """What all requests of a switch share: the health of its targets, and the retry budgets of its providers."""
+    """What all requests of a switch share, and keep when its configuration changes: the health of targets, the retry
+    budgets of providers, rate limits, and what was spent.
+    """
 
-    def __init__(self, resilience: Resilience, clock: Callable[[], float] = time.monotonic) -> None:
-        self.health = Health(resilience.breaker, clock)
-        self._resilience = resilience
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        alert: Callable[[BudgetAlert], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.health = Health(policy.resilience.breaker, clock)
+        self.limiter = Limiter(policy.providers, clock)
+        self.budgets = Budgets(policy.budgets, alert, now)
+        self._policy = policy
         self._clock = clock
         self._retries: dict[str, RetryBudget] = {}
 
+    def adopt(self, policy: Policy) -> None:
+        """Another configuration from now on."""
+        self._policy = policy
+        self.health.adopt(policy.resilience.breaker)
+        self.limiter.adopt(policy.providers)
+        self.budgets.adopt(policy.budgets)
+        for retries in self._retries.values():
+            retries.adopt(policy.resilience.retry_budget)
+
     def retries(self, provider: str) -> RetryBudget:
         """The retry budget of a provider."""
-        return self._retries.setdefault(provider, RetryBudget(self._resilience.retry_budget, self._clock))
+        known = self._retries.get(provider)
+        return known or self._retries.setdefault(
+            provider, RetryBudget(self._policy.resilience.retry_budget, self._clock)
+        )
+
+
+class Errand(Struct, frozen=True, kw_only=True):
+    """What admission has to know of a request. `last` is the target after which there is none; `patience` is how many
+    seconds the request may wait for a rate limit.
+    """
+
+    demands: Demands
+    namespace: str = ""
+    max_cost: float | None = None
+    last: Target | None = None
+    patience: float = 0.0
+    capabilities: Callable[[Target], Capabilities] = lambda target: Capabilities()
 
 
 class Admission:
     """One request on its way: at most one attempt of it is under way at a time."""
 
-    def __init__(self, traffic: Traffic) -> None:
+    def __init__(self, traffic: Traffic, errand: Errand) -> None:
         self._traffic = traffic
+        self._errand = errand
         self._asked: set[Target] = set()
         self._providers: set[str] = set()
         self._era = 0
+        self._entry: Entry | None = None
+        self._spent = 0.0
+        self._reserved = 0.0
+        self._cost = 0.0
+        self._a_byte = 0.0
 
-    async def enter(self, target: Target) -> ProviderError | None:
+    # ── before and after an attempt ────────────────────────────────────────────────────────────────────────────────
+
+    async def enter(self, target: Target) -> ProviderError | BudgetExceededError | None:
         """Let the request try a target, or say why not. Who was let in is owed a `note`."""
         if target.provider == BODY:
             return None
-        if not self._may_try(target):
-            return _refused(target, f"the retry budget of {target.provider} is spent")
-        era = self._traffic.health.enter(target)
+        traffic, wanted = self._traffic, self._errand.demands
+        tokens = float(wanted.input_tokens + (wanted.most_output or EXPECTED_OUTPUT))
+        may_wait = target == self._errand.last or traffic.limiter.waits(target)
+        entry = traffic.limiter.entry(target, tokens)
+        if not await entry.take(self._errand.patience if may_wait else 0.0):
+            return _too_many(target, traffic.limiter.seconds_until(target, tokens))
+        era = traffic.health.enter(target)
+        refusal: ProviderError | BudgetExceededError | None = None
         if era is None:
-            return _refused(target, "its breaker is open")
+            refusal = _unavailable(target, "its breaker is open")
+        elif (refusal := self._reserve(target)) is None and not self._may_try(target):
+            self._release()
+            refusal = _unavailable(target, f"the retry budget of {target.provider} is spent")
+        if era is None or refusal is not None:
+            entry.give_back()
+            if era is not None:
+                traffic.health.release(target, era)
+            return refusal
+        self._entry, self._era = entry, era
         self._asked.add(target)
         if target.provider not in self._providers:
             self._providers.add(target.provider)
-            self._traffic.retries(target.provider).request()
-        self._era = era
+            traffic.retries(target.provider).request()
         return None
+
+    def hear(self, target: Target, head: Opened) -> None:
+        """The vendor has answered: its headers may say how much it allows."""
+        if (said := allowance(head.headers)) is not None:
+            self._traffic.limiter.hear(target, said)
 
     def note(self, attempt: Attempt) -> None:
         """An attempt that was let in is over."""
-        if attempt.target.provider != BODY:
-            self._traffic.health.note(attempt, self._era)
+        if attempt.target.provider == BODY:
+            return
+        traffic, usage, failure = self._traffic, attempt.usage, attempt.failure
+        traffic.health.note(attempt, self._era)
+        if failure is not None and failure.status == 429 and failure.retry_after:
+            traffic.limiter.shut(attempt.target, failure.retry_after)
+        if self._entry is not None:
+            self._entry.leave(0 if usage.source == "unknown" else usage.total_tokens)
+            self._entry = None
+        self._release()
+        if usage.cost:
+            self._spent += usage.cost
+            traffic.budgets.spend(self._errand.namespace, usage.cost)
 
     def _may_try(self, target: Target) -> bool:
         """Every try after a request's first draws on the budget of the provider that receives it.
@@ -71,6 +157,59 @@ class Admission:
         owing = target not in self._asked and (is_unknown or health.is_well(target))
         return self._traffic.retries(target.provider).draw(owing=owing)
 
+    # ── money ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-def _refused(target: Target, reason: str) -> ProviderServiceUnavailableError:
+    @property
+    def is_metered(self) -> bool:
+        """Whether what is written has to be counted."""
+        return self._errand.max_cost is not None or self._traffic.budgets.are_set
+
+    def count(self, text: str) -> BudgetExceededError | None:
+        """The model has written this: the error to end with, where that passes what may be spent."""
+        self._cost += self._a_byte * len(text.encode("utf-8", "surrogatepass"))
+        most = self._errand.max_cost
+        if most is not None and self._spent + self._cost > most:
+            return BudgetExceededError(f"the request has cost more than max_cost (${most:g})")
+        if self._cost > self._reserved and self._traffic.budgets.are_set:
+            more = max(self._cost - self._reserved, self._reserved / 4)
+            if (budget := self._traffic.budgets.reserve(self._errand.namespace, more)) is not None:
+                return BudgetExceededError(f"{budget} is spent")
+            self._reserved += more
+        return None
+
+    def _reserve(self, target: Target) -> BudgetExceededError | None:
+        """Keep what the attempt may cost."""
+        errand = self._errand
+        if not self.is_metered:
+            return None
+        wanted, known = errand.demands, errand.capabilities(target)
+        dollars = known.dollars(wanted.input_tokens, wanted.output_tokens) or 0.0
+        if errand.max_cost is not None and self._spent + dollars > errand.max_cost:
+            return BudgetExceededError(
+                f"another attempt may cost ${dollars:.6f}: with what was spent already (${self._spent:.6f}) "
+                f"that is more than max_cost (${errand.max_cost:g})"
+            )
+        reserved = known.dollars(wanted.input_tokens, wanted.most_output or EXPECTED_OUTPUT) or 0.0
+        if (budget := self._traffic.budgets.reserve(errand.namespace, reserved)) is not None:
+            return BudgetExceededError(f"{budget} has not the ${reserved:.6f} left that this may cost")
+        self._reserved = reserved
+        self._cost = known.dollars(wanted.input_tokens, 0) or 0.0
+        self._a_byte = (known.dollars(0, 1) or 0.0) / BYTES_A_TOKEN
+        return None
+
+    def _release(self) -> None:
+        if self._reserved:
+            self._traffic.budgets.release(self._errand.namespace, self._reserved)
+        self._reserved = self._cost = self._a_byte = 0.0
+
+
+def _unavailable(target: Target, reason: str) -> ProviderServiceUnavailableError:
     return ProviderServiceUnavailableError(f"not asked: {reason}", provider=target.provider, model=target.model)
+
+
+def _too_many(target: Target, seconds: float) -> ProviderRateLimitError:
+    known = seconds not in (0.0, float("inf"))
+    spent = f"its rate limit is spent for {seconds:.1f} s more" if known else "all its streams are taken"
+    return ProviderRateLimitError(
+        f"not asked: {spent}", provider=target.provider, model=target.model, retry_after=seconds if known else None
+    )

@@ -48,10 +48,10 @@ def counts(failure: Failure) -> bool:
 class Breaker:
     """One target's breaker.
 
-    Closed, it opens when `failures` attempts within `window` seconds failed, and these are at least half of all. Open,
-    it lets nobody in for `cooldown` seconds; then, half open, `probes` attempts at a time. The first of these to end
-    closes it or opens it again. A pass is the number of the era in which it was given: an attempt that began in
-    another era says nothing about this one.
+    Closed, it opens when `failures` attempts within `window` seconds failed, and these were in a row or at least half
+    of all. Open, it lets nobody in for `cooldown` seconds; then, half open, `probes` attempts at a time. The first of
+    these to end closes it or opens it again. A pass is the number of the era in which it was given: an attempt that
+    began in another era says nothing about this one.
     """
 
     def __init__(self, target: Target, settings: BreakerSettings, clock: Callable[[], float]) -> None:
@@ -60,10 +60,18 @@ class Breaker:
         self._clock = clock
         self._attempts = Recent(settings.window, clock)
         self._failures = Recent(settings.window, clock)
+        self._in_a_row = 0
         self._state: State = "closed"
         self._until = 0.0
         self._probes = 0
         self._era = 0
+
+    def adopt(self, settings: BreakerSettings) -> None:
+        """Other settings from now on; what is counted within another window is counted anew."""
+        if settings.window != self._settings.window:
+            self._attempts = Recent(settings.window, self._clock)
+            self._failures = Recent(settings.window, self._clock)
+        self._settings = settings
 
     @property
     def state(self) -> State:
@@ -109,14 +117,15 @@ class Breaker:
         if failed is None:
             return
         self._attempts.add()
+        self._in_a_row = self._in_a_row + 1 if failed else 0
         if failed:
             self._failures.add()
             self._judge()
 
     def _judge(self) -> None:
-        most, failures = self._settings.failures, self._failures.total
-        if most is not None and failures >= most and 2 * failures >= self._attempts.total:
-            self._open(f"{failures} of {self._attempts.total} attempts failed within {self._settings.window:g} s")
+        most, failures, attempts = self._settings.failures, self._failures.total, self._attempts.total
+        if most is not None and failures >= most and (self._in_a_row >= most or 2 * failures >= attempts):
+            self._open(f"{failures} of {attempts} attempts failed within {self._settings.window:g} s")
 
     def _open(self, reason: str) -> None:
         self._until = self._clock() + self._settings.cooldown
@@ -128,5 +137,6 @@ class Breaker:
         self._probes = 0
         self._attempts.clear()
         self._failures.clear()
+        self._in_a_row = 0
         level = logging.WARNING if state == "open" else logging.INFO
         logger.log(level, "%s: the breaker is %s: %s", self._target, state.replace("_", " "), reason)

@@ -2,146 +2,224 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
-from math import inf
+from collections.abc import Callable, Mapping
+from math import inf, isinf
+from typing import Final
 
 from msgspec import Struct
 
-from ..catalog import Traits
-from ..config.policy import Policy
-from ..exceptions import InvalidRequestError, NoProviderAvailableError
+from ..catalog import Capabilities
+from ..config.policy import Policy, Route, Strategy
+from ..exceptions import BudgetExceededError, NoProviderAvailableError
 from ..provider import BODY
-from ..tasks import AudioPart, ImagePart, Target, TaskRequest
+from ..tasks import Target, TaskRequest
+from .candidates import candidates
+from .demands import Demands, demands, lacking
+from .pulse import TargetHealth
+from .strategies import STRATEGIES, Contender, Contest, in_words
 
 
 class Plan(Struct, frozen=True):
-    """Where a request goes: `targets` are asked in this order; `rejected` says why the others are not."""
+    """Where a request goes: `targets` are asked in this order; `rejected` says why the others are not.
+
+    For each target in order, `figures` holds that by which the strategy placed it, and `dollars` what the request is
+    expected to cost there. Those in `late` have been slower than `max_latency` and are asked after the others.
+    """
 
     targets: tuple[Target, ...]
     rejected: Mapping[Target, str]
+    strategy: Strategy = "ordered"
+    figures: tuple[float, ...] = ()
+    dollars: tuple[float | None, ...] = ()
+    late: frozenset[Target] = frozenset()
+
+    @property
+    def reasons(self) -> dict[Target, str]:
+        """Why each target has its place."""
+        return {
+            target: ("slower than max_latency; " if target in self.late else "")
+            + in_words(self.strategy, figure, place)
+            for place, (target, figure) in enumerate(zip(self.targets, self.figures, strict=True), start=1)
+        }
 
     def __str__(self) -> str:
         asked = [f"{place}. {target}" for place, target in enumerate(self.targets, start=1)]
         return "\n".join([*asked, *(f"-  {target}: {reason}" for target, reason in self.rejected.items())])
 
 
+SMALL_WINDOW: Final = 4_000
+"""Tokens that every model takes."""
+
+
+class Wishes(Struct, frozen=True, kw_only=True):
+    """What one call says of its routing; `None` leaves it to the route."""
+
+    strategy: Strategy | None = None
+    max_cost: float | None = None
+    max_latency: float | None = None
+    fallback: bool = True
+
+
+class Situation(Struct, frozen=True, kw_only=True):
+    """How things stand at the moment of planning.
+
+    `limited` holds the targets whose rate limits are spent, with the seconds until there is room again (infinite where
+    nobody knows): they are asked only where nobody else can serve. `money_left` is what the budgets still allow and
+    `budget` the name of the tightest. `draw` decides where a split has no sticky
+    key.
+    """
+
+    health: Mapping[Target, TargetHealth] = {}
+    limited: Mapping[Target, float] = {}
+    money_left: float = inf
+    budget: str = ""
+    draw: float = 0.0
+    has_body: bool = False
+    offline: bool = False
+
+
+NO_WISHES: Final = Wishes()
+NOTHING_KNOWN: Final = Situation()
+_NOTHING_YET: Final = TargetHealth()
+_STAND_IN: Final = Capabilities(input_price=0.0, output_price=0.0)
+
+
 def plan(
     request: TaskRequest,
     policy: Policy,
     *,
-    traits: Callable[[Target], Traits],
-    price: Callable[[Target], float | None] = lambda target: None,
-    has_body: bool = False,
-    offline: bool = False,
-    fallback: bool = True,
+    capabilities: Callable[[Target], Capabilities],
+    situation: Situation = NOTHING_KNOWN,
+    wishes: Wishes = NO_WISHES,
 ) -> Plan:
     """The targets for a request. A pin that names no configured provider is refused; where nothing is left, so is the
     request, with every target's reason.
     """
-    candidates = [Target(BODY, "")] if offline else list(dict.fromkeys(_candidates(request, policy)))
-    if policy.route(request.task_type).strategy == "cost" and not offline:
-        candidates.sort(key=lambda target: _rank(target, price))
-    asked: list[Target] = []
+    route = _route(request, policy, wishes)
+    wanted = demands(request)
     rejected: dict[Target, str] = {}
-    for target in candidates:
-        reason = _why_not(target, request, traits, has_body)
-        if reason is None and asked and not fallback:
-            reason = "fallback is switched off"
+    contenders: list[Contender] = []
+    waiting: list[Contender] = []
+    too_dear = False
+    for target in (Target(BODY, ""),) if situation.offline else candidates(request, policy):
+        if target.provider == BODY:
+            if situation.has_body:
+                contenders.append(Contender(target, _STAND_IN, _NOTHING_YET, 0.0))
+            else:
+                rejected[target] = "there is no decorated body to stand in"
+            continue
+        can = capabilities(target)
+        health = situation.health.get(target, _NOTHING_YET)
+        contender = Contender(target, can, health, can.dollars(wanted.input_tokens, wanted.output_tokens))
+        reason = _why_not(contender, wanted, policy)
         if reason is None:
-            asked.append(target)
+            reason = _too_dear(contender, route, situation)
+            too_dear = too_dear or reason is not None
+        if reason is None and situation.limited and (seconds := situation.limited.get(target)) is not None:
+            waiting.append(contender)
+            reason = (
+                "all its streams are taken" if isinf(seconds) else f"its rate limit is spent for {seconds:.1f} s more"
+            )
+        if reason is None:
+            contenders.append(contender)
         else:
             rejected[target] = reason
-    if not asked:
-        raise NoProviderAvailableError(f"no target can serve this {request.task_type} request", reasons=rejected)
-    return Plan(tuple(asked), rejected)
+    if not contenders:
+        contenders = waiting  # there is nowhere to switch to: the request waits its turn
+        rejected = {target: why for target, why in rejected.items() if target not in {each.target for each in waiting}}
+    if not contenders:
+        raise _nobody(request, rejected, too_dear=too_dear)
+    return _ordered(contenders, rejected, route, wanted, request, situation, wishes)
 
 
-def _rank(target: Target, price: Callable[[Target], float | None]) -> float:
-    """Cheap before dear, what has no known price after what has, and the stand-in, which is no model, last."""
-    if target.provider == BODY:
-        return inf
-    known = price(target)
-    return UNKNOWN_PRICE if known is None else known
+def needs_prices(request: TaskRequest, policy: Policy, wishes: Wishes) -> bool:
+    """Whether a plan would be another one if prices and windows were not known."""
+    route = _route(request, policy, wishes)
+    if route.max_cost is not None or route.strategy in ("cost", "balanced"):
+        return True
+    return demands(request).input_tokens >= SMALL_WINDOW
 
 
-UNKNOWN_PRICE = 1e9
-
-
-def _candidates(request: TaskRequest, policy: Policy) -> Iterable[Target]:
-    """The route's targets, or those that the request pins."""
-    for provider in request.providers:
-        _known(provider, policy, "providers")
-    if request.model is not None:
-        return _pinned_model(request.model, request, policy)
-    route = policy.route(request.task_type).targets
-    if not request.providers:
+def _route(request: TaskRequest, policy: Policy, wishes: Wishes) -> Route:
+    """The task's route, with what the call wishes over it."""
+    route = policy.route(request.task_type)
+    if wishes.strategy is None and wishes.max_cost is None and wishes.max_latency is None:
         return route
-    pinned: list[Target] = []
-    for provider in request.providers:
-        in_route = [target for target in route if target.provider == provider]
-        pinned += in_route or _first_model(provider, policy)
-    return pinned
-
-
-def _pinned_model(model: str, request: TaskRequest, policy: Policy) -> list[Target]:
-    provider, slash, name = model.partition("/")
-    if slash and name and (provider in policy.providers or provider == BODY):
-        if request.providers and provider not in request.providers:
-            raise InvalidRequestError(f"model={model!r} and providers={list(request.providers)} exclude each other")
-        return [Target(provider, name)]
-    if request.providers:
-        return [Target(pinned, model) for pinned in request.providers]
-    listed = [Target(each, model) for each, settings in policy.providers.items() if model in settings.models]
-    if listed:
-        return listed
-    if len(policy.providers) == 1 and not slash:
-        return [Target(only, model) for only in policy.providers]
-    if slash:
-        _known(provider, policy, "model")
-    raise InvalidRequestError(
-        f"model={model!r} is listed by no configured provider; write it as provider/model, "
-        f"with one of {', '.join(policy.providers)}"
+    return Route(
+        route.targets,
+        wishes.strategy or route.strategy,
+        route.max_cost if wishes.max_cost is None else wishes.max_cost,
+        route.max_latency if wishes.max_latency is None else wishes.max_latency,
+        route.weights,
+        route.split,
+        route.sticky,
     )
 
 
-def _known(provider: str, policy: Policy, setting: str) -> None:
-    if provider in policy.providers or provider == BODY:
-        return
-    near = get_close_matches(provider, policy.providers, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InvalidRequestError(
-        f"{setting}= names the provider {provider!r}, which is not configured "
-        f"(configured: {', '.join(policy.providers)}){hint}"
-    )
-
-
-def _first_model(provider: str, policy: Policy) -> list[Target]:
-    if provider == BODY:
-        return [Target(BODY, "")]
-    models = policy.providers[provider].models
-    if not models:
-        raise InvalidRequestError(
-            f"providers= names {provider!r}, which has no model in the route and lists none; "
-            f'write model="{provider}/…" or list models under providers.{provider}.models'
-        )
-    return [Target(provider, next(iter(models)))]
-
-
-def _why_not(target: Target, request: TaskRequest, traits: Callable[[Target], Traits], has_body: bool) -> str | None:
-    """Why a target cannot serve a request. What the catalog does not know of a model is left to its vendor."""
-    if target.provider == BODY:
-        return None if has_body else "there is no decorated body to stand in"
-    can = traits(target)
-    if not can.known:
-        return None
-    parts = [part for message in request.conversation for part in message.parts]
-    if not can.text:
-        return "it does not generate text"
-    if not can.vision and any(isinstance(part, ImagePart) for part in parts):
-        return "it cannot take images"
-    if not can.audio and any(isinstance(part, AudioPart) for part in parts):
-        return "it cannot take audio"
-    if not can.tools and request.tools:
-        return "it cannot call tools"
+def _why_not(contender: Contender, wanted: Demands, policy: Policy) -> str | None:
+    """Why a target cannot serve now, money and rate limits aside."""
+    target, health = contender.target, contender.health
+    if not policy.providers[target.provider].is_enabled(target.model):
+        return "it is disabled"
+    reason = lacking(contender.capabilities, wanted)
+    if reason is not None:
+        return reason
+    if health.opens_in is not None:
+        wait = f"for {health.opens_in:.1f} s more" if health.opens_in else "and its probes are out"
+        return f"its breaker is open {wait}"
     return None
+
+
+def _too_dear(contender: Contender, route: Route, situation: Situation) -> str | None:
+    dollars = contender.dollars
+    if route.max_cost is not None:
+        if dollars is None:
+            return "its price is not known, and max_cost is set (prices can be given under catalog:)"
+        if dollars > route.max_cost:
+            return f"at about ${dollars:.6f} it is over max_cost (${route.max_cost:g})"
+    if situation.money_left < (dollars or 0.0) or situation.money_left <= 0:
+        return f"it is over budget: ${max(situation.money_left, 0.0):.6f} is left of {situation.budget}"
+    return None
+
+
+def _nobody(request: TaskRequest, rejected: Mapping[Target, str], *, too_dear: bool) -> Exception:
+    none = NoProviderAvailableError(f"no target can serve this {request.task_type} request", reasons=rejected)
+    return BudgetExceededError(none.message) if too_dear else none
+
+
+def _ordered(
+    contenders: list[Contender],
+    rejected: dict[Target, str],
+    route: Route,
+    wanted: Demands,
+    request: TaskRequest,
+    situation: Situation,
+    wishes: Wishes,
+) -> Plan:
+    sticky = None if route.sticky is None else request.metadata.get(route.sticky)
+    draw = str(situation.draw if sticky is None else sticky)
+    contest = Contest(contenders, route, wanted, request.task_type, draw)
+    figures = STRATEGIES[route.strategy](contest)
+    late: frozenset[Target] = frozenset()
+    if route.max_latency is not None:
+        late = frozenset(each.target for each in contenders if (each.health.first_token_tail or 0) > route.max_latency)
+    order = list(range(len(contenders)))
+    if route.strategy != "ordered" or late:
+        # The stand-in is no model: only a route that lists its targets in order can put it anywhere but last.
+        last = "" if route.strategy == "ordered" else BODY
+        order.sort(key=lambda place: _rank(contenders[place].target, figures[place], late, last))
+    if not wishes.fallback:
+        rejected.update((contenders[place].target, "fallback is switched off") for place in order[1:])
+        del order[1:]
+    return Plan(
+        tuple([contenders[place].target for place in order]),
+        rejected,
+        route.strategy,
+        tuple([figures[place] for place in order]),
+        tuple([contenders[place].dollars for place in order]),
+        late,
+    )
+
+
+def _rank(target: Target, figure: float, late: frozenset[Target], last: str) -> tuple[bool, bool, float]:
+    return target.provider == last, bool(late) and target in late, figure

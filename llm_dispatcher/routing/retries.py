@@ -20,6 +20,10 @@ class RetryBudget:
         self._requests = Recent(WINDOW, clock)
         self._retries = Recent(WINDOW, clock)
 
+    def adopt(self, settings: RetryBudgetSettings) -> None:
+        """Another budget from now on."""
+        self._settings = settings
+
     def request(self) -> None:
         """A request comes to this provider for the first time."""
         self._requests.add()

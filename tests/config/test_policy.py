@@ -150,12 +150,14 @@ def test_a_third_partys_kind_is_known_by_its_entry_point(monkeypatch: pytest.Mon
 
 def test_the_schema_is_json_and_knows_every_section() -> None:
     schema = json.loads(json.dumps(config_schema()))
-    assert set(schema["properties"]) == {"providers", "routing", "resilience"}
+    assert set(schema["properties"]) == {"providers", "routing", "catalog", "budgets", "resilience"}
     assert schema["additionalProperties"] is False
 
 
 NAMES = """
-providers routing resilience breaker failures retry_budget share floor
+providers routing resilience breaker failures retry_budget share floor catalog quality weights split sticky enabled
+limits on_limit budgets daily monthly namespaces time_zone alert_at
+max_cost max_latency optimization_strategy
 openai ollama kind api_key base_url headers models m alias api options default tasks math
 strategy targets max_retries on_break timeouts idle total backoff body
 """

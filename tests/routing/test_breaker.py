@@ -75,7 +75,8 @@ class BreakerMachine(RuleBasedStateMachine):
             self.ends.append((self.now, failed))
             slot = SETTINGS.window / SLOTS
             recent = [bad for when, bad in self.ends if int(when / slot) > int(self.now / slot) - SLOTS]
-            if failed and sum(recent) >= 3 and 2 * sum(recent) >= len(recent):
+            in_a_row = all(bad for _, bad in self.ends[-3:])
+            if failed and sum(recent) >= 3 and (in_a_row or 2 * sum(recent) >= len(recent)):
                 self.change("open")
 
     @invariant()

@@ -1,0 +1,104 @@
+"""What can be said of one call beyond its request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol, get_args
+
+from msgspec import Struct
+
+from .buffering import buffered
+from .config.policy import OnBreak, Policy, Strategy
+from .events import Event
+from .routing import Wishes
+from .streaming import ProgressTracker, StreamingCallbacks
+from .streaming.observe import Watcher
+from .tasks import Target, TaskRequest
+
+
+class RequestCache(Protocol):
+    """What a cache is to the switch: it may answer in the place of the targets, and it may watch."""
+
+    def replay(self, request: TaskRequest, targets: tuple[Target, ...]) -> AsyncGenerator[Event, None] | None:
+        """The recorded events of this request, or of one so like it that its answer serves; `None` on a miss."""
+        ...
+
+    def recorder(self, request: TaskRequest, targets: tuple[Target, ...]) -> Watcher | None:
+        """A watcher that records a stream which was not replayed."""
+        ...
+
+
+class CallSettings(Struct, frozen=True, kw_only=True):
+    """What can be said of one call beyond its request; `None` leaves it to the configuration."""
+
+    callbacks: StreamingCallbacks | None = None
+    progress_tracker: ProgressTracker | None = None
+    cache: RequestCache | None = None
+    timeout: float | None = None
+    on_break: OnBreak | None = None
+    max_retries: int | None = None
+    fallback_enabled: bool | None = None
+    buffer_size: int | None = None
+    min_chunk_size: int | None = None
+    optimization_strategy: Strategy | None = None
+    max_cost: float | None = None
+    max_latency: float | None = None
+    raw: bool = False
+
+    def wishes(self, policy: Policy) -> Wishes:
+        """What a call says of its routing, over what the configuration says."""
+        fallback = policy.resilience.fallback_enabled if self.fallback_enabled is None else self.fallback_enabled
+        return Wishes(
+            strategy=self.optimization_strategy,
+            max_cost=self.max_cost,
+            max_latency=self.max_latency,
+            fallback=fallback,
+        )
+
+    def watchers(self) -> list[Watcher]:
+        """Who watches a stream of this call, the cache and the progress tracker excepted: these need the request."""
+        return [] if self.callbacks is None else [self.callbacks.watcher()]
+
+    def __post_init__(self) -> None:
+        check_is("callbacks", self.callbacks, StreamingCallbacks)
+        check_is("progress_tracker", self.progress_tracker, ProgressTracker)
+        if self.progress_tracker is not None:
+            self.progress_tracker.give()
+        _positive("timeout", self.timeout, "seconds")
+        if self.on_break not in (None, *get_args(OnBreak)):
+            raise ValueError(f"on_break is one of {', '.join(get_args(OnBreak))}; got {self.on_break!r}")
+        if self.max_retries is not None and (
+            isinstance(self.max_retries, bool) or not isinstance(self.max_retries, int)
+        ):
+            raise TypeError(f"max_retries is an int, got {type(self.max_retries).__name__}")
+        if self.max_retries is not None and self.max_retries < 0:
+            raise ValueError(f"max_retries is 0 or more, got {self.max_retries}")
+        check_is("fallback_enabled", self.fallback_enabled, bool)
+        for name, size in (("buffer_size", self.buffer_size), ("min_chunk_size", self.min_chunk_size)):
+            if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+                raise TypeError(f"{name} is an int, got {type(size).__name__}")
+            if size is not None and size < 1:
+                raise ValueError(f"{name} is 1 or more, got {size}")
+        if self.optimization_strategy not in (None, *get_args(Strategy)):
+            strategies = ", ".join(get_args(Strategy))
+            raise ValueError(f"optimization_strategy is one of {strategies}; got {self.optimization_strategy!r}")
+        _positive("max_cost", self.max_cost, "US dollars")
+        _positive("max_latency", self.max_latency, "seconds")
+
+    def in_chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+        """The events with their text in chunks of the size that was asked for; as they are, if none was."""
+        if self.buffer_size is None and self.min_chunk_size is None:
+            return events
+        return buffered(events, buffer_size=self.buffer_size or 1, min_chunk_size=self.min_chunk_size or 1)
+
+
+def check_is(name: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name} is a {kind.__name__}, got {type(value).__name__}")
+
+
+def _positive(name: str, value: object, unit: str) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise TypeError(f"{name} is a number of {unit}, got {type(value).__name__}")
+    if value is not None and not value > 0:
+        raise ValueError(f"{name} is more than 0 {unit}, got {value}")

@@ -1,0 +1,128 @@
+"""One configuration in force: its policy with the providers and the catalog that were made of it.
+
+Streams keep the one that they began with, whatever is configured later.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+from random import random
+
+from . import catalog
+from .config.policy import Policy, is_offline
+from .events import Usage
+from .exceptions import InvalidRequestError
+from .provider import Ask, Opened, Piece, Provider, ProviderSettings
+from .providers import make
+from .routing import Admission, Errand, Plan, Situation, Traffic, Wishes, demands, plan
+from .tasks import Target, TaskRequest
+
+NAMESPACE = "namespace"
+"""The key in a request's metadata that says whose budget it is on."""
+
+
+class InForce:
+    """A policy and what was made of it. Providers whose settings are as `before` keep their connections."""
+
+    def __init__(self, policy: Policy, before: InForce | None = None) -> None:
+        self.policy = policy
+        self.catalog = catalog.Catalog(self._vendor_model, policy.catalog)
+        kept = {} if before is None else before.providers
+        self.providers: dict[str, Provider] = {
+            name: kept[name] if name in kept and kept[name].settings == settings else make(settings)
+            for name, settings in policy.providers.items()
+        }
+
+    def plan(
+        self,
+        request: TaskRequest,
+        wishes: Wishes,
+        traffic: Traffic,
+        *,
+        has_body: bool = False,
+        load: bool = True,
+    ) -> Plan:
+        """The targets for a request as things stand now. Without `load`, prices count only if they were loaded."""
+        money_left, budget = traffic.budgets.left(namespace_of(request))
+        return plan(
+            request,
+            self.policy,
+            capabilities=partial(self.catalog.capabilities, load=load),
+            situation=Situation(
+                health=traffic.health.snapshot(),
+                limited=traffic.limiter.spent(),
+                money_left=money_left,
+                budget=budget,
+                draw=random(),  # noqa: S311 - a canary is no secret
+                has_body=has_body,
+                offline=is_offline(os.environ),
+            ),
+            wishes=wishes,
+        )
+
+    def admission(self, request: TaskRequest, decided: Plan, wishes: Wishes, traffic: Traffic) -> Admission:
+        """What lets a planned request try its targets one after the other."""
+        resilience = self.policy.resilience
+        max_cost = wishes.max_cost
+        errand = Errand(
+            demands=demands(request),
+            namespace=namespace_of(request),
+            max_cost=self.policy.route(request.task_type).max_cost if max_cost is None else max_cost,
+            last=decided.targets[-1],
+            patience=min(resilience.max_retry_after, resilience.timeouts.total or resilience.max_retry_after),
+            capabilities=partial(self.catalog.capabilities, load=False),
+        )
+        return Admission(traffic, errand)
+
+    def price(self, target: Target, usage: Usage) -> float | None:
+        """US dollars for this usage, `None` where no price is known."""
+        if target.provider not in self.policy.providers:
+            return 0.0  # the decorated body: nobody sends a bill for it
+        return self.catalog.cost(target, usage)
+
+    def capabilities(self, target: str | Target) -> catalog.Capabilities:
+        """What a model can do and what it costs; the target is written `provider/model`."""
+        found = Target.parse(target) if isinstance(target, str) else target
+        if found.provider not in self.policy.providers:
+            configured = ", ".join(self.policy.providers)
+            raise InvalidRequestError(f"no provider {found.provider!r} is configured (configured: {configured})")
+        return self.catalog.capabilities(found)
+
+    def _vendor_model(self, target: Target) -> tuple[str, str]:
+        """The kind of vendor, and its own name for the model."""
+        settings = self.policy.providers[target.provider]
+        return settings.kind, settings.vendor_model(target.model)
+
+
+class Overheard:
+    """A provider whose vendor's headers are heard by the rate limits."""
+
+    def __init__(self, provider: Provider, admission: Admission) -> None:
+        self._provider = provider
+        self._admission = admission
+
+    @property
+    def settings(self) -> ProviderSettings:
+        return self._provider.settings
+
+    async def prepare(self) -> None:
+        await self._provider.prepare()
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        async with aclosing(self._provider.stream(ask)) as pieces:
+            async for piece in pieces:
+                if type(piece) is Opened:
+                    self._admission.hear(ask.target, piece)
+                yield piece
+
+    async def aclose(self) -> None:
+        await self._provider.aclose()
+
+
+def namespace_of(request: TaskRequest) -> str:
+    """Whose budget a request is on, beside everybody's."""
+    name = request.metadata.get(NAMESPACE)
+    return "" if name is None else str(name)

@@ -1,0 +1,205 @@
+"""Rate limits: what the operator allows, and what vendors say that they allow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Final
+
+from ..allowance import Allowance
+from ..provider import Limits, ProviderSettings
+from ..tasks import Target
+from .buckets import Bucket, Slots
+
+SOON: Final = 0.01
+"""Seconds that are no wait: clocks and timers differ by less."""
+
+
+class Gate:
+    """The limits of one provider or of one model."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+        self.limits = limits
+        self._clock = clock
+        self._requests = _bucket(limits.requests_per_minute, clock)
+        self._tokens = _bucket(limits.tokens_per_minute, clock)
+        self.slots = None if limits.concurrent_streams is None else Slots(limits.concurrent_streams)
+        self._shut_until = 0.0
+
+    def seconds_until(self, tokens: float) -> float:
+        """Seconds until a request of so many tokens may be sent; slots are another matter."""
+        return max(
+            self._shut_until - self._clock(),
+            self._requests.seconds_until(1) if self._requests is not None else 0.0,
+            self._tokens.seconds_until(tokens) if self._tokens is not None else 0.0,
+        )
+
+    def take(self, requests: int, tokens: float) -> None:
+        if self._requests is not None:
+            self._requests.take(requests)
+        if self._tokens is not None:
+            self._tokens.take(tokens)
+
+    def shut(self, seconds: float) -> None:
+        """The vendor has said when to come back."""
+        self._shut_until = max(self._shut_until, self._clock() + seconds)
+
+    def believe(self, allowance: Allowance) -> None:
+        """Count as the vendor counts."""
+        if (said := allowance.requests) is not None:
+            self._requests = self._requests or Bucket(said.limit, self._clock)
+            self._requests.believe(said.left, said.limit, said.full_in)
+        if (said := allowance.tokens) is not None:
+            self._tokens = self._tokens or Bucket(said.limit, self._clock)
+            self._tokens.believe(said.left, said.limit, said.full_in)
+
+    def change(self, limits: Limits) -> None:
+        """Other limits from now on. Streams that are under way keep their slots."""
+        before, self.limits = self.limits, limits
+        if limits.requests_per_minute != before.requests_per_minute:
+            self._requests = _bucket(limits.requests_per_minute, self._clock)
+        if limits.tokens_per_minute != before.tokens_per_minute:
+            self._tokens = _bucket(limits.tokens_per_minute, self._clock)
+        if limits.concurrent_streams is None:
+            self.slots = None
+        elif self.slots is None:
+            self.slots = Slots(limits.concurrent_streams)
+        else:
+            self.slots.resize(limits.concurrent_streams)
+
+
+class Entry:
+    """What one attempt has taken at the gates, to be given back when it is over."""
+
+    def __init__(self, gates: tuple[Gate, ...], tokens: float) -> None:
+        self._gates = gates
+        self._tokens = tokens
+        self._slots: list[Slots] = []
+
+    async def take(self, patience: float) -> bool:
+        """Pass all gates, in line; false, with nothing taken, where that took longer than there was patience for."""
+        try:
+            for gate in self._gates:
+                if gate.slots is not None:
+                    if not await gate.slots.take(patience):
+                        self._give_slots()
+                        return False
+                    self._slots.append(gate.slots)
+            seconds = max((gate.seconds_until(self._tokens) for gate in self._gates), default=0.0)
+            if seconds > max(patience, SOON):
+                self._give_slots()
+                return False
+            self._change(1, self._tokens)
+        except BaseException:
+            self._give_slots()
+            raise
+        if seconds > SOON:
+            try:
+                await asyncio.sleep(seconds)
+            except BaseException:
+                self.give_back()
+                raise
+        return True
+
+    def give_back(self) -> None:
+        """Nothing was sent."""
+        self._change(-1, -self._tokens)
+        self._give_slots()
+
+    def leave(self, tokens: int | None) -> None:
+        """It is over, and took so many tokens, if that is known."""
+        if tokens is not None:
+            self._change(0, tokens - self._tokens)
+        self._give_slots()
+
+    def _change(self, requests: int, tokens: float) -> None:
+        for gate in self._gates:
+            gate.take(requests, tokens)
+
+    def _give_slots(self) -> None:
+        for slots in self._slots:
+            slots.give()
+        self._slots.clear()
+
+
+class Limiter:
+    """The gates of all providers and models. What a vendor says of its limits is kept apart, in a gate of its own."""
+
+    def __init__(self, providers: Mapping[str, ProviderSettings], clock: Callable[[], float]) -> None:
+        self._providers = providers
+        self._clock = clock
+        self._gates: dict[str | Target, Gate] = {}
+        self._said: dict[Target, Gate] = {}
+        self._seen: dict[Target, tuple[Gate, ...]] = {}
+
+    def adopt(self, providers: Mapping[str, ProviderSettings]) -> None:
+        """Limits as these settings have them, from now on."""
+        self._providers = providers
+        self._seen.clear()
+        for scope, gate in self._gates.items():
+            gate.change(self._limits(scope) or Limits())
+
+    def entry(self, target: Target, tokens: float) -> Entry:
+        return Entry(self._of(target), tokens)
+
+    def waits(self, target: Target) -> bool:
+        """Whether a request waits for this target even where it could go elsewhere."""
+        return any(gate.limits.on_limit == "wait" for gate in self._of(target))
+
+    def seconds_until(self, target: Target, tokens: float) -> float:
+        """Seconds until a request of so many tokens may be sent; infinite where all streams are taken."""
+        longest = 0.0
+        for gate in self._of(target):
+            if gate.slots is not None and gate.slots.are_taken:
+                return inf
+            longest = max(longest, gate.seconds_until(tokens))
+        return longest if longest > SOON else 0.0
+
+    def spent(self) -> dict[Target, float]:
+        """The targets that no request may be sent to now, but for those that one waits for."""
+        return {
+            target: seconds
+            for target, gates in self._seen.items()
+            if gates and (seconds := self.seconds_until(target, 1.0)) and not self.waits(target)
+        }
+
+    def hear(self, target: Target, allowance: Allowance) -> None:
+        """The vendor has said how much it allows."""
+        self._told(target).believe(allowance)
+
+    def shut(self, target: Target, seconds: float) -> None:
+        """The vendor has said when to come back."""
+        self._told(target).shut(seconds)
+
+    def _told(self, target: Target) -> Gate:
+        gate = self._said.get(target)
+        if gate is None:
+            gate = self._said[target] = Gate(Limits(), self._clock)
+            self._seen.pop(target, None)
+        return gate
+
+    def _of(self, target: Target) -> tuple[Gate, ...]:
+        gates = self._seen.get(target)
+        if gates is None:
+            found = [self._gate(target.provider), self._gate(target), self._said.get(target)]
+            gates = self._seen[target] = tuple(gate for gate in found if gate is not None)
+        return gates
+
+    def _gate(self, scope: str | Target) -> Gate | None:
+        if scope not in self._gates and (limits := self._limits(scope)) is not None:
+            self._gates[scope] = Gate(limits, self._clock)
+        return self._gates.get(scope)
+
+    def _limits(self, scope: str | Target) -> Limits | None:
+        settings = self._providers.get(scope if isinstance(scope, str) else scope.provider)
+        if settings is None:
+            return None
+        if isinstance(scope, str):
+            return settings.limits
+        model = settings.models.get(scope.model)
+        return None if model is None else model.limits
+
+
+def _bucket(a_minute: int | None, clock: Callable[[], float]) -> Bucket | None:
+    return None if a_minute is None else Bucket(float(a_minute), clock)

@@ -1,0 +1,68 @@
+"""The catalog: a table, genai-prices, and over both what the configuration says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from llm_dispatcher import LLMSwitch, TaskRequest, TaskType
+from llm_dispatcher.catalog import Capabilities, Catalog, Correction
+from llm_dispatcher.events import Usage
+from llm_dispatcher.tasks import Target
+
+MINI, MINE = Target("openai", "gpt-5-mini"), Target("mine", "m")
+
+
+def catalog(corrections: dict[Target, Correction] | None = None) -> Catalog:
+    kinds = {"openai": "openai", "mine": "openai_compatible", "home": "ollama"}
+    return Catalog(lambda target: (kinds[target.provider], target.model), corrections)
+
+
+def test_prices_and_windows_are_there_where_they_are_known() -> None:
+    known = catalog().capabilities(MINI)
+    assert known.known and known.context_window and known.input_price and known.output_price
+    unknown = catalog().capabilities(MINE)
+    assert (unknown.known, unknown.context_window, unknown.input_price) == (False, None, None)
+    assert catalog().cost(MINE, Usage(1_000, 1_000)) is None
+
+
+def test_what_runs_at_home_costs_nothing() -> None:
+    home = Target("home", "llama")
+    assert catalog().capabilities(home).dollars(1_000, 1_000) == catalog().cost(home, Usage(1_000, 1_000)) == 0
+
+
+def test_the_configuration_has_the_last_word() -> None:
+    correction = Correction(vision=True, context_window=4_096, input_price=2.0, output_price=4.0)
+    corrected = catalog({MINE: correction})
+    known = corrected.capabilities(MINE)
+    assert known == Capabilities(
+        vision=True, tools=True, structured_output=True, context_window=4_096, input_price=2.0, output_price=4.0
+    )
+    assert corrected.cost(MINE, Usage(1_000_000, 500_000)) == 4.0
+    assert catalog({MINI: Correction(vision=False)}).capabilities(MINI).input_price is not None, "the rest stays"
+
+
+def test_a_correction_in_yaml_decides_who_can_serve() -> None:
+    switch = LLMSwitch({
+        "providers": {"mine": {"kind": "openai_compatible", "base_url": "http://127.0.0.1:9/v1", "models": ["a", "b"]}},
+        "catalog": {"mine/a": {"vision": False}, "mine/b": {"vision": True, "quality": {"math": 0.5}}},
+    })  # fmt: skip
+    decided = switch.explain(TaskRequest("what is it?", images=["a.png"]))
+    assert [str(target) for target in decided.targets] == ["mine/b"]
+    assert switch.capabilities("mine/b").quality == {TaskType.MATH: 0.5}
+
+
+@pytest.mark.parametrize("strategy", ["ordered", "cost"])
+def test_no_price_is_loaded_before_it_is_needed(strategy: str) -> None:
+    code = f"""
+import sys
+from llm_dispatcher.catalog import Catalog, are_prices_loaded
+from llm_dispatcher.tasks import Target
+made = Catalog(lambda target: ("openai", target.model))
+before = made.capabilities(Target("openai", "gpt-5-mini"), load={strategy == "cost"})
+print(are_prices_loaded(), "genai_prices" in sys.modules, before.input_price is not None)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(strategy == "cost")] * 3

@@ -1,0 +1,131 @@
+"""Health: what attempts show of a target, and how it moves traffic away and back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_dispatcher.catalog import Capabilities
+from llm_dispatcher.config.policy import BreakerSettings, Policy, Resilience, Route, Strategy
+from llm_dispatcher.events import Attempt, Failure, Usage
+from llm_dispatcher.provider import ProviderSettings
+from llm_dispatcher.routing import Admission, Errand, Situation, TargetHealth, Traffic, Wishes, demands, plan
+from llm_dispatcher.routing.health import Health
+from llm_dispatcher.routing.pulse import FRESH, TAIL
+from llm_dispatcher.tasks import Target, TaskRequest
+
+A, B = Target("a", "m"), Target("b", "m")
+DOWN = Failure("ProviderServiceUnavailableError", "down", status=503)
+
+
+class World:
+    """Two targets, a clock that is turned by hand, and requests that take no time."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        self.now = 1_000.0
+        self.strategy = strategy
+        self.policy = Policy(
+            {name: ProviderSettings(name=name, kind="openai") for name in "ab"},
+            Route((A, B)),
+            resilience=Resilience(breaker=BreakerSettings(cooldown=10.0)),
+        )
+        self.traffic = Traffic(self.policy, clock=lambda: self.now)
+        self.ill: set[Target] = set()
+        self.slow: set[Target] = set()
+
+    async def request(self) -> Target:
+        """Who answers the next request."""
+        decided = plan(
+            TaskRequest("hi"),
+            self.policy,
+            capabilities=lambda target: Capabilities(),
+            situation=Situation(health=self.traffic.health.snapshot()),
+            wishes=Wishes(strategy=self.strategy),
+        )
+        admission = Admission(self.traffic, Errand(demands=demands(TaskRequest("hi"))))
+        for target in decided.targets:
+            if await admission.enter(target) is None:
+                admission.note(self.attempt(target))
+                if target not in self.ill:
+                    return target
+        raise AssertionError("nobody answered")
+
+    def attempt(self, target: Target) -> Attempt:
+        ill, first = target in self.ill, 5.0 if target in self.slow else 0.5
+        return Attempt(
+            target=target, number=1, outcome="failed" if ill else "completed", failure=DOWN if ill else None,
+            delivered=0, trimmed="", seam=None, usage=Usage(output_tokens=100), request_id=None,
+            first_token_after=None if ill else first, elapsed=first + 1.0,
+        )  # fmt: skip
+
+    async def first_asked(self, requests: int = 10) -> list[Target]:
+        return [await self.request() for _ in range(requests)]
+
+
+@pytest.mark.parametrize("strategy", ["ordered", "speed"])
+async def test_an_outage_moves_traffic_away_and_its_end_moves_it_back(strategy: Strategy) -> None:
+    world = World(strategy)
+    world.slow.add(B)
+    assert set(await world.first_asked()) <= {A, B}
+    assert (await world.first_asked())[-1] == A
+    world.ill.add(A)
+    assert set(await world.first_asked()) == {B}
+    asked = world.traffic.health.snapshot()[A].attempts
+    await world.first_asked(100)
+    assert world.traffic.health.snapshot()[A].attempts == asked, "while its breaker is open nobody asks it"
+    world.ill.clear()
+    world.now += 10.0
+    await world.first_asked()
+    world.now += 60.0
+    assert set(await world.first_asked()) == {A}
+
+
+async def test_a_slow_day_moves_traffic_away_and_it_is_looked_at_again() -> None:
+    world = World("speed")
+    world.slow.add(B)
+    await world.first_asked(30)
+    assert (await world.first_asked())[-1] == A
+    world.slow = {A}
+    world.now += FRESH + 1  # what was seen of B is old, and so it is tried again
+    await world.first_asked(30)
+    assert set(await world.first_asked()) == {B}
+    world.slow = {B}
+    world.now += FRESH + 1
+    await world.first_asked(30)
+    assert set(await world.first_asked()) == {A}
+
+
+@given(st.lists(st.floats(0.01, 30), min_size=1, max_size=64))
+def test_nine_of_ten_are_faster_than_the_tail(seconds: list[float]) -> None:
+    health = Health(BreakerSettings(), lambda: 0.0)
+    for first in seconds:
+        era = health.enter(A)
+        assert era is not None
+        health.note(
+            Attempt(A, 1, "completed", None, 5, "", None, Usage(output_tokens=10), None, first, first + 0.5), era
+        )
+    seen = health.snapshot()[A]
+    tail = seen.first_token_tail
+    assert tail in seconds
+    assert sum(each <= tail for each in seconds) >= TAIL * len(seconds)
+    assert seen.tokens_a_second == pytest.approx(20, rel=1e-6)
+
+
+def test_a_first_token_that_never_came_took_at_least_as_long_as_was_waited() -> None:
+    health = Health(BreakerSettings(), lambda: 0.0)
+    late = Failure("ProviderTimeoutError", "nothing came")
+    for _ in range(3):
+        era = health.enter(A)
+        assert era is not None
+        health.note(Attempt(A, 1, "failed", late, 0, "", None, Usage(), None, None, 7.0), era)
+    assert health.snapshot()[A].first_token_tail == 7.0
+
+
+def test_an_attempt_that_its_reader_left_says_nothing() -> None:
+    health = Health(BreakerSettings(failures=1), lambda: 0.0)
+    era = health.enter(A)
+    assert era is not None
+    health.note(Attempt(A, 1, "cancelled", None, 5, "", None, Usage(), None, 0.1, 0.5), era)
+    assert health.snapshot() == {}
+    assert TargetHealth().breaker == "closed"
