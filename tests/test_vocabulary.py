@@ -166,6 +166,7 @@ def every_error() -> list[LLMDispatcherError]:
         "NoProviderAvailableError": exceptions.NoProviderAvailableError("none", reasons={A: "off"}),
         "StreamingError": exceptions.StreamingError("broke", partial="so far", usage=USAGE, failures=[failure]),
         "StreamTimeoutError": StreamTimeoutError("late", partial="so far", usage=USAGE, failures=[failure]),
+        "StreamBudgetExceededError": exceptions.StreamBudgetExceededError("spent", partial="so far", usage=USAGE),
         "ConfigurationError": exceptions.ConfigurationError("wrong", file="f", line=3, key="a.b"),
     }
     kinds = [
