@@ -69,7 +69,12 @@ def policy(kind: dict[str, str], *vendors: SimulatedVendor) -> dict[str, Any]:
             for name, vendor in zip(names, vendors, strict=True)
         },
         "routing": {"default": [f"{name}/m" for name in names]},
-        "resilience": {"max_retries": 0, "backoff": 0.0, "timeouts": {"first_token": 0.05, "idle": 0.05}},
+        "resilience": {
+            "max_retries": 0,
+            "backoff": 0.0,
+            "timeouts": {"first_token": 0.05, "idle": 0.05},
+            "breaker": {"failures": None},  # each failure is to be met
+        },
     }
 
 
