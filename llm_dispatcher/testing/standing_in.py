@@ -47,7 +47,7 @@ def stand_in(
             vendors[name] = start(wire, scripts.get(name, HELLO), api_key=KEY)
             providers[name] = replace(
                 settings,
-                # (Azure is OpenAI at addresses of its own; options are about such addresses, and about proving who asks.)
+                # (Azure is OpenAI at addresses of its own; options are about addresses, or about proving who asks.)
                 kind="openai" if settings.kind == "azure" else settings.kind,
                 api_key=Secret(KEY),
                 base_url=vendors[name].base_url,
