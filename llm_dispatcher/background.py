@@ -72,3 +72,13 @@ def run_in_background(coroutine: Coroutine[Any, Any, T]) -> T:
         over.wait()
         raise
     return tasks[0].result()
+
+
+def finish_in_background(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run what closes something on the background loop, and wait for it where that can be waited for."""
+    if _loop is None or _thread is None or not _thread.is_alive():
+        coroutine.close()  # the process ends, and its loop has closed everything already
+    elif threading.current_thread() is _thread:
+        asyncio.run_coroutine_threadsafe(coroutine, _loop)  # the collector found it in the loop's own thread
+    else:
+        run_in_background(coroutine)

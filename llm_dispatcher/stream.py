@@ -10,7 +10,7 @@ from contextlib import aclosing, contextmanager
 from types import AsyncGeneratorType, TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
-from .background import run_in_background
+from .background import finish_in_background, run_in_background
 from .events import Event, StreamFailed, TaskResponse, TextDelta
 from .streaming.account import Account
 from .streaming.metadata import ChunkMetadata
@@ -200,7 +200,7 @@ class LLMStream(Generic[Chunk]):
             while (chunk := run_in_background(following())) is not done:
                 yield cast(Chunk, chunk)
         finally:
-            run_in_background(close())
+            finish_in_background(close())
 
 
 def _may_block(instead: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from msgspec.structs import replace
 
+from ..hosts import HOSTS
 from ..provider import Api, ProviderSettings, Secret
 from .answering import Script
 from .script import Wire
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 KEY: Final = "test-key"
 _WIRES: Final = {"anthropic": Wire.ANTHROPIC, "google": Wire.GOOGLE, "ollama": Wire.OLLAMA}
-_OPENAI: Final = ("openai", "openai_compatible")
 
 
 def stand_in(
@@ -41,11 +41,19 @@ def stand_in(
         raise ValueError(f"no provider is called {strangers[0]!r}; there are {', '.join(providers)}")
     vendors: dict[str, SimulatedVendor] = {}
     for name, settings in providers.items():
-        if settings.kind in (*_OPENAI, *_WIRES):  # those of third parties are their own
+        if settings.kind in HOSTS or settings.kind in _WIRES:  # those of third parties are their own
             api = _api(settings)
             wire = _WIRES.get(settings.kind) or (Wire.OPENAI_CHAT if api == "chat" else Wire.OPENAI_RESPONSES)
             vendors[name] = start(wire, scripts.get(name, HELLO), api_key=KEY)
-            providers[name] = replace(settings, api_key=Secret(KEY), base_url=vendors[name].base_url, api=api)
+            providers[name] = replace(
+                settings,
+                # (Azure is OpenAI at addresses of its own; options are about addresses, or about proving who asks.)
+                kind="openai" if settings.kind == "azure" else settings.kind,
+                api_key=Secret(KEY),
+                base_url=vendors[name].base_url,
+                api=api,
+                options={},
+            )
     return LLMSwitch(replace(policy, providers=providers)), vendors
 
 
@@ -61,15 +69,19 @@ def _asking(scripts: Mapping[str, Script]) -> dict[str, Any]:
 
 
 def _entry(name: str) -> dict[str, Any]:
-    if name == "openai" or name in _WIRES:
-        return {"kind": name, "models": ["simulated"]}
-    # (Its address is about to be another one, but an entry without any is refused.)
-    return {"kind": "openai_compatible", "models": ["simulated"], "base_url": "http://127.0.0.1"}
+    kind = name if name in HOSTS or name in _WIRES else "openai_compatible"
+    host = HOSTS.get(kind)
+    # (Its address is about to be another one, but an entry that needs one and has none is refused.)
+    return {
+        "kind": kind,
+        "models": ["simulated"],
+        **({"base_url": "http://here"} if host and not host.base_url else {}),
+    }
 
 
 def _api(settings: ProviderSettings) -> Api | None:
     """Which of OpenAI's wires; the default of the official host is another one than that of the others."""
-    if settings.kind not in _OPENAI:
+    if settings.kind not in HOSTS:
         return None
     at_home = settings.kind == "openai" and settings.base_url is None
     return settings.api or ("responses" if at_home else "chat")

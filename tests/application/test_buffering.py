@@ -37,23 +37,19 @@ def reading(**settings: Any) -> LLMStream[str]:
     return story("foxes")
 
 
-@pytest.mark.parametrize(
-    ("settings", "chunks"),
-    [
+async def test_chunks_have_the_size_that_was_asked_for(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(ours=Reply(TEXT))
+    settings: dict[str, int]
+    for settings, chunks in (
         ({"buffer_size": 1}, ["One", " two", " three", " four", " five", " six", " seven."]),
         ({"buffer_size": 3}, ["One two three", " four five six", " seven."]),
         ({"buffer_size": 100}, [TEXT]),
         ({"min_chunk_size": 8}, ["One two three", " four five", " six seven."]),
         ({"min_chunk_size": 10_000}, [TEXT]),
         ({"buffer_size": 2, "min_chunk_size": 12}, ["One two three", " four five six", " seven."]),
-    ],
-)
-async def test_chunks_have_the_size_that_was_asked_for(
-    settings: dict[str, int], chunks: list[str], simulated_switch: SimulatedSwitch
-) -> None:
-    simulated_switch(ours=Reply(TEXT))
-    assert [chunk async for chunk in reading(**settings)] == chunks
-    assert await asyncio.to_thread(lambda: list(reading(**settings))) == chunks
+    ):
+        assert [chunk async for chunk in reading(**settings)] == chunks
+        assert await asyncio.to_thread(list, reading(**settings)) == chunks
 
 
 async def test_what_is_held_goes_out_at_a_switch(simulated_switch: SimulatedSwitch) -> None:

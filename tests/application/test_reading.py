@@ -86,19 +86,17 @@ async def test_each_way_reads_the_same_and_leaves_the_same_behind(
     assert response.elapsed > 0
 
 
-@pytest.mark.parametrize("again", WAYS)
-@pytest.mark.parametrize("first", [iterated, awaited, watched, blocking])
-async def test_reading_twice_says_so_and_what_to_do(
-    first: Callable[[LLMStream[str]], Awaitable[str]],
-    again: Callable[[LLMStream[str]], Awaitable[str]],
-    vendor: SimulatedVendor,
-) -> None:
-    stream = story("foxes")
-    await first(stream)
-    with pytest.raises(RuntimeError, match=r"already read \(by .*\); call the function again for a new one, or keep"):
-        await again(stream)
-    assert stream.response.text == TEXT
-    assert len(vendor.requests) == 1
+async def test_reading_twice_says_so_and_what_to_do(vendor: SimulatedVendor) -> None:
+    for first in WAYS:
+        stream = story("foxes")
+        await first(stream)
+        for again in WAYS:
+            with pytest.raises(
+                RuntimeError, match=r"already read \(by .*\); call the function again for a new one, or"
+            ):
+                await again(stream)
+        assert stream.response.text == TEXT
+    assert len(vendor.requests) == len(WAYS)
 
 
 async def test_partial_grows_with_the_reading(vendor: SimulatedVendor) -> None:
@@ -258,6 +256,32 @@ print(os.waitstatus_to_exitcode(status), read())
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_process_has_a_loop_of_its_own(simulated_vendor: Callable[..., SimulatedVendor]) -> None:
     assert run(FORKED, simulated_vendor("openai-chat", Reply("hello")).base_url) == "0 hello"
+
+
+LEFT_AT_THE_END = """
+import sys
+from llm_dispatcher import LLMSwitch, TaskRequest
+settings = {"kind": "openai", "api": "chat", "api_key": "test-key", "base_url": sys.argv[1], "models": ["m"]}
+chunks = iter(LLMSwitch({"providers": {"a": settings}}).stream_request(TaskRequest("hi")))
+print(next(chunks))
+"""
+
+
+def test_what_is_still_open_at_the_end_of_the_process_is_closed_without_a_word(
+    simulated_vendor: Callable[..., SimulatedVendor],
+) -> None:
+    vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))
+    assert run(LEFT_AT_THE_END, vendor.base_url) == "One"
+    assert vendor.requests[0].wait_until_over() == "left"
+
+
+def test_the_loops_own_thread_may_be_the_one_that_drops_a_reader(simulated_switch: SimulatedSwitch) -> None:
+    """The collector runs where it likes; who waited there for the loop would wait for ever."""
+    vendor = simulated_switch(only=Reply(TEXT, fault=Stall(3)))["only"]
+    readers = [iter(story("foxes"))]
+    assert next(readers[0]) == "One"
+    background_loop().call_soon_threadsafe(readers.clear)
+    assert vendor.requests[0].wait_until_over() == "left"
 
 
 # ── too late ───────────────────────────────────────────────────────────────────────────────────────────────────────

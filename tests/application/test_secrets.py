@@ -70,10 +70,10 @@ def policy(kind: dict[str, str], *vendors: SimulatedVendor) -> dict[str, Any]:
         },
         "routing": {"default": [f"{name}/m" for name in names]},
         "resilience": {
-            "breaker": {"failures": None},
             "max_retries": 0,
             "backoff": 0.0,
             "timeouts": {"first_token": 0.05, "idle": 0.05},
+            "breaker": {"failures": None},  # each failure is to be met
         },
     }
 

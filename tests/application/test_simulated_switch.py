@@ -51,11 +51,20 @@ class TestSimulatedSwitch:
         assert vendors["openai"].requests[0].text == "A story about foxes."
 
     async def test_any_name_is_a_vendor(self, simulated_switch: SimulatedSwitch) -> None:
-        vendors = simulated_switch(ours=Reply("Ours."), google=Reply("Google's."), ollama=Reply("Local."))
+        vendors = simulated_switch(
+            ours=Reply("Ours."),
+            google=Reply("Google's."),
+            ollama=Reply("Local."),
+            groq=Reply("Groq's."),
+            azure=Reply("A"),
+        )
         assert await LLM("ollama/any-model")("hi") == "Local."
         assert await LLM(providers="google")("hi") == "Google's."
         assert await LLM("ours/gpt-x")("hi") == "Ours."
-        assert [vendor.wire for vendor in vendors.values()] == ["openai-chat", "google", "ollama"]
+        assert await LLM("groq/llama")("hi") == "Groq's."
+        assert await LLM("azure/deployed")("hi") == "A"
+        wires = [vendor.wire for vendor in vendors.values()]
+        assert wires == ["openai-chat", "google", "ollama", "openai-chat", "openai-chat"]
 
     async def test_an_applications_own_policy_holds_and_needs_no_key(
         self, simulated_switch: SimulatedSwitch, tmp_path: Path
