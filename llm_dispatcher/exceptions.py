@@ -22,7 +22,7 @@ LLMDispatcherError
 ├── StreamingError                         it broke after text was delivered (.partial .usage .failures)
 ├── RequestTimeoutError (TimeoutError)     the `total` clock ran out
 │   └── StreamTimeoutError (StreamingError)    … after text was delivered
-├── ConfigurationError                     the policy is wrong (.file .line .key)
+├── ConfigurationError                     the policy is wrong (.problems; .file .line .key of the first)
 └── CacheError                             a cache cannot be used as asked
 """
 
@@ -30,6 +30,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from .events import Usage
@@ -227,16 +229,37 @@ class StreamBudgetExceededError(BudgetExceededError, StreamingError):
         StreamingError.__init__(self, message, partial=partial, usage=usage, failures=failures)
 
 
+class ConfigurationProblem(Struct, frozen=True):
+    """One thing that is wrong with a configuration; `variable` is the environment's, where that set it."""
+
+    message: str
+    file: str | None = None
+    line: int | None = None
+    key: str | None = None
+    variable: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.file and self.line else self.file or self.variable
+        return ": ".join(part for part in (place, self.key, self.message) if part)
+
+
 class ConfigurationError(LLMDispatcherError):
-    """The configuration is missing or wrong; `file`, `line` and `key` say where."""
+    """The configuration is missing or wrong; `file`, `line` and `key` say where, and `problems` all that is wrong."""
 
     def __init__(
-        self, message: str, *, file: str | None = None, line: int | None = None, key: str | None = None
+        self,
+        message: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        key: str | None = None,
+        problems: Sequence[ConfigurationProblem] = (),
     ) -> None:
         super().__init__(message)
         self.file = file
         self.line = line
         self.key = key
+        self.problems = tuple(problems) or (ConfigurationProblem(message, file, line, key),)
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.file and self.line else self.file or ""

@@ -63,14 +63,14 @@ def test_the_demo_on_a_policy_of_ones_own_says_what_it_may_cost(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "code", "words"),
     [
-        (("demo", "--config", "nowhere.yaml"), "nowhere.yaml"),
-        (("simulate", "--wire", "telegraph"), "a wire is one of openai-chat"),
+        (("demo", "--config", "nowhere.yaml"), 3, "nowhere.yaml"),
+        (("simulate", "--wire", "telegraph"), 2, "a wire is one of openai-chat"),
     ],
 )
-def test_an_error_of_the_command_is_one_line(arguments: tuple[str, ...], words: str) -> None:
+def test_an_error_of_the_command_is_one_line(arguments: tuple[str, ...], code: int, words: str) -> None:
     done = run(*arguments)
-    assert done.returncode == 2
+    assert done.returncode == code
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1

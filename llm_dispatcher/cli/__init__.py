@@ -1,4 +1,4 @@
-"""The command `llm-dispatcher`. Each command is a file here, and loads what it needs when it is called."""
+"""The command `llm-dispatcher`. Each command's work is in a file here, which is loaded when it is called."""
 
 from __future__ import annotations
 
@@ -8,35 +8,157 @@ from typing import Annotated
 
 import typer
 
-from ..exceptions import LLMDispatcherError
+from .endings import CODES, Commands
+from .options import Audio, Config, Image, Json, MaxTokens, Model, Prompt, Provider, System, Task, Temperature
 
 app = typer.Typer(
-    name="llm-dispatcher", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, help=__doc__
+    name="llm-dispatcher",
+    cls=Commands,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,  # a pipe gets plain text
+    epilog="\n\n".join(["Exit codes:", *(f"{code:>3}  {words}" for code, words in CODES.items())]),
 )
+config_app = typer.Typer(help="Check a configuration, show what is in force, or print its schema.")
+app.add_typer(config_app, name="config")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from .. import __version__
+        from .out import say
+
+        say(f"llm-dispatcher {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
 def options(
-    context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may also stand after the command.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", callback=_version)] = False,
 ) -> None:
     """Streams from whichever model is best and healthy for its task, that keep going when it is not."""
-    context.obj = debug
+
+
+@app.command()
+def stream(
+    prompt: Prompt = None,
+    task: Task = None,
+    image: Image = None,
+    audio: Audio = None,
+    model: Model = None,
+    provider: Provider = None,
+    system: System = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds for the whole answer.", metavar="SECONDS")] = None,
+    config: Config = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but the answer, and errors.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask, and read the answer while it comes.
+
+    The text goes to standard output, progress and what happens to standard error. With --json, each event is a line.
+    """
+    from .ask import ask
+    from .asked import request_of
+
+    request = request_of(
+        prompt, task=task, images=image, audio=audio, model=model, providers=provider or None, system=system,
+        max_tokens=max_tokens, temperature=temperature,
+    )  # fmt: skip
+    ask(request, config=config, as_json=as_json, quiet=quiet, timeout=timeout)
+
+
+@app.command()
+def explain(
+    prompt: Prompt = None,
+    task: Task = None,
+    image: Image = None,
+    audio: Audio = None,
+    model: Model = None,
+    provider: Provider = None,
+    max_tokens: MaxTokens = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Say where a request would go, and why not elsewhere. Nothing is sent."""
+    from .asked import request_of
+    from .look import explain
+
+    request = request_of(
+        prompt, task=task, images=image, audio=audio, model=model, providers=provider or None, max_tokens=max_tokens
+    )
+    raise typer.Exit(explain(request, config=config, as_json=as_json))
+
+
+@app.command()
+def models(task: Task = None, config: Config = None, as_json: Json = False) -> None:
+    """List the configured models, what they can do and what they cost; with --task, those it goes to, in order."""
+    from ..tasks import TaskType
+    from .look import models
+
+    raise typer.Exit(models(None if task is None else TaskType(task), config=config, as_json=as_json))
+
+
+@app.command()
+def providers(
+    config: Config = None,
+    ask: Annotated[bool, typer.Option("--ask/--no-ask", help="Ask each of them for its models, which is free.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for each.", metavar="SECONDS", min=0.1)] = 5.0,
+    as_json: Json = False,
+) -> None:
+    """List the providers, whether they can be reached, and whether they take their keys, which are not shown."""
+    from .reach import providers
+
+    raise typer.Exit(providers(config, ask=ask, timeout=timeout, as_json=as_json))
+
+
+File = Annotated[Path | None, typer.Argument(help="By default the one that --config would have.", metavar="[FILE]")]
+
+
+@config_app.command()
+def check(file: File = None, config: Config = None, as_json: Json = False) -> None:
+    """Read a configuration and tell everything that is wrong with it, in one go."""
+    from .look import check
+
+    raise typer.Exit(check(file or config, as_json=as_json))
+
+
+@config_app.command()
+def show(file: File = None, config: Config = None, as_json: Json = False) -> None:
+    """Print what is in force: file, environment and defaults together, without secrets."""
+    from .look import show
+
+    raise typer.Exit(show(file or config, as_json=as_json))
+
+
+@config_app.command()
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="The reference, for readers.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Print the JSON schema of llm_dispatcher.yaml, for editors."""
+    from .look import schema
+
+    raise typer.Exit(schema(markdown=markdown and not as_json))
 
 
 @app.command()
 def demo(
     config: Annotated[Path | None, typer.Option(help="Your own policy: real vendors, or a local Ollama.")] = None,
     prompt: Annotated[str | None, typer.Option(help="What to ask.")] = None,
+    as_json: Json = False,
 ) -> None:
     """See a stream survive its vendors. Without --config the vendors are simulated, and nothing leaves the machine."""
     if config is None:
         from .demo import simulated_demo
 
-        raise typer.Exit(simulated_demo(prompt))
+        raise typer.Exit(simulated_demo(prompt, as_json=as_json))
     from .real_demo import real_demo
 
-    raise typer.Exit(real_demo(config, prompt or "Tell a short story about a lighthouse keeper."))
+    asked = prompt or "Tell a short story about a lighthouse keeper."
+    raise typer.Exit(real_demo(config, asked, as_json=as_json))
 
 
 @app.command()
@@ -68,11 +190,8 @@ def simulate(
 
 
 def main() -> None:
-    """Run the command; an error of ours is one line, unless --debug asks for the traceback."""
-    try:
-        app()
-    except (LLMDispatcherError, ValueError, OSError) as error:
-        if "--debug" in sys.argv:
-            raise
-        typer.echo(f"llm-dispatcher: {error}", err=True)
-        sys.exit(2)
+    """Run the command."""
+    for out in (sys.stdout, sys.stderr):
+        if (reconfigure := getattr(out, "reconfigure", None)) is not None:
+            reconfigure(errors="replace")  # what a terminal cannot show is no reason to stop
+    app()

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ..llm import LLM
 from ..stream import LLMStream
@@ -21,6 +21,7 @@ from ..streaming import ProgressTracker
 from ..switch import LLMSwitch, get_global_switch, set_global_switch
 from ..tasks import TaskRequest, TaskType
 from ..testing import Continuing, Cut, HttpError, Reply, Script, SimulatedVendor, Stall
+from .out import say_json
 from .show import Show, show_on
 
 KEY: Final = "simulated"
@@ -79,8 +80,18 @@ class Scene(Struct):
     text: str
 
 
-def simulated_demo(prompt: str | None = None) -> int:
-    """Run it; 0 if every character that was owed was read once."""
+def simulated_demo(prompt: str | None = None, *, as_json: bool = False) -> int:
+    """Run it; 0 if every character that was owed was read once. As JSON it says so, and shows elsewhere."""
+    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+        count = _show(prompt)
+    if as_json:
+        say_json(structs.asdict(count))
+    else:
+        print(count)  # noqa: T201 - the demo's answer
+    return 0 if count.whole else 1
+
+
+def _show(prompt: str | None) -> Count:
     show = show_on(sys.stdout)
     count = Count()
     with ExitStack() as stack:
@@ -97,8 +108,7 @@ def simulated_demo(prompt: str | None = None) -> int:
         example = _run_example(show, vendors, count)
         asyncio.run(_scenes(show, vendors, example, prompt, count))
     show.title("What came of it")
-    print(count)  # noqa: T201 - the demo's answer
-    return 0 if count.whole else 1
+    return count
 
 
 @contextlib.contextmanager

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from .. import catalog
 from ..dispatch.ledger import estimated_tokens
-from ..events import Usage
+from ..events import TaskResponse, Usage
 from ..llm import LLM
 from ..streaming import ProgressTracker
 from ..switch import LLMSwitch, set_global_switch
 from ..tasks import Target, TaskRequest
+from .out import say_json
 from .show import Show, show_on
 
 MAX_TOKENS = 500
 
 
-def real_demo(config: Path, prompt: str) -> int:
-    """Ask one question by a policy; 0 if the answer came whole."""
-    return asyncio.run(_ask(config, prompt))
+def real_demo(config: Path, prompt: str, *, as_json: bool = False) -> int:
+    """Ask one question by a policy; 0 if the answer came whole. As JSON it says so, and shows elsewhere."""
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        response = asyncio.run(_ask(config, prompt))
+    read, attempts = len(response.text), len(response.attempts)
+    if as_json:
+        say_json({"read": read, "attempts": attempts, "cost": response.cost, "whole": response.error is None})
+    else:
+        print(f"characters read {read}, attempts {attempts}")  # noqa: T201 - its answer
+    return 0 if response.error is None else 1
 
 
-async def _ask(config: Path, prompt: str) -> int:
+async def _ask(config: Path, prompt: str) -> TaskResponse:
     show = show_on(sys.stdout)
     tracker = ProgressTracker()
     async with LLMSwitch(config) as switch:
@@ -43,8 +52,7 @@ async def _ask(config: Path, prompt: str) -> int:
         response = stream.response
         _summary(show, response.cost)
         show.ledger(response.attempts)
-        print(f"characters read {len(response.text)}, attempts {len(response.attempts)}")  # noqa: T201 - its answer
-    return 0 if response.error is None else 1
+    return response
 
 
 def _may_cost(switch: LLMSwitch, target: Target, prompt: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .policy import Policy
 
-__all__ = ["config_schema", "load"]
+__all__ = ["config_reference", "config_schema", "config_shown", "load"]
 
 
 def load(
@@ -37,3 +37,17 @@ def config_schema() -> dict[str, Any]:
     from .shape import schema
 
     return schema()
+
+
+def config_reference() -> str:
+    """The reference of `llm_dispatcher.yaml`, as Markdown."""
+    from .reference import reference
+
+    return reference()
+
+
+def config_shown(policy: Policy) -> dict[str, object]:
+    """A policy in the shape of `llm_dispatcher.yaml`, every setting that is in force and nothing that is secret."""
+    from .shown import shown
+
+    return shown(policy)

@@ -14,10 +14,15 @@ from .tree import MOST_DEPTH, KeyPath, Tree
 def argument_layer(config: Mapping[str, object]) -> Layer:
     """The mapping without what only Python knows: other mappings, tuples, keys that are kept secret."""
     problems: list[Problem] = []
+    too_deep: list[KeyPath] = []
 
     def plain(value: object, path: KeyPath) -> object:
+        if too_deep:
+            return None
         if len(path) > MOST_DEPTH:
-            # A list that holds itself has no end, and a path of that length is of no use to a reader.
+            # A list that holds itself has no end, and a path of that length is of no use to a reader. One that holds
+            # itself twice has no end twice as often at each level: this is told once.
+            too_deep.append(path)
             problems.append(Problem(path[:4], f"is nested more than {MOST_DEPTH} levels deep"))
             return None
         if isinstance(value, Mapping):

@@ -98,7 +98,7 @@ def _first_route(kinds: Mapping[str, str], size: Size, order: Iterable[str]) -> 
 
 
 def _models(name: str, section: ProviderSection, kind: str, routed: Iterable[Target]) -> dict[str, ModelSettings]:
-    if isinstance(section.models, Mapping):
+    if section.models and isinstance(section.models, Mapping):
         return {model: _model(each) for model, each in section.models.items()}
     listed = section.models or [target.model for target in routed if target.provider == name]
     general = vendor(kind).models.get("general")

@@ -7,6 +7,7 @@ follows an alias, and bounds the depth before anything is built.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ MOST_BYTES: Final = 1_000_000
 _LOADER: Final[type[yaml.SafeLoader | yaml.CSafeLoader]] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _VARIABLE: Final = re.compile(r"\$\{[^}\n]*\}")
 _STAND_IN: Final = re.compile("\ue000([0-9]+)\ue001")
+_NOTHING: Final = "tag:yaml.org,2002:null"
 _CONTAINERS: Final = frozenset({None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
 
@@ -140,10 +142,11 @@ class _Reading:
         tag = event.tag
         if tag is None or tag == "!":
             tag = self._loader.resolve(yaml.ScalarNode, event.value, event.implicit)
-        try:
-            value: object = self._loader.construct_object(yaml.ScalarNode(tag, event.value))
-        except (ValueError, yaml.constructor.ConstructorError):
-            # A date that is none, a number of five thousand digits, or a tag that only other programs know.
+        value: object = None
+        with suppress(ValueError, yaml.constructor.ConstructorError):
+            value = self._loader.construct_object(yaml.ScalarNode(tag, event.value))
+        if (value is None and tag != _NOTHING) or isinstance(value, bytes):
+            # A date that is none, a number of five thousand digits, bytes, or a tag that only other programs know.
             self._complain(path, f"cannot be read as {tag.rpartition(':')[2] or tag}; put it in quotes", event)
             return None
         return self._put_back(value) if isinstance(value, str) else value

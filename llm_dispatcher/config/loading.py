@@ -55,8 +55,8 @@ def _judge(written: Layer, layers: Sequence[Layer], keys: Keys, *, offline: bool
     api_keys = {name: find_key(name, kinds, entries[name], keys, literal=name in literal) for name in kinds}
     unneeded = {("providers", name, "api_key") for name in kinds if offline or kinds[name] in keys.given}
     settings = judged(tree)
+    misread = [problem for layer in layers for problem in layer.problems]
     problems = [
-        *(problem for layer in layers for problem in layer.problems),
         *_unset(layers, unneeded),
         *([] if isinstance(settings, Settings) else settings),
         *kind_problems,
@@ -65,8 +65,10 @@ def _judge(written: Layer, layers: Sequence[Layer], keys: Keys, *, offline: bool
         *provider_problems(tree, kinds, api_keys, offline=offline),
         *_nothing_configured(tree, offline=offline),
     ]
-    if problems or not isinstance(settings, Settings):
-        raise configuration_error(_once_each(located(problem, layers) for problem in problems))
+    if misread or problems or not isinstance(settings, Settings):
+        raise configuration_error(
+            [located(each, layers) for each in [*misread, *_without_consequences(problems, misread)]]
+        )
     policy = build_policy(
         settings,
         kinds=kinds,
@@ -167,12 +169,14 @@ def _nothing_configured(tree: Tree, *, offline: bool) -> Iterable[Problem]:
     )
 
 
-def _once_each(problems: Iterable[Problem]) -> list[Problem]:
-    """The first problem of each path: what comes after at the same place is a consequence."""
-    first: dict[object, Problem] = {}
+def _without_consequences(problems: Iterable[Problem], misread: Iterable[Problem]) -> Iterable[Problem]:
+    """The first problem of each path: what comes after at the same place, or where it could not be read, follows."""
+    told: set[object] = {problem.path for problem in misread}
     for problem in problems:
-        first.setdefault(problem.path or str(problem), problem)
-    return list(first.values())
+        place = problem.path or str(problem)
+        if place not in told:
+            told.add(place)
+            yield problem
 
 
 def _with_default(policy: Policy, layers: Sequence[Layer], *, offline: bool) -> Policy:

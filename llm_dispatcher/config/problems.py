@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ..exceptions import ConfigurationError
+from ..exceptions import ConfigurationError, ConfigurationProblem
 from .tree import KeyPath
 
 MOST_SHOWN: Final = 50
@@ -38,9 +38,12 @@ class Problem(Struct, frozen=True):
         """The message, bounded: it may quote what stands in the file."""
         return _short(self.message, _LONGEST_MESSAGE)
 
+    def told(self) -> ConfigurationProblem:
+        """The problem as users see it."""
+        return ConfigurationProblem(self.words, self.file, self.line, self.key or None, self.variable)
+
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.file and self.line else self.file or self.variable
-        return ": ".join(part for part in (place, self.key, self.words) if part)
+        return str(self.told())
 
 
 def nearest(wrong: str, names: Iterable[str]) -> str:
@@ -58,12 +61,19 @@ def did_you_mean(wrong: str, names: Iterable[str], *, likeness: float = 0.6) -> 
 
 def configuration_error(problems: Sequence[Problem]) -> ConfigurationError:
     """All problems as one error, a line each; its file, line and key are the first one's."""
-    first, *others = sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0))
+    in_order = sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0))
+    first, *others = in_order
     shown = [str(problem) for problem in others[: MOST_SHOWN - 1]]
     if len(others) > len(shown):
         shown.append(f"… and {len(others) - len(shown)} more")
     message = first.words if first.variable is None else f"{first.words} (set by {first.variable})"
-    return ConfigurationError("\n".join([message, *shown]), file=first.file, line=first.line, key=first.key or None)
+    return ConfigurationError(
+        "\n".join([message, *shown]),
+        file=first.file,
+        line=first.line,
+        key=first.key or None,
+        problems=[problem.told() for problem in in_order],
+    )
 
 
 def _short(text: str, length: int) -> str:

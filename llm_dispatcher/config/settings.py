@@ -139,9 +139,9 @@ _EITHER: Final = Discriminator(
 class LimitsSection(Section):
     """How much may be asked."""
 
-    requests_per_minute: Count | None = None
+    requests_per_minute: Count | None = Field(None, description="Attempts, each one counted.")
     tokens_per_minute: Count | None = Field(None, description="Input and output together.")
-    concurrent_streams: Count | None = None
+    concurrent_streams: Count | None = Field(None, description="Under way at a time.")
     on_limit: OnLimit = Field("switch", description="Whether a request waits, or goes elsewhere if it can.")
 
 
@@ -150,7 +150,7 @@ class ModelSection(Section):
 
     alias: Text | None = Field(None, description="The name that the vendor knows the model by.")
     enabled: Truth = Field(True, description="Whether requests may go there.")
-    limits: LimitsSection | None = None
+    limits: LimitsSection | None = Field(None, description="How much may be asked of it.")
 
 
 Models: TypeAlias = Annotated[
@@ -163,7 +163,9 @@ class ProviderSection(Section):
 
     kind: Text | None = Field(None, description="Whose wire it speaks; by default the provider's name.")
     api_key: SecretStr | None = Field(None, description="By default the vendor's usual variable.")
-    base_url: Annotated[str, AfterValidator(_base_url)] | None = None
+    base_url: Annotated[str, AfterValidator(_base_url)] | None = Field(
+        None, description="Where the vendor is, if not at its usual address."
+    )
     headers: Maybe[
         dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
     ] = Field({}, description="Sent with every request.")
@@ -171,7 +173,7 @@ class ProviderSection(Section):
     api: Api | None = Field(None, description="Which of OpenAI's two interfaces is spoken.")
     options: Maybe[dict[str, Any]] = Field({}, description="What only this kind of vendor understands.")
     enabled: Truth = Field(True, description="Whether requests may go there.")
-    limits: LimitsSection | None = None
+    limits: LimitsSection | None = Field(None, description="How much may be asked of all its models together.")
 
 
 TargetName: TypeAlias = Annotated[str, AfterValidator(_target)]
@@ -181,9 +183,9 @@ TargetNames: TypeAlias = Annotated[list[TargetName], Field(min_length=1)]
 class WeightsSection(Section):
     """How much each thing matters to the strategy `balanced`, in relation to the others."""
 
-    cost: Share = _WEIGHTS.cost
-    speed: Share = _WEIGHTS.speed
-    quality: Share = _WEIGHTS.quality
+    cost: Share = Field(_WEIGHTS.cost, description="What a request is expected to cost.")
+    speed: Share = Field(_WEIGHTS.speed, description="When the answer is expected to be whole.")
+    quality: Share = Field(_WEIGHTS.quality, description="The figures under `catalog`.")
 
     @model_validator(mode="after")
     def _something_matters(self) -> Self:
@@ -195,7 +197,7 @@ class WeightsSection(Section):
 class RouteSection(Section):
     """Targets, written `provider/model`, and how one of them is chosen."""
 
-    targets: TargetNames
+    targets: TargetNames = Field(description="In order; `body` is the function's own body.")
     strategy: Strategy | None = Field(None, description="By default routing.optimization_strategy.")
     max_cost: Dollars | None = Field(None, description="US dollars a request may cost.")
     max_latency: Seconds | None = Field(None, description="Seconds to the first token; slower targets come last.")
@@ -228,7 +230,7 @@ class RoutingSection(Section):
     """Which targets serve which task, in order."""
 
     default: RouteShape | None = Field(None, description="By default every listed model of every provider.")
-    tasks: Maybe[dict[TaskType, RouteShape]] = {}
+    tasks: Maybe[dict[TaskType, RouteShape]] = Field({}, description="Tasks with a route of their own.")
     optimization_strategy: Strategy = Field("ordered", description="For routes without a strategy of their own.")
     max_cost: Dollars | None = Field(None, description="US dollars, for routes without one of their own.")
     max_latency: Seconds | None = Field(None, description="Seconds, for routes without one of their own.")
@@ -237,13 +239,13 @@ class RoutingSection(Section):
 class CorrectionSection(Section):
     """What is true of a model, over what the catalog says or does not know."""
 
-    text: Truth | None = None
-    vision: Truth | None = None
-    audio: Truth | None = None
-    transcription: Truth | None = None
-    tools: Truth | None = None
-    structured_output: Truth | None = None
-    reasoning: Truth | None = None
+    text: Truth | None = Field(None, description="Whether it gives text.")
+    vision: Truth | None = Field(None, description="Whether it takes images.")
+    audio: Truth | None = Field(None, description="Whether it takes sounds.")
+    transcription: Truth | None = Field(None, description="Whether it turns sounds into their words.")
+    tools: Truth | None = Field(None, description="Whether it calls tools.")
+    structured_output: Truth | None = Field(None, description="Whether it follows a JSON schema.")
+    reasoning: Truth | None = Field(None, description="Whether it thinks before it answers.")
     continues: Continues | None = Field(None, description="How it goes on with an answer that another had begun.")
     context_window: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="Tokens.")
     input_price: Dollars | None = Field(None, description="US dollars a million tokens.")
@@ -256,8 +258,8 @@ class CorrectionSection(Section):
 class AmountsSection(Section):
     """US dollars that may be spent."""
 
-    daily: Dollars | None = None
-    monthly: Dollars | None = None
+    daily: Dollars | None = Field(None, description="A day, from midnight.")
+    monthly: Dollars | None = Field(None, description="A month, from its first day.")
 
 
 class BudgetsSection(AmountsSection):
@@ -276,10 +278,12 @@ class BudgetsSection(AmountsSection):
 class TimeoutsSection(Section):
     """Seconds; null switches a clock off."""
 
-    connect: Seconds | None = _TIMEOUTS.connect
-    first_token: Seconds | None = _TIMEOUTS.first_token
-    idle: Seconds | None = _TIMEOUTS.idle
-    total: Seconds | None = _TIMEOUTS.total
+    connect: Seconds | None = Field(_TIMEOUTS.connect, description="Until the vendor is connected.")
+    first_token: Seconds | None = Field(
+        _TIMEOUTS.first_token, description="Until an attempt's first content; keep-alives do not count."
+    )
+    idle: Seconds | None = Field(_TIMEOUTS.idle, description="Between two pieces of content.")
+    total: Seconds | None = Field(_TIMEOUTS.total, description="For the whole request, all attempts together.")
 
 
 class BreakerSection(Section):
@@ -288,8 +292,8 @@ class BreakerSection(Section):
     failures: Annotated[int, Field(strict=True, ge=1, le=1_000)] | None = Field(
         _BREAKER.failures, description="Within the window, in a row or half of its attempts; null: never."
     )
-    window: Seconds = _BREAKER.window
-    cooldown: Seconds = _BREAKER.cooldown
+    window: Seconds = Field(_BREAKER.window, description="Seconds in which failures are counted.")
+    cooldown: Seconds = Field(_BREAKER.cooldown, description="Seconds for which it is left alone.")
     probes: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
         _BREAKER.probes, description="Attempts at a time that find out whether it is well again."
     )
@@ -301,7 +305,9 @@ class RetryBudgetSection(Section):
     share: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None = Field(
         _RETRY_BUDGET.share, description="Of its requests; null: any."
     )
-    floor: Annotated[int, Field(strict=True, ge=0, le=10_000)] = _RETRY_BUDGET.floor
+    floor: Annotated[int, Field(strict=True, ge=0, le=10_000)] = Field(
+        _RETRY_BUDGET.floor, description="So many more, however few its requests are."
+    )
 
 
 class ResilienceSection(Section):
@@ -310,15 +316,22 @@ class ResilienceSection(Section):
     max_retries: Annotated[int, Field(strict=True, ge=0, le=10)] = Field(
         _RESILIENCE.max_retries, description="Further tries of one target."
     )
-    fallback_enabled: Annotated[bool, Field(strict=True)] = _RESILIENCE.fallback_enabled
-    on_break: OnBreak = _RESILIENCE.on_break
-    backoff: Wait = _RESILIENCE.backoff
-    max_backoff: Wait = _RESILIENCE.max_backoff
-    max_retry_after: Wait = _RESILIENCE.max_retry_after
+    fallback_enabled: Annotated[bool, Field(strict=True)] = Field(
+        _RESILIENCE.fallback_enabled, description="Whether the next target is asked when one fails."
+    )
+    on_break: OnBreak = Field(
+        _RESILIENCE.on_break, description="When a stream breaks after its reader has seen text of it."
+    )
+    backoff: Wait = Field(_RESILIENCE.backoff, description="Seconds before the first retry at most; then twice that …")
+    max_backoff: Wait = Field(_RESILIENCE.max_backoff, description="… up to this.")
+    max_retry_after: Wait = Field(
+        _RESILIENCE.max_retry_after,
+        description="When a vendor asks for a longer wait than these seconds, the next target is asked.",
+    )
     continuation: Annotated[str, AfterValidator(_wording)] | None = Field(
         None, description="The user turn that asks for the rest of a broken answer; {anchor} stands for its last words."
     )
-    timeouts: TimeoutsSection = TimeoutsSection()
+    timeouts: TimeoutsSection = Field(default_factory=lambda: TimeoutsSection.model_validate({}))
     breaker: BreakerSection = Field(default_factory=lambda: BreakerSection.model_validate({}))
     retry_budget: RetryBudgetSection = Field(default_factory=lambda: RetryBudgetSection.model_validate({}))
 
@@ -326,7 +339,9 @@ class ResilienceSection(Section):
 class Settings(Section):
     """llm_dispatcher.yaml"""
 
-    providers: Maybe[dict[Annotated[str, AfterValidator(_provider_name)], ProviderSection]] = {}
+    providers: Maybe[dict[Annotated[str, AfterValidator(_provider_name)], ProviderSection]] = Field(
+        {}, description="Who can be asked, by names of yours."
+    )
     routing: RoutingSection = Field(default_factory=lambda: RoutingSection.model_validate({}))
     catalog: Maybe[dict[TargetName, CorrectionSection]] = Field({}, description="By provider/model.")
     budgets: BudgetsSection = Field(default_factory=lambda: BudgetsSection.model_validate({}))

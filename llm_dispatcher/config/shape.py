@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -31,29 +31,29 @@ def types_at(path: KeyPath) -> set[str]:
     return {str(place["type"]) for place in _at(path) if "type" in place}
 
 
-def _names(place: dict[str, Any]) -> list[str]:
+def _names(place: Mapping[str, Any]) -> list[str]:
     if "propertyNames" in place:
-        return [str(word) for branch in _branches(place["propertyNames"]) for word in branch.get("enum", [])]
+        return [str(word) for branch in resolved(place["propertyNames"]) for word in branch.get("enum", [])]
     return list(place.get("properties", ()))
 
 
-def _at(path: KeyPath) -> list[dict[str, Any]]:
-    places = list(_branches(schema()))
+def _at(path: KeyPath) -> list[Mapping[str, Any]]:
+    places = list(resolved(schema()))
     for part in path:
         places = [branch for place in places for branch in _below(place, part)]
     return places
 
 
-def _below(place: dict[str, Any], part: str | int) -> Iterator[dict[str, Any]]:
+def _below(place: Mapping[str, Any], part: str | int) -> Iterator[Mapping[str, Any]]:
     if isinstance(part, int):
         below = place.get("items")
     else:
         below = place.get("properties", {}).get(part) or place.get("additionalProperties")
     if is_mapping(below):
-        yield from _branches(below)
+        yield from resolved(below)
 
 
-def _branches(place: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def resolved(place: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """What a place may be: its reference followed, its alternatives one by one."""
     if "$ref" in place:
         place = schema()["$defs"][place["$ref"].rpartition("/")[2]]
@@ -62,4 +62,4 @@ def _branches(place: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield place
     else:
         for alternative in alternatives:
-            yield from _branches(alternative)
+            yield from resolved(alternative)

@@ -65,7 +65,8 @@ def interpolated(layer: Layer, environ: Mapping[str, str]) -> Layer:
             return value
         wrong: list[str] = []
         text = _REFERENCE.sub(lambda found: _value(found, environ, wrong), value)
-        problems.extend(layer.located(Problem(path, each)) for each in wrong)
+        if wrong:
+            problems.append(layer.located(Problem(path, "; ".join(dict.fromkeys(wrong)))))
         return None if wrong else meant(text, path)
 
     tree = with_leaves(layer.tree, filled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,7 @@ import pytest
 
 from llm_dispatcher.config import load
 from llm_dispatcher.config.policy import Policy
-from llm_dispatcher.exceptions import ConfigurationError
+from llm_dispatcher.exceptions import ConfigurationError, ConfigurationProblem
 
 SOUND = "providers:\n  openai: {api_key: test-key, models: [m]}\n"
 """Two lines that are right; what follows them begins on line 3."""
@@ -50,10 +51,12 @@ def test_a_broken_file_is_refused_with_exactly_what_is_wrong(broken: Broken, loa
     file, _, line = place.partition(":")
     assert (caught.value.file, caught.value.line) == (file, int(line) if line else None)
     assert caught.value.key is None or rest.startswith(f"{caught.value.key}: ")
+    assert [str(problem) for problem in caught.value.problems] == broken.told
 
 
 def test_the_table_of_broken_files_is_whole() -> None:
-    assert len(broken_files()) > 60
+    files = broken_files()
+    assert len({broken.text for broken in files}) == len({broken.name for broken in files}) == len(files) > 100
 
 
 @pytest.mark.parametrize(
@@ -100,6 +103,22 @@ def test_a_file_with_thousands_of_problems_does_not_flood_the_terminal(load_text
     with pytest.raises(ConfigurationError, match=r"… and \d+ more") as caught:
         load_text(SOUND + "".join(f"unknown{number}: 1\n" for number in range(5_000)))
     assert len(str(caught.value).splitlines()) == 51
+    assert len(caught.value.problems) == 5_000
+    assert caught.value.problems[-1] == ConfigurationProblem(
+        "unknown key (known: providers, resilience, routing)", "policy.yaml", 5_002, "unknown4999"
+    )
+
+
+def test_problems_outlive_their_process(load_text: LoadText) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_text(f"{SOUND}one: 1\ntwo: 2\n")
+    assert pickle.loads(pickle.dumps(caught.value)).problems == caught.value.problems
+
+
+def test_an_error_of_one_problem_has_it_in_its_list() -> None:
+    alone = ConfigurationError("is wrong", file="a.yaml", line=3, key="routing")
+    assert alone.problems == (ConfigurationProblem("is wrong", "a.yaml", 3, "routing"),)
+    assert str(alone.problems[0]) == str(alone)
 
 
 def test_a_file_that_is_not_there_is_named() -> None:

@@ -105,6 +105,23 @@ def test_a_mapping_that_holds_itself_is_refused() -> None:
         load(endless, environ={})
 
 
+def test_a_list_that_holds_itself_twice_is_refused_at_once() -> None:
+    endless: list[object] = []
+    endless += [endless, endless]
+    with pytest.raises(ConfigurationError, match="nested more than 32 levels deep") as caught:
+        load({"providers": {"ollama": {"models": ["m"], "options": {"each": endless}}}}, environ={})
+    assert len(caught.value.problems) == 1
+
+
+def test_a_wrong_variable_is_in_the_list_of_problems(load_text: LoadText) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_text(YAML + "more: 1\n", {"LLM_DISPATCHER_RESILIENCE__MAX_RETRIES": "99"})
+    file, variable = caught.value.problems
+    assert (file.file, file.line, file.key, file.variable) == ("policy.yaml", 8, "more", None)
+    assert (variable.file, variable.key) == (None, "resilience.max_retries")
+    assert variable.variable == "LLM_DISPATCHER_RESILIENCE__MAX_RETRIES"
+
+
 def test_a_mapping_with_a_key_that_is_no_text_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="providers: a key must be text, got 5"):
         load({"providers": {5: {}}}, environ={})

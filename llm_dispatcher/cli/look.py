@@ -1,0 +1,131 @@
+"""Commands that look and send nothing: `explain`, `models` and `config`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import catalog
+from ..config import config_reference, config_schema, config_shown, load
+from ..config.policy import Policy
+from ..config.shown import plain
+from ..exceptions import ConfigurationError, NoProviderAvailableError
+from ..provider import BODY
+from ..switch import LLMSwitch
+from ..tasks import Target, TaskRequest, TaskType
+from .endings import DONE, FAILED, MISCONFIGURED
+from .out import say, say_json, say_table
+
+
+def explain(request: TaskRequest, *, config: Path | None, as_json: bool) -> int:
+    """Where a request would go, and why not elsewhere."""
+    switch = LLMSwitch(config)
+    about = {"task": str(request.task_type), "configuration": switch.policy.source}
+    try:
+        plan = switch.explain(request)
+    except NoProviderAvailableError as error:
+        if not as_json:
+            raise
+        say_json({**about, "targets": [], "rejected": plain(error.reasons)})
+        return FAILED
+    if as_json:
+        fields = plain(plan)
+        assert isinstance(fields, dict)
+        say_json({**about, **fields})
+    else:
+        say(f"{request.task_type}, by {switch.policy.source or 'the keys at hand'}")
+        say(str(plan))
+    return DONE
+
+
+def models(task: TaskType | None, *, config: Path | None, as_json: bool) -> int:
+    """The configured models, or those that a task goes to in their order, with what is known of them."""
+    switch = LLMSwitch(config)
+    targets = _targets(switch.policy) if task is None else switch.policy.route(task).targets
+    known = {target: switch.capabilities(target) for target in targets if target.provider != BODY}
+    if as_json:
+        say_json([_as_json(target, known.get(target)) for target in targets])
+        return DONE
+    heading = ("model", "takes", "gives", "window", "$/M in", "$/M out", "goes on by", "known")
+    say_table(heading, (_row(target, known.get(target)) for target in targets))
+    return DONE
+
+
+def _targets(policy: Policy) -> list[Target]:
+    listed = [Target(name, model) for name, settings in policy.providers.items() for model in settings.models]
+    routed = [target for task in TaskType for target in policy.route(task).targets if target.provider != BODY]
+    return list(dict.fromkeys([*listed, *routed]))
+
+
+def _as_json(target: Target, can: catalog.Capabilities | None) -> dict[str, object]:
+    fields = plain(can) if can is not None else {}
+    assert isinstance(fields, dict)
+    return {"target": str(target), "provider": target.provider, "model": target.model, **fields}
+
+
+def _row(target: Target, can: catalog.Capabilities | None) -> tuple[str, ...]:
+    if can is None:
+        return (str(target), "the function's own body", *[""] * 6)
+    takes = ["text", *(name for name in ("vision", "audio") if getattr(can, name))]
+    gives = [
+        name for name in ("text", "transcription", "tools", "structured_output", "reasoning") if getattr(can, name)
+    ]
+    return (
+        str(target),
+        " ".join(takes),
+        " ".join(gives),
+        f"{can.context_window:,}" if can.context_window is not None else "?",
+        f"{can.input_price:g}" if can.input_price is not None else "?",
+        f"{can.output_price:g}" if can.output_price is not None else "?",
+        can.continues,
+        "yes" if can.known else "vendor's defaults",
+    )
+
+
+def check(file: Path | None, *, as_json: bool) -> int:
+    """Whether a configuration is sound; everything that is wrong with it, if it is not."""
+    try:
+        policy = load(file)
+    except ConfigurationError as error:
+        if not as_json:
+            raise
+        say_json({"sound": False, "configuration": error.file, "problems": plain(error.problems)})
+        return MISCONFIGURED
+    if as_json:
+        say_json({"sound": True, "configuration": policy.source, "problems": []})
+    else:
+        count = sum(len(settings.models) for settings in policy.providers.values())
+        where = policy.source or "no file, but the keys at hand"
+        counted = (
+            _many(len(policy.providers), "provider"),
+            _many(count, "model"),
+            _many(len(policy.tasks) + 1, "route"),
+        )
+        say(f"{where}: sound: {', '.join(counted)}")
+    return DONE
+
+
+def show(file: Path | None, *, as_json: bool) -> int:
+    """What is in force, without secrets."""
+    policy = load(file)
+    shown = config_shown(policy)
+    if as_json:
+        say_json(shown)
+        return DONE
+    import yaml
+
+    say(f"# {policy.source or 'from no file, but the keys at hand'}")
+    say(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True).rstrip())
+    return DONE
+
+
+def schema(*, markdown: bool) -> int:
+    """The shape of the configuration, for editors or for readers."""
+    if markdown:
+        say(config_reference().rstrip())
+    else:
+        say_json(config_schema())
+    return DONE
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

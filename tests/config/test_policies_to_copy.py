@@ -1,0 +1,125 @@
+"""The policies in `config/` are read as they stand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llm_dispatcher import LLMSwitch, Target, TaskRequest, TaskType
+from llm_dispatcher.config import load
+from llm_dispatcher.config.policy import Policy
+from llm_dispatcher.exceptions import ConfigurationError, NoProviderAvailableError
+
+FOLDER = Path(__file__).parents[2] / "config"
+POLICIES = sorted(FOLDER.glob("*.yaml"))
+NAMES = {
+    "cheapest_first.yaml",
+    "demo.yaml",
+    "local_first.yaml",
+    "one_vendor.yaml",
+    "production.yaml",
+    "three_vendors.yaml",
+    "vision_and_audio.yaml",
+}
+
+
+class Everything(dict[str, str]):
+    """An environment in which each variable that a policy asks for is set; nothing else is."""
+
+    def __init__(self, text: str) -> None:
+        variables = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)*_(?:API_)?KEY\b|(?<=\$\{)[A-Z_]+(?=\})", text))
+        super().__init__((name, "http://127.0.0.1:1/v1" if "KEY" not in name else "test-key") for name in variables)
+
+
+def loaded(path: Path) -> Policy:
+    return load(path, environ=Everything(path.read_text()))
+
+
+def test_all_of_them_are_here() -> None:
+    assert {path.name for path in POLICIES} == NAMES
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+def test_it_loads_with_the_variables_that_it_names(path: Path) -> None:
+    policy = loaded(path)
+    for task in TaskType:
+        for target in policy.route(task).targets:
+            assert target.model in policy.providers[target.provider].models
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+def test_every_model_that_it_lists_is_asked_for_something(path: Path) -> None:
+    policy = loaded(path)
+    routed = {target for task in TaskType for target in policy.route(task).targets}
+    assert routed == {Target(name, model) for name, settings in policy.providers.items() for model in settings.models}
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+def test_it_says_what_it_is_for_and_explains_itself(path: Path) -> None:
+    text = path.read_text()
+    assert text.startswith("# ")
+    assert len(re.findall(r"#", text)) >= 2
+    assert yaml.safe_load(text).keys() >= {"providers", "routing", "resilience"}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - {"demo.yaml", "production.yaml"}))
+def test_its_first_comment_names_the_keys_that_it_needs(name: str) -> None:
+    """And without them it does not load."""
+    path = FOLDER / name
+    head = path.read_text().partition("providers:")[0]
+    named = set(re.findall(r"[A-Z]+_API_KEY", head))
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, environ={})
+    assert set(re.findall(r"set ([A-Z]+_API_KEY)", str(caught.value))) == named
+
+
+def test_production_says_everything_that_is_missing() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(FOLDER / "production.yaml", environ={})
+    missing = {re.findall(r"variable (\w+) is not set", problem.message)[0] for problem in caught.value.problems}
+    assert missing == {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GATEWAY_KEY", "GATEWAY_URL"}
+
+
+def test_the_policy_for_media_has_somebody_for_each_of_them() -> None:
+    switch = LLMSwitch(loaded(FOLDER / "vision_and_audio.yaml"))
+    seen = TaskRequest("What is this?", task_type=TaskType.VISION_ANALYSIS, images=[b"\x89PNG"])
+    assert switch.explain(seen).rejected == {}
+    heard = TaskRequest("What is said?", task_type=TaskType.AUDIO_TRANSCRIPTION, audio=[b"RIFF"])
+    assert switch.explain(heard).targets == (
+        Target("google", "gemini-3.8-flash"),
+        Target("openai-audio", "gpt-audio-mini"),
+    )
+
+
+def test_cheapest_first_asks_the_cheapest_first() -> None:
+    switch = LLMSwitch(loaded(FOLDER / "cheapest_first.yaml"))
+    asked = switch.explain(TaskRequest("Hello")).targets
+    prices = [switch.capabilities(target) for target in asked]
+    dollars = [each.input_price + each.output_price for each in prices if each.input_price and each.output_price]
+    assert len(dollars) == len(asked) == 6
+    assert dollars == sorted(dollars)
+
+
+ONE = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "google": "GEMINI_API_KEY"}
+MEDIA = {
+    TaskType.VISION_ANALYSIS: {"images": [b"\x89PNG"]},
+    TaskType.AUDIO_TRANSCRIPTION: {"audio": [b"RIFF"]},
+    TaskType.AUDIO_ANALYSIS: {"audio": [b"RIFF"]},
+    TaskType.MULTIMODAL_ANALYSIS: {"images": [b"\x89PNG"], "audio": [b"RIFF"]},
+}
+
+
+@pytest.mark.parametrize("vendor", ONE)
+@pytest.mark.parametrize("task", TaskType)
+def test_with_one_key_and_nothing_else_each_task_has_a_target_that_can_serve_it(task: TaskType, vendor: str) -> None:
+    """Sounds excepted, for vendors whose general model is deaf: then the reason is told."""
+    switch = LLMSwitch(load(environ={ONE[vendor]: "test-key"}))
+    request = TaskRequest("…", task_type=task, **MEDIA.get(task, {}))  # type: ignore[arg-type]  # one key each
+    if request.audio and vendor != "google":
+        with pytest.raises(NoProviderAvailableError, match="it cannot take audio"):
+            switch.explain(request)
+    else:
+        assert [target.provider for target in switch.explain(request).targets] == [vendor]

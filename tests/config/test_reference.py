@@ -1,0 +1,46 @@
+"""The reference says what the settings are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llm_dispatcher.config import config_reference, config_schema
+from llm_dispatcher.config.vendors import VENDORS
+from llm_dispatcher.tasks import TaskType
+
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+def test_the_page_is_current() -> None:
+    """If not: `llm-dispatcher config schema --markdown > docs/configuration.md`."""
+    assert PAGE.read_text() == config_reference()
+
+
+def properties(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for section in [schema, *schema["$defs"].values()]:
+        yield from section.get("properties", {}).items()
+
+
+def test_every_key_is_there_with_its_default_and_its_words() -> None:
+    page = config_reference()
+    for key, value in properties(config_schema()):
+        rows = [line for line in page.splitlines() if line.startswith(f"| `{key}` |")]
+        assert rows, key
+        if "description" in value:
+            assert any(value["description"] in row for row in rows)
+        if isinstance(value.get("default"), (int, float)) and not isinstance(value["default"], bool):
+            assert any(row.endswith(f"| `{value['default']:g}` |") for row in rows), key
+
+
+def test_every_task_kind_and_key_variable_is_there() -> None:
+    page = config_reference()
+    assert all(f"`{task}`" in page for task in TaskType)
+    assert all(f"`{variable}`" in page for known in VENDORS.values() for variable in known.key_variables)
+
+
+def test_no_cell_breaks_its_table() -> None:
+    tables = [line for line in config_reference().splitlines() if line.startswith("|")]
+    assert tables
+    assert {line.count("|") for line in tables} <= {3, 5}

@@ -1,0 +1,115 @@
+"""A policy, shown: the file that would make it, without its secrets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from llm_dispatcher.config import config_shown, load
+from llm_dispatcher.config.policy import Policy
+from llm_dispatcher.exceptions import ConfigurationError
+from llm_dispatcher.provider import Secret
+
+SECRET = "fake-credential-of-the-tests"
+
+
+def policy_of(config: dict[str, Any]) -> Policy:
+    return load(config, environ={})
+
+
+def without_secrets(policy: Policy) -> Policy:
+    """What a policy is, its keys and headers aside."""
+    providers = {
+        name: replace(
+            settings,
+            api_key=None if settings.api_key is None else Secret("***"),
+            headers=dict.fromkeys(settings.headers, "***"),
+        )
+        for name, settings in policy.providers.items()
+    }
+    return replace(policy, providers=providers)
+
+
+names = st.sampled_from(["openai", "anthropic", "mine"])
+models = st.sampled_from(["m", "n", "a/b", "5", "yes"])
+provider = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["openai", "anthropic", "google"]), "api_key": st.just("test-key")},
+    optional={
+        "base_url": st.just("http://127.0.0.1:1/v1"),
+        "headers": st.dictionaries(st.sampled_from(["x-a", "x-b"]), st.sampled_from(["1", "null"])),
+        "options": st.dictionaries(st.sampled_from(["one", "two"]), st.integers() | st.lists(st.booleans())),
+        "models": st.lists(models, max_size=3, unique=True)
+        | st.dictionaries(models, st.just({}) | st.fixed_dictionaries({"alias": models}), max_size=3),
+    },
+)
+target = st.tuples(names, models).map("/".join)
+targets = st.lists(target, min_size=1, max_size=3)
+route = targets | st.fixed_dictionaries(
+    {"targets": targets}, optional={"strategy": st.sampled_from(["ordered", "cost"])}
+)
+whole = st.fixed_dictionaries(
+    {
+        "providers": st.fixed_dictionaries(dict.fromkeys(["openai", "anthropic", "mine"], provider)),
+        "routing": st.fixed_dictionaries(
+            {"default": route, "tasks": st.dictionaries(st.sampled_from(["math", "reasoning"]), route)}
+        ),
+        "resilience": st.fixed_dictionaries(
+            {},
+            optional={
+                "max_retries": st.integers(0, 10),
+                "on_break": st.sampled_from(["continue", "raise"]),
+                "timeouts": st.dictionaries(st.sampled_from(["idle", "total"]), st.none() | st.floats(0.5, 900)),
+            },
+        ),
+    }
+)
+
+
+@settings(max_examples=60)
+@given(whole)
+def test_what_is_shown_makes_the_same_policy(config: dict[str, Any]) -> None:
+    policy = policy_of(config)
+    again = yaml.safe_load(yaml.safe_dump(config_shown(policy)))
+    assert without_secrets(policy_of(again)) == without_secrets(policy)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"api_key": SECRET},
+        {"api_key": "k", "headers": {"authorization": SECRET}},
+        {"api_key": "k", "base_url": f"https://me:{SECRET}@localhost/v1"},
+        {"api_key": "k", "options": {"session_token": SECRET}},
+        {"api_key": "k", "options": {"deep": {"Password": [SECRET]}}},
+    ],
+)
+def test_nothing_secret_is_shown(entry: dict[str, Any]) -> None:
+    assert SECRET not in json.dumps(config_shown(policy_of({"providers": {"openai": {**entry, "models": ["m"]}}})))
+
+
+def test_the_mask_shows_that_there_is_something() -> None:
+    shown = config_shown(
+        policy_of({"providers": {"openai": {"api_key": SECRET, "headers": {"x-team": "blue"}, "models": ["m"]}}})
+    )
+    assert shown["providers"] == {
+        "openai": {"kind": "openai", "api_key": "***", "headers": {"x-team": "***"}, "models": ["m"]}
+    }
+
+
+def test_defaults_that_are_in_force_are_shown() -> None:
+    shown: Any = config_shown(policy_of({"providers": {"ollama": {"models": ["m"]}}}))
+    assert shown["resilience"]["timeouts"]["total"] == 300
+    assert shown["routing"] == {"default": ["ollama/m"], "tasks": {}}
+
+
+def test_what_is_shown_names_every_section() -> None:
+    with pytest.raises(ConfigurationError, match=r"known: (.*)\)") as caught:
+        policy_of({"xyz": 1})
+    known = str(caught.value).partition("known: ")[2].split(")")[0].split(", ")
+    assert sorted(config_shown(policy_of({"providers": {"ollama": {"models": ["m"]}}}))) == known
