@@ -38,7 +38,7 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Container[Qui
         raise cannot("a stop sequence", target)
     if request.seed is not None:
         raise cannot("a seed", target)
-    system, turns = split_system(request)
+    system, turns = split_system(request, target)
     return given(
         model=model,
         input=[item for message in turns for item in _items(message, target, quirks)],

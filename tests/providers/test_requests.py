@@ -517,6 +517,18 @@ def test_an_open_turn_is_sent_last(wire: str) -> None:
     assert "Once upon" in json.dumps(opened[key][-1])
 
 
+@pytest.mark.parametrize("wire", ["anthropic", "google"])
+def test_thoughts_go_back_to_who_had_them(wire: str) -> None:
+    """A signature of another vendor's would be refused, and with it the request that was to save the conversation."""
+
+    def sent(provider: str | None) -> str:
+        turn = Message("assistant", [ReasoningPart("HMM", "c2ln", provider), "I see."])
+        return json.dumps(body(wire, TaskRequest("And?", messages=[Message("user", "Look."), turn])))
+
+    assert "HMM" in sent(None) and "HMM" in sent("a")
+    assert "HMM" not in sent("b") and "c2ln" not in sent("b") and "I see." in sent("b")
+
+
 def test_anthropic_always_gets_a_limit() -> None:
     assert body("anthropic", TaskRequest("x"))["max_tokens"] == 4096
     assert body("anthropic", TaskRequest("x", max_tokens=7))["max_tokens"] == 7
