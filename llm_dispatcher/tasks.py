@@ -79,10 +79,13 @@ class AudioPart(Struct, frozen=True, tag="audio"):
 
 
 class ReasoningPart(Struct, frozen=True, tag="reasoning"):
-    """What a model thought, with the vendor's signature; it goes back to the same vendor only."""
+    """What a model thought, with the vendor's signature. With the name of its provider it goes back to that one only:
+    another would refuse the signature.
+    """
 
     text: str
     signature: str | None = None
+    provider: str | None = None
 
 
 class ToolCallPart(Struct, frozen=True, tag="tool_call"):

@@ -38,7 +38,7 @@ def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> d
         raise cannot("a seed", target)
     if extra_metadata := set(request.metadata) - {"user_id"}:
         raise cannot(f"metadata other than user_id ({', '.join(sorted(map(str, extra_metadata)))})", target)
-    system, turns = split_system(request)
+    system, turns = split_system(request, target)
     return given(
         model=model,
         max_tokens=request.max_tokens or max_tokens,

@@ -84,9 +84,9 @@ async def _sent(client: Client, model: str, body: dict[str, Any], connect_timeou
         await anext(aiter(await client.aio.models.generate_content_stream(model=model, **body)), None)
     except _HandedOutError as handed_out:
         return handed_out.response
-    except (
-        ValueError
-    ) as error:  # pydantic's is one: something that only the SDK knows of, such as a tool of Google's own
+    except ValueError as error:
+        if type(error) is not ValueError and type(error).__name__ != "ValidationError":
+            raise  # an answer that could not be read; these two are the SDK's and pydantic's word on our parameters
         raise InvalidRequestError(f"google-genai takes no such request ({type(error).__name__})") from error
     finally:
         _connect_timeout.reset(token)

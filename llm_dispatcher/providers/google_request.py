@@ -39,7 +39,7 @@ def body(request: TaskRequest, target: Target, *, vertex: bool) -> dict[str, Any
     """The request on this wire; it has a place for metadata on Vertex only, as labels."""
     if request.metadata and not vertex:
         raise cannot("metadata", target)
-    system, turns = split_system(request)
+    system, turns = split_system(request, target)
     config = given(
         system_instruction=system,
         temperature=request.temperature,

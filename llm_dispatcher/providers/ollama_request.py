@@ -28,7 +28,7 @@ def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
     messages: list[dict[str, Any]] = []
     if request.system is not None:
         messages.append({"role": "system", "content": request.system})
-    for message in conversation(request):
+    for message in conversation(request, target):
         messages.extend(_messages(message, target))
     options = given(
         temperature=request.temperature,

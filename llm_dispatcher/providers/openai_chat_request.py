@@ -52,7 +52,7 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Quirks) -> di
     messages: list[dict[str, Any]] = []
     if request.system is not None:
         messages.append({"role": "system", "content": request.system})
-    for message in conversation(request):
+    for message in conversation(request, target):
         messages.extend(_messages(message, target, quirks))
     extra: dict[str, Any] = {}
     if messages and messages[-1]["role"] == "assistant":

@@ -117,7 +117,8 @@ class Decoder:
                 else:
                     yield ToolCall(id, name, None, item.input or "")  # a text of any form
             case "reasoning" if item.encrypted_content:
-                yield ProviderEvent("reasoning", msgspec.json.decode(data)["item"])
+                # What goes back is the item by its id; one string holds both, as `openai_responses_request` reads it.
+                yield ReasoningDelta("", signature=f"{item.id or ''}:{item.encrypted_content}")
             case kind if kind not in _OWN_ITEMS:
                 yield ProviderEvent(kind, msgspec.json.decode(data)["item"])
             case _:

@@ -38,7 +38,7 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Container[Qui
         raise cannot("a stop sequence", target)
     if request.seed is not None:
         raise cannot("a seed", target)
-    system, turns = split_system(request)
+    system, turns = split_system(request, target)
     return given(
         model=model,
         input=[item for message in turns for item in _items(message, target, quirks)],
@@ -76,8 +76,17 @@ def _items(message: Message, target: Target, quirks: Container[Quirk]) -> Iterab
             case AudioPart():
                 raise cannot("audio", target)
             case ReasoningPart():
-                continue  # it goes back by the vendor's id only, which our conversations do not hold
+                yield from _said(message, content)
+                yield from _thought(part)
     yield from _said(message, content)
+
+
+def _thought(part: ReasoningPart) -> Iterable[dict[str, Any]]:
+    """A thought that the vendor encrypted, under the id that it gave it; without these it takes none back."""
+    identity, colon, encrypted = (part.signature or "").partition(":")
+    if colon and identity.startswith("rs_"):
+        summary = [{"type": "summary_text", "text": part.text}] if part.text else []
+        yield {"type": "reasoning", "id": identity, "summary": summary, "encrypted_content": encrypted}
 
 
 def _said(message: Message, content: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .. import media
 from ..exceptions import InvalidRequestError, ModelUnsupportedError
@@ -45,8 +46,8 @@ _PARTS: Final[Mapping[Role, tuple[type[Part], ...]]] = {
 }
 
 
-def conversation(request: TaskRequest) -> tuple[Message, ...]:
-    """Every turn to send, each with parts that its role can have on any wire."""
+def conversation(request: TaskRequest, target: Target) -> tuple[Message, ...]:
+    """Every turn to send, each with parts that its role can have on any wire, without what others have thought."""
     if "stream" in request.extra:
         raise InvalidRequestError("extra holds 'stream', but every answer is streamed: leave it out")
     turns = request.conversation
@@ -55,14 +56,25 @@ def conversation(request: TaskRequest) -> tuple[Message, ...]:
             if not isinstance(part, _PARTS[turn.role]):
                 holds = ", ".join(f"{kind.__name__}s" for kind in _PARTS[turn.role])
                 raise InvalidRequestError(f"a message of role {turn.role!r} holds {holds}, not {type(part).__name__}")
-    return turns
+    return tuple(
+        replace(turn, parts=kept) if len(kept := _without_others_thoughts(turn, target)) < len(turn.parts) else turn
+        for turn in turns
+    )
 
 
-def split_system(request: TaskRequest) -> tuple[str | None, list[Message]]:
+def _without_others_thoughts(turn: Message, target: Target) -> tuple[Part, ...]:
+    return tuple(
+        part
+        for part in turn.parts
+        if not (isinstance(part, ReasoningPart) and part.provider not in (None, target.provider))
+    )
+
+
+def split_system(request: TaskRequest, target: Target) -> tuple[str | None, list[Message]]:
     """The system prompt, with system messages joined to it, and the other turns in order."""
     system = [request.system] if request.system is not None else []
     turns: list[Message] = []
-    for message in conversation(request):
+    for message in conversation(request, target):
         if message.role == "system":
             system.append(message.text)
         else:

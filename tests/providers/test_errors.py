@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -22,6 +23,7 @@ from llm_dispatcher.exceptions import (
     ModelUnsupportedError,
     ProviderAuthenticationError,
     ProviderError,
+    ProviderProtocolError,
     ProviderQuotaExceededError,
     ProviderRateLimitError,
     ProviderServiceUnavailableError,
@@ -344,6 +346,47 @@ async def test_the_sdks_own_error_is_the_cause() -> None:
             await provider.aclose()
         assert isinstance(raised.value.__cause__, cause)
         assert raised.value.retry_after == 90.0
+
+
+async def test_what_googles_sdk_does_not_take_is_an_invalid_request() -> None:
+    """The SDK alone knows Google's own tools; it says so before anything is sent."""
+    with SimulatedVendor("google", Reply("hi")) as vendor:
+        settings = ProviderSettings(name="a", kind="google", api_key=Secret("test-key"), base_url=vendor.base_url)
+        provider = make(settings)
+        with pytest.raises(
+            InvalidRequestError, match=r"google-genai takes no such request \(ValidationError\)"
+        ) as raised:
+            async for _ in provider.stream(Ask(TaskRequest("hi", tools=[{"gogle_search": {}}]), A)):
+                pass
+        await provider.aclose()
+    assert vendor.requests == []
+    assert raised.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("kind", ["openai_compatible", "openai", "anthropic", "google", "ollama"])
+@pytest.mark.parametrize("content_type", ["text/html", "application/json"])
+async def test_a_proxys_page_is_an_error_of_its_status(kind: str, content_type: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(int(length.partition(b":")[2]))
+        page = b"<html><h1>502 Bad Gateway</h1></html>"
+        top = f"HTTP/1.1 502 X\r\ncontent-type: {content_type}\r\ncontent-length: {len(page)}\r\n\r\n"
+        writer.write(top.encode() + page)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        provider = make(ProviderSettings(name="a", kind=kind, api_key=Secret("test-key"), base_url=base_url))
+        with pytest.raises(ProviderError) as raised:
+            async for _ in provider.stream(Ask(TaskRequest("hi"), A)):
+                pass
+        await provider.aclose()
+    if (kind, content_type) == ("google", "application/json"):  # its SDK trips over the page and forgets the status
+        assert type(raised.value) is ProviderProtocolError
+    else:
+        assert (type(raised.value), raised.value.status) == (ProviderServiceUnavailableError, 502)
 
 
 KNOWN_BETTER = {

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from pydantic_core import SchemaValidator
 from typing_extensions import TypedDict
 
+from llm_dispatcher.events import ReasoningDelta
 from llm_dispatcher.exceptions import InvalidRequestError, ModelUnsupportedError
 from llm_dispatcher.hosts import HOSTS
 from llm_dispatcher.providers import (
@@ -27,6 +28,7 @@ from llm_dispatcher.providers import (
     google_request,
     ollama_request,
     openai_chat_request,
+    openai_responses,
     openai_responses_request,
 )
 from llm_dispatcher.tasks import (
@@ -515,6 +517,32 @@ def test_an_open_turn_is_sent_last(wire: str) -> None:
     assert opened[key][:-1] == sent[key]
     assert opened[key][-1]["role"] == ("model" if wire == "google" else "assistant")
     assert "Once upon" in json.dumps(opened[key][-1])
+
+
+def test_an_encrypted_thought_goes_back_as_it_came() -> None:
+    item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "abc:d=="}
+    event = {"type": "response.output_item.done", "output_index": 0, "item": item}
+    (delta,) = openai_responses.Decoder(A).pieces(json.dumps(event).encode())
+    assert isinstance(delta, ReasoningDelta)
+    turn = Message("assistant", [ReasoningPart("So.", delta.signature), ToolCallPart("c", "f", "{}")])
+    sent = body("responses", TaskRequest(messages=[turn, Message("tool", ToolResultPart("c", "f", "1"))]))
+    judge_responses(dict(sent), set())
+    assert sent["input"][0] == {**item, "summary": [{"type": "summary_text", "text": "So."}]}
+    for signature in (None, "c2ln", "c2ln:x"):  # none of this wire's
+        turn = Message("assistant", [ReasoningPart("So.", signature), "Yes."])
+        assert body("responses", TaskRequest("And?", messages=[turn]))["input"][0]["content"] == "Yes."
+
+
+@pytest.mark.parametrize("wire", ["anthropic", "google"])
+def test_thoughts_go_back_to_who_had_them(wire: str) -> None:
+    """A signature of another vendor's would be refused, and with it the request that was to save the conversation."""
+
+    def sent(provider: str | None) -> str:
+        turn = Message("assistant", [ReasoningPart("HMM", "c2ln", provider), "I see."])
+        return json.dumps(body(wire, TaskRequest("And?", messages=[Message("user", "Look."), turn])))
+
+    assert "HMM" in sent(None) and "HMM" in sent("a")
+    assert "HMM" not in sent("b") and "c2ln" not in sent("b") and "I see." in sent("b")
 
 
 def test_anthropic_always_gets_a_limit() -> None:
