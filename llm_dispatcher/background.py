@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import atexit
 import threading
-from collections.abc import Coroutine
+import weakref
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -13,6 +15,7 @@ T = TypeVar("T")
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 _thread: threading.Thread | None = None
+_readings: weakref.WeakSet[AsyncGenerator[Any, None]] = weakref.WeakSet()
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
@@ -38,7 +41,18 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
         loop.close()
 
 
+def closed_at_the_end(reading: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """Have this closed before all else if it is still open when the process ends."""
+    with _lock:
+        _readings.add(reading)
+    return reading
+
+
 async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
+    # What is read from outside is closed first, and closes what is inside of it: a loop would close all at once.
+    for reading in list(_readings):
+        with suppress(RuntimeError):  # it is running
+            await reading.aclose()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
         _, unfinished = await asyncio.wait(others, timeout=0.5)  # what is being closed may be closed

@@ -10,7 +10,7 @@ from contextlib import aclosing, contextmanager
 from types import AsyncGeneratorType, TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
-from .background import finish_in_background, run_in_background
+from .background import closed_at_the_end, finish_in_background, run_in_background
 from .events import Event, StreamFailed, TaskResponse, TextDelta
 from .streaming.account import Account
 from .streaming.metadata import ChunkMetadata
@@ -76,7 +76,7 @@ class LLMStream(Generic[Chunk]):
 
     def __iter__(self) -> Iterator[Chunk]:
         _may_block("async for chunk in stream: …")
-        return self._blocking(self._chunks(self._begin("for", "chunks")))
+        return self._blocking(closed_at_the_end(self._chunks(self._begin("for", "chunks"))))
 
     def result(self) -> TaskResponse:
         """`collect()` for a thread that may block."""
