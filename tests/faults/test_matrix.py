@@ -32,6 +32,7 @@ from llm_dispatcher.testing import (
     Stall,
     Wire,
 )
+from tests.faults.leaping_loop import leap_through
 
 KINDS: dict[str, dict[str, str]] = {
     "openai-chat": {"kind": "openai", "api": "chat"},
@@ -42,7 +43,7 @@ KINDS: dict[str, dict[str, str]] = {
 }
 
 
-def policy_over(*vendors: SimulatedVendor, timeouts: dict[str, float]) -> dict[str, Any]:
+def policy_over(*vendors: SimulatedVendor) -> dict[str, Any]:
     providers = {
         name: {**KINDS[vendor.wire], "api_key": "test-key", "base_url": vendor.base_url, "models": ["m"]}
         for name, vendor in zip("abc", vendors, strict=False)
@@ -51,7 +52,7 @@ def policy_over(*vendors: SimulatedVendor, timeouts: dict[str, float]) -> dict[s
         "providers": providers,
         "resilience": {
             "max_retries": 0,
-            "timeouts": timeouts,
+            "timeouts": {"first_token": 1.0, "idle": 0.7},
             "breaker": {"failures": None},
             "retry_budget": {"share": None},
         },
@@ -120,7 +121,7 @@ async def run(switch: LLMSwitch, place: int, kind: Kind, cell: str, vendors: int
     assert response.usage.output_tokens == sum(attempt.usage.output_tokens for attempt in response.attempts), cell
 
 
-async def run_all(wire: str, fault: str, kind: Kind, second: str | None, clocks: dict[str, float]) -> int:
+async def run_all(wire: str, fault: str, kind: Kind, second: str | None) -> int:
     """Every place of one fault, at the same time, on vendors that are shared by all; how many there were."""
     continuing = Continuing(TEXT, kind)
 
@@ -135,7 +136,7 @@ async def run_all(wire: str, fault: str, kind: Kind, second: str | None, clocks:
     cell = f"{wire}, {fault}, {kind}, then {second}"
     async with AsyncExitStack() as stack:
         vendors = [await stack.enter_async_context(SimulatedVendor(wire, script)) for script in scripts]
-        policy = policy_over(*vendors, timeouts={**clocks, "total": 60})
+        policy = policy_over(*vendors)
         switch = await stack.enter_async_context(LLMSwitch(policy))
         where = places(fault, kind, second)
         await asyncio.gather(*(run(switch, place, kind, cell, len(vendors)) for place in where))
@@ -146,10 +147,10 @@ async def run_all(wire: str, fault: str, kind: Kind, second: str | None, clocks:
 @pytest.mark.parametrize("wire", list(Wire))
 @pytest.mark.parametrize("fault", ["cut", "clean end", "HTTP 500"])
 @pytest.mark.parametrize("kind", [Kind.ANCHOR, Kind.RESTART])
-async def test_the_readers_text_is_the_whole_text_once(
+def test_the_readers_text_is_the_whole_text_once(
     wire: str, fault: str, kind: Kind, count_cells: Callable[[int], None]
 ) -> None:
-    count_cells(await run_all(wire, fault, kind, None, {"first_token": 5, "idle": 5}))
+    count_cells(leap_through(lambda: run_all(wire, fault, kind, None)))
 
 
 SECONDS = (None, "clean end", "stall")
@@ -159,12 +160,10 @@ SECONDS = (None, "clean end", "stall")
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("wire", list(Wire))
 @pytest.mark.parametrize("fault", list(FAULTS))
-async def test_and_so_it_is_in_every_cell(wire: str, fault: str, count_cells: Callable[[int], None]) -> None:
-    """All ways of going on and all second faults; a few at a time, so that a clock that rings is the vendor's doing."""
-    few = asyncio.Semaphore(4)
+def test_and_so_it_is_in_every_cell(wire: str, fault: str, count_cells: Callable[[int], None]) -> None:
+    """All ways of going on, and all second faults."""
 
-    async def one(kind: Kind, second: str | None) -> int:
-        async with few:
-            return await run_all(wire, fault, kind, second, {"first_token": 1.0, "idle": 0.7})
+    async def every() -> int:
+        return sum([await run_all(wire, fault, kind, second) for kind in Kind for second in SECONDS])
 
-    count_cells(sum(await asyncio.gather(*(one(kind, second) for kind in Kind for second in SECONDS))))
+    count_cells(leap_through(every))
