@@ -202,11 +202,13 @@ def simulate(
     refuses_prefill: Annotated[list[str] | None, typer.Option(help="A model that takes no open answer.")] = None,
     remember: Annotated[int, typer.Option(help="How many requests to keep for /_simulated/requests.")] = 1000,
     until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", help="End with who started it.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Serve a simulated vendor until interrupted. The first line of output is JSON with its base_url."""
     from ..testing import Reply, SimulatedVendor, script_from_json
     from .simulate import serve
 
+    del as_json  # what it says is JSON in any case
     vendor = SimulatedVendor(
         wire,
         Reply(text) if script is None else script_from_json(script.read_bytes()),

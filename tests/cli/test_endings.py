@@ -153,6 +153,17 @@ def test_the_page_has_every_command() -> None:
     assert [name for name in names if f"| `{name}` |" not in page] == []
 
 
+def test_every_command_takes_json() -> None:
+    def commands(group: Any) -> list[Any]:
+        return [
+            each for one in group.commands.values() for each in (commands(one) if hasattr(one, "commands") else [one])
+        ]
+
+    found = commands(get_command(app))
+    assert len(found) >= 9
+    assert [each.name for each in found if "--json" not in str([option.opts for option in each.params])] == []
+
+
 HEAVY = {"openai", "anthropic", "google", "pydantic", "rich", "aiohttp", "httpx2", "yaml", "genai_prices", "asyncio"}
 
 

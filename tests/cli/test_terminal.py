@@ -168,6 +168,7 @@ def test_where_the_text_goes_elsewhere_the_terminal_has_a_bar(
     assert "a tale of a lighthouse" not in drawn
 
 
+@pytest.mark.slow
 def test_tables_are_drawn_in_a_terminal(start: Any, policy: str, terminal: Terminal) -> None:
     with ended(start("models", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs)) as process:
         terminal.hand_over()
@@ -210,7 +211,7 @@ def test_when_the_reader_leaves_it_ends_quietly_though_the_vendor_says_nothing(
     [
         ("stream", "Tell me."),
         pytest.param(("stream", "Tell me.", "--json"), marks=pytest.mark.slow),
-        ("config", "schema"),
+        pytest.param(("config", "schema"), marks=pytest.mark.slow),
         ("--help",),
     ],
     ids=" ".join,
