@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
+from ..config.policy import Strategy
 from .endings import CODES, Commands
-from .options import Audio, Config, Image, Json, MaxTokens, Model, Prompt, Provider, System, Task, Temperature
+from .options import (
+    Audio,
+    Choice,
+    Config,
+    Image,
+    Json,
+    MaxCost,
+    MaxLatency,
+    MaxTokens,
+    Model,
+    Prompt,
+    Provider,
+    System,
+    Task,
+    Temperature,
+)
 
 app = typer.Typer(
     name="llm-dispatcher",
@@ -51,6 +67,9 @@ def stream(
     system: System = None,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
+    strategy: Choice = None,
+    max_cost: MaxCost = None,
+    max_latency: MaxLatency = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds for the whole answer.", metavar="SECONDS")] = None,
     config: Config = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but the answer, and errors.")] = False,
@@ -60,14 +79,18 @@ def stream(
 
     The text goes to standard output, progress and what happens to standard error. With --json, each event is a line.
     """
-    from .ask import ask
+    from .ask import Wanted, ask
     from .asked import request_of
 
     request = request_of(
         prompt, task=task, images=image, audio=audio, model=model, providers=provider or None, system=system,
         max_tokens=max_tokens, temperature=temperature,
     )  # fmt: skip
-    ask(request, config=config, as_json=as_json, quiet=quiet, timeout=timeout)
+    wanted = Wanted(
+        config=config, as_json=as_json, quiet=quiet, timeout=timeout,
+        strategy=cast(Strategy | None, strategy), max_cost=max_cost, max_latency=max_latency,
+    )  # fmt: skip
+    ask(request, wanted)
 
 
 @app.command()
@@ -79,6 +102,9 @@ def explain(
     model: Model = None,
     provider: Provider = None,
     max_tokens: MaxTokens = None,
+    strategy: Choice = None,
+    max_cost: MaxCost = None,
+    max_latency: MaxLatency = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +115,11 @@ def explain(
     request = request_of(
         prompt, task=task, images=image, audio=audio, model=model, providers=provider or None, max_tokens=max_tokens
     )
-    raise typer.Exit(explain(request, config=config, as_json=as_json))
+    code = explain(
+        request, config=config, strategy=cast(Strategy | None, strategy), max_cost=max_cost, max_latency=max_latency,
+        as_json=as_json,
+    )  # fmt: skip
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -172,11 +202,13 @@ def simulate(
     refuses_prefill: Annotated[list[str] | None, typer.Option(help="A model that takes no open answer.")] = None,
     remember: Annotated[int, typer.Option(help="How many requests to keep for /_simulated/requests.")] = 1000,
     until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", help="End with who started it.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Serve a simulated vendor until interrupted. The first line of output is JSON with its base_url."""
     from ..testing import Reply, SimulatedVendor, script_from_json
     from .simulate import serve
 
+    del as_json  # what it says is JSON in any case
     vendor = SimulatedVendor(
         wire,
         Reply(text) if script is None else script_from_json(script.read_bytes()),

@@ -12,7 +12,9 @@ from contextlib import ExitStack, aclosing, contextmanager, suppress
 from pathlib import Path
 
 import typer
+from msgspec import Struct
 
+from ..config.policy import Strategy
 from ..streaming import ProgressTracker
 from ..switch import LLMSwitch
 from ..tasks import TaskRequest
@@ -20,19 +22,37 @@ from .endings import PIPE_CLOSED, TERMINATED
 from .voice import JsonVoice, TextVoice, Voice
 
 
-def ask(request: TaskRequest, *, config: Path | None, as_json: bool, quiet: bool, timeout: float | None) -> None:
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What was said of the asking beside the request."""
+
+    config: Path | None
+    as_json: bool
+    quiet: bool
+    timeout: float | None
+    strategy: Strategy | None
+    max_cost: float | None
+    max_latency: float | None
+
+
+def ask(request: TaskRequest, wanted: Wanted) -> None:
     """Ask, and write the answer while it comes; raises what it fails with."""
-    asyncio.run(_ask(request, config, as_json=as_json, quiet=quiet, timeout=timeout))
+    asyncio.run(_ask(request, wanted))
 
 
-async def _ask(request: TaskRequest, config: Path | None, *, as_json: bool, quiet: bool, timeout: float | None) -> None:
+async def _ask(request: TaskRequest, wanted: Wanted) -> None:
     tracker = ProgressTracker()
-    voice: Voice = JsonVoice() if as_json else TextVoice(tracker, quiet=quiet)
-    async with LLMSwitch(config) as switch:
+    voice: Voice = JsonVoice() if wanted.as_json else TextVoice(tracker, quiet=wanted.quiet)
+    async with LLMSwitch(wanted.config) as switch:
         # Text that was written cannot be taken back: only events can begin again.
-        restarts = switch.policy.resilience.on_break == "restart" and not as_json
+        restarts = switch.policy.resilience.on_break == "restart" and not wanted.as_json
         stream = switch.stream_request(
-            request, progress_tracker=tracker, timeout=timeout, on_break="continue" if restarts else None
+            request,
+            progress_tracker=tracker,
+            timeout=wanted.timeout,
+            on_break="continue" if restarts else None,
+            optimization_strategy=wanted.strategy,
+            max_cost=wanted.max_cost,
+            max_latency=wanted.max_latency,
         )
         with ExitStack() as open_until_the_end:
             open_until_the_end.enter_context(_leaving_early())

@@ -58,8 +58,6 @@ class Commands(TyperGroup):
         words = [word for word in ours if word != "--debug"] + given[len(ours) :]
         try:
             code = super().main(words or ["--help"], prog_name, complete_var, False, windows_expand_args, **extra)
-        except KeyboardInterrupt:
-            code = INTERRUPTED
         except Exception as error:  # noqa: BLE001 - whatever it was, it is told in one line
             if debug:
                 traceback.print_exc()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .. import catalog
 from ..config import config_reference, config_schema, config_shown, load
-from ..config.policy import Policy
+from ..config.policy import Policy, Strategy
 from ..config.shown import plain
 from ..exceptions import ConfigurationError, NoProviderAvailableError
 from ..provider import BODY
@@ -16,24 +16,40 @@ from .endings import DONE, FAILED, MISCONFIGURED
 from .out import say, say_json, say_table
 
 
-def explain(request: TaskRequest, *, config: Path | None, as_json: bool) -> int:
+def explain(
+    request: TaskRequest,
+    *,
+    config: Path | None,
+    strategy: Strategy | None,
+    max_cost: float | None,
+    max_latency: float | None,
+    as_json: bool,
+) -> int:
     """Where a request would go, and why not elsewhere."""
     switch = LLMSwitch(config)
     about = {"task": str(request.task_type), "configuration": switch.policy.source}
     try:
-        plan = switch.explain(request)
+        plan = switch.explain(request, optimization_strategy=strategy, max_cost=max_cost, max_latency=max_latency)
     except NoProviderAvailableError as error:
         if not as_json:
             raise
         say_json({**about, "targets": [], "rejected": plain(error.reasons)})
         return FAILED
+    reasons = plan.reasons
     if as_json:
-        fields = plain(plan)
-        assert isinstance(fields, dict)
-        say_json({**about, **fields})
-    else:
-        say(f"{request.task_type}, by {switch.policy.source or 'the keys at hand'}")
-        say(str(plan))
+        asked = [
+            {"target": str(target), "reason": reasons[target], "dollars": dollars}
+            for target, dollars in zip(plan.targets, plan.dollars, strict=True)
+        ]
+        say_json({**about, "strategy": plan.strategy, "targets": asked, "rejected": plain(plan.rejected)})
+        return DONE
+    say(f"{request.task_type} ({plan.strategy}), by {switch.policy.source or 'the keys at hand'}")
+    rows = [
+        (f"{place}.", str(target), reasons[target], "" if dollars is None else f"${dollars:.6f}")
+        for place, (target, dollars) in enumerate(zip(plan.targets, plan.dollars, strict=True), start=1)
+    ]
+    rows += [("-", str(target), reason, "") for target, reason in plan.rejected.items()]
+    say_table(("", "target", "why", "about"), rows)
     return DONE
 
 

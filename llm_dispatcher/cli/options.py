@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, get_args
 
 import typer
 
+from ..config.policy import Strategy
 from ..tasks import TaskType
 
 
@@ -38,16 +39,27 @@ def _tasks(incomplete: str) -> list[str]:
     return [str(task) for task in TaskType if task.startswith(incomplete)]
 
 
+def _strategies(incomplete: str) -> list[str]:
+    return [strategy for strategy in get_args(Strategy) if strategy.startswith(incomplete)]
+
+
 def _a_task(written: str) -> str:
     """A task as it may be typed: in any case, and with hyphens."""
-    task, tasks = written.lower().replace("-", "_"), [str(each) for each in TaskType]
-    if task not in tasks:
+    return _one_of([str(task) for task in TaskType], "task", written.lower().replace("-", "_"))
+
+
+def _a_strategy(written: str) -> str:
+    return _one_of(list(get_args(Strategy)), "strategy", written.lower())
+
+
+def _one_of(names: list[str], what: str, written: str) -> str:
+    if written not in names:
         from difflib import get_close_matches
 
-        near = get_close_matches(task, tasks, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; it is one of {', '.join(tasks)}"
-        raise typer.BadParameter(f"there is no task {written!r}{hint}")
-    return task
+        near = get_close_matches(written, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; it is one of {', '.join(names)}"
+        raise typer.BadParameter(f"there is no {what} {written!r}{hint}")
+    return written
 
 
 Prompt: TypeAlias = Annotated[str | None, typer.Argument(help="What to ask; - reads it from standard input.")]
@@ -90,6 +102,25 @@ MaxTokens: TypeAlias = Annotated[
 ]
 Temperature: TypeAlias = Annotated[
     float | None, typer.Option("--temperature", help="0 is the most predictable.", metavar="X")
+]
+Choice: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--strategy",
+        help="How targets are put in order, e.g. cost or speed.",
+        parser=_a_strategy,
+        metavar="STRATEGY",
+        autocompletion=_strategies,
+    ),
+]
+MaxCost: TypeAlias = Annotated[
+    float | None, typer.Option("--max-cost", help="What the request may cost, in US dollars.", metavar="DOLLARS", min=0)
+]
+MaxLatency: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--max-latency", help="Targets that take longer to their first word come last.", metavar="SECONDS", min=0
+    ),
 ]
 Config: TypeAlias = Annotated[
     Path | None,

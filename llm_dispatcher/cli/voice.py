@@ -56,6 +56,7 @@ class TextVoice:
         self._on_screen = self._out.isatty()
         self._watched = sys.stderr.isatty() and not quiet
         self._in_line = False
+        self._whole = False
         self._drawn = ExitStack()
 
     def __enter__(self) -> Self:
@@ -71,7 +72,7 @@ class TextVoice:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._drawn.close()
-        if self._in_line and (error is None or self._on_screen):
+        if self._in_line and (self._whole or self._on_screen):
             self._write("\n")
 
     def event(self, event: Event) -> None:
@@ -93,7 +94,8 @@ class TextVoice:
         """The last word: who answered, and what it came to."""
         if self._on_screen:
             self._drawn.close()
-        if response.error is None:
+        self._whole = response.error is None
+        if self._whole:
             self._remark(bill(response))
 
     def _write(self, text: str) -> None:

@@ -24,7 +24,7 @@ stronger ones first:
    or `~/.config/llm_dispatcher/`; `%APPDATA%\\llm_dispatcher\\` on Windows);
 4. the defaults below.
 
-Mappings are merged key by key; lists and values are replaced. Policies to copy are in [config/](../config).
+Mappings are merged key by key; lists and values are replaced. Policies to copy are in `config/`.
 
 - `llm-dispatcher config check` reads the file and tells everything that is wrong with it, in one go: file, line, key,
   and the nearest valid name. In code that is a `ConfigurationError`; its `.problems` hold each one with `message`,

@@ -38,26 +38,47 @@ def without_secrets(policy: Policy) -> Policy:
 
 names = st.sampled_from(["openai", "anthropic", "mine"])
 models = st.sampled_from(["m", "n", "a/b", "5", "yes"])
+dollars = st.none() | st.floats(0, 100)
+limits = st.fixed_dictionaries(
+    {}, optional={"requests_per_minute": st.integers(1, 9), "on_limit": st.sampled_from(["wait", "switch"])}
+)
 provider = st.fixed_dictionaries(
     {"kind": st.sampled_from(["openai", "anthropic", "google"]), "api_key": st.just("test-key")},
     optional={
         "base_url": st.just("http://127.0.0.1:1/v1"),
         "headers": st.dictionaries(st.sampled_from(["x-a", "x-b"]), st.sampled_from(["1", "null"])),
+        "enabled": st.booleans(),
+        "limits": limits,
         "options": st.dictionaries(st.sampled_from(["one", "two"]), st.integers() | st.lists(st.booleans())),
         "models": st.lists(models, max_size=3, unique=True)
-        | st.dictionaries(models, st.just({}) | st.fixed_dictionaries({"alias": models}), max_size=3),
+        | st.dictionaries(models, st.fixed_dictionaries({}, optional={"alias": models, "limits": limits}), max_size=3),
     },
 )
 target = st.tuples(names, models).map("/".join)
 targets = st.lists(target, min_size=1, max_size=3)
-route = targets | st.fixed_dictionaries(
-    {"targets": targets}, optional={"strategy": st.sampled_from(["ordered", "cost"])}
-)
+ways: dict[str, st.SearchStrategy[Any]] = {
+    "strategy": st.sampled_from(["ordered", "cost", "speed", "quality", "balanced"]),
+    "max_cost": dollars,
+    "weights": st.fixed_dictionaries({}, optional={"cost": st.integers(1, 5)}),
+    "sticky": st.just("user"),
+}
+route = targets | st.fixed_dictionaries({"targets": targets}, optional=ways)
+canary = st.just({"targets": ["openai/m", "mine/n"], "strategy": "weighted", "split": {"openai/m": 95, "mine/n": 5}})
+facts: dict[str, st.SearchStrategy[Any]] = {
+    "vision": st.booleans(),
+    "input_price": st.integers(0, 9),
+    "quality": st.dictionaries(st.sampled_from(["math", "reasoning"]), st.floats(0, 10)),
+}
 whole = st.fixed_dictionaries(
     {
         "providers": st.fixed_dictionaries(dict.fromkeys(["openai", "anthropic", "mine"], provider)),
         "routing": st.fixed_dictionaries(
-            {"default": route, "tasks": st.dictionaries(st.sampled_from(["math", "reasoning"]), route)}
+            {"default": route, "tasks": st.dictionaries(st.sampled_from(["math", "reasoning"]), route | canary)},
+            optional={"optimization_strategy": st.sampled_from(["cost", "speed"]), "max_cost": dollars},
+        ),
+        "catalog": st.dictionaries(target, st.fixed_dictionaries({}, optional=facts), max_size=2),
+        "budgets": st.fixed_dictionaries(
+            {}, optional={"daily": dollars, "namespaces": st.dictionaries(names, st.just({"monthly": 5}), max_size=2)}
         ),
         "resilience": st.fixed_dictionaries(
             {},
@@ -71,7 +92,7 @@ whole = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(whole)
 def test_what_is_shown_makes_the_same_policy(config: dict[str, Any]) -> None:
     policy = policy_of(config)

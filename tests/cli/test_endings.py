@@ -1,0 +1,204 @@
+"""How the command ends: one line, one code, and no traceback that nobody asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from llm_dispatcher import exceptions
+from llm_dispatcher.cli import app, look
+from llm_dispatcher.cli.endings import BUG, CODES, exit_code, harmless
+from llm_dispatcher.events import Usage
+from llm_dispatcher.tasks import TaskType
+
+PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["stream"], "nothing was asked: give a prompt, or - to read it from standard input"),
+        (["stream", "x", "--tusk", "math"], "No such option: --tusk (Possible options: --task) (llm-dispatcher stream"),
+        (["strem", "x"], "No such command 'strem'. Did you mean 'stream'? (llm-dispatcher --help)"),
+        (["stream", "x", "--task", "tanslation"], "there is no task 'tanslation'; did you mean 'translation'?"),
+        (["stream", "x", "--task", "xyz"], "there is no task 'xyz'; it is one of text_generation, code_generation"),
+        (["stream", "x", "--strategy", "sped"], "there is no strategy 'sped'; did you mean 'speed'?"),
+        (["stream", "x", "--max-tokens", "many"], "Input should be a valid integer"),
+        (["stream", "x", "--max-tokens", "0"], "max_tokens is 1 or more, got 0"),
+        (["stream", "x", "--model", "nobody/m"], "model= names the provider 'nobody', which is not configured"),
+        (["stream", "x", "--provider", "nobody"], "providers= names the provider 'nobody', which is not configured"),
+        (["stream", "\udcff"], "the prompt is not UTF-8 text"),
+        (["stream", " "], "the prompt is empty: nothing was asked"),
+        (["explain"], "nothing was asked"),
+        (["config"], "Missing command. (llm-dispatcher config --help)"),
+        (["simulate"], "Missing option '--wire'"),
+        (["simulate", "--wire", "ollama", "--script", "nowhere.json"], "nowhere.json: No such file or directory"),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, list) else "",
+)
+def test_what_was_typed_wrong_is_told_in_one_line(words: list[str], told: str, run: Any, policy: str) -> None:
+    configured = [*words, "-c", policy] if words[0] in ("stream", "explain") and len(words) > 1 else words
+    done = run(*configured)
+    assert (done.exit_code, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("llm-dispatcher: ")
+    assert told in line
+
+
+def test_with_nothing_configured_the_way_out_is_told(run: Any) -> None:
+    done = run("stream", "x")
+    assert done.exit_code == 3
+    assert "no provider is configured: set OPENAI_API_KEY" in done.stderr
+
+
+def test_without_a_command_there_is_help(run: Any) -> None:
+    done = run()
+    assert done.exit_code == 0
+    assert "Usage: llm-dispatcher" in done.stdout
+
+
+def broken(*_: object, **__: object) -> int:
+    raise RuntimeError("out of\ncheese")
+
+
+def test_a_mistake_of_ours_is_told_as_one(run: Any, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look, "models", broken)
+    done = run("models", "-c", policy)
+    assert done.exit_code == BUG
+    assert done.stderr == ("llm-dispatcher: RuntimeError: out of cheese (a mistake of ours; --debug shows where)\n")
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_debug_shows_the_traceback_wherever_it_stands(
+    place: int, run: Any, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "models", broken)
+    words = ["models", "-c", policy]
+    done = run(*words[:place], "--debug", *words[place:])
+    assert done.exit_code == BUG
+    assert "Traceback" in done.stderr
+    assert "in broken" in done.stderr
+
+
+def test_what_follows_two_hyphens_is_no_option(run: Any, policy: str) -> None:
+    done = run("stream", "-c", policy, "-q", "--", "--debug")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "Hello, world!\n", "")
+
+
+def test_as_json_errors_are_json(run: Any) -> None:
+    done = run("stream", "x", "--tusk", "--json")
+    told = json.loads(done.stderr)
+    assert (done.exit_code, told["exit_code"]) == (2, 2)
+    assert "No such option" in told["error"]["message"]
+
+
+def every_error() -> list[Exception]:
+    usage: Any = {"partial": "", "usage": Usage()}
+    made: dict[str, Any] = {
+        "AllProvidersFailedError": lambda kind: kind([]),
+        "StreamingError": lambda kind: kind("x", **usage),
+        "StreamTimeoutError": lambda kind: kind("x", **usage),
+        "StreamBudgetExceededError": lambda kind: kind("x", **usage),
+    }
+    return [
+        made.get(name, lambda kind: kind("x"))(kind)
+        for name, kind in vars(exceptions).items()
+        if isinstance(kind, type) and issubclass(kind, exceptions.LLMDispatcherError) and not name.startswith("_")
+    ]
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
+def test_every_error_of_the_library_has_a_code(error: Exception) -> None:
+    match error:
+        case exceptions.StreamingError():
+            assert exit_code(error) == 4
+        case exceptions.ConfigurationError():
+            assert exit_code(error) == 3
+        case exceptions.InvalidRequestError():
+            assert exit_code(error) == 2
+        case _:
+            assert exit_code(error) == 1
+
+
+def test_a_terminal_is_given_no_orders() -> None:
+    """Lines and tabs stay, everything else that is no character is shown as one."""
+    assert harmless("a\tb\nc") == "a\tb\nc"
+    orders = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)])).replace("\n", "").replace("\t", "")
+    assert harmless(orders).isprintable()
+    assert len(harmless(orders)) == len(orders)
+
+
+# ── what is said of it ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_page_has_every_code_and_so_has_the_help(run: Any) -> None:
+    rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", PAGE.read_text(), re.MULTILINE))
+    assert {int(code): words for code, words in rows.items()} == CODES
+    said = " ".join(run("--help").stdout.split())
+    assert all(f"{code} {words}" in said for code, words in CODES.items())
+
+
+def test_the_page_has_every_command() -> None:
+    commands: Any = get_command(app)
+    names = [name for name in commands.commands if name != "config"]
+    names += [f"config {name}" for name in commands.commands["config"].commands]
+    page = PAGE.read_text()
+    assert [name for name in names if f"| `{name}` |" not in page] == []
+
+
+def test_every_command_takes_json() -> None:
+    def commands(group: Any) -> list[Any]:
+        return [
+            each for one in group.commands.values() for each in (commands(one) if hasattr(one, "commands") else [one])
+        ]
+
+    found = commands(get_command(app))
+    assert len(found) >= 9
+    assert [each.name for each in found if "--json" not in str([option.opts for option in each.params])] == []
+
+
+HEAVY = {"openai", "anthropic", "google", "pydantic", "rich", "aiohttp", "httpx2", "yaml", "genai_prices", "asyncio"}
+
+
+def test_the_command_loads_nothing_heavy_before_it_knows_what_to_do() -> None:
+    code = "import sys, llm_dispatcher.cli; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    root = PAGE.parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    loaded = done.stdout.split()
+    assert not set(loaded) & HEAVY
+
+
+# ── completion ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def completed(run: Any, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
+    """What a shell is offered for the last word."""
+    monkeypatch.setenv("_LLM_DISPATCHER_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(("llm-dispatcher", *words)))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    return list(run().stdout.split())
+
+
+def test_a_shell_completes_commands_tasks_and_what_is_configured(
+    run: Any, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_DISPATCHER_CONFIG", policy)
+    assert completed(run, monkeypatch, "str") == ["stream"]
+    assert completed(run, monkeypatch, "config", "s") == ["show", "schema"]
+    assert completed(run, monkeypatch, "stream", "--task", "audio_") == ["audio_transcription", "audio_analysis"]
+    assert completed(run, monkeypatch, "explain", "--strategy", "s") == ["speed"]
+    assert completed(run, monkeypatch, "stream", "--model", "a") == ["a/m"]
+    assert completed(run, monkeypatch, "stream", "--provider", "") == ["a"]
+    assert set(completed(run, monkeypatch, "models", "--task", "")) == set(TaskType)
+
+
+def test_a_broken_configuration_completes_nothing(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("llm_dispatcher.yaml").write_text("rooting: {}")
+    assert completed(run, monkeypatch, "stream", "--model", "") == []

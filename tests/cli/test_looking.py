@@ -1,0 +1,205 @@
+"""Commands that look and send nothing: `explain`, `models`, `config`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llm_dispatcher import TaskType
+from llm_dispatcher.config import config_reference, config_schema
+from llm_dispatcher.testing import SimulatedVendor
+
+POLICY = """
+providers:
+  openai: {api_key: test-key, models: [gpt-6-luna, gpt-audio-mini], api: chat}
+  google: {api_key: test-key, models: [gemini-3.8-flash]}
+  ollama: {models: [llama3.3]}
+routing:
+  default: [openai/gpt-6-luna, google/gemini-3.8-flash, ollama/llama3.3]
+  tasks:
+    audio_transcription: [openai/gpt-6-luna, google/gemini-3.8-flash]
+    math: {strategy: cost, targets: [google/gemini-3.8-flash, openai/gpt-6-luna]}
+    translation: [openai/gpt-6-luna]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _policy() -> None:
+    Path("llm_dispatcher.yaml").write_text(POLICY)
+
+
+# ── explain ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_explain_says_where_a_request_goes_and_why(run: Any) -> None:
+    done = run("explain", "Hello")
+    heading, _, first, second, third = done.stdout.splitlines()
+    assert (done.exit_code, heading) == (0, "text_generation (ordered), by llm_dispatcher.yaml")
+    assert first.split()[:2] == ["1.", "openai/gpt-6-luna"]
+    assert second.split()[:2] == ["2.", "google/gemini-3.8-flash"]
+    assert third.split()[:2] == ["3.", "ollama/llama3.3"]
+
+
+def test_explain_says_why_not(run: Any) -> None:
+    Path("a.wav").write_bytes(b"RIFF....WAVE")
+    said = json.loads(run("explain", "-a", "a.wav", "--task", "Audio-Transcription", "--json").stdout)
+    assert (said["task"], said["configuration"]) == ("audio_transcription", "llm_dispatcher.yaml")
+    assert [each["target"] for each in said["targets"]] == ["google/gemini-3.8-flash"]
+    assert said["rejected"] == {"openai/gpt-6-luna": "it cannot take audio"}
+    assert "it cannot take audio" in run("explain", "-a", "a.wav", "-t", "audio_transcription").stdout
+
+
+def test_explain_knows_what_it_may_cost(run: Any) -> None:
+    said = json.loads(run("explain", "Hello", "--task", "math", "--max-tokens", "1000", "--json").stdout)
+    dollars = [each["dollars"] for each in said["targets"]]
+    assert said["strategy"] == "cost"
+    assert dollars == sorted(dollars)
+    assert all(dollars)
+
+
+def test_explain_obeys_what_is_asked_of_it(run: Any) -> None:
+    assert json.loads(run("explain", "Hello", "--strategy", "cost", "--json").stdout)["strategy"] == "cost"
+    one = json.loads(run("explain", "Hello", "--model", "ollama/other", "--json").stdout)
+    assert [each["target"] for each in one["targets"]] == ["ollama/other"]
+    dear = run("explain", "Hello", "--task", "translation", "--max-cost", "0.0000001")
+    assert dear.exit_code == 1
+    assert "over max_cost" in dear.stderr
+
+
+def test_explain_of_what_nobody_can_serve(run: Any) -> None:
+    Path("a.wav").write_bytes(b"RIFF....WAVE")
+    words = ("explain", "-a", "a.wav", "--task", "translation")
+    done = run(*words)
+    assert done.exit_code == 1
+    assert "it cannot take audio" in done.stderr
+    asked = run(*words, "--json")
+    assert (asked.exit_code, json.loads(asked.stdout)["rejected"]) == (1, {"openai/gpt-6-luna": "it cannot take audio"})
+
+
+@pytest.mark.parametrize(
+    ("words", "task"),
+    [
+        (["Hello"], TaskType.TEXT_GENERATION),
+        (["Hello", "-i", "https://example.com/a.png"], TaskType.VISION_ANALYSIS),
+        (["-a", "data:audio/wav;base64,UklGRg=="], TaskType.AUDIO_ANALYSIS),
+        (["-i", "https://example.com/a.png", "-a", "data:audio/wav;base64,UklGRg=="], TaskType.MULTIMODAL_ANALYSIS),
+        (["Hello", "-i", "https://example.com/a.png", "-t", "classification"], TaskType.CLASSIFICATION),
+    ],
+)
+def test_images_and_sounds_tell_the_task(words: list[str], task: TaskType, run: Any) -> None:
+    assert json.loads(run("explain", *words, "-p", "google", "--json").stdout)["task"] == task
+
+
+def test_explain_sends_nothing(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
+    vendor = simulated_vendor("ollama")
+    assert run("explain", "Hello", "-c", write(vendor)).exit_code == 0
+    assert (vendor.requests, vendor.open_connections) == ([], 0)
+
+
+# ── models ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_models_lists_what_is_configured_and_what_it_can_do(run: Any) -> None:
+    known = {each["target"]: each for each in json.loads(run("models", "--json").stdout)}
+    assert list(known) == ["openai/gpt-6-luna", "openai/gpt-audio-mini", "google/gemini-3.8-flash", "ollama/llama3.3"]
+    assert known["openai/gpt-audio-mini"]["audio"]
+    assert known["openai/gpt-6-luna"]["input_price"] < known["google/gemini-3.8-flash"]["input_price"]
+    assert known["openai/gpt-6-luna"]["known"]
+    assert not known["ollama/llama3.3"]["known"]
+    table = run("models").stdout.splitlines()
+    assert len(table) == 5
+    assert re.search(r"ollama/llama3\.3 .*vendor's defaults", table[-1])
+
+
+def test_models_of_a_task_come_in_the_order_of_its_route(run: Any) -> None:
+    listed = json.loads(run("models", "--task", "math", "--json").stdout)
+    assert [each["target"] for each in listed] == ["google/gemini-3.8-flash", "openai/gpt-6-luna"]
+
+
+# ── config ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_check_says_that_all_is_well(run: Any) -> None:
+    done = run("config", "check")
+    assert (done.exit_code, done.stdout) == (0, "llm_dispatcher.yaml: sound: 3 providers, 4 models, 4 routes\n")
+    assert json.loads(run("config", "check", "--json").stdout) == {
+        "sound": True,
+        "configuration": "llm_dispatcher.yaml",
+        "problems": [],
+    }
+
+
+@pytest.mark.parametrize("words", [["wrong.yaml"], ["--config", "wrong.yaml"]])
+def test_check_tells_every_problem_in_a_line(words: list[str], run: Any) -> None:
+    Path("wrong.yaml").write_text("providers:\n  ollama: {models: [m]}\nrooting: {}\nresilience: {max_retries: 99}\n")
+    done = run("config", "check", *words)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr.splitlines() == [
+        "llm-dispatcher: wrong.yaml:3: rooting: unknown key; did you mean 'routing'?",
+        "llm-dispatcher: wrong.yaml:4: resilience.max_retries: must be at most 10, got 99",
+    ]
+    asked = run("config", "check", *words, "--json")
+    said = json.loads(asked.stdout)
+    assert (asked.exit_code, said["sound"], said["configuration"]) == (3, False, "wrong.yaml")
+    assert [(each["line"], each["key"]) for each in said["problems"]] == [(3, "rooting"), (4, "resilience.max_retries")]
+
+
+@pytest.mark.parametrize(
+    "command", [("stream", "x"), ("explain", "x"), ("models",), ("providers",), ("config", "show")]
+)
+def test_every_command_tells_what_is_wrong_with_the_configuration(command: tuple[str, ...], run: Any) -> None:
+    Path("llm_dispatcher.yaml").write_text("rooting: {}\n")
+    done = run(*command, "--json")
+    assert (done.exit_code, done.stdout) == (3, "")
+    told = json.loads(done.stderr)
+    assert (told["exit_code"], told["error"]["kind"]) == (3, "ConfigurationError")
+    assert [each["key"] for each in told["error"]["problems"]] == ["rooting", "providers"]
+
+
+def test_show_prints_what_makes_the_same_policy(run: Any) -> None:
+    done = run("config", "show")
+    assert done.stdout.startswith("# llm_dispatcher.yaml\n")
+    assert yaml.safe_load(done.stdout) == json.loads(run("config", "show", "--json").stdout)
+    Path("shown.yaml").write_text(done.stdout)
+    assert run("config", "show", "shown.yaml").stdout.replace("shown.yaml", "llm_dispatcher.yaml") == done.stdout
+
+
+def test_show_knows_the_environment(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_DISPATCHER_RESILIENCE__MAX_RETRIES", "7")
+    assert json.loads(run("config", "show", "--json").stdout)["resilience"]["max_retries"] == 7
+    Path("llm_dispatcher.yaml").unlink()
+    monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+    assert run("config", "show").stdout.startswith("# from no file, but the keys at hand\n")
+
+
+def test_schema_is_the_schema_and_the_reference(run: Any) -> None:
+    assert json.loads(run("config", "schema").stdout) == json.loads(json.dumps(config_schema()))
+    assert run("config", "schema", "--markdown").stdout == config_reference()
+
+
+SECRET = "fake-credential-of-the-tests"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["config", "show"], ["config", "check"], ["providers", "--no-ask"], ["models"], ["explain", "x"]],
+    ids=lambda words: words[0] + words[-1],
+)
+@pytest.mark.parametrize("more", [[], ["--json"], ["--debug"]])
+def test_no_command_shows_a_secret(words: list[str], more: list[str], run: Any) -> None:
+    Path("llm_dispatcher.yaml").write_text(
+        f"""
+providers:
+  openai:
+    {{api_key: {SECRET}, base_url: "http://me:{SECRET}@127.0.0.1:1/v1", headers: {{x-key: {SECRET}}}, models: [m]}}
+"""
+    )
+    done = run(*words, *more)
+    assert done.exit_code == 0
+    assert SECRET not in done.output

@@ -1,0 +1,166 @@
+"""`llm-dispatcher stream`: the text and nothing else on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_dispatcher.events import StreamCompleted, StreamFailed, StreamReset, check_order, from_json
+from llm_dispatcher.testing import CleanEnd, Continuing, Cut, HttpError, Reply, SimulatedVendor
+
+TEXT = "Once upon a time there was a lighthouse, and the sea went to sleep beneath it.\nThe end."
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+
+
+def test_the_text_is_all_there_is_on_standard_output(
+    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    done = run("stream", "Tell me.", "--config", write(simulated_vendor("ollama", Reply(TEXT))))
+    assert (done.exit_code, done.stdout) == (0, f"{TEXT}\n")
+    begun, last = done.stderr.splitlines()
+    assert begun == "[a/m answers, attempt 1]"
+    assert last.startswith("[a/m · ")
+
+
+def test_a_text_that_ends_its_line_gets_no_other_end(
+    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    done = run("stream", "Tell me.", "-c", write(simulated_vendor("ollama", Reply("One.\n"))))
+    assert done.stdout == "One.\n"
+
+
+def test_quiet_is_the_answer_alone(run: Any, policy: str) -> None:
+    done = run("stream", "Hello", "-q", "-c", policy)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "Hello, world!\n", "")
+
+
+def test_as_json_each_event_is_a_line(run: Any, policy: str) -> None:
+    done = run("stream", "Hello", "--json", "-c", policy)
+    events = [from_json(line) for line in done.stdout.splitlines()]
+    check_order(events)
+    assert isinstance(events[-1], StreamCompleted)
+    assert (events[-1].text, done.stderr) == ("Hello, world!", "")
+
+
+def test_what_was_typed_is_what_is_asked(
+    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    vendor = simulated_vendor("openai-chat", Reply("Yes."))
+    run(
+        "stream", "Is it?", "--system", "Be short.", "--max-tokens", "7", "--temperature", "0.5",
+        "--model", "a/special", "--config", write(vendor),
+    )  # fmt: skip
+    (asked,) = vendor.requests
+    assert (asked.text, asked.system, asked.model) == ("Is it?", "Be short.", "special")
+    assert asked.body["temperature"] == 0.5
+    assert 7 in (asked.body.get("max_tokens"), asked.body.get("max_completion_tokens"))
+
+
+def test_a_provider_may_be_picked(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
+    policy = write(simulated_vendor("ollama", Reply("I am a.")), simulated_vendor("ollama", Reply("I am b.")))
+    assert run("stream", "Who?", "-c", policy).stdout == "I am a.\n"
+    assert run("stream", "Who?", "-p", "b", "-c", policy).stdout == "I am b.\n"
+
+
+def test_the_prompt_may_come_from_standard_input(
+    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    vendor = simulated_vendor("ollama", Reply("Yes."))
+    assert run("stream", "-", "-c", write(vendor), stdin="Ist das schön?\nJa.".encode()).exit_code == 0
+    assert vendor.requests[0].text == "Ist das schön?\nJa."
+
+
+@pytest.mark.parametrize(
+    ("stdin", "words"), [(b"\xff\xfe", "not UTF-8 text"), (b"  \n", "the prompt is empty")], ids=["no text", "blank"]
+)
+def test_what_is_no_prompt_is_not_sent(stdin: bytes, words: str, run: Any, policy: str) -> None:
+    done = run("stream", "-", "-c", policy, stdin=stdin)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_images_are_sent(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
+    vendor = simulated_vendor("openai-chat", Reply("A dot."))
+    Path("dot.png").write_bytes(PNG)
+    done = run("stream", "What is it?", "--image", "dot.png", "-i", "https://example.com/x.png", "-c", write(vendor))
+    assert done.stdout == "A dot.\n"
+    body = str(vendor.requests[0].body)
+    assert f"data:image/png;base64,{base64.b64encode(PNG).decode()}" in body
+    assert "https://example.com/x.png" in body
+
+
+@pytest.mark.parametrize("option", ["--image", "--audio"])
+def test_a_file_that_is_not_there_is_named(option: str, run: Any, policy: str) -> None:
+    done = run("stream", "What is it?", option, "nowhere.bin", "-c", policy)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "llm-dispatcher: nowhere.bin: there is no such file\n"
+
+
+def test_a_stream_that_breaks_goes_on_and_says_so_beside_the_text(
+    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    broken, other = simulated_vendor("ollama", Reply(TEXT, fault=Cut(5))), simulated_vendor("ollama", Continuing(TEXT))
+    done = run("stream", "Tell me.", "-c", write(broken, other))
+    assert (done.exit_code, done.stdout) == (0, f"{TEXT}\n")
+    assert "b/m goes on for a/m" in done.stderr
+
+
+def test_an_answer_that_breaks_off_is_told_by_the_code(
+    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    done = run("stream", "Tell me.", "-c", write(simulated_vendor("ollama", Reply(TEXT, fault=CleanEnd(5)))))
+    assert done.exit_code == 4
+    assert TEXT.startswith(done.stdout)
+    assert done.stdout
+    assert done.stderr.splitlines()[-1].startswith("llm-dispatcher: ")
+
+
+def test_no_answer_is_told_by_the_code(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
+    policy = write(simulated_vendor("ollama", Reply(fault=HttpError(503, message="down\nfor\x1b[31m repair"))))
+    done = run("stream", "Tell me.", "-c", policy)
+    assert (done.exit_code, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert "down for␛[31m repair" in line
+    assert "\x1b" not in line
+
+
+def test_a_failed_stream_as_json_says_so_on_both_sides(
+    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    done = run("stream", "x", "--json", "-c", write(simulated_vendor("ollama", Reply(fault=HttpError(503)))))
+    assert isinstance(from_json(done.stdout.splitlines()[-1]), StreamFailed)
+    assert '"kind": "ProviderServiceUnavailableError"' in done.stderr
+
+
+def test_text_that_was_written_is_not_taken_back(
+    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    """Where the policy says `restart`, text goes on all the same, and events restart."""
+    broken, other = simulated_vendor("ollama", Reply(TEXT, fault=Cut(5))), simulated_vendor("ollama", Continuing(TEXT))
+    policy = write(broken, other, resilience={"on_break": "restart"})
+    assert run("stream", "Tell me.", "-c", policy).stdout == f"{TEXT}\n"
+    events = [from_json(line) for line in run("stream", "Tell me.", "--json", "-c", policy).stdout.splitlines()]
+    assert any(isinstance(event, StreamReset) for event in events)
+
+
+def test_a_pipe_gets_the_text_as_it_was_said(
+    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    said = "red: \x1b[31m, bell: \a, ü, 漢"
+    assert run("stream", "x", "-c", write(simulated_vendor("ollama", Reply(said)))).stdout == f"{said}\n"
+
+
+def test_money_and_time_are_kept_to(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
+    vendor = simulated_vendor("openai-chat", Reply("Yes."))
+    done = run("stream", "x", "--max-cost", "0.5", "-c", write(vendor))
+    assert (done.exit_code, vendor.requests) == (1, [])
+    assert "its price is not known, and max_cost is set" in done.stderr
+    assert run("stream", "x", "--max-cost", "-1", "-c", "policy.yaml").exit_code == 2
+    assert run("stream", "x", "--timeout", "0", "-c", "policy.yaml").exit_code == 2

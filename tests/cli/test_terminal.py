@@ -1,0 +1,270 @@
+"""The command in a real terminal, and in real pipes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from llm_dispatcher.testing import Continuing, Cut, Reply, SimulatedVendor, Stall
+
+TEXT = "".join(f"Line {number} of a tale of a lighthouse and the sea.\n" for number in range(30))
+PATIENCE = 30.0
+"""Seconds for what takes one: a machine may be busy."""
+
+
+class Terminal:
+    """A terminal, and what was drawn on it."""
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = pty.openpty()
+        self.drawn = ""
+
+    def read_until(self, words: str) -> str:
+        """Everything up to some words; fails if they never come."""
+        until = time.monotonic() + PATIENCE
+        while words not in self.drawn:
+            assert time.monotonic() < until, f"{words!r} never came: {self.drawn!r}"
+            assert self._read(), f"it ended without {words!r}: {self.drawn!r}"
+        return self.drawn
+
+    def read_to_the_end(self) -> str:
+        while self._read():
+            pass
+        return self.drawn
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._ours, keys)
+
+    def hand_over(self) -> None:
+        """From here on only the command holds the other side: when it ends, so does what can be read."""
+        os.close(self.theirs)
+        self.theirs = -1
+
+    def close(self) -> None:
+        os.close(self._ours)
+        if self.theirs >= 0:
+            os.close(self.theirs)
+
+    def _read(self) -> bool:
+        if not select.select([self._ours], [], [], PATIENCE)[0]:
+            return False
+        try:
+            data = os.read(self._ours, 65_536)
+        except OSError:  # nobody is at the other side any more
+            return False
+        self.drawn += data.decode("utf-8", "replace")
+        return bool(data)
+
+
+def controlling() -> None:
+    """In the child: the terminal is its own, so that Ctrl-C in it is a signal."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    opened = Terminal()
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """The process is over when the block is, one way or another, and its pipes are closed."""
+    with process:
+        try:
+            yield process
+            process.wait(PATIENCE)
+        finally:
+            process.kill()
+
+
+def plain(drawn: str) -> str:
+    """What was drawn, without colours, and without what moves the cursor."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn).replace("\r", "")
+
+
+# ── a terminal ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_in_a_terminal_the_text_is_live_and_the_bill_follows(
+    start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    broken, other = (
+        simulated_vendor("ollama", Reply(TEXT, fault=Cut(200))),
+        simulated_vendor("ollama", Continuing(TEXT)),
+    )
+    process = start(
+        "stream", "Tell me.", "-c", write(broken, other), stdin=terminal.theirs, stdout=terminal.theirs,
+        stderr=terminal.theirs, preexec_fn=controlling,
+    )  # fmt: skip
+    with ended(process):
+        terminal.hand_over()
+        drawn = plain(terminal.read_to_the_end())
+    assert process.returncode == 0
+    remarks = r"\n?\[[^\]\n]*\]\n"
+    told = "".join(re.findall(remarks, drawn))
+    assert "b/m goes on for a/m" in told
+    assert re.search(r"\[b/m · 2 attempts · .* s in all\]", told)
+    text = re.sub(remarks, "", drawn)
+    assert text.replace("\n", "").endswith(TEXT.replace("\n", ""))
+
+
+def test_text_is_shown_while_more_is_to_come_and_ctrl_c_ends_it_quietly(
+    start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    vendor = simulated_vendor("ollama", Reply(TEXT, fault=Stall(12)))
+    process = start(
+        "stream", "Tell me.", "-c", write(vendor), stdin=terminal.theirs, stdout=terminal.theirs,
+        stderr=terminal.theirs, preexec_fn=controlling,
+    )  # fmt: skip
+    with ended(process):
+        terminal.hand_over()
+        terminal.read_until("Line 0 of a tale")
+        terminal.type(b"\x03")
+        drawn = terminal.read_to_the_end()
+    assert process.returncode == 130
+    assert "Traceback" not in drawn
+    assert "llm-dispatcher:" not in drawn
+    assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h"), "the cursor is there again"
+    assert vendor.requests[0].wait_until_over() == "left"
+    assert vendor.wait_until_unconnected() == 0
+
+
+def test_a_model_gives_a_terminal_no_orders(
+    start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    policy = write(simulated_vendor("ollama", Reply("\x1b]0;Gotcha\a\x1b[2J\x9b31mred")))
+    process = start("stream", "x", "-q", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs)
+    with ended(process):
+        terminal.hand_over()
+        assert terminal.read_to_the_end() == "␛]0;Gotcha␇␛[2J�31mred\r\n"
+
+
+def test_where_the_text_goes_elsewhere_the_terminal_has_a_bar(
+    start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    policy = write(simulated_vendor("ollama", Reply(TEXT)))
+    process = start("stream", "Tell me.", "-c", policy, stdout=subprocess.PIPE, stderr=terminal.theirs)
+    with ended(process):
+        terminal.hand_over()
+        text = process.stdout.read()
+        drawn = terminal.read_to_the_end()
+    assert (process.returncode, text.decode()) == (0, TEXT)
+    assert "100.0 %" in plain(drawn)
+    assert "a tale of a lighthouse" not in drawn
+
+
+@pytest.mark.slow
+def test_tables_are_drawn_in_a_terminal(start: Any, policy: str, terminal: Terminal) -> None:
+    with ended(start("models", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs)) as process:
+        terminal.hand_over()
+        drawn = terminal.read_to_the_end()
+    assert process.returncode == 0
+    assert "\x1b[1m" in drawn
+    assert "a/m" in plain(drawn)
+
+
+@pytest.mark.slow
+def test_help_is_drawn_in_a_terminal(start: Any, terminal: Terminal) -> None:
+    with ended(start("stream", "--help", stdout=terminal.theirs, stderr=terminal.theirs)) as process:
+        terminal.hand_over()
+        drawn = plain(terminal.read_to_the_end())
+    assert process.returncode == 0
+    assert "--max-latency" in drawn
+    assert "╭─ Options" in drawn
+
+
+# ── pipes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_when_the_reader_leaves_it_ends_quietly_though_the_vendor_says_nothing(
+    start: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    """As `… | head -1` does; and the vendor is not kept waiting until it says something more."""
+    vendor = simulated_vendor("ollama", Reply(TEXT, fault=Stall(40)))
+    command = start("stream", "Tell me.", "-c", write(vendor), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with ended(command):
+        assert command.stdout.readline() == b"Line 0 of a tale of a lighthouse and the sea.\n"
+        command.stdout.close()
+        assert command.stderr.read().decode() == "[a/m answers, attempt 1]\n"
+    assert command.returncode == 141
+    assert vendor.requests[0].wait_until_over() == "left"
+    assert vendor.wait_until_unconnected() == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("stream", "Tell me."),
+        pytest.param(("stream", "Tell me.", "--json"), marks=pytest.mark.slow),
+        pytest.param(("config", "schema"), marks=pytest.mark.slow),
+        ("--help",),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_written_ends_it_quietly(
+    words: tuple[str, ...], start: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    policy = write(simulated_vendor("ollama", Reply(TEXT)))
+    if words[0] == "stream":
+        words = (*words, "-c", policy, *([] if "--json" in words else ["-q"]))
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = start(*words, stdout=theirs, stderr=subprocess.PIPE)
+    os.close(theirs)
+    with ended(command):
+        assert command.stderr.read() == b""
+    assert command.returncode == 141
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_quietly(
+    number: signal.Signals, code: int, start: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    vendor = simulated_vendor("ollama", Reply(TEXT, fault=Stall(40)))
+    command = start("stream", "Tell me.", "-q", "-c", write(vendor), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with ended(command):
+        command.stdout.readline()
+        command.send_signal(number)
+        assert command.stderr.read() == b""
+    assert command.returncode == code
+    assert vendor.requests[0].wait_until_over() == "left"
+
+
+def test_a_pipe_is_read_from_as_it_is_written_to(
+    start: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    vendor = simulated_vendor("ollama", Reply("漢字, ü.\n"))
+    command = start(
+        "stream", "-", "-q", "-c", write(vendor), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with ended(command):
+        out, err = command.communicate("Was heißt das?".encode())
+    assert (command.returncode, out.decode(), err) == (0, "漢字, ü.\n", b"")
+    assert vendor.requests[0].text == "Was heißt das?"
+
+
+@pytest.mark.slow
+def test_what_an_encoding_cannot_hold_is_no_reason_to_stop(
+    start: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    policy = write(simulated_vendor("ollama", Reply("a 漢 b")))
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    command = start("stream", "x", "-q", "-c", policy, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    with ended(command):
+        out, err = command.communicate()
+    assert (command.returncode, out, err) == (0, b"a ? b\n", b"")
