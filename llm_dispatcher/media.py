@@ -15,32 +15,15 @@ from pathlib import Path
 from typing import IO, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from .exceptions import InvalidRequestError
-from .tasks import AudioPart, ImagePart, MediaSource, Part, TaskRequest
+from .tasks import AudioPart, ImagePart, Media, MediaSource, Part, TaskRequest
 
 Kind: TypeAlias = Literal["image", "audio"]
 
 MOST_BYTES: Final = 100_000_000
 """More than any vendor takes in a request; who names a disk image by mistake is told so before it is in memory."""
-
-
-class Media(Struct, frozen=True):
-    """An image or a sound: its bytes as base64, or its address. Of an address the type may not be known."""
-
-    media_type: str | None
-    data: str = ""
-    url: str | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"data:{self.media_type};base64,{self.data}" if self.url is None else self.url
-
-    @property
-    def content(self) -> bytes:
-        return base64.b64decode(self.data)
 
 
 def encode_image(source: MediaSource | IO[bytes]) -> str:
@@ -70,13 +53,13 @@ def has_media(request: TaskRequest) -> bool:
 
 
 def normal(request: TaskRequest) -> TaskRequest:
-    """The request with every image and sound as a data URI or an address: read once, however often it is sent."""
+    """The request with every image and sound read and known: once, however often it is sent."""
     if not has_media(request):
         return request
     return replace(
         request,
-        images=tuple(image(source).uri for source in request.images),
-        audio=tuple(sound(source).uri for source in request.audio),
+        images=tuple(image(source) for source in request.images),
+        audio=tuple(sound(source) for source in request.audio),
         messages=tuple(
             replace(message, parts=tuple(_normal_part(part) for part in message.parts)) for message in request.messages
         ),
@@ -86,9 +69,9 @@ def normal(request: TaskRequest) -> TaskRequest:
 def _normal_part(part: Part) -> Part:
     match part:
         case ImagePart():
-            return ImagePart(image(part.source).uri)
+            return ImagePart(image(part.source))
         case AudioPart():
-            return AudioPart(sound(part.source).uri)
+            return AudioPart(sound(part.source))
         case _:
             return part
 
@@ -110,12 +93,16 @@ def _contents(source: object) -> MediaSource:
         if not isinstance(content, bytes):
             raise TypeError('a file of an image or a sound is read as bytes: open it with mode "rb"')
         return content
-    if not isinstance(source, (str, bytes, os.PathLike)):
+    if not isinstance(source, (str, bytes, os.PathLike, Media)):
         raise TypeError(f"an image or a sound is a path, bytes or an open file, got {type(source).__name__}")
     return source
 
 
 def _media(source: MediaSource, kind: Kind) -> Media:
+    if isinstance(source, Media):
+        if source.media_type is not None and not source.media_type.startswith(f"{kind}/"):
+            raise InvalidRequestError(f"{source.media_type} is no {kind}")
+        return source
     if isinstance(source, bytes):
         return _of_bytes(source, kind, f"of these {len(source)} bytes")
     if not isinstance(source, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -12,8 +13,26 @@ from msgspec.structs import force_setattr
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-MediaSource: TypeAlias = "str | bytes | os.PathLike[str]"
-"""A path, raw bytes, a data URI, bare base64 or, where the vendor takes them, an https URL."""
+
+
+class Media(Struct, frozen=True):
+    """An image or a sound that is known: its bytes as base64, or its address, of which the type may not be known."""
+
+    media_type: str | None
+    data: str = ""
+    url: str | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"data:{self.media_type};base64,{self.data}" if self.url is None else self.url
+
+    @property
+    def content(self) -> bytes:
+        return b64decode(self.data)
+
+
+MediaSource: TypeAlias = str | bytes | os.PathLike[str] | Media
+"""A path, raw bytes, a data URI, bare base64 or, where the vendor takes them, an https URL; or what is known of one."""
 
 
 class TaskType(StrEnum):
@@ -256,14 +275,14 @@ def _several(name: str, value: object) -> tuple[Any, ...]:
 
 
 def _media(name: str, value: object) -> tuple[MediaSource, ...]:
-    sources = (value,) if isinstance(value, (str, bytes, os.PathLike)) else _several(name, value)
+    sources = (value,) if isinstance(value, (str, bytes, os.PathLike, Media)) else _several(name, value)
     for source in sources:
         _media_source(f"each of {name}", source)
     return sources
 
 
 def _media_source(name: str, value: object) -> None:
-    if not isinstance(value, (str, bytes, os.PathLike)):
+    if not isinstance(value, (str, bytes, os.PathLike, Media)):
         raise TypeError(
             f"{name} is a path, bytes, a data URI or a URL, got {type(value).__name__} "
             "(encode_image and encode_audio take open files)"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch, TaskRequest, encode_audio, encode_image, media
 from llm_dispatcher.exceptions import InvalidRequestError
-from llm_dispatcher.tasks import AudioPart, ImagePart, Message
+from llm_dispatcher.tasks import AudioPart, ImagePart, Media, Message
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
 
 
@@ -103,6 +103,8 @@ def test_what_is_no_image_is_refused(head: bytes) -> None:
 
 
 def test_a_mistake_is_called_by_its_name() -> None:
+    with pytest.raises(InvalidRequestError, match="audio/wav is no image"):
+        media.image(Media("audio/wav", coded(b"RIFF")))
     with pytest.raises(InvalidRequestError, match="they are audio/ogg"):
         encode_image(b"OggS")
     with pytest.raises(InvalidRequestError, match="a PDF is no image"):
@@ -158,7 +160,7 @@ def test_an_address_is_passed_on_with_the_type_that_it_shows() -> None:
         ("https://example.org/a.mp3", None),
         ("https://example.org/", None),
     ):
-        assert media.image(url) == media.Media(kind, url=url)
+        assert media.image(url) == Media(kind, url=url)
         assert media.image(url).uri == url
     assert media.sound("https://example.org/a.mp3").media_type == "audio/mpeg"
 
@@ -202,12 +204,14 @@ def test_a_request_is_made_normal_whole(tmp_path: Path) -> None:
         messages=[Message("user", ["See.", ImagePart(str(path)), AudioPart(sound)]), Message("assistant", "Yes.")],
     )  # fmt: skip
     normal = media.normal(request)
-    uri, heard = encode_image(PNG), encode_audio(sound)
-    assert (normal.images, normal.audio) == ((uri, "https://example.org/a.png"), (heard,))
+    seen, heard = Media("image/png", coded(PNG)), Media("audio/wav", coded(sound))
+    assert (normal.images, normal.audio) == ((seen, Media("image/png", url="https://example.org/a.png")), (heard,))
     assert normal.messages == (
-        Message("user", ["See.", ImagePart(uri), AudioPart(heard)]), Message("assistant", "Yes."),
+        Message("user", ["See.", ImagePart(seen), AudioPart(heard)]), Message("assistant", "Yes."),
     )  # fmt: skip
+    assert (seen.content, seen.uri, heard.uri) == (PNG, encode_image(PNG), encode_audio(sound))
     assert media.normal(normal) == normal
+    assert media.image(normal.images[0]) is normal.images[0], "what is known is not looked at again"
     words = TaskRequest("What?", messages=[Message("user", "See.")])
     assert media.normal(words) is words
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..media import Media
 from ..tasks import (
     AudioPart,
     ImagePart,
+    Media,
     Message,
     ReasoningPart,
     Target,

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 
 from .. import media
 from ..exceptions import InvalidRequestError, ModelUnsupportedError
-from ..media import Media
 from ..tasks import (
     AudioPart,
     ImagePart,
+    Media,
     Message,
     Part,
     ReasoningPart,
