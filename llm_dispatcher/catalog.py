@@ -220,7 +220,7 @@ _PRICE_LISTS: Final = {
     "google": "google",
     **{kind: host.prices for kind, host in HOSTS.items() if host.prices is not None},
 }
-_FREE: Final = frozenset({"ollama"})
+_FREE: Final = frozenset({"ollama", "lmstudio", "vllm", "llamacpp"})
 """Who runs on one's own machine sends no bill."""
 
 _SAMPLE: Final = 1_000
