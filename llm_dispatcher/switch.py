@@ -270,9 +270,11 @@ class LLMSwitch:
     # ── its end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def aclose(self) -> None:
-        """Close the connections that were opened in the running loop."""
+        """Close the connections that were opened in the running loop, and write down what was spent."""
         for provider in self._in_force.providers.values():
             await provider.aclose()
+        if self._traffic.budgets.spending.is_unwritten:
+            await asyncio.to_thread(self._traffic.budgets.spending.write)
 
     async def __aenter__(self) -> Self:
         return self

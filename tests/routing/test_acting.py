@@ -84,8 +84,8 @@ async def test_what_a_decorator_says_acts(over: Callable[..., LLMSwitch]) -> Non
 
 async def test_max_latency_moves_on_while_there_is_somebody_else(over: Callable[..., LLMSwitch]) -> None:
     silent = Reply("dear", fault=Stall(0))
-    assert await over(dear=silent).stream_request(ASK, max_latency=0.1) == "cheap"
-    switch = over(dear=silent, default={"max_latency": 0.1})
+    assert await over(dear=silent).stream_request(ASK, max_latency=0.4) == "cheap"
+    switch = over(dear=silent, default={"max_latency": 0.4})
     assert [await switch.stream_request(ASK) for _ in range(2)] == ["cheap"] * 2
     slow = {target.provider for target in switch.explain(ASK).late}
     assert slow == {"a"}, "what was too slow is asked last from then on"

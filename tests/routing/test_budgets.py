@@ -232,7 +232,7 @@ async def test_five_hundred_at_once_do_not_spend_more_than_there_is(
     assert switch.spent("team")["daily"] <= 1.0 + COST * 20
     assert len(vendor.requests) == len(served)
     assert sorted(alert.namespace for alert in told) == ["", "team"]
-    await asyncio.to_thread(switch._traffic.budgets.spending.write)
+    await switch.aclose()
     again = make(vendor, **budgets)
     refused = await outcome(again)
     assert isinstance(refused.error, BudgetExceededError)
