@@ -105,7 +105,7 @@ def test_a_file_with_thousands_of_problems_does_not_flood_the_terminal(load_text
     assert len(str(caught.value).splitlines()) == 51
     assert len(caught.value.problems) == 5_000
     assert caught.value.problems[-1] == ConfigurationProblem(
-        "unknown key (known: providers, resilience, routing)", "policy.yaml", 5_002, "unknown4999"
+        "unknown key (known: budgets, catalog, providers, resilience, routing)", "policy.yaml", 5_002, "unknown4999"
     )
 
 
