@@ -85,7 +85,6 @@ _VENDORS: Final[dict[str, Traits]] = {
     "google": Traits(vision=True, audio=True, tools=True, structured_output=True, known=False),
 }
 _UNKNOWN_VENDOR: Final = Traits(tools=True, structured_output=True, known=False)
-_GOES_ON: Final = replace(_UNKNOWN_VENDOR, continues="prefill")
 
 _CHAT: Final = Traits(vision=True, tools=True, structured_output=True)
 _THINKS: Final = replace(_CHAT, reasoning=True)
@@ -113,7 +112,47 @@ _MODELS: Final[dict[str, tuple[tuple[str, Traits], ...]]] = {
         (r"gemini-", replace(_THINKS, audio=True)),
         (r"gemma-", _CHAT),
     ),
+    "xai": (
+        (r"grok-voice-transcribe", Traits(text=False, transcription=True)),
+        (r"grok-imagine", Traits(text=False)),
+        (r"grok-.*non-reasoning", _CHAT),
+        (r"grok-[4-9]|grok-code|grok-build", _THINKS),
+    ),
+    "deepseek": (
+        (r"deepseek-(v4-)?flash", _THINKS),
+        (r"deepseek-v4|deepseek-v3\.2", replace(_TEXT_ONLY, reasoning=True)),
+        (r"deepseek-reasoner", Traits(structured_output=True, reasoning=True)),
+        (r"deepseek-chat", _TEXT_ONLY),
+    ),
+    "mistral": (
+        (r".*(-embed|-ocr|-moderation|-tts)", Traits(text=False)),
+        (r"voxtral-mini", Traits(text=False, transcription=True)),
+        (r"voxtral-", Traits(audio=True, tools=True, structured_output=True)),
+        (r"magistral-|mistral-medium|mistral-large-4|mistral-small-(latest|26)", _THINKS),
+        (r"ministral-|pixtral-|mistral-large", _CHAT),
+        (r"codestral-|devstral-", _TEXT_ONLY),
+    ),
+    "perplexity": (
+        (r"sonar-(reasoning|deep-research)", Traits(reasoning=True)),
+        (r"sonar", Traits()),
+    ),
 }
+_ANYWHERE: Final = (
+    # Models that many hosts serve.
+    (r"(.*/)?whisper-", Traits(text=False, transcription=True)),
+    (r"(.*/)?gpt-oss", replace(_TEXT_ONLY, reasoning=True)),
+    (r"(.*/)?[a-z0-9.-]*-embed", Traits(text=False)),
+)
+_MAKERS: Final = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "google": "google",
+    "x-ai": "xai",
+    "xai": "xai",
+    "deepseek": "deepseek",
+    "mistralai": "mistral",
+}
+"""How hosts that serve other vendors' models call these vendors, before a slash."""
 
 
 class Catalog:
@@ -158,13 +197,20 @@ class Catalog:
 
 @lru_cache(maxsize=1024)
 def traits(kind: str, model: str) -> Traits:
-    """What a model of a kind of vendor can do."""
-    for pattern, found in _MODELS.get(kind, ()):
-        if re.match(pattern, model):
-            return found
-    if kind not in _VENDORS and kind in HOSTS and HOSTS[kind].quirks & PREFILLS:
-        return _GOES_ON
-    return _VENDORS.get(kind, _UNKNOWN_VENDOR)
+    """What a model of a kind of vendor can do. How it goes on is a matter of its host as well."""
+    if kind in _VENDORS and kind in _MODELS:
+        return _listed(kind, model) or _VENDORS[kind]
+    goes_on = kind in HOSTS and bool(HOSTS[kind].quirks & PREFILLS)
+    maker, slash, name = model.partition("/")
+    found = _listed("openai" if kind == "azure" else kind, model)
+    if found is None and slash and maker in _MAKERS:
+        found = _listed(_MAKERS[maker], name)
+    return replace(found or _UNKNOWN_VENDOR, continues="prefill" if goes_on else "anchored")
+
+
+def _listed(kind: str, model: str) -> Traits | None:
+    patterns = (*_MODELS.get(kind, ()), *_ANYWHERE)
+    return next((found for pattern, found in patterns if re.match(pattern, model)), None)
 
 
 @lru_cache(maxsize=1024)
@@ -220,7 +266,7 @@ _PRICE_LISTS: Final = {
     "google": "google",
     **{kind: host.prices for kind, host in HOSTS.items() if host.prices is not None},
 }
-_FREE: Final = frozenset({"ollama"})
+_FREE: Final = frozenset({"ollama", "lmstudio", "vllm", "llamacpp"})
 """Who runs on one's own machine sends no bill."""
 
 _SAMPLE: Final = 1_000

@@ -11,13 +11,15 @@ from contextlib import aclosing
 from functools import partial
 from random import random
 
+from msgspec.structs import replace
+
 from . import catalog
-from .config.policy import Policy, is_offline
+from .config.policy import Policy, Timeouts, is_offline
 from .events import Usage
 from .exceptions import InvalidRequestError
 from .provider import Ask, Opened, Piece, Provider, ProviderSettings
 from .providers import make
-from .routing import Admission, Errand, Plan, Situation, Traffic, Wishes, demands, plan
+from .routing import Admission, Errand, Plan, Situation, Traffic, Wishes, demands, plan, route_of
 from .tasks import Target, TaskRequest
 
 NAMESPACE = "namespace"
@@ -66,16 +68,25 @@ class InForce:
     def admission(self, request: TaskRequest, decided: Plan, wishes: Wishes, traffic: Traffic) -> Admission:
         """What lets a planned request try its targets one after the other."""
         resilience = self.policy.resilience
-        max_cost = wishes.max_cost
         errand = Errand(
             demands=demands(request),
             namespace=namespace_of(request),
-            max_cost=self.policy.route(request.task_type).max_cost if max_cost is None else max_cost,
+            max_cost=route_of(request, self.policy, wishes).max_cost,
             last=decided.targets[-1],
             patience=min(resilience.max_retry_after, resilience.timeouts.total or resilience.max_retry_after),
             capabilities=partial(self.catalog.capabilities, load=False),
         )
         return Admission(traffic, errand)
+
+    def timeouts(self, request: TaskRequest, decided: Plan, wishes: Wishes) -> Timeouts:
+        """The clocks of a request. With `max_latency`, a first token that is later moves the request on while there is
+        somebody else to ask; the last one may take all the time that remains.
+        """
+        timeouts = self.policy.resilience.timeouts
+        latest = route_of(request, self.policy, wishes).max_latency
+        if latest is None or len(decided.targets) == 1 or timeouts.total is None:
+            return timeouts
+        return replace(timeouts, first_token=min(latest, timeouts.first_token or latest))
 
     def price(self, target: Target, usage: Usage) -> float | None:
         """US dollars for this usage, `None` where no price is known."""

@@ -191,12 +191,13 @@ class LLMSwitch:
                 "on_break='restart' takes back what was shown, and chunks cannot be taken back: "
                 "read .events(), or await the stream"
             )
+        wishes = settings.wishes(in_force.policy)
+        decided = in_force.plan(request, wishes, self._traffic, has_body=body is not None, load=False)
+        resilience = replace(resilience, timeouts=in_force.timeouts(request, decided, wishes))
         if settings.timeout is not None:
             resilience = replace(resilience, timeouts=replace(resilience.timeouts, total=settings.timeout))
         if settings.max_retries is not None:
             resilience = replace(resilience, max_retries=settings.max_retries)
-        wishes = settings.wishes(in_force.policy)
-        decided = in_force.plan(request, wishes, self._traffic, has_body=body is not None, load=False)
         admission = in_force.admission(request, decided, wishes, self._traffic)
         stand_in = body() if body is not None else None
 
@@ -269,9 +270,11 @@ class LLMSwitch:
     # ── its end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def aclose(self) -> None:
-        """Close the connections that were opened in the running loop."""
+        """Close the connections that were opened in the running loop, and write down what was spent."""
         for provider in self._in_force.providers.values():
             await provider.aclose()
+        if self._traffic.budgets.spending.is_unwritten:
+            await asyncio.to_thread(self._traffic.budgets.spending.write)
 
     async def __aenter__(self) -> Self:
         return self
@@ -309,10 +312,13 @@ def init(
     openai_api_key: str | None = None,
     anthropic_api_key: str | None = None,
     google_api_key: str | None = None,
+    watch: bool = False,
+    on_budget_alert: Callable[[BudgetAlert], None] | None = None,
 ) -> LLMSwitch:
     """Make the global switch from a configuration and keys; keys given here win over all others."""
     given = {"openai": openai_api_key, "anthropic": anthropic_api_key, "google": google_api_key}
-    switch = LLMSwitch(config, keys={kind: key for kind, key in given.items() if key is not None})
+    keys = {kind: key for kind, key in given.items() if key is not None}
+    switch = LLMSwitch(config, keys=keys, watch=watch, on_budget_alert=on_budget_alert)
     set_global_switch(switch)
     return switch
 

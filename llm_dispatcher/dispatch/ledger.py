@@ -103,7 +103,7 @@ def _usage(row: Row, request: TaskRequest) -> Usage:
         return reported
     if not row.opened:
         return Usage()
-    output = sum(map(estimated_tokens, row.produced))
+    output = estimated_tokens("".join(row.produced))
     if reported is not None:
         # Anthropic and Google report along the way: the input is known, the output is as of the last word on it.
         return replace(reported, output_tokens=max(reported.output_tokens, output), source="estimated")

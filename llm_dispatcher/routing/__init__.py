@@ -4,7 +4,7 @@ from .admission import Admission, Errand, Traffic
 from .budgets import BudgetAlert, Period
 from .demands import demands
 from .meter import metered
-from .plan import Plan, Situation, Wishes, needs_prices, plan
+from .plan import Plan, Situation, Wishes, needs_prices, plan, route_of
 from .pulse import TargetHealth
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "metered",
     "needs_prices",
     "plan",
+    "route_of",
 ]

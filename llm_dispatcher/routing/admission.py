@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 from msgspec import Struct
 
@@ -25,6 +26,9 @@ from .demands import BYTES_A_TOKEN, EXPECTED_OUTPUT, Demands
 from .health import Health
 from .limits import Entry, Limiter
 from .retries import RetryBudget
+
+ROUNDING: Final = 1e-9
+"""Dollars that are none."""
 
 
 class Traffic:
@@ -170,7 +174,7 @@ class Admission:
         most = self._errand.max_cost
         if most is not None and self._spent + self._cost > most:
             return BudgetExceededError(f"the request has cost more than max_cost (${most:g})")
-        if self._cost > self._reserved and self._traffic.budgets.are_set:
+        if self._cost > self._reserved + ROUNDING and self._traffic.budgets.are_set:
             more = max(self._cost - self._reserved, self._reserved / 4)
             if (budget := self._traffic.budgets.reserve(self._errand.namespace, more)) is not None:
                 return BudgetExceededError(f"{budget} is spent")

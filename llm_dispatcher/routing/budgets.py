@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, tzinfo
 from math import inf
 from pathlib import Path
+from threading import Lock
 from typing import Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -67,6 +68,7 @@ class Budgets:
         self.spending = Spending(None if settings.path is None else Path(settings.path).expanduser())
         self._reserved: dict[str, float] = {}
         self._alerted: set[Line] = set()
+        self._lock = Lock()
 
     def adopt(self, settings: BudgetSettings) -> None:
         """Other budgets from now on. What was spent stays so, unless it is kept elsewhere now."""
@@ -89,17 +91,19 @@ class Budgets:
 
     def reserve(self, namespace: str, dollars: float) -> str | None:
         """Keep so much for an attempt; where it is not there, the name of the budget that lacks it."""
-        left, whose = self.left(namespace)
-        if left < dollars or left <= 0:
-            return whose
-        for scope in _scopes(namespace):
-            self._reserved[scope] = self._reserved.get(scope, 0.0) + dollars
+        with self._lock:
+            left, whose = self.left(namespace)
+            if left < dollars or left <= 0:
+                return whose
+            for scope in _scopes(namespace):
+                self._reserved[scope] = self._reserved.get(scope, 0.0) + dollars
         return None
 
     def release(self, namespace: str, dollars: float) -> None:
         """What was reserved is not needed any more."""
-        for scope in _scopes(namespace):
-            self._reserved[scope] = max(0.0, self._reserved.get(scope, 0.0) - dollars)
+        with self._lock:
+            for scope in _scopes(namespace):
+                self._reserved[scope] = max(0.0, self._reserved.get(scope, 0.0) - dollars)
 
     def spend(self, namespace: str, dollars: float) -> None:
         """It was spent, as the ledger has it."""

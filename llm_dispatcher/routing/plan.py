@@ -95,7 +95,7 @@ def plan(
     """The targets for a request. A pin that names no configured provider is refused; where nothing is left, so is the
     request, with every target's reason.
     """
-    route = _route(request, policy, wishes)
+    route = route_of(request, policy, wishes)
     wanted = demands(request)
     rejected: dict[Target, str] = {}
     contenders: list[Contender] = []
@@ -134,13 +134,13 @@ def plan(
 
 def needs_prices(request: TaskRequest, policy: Policy, wishes: Wishes) -> bool:
     """Whether a plan would be another one if prices and windows were not known."""
-    route = _route(request, policy, wishes)
+    route = route_of(request, policy, wishes)
     if route.max_cost is not None or route.strategy in ("cost", "balanced"):
         return True
     return demands(request).input_tokens >= SMALL_WINDOW
 
 
-def _route(request: TaskRequest, policy: Policy, wishes: Wishes) -> Route:
+def route_of(request: TaskRequest, policy: Policy, wishes: Wishes) -> Route:
     """The task's route, with what the call wishes over it."""
     route = policy.route(request.task_type)
     if wishes.strategy is None and wishes.max_cost is None and wishes.max_latency is None:

@@ -47,6 +47,11 @@ class Spending:
         """Whether what the file holds is known."""
         return self._is_read
 
+    @property
+    def is_unwritten(self) -> bool:
+        """Whether something is not in the file yet."""
+        return bool(self._unwritten)
+
     def of(self, line: Line) -> float:
         return self._dollars[line]
 

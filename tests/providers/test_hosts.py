@@ -100,7 +100,8 @@ def test_prices_are_looked_up_in_a_list_that_exists() -> None:
     lists = {provider.id for provider in get_snapshot().providers}
     assert {host.prices for host in HOSTS.values() if host.prices} <= lists
     assert catalog.capabilities("groq", "llama-3.3-70b-versatile").input_price
-    assert catalog.capabilities("vllm", "whatever").input_price is None
+    assert catalog.capabilities("vllm", "whatever").input_price == 0
+    assert catalog.capabilities("openai_compatible", "whatever").input_price is None
 
 
 @pytest.mark.parametrize("kind", HOSTS)

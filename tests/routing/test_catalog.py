@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest, TaskType
-from llm_dispatcher.catalog import Capabilities, Catalog, Correction
+from llm_dispatcher.catalog import Capabilities, Catalog, Correction, Traits, traits
 from llm_dispatcher.events import Usage
 from llm_dispatcher.tasks import Target
 
@@ -31,6 +31,28 @@ def test_prices_and_windows_are_there_where_they_are_known() -> None:
 def test_what_runs_at_home_costs_nothing() -> None:
     home = Target("home", "llama")
     assert catalog().capabilities(home).dollars(1_000, 1_000) == catalog().cost(home, Usage(1_000, 1_000)) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "known"),
+    [
+        ("azure", "gpt-5-mini", Traits(vision=True, tools=True, structured_output=True, reasoning=True)),
+        ("openrouter", "anthropic/claude-3-5-sonnet", Traits(vision=True, tools=True, structured_output=True)),
+        ("groq", "whisper-large-v3", Traits(text=False, transcription=True, continues="prefill")),
+        (
+            "groq",
+            "openai/gpt-oss-120b",
+            Traits(tools=True, structured_output=True, reasoning=True, continues="prefill"),
+        ),
+        ("mistral", "codestral-embed", Traits(text=False, continues="prefill")),
+        ("xai", "grok-4.20-non-reasoning", Traits(vision=True, tools=True, structured_output=True)),
+        ("perplexity", "sonar-pro", Traits()),
+        ("groq", "our-own", Traits(tools=True, structured_output=True, continues="prefill", known=False)),
+        ("openrouter", "someone/else", Traits(tools=True, structured_output=True, known=False)),
+    ],
+)
+def test_a_model_is_known_by_its_name_and_goes_on_as_its_host_does(kind: str, model: str, known: Traits) -> None:
+    assert traits(kind, model) == known
 
 
 def test_the_configuration_has_the_last_word() -> None:

@@ -1,0 +1,224 @@
+"""Rate limits: those that the operator sets, and those that vendors tell of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher.allowance import Allowance, Left
+from llm_dispatcher.exceptions import ProviderError, ProviderRateLimitError
+from llm_dispatcher.provider import Limits, ModelSettings, ProviderSettings
+from llm_dispatcher.routing.buckets import Bucket, Slots
+from llm_dispatcher.routing.limits import Limiter
+from llm_dispatcher.tasks import Target
+from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor, Stall
+
+A = Target("a", "m")
+Start = Callable[..., SimulatedVendor]
+
+
+@given(st.integers(1, 600), st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), max_size=60))
+def test_no_more_is_taken_than_was_there_and_came(a_minute: int, steps: list[tuple[float, int]]) -> None:
+    now = 0.0
+    bucket = Bucket(a_minute, lambda: now)
+    taken: list[tuple[float, int]] = []
+    for wait, amount in steps:
+        now += wait
+        if amount <= a_minute and bucket.seconds_until(amount) == 0.0:
+            bucket.take(amount)
+            taken.append((now, amount))
+    for begin, (start, _) in enumerate(taken):
+        total = 0
+        for when, amount in taken[begin:]:
+            total += amount
+            assert total <= a_minute + (when - start) * a_minute / 60 + 1e-6
+
+
+@given(st.integers(1, 600), st.integers(1, 1_000))
+def test_after_the_wait_that_it_names_it_lets_in(a_minute: int, amount: int) -> None:
+    now = 0.0
+    bucket = Bucket(a_minute, lambda: now)
+    bucket.take(a_minute)
+    now += bucket.seconds_until(amount)
+    assert bucket.seconds_until(amount) < 1e-6
+
+
+def limiter(**limits: Any) -> tuple[Limiter, list[float]]:
+    """A limiter with a clock that is turned by hand."""
+    now = [100.0]
+    settings = ProviderSettings(
+        name="a", kind="openai", limits=Limits(**limits) if limits else None,
+        models={"m": ModelSettings(), "small": ModelSettings(limits=Limits(requests_per_minute=1))},
+    )  # fmt: skip
+    return Limiter({"a": settings}, lambda: now[0]), now
+
+
+async def test_a_models_limit_stands_beside_its_providers() -> None:
+    gates, _ = limiter(requests_per_minute=2)
+    small = Target("a", "small")
+    assert await gates.entry(small, 1).take(0)
+    assert not await gates.entry(small, 1).take(0)
+    assert await gates.entry(A, 1).take(0)
+    assert not await gates.entry(A, 1).take(0), "the provider's two are gone"
+    assert gates.spent() == {A: pytest.approx(30), small: pytest.approx(60)}
+
+
+async def test_tokens_that_were_not_used_are_given_back() -> None:
+    gates, _ = limiter(tokens_per_minute=1_000)
+    entry = gates.entry(A, 900)
+    assert await entry.take(0)
+    assert gates.seconds_until(A, 500) > 0
+    entry.leave(100)
+    assert gates.seconds_until(A, 900) == 0
+
+
+async def test_what_a_vendor_says_is_believed() -> None:
+    gates, now = limiter()
+    gates.hear(A, Allowance(requests=Left(0, 60, 30)))
+    assert gates.seconds_until(A, 1) == pytest.approx(0.5), "sixty come back in thirty seconds: one in half of one"
+    now[0] += 0.6
+    assert gates.seconds_until(A, 1) == 0
+    gates.shut(A, 12.0)
+    assert gates.spent() == {A: pytest.approx(12.0)}
+
+
+@pytest.mark.parametrize("leaving", ["in line", "as its turn comes", "never"])
+async def test_slots_are_passed_on_in_line(leaving: str) -> None:
+    slots = Slots(1)
+    assert await slots.take(0)
+    assert not await slots.take(0)
+    order: list[int] = []
+
+    async def wait(number: int) -> None:
+        assert await slots.take(10)
+        order.append(number)
+        slots.give()
+
+    waiting = [asyncio.create_task(wait(number)) for number in range(3)]
+    await asyncio.sleep(0)
+    if leaving == "in line":
+        waiting[1].cancel()
+        await asyncio.sleep(0)
+    slots.give()
+    if leaving == "as its turn comes":
+        waiting[0].cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert order == {"in line": [0, 2], "as its turn comes": [1, 2], "never": [0, 1, 2]}[leaving]
+    assert await slots.take(0), "none was lost"
+
+
+async def test_patience_ends() -> None:
+    slots = Slots(1)
+    assert await slots.take(0)
+    assert not await slots.take(0.001)
+    slots.give()
+    assert not slots.are_taken
+
+
+# ── in a switch ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def limited() -> AsyncIterator[Callable[..., LLMSwitch]]:
+    made: list[LLMSwitch] = []
+
+    def make(limits: dict[str, Any], *vendors: SimulatedVendor, **resilience: Any) -> LLMSwitch:
+        """The first vendor has these limits."""
+        providers: dict[str, Any] = {}
+        for name, vendor in zip("ab", vendors, strict=False):
+            entry = {"kind": "openai", "api": "chat", "api_key": "test-key", "base_url": vendor.base_url}
+            providers[name] = {**entry, "models": ["m"], **({"limits": limits} if name == "a" and limits else {})}
+        made.append(LLMSwitch({"providers": providers, "resilience": {"max_retries": 0, **resilience}}))
+        return made[-1]
+
+    yield make
+    for switch in made:
+        await switch.aclose()
+
+
+async def ask(switch: LLMSwitch, **more: Any) -> str:
+    return await switch.stream_request(TaskRequest("hi", **more))
+
+
+async def test_past_its_requests_a_minute_the_next_target_is_asked(
+    simulated_vendor: Start, limited: Callable[..., LLMSwitch]
+) -> None:
+    first, second = simulated_vendor("openai-chat", Reply("A")), simulated_vendor("openai-chat", Reply("B"))
+    switch = limited({"requests_per_minute": 3}, first, second)
+    assert [await ask(switch) for _ in range(5)] == ["A", "A", "A", "B", "B"]
+    assert str(switch.explain(TaskRequest("hi"))).splitlines()[-1].startswith("-  a/m: its rate limit is spent for")
+
+
+async def test_at_once_no_more_are_sent_than_the_limit_has(
+    simulated_vendor: Start, limited: Callable[..., LLMSwitch]
+) -> None:
+    first, second = simulated_vendor("openai-chat", Reply("A")), simulated_vendor("openai-chat", Reply("B"))
+    switch = limited({"requests_per_minute": 10}, first, second)
+    await asyncio.gather(*(ask(switch) for _ in range(40)))
+    assert (len(first.requests), len(second.requests)) == (10, 30)
+
+
+async def test_a_limit_that_is_waited_for_delays_and_refuses_nobody(
+    simulated_vendor: Start, limited: Callable[..., LLMSwitch]
+) -> None:
+    first, second = simulated_vendor("openai-chat", Reply("A", pace=0.01)), simulated_vendor("openai-chat", Reply("B"))
+    switch = limited({"concurrent_streams": 2, "on_limit": "wait"}, first, second)
+    assert await asyncio.gather(*(ask(switch) for _ in range(12))) == ["A"] * 12
+    assert second.requests == []
+
+
+async def test_where_nobody_else_can_serve_a_request_waits_or_says_when_to_come_back(
+    simulated_vendor: Start, limited: Callable[..., LLMSwitch]
+) -> None:
+    only = simulated_vendor("openai-chat", Reply("A"))
+    switch = limited({"requests_per_minute": 1200}, only)
+    switch._traffic.limiter.entry(A, 0)._change(1200, 0)  # as if so many had been sent: the next may go in 50 ms
+    assert await ask(switch) == "A"
+    hasty = limited({"requests_per_minute": 1}, only, max_retry_after=1)
+    assert await ask(hasty) == "A"
+    with pytest.raises(ProviderRateLimitError, match=r"its rate limit is spent for (59|60)\.\d s more"):
+        await ask(hasty)
+
+
+async def test_a_vendor_that_says_when_to_come_back_is_left_alone_until_then(
+    simulated_vendor: Start, limited: Callable[..., LLMSwitch]
+) -> None:
+    busy = simulated_vendor("openai-chat", Reply(fault=HttpError(429, retry_after=60)))
+    other = simulated_vendor("openai-chat", Reply("B"))
+    switch = limited({}, busy, other)
+    assert [await ask(switch) for _ in range(3)] == ["B"] * 3
+    assert len(busy.requests) == 1
+
+
+async def test_the_headers_of_an_answer_move_traffic_away(
+    simulated_vendor: Start, limited: Callable[..., LLMSwitch]
+) -> None:
+    spent = {
+        "x-ratelimit-limit-requests": "2", "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "120s",
+    }  # fmt: skip
+    told = simulated_vendor("openai-chat", Reply("A", headers=spent))
+    switch = limited({}, told, simulated_vendor("openai-chat", Reply("B")))
+    assert [await ask(switch) for _ in range(3)] == ["A", "B", "B"]
+
+
+async def test_a_stream_that_is_left_gives_its_slot_back(
+    simulated_vendor: Start, limited: Callable[..., LLMSwitch]
+) -> None:
+    vendor = simulated_vendor("openai-chat", Reply("one two", fault=Stall(1)))
+    switch = limited({"concurrent_streams": 1}, vendor, max_retry_after=0)
+    async with switch.stream_request(TaskRequest("hi")) as stream:
+        async for _ in stream:
+            break
+    vendor.script = Reply("A")
+    assert await ask(switch) == "A"
+    vendor.script = Reply(fault=HttpError(500))
+    with pytest.raises(ProviderError):
+        await ask(switch)
+    vendor.script = Reply("A")
+    assert await ask(switch) == "A"

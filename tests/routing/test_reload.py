@@ -1,0 +1,178 @@
+"""Another configuration while streams are under way: whole, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher.config.watched import EVERY, Watched
+from llm_dispatcher.exceptions import ConfigurationError, ProviderError
+from llm_dispatcher.tasks import Target
+from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
+
+Start = Callable[..., SimulatedVendor]
+ASK = TaskRequest("hi")
+
+
+def policy(*vendors: SimulatedVendor, more: str = "") -> str:
+    """A file over these vendors, called a, b … in order."""
+    entries = [
+        f"  {name}: {{kind: openai, api: chat, api_key: test-key, base_url: '{vendor.base_url}', models: [m]}}\n"
+        for name, vendor in zip("abc", vendors, strict=False)
+    ]
+    return f"providers:\n{''.join(entries)}resilience:\n  max_retries: 0\n{more}"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "policy.yaml"
+
+
+async def test_streams_under_way_keep_the_configuration_that_they_began_with(
+    simulated_vendor: Start, file: Path
+) -> None:
+    old, new = simulated_vendor("openai-chat", Reply("one two three", pace=0.01)), simulated_vendor("openai-chat")
+    file.write_text(policy(old))
+    async with LLMSwitch(file) as switch:
+        stream = switch.stream_request(ASK)
+        reading = aiter(stream)
+        text = await anext(reading)
+        file.write_text(policy(new, more="catalog:\n  a/m: {input_price: 1, output_price: 1}\n"))
+        switch.reload()
+        assert await switch.stream_request(ASK) == "Hello!"
+        async for chunk in reading:
+            text += chunk
+        assert text == "one two three"
+        assert stream.response.cost is None, "it is priced as it was when it began"
+        assert (len(old.requests), len(new.requests)) == (1, 1)
+
+
+async def test_a_bad_file_changes_nothing_and_says_why(simulated_vendor: Start, file: Path) -> None:
+    file.write_text(policy(simulated_vendor("openai-chat")))
+    async with LLMSwitch(file) as switch:
+        before = switch.policy
+        file.write_text("providers:\n  opnai: {}\nresilience: {max_retrys: 2}\n")
+        with pytest.raises(ConfigurationError) as raised:
+            switch.reload()
+        assert "did you mean 'openai'" in str(raised.value) and "did you mean 'max_retries'" in str(raised.value)
+        assert raised.value.line == 2
+        assert switch.policy is before
+        assert await switch.stream_request(ASK) == "Hello!"
+        with pytest.raises(ConfigurationError, match="cannot be read"):
+            switch.reload(file.with_name("absent.yaml"))
+
+
+def test_what_came_from_no_file_needs_one_to_be_read_again(simulated_vendor: Start, file: Path) -> None:
+    switch = LLMSwitch({"providers": {"ollama": {"models": ["m"]}}})
+    with pytest.raises(ConfigurationError, match="was not read from a file"):
+        switch.reload()
+    with pytest.raises(ConfigurationError, match="was not read from a file"):
+        LLMSwitch(switch.policy, watch=True)
+    file.write_text(policy(simulated_vendor("openai-chat")))
+    switch.reload(file)
+    assert switch.policy.source == str(file)
+
+
+async def test_health_goes_on_and_breakers_take_their_new_settings(simulated_vendor: Start, file: Path) -> None:
+    vendor = simulated_vendor("openai-chat", Reply(fault=HttpError(500)))
+    file.write_text(policy(vendor))
+    async with LLMSwitch(file) as switch:
+        for _ in range(2):
+            with pytest.raises(ProviderError):
+                await switch.stream_request(ASK)
+        file.write_text(policy(vendor, more="  breaker: {failures: 3}\n"))
+        switch.reload()
+        assert switch.health()[Target("a", "m")].failures == 2
+        with pytest.raises(ProviderError):
+            await switch.stream_request(ASK)
+        assert switch.health()[Target("a", "m")].breaker == "open"
+
+
+async def test_who_stays_keeps_its_connections_and_who_goes_is_let_go(simulated_vendor: Start, file: Path) -> None:
+    stays, goes = simulated_vendor("openai-chat"), simulated_vendor("openai-chat")
+    file.write_text(policy(stays, goes))
+    async with LLMSwitch(file) as switch:
+        for provider in "ab":
+            await switch.stream_request(TaskRequest("hi", providers=provider))
+        file.write_text(policy(stays))
+        switch.reload()
+        gc.collect()
+        assert await goes.until_unconnected() == 0
+        assert stays.open_connections == 1
+        await switch.stream_request(ASK)
+        assert stays.open_connections == 1
+
+
+async def test_reloading_under_load_fails_no_stream(simulated_vendor: Start, file: Path) -> None:
+    text = "one two three four five"
+    vendors = [simulated_vendor("openai-chat", Reply(text, pace=0.002)) for _ in range(3)]
+    file.write_text(policy(*vendors))
+    read: list[str] = []
+    async with LLMSwitch(file) as switch:
+        done = asyncio.Event()
+
+        async def one(number: int) -> None:
+            await asyncio.sleep(number % 20 * 0.005)
+            read.append(await switch.stream_request(ASK))
+
+        async def reload() -> None:
+            turn = 0
+            while not done.is_set():
+                turn += 1
+                first = vendors[turn % 3 :] + vendors[: turn % 3]
+                limits = f"  breaker: {{failures: {5 + turn % 3}}}\n  retry_budget: {{floor: {turn % 5}}}\n"
+                file.write_text(policy(*first, more=limits))
+                switch.reload()
+                await asyncio.sleep(0.002)
+                file.write_text("providers: [")
+                with pytest.raises(ConfigurationError):
+                    switch.reload()
+
+        reloading = asyncio.create_task(reload())
+        await asyncio.gather(*(one(number) for number in range(200)))
+        done.set()
+        await reloading
+    assert read == [text] * 200
+    assert all(vendor.requests for vendor in vendors)
+
+
+async def test_a_watched_file_is_taken_when_it_has_changed(
+    simulated_vendor: Start, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("llm_dispatcher.config.watched.EVERY", 0.0)
+    old, new = simulated_vendor("openai-chat", Reply("old")), simulated_vendor("openai-chat", Reply("new"))
+    file.write_text(policy(old))
+    async with LLMSwitch(file, watch=True) as switch:
+        assert await switch.stream_request(ASK) == "old"
+        file.write_text("providers: [")
+        with caplog.at_level(logging.ERROR, "llm_dispatcher"):
+            assert [await switch.stream_request(ASK) for _ in range(3)] == ["old"] * 3
+        told = [record.getMessage() for record in caplog.records]
+        assert len(told) == 1 and told[0].startswith(f"the configuration stays as it was: {file}:")
+        file.write_text(policy(new))
+        assert await switch.stream_request(ASK) == "new"
+        file.unlink()
+        assert await switch.stream_request(ASK) == "new"
+
+
+def test_a_file_is_looked_at_once_a_second(file: Path) -> None:
+    now = 0.0
+    file.write_text("a")
+    watched = Watched(file, lambda: now)
+    file.write_text("bb")
+    assert not watched.has_changed()
+    now += EVERY
+    assert watched.has_changed()
+    now += EVERY
+    assert not watched.has_changed()
+    file.write_text("cc")
+    os.utime(file, ns=(1, 1))  # the same size, another time
+    now += EVERY
+    assert watched.has_changed()
