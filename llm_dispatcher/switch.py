@@ -112,6 +112,8 @@ class LLMSwitch:
         optimization_strategy: Strategy | None = None,
         max_cost: float | None = None,
         max_latency: float | None = None,
+        buffer_size: int | None = None,
+        min_chunk_size: int | None = None,
         raw: bool = False,
     ) -> LLMStream[str]:
         """A stream of the answer. Nothing is sent, and no request judged, before it is read."""
@@ -124,6 +126,8 @@ class LLMSwitch:
             optimization_strategy=optimization_strategy,
             max_cost=max_cost,
             max_latency=max_latency,
+            buffer_size=buffer_size,
+            min_chunk_size=min_chunk_size,
             raw=raw,
         )
         return LLMStream(*self.opening(_a_request(request), settings))

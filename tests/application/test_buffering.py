@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_dispatcher import ChunkMetadata, LLMStream, StreamingCallbacks, llm_stream, llm_stream_with_metadata
+from llm_dispatcher import (
+    ChunkMetadata,
+    LLMStream,
+    StreamingCallbacks,
+    TaskRequest,
+    get_global_switch,
+    llm_stream,
+    llm_stream_with_metadata,
+)
 from llm_dispatcher.buffering import buffered
 from llm_dispatcher.events import (
     Event,
@@ -39,17 +47,19 @@ def reading(**settings: Any) -> LLMStream[str]:
 
 async def test_chunks_have_the_size_that_was_asked_for(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(ours=Reply(TEXT))
-    settings: dict[str, int]
-    for settings, chunks in (
+    sizes: list[tuple[dict[str, Any], list[str]]] = [
         ({"buffer_size": 1}, ["One", " two", " three", " four", " five", " six", " seven."]),
         ({"buffer_size": 3}, ["One two three", " four five six", " seven."]),
         ({"buffer_size": 100}, [TEXT]),
         ({"min_chunk_size": 8}, ["One two three", " four five", " six seven."]),
         ({"min_chunk_size": 10_000}, [TEXT]),
         ({"buffer_size": 2, "min_chunk_size": 12}, ["One two three", " four five six", " seven."]),
-    ):
+    ]
+    for settings, chunks in sizes:
         assert [chunk async for chunk in reading(**settings)] == chunks
         assert await asyncio.to_thread(list, reading(**settings)) == chunks
+        stream = get_global_switch().stream_request(TaskRequest("foxes"), **settings)
+        assert [chunk async for chunk in stream] == chunks
 
 
 async def test_what_is_held_goes_out_at_a_switch(simulated_switch: SimulatedSwitch) -> None:

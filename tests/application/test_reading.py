@@ -203,10 +203,13 @@ async def test_a_notebooks_cell_may_block_although_its_thread_has_a_running_loop
 
 
 INTERRUPTED = """
-import os, signal, sys, threading, time
-from llm_dispatcher import LLMSwitch, TaskRequest
+import asyncio, os, signal, sys, threading, time
+from llm_dispatcher import LLMSwitch, StreamingCallbacks, TaskRequest
 settings = {"kind": "openai", "api": "chat", "api_key": "test-key", "base_url": sys.argv[1], "models": ["m"]}
-stream = LLMSwitch({"providers": {"a": settings}}).stream_request(TaskRequest("hi"))
+async def told(metadata):
+    await asyncio.sleep(0.05)
+callbacks = StreamingCallbacks(on_stream_end=told)  # so that the end takes a moment
+stream = LLMSwitch({"providers": {"a": settings}}).stream_request(TaskRequest("hi"), callbacks=callbacks)
 def interrupt():
     while stream.partial != "One two three":
         time.sleep(0.005)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,7 +15,7 @@ import pytest
 
 from llm_dispatcher import LLM, LLMStream, LLMSwitch, StreamingCallbacks, llm_stream, settings_of, use_switch
 from llm_dispatcher.events import redacted
-from llm_dispatcher.exceptions import LLMDispatcherError
+from llm_dispatcher.exceptions import ConfigurationError, LLMDispatcherError
 from llm_dispatcher.provider import ProviderSettings, Secret
 from llm_dispatcher.testing import (
     CleanEnd,
@@ -65,7 +67,13 @@ def policy(kind: dict[str, str], *vendors: SimulatedVendor) -> dict[str, Any]:
     names = "abc"[: len(vendors)]
     return {
         "providers": {
-            name: {**kind, "api_key": CANARY, "base_url": vendor.base_url, "models": ["m"]}
+            name: {
+                **kind,
+                "api_key": CANARY,
+                "headers": {"x-team-key": CANARY},
+                "base_url": vendor.base_url,
+                "models": ["m"],
+            }
             for name, vendor in zip(names, vendors, strict=True)
         },
         "routing": {"default": [f"{name}/m" for name in names]},
@@ -166,6 +174,30 @@ def test_a_secret_shows_itself_to_nobody() -> None:
     heard.hear_error(refused.value)
     assert [said for said in heard.said if CANARY in said] == []
     assert secret.reveal() == CANARY
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        CANARY,
+        {"api_key": [CANARY]},
+        {"api_key": {"value": CANARY}},
+        {"api_kee": CANARY},
+        {"api_key": CANARY, "headers": CANARY},
+        {"api_key": CANARY, "headers": {"authorization": [CANARY]}},
+        {"api_key": CANARY, "models": 3, "options": {"api_key": CANARY}},
+        {"api_key": CANARY, "models": ["m"], "options": {"key": CANARY}},
+    ],
+)
+def test_a_policy_that_is_wrong_is_described_without_its_keys(entry: Any, tmp_path: Path) -> None:
+    heard = Heard()
+    config = {"providers": {"openai": entry}}
+    (tmp_path / "policy.yaml").write_text(json.dumps(config))
+    for given in (config, tmp_path / "policy.yaml"):
+        with pytest.raises(ConfigurationError) as refused:
+            LLMSwitch(given)
+        heard.hear_error(refused.value)
+    assert [said for said in heard.said if CANARY in said] == []
 
 
 def test_what_looks_like_a_key_is_taken_out_of_any_message() -> None:

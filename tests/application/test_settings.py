@@ -25,9 +25,9 @@ from llm_dispatcher.testing.plugin import SimulatedSwitch
 
 TEXT = "One two three four five six."
 NAMED = {
-    "task_type", "providers", "model", "fallback_enabled", "max_retries", "timeout", "on_break", "callbacks",
-    "progress_tracker", "cache", "buffer_size", "min_chunk_size", "temperature", "top_p", "max_tokens", "system",
-    "metadata", "raw",
+    "task_type", "providers", "model", "optimization_strategy", "max_cost", "max_latency", "fallback_enabled",
+    "max_retries", "timeout", "on_break", "callbacks", "progress_tracker", "cache", "buffer_size", "min_chunk_size",
+    "temperature", "top_p", "max_tokens", "system", "metadata", "raw",
 }  # fmt: skip
 
 
