@@ -57,7 +57,7 @@ _PARTICIPLES: Final = frozenset({"been", "got", "gone", "become", "done", "had",
 """After these, `what's` is `what has`."""
 
 
-class Token(Struct, frozen=True):
+class Token(Struct, frozen=True, gc=False):
     """A word, a mark or anything else that stands between spaces. `plain` is an everyday word's look: small letters
     only, or a capital at the beginning of a sentence.
     """

@@ -93,7 +93,7 @@ def judged(a: Reading, b: Reading, threshold: float = LIKE) -> Likeness:
         return Likeness(False, "articles differ", score)
     if a.both_spellings or b.both_spellings:
         return Likeness(False, "words differ", score)
-    if different and not _slip(a, b, different[0]):
+    if different and not _harmless_slip(a, b, different[0]):
         return Likeness(False, "words differ", score)
     if score < threshold:
         return Likeness(False, "below the threshold", score)
@@ -105,15 +105,13 @@ def judged(a: Reading, b: Reading, threshold: float = LIKE) -> Likeness:
 # ── the guard ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _slip(a: Reading, b: Reading, place: int) -> bool:
+def is_slip(x: str, y: str) -> bool:
     """Whether one of two words is the other with a key hit wrongly: one edit from an ordinary word that it must have
     been meant for, and itself no word, name or term.
     """
-    one, other = a.tokens[a.places[place]], b.tokens[b.places[place]]
-    x, y = a.skeleton[place], b.skeleton[place]
-    if not (one.plain and other.plain and x.isalpha() and y.isalpha() and x.isascii() and y.isascii()):
+    if x[0] != y[0] or not (x.isalpha() and y.isalpha() and x.isascii() and y.isascii()):
         return False
-    if x[0] != y[0] or OSA.distance(x, y, score_cutoff=1) > 1:
+    if OSA.distance(x, y, score_cutoff=1) > 1:
         return False
     words = lexicon()
     word, slip = (x, y) if words.ordinary(x) else (y, x)
@@ -121,12 +119,18 @@ def _slip(a: Reading, b: Reading, place: int) -> bool:
         return False
     if len(word) < 8 and (slip[:-1] == word or slip == word[:-1]):
         return False  # names are made like this
-    if len(word) < 7 and words.frequency[word] < 5000:
+    return len(word) > 6 or words.frequency[word] >= 5000
+
+
+def _harmless_slip(a: Reading, b: Reading, place: int) -> bool:
+    one, other = a.tokens[a.places[place]], b.tokens[b.places[place]]
+    x, y = a.skeleton[place], b.skeleton[place]
+    if not (one.plain and other.plain and is_slip(x, y)):
         return False
-    return _in_context(a, place, words.frequency[word])
+    return _says_enough(a, place, max(lexicon().frequency.get(x, 0), lexicon().frequency.get(y, 0)))
 
 
-def _in_context(a: Reading, place: int, frequency: int) -> bool:
+def _says_enough(a: Reading, place: int, frequency: int) -> bool:
     """Whether the rest of the text says enough: in `what is venmo`, a word that is no slip may stand alone."""
     around = a.skeleton[max(0, place - 2) : place]
     if any(word in NAMING for word in around):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
-from .vocabulary import OF_THE_SURFACE, PERHAPS_OF_THE_SURFACE
+from .vocabulary import OF_A_TEXT, OF_THE_SURFACE, PERHAPS_OF_THE_SURFACE
 
 LONGEST: Final = 2000
 """Texts of more characters are exact only: what they cost to compare, and to get wrong, is too much."""
@@ -53,3 +54,12 @@ def exact_only(text: str) -> str | None:
     if words & OF_THE_SURFACE or (words & PERHAPS_OF_THE_SURFACE and _PHRASES.search(small)) or _QUOTED.search(text):
         return "surface"
     return None
+
+
+@lru_cache(maxsize=256)
+def judges_texts(instruction: str) -> bool:
+    """Whether an instruction, such as a system prompt, makes of what follows a text to work on: to translate, to
+    correct, to classify.
+    """
+    words = set(_WORDS.findall(instruction.lower()))
+    return bool(words & OF_THE_SURFACE or words & OF_A_TEXT or words & {"summary", "edit", "editor", "translator"})
