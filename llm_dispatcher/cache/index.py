@@ -1,0 +1,202 @@
+"""Finding a like text among many without looking at all of them.
+
+Texts that may be alike have equal skeletons but for one slip in one word (see `likeness`). A slip keeps a word's first
+letter, and its first two letters or its last two: so each entry is filed under the canonical form and under two
+signs, one of how the skeleton's words begin and one of how they end. What has neither sign in common is not alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from threading import Lock
+from typing import Final, Literal, TypeAlias
+
+from cachetools import TLRUCache
+from msgspec import Struct
+from rapidfuzz.distance import OSA
+
+from .likeness import Likeness, Reading, is_slip, judged, read
+
+_SEPARATOR: Final = "\x1f"
+Gone: TypeAlias = Literal["evicted", "expired"]
+
+MOST_CANDIDATES: Final = 400
+"""So many texts with a sign in common are looked at, at most."""
+OVERHEAD: Final = 1500
+"""Bytes that an entry takes in memory beside its text and its recording, about."""
+
+
+class Filed(Struct, frozen=True, gc=False):
+    """An entry as the index keeps it; its recording is in the store."""
+
+    key: bytes
+    bucket: bytes
+    text: str
+    namespace: str
+    size: int
+    expires: float
+
+
+class Index:
+    """The texts of a cache by key, by canonical form and by sign, bounded in number, bytes and age."""
+
+    def __init__(
+        self,
+        max_entries: int,
+        max_bytes: int,
+        clock: Callable[[], float],
+        gone: Callable[[Filed, Gone], None] = lambda filed, why: None,
+    ) -> None:
+        self._gone = gone
+        self._max_entries = max_entries
+        self._shelf = _Shelf(max_bytes, clock, self._left)
+        self._skeletons: dict[bytes, tuple[str, tuple[int, ...]]] = {}
+        self._postings: dict[int, Filed | dict[bytes, Filed]] = {}
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._shelf)
+
+    def __iter__(self) -> Iterator[Filed]:
+        with self._lock:
+            return iter([self._shelf[key] for key in list(self._shelf)])
+
+    @property
+    def size(self) -> int:
+        """The bytes that all entries take, with their recordings."""
+        return int(self._shelf.currsize)
+
+    def get(self, key: bytes) -> Filed | None:
+        """The entry of exactly this text."""
+        with self._lock:
+            return self._shelf.get(key)
+
+    def find(self, bucket: bytes, reading: Reading, threshold: float) -> tuple[Filed | None, Likeness]:
+        """The entry in this bucket that is most like the text; or none, and how near the nearest came."""
+        nearest = Likeness(False, "nothing like it", 0.0)
+        if reading.only is not None:
+            return None, Likeness(False, f"exact only: {reading.only}", 0.0)
+        with self._lock:
+            for filed in self._candidates(bucket, reading):
+                likeness = judged(reading, read(filed.text), threshold)
+                if likeness.hit:
+                    self._shelf.get(filed.key)  # it was used
+                    return filed, likeness
+                if likeness.score >= nearest.score:
+                    nearest = likeness
+        return None, nearest
+
+    def add(self, filed: Filed, reading: Reading | None) -> bool:
+        """File an entry, and let go of what the bounds no longer allow. Without a reading it is found by its key alone.
+        One that is larger than the whole cache is not taken.
+        """
+        with self._lock:
+            self._remove(filed.key)
+            while self._shelf and len(self._shelf) >= self._max_entries:
+                self._shelf.popitem()
+            try:
+                self._shelf[filed.key] = filed
+            except ValueError:
+                return False
+            if reading is not None and reading.only is None and filed.key in self._shelf:
+                signs = (hash((filed.bucket, reading.canonical)), *_signs(filed.bucket, reading.skeleton, (0,)))
+                self._skeletons[filed.key] = _SEPARATOR.join(reading.skeleton), signs
+                for sign in signs:
+                    self._post(sign, filed)
+            return True
+
+    def remove(self, key: bytes) -> None:
+        with self._lock:
+            self._remove(key)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._shelf.clear()
+            self._skeletons.clear()
+            self._postings.clear()
+
+    def _candidates(self, bucket: bytes, reading: Reading) -> Iterator[Filed]:
+        for filed in self._posted(hash((bucket, reading.canonical))):
+            yield filed
+        seen: set[bytes] = set()
+        skeleton = _SEPARATOR.join(reading.skeleton)
+        looked_at = 0
+        for sign in _signs(bucket, reading.skeleton, (0, -1, 1)):
+            for filed in self._posted(sign):
+                if looked_at >= MOST_CANDIDATES:
+                    return
+                looked_at += 1
+                other = self._skeletons[filed.key][0]
+                if filed.key not in seen and OSA.distance(skeleton, other, score_cutoff=1) <= 1:
+                    seen.add(filed.key)
+                    if skeleton == other or _one_slip(reading.skeleton, tuple(other.split(_SEPARATOR))):
+                        yield filed
+
+    def _posted(self, sign: int) -> list[Filed]:
+        found = self._postings.get(sign)
+        if found is None:
+            return []
+        return [found] if isinstance(found, Filed) else list(found.values())
+
+    def _post(self, sign: int, filed: Filed) -> None:
+        there = self._postings.get(sign)
+        if there is None:
+            self._postings[sign] = filed
+        elif isinstance(there, Filed):
+            self._postings[sign] = {there.key: there, filed.key: filed}
+        else:
+            there[filed.key] = filed
+
+    def _remove(self, key: bytes) -> None:
+        filed = self._shelf.pop(key, None)
+        if filed is not None:
+            self._unpost(key)
+
+    def _left(self, filed: Filed, why: Gone) -> None:
+        self._unpost(filed.key)
+        self._gone(filed, why)
+
+    def _unpost(self, key: bytes) -> None:
+        for sign in self._skeletons.pop(key, ("", ()))[1]:
+            there = self._postings.get(sign)
+            if isinstance(there, dict):
+                there.pop(key, None)
+                if len(there) == 1:
+                    self._postings[sign] = next(iter(there.values()))
+            elif there is not None and there.key == key:
+                del self._postings[sign]
+
+
+class _Shelf(TLRUCache[bytes, Filed]):
+    """Bounded by bytes and by each entry's own expiry; it tells of every entry that leaves by itself."""
+
+    def __init__(self, max_bytes: int, clock: Callable[[], float], left: Callable[[Filed, Gone], None]) -> None:
+        super().__init__(max_bytes, lambda key, filed, now: filed.expires, clock, lambda filed: filed.size)
+        self._left = left
+
+    def popitem(self) -> tuple[bytes, Filed]:
+        key, filed = super().popitem()
+        self._left(filed, "evicted")
+        return key, filed
+
+    def expire(self, time: float | None = None) -> list[tuple[bytes, Filed]]:
+        expired = list(super().expire(time))
+        for _, filed in expired:
+            self._left(filed, "expired")
+        return expired
+
+
+def _one_slip(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether what differs is one word, and one that may be a slip: the judgement itself reads the whole text anew."""
+    different = [(x, y) for x, y in zip(one, other, strict=False) if x != y]
+    return len(one) == len(other) and len(different) == 1 and is_slip(*different[0])
+
+
+def _signs(bucket: bytes, skeleton: tuple[str, ...], lengths: tuple[int, ...]) -> Iterator[int]:
+    """How the words begin and how they end, with the length of them all: for each difference in length, both."""
+    length = sum(map(len, skeleton))
+    begin: Hashable = tuple([word[:2] for word in skeleton])
+    end: Hashable = tuple([word[:1] + word[-2:] for word in skeleton])
+    for difference in lengths:
+        yield hash((bucket, length + difference, begin))
+        yield hash((bucket, length + difference, end, 0))
