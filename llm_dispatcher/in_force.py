@@ -6,8 +6,6 @@ Streams keep the one that they began with, whatever is configured later.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from functools import partial
 from random import random
 
@@ -17,7 +15,7 @@ from . import catalog
 from .config.policy import Policy, Timeouts, is_offline
 from .events import Usage
 from .exceptions import InvalidRequestError
-from .provider import Ask, Opened, Piece, Provider, ProviderSettings
+from .provider import Provider
 from .providers import make
 from .routing import Admission, Errand, Plan, Situation, Traffic, Wishes, demands, plan, route_of
 from .tasks import Target, TaskRequest
@@ -106,31 +104,6 @@ class InForce:
         """The kind of vendor, and its own name for the model."""
         settings = self.policy.providers[target.provider]
         return settings.kind, settings.vendor_model(target.model)
-
-
-class Overheard:
-    """A provider whose vendor's headers are heard by the rate limits."""
-
-    def __init__(self, provider: Provider, admission: Admission) -> None:
-        self._provider = provider
-        self._admission = admission
-
-    @property
-    def settings(self) -> ProviderSettings:
-        return self._provider.settings
-
-    async def prepare(self) -> None:
-        await self._provider.prepare()
-
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
-        async with aclosing(self._provider.stream(ask)) as pieces:
-            async for piece in pieces:
-                if type(piece) is Opened:
-                    self._admission.hear(ask.target, piece)
-                yield piece
-
-    async def aclose(self) -> None:
-        await self._provider.aclose()
 
 
 def namespace_of(request: TaskRequest) -> str:

@@ -22,7 +22,7 @@ from .config.watched import Watched
 from .dispatch import Dispatch, Ledger, attempts
 from .events import Event
 from .exceptions import ConfigurationError, InvalidRequestError
-from .in_force import InForce, Overheard
+from .in_force import InForce
 from .provider import BODY, Provider
 from .routing import Admission, BudgetAlert, Period, Plan, TargetHealth, Traffic, Wishes, metered, needs_prices
 from .stream import LLMStream, Reading
@@ -208,7 +208,7 @@ class LLMSwitch:
         def provider(target: Target) -> Provider:
             if target.provider == BODY and stand_in is not None:
                 return stand_in
-            return Overheard(in_force.providers[target.provider], admission)
+            return in_force.providers[target.provider]
 
         dispatch = Dispatch(
             request=request,

@@ -34,7 +34,7 @@ from ..exceptions import (
     StreamingError,
     StreamTimeoutError,
 )
-from ..provider import BODY, Ask, Provider
+from ..provider import BODY, Ask, Opened, Provider
 from ..tasks import Target, TaskRequest
 from .clocks import Clocks
 from .ledger import Ledger, Row
@@ -46,10 +46,14 @@ logger: Final = logging.getLogger("llm_dispatcher")
 
 
 class Admission(Protocol):
-    """Says before each attempt whether it may be made, and is told of each when it is over."""
+    """Says before each attempt whether it may be made, and is told of each when it begins and when it is over."""
 
     def enter(self, target: Target, /) -> Awaitable[LLMDispatcherError | None]:
         """`None`, or why the target is not to be asked now: the loop passes it over."""
+        ...
+
+    def hear(self, target: Target, head: Opened, /) -> None:
+        """The vendor has begun to answer."""
         ...
 
     def note(self, attempt: Attempt, /) -> None:
@@ -61,6 +65,9 @@ class EverybodyIsLetIn:
     """The admission that refuses nothing."""
 
     async def enter(self, target: Target) -> None:
+        return None
+
+    def hear(self, target: Target, head: Opened) -> None:
         return None
 
     def note(self, attempt: Attempt) -> None:
@@ -177,7 +184,9 @@ async def _attempt(
         row.join = join = joined(delivered.text, style)
     ask = Ask(request, row.target, dispatch.resilience.timeouts.connect, dispatch.raw)
     held: list[Event] = []
-    async with aclosing(shown_pieces(dispatch.provider(row.target), ask, row, clocks)) as pieces:
+    async with aclosing(
+        shown_pieces(dispatch.provider(row.target), ask, row, clocks, dispatch.admission.hear)
+    ) as pieces:
         async for piece in pieces:
             text = ""
             if not isinstance(piece, str):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final, TypeAlias
 
@@ -19,6 +19,7 @@ from ..exceptions import (
     StreamTruncatedError,
 )
 from ..provider import Ask, Finished, Opened, Provider, RawEvent
+from ..tasks import Target
 from .clocks import Clock, Clocks
 from .ledger import Row
 
@@ -27,8 +28,10 @@ logger: Final = logging.getLogger("llm_dispatcher")
 ShownPiece: TypeAlias = str | ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
 
 
-async def shown_pieces(provider: Provider, ask: Ask, row: Row, clocks: Clocks) -> AsyncGenerator[ShownPiece, None]:
-    """What a reader may be shown of an attempt. It returns on terminal evidence only.
+async def shown_pieces(
+    provider: Provider, ask: Ask, row: Row, clocks: Clocks, hear: Callable[[Target, Opened], None]
+) -> AsyncGenerator[ShownPiece, None]:
+    """What a reader may be shown of an attempt. It returns on terminal evidence only. `hear` is told of its head.
 
     Once the vendor has said that the answer is complete, nothing that goes wrong afterwards makes it less so.
     """
@@ -45,6 +48,8 @@ async def shown_pieces(provider: Provider, ask: Ask, row: Row, clocks: Clocks) -
                 elif (noted := _note(piece, row)) is not None:
                     shown = noted
                 else:
+                    if isinstance(piece, Opened):
+                        hear(row.target, piece)
                     continue
                 clocks.rest()
                 if row.first_token_at is None:
