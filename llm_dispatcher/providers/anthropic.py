@@ -17,6 +17,7 @@ from .clients import CONNECTIONS, PerLoop
 from .entries import check_options, required_key
 from .errors import Answer, answer_in, said, translated
 from .reading import Answering, lower, pieces_of
+from .requests import as_it_is
 from .transport import reader
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class AnthropicProvider:
     async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
         model = self.settings.vendor_model(ask.target.model)
         body = anthropic_request.body(ask.request, model, ask.target, self._max_tokens)
+        body = as_it_is(body, messages=(), max_tokens=body["max_tokens"])
         client = await self._clients.get()
         # Only the transport can tell that a connection is being made; all other clocks are the loop's.
         timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)

@@ -17,6 +17,7 @@ from .clients import CONNECTIONS, PerLoop
 from .entries import check_options, quirks_of, required_key
 from .errors import Answer, answer_in, said, translated
 from .reading import Answering, lower, pieces_of
+from .requests import as_it_is
 from .transport import reader
 
 if TYPE_CHECKING:
@@ -46,9 +47,9 @@ class OpenAIProvider:
     async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
         model = self.settings.vendor_model(ask.target.model)
         if self._chat:
-            body = openai_chat_request.body(ask.request, model, ask.target, self._quirks)
+            body = as_it_is(openai_chat_request.body(ask.request, model, ask.target, self._quirks), messages=())
         else:
-            body = openai_responses_request.body(ask.request, model, ask.target, self._quirks)
+            body = as_it_is(openai_responses_request.body(ask.request, model, ask.target, self._quirks))
         client = await self._clients.get()
         resource = client.chat.completions if self._chat else client.responses
         # Only the transport can tell that a connection is being made; all other clocks are the loop's.

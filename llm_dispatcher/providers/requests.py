@@ -205,3 +205,13 @@ def _taken(found: Media, what: str, target: Target, types: Container[str] | None
     if types is not None and found.media_type is not None and found.media_type not in types:
         raise cannot(f"{what} of the type {found.media_type}", target)
     return found
+
+
+def as_it_is(body: Mapping[str, Any], **insisted: Any) -> dict[str, Any]:
+    """The arguments of an SDK's `create` for a body that is JSON already.
+
+    What the SDK insists on is named, and all else goes past it: it would look through every field of every message for
+    types that a body of ours does not hold, which is a fifth of what a request costs.
+    """
+    rest = {name: value for name, value in body.items() if name not in ("model", "extra_body")}
+    return {"model": body["model"], **insisted, "extra_body": rest | dict(body.get("extra_body") or {})}
