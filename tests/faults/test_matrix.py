@@ -6,9 +6,11 @@ In every cell the reader gets the whole text, once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -96,9 +98,24 @@ def places(fault: str, kind: Kind, second: str | None) -> list[int]:
     return [place for place in every if second is None or kind is not Kind.EXACT or place not in (5, len(CHUNKS))]
 
 
-def place_in(request: ReceivedRequest) -> int:
-    """Each cell's prompt says where its fault is, so that one pair of vendors serves all of them at once."""
-    return int(request.turns[0].text.rpartition(" ")[2])
+class Cell(NamedTuple):
+    """Where a stream breaks, how the next vendor goes on, and how that breaks in turn. The prompt says it all; so one
+    set of vendors serves many cells at once.
+    """
+
+    fault: str
+    place: int
+    kind: Kind
+    second: str | None
+
+    @property
+    def prompt(self) -> str:
+        return json.dumps(self)
+
+    @classmethod
+    def of(cls, request: ReceivedRequest) -> Cell:
+        fault, place, kind, second = json.loads(request.turns[0].text)
+        return cls(fault, place, Kind(kind), second)
 
 
 def owed(kind: Kind, place: int) -> str:
@@ -108,49 +125,56 @@ def owed(kind: Kind, place: int) -> str:
     return TEXT.replace(CHUNKS[4], "", 1) if kind is Kind.EXACT and place == 5 else TEXT
 
 
-async def run(switch: LLMSwitch, place: int, kind: Kind, cell: str, vendors: int) -> None:
-    stream = switch.stream_request(TaskRequest(f"Tell it, place {place}"))
+CONTINUING = {kind: Continuing(TEXT, kind) for kind in Kind}
+
+
+def speaker(request: ReceivedRequest) -> Reply:
+    cell = Cell.of(request)
+    return Reply(TEXT, chunks=CHUNKS, fault=FAULTS[cell.fault](cell.place))
+
+
+def follower(request: ReceivedRequest) -> Reply:
+    cell = Cell.of(request)
+    reply = CONTINUING[cell.kind](request)
+    return reply if cell.second is None else Reply(reply.text, fault=FAULTS[cell.second](len(reply.pieces) // 2))
+
+
+async def run(switch: LLMSwitch, cell: Cell) -> None:
+    vendors = 2 if cell.second is None else 3
+    stream = switch.stream_request(TaskRequest(cell.prompt))
     events = [event async for event in stream.events()]
     check_order(events)
     response = stream.response
     read = "".join(event.text for event in events if isinstance(event, TextDelta))
-    assert read == response.text == owed(kind, place), f"{cell}, after {place} chunks"
+    assert read == response.text == owed(cell.kind, cell.place), cell
     assert isinstance(events[-1], StreamCompleted), cell
     assert [attempt.outcome for attempt in response.attempts] == ["failed"] * (vendors - 1) + ["completed"], cell
     assert sum(attempt.delivered for attempt in response.attempts) == len(read), cell
     assert response.usage.output_tokens == sum(attempt.usage.output_tokens for attempt in response.attempts), cell
 
 
-async def run_all(wire: str, fault: str, kind: Kind, second: str | None) -> int:
-    """Every place of one fault, at the same time, on vendors that are shared by all; how many there were."""
-    continuing = Continuing(TEXT, kind)
-
-    def speaker(request: ReceivedRequest) -> Reply:
-        return Reply(TEXT, chunks=CHUNKS, fault=FAULTS[fault](place_in(request)))
-
-    def follower(request: ReceivedRequest) -> Reply:
-        reply = continuing(request)
-        return reply if second is None else Reply(reply.text, fault=FAULTS[second](len(reply.pieces) // 2))
-
-    scripts: list[Any] = [speaker, follower] if second is None else [speaker, follower, Continuing(TEXT)]
-    cell = f"{wire}, {fault}, {kind}, then {second}"
+async def run_all(wire: str, cells: Sequence[Cell]) -> int:
+    """All of them at the same time; how many there were."""
     async with AsyncExitStack() as stack:
-        vendors = [await stack.enter_async_context(SimulatedVendor(wire, script)) for script in scripts]
-        policy = policy_over(*vendors)
-        switch = await stack.enter_async_context(LLMSwitch(policy))
-        where = places(fault, kind, second)
-        await asyncio.gather(*(run(switch, place, kind, cell, len(vendors)) for place in where))
-        assert [len(vendor.requests) for vendor in vendors] == [len(where)] * len(vendors), cell
-    return len(where)
+        vendors = [
+            await stack.enter_async_context(SimulatedVendor(wire, script))
+            for script in (speaker, follower, Continuing(TEXT))
+        ]
+        switch = await stack.enter_async_context(LLMSwitch(policy_over(*vendors)))
+        await asyncio.gather(*(run(switch, cell) for cell in cells))
+        asked = [Counter(Cell.of(request) for request in vendor.requests) for vendor in vendors]
+        assert asked[0] == asked[1] == Counter(cells)
+        assert asked[2] == Counter(cell for cell in cells if cell.second is not None)
+    return len(cells)
 
 
 @pytest.mark.parametrize("wire", list(Wire))
 @pytest.mark.parametrize("fault", ["cut", "clean end", "HTTP 500"])
-@pytest.mark.parametrize("kind", [Kind.ANCHOR, Kind.RESTART])
-def test_the_readers_text_is_the_whole_text_once(
-    wire: str, fault: str, kind: Kind, count_cells: Callable[[int], None]
-) -> None:
-    count_cells(leap_through(lambda: run_all(wire, fault, kind, None)))
+def test_the_readers_text_is_the_whole_text_once(wire: str, fault: str, count_cells: Callable[[int], None]) -> None:
+    cells = [
+        Cell(fault, place, kind, None) for kind in (Kind.ANCHOR, Kind.RESTART) for place in places(fault, kind, None)
+    ]
+    count_cells(leap_through(lambda: run_all(wire, cells)))
 
 
 SECONDS = (None, "clean end", "stall")
@@ -162,8 +186,7 @@ SECONDS = (None, "clean end", "stall")
 @pytest.mark.parametrize("fault", list(FAULTS))
 def test_and_so_it_is_in_every_cell(wire: str, fault: str, count_cells: Callable[[int], None]) -> None:
     """All ways of going on, and all second faults."""
-
-    async def every() -> int:
-        return sum([await run_all(wire, fault, kind, second) for kind in Kind for second in SECONDS])
-
-    count_cells(leap_through(every))
+    cells = [
+        Cell(fault, place, kind, second) for kind in Kind for second in SECONDS for place in places(fault, kind, second)
+    ]
+    count_cells(leap_through(lambda: run_all(wire, cells)))
