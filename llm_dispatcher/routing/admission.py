@@ -44,7 +44,7 @@ class Traffic:
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.health = Health(policy.resilience.breaker, clock)
+        self.health = Health(policy.resilience, clock)
         self.limiter = Limiter(policy.providers, clock)
         self.budgets = Budgets(policy.budgets, alert, now)
         self._policy = policy
@@ -54,7 +54,7 @@ class Traffic:
     def adopt(self, policy: Policy) -> None:
         """Another configuration from now on."""
         self._policy = policy
-        self.health.adopt(policy.resilience.breaker)
+        self.health.adopt(policy.resilience)
         self.limiter.adopt(policy.providers)
         self.budgets.adopt(policy.budgets)
         for retries in self._retries.values():

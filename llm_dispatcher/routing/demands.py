@@ -35,7 +35,7 @@ class Demands(Struct, frozen=True):
 
 def demands(request: TaskRequest) -> Demands:
     """What a request demands. Its tokens are estimated; of images and sounds only the vendor knows how many."""
-    size = len(request.system or "")
+    size = _bytes(request.system or "")
     vision = audio = False
     for message in request.conversation:
         for part in message.parts:

@@ -8,8 +8,9 @@ from threading import Lock
 
 from msgspec.structs import replace
 
-from ..config.policy import BreakerSettings
+from ..config.policy import Resilience
 from ..events import Attempt
+from ..exceptions import ProviderTimeoutError
 from ..tasks import Target
 from .breaker import Breaker, counts
 from .pulse import Pulse, TargetHealth
@@ -18,26 +19,26 @@ from .pulse import Pulse, TargetHealth
 class Health:
     """The ledger's rows of all streams, folded into one pulse a target, and one breaker a target."""
 
-    def __init__(self, settings: BreakerSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._settings = settings
+    def __init__(self, resilience: Resilience, clock: Callable[[], float] = time.monotonic) -> None:
+        self._resilience = resilience
         self._clock = clock
         self._pulses: dict[Target, Pulse] = {}
         self._breakers: dict[Target, Breaker] = {}
         self._lock = Lock()  # a switch may be used from several threads, each with its loop
 
-    def adopt(self, settings: BreakerSettings) -> None:
-        """Other breakers from now on."""
+    def adopt(self, resilience: Resilience) -> None:
+        """Other breakers and clocks from now on."""
         with self._lock:
-            self._settings = settings
+            self._resilience = resilience
             for breaker in self._breakers.values():
-                breaker.adopt(settings)
+                breaker.adopt(resilience.breaker)
 
     def enter(self, target: Target) -> int | None:
         """The breaker's pass for an attempt at a target, or `None`: not now. Each pass goes back with its `note`."""
         with self._lock:
             breaker = self._breakers.get(target)
             if breaker is None:
-                breaker = self._breakers[target] = Breaker(target, self._settings, self._clock)
+                breaker = self._breakers[target] = Breaker(target, self._resilience.breaker, self._clock)
             return breaker.enter()
 
     def release(self, target: Target, era: int) -> None:
@@ -47,13 +48,27 @@ class Health:
 
     def note(self, attempt: Attempt, era: int) -> None:
         """Take in an attempt that is over. One that the reader left says nothing about the target."""
+        failed = self._failed(attempt)
         with self._lock:
             if attempt.outcome == "completed" or attempt.failure is not None:
                 pulse = self._pulses.get(attempt.target)
                 if pulse is None:
                     pulse = self._pulses[attempt.target] = Pulse(self._clock)
-                pulse.note(attempt)
-            self._breakers[attempt.target].leave(era, _told(attempt))
+                pulse.note(attempt, counted=failed is True)
+            self._breakers[attempt.target].leave(era, failed)
+
+    def _failed(self, attempt: Attempt) -> bool | None:
+        """Whether the target failed, if the attempt says anything about that. A first token that was late for an
+        impatient caller, and not by the configured clock, does not.
+        """
+        failure = attempt.failure
+        if failure is None:
+            return False if attempt.outcome == "completed" else None
+        if failure.kind == ProviderTimeoutError.__name__ and failure.status is None and not attempt.delivered:
+            latest = self._resilience.timeouts.first_token
+            if attempt.first_token_after is None and (latest is None or attempt.elapsed < latest):
+                return None
+        return True if counts(failure) else None
 
     def is_well(self, target: Target) -> bool:
         """Whether the last attempt at a target was a success."""
@@ -71,10 +86,3 @@ class Health:
                 if not breaker.is_closed and target in known:
                     known[target] = replace(known[target], breaker=breaker.state, opens_in=breaker.opens_in)
         return known
-
-
-def _told(attempt: Attempt) -> bool | None:
-    """Whether the target failed, if the attempt says anything about that."""
-    if attempt.failure is None:
-        return False if attempt.outcome == "completed" else None
-    return True if counts(attempt.failure) else None

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..events import Attempt, Failure
-from .breaker import State, counts
+from .breaker import State
 from .recent import Recent
 
 KEPT: Final = 64
@@ -65,10 +65,9 @@ class Pulse:
         self._fresh_until = 0.0
         self._failing_until = 0.0
 
-    def note(self, attempt: Attempt) -> None:
-        """An attempt that was not left by its reader is over."""
+    def note(self, attempt: Attempt, *, counted: bool) -> None:
+        """An attempt that was not left by its reader is over; if `counted`, it tells that the target failed."""
         now, known, failure = self._clock(), self._seen, attempt.failure
-        counted = failure is not None and counts(failure)
         self._attempts.add()
         if counted:
             self._failures.add()

@@ -98,7 +98,7 @@ async def test_a_slow_day_moves_traffic_away_and_it_is_looked_at_again() -> None
 
 @given(st.lists(st.floats(0.01, 30), min_size=1, max_size=64))
 def test_nine_of_ten_are_faster_than_the_tail(seconds: list[float]) -> None:
-    health = Health(BreakerSettings(), lambda: 0.0)
+    health = Health(Resilience(), lambda: 0.0)
     for first in seconds:
         era = health.enter(A)
         assert era is not None
@@ -113,7 +113,7 @@ def test_nine_of_ten_are_faster_than_the_tail(seconds: list[float]) -> None:
 
 
 def test_a_first_token_that_never_came_took_at_least_as_long_as_was_waited() -> None:
-    health = Health(BreakerSettings(), lambda: 0.0)
+    health = Health(Resilience(), lambda: 0.0)
     late = Failure("ProviderTimeoutError", "nothing came")
     for _ in range(3):
         era = health.enter(A)
@@ -122,8 +122,20 @@ def test_a_first_token_that_never_came_took_at_least_as_long_as_was_waited() -> 
     assert health.snapshot()[A].first_token_tail == 7.0
 
 
+@pytest.mark.parametrize(("elapsed", "state"), [(7.0, "closed"), (30.0, "open")])
+def test_an_impatient_caller_opens_nobodys_breaker(elapsed: float, state: str) -> None:
+    """A call may have little time. What is late for it is not late by the configured clock, which is 30 seconds."""
+    health = Health(Resilience(), lambda: 0.0)
+    late = Failure("ProviderTimeoutError", "nothing came")
+    for _ in range(5):
+        era = health.enter(A)
+        assert era is not None
+        health.note(Attempt(A, 1, "failed", late, 0, "", None, Usage(), None, None, elapsed), era)
+    assert health.snapshot()[A].breaker == state
+
+
 def test_an_attempt_that_its_reader_left_says_nothing() -> None:
-    health = Health(BreakerSettings(failures=1), lambda: 0.0)
+    health = Health(Resilience(breaker=BreakerSettings(failures=1)), lambda: 0.0)
     era = health.enter(A)
     assert era is not None
     health.note(Attempt(A, 1, "cancelled", None, 5, "", None, Usage(), None, 0.1, 0.5), era)

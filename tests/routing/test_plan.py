@@ -257,6 +257,15 @@ def test_a_split_gives_each_its_share_and_a_key_its_place() -> None:
     assert all(len(home) == 1 for home in homes.values())
 
 
+@given(st.text(max_size=8), st.lists(st.floats(0.1, 100), min_size=6, max_size=6), st.sampled_from(NAMES))
+def test_a_target_that_leaves_a_split_moves_only_its_own_keys(key: str, shares: list[float], gone: str) -> None:
+    split = dict(zip(named(*NAMES), shares, strict=True))
+    route = Route(named(*NAMES), "weighted", split=split, sticky="key")
+    request = TaskRequest("hi", metadata={"key": key})
+    without = planned(route, request=request, models={gone: ModelSettings(enabled=False)})
+    assert order(without) == [name for name in order(planned(route, request=request)) if name != gone]
+
+
 @given(st.text(max_size=8), st.floats(1, 99), st.floats(0.1, 50))
 def test_a_growing_share_takes_keys_and_gives_none_back(key: str, share: float, more: float) -> None:
     def first(new: float) -> str:
@@ -284,6 +293,17 @@ def test_max_cost_and_max_latency_act() -> None:
     assert hasty.reasons[Target("p", "cheap")] == "slower than max_latency; number 2 as listed"
     with pytest.raises(BudgetExceededError, match=r"over max_cost \(\$1e-09\)"):
         planned(Route(named("dear")), known, wishes=Wishes(max_cost=1e-9))
+
+
+@given(st.floats(0.001, 50), st.floats(0.01, 100))
+def test_max_cost_lets_in_what_costs_no_more(dollars: float, share: float) -> None:
+    known = priced(dollars)
+    expected = known.dollars(demands(ASK).input_tokens, demands(ASK).output_tokens)
+    assert expected is not None
+    decided = planned(
+        Route(named("m", "free")), {"m": known, "free": priced(0.0)}, wishes=Wishes(max_cost=expected * share)
+    )
+    assert ("m" in order(decided)) == (expected <= expected * share)
 
 
 def test_a_call_has_a_strategy_of_its_own() -> None:
