@@ -13,7 +13,7 @@ from ..events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageRe
 from ..provider import Finished, Piece
 from ..tasks import Target
 from .errors import answer_in, error_for
-from .reading import ToolCalls
+from .reading import ToolCalls, tokens
 
 
 class _Delta(Struct):
@@ -156,13 +156,13 @@ class Decoder:
 
 def _usage(said_so_far: dict[str, Any]) -> Usage:
     """Anthropic counts the input without what was read from or written to its cache; ours includes both."""
-    read = said_so_far.get("cache_read_input_tokens") or 0
-    written = said_so_far.get("cache_creation_input_tokens") or 0
-    details = said_so_far.get("output_tokens_details") or {}
+    read = tokens(said_so_far, "cache_read_input_tokens")
+    written = tokens(said_so_far, "cache_creation_input_tokens")
     return Usage(
-        input_tokens=(said_so_far.get("input_tokens") or 0) + read + written,
-        output_tokens=said_so_far.get("output_tokens") or 0,
-        reasoning_tokens=details.get("thinking_tokens") or details.get("reasoning_tokens") or 0,
+        input_tokens=tokens(said_so_far, "input_tokens") + read + written,
+        output_tokens=tokens(said_so_far, "output_tokens"),
+        reasoning_tokens=tokens(said_so_far, "output_tokens_details", "thinking_tokens")
+        or tokens(said_so_far, "output_tokens_details", "reasoning_tokens"),
         cache_read_tokens=read,
         cache_write_tokens=written,
         source="reported",

@@ -13,7 +13,7 @@ from ..provider import Finished, Piece
 from ..tasks import Target
 from .errors import Answer, error_for, said
 from .partial_arguments import PartialArgument, PartialArguments
-from .reading import new_id, whole_call
+from .reading import new_id, tokens, whole_call
 from .retry_after import amount
 
 
@@ -187,12 +187,12 @@ def _unknown(data: bytes, number: int) -> Iterable[Piece]:
 
 def _usage(said_now: dict[str, Any]) -> Usage:
     """Google counts what the model wrote and what it thought apart; our output is both."""
-    thoughts = said_now.get("thoughtsTokenCount") or 0
+    thoughts = tokens(said_now, "thoughtsTokenCount")
     return Usage(
-        input_tokens=(said_now.get("promptTokenCount") or 0) + (said_now.get("toolUsePromptTokenCount") or 0),
-        output_tokens=(said_now.get("candidatesTokenCount") or 0) + thoughts,
+        input_tokens=tokens(said_now, "promptTokenCount") + tokens(said_now, "toolUsePromptTokenCount"),
+        output_tokens=tokens(said_now, "candidatesTokenCount") + thoughts,
         reasoning_tokens=thoughts,
-        cache_read_tokens=said_now.get("cachedContentTokenCount") or 0,
+        cache_read_tokens=tokens(said_now, "cachedContentTokenCount"),
         source="reported",
         raw=said_now,
     )

@@ -12,7 +12,7 @@ from ..events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageRe
 from ..provider import Finished, Piece
 from ..tasks import Target
 from .errors import answer_in, error_for
-from .reading import DONE, ToolCalls
+from .reading import DONE, ToolCalls, tokens
 
 
 class _Function(Struct):
@@ -218,13 +218,11 @@ def _parts(parts: list[dict[str, Any]]) -> Iterable[Piece]:
 
 def usage(said: dict[str, Any]) -> Usage:
     """OpenAI's count: the prompt includes what was cached, the completion includes reasoning."""
-    prompt = said.get("prompt_tokens_details") or {}
-    completion = said.get("completion_tokens_details") or {}
     return Usage(
-        input_tokens=said.get("prompt_tokens") or 0,
-        output_tokens=said.get("completion_tokens") or 0,
-        reasoning_tokens=completion.get("reasoning_tokens") or 0,
-        cache_read_tokens=prompt.get("cached_tokens") or 0,
+        input_tokens=tokens(said, "prompt_tokens"),
+        output_tokens=tokens(said, "completion_tokens"),
+        reasoning_tokens=tokens(said, "completion_tokens_details", "reasoning_tokens"),
+        cache_read_tokens=tokens(said, "prompt_tokens_details", "cached_tokens"),
         source="reported",
         raw=said,
     )

@@ -13,7 +13,7 @@ from ..events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, Usag
 from ..provider import Finished, Piece
 from ..tasks import Target
 from .errors import Answer, answer_in, error_for
-from .reading import DONE, ToolCalls, new_id, whole_call
+from .reading import DONE, ToolCalls, new_id, tokens, whole_call
 
 
 class _Item(Struct):
@@ -144,10 +144,10 @@ class Decoder:
 
 def _usage(said: dict[str, Any]) -> Usage:
     return Usage(
-        input_tokens=said.get("input_tokens") or 0,
-        output_tokens=said.get("output_tokens") or 0,
-        reasoning_tokens=(said.get("output_tokens_details") or {}).get("reasoning_tokens") or 0,
-        cache_read_tokens=(said.get("input_tokens_details") or {}).get("cached_tokens") or 0,
+        input_tokens=tokens(said, "input_tokens"),
+        output_tokens=tokens(said, "output_tokens"),
+        reasoning_tokens=tokens(said, "output_tokens_details", "reasoning_tokens"),
+        cache_read_tokens=tokens(said, "input_tokens_details", "cached_tokens"),
         source="reported",
         raw=said,
     )

@@ -74,6 +74,13 @@ def with_raw_events(decode: Decode) -> Decode:
     return both
 
 
+def tokens(said: object, *path: str) -> int:
+    """A count in what a vendor said of its usage; 0 where there is none, or what is there is no count."""
+    for name in path:
+        said = said.get(name) if isinstance(said, dict) else None
+    return said if type(said) is int and said > 0 else 0
+
+
 class ToolCalls:
     """Puts tool calls together from their fragments, by whatever key the vendor tells them apart."""
 
