@@ -17,7 +17,6 @@ from .exceptions import ProviderProtocolError
 
 MEBIBYTE: Final = 1 << 20
 _BOM: Final = b"\xef\xbb\xbf"
-_NAME: Final = re.compile(rb"event: [^\n]*")
 
 
 class SSEEvent(Struct, frozen=True, gc=False):
@@ -142,7 +141,11 @@ class SSEDataDecoder(_SSEBlocks):
         for block in self._blocks(data):
             # Nearly every event is one line of data, alone or under the event's name.
             head, _, line = block.rpartition(b"\n")
-            if line[:6] == b"data: " and len(block) <= cap and (not head or _NAME.fullmatch(head)):
+            if (
+                line[:6] == b"data: "
+                and len(block) <= cap
+                and (not head or (head[:7] == b"event: " and b"\n" not in head))
+            ):
                 yield line[6:]
             elif (event := self._event(block)) is not None and event.data:
                 yield event.data

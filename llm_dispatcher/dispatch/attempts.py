@@ -184,22 +184,24 @@ async def _attempt(
         row.join = join = joined(delivered.text, style)
     ask = Ask(request, row.target, dispatch.resilience.timeouts.connect, dispatch.raw)
     held: list[Event] = []
+    seeking = join
     async with aclosing(
         shown_pieces(dispatch.provider(row.target), ask, row, clocks, dispatch.admission.hear)
     ) as pieces:
         async for piece in pieces:
-            text = ""
-            if not isinstance(piece, str):
-                if join is not None and not join.decided:
+            if seeking is not None:
+                if not isinstance(piece, str):
                     held.append(piece)
                     continue
-            elif not (text := piece if join is None or join.decided else join.feed(piece)):
-                continue
+                piece = seeking.feed(piece)  # noqa: PLW2901 - what the join lets through of it
+                seeking = None if seeking.decided else seeking
+                if not piece:
+                    continue
             if not row.shown:
                 for event in _opening(dispatch, row, rows, delivered, held):
                     yield event
-            yield delivered.add(text, row) if isinstance(piece, str) else piece
-    rest = join.close() if join is not None and not join.decided else ""
+            yield delivered.add(piece, row) if isinstance(piece, str) else piece
+    rest = seeking.close() if seeking is not None else ""
     if not row.shown:
         for event in _opening(dispatch, row, rows, delivered, held):
             yield event

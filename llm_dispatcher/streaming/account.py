@@ -90,6 +90,11 @@ class Account:
         return "".join(self._pieces)
 
     @property
+    def chunks(self) -> int:
+        """Chunks so far."""
+        return len(self._pieces)
+
+    @property
     def tokens(self) -> int:
         """Output tokens so far, by rule of thumb."""
         return -(-self._characters // CHARACTERS_A_TOKEN)

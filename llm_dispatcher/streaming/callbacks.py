@@ -80,11 +80,13 @@ class StreamingCallbacks:
         try:
             pending = callback(*told)
         except Exception:  # noqa: BLE001 - the application's code: what it raises is not the stream's trouble
-            self._note(callback)
+            self.note(callback)
             return None
-        if pending is None or not inspect.isawaitable(pending):
-            return None
-        return self._finish(callback, pending)
+        return self.finishing(callback, pending)
+
+    def finishing(self, callback: Callable[..., Told], pending: Told) -> Awaitable[None] | None:
+        """What finishes a callback that has returned this; `None` where it is done."""
+        return self._finish(callback, pending) if inspect.isawaitable(pending) else None
 
     async def _finish(self, callback: Callable[..., Told], pending: Awaitable[object]) -> None:
         task = asyncio.current_task()
@@ -94,11 +96,12 @@ class StreamingCallbacks:
         except asyncio.CancelledError:
             if task is None or task.cancelling() > cancelling:
                 raise  # somebody cancels the reader
-            self._note(callback)  # something that the callback waited for was cancelled
+            self.note(callback)  # something that the callback waited for was cancelled
         except Exception:  # noqa: BLE001 - as above
-            self._note(callback)
+            self.note(callback)
 
-    def _note(self, callback: Callable[..., Told]) -> None:
+    def note(self, callback: Callable[..., Told]) -> None:
+        """One has raised."""
         self.errors += 1
         logger.exception("the callback %s raised", getattr(callback, "__qualname__", repr(callback)))
 
@@ -118,7 +121,12 @@ class _Caller:
             if (told := callbacks.on_chunk_received) is None:
                 return None
             text = event.text
-            return callbacks.call(told, text, account.chunk(text, event.index))
+            try:  # (`call`, spelled out: this is for every chunk)
+                pending = told(text, account.chunk(text, event.index))
+            except Exception:  # noqa: BLE001 - as in `call`
+                callbacks.note(told)
+                return None
+            return None if pending is None else callbacks.finishing(told, pending)
         match event:
             case StreamStarted():
                 if self._started:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from ..events import Event, StreamCancelled, StreamCompleted, StreamFailed, StreamReset, TextDelta
+from ..events import Event, StreamCancelled, StreamCompleted, StreamFailed, TextDelta
 from .account import Account
 
 if TYPE_CHECKING:
@@ -174,13 +174,21 @@ _latest: tuple[int, str | None] = (-1, None)
 class _Share:
     """One stream's part in a tracker's run."""
 
-    __slots__ = ("_tracker", "chunks", "ended", "expected", "finished", "tokens")
+    __slots__ = ("_account", "_tracker", "ended", "expected", "finished")
 
     def __init__(self, tracker: ProgressTracker, expected: float) -> None:
         self._tracker = tracker
         self.expected = expected
-        self.chunks = self.tokens = 0
+        self._account: Account | None = None
         self.finished = self.ended = False
+
+    @property
+    def tokens(self) -> int:
+        return 0 if self._account is None else self._account.tokens
+
+    @property
+    def chunks(self) -> int:
+        return 0 if self._account is None else self._account.chunks
 
     @property
     def fraction(self) -> float:
@@ -193,16 +201,8 @@ class _Share:
         return NEARLY + (SHORT_OF_WHOLE - NEARLY) * (1 - math.exp(NEARLY - straight))
 
     def __call__(self, event: Event, account: Account, /) -> None:
-        if type(event) is TextDelta:
-            self.chunks += 1
-            self.tokens = account.tokens
-            return
-        match event:
-            case StreamReset():
-                self.chunks = self.tokens = 0
-            case StreamCompleted() | StreamFailed() | StreamCancelled():
-                self.finished = isinstance(event, StreamCompleted)
-                self.ended = True
-                self._tracker.leave(self)
-            case _:
-                pass
+        self._account = account
+        if type(event) is not TextDelta and isinstance(event, (StreamCompleted, StreamFailed, StreamCancelled)):
+            self.finished = isinstance(event, StreamCompleted)
+            self.ended = True
+            self._tracker.leave(self)
