@@ -39,18 +39,18 @@ class InForce:
             name: kept[name] if name in kept and kept[name].settings == settings else make(settings)
             for name, settings in policy.providers.items()
         }
-        self._cache: StreamingCache | None = None
+        self.cache_in_use: StreamingCache | None = None
         if before is not None and before.policy.cache == policy.cache:
-            self._cache = before._cache  # noqa: SLF001 - another of this class
+            self.cache_in_use = before.cache_in_use
 
     @property
     def cache(self) -> StreamingCache | None:
         """The cache that is configured, if any, for calls that name none."""
-        if self._cache is None and self.policy.cache is not None:
+        if self.cache_in_use is None and self.policy.cache is not None:
             from .cache import StreamingCache
 
-            self._cache = StreamingCache(**asdict(self.policy.cache))
-        return self._cache
+            self.cache_in_use = StreamingCache(**asdict(self.policy.cache))
+        return self.cache_in_use
 
     def may_answer(self, request: TaskRequest, *, has_body: bool) -> tuple[Target, ...]:
         """Every target that this request could be answered by, however things stand just now."""

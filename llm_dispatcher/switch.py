@@ -281,11 +281,13 @@ class LLMSwitch:
     # ── its end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def aclose(self) -> None:
-        """Close the connections that were opened in the running loop, and write down what was spent."""
+        """Close the connections that were opened in the running loop, and write down what was spent and recorded."""
         for provider in self._in_force.providers.values():
             await provider.aclose()
         if self._traffic.budgets.spending.is_unwritten:
             await asyncio.to_thread(self._traffic.budgets.spending.write)
+        if (cache := self._in_force.cache_in_use) is not None:
+            await asyncio.to_thread(cache.flush)
 
     async def __aenter__(self) -> Self:
         return self

@@ -77,8 +77,8 @@ def judged(a: Reading, b: Reading, threshold: float = LIKE) -> Likeness:
     """The judgement on two texts that have been read."""
     if a.text == b.text:
         return Likeness(True, "exact", 1.0)
-    if a.only or b.only:
-        return Likeness(False, f"exact only: {a.only or b.only}", 0.0)
+    if reasons := [only for only in (a.only, b.only) if only is not None]:
+        return Likeness(False, f"exact only: {min(reasons)}", 0.0)
     if a.canonical == b.canonical:
         return Likeness(True, "canonical", 1.0)
     if len(a.skeleton) != len(b.skeleton):

@@ -72,6 +72,10 @@ class SQLiteStore:
     def remove(self, keys: Iterable[bytes]) -> None:
         self._later("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
 
+    def flush(self) -> None:
+        with contextlib.suppress(RuntimeError):  # closed already
+            self._writer.submit(lambda: None).result()
+
     def close(self) -> None:
         with contextlib.suppress(RuntimeError):  # closed already
             self._writer.submit(self._close).result()

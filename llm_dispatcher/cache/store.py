@@ -44,6 +44,10 @@ class Store(Protocol):
 
     def remove(self, keys: Iterable[bytes]) -> None: ...
 
+    def flush(self) -> None:
+        """Return when all that was told is kept. May block."""
+        ...
+
     def close(self) -> None:
         """Keep what is still to be kept, and let go of everything. Closing twice is no error."""
         ...
@@ -67,6 +71,9 @@ class MemoryStore:
     def remove(self, keys: Iterable[bytes]) -> None:
         for key in keys:
             self._recordings.pop(key, None)
+
+    def flush(self) -> None:
+        pass
 
     def close(self) -> None:
         self._recordings.clear()

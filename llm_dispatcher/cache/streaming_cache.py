@@ -123,6 +123,10 @@ class StreamingCache:
         """Forget the entries of one namespace: the cache's own, or one that requests name in their metadata."""
         self._drop(lambda filed: namespace in filed.namespace.split("\x00"))
 
+    def flush(self) -> None:
+        """Return when the store has kept all that was recorded. May block."""
+        self._store.flush()
+
     def close(self) -> None:
         """Let the store keep what it still has to. Closing twice is no error."""
         self._store.close()

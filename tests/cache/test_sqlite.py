@@ -24,7 +24,7 @@ store = SQLiteStore(sys.argv[1])
 store.open()
 for number in itertools.count(int(sys.argv[2])):
     store.add(Row(b"%d" % number, b"bucket", "text", "", 10, 1e12), b"recording" * 50)
-    store._writer.submit(lambda: None).result()
+    store.flush()
     print(number, flush=True)
 """
 
