@@ -20,11 +20,23 @@ TARGETS = (Target("openai", "m"), Target("anthropic", "m"))
 RECORDING = 2000
 QUERIES = 3000
 SCANNED = 150
-SUBJECTS = """garden kitchen river mountain market village library museum theatre hospital factory harbour airport school
-engine battery bridge tunnel forest desert island planet comet galaxy magnet mirror camera printer keyboard window carpet
-blanket teacher doctor farmer pilot sailor painter writer singer lawyer baker tailor plumber nurse dentist engineer""".split()
-ASPECTS = """history purpose price safety design colour future origin weight quality repair storage cleaning training health
-income growth energy balance culture climate behaviour training business insurance delivery packaging""".split()
+
+
+def words(listed: str) -> list[str]:
+    return listed.split()
+
+
+SUBJECTS = words(
+    "garden kitchen river mountain market village library museum theatre hospital factory harbour airport "
+    "school engine battery bridge tunnel forest desert island planet comet galaxy magnet mirror camera "
+    "printer keyboard window carpet blanket teacher doctor farmer pilot sailor painter writer singer "
+    "lawyer baker tailor plumber nurse dentist engineer"
+)
+ASPECTS = words(
+    "history purpose price safety design colour future origin weight quality repair storage cleaning "
+    "training health income growth energy balance culture climate behaviour training business insurance "
+    "delivery packaging"
+)
 OPENINGS = (
     "What is the {0} of the {1} in a small {2}?",
     "How can I improve the {0} of my {1} before the next {2} season?",
@@ -56,7 +68,7 @@ def prompt(draw: random.Random) -> str:
     if kind < 0.8:
         return draw.choice(TEMPLATES).format(*words)
     sentences = [
-        f"The {draw.choice(SUBJECTS)} near the {draw.choice(SUBJECTS)} has a new {draw.choice(ASPECTS)} since last year."
+        f"The {draw.choice(SUBJECTS)} near the {draw.choice(SUBJECTS)} has a new {draw.choice(ASPECTS)} now."
         for _ in range(draw.randrange(4, 10))
     ]
     return "Summarise the following report in one paragraph. " + " ".join(sentences)
@@ -84,70 +96,73 @@ def filed(what: Asked) -> Filed:
     return Filed(what.key, what.bucket, what.text, "", size, float("inf"))
 
 
-def timed(what: Callable[[], object]) -> float:
+def timed(what: Callable[..., object], *arguments: object) -> float:
     begun = time.thread_time_ns()  # what other programs do meanwhile is not counted
-    what()
+    what(*arguments)
     return (time.thread_time_ns() - begun) / 1e3
 
 
-def row(name: str, microseconds: list[float], limit: str) -> None:
+def row(name: str, microseconds: list[float], limit: str = "") -> None:
     ordered = sorted(microseconds)
     middle, high = ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
-    print(f"  {name:34}{middle:9.1f}{high:9.1f}   {limit}")
+    print(f"  {name:36}{middle:9.1f}{high:9.1f}   {limit}")
 
 
-def main() -> None:
-    entries = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    draw = random.Random(7)
-    lexicon()
-    texts = list({prompt(draw): None for _ in range(int(entries * 1.3))})[:entries]
-    bound = entries * 5000
-    index = Index(entries, bound, time.time)
-    adding: list[float] = []
-    for text in texts:
-        what, reading = key_of(text), read(text)
-        adding.append(timed(lambda what=what, reading=reading: index.add(filed(what), reading)))  # type: ignore[misc]
-    print(f"{len(index):,} entries of {sum(map(len, texts)) / len(texts):.0f} characters on average; µs")
-    print(f"  {'':34}{'median':>9}{'p99':>9}   to be")
-    row("adding", adding, "≤ 100")
-    known = [draw.choice(texts) for _ in range(QUERIES)]
-    row(
-        "exact, with the key's making", [timed(lambda text=text: index.get(key_of(text).key)) for text in known], "≤ 20"
-    )  # type: ignore[misc]
+def filled(texts: list[str], max_bytes: int) -> tuple[Index, list[float]]:
+    """An index of these prompts, and how long each took to add; it was read when it was looked up."""
+    index = Index(len(texts), max_bytes, time.time)
+    return index, [timed(index.add, filed(key_of(text)), read(text)) for text in texts]
+
+
+def look_ups(index: Index, known: list[str], draw: random.Random) -> None:
+    def exact(text: str) -> object:
+        return index.get(key_of(text).key)
 
     def look(text: str) -> bool:
         what = key_of(text)
         return index.get(what.key) is not None or index.find(what.bucket, read(text), LIKE)[0] is not None
 
+    row("exact, the key's making included", [timed(exact, text) for text in known], "≤ 20")
     kinds = {
-        "another prompt": [prompt(draw) + " " + str(draw.randrange(10**6)) for _ in range(QUERIES)],
+        "another prompt": [f"{prompt(draw)} {draw.randrange(10**6)}" for _ in known],
         "small letters": [text.lower() for text in known],
         "a slip in one word": [slipped(text, draw) for text in known],
     }
     every: list[float] = []
     for name, queries in kinds.items():
         read.cache_clear()
-        times = [timed(lambda query=query: look(query)) for query in queries]  # type: ignore[misc]
+        times = [timed(look, query) for query in queries]
         every += times
-        row(f"look-up: {name}", times, "")
+        row(f"look-up: {name}", times)
     row("look-up: all of these", every, "≤ 400 and ≤ 1000")
 
-    what = key_of(texts[0])
+
+def recall(index: Index, texts: list[str], draw: random.Random) -> None:
+    bucket = key_of(texts[0]).bucket
     readings = [read.__wrapped__(text) for text in texts]
-    brute = found = 0
-    for query in [slipped(text, draw) for text in draw.sample(texts, SCANNED)]:
+    by_scan = by_index = 0
+    for query in (slipped(text, draw) for text in draw.sample(texts, SCANNED)):
         reading = read(query)
         if any(judged(reading, other, LIKE).hit for other in readings):
-            brute += 1
-            found += index.find(what.bucket, reading, LIKE)[0] is not None
-    print(
-        f"  recall: {found} of the {brute} that a look at every entry finds ({found / max(brute, 1):.1%}; to be ≥ 97 %)"
-    )
+            by_scan += 1
+            by_index += index.find(bucket, reading, LIKE)[0] is not None
+    share = by_index / max(by_scan, 1)
+    print(f"  recall: {by_index} of the {by_scan} that a look at every entry finds ({share:.1%}; to be ≥ 97 %)")
 
-    tight = Index(entries, 2_000_000, time.time)
-    for text in texts[:5000]:
-        tight.add(filed(key_of(text)), read(text))
-    print(f"  bound of 2,000,000 bytes: {tight.size:,} bytes in {len(tight):,} entries after 5,000 were added")
+
+def main() -> None:
+    entries = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    draw = random.Random(7)
+    print(f"the lists of words, once in a process: {timed(lexicon) / 1e3:.0f} ms")
+    texts = list({prompt(draw): None for _ in range(int(entries * 1.3))})[:entries]
+    index, adding = filled(texts, entries * 5000)
+    print(f"{len(index):,} entries of {sum(map(len, texts)) / len(texts):.0f} characters on average")
+    print(f"  {'µs of processor time':36}{'median':>9}{'p99':>9}   to be")
+    row("adding", adding, "≤ 100")
+    look_ups(index, draw.choices(texts, k=QUERIES), draw)
+    recall(index, texts, draw)
+    tight, _ = filled(texts[:5000], 2_000_000)
+    print(f"  a bound of 2,000,000 bytes: {tight.size:,} in {len(tight):,} entries after 5,000 were added")
 
 
 if __name__ == "__main__":

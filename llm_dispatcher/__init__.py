@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .arguments import Local as Local
+    from .cache import StreamingCache as StreamingCache
     from .decorators import llm_stream as llm_stream
     from .decorators import llm_stream_with_metadata as llm_stream_with_metadata
     from .decorators import settings_of as settings_of
@@ -53,6 +54,7 @@ _HOMES = {
     "Local": "arguments",
     "Message": "tasks",
     "ProgressTracker": "streaming",
+    "StreamingCache": "cache",
     "StreamingCallbacks": "streaming",
     "Target": "tasks",
     "TaskRequest": "tasks",

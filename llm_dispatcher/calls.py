@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import Protocol, get_args
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable
+from typing import Literal, Protocol, get_args
 
 from msgspec import Struct
 
@@ -17,14 +17,18 @@ from .tasks import Target, TaskRequest
 
 
 class RequestCache(Protocol):
-    """What a cache is to the switch: it may answer in the place of the targets, and it may watch."""
+    """What a cache is to the switch: it stands before the targets."""
 
-    def replay(self, request: TaskRequest, targets: tuple[Target, ...]) -> AsyncGenerator[Event, None] | None:
-        """The recorded events of this request, or of one so like it that its answer serves; `None` on a miss."""
-        ...
-
-    def recorder(self, request: TaskRequest, targets: tuple[Target, ...]) -> Watcher | None:
-        """A watcher that records a stream which was not replayed."""
+    def stream(
+        self,
+        request: TaskRequest,
+        targets: Iterable[Target],
+        upstream: Callable[[], AsyncGenerator[Event, None]],
+        apart: Hashable = (),
+    ) -> AsyncGenerator[Event, None]:
+        """The events of the answer: recorded ones of this request, or of one so like it that its answer serves; else
+        those of `upstream`, which asks the targets. Requests that differ in `apart` do not share a stream.
+        """
         ...
 
 
@@ -33,7 +37,7 @@ class CallSettings(Struct, frozen=True, kw_only=True):
 
     callbacks: StreamingCallbacks | None = None
     progress_tracker: ProgressTracker | None = None
-    cache: RequestCache | None = None
+    cache: RequestCache | Literal[False] | None = None
     timeout: float | None = None
     on_break: OnBreak | None = None
     max_retries: int | None = None
@@ -64,6 +68,8 @@ class CallSettings(Struct, frozen=True, kw_only=True):
         check_is("progress_tracker", self.progress_tracker, ProgressTracker)
         if self.progress_tracker is not None:
             self.progress_tracker.give()
+        if self.cache is not None and self.cache is not False and not hasattr(self.cache, "stream"):
+            raise TypeError(f"cache is a StreamingCache, or False for none, got {type(self.cache).__name__}")
         _positive("timeout", self.timeout, "seconds")
         if self.on_break not in (None, *get_args(OnBreak)):
             raise ValueError(f"on_break is one of {', '.join(get_args(OnBreak))}; got {self.on_break!r}")
@@ -84,6 +90,22 @@ class CallSettings(Struct, frozen=True, kw_only=True):
             raise ValueError(f"optimization_strategy is one of {strategies}; got {self.optimization_strategy!r}")
         _positive("max_cost", self.max_cost, "US dollars")
         _positive("max_latency", self.max_latency, "seconds")
+
+    def apart(self, policy: Policy, reading: str) -> Hashable:
+        """What two calls must agree in to share one stream: all that bears on how it goes. How they are read does only
+        where a stream that breaks may begin again, which chunks cannot.
+        """
+        on_break = self.on_break or policy.resilience.on_break
+        return (
+            self.timeout,
+            on_break,
+            on_break == "restart" and reading == "chunks",
+            self.max_retries,
+            self.fallback_enabled,
+            self.optimization_strategy,
+            self.max_cost,
+            self.max_latency,
+        )
 
     def in_chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
         """The events with their text in chunks of the size that was asked for; as they are, if none was."""

@@ -8,17 +8,21 @@ from __future__ import annotations
 import os
 from functools import partial
 from random import random
+from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from . import catalog
 from .config.policy import Policy, Timeouts, is_offline
 from .events import Usage
 from .exceptions import InvalidRequestError
-from .provider import Provider
+from .provider import BODY, Provider
 from .providers import make
-from .routing import Admission, Errand, Plan, Situation, Traffic, Wishes, demands, plan, route_of
+from .routing import Admission, Errand, Plan, Situation, Traffic, Wishes, candidates, demands, plan, route_of
 from .tasks import Target, TaskRequest
+
+if TYPE_CHECKING:
+    from .cache import StreamingCache
 
 NAMESPACE = "namespace"
 """The key in a request's metadata that says whose budget it is on."""
@@ -35,6 +39,24 @@ class InForce:
             name: kept[name] if name in kept and kept[name].settings == settings else make(settings)
             for name, settings in policy.providers.items()
         }
+        self.cache_in_use: StreamingCache | None = None
+        if before is not None and before.policy.cache == policy.cache:
+            self.cache_in_use = before.cache_in_use
+
+    @property
+    def cache(self) -> StreamingCache | None:
+        """The cache that is configured, if any, for calls that name none."""
+        if self.cache_in_use is None and self.policy.cache is not None:
+            from .cache import StreamingCache
+
+            self.cache_in_use = StreamingCache(**asdict(self.policy.cache))
+        return self.cache_in_use
+
+    def may_answer(self, request: TaskRequest, *, has_body: bool) -> tuple[Target, ...]:
+        """Every target that this request could be answered by, however things stand just now."""
+        if is_offline(os.environ):
+            return (Target(BODY, ""),)
+        return tuple(target for target in candidates(request, self.policy) if has_body or target.provider != BODY)
 
     def plan(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Final, TypeAlias, TypedDict, Unpack
+from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack
 
 from msgspec import structs
 
@@ -43,7 +43,7 @@ class StreamSettings(RequestSettings, total=False):
 
     callbacks: StreamingCallbacks | None
     progress_tracker: ProgressTracker | None
-    cache: RequestCache | None
+    cache: RequestCache | Literal[False] | None
     timeout: float | None
     on_break: OnBreak | None
     max_retries: int | None

@@ -10,7 +10,7 @@ from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from threading import Lock
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 from msgspec.structs import replace
 
@@ -106,7 +106,7 @@ class LLMSwitch:
         *,
         callbacks: StreamingCallbacks | None = None,
         progress_tracker: ProgressTracker | None = None,
-        cache: RequestCache | None = None,
+        cache: RequestCache | Literal[False] | None = None,
         timeout: float | None = None,
         on_break: OnBreak | None = None,
         optimization_strategy: Strategy | None = None,
@@ -163,17 +163,24 @@ class LLMSwitch:
             # (Before the callbacks, which may ask it; and one of which may hang.)
             watchers.insert(0, settings.progress_tracker.watcher(request.max_tokens))
         _judge(request)
-        await self._learn_prices(request, in_force, settings.wishes(in_force.policy))
-        dispatch, admission = self._dispatch(request, settings, body, ledger, reading, in_force)
-        replay = recorder = None
-        if settings.cache is not None:
-            replay = settings.cache.replay(request, dispatch.targets)
-            recorder = settings.cache.recorder(request, dispatch.targets) if replay is None else None
-        if recorder is not None:
-            watchers.append(recorder)
-        source = attempts(dispatch) if replay is None else replay
-        if admission.is_metered and replay is None:
-            source = metered(source, admission, lambda: ledger.usage)
+
+        async def upstream() -> AsyncGenerator[Event, None]:
+            await self._learn_prices(request, in_force, settings.wishes(in_force.policy))
+            dispatch, admission = self._dispatch(request, settings, body, ledger, reading, in_force)
+            source = attempts(dispatch)
+            if admission.is_metered:
+                source = metered(source, admission, lambda: ledger.usage)
+            async with aclosing(source) as events:
+                async for event in events:
+                    yield event
+
+        cache = in_force.cache if settings.cache is None else settings.cache
+        if cache and not settings.raw:
+            # (The cache is asked first: what it holds, it gives when no target could, and for nothing.)
+            may_answer = in_force.may_answer(request, has_body=body is not None)
+            source = cache.stream(request, may_answer, upstream, settings.apart(in_force.policy, reading))
+        else:
+            source = upstream()
         async with aclosing(source) as events:
             async for event in events:
                 yield event
@@ -274,11 +281,13 @@ class LLMSwitch:
     # ── its end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def aclose(self) -> None:
-        """Close the connections that were opened in the running loop, and write down what was spent."""
+        """Close the connections that were opened in the running loop, and write down what was spent and recorded."""
         for provider in self._in_force.providers.values():
             await provider.aclose()
         if self._traffic.budgets.spending.is_unwritten:
             await asyncio.to_thread(self._traffic.budgets.spending.write)
+        if (cache := self._in_force.cache_in_use) is not None:
+            await asyncio.to_thread(cache.flush)
 
     async def __aenter__(self) -> Self:
         return self

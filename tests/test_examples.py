@@ -36,13 +36,14 @@ def test_the_demo_gives_its_reader_all_that_is_owed() -> None:
     counted = re.fullmatch(r"characters owed (\d+), read (\d+), repeated 0, attempts (\d+): all owed, each once", last)
     assert counted is not None
     assert counted[1] == counted[2]
-    assert int(counted[3]) == 10
+    assert int(counted[3]) == 11
     for sight in (
         "These vendors are simulated",
         "1. openai/gpt-simulated",
         "goes on for",
         "ProviderTimeoutError",
         "ProviderRateLimitError",
+        "from the cache: what openai/gpt-simulated answered before",
     ):
         assert sight in done.stdout
 

@@ -13,7 +13,8 @@ import pytest
 import llm_dispatcher
 
 PACKAGE = Path(llm_dispatcher.__file__).parent
-HEAVY = ("openai", "anthropic", "google", "pydantic", "rich", "aiohttp", "httpx2", "typer", "yaml", "genai_prices")
+SDKS = ("openai", "anthropic", "google", "aiohttp", "httpx2")
+HEAVY = (*SDKS, "pydantic", "rich", "typer", "yaml", "genai_prices", "rapidfuzz", "cachetools")
 
 DECORATE = """
 import sys

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,6 @@ from llm_dispatcher import (
 )
 from llm_dispatcher.events import Event, StreamCompleted, StreamStarted, TextDelta, Usage
 from llm_dispatcher.exceptions import ConfigurationError, InvalidRequestError, NoProviderAvailableError
-from llm_dispatcher.streaming.account import Account
-from llm_dispatcher.streaming.observe import Watcher
 from llm_dispatcher.tasks import AudioPart, ImagePart, Message
 from llm_dispatcher.testing import Reply, SimulatedVendor
 
@@ -229,20 +228,26 @@ class OneAnswer:
         self.events: list[Event] = []
         self.asked: list[tuple[Target, ...]] = []
 
-    def replay(self, request: TaskRequest, targets: tuple[Target, ...]) -> AsyncGenerator[Event, None] | None:
-        self.asked.append(targets)
-        return self._replay() if self.events else None
-
-    async def _replay(self) -> AsyncGenerator[Event, None]:
-        for event in self.events:
-            yield StreamStarted(event.target, event.attempt, cached=True) if isinstance(event, StreamStarted) else event
-
-    def recorder(self, request: TaskRequest, targets: tuple[Target, ...]) -> Watcher:
-        def record(event: Event, account: Account, /) -> Awaitable[None] | None:
-            self.events.append(event)
-            return None
-
-        return record
+    async def stream(
+        self,
+        request: TaskRequest,
+        targets: Iterable[Target],
+        upstream: Callable[[], AsyncGenerator[Event, None]],
+        apart: Hashable = (),
+    ) -> AsyncGenerator[Event, None]:
+        self.asked.append(tuple(targets))
+        if self.events:
+            for event in self.events:
+                yield (
+                    StreamStarted(event.target, event.attempt, cached=True)
+                    if isinstance(event, StreamStarted)
+                    else event
+                )
+            return
+        async with aclosing(upstream()) as events:
+            async for event in events:
+                self.events.append(event)
+                yield event
 
 
 async def test_a_cache_records_a_stream_and_answers_in_its_place() -> None:

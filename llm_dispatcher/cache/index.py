@@ -77,6 +77,7 @@ class Index:
         if reading.only is not None:
             return None, Likeness(False, f"exact only: {reading.only}", 0.0)
         with self._lock:
+            self._shelf.expire()
             for filed in self._candidates(bucket, reading):
                 likeness = judged(reading, read(filed.text), threshold)
                 if likeness.hit:

@@ -29,6 +29,8 @@ _EXACT: Final = frozenset(
 )
 """Tasks whose prompt is a text to work on, not a question about something."""
 
+_NOTHING_BUT_WORDS: Final = (Message("user", (TextPart(""),)),)
+
 
 class Asked(Struct, frozen=True, gc=False):
     """A request as the cache sees it: its bucket, its last words, and whether these are compared for equality alone."""
@@ -50,7 +52,7 @@ def asked(request: TaskRequest, targets: Iterable[Target], namespace: str, secre
         SCHEMA,
         namespace,
         request.task_type,
-        sorted(str(target) for target in targets),
+        _names(tuple(targets)),
         request.system,
         earlier,
         request.tools,
@@ -69,8 +71,16 @@ def asked(request: TaskRequest, targets: Iterable[Target], namespace: str, secre
     return Asked(bucket, key, text, namespace, exact=request.task_type in _EXACT or _about_a_text(request))
 
 
+@lru_cache(maxsize=1024)
+def _names(targets: tuple[Target, ...]) -> list[str]:
+    """The targets whatever their order: it changes with their health and with chance."""
+    return sorted(str(target) for target in targets)
+
+
 def _last_words(request: TaskRequest) -> tuple[str, tuple[Message, ...]]:
     """The last user text, and the conversation without it."""
+    if request.prompt is not None and not (request.images or request.audio or request.messages):
+        return request.prompt, _NOTHING_BUT_WORDS
     conversation = request.conversation
     for message in conversation:
         for part in message.parts:

@@ -77,8 +77,8 @@ def judged(a: Reading, b: Reading, threshold: float = LIKE) -> Likeness:
     """The judgement on two texts that have been read."""
     if a.text == b.text:
         return Likeness(True, "exact", 1.0)
-    if a.only or b.only:
-        return Likeness(False, f"exact only: {a.only or b.only}", 0.0)
+    if reasons := [only for only in (a.only, b.only) if only is not None]:
+        return Likeness(False, f"exact only: {min(reasons)}", 0.0)
     if a.canonical == b.canonical:
         return Likeness(True, "canonical", 1.0)
     if len(a.skeleton) != len(b.skeleton):
@@ -86,7 +86,7 @@ def judged(a: Reading, b: Reading, threshold: float = LIKE) -> Likeness:
     different = [place for place, (one, other) in enumerate(zip(a.skeleton, b.skeleton, strict=True)) if one != other]
     if len(different) > 1:
         return Likeness(False, "words differ", 0.0)
-    score = fuzz.ratio(" ".join(a.skeleton), " ".join(b.skeleton)) / 100
+    score = min(0.99, fuzz.ratio(" ".join(a.skeleton), " ".join(b.skeleton)) / 100)  # 1.0 is the same text
     if not (a.english and b.english):
         return Likeness(False, "not judged: other language", score)
     if not (_same_articles(a, b) or _harmless_articles(a, b)):
@@ -97,9 +97,7 @@ def judged(a: Reading, b: Reading, threshold: float = LIKE) -> Likeness:
         return Likeness(False, "words differ", score)
     if score < threshold:
         return Likeness(False, "below the threshold", score)
-    return Likeness(
-        True, "typo" if different else "article" if not _same_articles(a, b) else "spelling", min(score, 0.99)
-    )
+    return Likeness(True, "typo" if different else "spelling" if _same_articles(a, b) else "article", score)
 
 
 # ── the guard ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from importlib import resources
 from string import ascii_lowercase
+from threading import Lock
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ from msgspec import Struct
 FREQUENT: Final = 500
 """An ordinary word is seen so often in pyspellchecker's corpus, in which `the` is seen 20 million times."""
 _SEEN: Final = 1000
+_loading: Final = Lock()
 _PREFIXES: Final = ("non", "pre", "over", "under", "out", "mis", "dis", "un", "re", "in", "co")
 _SUFFIXES: Final = ("s", "es", "ed", "d", "ing", "er", "ers", "ly", "less", "ness", "able", "ish")
 
@@ -55,9 +57,19 @@ class Lexicon(Struct, frozen=True):
         return self.frequency.get(word, 0) >= _SEEN
 
 
+def are_words_loaded() -> bool:
+    return lexicon.cache_info().currsize > 0
+
+
+def load_words() -> None:
+    """Load the word lists, once, in whichever thread comes first."""
+    with _loading:
+        lexicon()
+
+
 @cache
 def lexicon() -> Lexicon:
-    """The word lists; the first call takes a third of a second."""
+    """The word lists; the first call takes half a second."""
     from english_words import get_english_words_set  # type: ignore[import-untyped]
 
     packed = resources.files("spellchecker").joinpath("resources", "en.json.gz").read_bytes()

@@ -37,6 +37,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Check a configuration, show what is in force, or print its schema.")
 app.add_typer(config_app, name="config")
+cache_app = typer.Typer(help="Look at recorded answers, forget them, and say what counts as a repeat.")
+app.add_typer(cache_app, name="cache")
 
 
 def _version(asked: bool) -> None:
@@ -172,6 +174,45 @@ def schema(
     from .look import schema
 
     raise typer.Exit(schema(markdown=markdown and not as_json))
+
+
+Kept = Annotated[
+    Path | None, typer.Option("--store", help="The cache's file; by default the configured one.", metavar="FILE")
+]
+
+
+@cache_app.command("stats")
+def cache_stats(store: Kept = None, config: Config = None, as_json: Json = False) -> None:
+    """Say what a cache's file holds."""
+    from .cache import stats
+
+    raise typer.Exit(stats(store, config=config, as_json=as_json))
+
+
+@cache_app.command("clear")
+def cache_clear(
+    namespace: Annotated[str | None, typer.Option(help="Only its entries.", metavar="NAME")] = None,
+    store: Kept = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Forget what a cache's file holds. Programs that have it open find the answers gone."""
+    from .cache import clear
+
+    raise typer.Exit(clear(store, namespace=namespace, config=config, as_json=as_json))
+
+
+@cache_app.command("explain")
+def cache_explain(
+    a: Annotated[str, typer.Argument(help="A prompt.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
+    threshold: Annotated[float, typer.Option(help="The least likeness.", min=0, max=1, metavar="X")] = 0.95,
+    as_json: Json = False,
+) -> None:
+    """Say whether the answer to one prompt would be served for another, and by which rule."""
+    from .cache import explain
+
+    raise typer.Exit(explain(a, b, threshold=threshold, as_json=as_json))
 
 
 @app.command()

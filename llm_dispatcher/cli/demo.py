@@ -1,4 +1,4 @@
-"""The demo: a policy, an example and six scenes, on vendors that break when they are told to."""
+"""The demo: a policy, an example and seven scenes, on vendors that break when they are told to."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from msgspec import Struct, structs
 
+from ..cache import StreamingCache
 from ..llm import LLM
 from ..stream import LLMStream
 from ..streaming import ProgressTracker
@@ -164,12 +165,19 @@ async def _scenes(
     story: Any = example["story"]
     tracker = ProgressTracker()
     coder = LLM(task_type=TaskType.CODE_GENERATION, progress_tracker=tracker)
+    teller = LLM(cache=StreamingCache(), progress_tracker=tracker)
     topic = prompt or "a lighthouse keeper"
     pace = _pace()
     rest = Continuing(STORY, reply=Reply(pace=pace))
 
     def tell_story() -> LLMStream[str]:
         return story(topic)  # type: ignore[no-any-return]  # the example's own function
+
+    def tell_once() -> LLMStream[str]:
+        return teller(f"Tell a short story about {topic}.")
+
+    def tell_again() -> LLMStream[str]:
+        return teller(f"tell a short story about {topic}" if prompt is None else f"Tell a short story about {topic}.")
 
     def write_code() -> LLMStream[str]:
         return coder("Write a function for the n-th Fibonacci number.")
@@ -207,6 +215,8 @@ async def _scenes(
             said,
             STORY,
         ),
+        Scene("6 · With a cache: asked once", text, {"openai": Reply(STORY, pace=pace)}, tell_once, tracker, STORY),
+        Scene("7 · Asked again, typed otherwise, and every vendor is down", text, {}, tell_again, tracker, STORY),
     ):
         await _play(show, vendors, scene, count)
 

@@ -92,6 +92,8 @@ WIDTHS: Final = (3, 28, 30, 9, 8, 16)
 def in_words(event: Event) -> str | None:
     """What an operator would want to read; `None` for what speaks for itself."""
     match event:
+        case StreamStarted() if event.cached:
+            return f"from the cache: what {event.target} answered before"
         case StreamStarted():
             return f"{event.target} answers, attempt {event.attempt}"
         case StreamInterrupted():

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from ..catalog import Correction
 from ..provider import BODY, Limits, ModelSettings, ProviderSettings, Secret
 from ..tasks import Target
-from .policy import BudgetSettings, Policy, Resilience, Route, Weights
+from .policy import BudgetSettings, CacheSettings, Policy, Resilience, Route, Weights
 from .settings import (
     CorrectionSection,
     LimitsSection,
@@ -63,6 +63,7 @@ def build_policy(
         tasks=tasks,
         catalog={_target(name): _correction(section) for name, section in settings.catalog.items()},
         budgets=convert(settings.budgets.model_dump(), BudgetSettings),
+        cache=None if settings.cache is None else convert(settings.cache.model_dump(), CacheSettings),
         resilience=convert(settings.resilience.model_dump(), Resilience),
         source=source,
     )

@@ -122,6 +122,20 @@ class BudgetSettings(Amounts, frozen=True):
         return any(each.daily is not None or each.monthly is not None for each in (self, *self.namespaces.values()))
 
 
+class CacheSettings(Struct, frozen=True):
+    """A cache for all calls that name none. `store` is `memory` or the path of a SQLite file, `ttl` is in seconds
+    (`None`: for ever), `replay` is `instant` or characters a second.
+    """
+
+    similarity_threshold: float = 0.95
+    max_cache_size: int = 100
+    max_bytes: int = 64_000_000
+    ttl: float | None = 86_400.0
+    store: str = "memory"
+    namespace: str = ""
+    replay: Literal["instant"] | float = "instant"
+
+
 class Policy(Struct, frozen=True):
     """One whole configuration. `source` is the file that it was read from, if any."""
 
@@ -131,6 +145,7 @@ class Policy(Struct, frozen=True):
     resilience: Resilience = Resilience()
     catalog: Mapping[Target, Correction] = {}
     budgets: BudgetSettings = BudgetSettings()
+    cache: CacheSettings | None = None
     source: str | None = None
 
     def route(self, task_type: TaskType) -> Route:

@@ -6,7 +6,7 @@ Defaults are those of the frozen values in `policy.py`, so that each is written 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -28,6 +28,7 @@ from ..tasks import TaskType
 from .policy import (
     BreakerSettings,
     BudgetSettings,
+    CacheSettings,
     OnBreak,
     Resilience,
     RetryBudgetSettings,
@@ -41,6 +42,7 @@ T = TypeVar("T")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TIMEOUTS: Final = Timeouts()
 _RESILIENCE: Final = Resilience()
+_CACHE: Final = CacheSettings()
 _BREAKER: Final = BreakerSettings()
 _RETRY_BUDGET: Final = RetryBudgetSettings()
 _WEIGHTS: Final = Weights()
@@ -336,6 +338,24 @@ class ResilienceSection(Section):
     retry_budget: RetryBudgetSection = Field(default_factory=lambda: RetryBudgetSection.model_validate({}))
 
 
+class CacheSection(Section):
+    """A cache for all calls that name none. `cache:` with nothing below it is one with these defaults."""
+
+    similarity_threshold: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] = Field(
+        _CACHE.similarity_threshold, description="1.0: the same text, but for the manner of typing."
+    )
+    max_cache_size: Count = Field(_CACHE.max_cache_size, description="Entries.")
+    max_bytes: Count = Field(_CACHE.max_bytes, description="Of all entries, with what they are found by.")
+    ttl: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = Field(
+        _CACHE.ttl, description="Seconds; null: for ever."
+    )
+    store: Text = Field(_CACHE.store, description="memory, or the path of a SQLite file.")
+    namespace: str = Field(_CACHE.namespace, description="Whose answers these are; no other namespace gets them.")
+    replay: Literal["instant"] | Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = Field(
+        _CACHE.replay, description="instant, or characters a second."
+    )
+
+
 class Settings(Section):
     """llm_dispatcher.yaml"""
 
@@ -345,4 +365,5 @@ class Settings(Section):
     routing: RoutingSection = Field(default_factory=lambda: RoutingSection.model_validate({}))
     catalog: Maybe[dict[TargetName, CorrectionSection]] = Field({}, description="By provider/model.")
     budgets: BudgetsSection = Field(default_factory=lambda: BudgetsSection.model_validate({}))
+    cache: Maybe[CacheSection | None] = Field(None, description="Without it there is none, but what a call names.")
     resilience: ResilienceSection = Field(default_factory=lambda: ResilienceSection.model_validate({}))

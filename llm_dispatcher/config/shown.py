@@ -30,8 +30,9 @@ def shown(policy: Policy) -> Tree:
         },
     }
     for field in fields(policy):
-        if field.name not in ("providers", "default", "tasks", "source"):
-            tree[field.name] = plain(getattr(policy, field.name))
+        value = getattr(policy, field.name)
+        if field.name not in ("providers", "default", "tasks", "source") and value is not None:
+            tree[field.name] = plain(value)  # (a cache that is not there is not shown: an empty section is one)
     return tree
 
 

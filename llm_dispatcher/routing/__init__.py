@@ -2,6 +2,7 @@
 
 from .admission import Admission, Errand, Traffic
 from .budgets import BudgetAlert, Period
+from .candidates import candidates
 from .demands import demands
 from .meter import metered
 from .plan import Plan, Situation, Wishes, needs_prices, plan, route_of
@@ -17,6 +18,7 @@ __all__ = [
     "TargetHealth",
     "Traffic",
     "Wishes",
+    "candidates",
     "demands",
     "metered",
     "needs_prices",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Iterable
 from typing import Any
 
 import pytest
@@ -20,7 +20,6 @@ from llm_dispatcher import (
 )
 from llm_dispatcher.events import Event
 from llm_dispatcher.exceptions import InvalidRequestError, ProviderAuthenticationError, StreamingError
-from llm_dispatcher.streaming.observe import Watcher
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, SaidToolCall, Stall
 from llm_dispatcher.testing.plugin import SimulatedSwitch
@@ -198,15 +197,15 @@ class Recorded:
     def __init__(self, events: list[Event]) -> None:
         self.events = events
 
-    def replay(self, request: TaskRequest, targets: tuple[Target, ...]) -> AsyncGenerator[Event, None] | None:
-        async def replayed() -> AsyncGenerator[Event, None]:
-            for event in self.events:
-                yield event
-
-        return replayed()
-
-    def recorder(self, request: TaskRequest, targets: tuple[Target, ...]) -> Watcher | None:
-        return None
+    async def stream(
+        self,
+        request: TaskRequest,
+        targets: Iterable[Target],
+        upstream: Callable[[], AsyncGenerator[Event, None]],
+        apart: Hashable = (),
+    ) -> AsyncGenerator[Event, None]:
+        for event in self.events:
+            yield event
 
 
 async def test_a_cache_hit_tells_the_same(simulated_switch: SimulatedSwitch) -> None:

@@ -150,7 +150,7 @@ def test_a_third_partys_kind_is_known_by_its_entry_point(monkeypatch: pytest.Mon
 
 def test_the_schema_is_json_and_knows_every_section() -> None:
     schema = json.loads(json.dumps(config_schema()))
-    assert set(schema["properties"]) == {"providers", "routing", "catalog", "budgets", "resilience"}
+    assert set(schema["properties"]) == {"providers", "routing", "catalog", "budgets", "cache", "resilience"}
     assert schema["additionalProperties"] is False
 
 

@@ -30,8 +30,10 @@ def test_every_key_is_there_with_its_default_and_its_words() -> None:
         assert rows, key
         if "description" in value:
             assert any(value["description"] in row for row in rows)
-        if isinstance(value.get("default"), (int, float)) and not isinstance(value["default"], bool):
-            assert any(row.endswith(f"| `{value['default']:g}` |") for row in rows), key
+        default = value.get("default")
+        if isinstance(default, (int, float)) and not isinstance(default, bool):
+            said = f"{default:g}" if isinstance(default, float) else str(default)
+            assert any(row.endswith(f"| `{said}` |") for row in rows), key
 
 
 def test_every_task_kind_and_key_variable_is_there() -> None:

@@ -88,7 +88,8 @@ whole = st.fixed_dictionaries(
                 "timeouts": st.dictionaries(st.sampled_from(["idle", "total"]), st.none() | st.floats(0.5, 900)),
             },
         ),
-    }
+    },
+    optional={"cache": st.fixed_dictionaries({}, optional={"ttl": st.none() | st.floats(1, 900), "store": names})},
 )
 
 
@@ -133,4 +134,4 @@ def test_what_is_shown_names_every_section() -> None:
     with pytest.raises(ConfigurationError, match=r"known: (.*)\)") as caught:
         policy_of({"xyz": 1})
     known = str(caught.value).partition("known: ")[2].split(")")[0].split(", ")
-    assert sorted(config_shown(policy_of({"providers": {"ollama": {"models": ["m"]}}}))) == known
+    assert sorted(config_shown(policy_of({"providers": {"ollama": {"models": ["m"]}}, "cache": {}}))) == known

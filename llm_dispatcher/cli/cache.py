@@ -1,0 +1,88 @@
+"""The commands `cache stats`, `cache clear` and `cache explain`."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+from ..cache import Row, SQLiteStore, alike
+from ..config import load
+from ..exceptions import ConfigurationError
+from .endings import DONE
+from .out import say, say_json, say_table
+
+
+def stats(store: Path | None, *, config: Path | None, as_json: bool) -> int:
+    """What a cache's file holds, by namespace."""
+    file = _file(store, config)
+    rows = _rows(file)
+    entries: Counter[str] = Counter(_name(row) for row in rows)
+    sizes: Counter[str] = Counter()
+    for row in rows:
+        sizes[_name(row)] += row.size
+    if as_json:
+        namespaces = {name: {"entries": entries[name], "bytes": sizes[name]} for name in sorted(entries)}
+        say_json({"file": str(file), "entries": len(rows), "bytes": sizes.total(), "namespaces": namespaces})
+        return DONE
+    say(f"{file}: {len(rows)} entries, {sizes.total():,} bytes")
+    if rows:
+        say_table(
+            ("namespace", "entries", "bytes"),
+            ((name or "(none)", str(entries[name]), f"{sizes[name]:,}") for name in sorted(entries)),
+        )
+    return DONE
+
+
+def clear(store: Path | None, *, namespace: str | None, config: Path | None, as_json: bool) -> int:
+    """Forget all entries of a cache's file, or those of one namespace."""
+    file = _file(store, config)
+    gone = [row.key for row in _rows(file) if namespace is None or namespace in row.namespace.split("\x00")]
+    if gone:
+        opened = SQLiteStore(file)
+        opened.open()
+        opened.remove(gone)
+        opened.close()
+    if as_json:
+        say_json({"file": str(file), "forgotten": len(gone)})
+    else:
+        say(f"{file}: {len(gone)} entries forgotten")
+    return DONE
+
+
+def explain(a: str, b: str, *, threshold: float, as_json: bool) -> int:
+    """Whether the answer to one text may be served for another, and by which rule."""
+    likeness = alike(a, b, threshold)
+    if as_json:
+        say_json({"hit": likeness.hit, "rule": likeness.rule, "score": round(likeness.score, 4)})
+    else:
+        say(f"{'served' if likeness.hit else 'not served'}: {likeness.rule} (score {likeness.score:.3f})")
+    return DONE
+
+
+def _file(store: Path | None, config: Path | None) -> Path:
+    if store is not None:
+        return store
+    policy = load(config)
+    if policy.cache is None:
+        raise ConfigurationError("no cache is configured; name its file with --store")
+    if policy.cache.store == "memory":
+        raise ConfigurationError(
+            "the configured cache lives in its process and ends with it; StreamingCache.stats() tells about it there"
+        )
+    return Path(policy.cache.store)
+
+
+def _rows(file: Path) -> list[Row]:
+    if not file.exists():
+        return []
+    store = SQLiteStore(file)
+    try:
+        kept = store.open()
+    finally:
+        store.close()
+    return [row for row in kept.rows if row.expires > time.time()]
+
+
+def _name(row: Row) -> str:
+    return "/".join(part for part in row.namespace.split("\x00") if part)

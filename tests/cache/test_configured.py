@@ -1,0 +1,133 @@
+"""The cache where it is used: in a decorator, a call or the configuration."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llm_dispatcher import LLM, LLMSwitch, StreamingCallbacks, TaskRequest, llm_stream, set_global_switch
+from llm_dispatcher.cache import StreamingCache
+from llm_dispatcher.testing import Cut, HttpError, Reply, SimulatedVendor
+from llm_dispatcher.testing.plugin import SimulatedSwitch
+from tests.conftest import policy_over
+
+TEXT = "It calms, it warms, and it keeps."
+PROMPT = "What are the benefits of green tea?"
+
+
+async def test_a_decorator_a_call_and_a_request_take_a_cache(simulated_switch: SimulatedSwitch) -> None:
+    vendors = simulated_switch(only=Reply(TEXT))
+    cache = StreamingCache()
+
+    @llm_stream(cache=cache)
+    def benefits(of: str) -> str:
+        return f"What are the benefits of {of}?"
+
+    assert not (await benefits("green tea").collect()).cached
+    assert (await LLM(cache=cache)("what are the benefits of green tea").collect()).cached
+    assert await LLM()(PROMPT, cache=cache) == TEXT
+    assert len(vendors["only"].requests) == 1
+    assert cache.stats().hits == {"canonical": 1, "exact": 1}
+
+
+async def test_the_configured_cache_serves_all_calls_that_do_not_say_otherwise() -> None:
+    with SimulatedVendor("openai-chat", Reply(TEXT)) as vendor:
+        async with LLMSwitch({**policy_over(vendor), "cache": {"similarity_threshold": 1.0}}) as switch:
+            responses = [await switch.stream_request(TaskRequest(PROMPT)).collect() for _ in range(2)]
+            assert [response.cached for response in responses] == [False, True]
+            assert responses[1].cost == 0.0 and responses[1].attempts == ()
+            assert not (await switch.stream_request(TaskRequest(PROMPT), cache=False).collect()).cached
+            assert not (await switch.stream_request(TaskRequest(PROMPT), raw=True).collect()).cached
+    assert len(vendor.requests) == 3
+
+
+async def test_without_a_cache_nothing_is_kept() -> None:
+    with SimulatedVendor("openai-chat", Reply(TEXT)) as vendor:
+        async with LLMSwitch(policy_over(vendor)) as switch:
+            for _ in range(2):
+                assert not (await switch.stream_request(TaskRequest(PROMPT)).collect()).cached
+
+
+async def test_a_reload_keeps_a_cache_whose_settings_stay(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    with SimulatedVendor("openai-chat", Reply(TEXT)) as vendor:
+
+        def write(cache: str) -> None:
+            provider = f"{{kind: openai, api: chat, api_key: test-key, base_url: '{vendor.base_url}', models: [m]}}"
+            file.write_text(f"providers:\n  a: {provider}\ncache: {cache}\n")
+
+        write("{max_cache_size: 7}")
+        async with LLMSwitch(file) as switch:
+            await switch.stream_request(TaskRequest(PROMPT))
+            write("{max_cache_size: 7} # the same")
+            switch.reload()
+            assert (await switch.stream_request(TaskRequest(PROMPT)).collect()).cached
+            write("{max_cache_size: 8}")
+            switch.reload()
+            assert not (await switch.stream_request(TaskRequest(PROMPT)).collect()).cached
+
+
+async def test_a_repeat_is_served_when_every_vendor_is_down() -> None:
+    with SimulatedVendor("openai-chat", [Reply(TEXT), Reply(fault=HttpError(503))]) as vendor:
+        async with LLMSwitch({**policy_over(vendor), "cache": None}) as switch:
+            await switch.stream_request(TaskRequest(PROMPT))
+            assert (await switch.stream_request(TaskRequest(PROMPT.lower())).collect()).text == TEXT
+
+
+async def test_callbacks_and_chunks_see_no_difference() -> None:
+    told: list[list[str]] = [[], []]
+
+    def callbacks(log: list[str]) -> StreamingCallbacks:
+        return StreamingCallbacks(on_chunk_received=lambda chunk, _: log.append(chunk))
+
+    with SimulatedVendor("openai-chat", Reply(TEXT)) as vendor:
+        async with LLMSwitch({**policy_over(vendor), "cache": None}) as switch:
+            chunks = [
+                [chunk async for chunk in switch.stream_request(TaskRequest(PROMPT), callbacks=callbacks(log))]
+                for log in told
+            ]
+    assert chunks[0] == chunks[1] == told[0] == told[1] == list(Reply(TEXT).pieces)
+
+
+async def test_an_answer_that_was_joined_of_two_attempts_is_not_kept() -> None:
+    replies = [Reply(TEXT, fault=Cut(after=2)), Reply(TEXT)]
+    with SimulatedVendor("openai-chat", [*replies, *replies]) as vendor:
+        async with LLMSwitch({**policy_over(vendor, max_retries=1), "cache": None}) as switch:
+            for _ in range(2):
+                response = await switch.stream_request(TaskRequest(PROMPT)).collect()
+                assert (response.text, response.cached) == (TEXT, False)
+
+
+async def test_the_body_of_a_decorated_function_is_never_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_DISPATCHER_OFFLINE", "1")
+    set_global_switch(LLMSwitch({"providers": {"openai": {"api_key": "test-key", "models": ["m"]}}}))
+    cache, asked = StreamingCache(), 0
+
+    @llm_stream(cache=cache)
+    async def rehearsed(prompt: str) -> Any:
+        nonlocal asked
+        asked += 1
+        yield f"{asked}"
+
+    try:
+        assert [await rehearsed(PROMPT), await rehearsed(PROMPT)] == ["1", "2"]
+    finally:
+        set_global_switch(None)
+    assert cache.stats().unrecorded == {"body": 2}
+
+
+async def test_prompts_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with SimulatedVendor("openai-chat", Reply(TEXT)) as vendor:
+        async with LLMSwitch({**policy_over(vendor), "cache": None}) as switch:
+            for prompt in (PROMPT, PROMPT.lower()):
+                await switch.stream_request(TaskRequest(prompt))
+    assert "green tea" not in caplog.text
+
+
+def test_what_is_no_cache_is_refused() -> None:
+    with pytest.raises(TypeError, match="cache is a StreamingCache, or False for none, got dict"):
+        LLM(cache={})  # type: ignore[arg-type]

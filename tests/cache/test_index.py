@@ -1,0 +1,119 @@
+"""The index: it finds what a look at every entry finds, and holds its bounds."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_dispatcher.cache.index import Filed, Gone, Index
+from llm_dispatcher.cache.likeness import LIKE, alike, read
+from tests.cache.conftest import Clock
+
+BUCKETS = (b"one", b"other")
+WORDS = ("the benefits of", "green tea", "older people", "history", "colour", "water", "Norway", "7", "not", "install")
+SUBJECTS = ("sailing boat", "market garden", "paper mill", "stone bridge", "winter coat", "evening train")
+
+
+def swapped(word: str) -> str:
+    middle = len(word) // 2
+    return word[: middle - 1] + word[middle] + word[middle - 1] + word[middle + 1 :] if len(word) > 4 else word
+
+
+sentences = st.builds(
+    lambda opening, subject, words, slip: " ".join(
+        [opening, subject, *(swapped(word) if place == slip else word for place, word in enumerate(words))]
+    ),
+    st.sampled_from(["What is the history of the", "what is history of the", "Please explain the", "Explain the"]),
+    st.sampled_from(SUBJECTS),
+    st.lists(st.sampled_from(WORDS), min_size=1, max_size=4),
+    st.integers(0, 4),
+)
+
+
+def filed(text: str, bucket: bytes = BUCKETS[0], size: int = 10, expires: float = 1e9) -> Filed:
+    return Filed(bucket + text.encode(), bucket, text, "", size, expires)
+
+
+def index_of(*texts: str) -> Index:
+    index = Index(1000, 10**9, Clock())
+    for text in texts:
+        assert index.add(filed(text), read(text))
+    return index
+
+
+@settings(max_examples=60)
+@given(st.lists(sentences, min_size=1, max_size=30), sentences)
+def test_it_finds_what_a_look_at_every_entry_finds(texts: list[str], query: str) -> None:
+    index = index_of(*texts)
+    found, likeness = index.find(BUCKETS[0], read(query), LIKE)
+    assert (found is not None) is any(alike(query, text).hit for text in texts)
+    assert found is None or alike(query, found.text) == likeness
+    assert index.find(BUCKETS[1], read(query), LIKE)[0] is None
+
+
+def test_what_was_nearest_is_told_where_nothing_was_like_it() -> None:
+    index = index_of("How should I prepare my garden for the winter?")
+    assert (
+        index.find(BUCKETS[0], read("How should I prepare my kitchen for the winter?"), LIKE)[1].rule
+        == "nothing like it"
+    )
+    assert index.find(BUCKETS[0], read("Count the birds in the garden"), LIKE)[1].rule == "exact only: surface"
+
+
+@given(st.lists(st.tuples(sentences, st.integers(1, 60)), max_size=40), st.integers(1, 10), st.integers(1, 100))
+@settings(max_examples=60)
+def test_it_holds_its_bounds_and_tells_of_every_entry_that_leaves(
+    entries: list[tuple[str, int]], most: int, most_bytes: int
+) -> None:
+    left: list[tuple[bytes, Gone]] = []
+    index = Index(most, most_bytes, Clock(), lambda gone, why: left.append((gone.key, why)))
+    taken: set[bytes] = set()
+    for text, size in entries:
+        entry = filed(text, size=size)
+        if index.add(entry, read(text)):
+            taken.add(entry.key)
+        else:
+            assert size > most_bytes
+            taken.discard(entry.key)
+        assert len(index) <= most and index.size <= most_bytes
+    there = {entry.key for entry in index}
+    assert there <= taken and index.size == sum(entry.size for entry in index)
+    assert taken - there <= {key for key, _ in left}
+    for key in there:
+        index.remove(key)
+    assert (len(index), index.size, index._postings, index._skeletons) == (0, 0, {}, {})
+
+
+def test_the_least_recently_used_entry_leaves_first() -> None:
+    index = Index(2, 10**6, Clock())
+    tea, boat, coat = "What is green tea?", "Explain the sailing boat", "Explain the winter coat"
+    for text in (tea, boat):
+        index.add(filed(text), read(text))
+    assert index.find(BUCKETS[0], read("what is green tea"), LIKE)[0] == filed(tea)
+    index.add(filed(coat), read(coat))
+    assert {entry.text for entry in index} == {tea, coat}
+    assert index.get(filed(coat).key) == filed(coat)
+    index.add(filed(boat), read(boat))
+    assert {entry.text for entry in index} == {coat, boat}
+
+
+def test_an_entry_and_its_postings_leave_when_its_time_is_over() -> None:
+    clock, left = Clock(), list[tuple[str, Gone]]()
+    index = Index(10, 10**6, clock, lambda gone, why: left.append((gone.text, why)))
+    tea, boat = "What is green tea?", "Explain the sailing boat"
+    index.add(filed(tea, expires=clock.now + 5), read(tea))
+    index.add(filed(boat, expires=clock.now + 50), read(boat))
+    clock.now += 5
+    assert index.get(filed(tea).key) is None
+    assert index.find(BUCKETS[0], read("what is green tea"), LIKE)[0] is None
+    assert len(index) == 1 and left == [(tea, "expired")] and len(index._skeletons) == 1
+    clock.now += 50
+    index.add(filed(tea, expires=clock.now + 5), read(tea))
+    assert {entry.text for entry in index} == {tea} and len(index._postings) == 3
+
+
+def test_an_entry_filed_twice_is_one_entry() -> None:
+    index = index_of("What is green tea?", "What is green tea?")
+    assert len(index) == 1 and index.size == 10
+    index.clear()
+    assert (len(index), index._postings) == (0, {})

@@ -1,0 +1,98 @@
+"""The bucket: no answer crosses into another request's conditions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_dispatcher.cache.keys import asked
+from llm_dispatcher.exceptions import CacheError
+from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TaskType
+
+TARGETS = (Target("openai", "m"), Target("anthropic", "n"))
+PIXEL = "data:image/png;base64,iVBORw0KGgo="
+texts = st.sampled_from(["", "a", "b", "a b"])
+
+CONDITIONS: dict[str, st.SearchStrategy[Any]] = {
+    "task_type": st.sampled_from([TaskType.TEXT_GENERATION, TaskType.QUESTION_ANSWERING, TaskType.MATH]),
+    "system": st.none() | texts,
+    "messages": st.lists(st.builds(Message, st.sampled_from(["user", "assistant"]), texts), max_size=2),
+    "images": st.lists(st.sampled_from([PIXEL, PIXEL.replace("iV", "iW")]), max_size=2),
+    "audio": st.lists(st.just("data:audio/wav;base64,UklGRg=="), max_size=1),
+    "tools": st.lists(st.sampled_from([{"name": "f"}, {"name": "g"}]), max_size=2),
+    "tool_choice": st.none() | st.sampled_from(["auto", "none"]),
+    "response_format": st.none() | st.sampled_from([{"type": "json_object"}, {"type": "text"}]),
+    "temperature": st.none() | st.sampled_from([0.0, 0.5]),
+    "top_p": st.none() | st.sampled_from([0.5, 1.0]),
+    "max_tokens": st.none() | st.integers(1, 3),
+    "stop": st.lists(texts, max_size=2),
+    "seed": st.none() | st.integers(0, 2),
+    "reasoning_effort": st.none() | st.sampled_from(["low", "high"]),
+    "extra": st.sampled_from([{}, {"k": 1}, {"k": 2}]),
+    "metadata": st.sampled_from([{}, {"namespace": "a"}, {"namespace": "b"}]),
+}
+conditions = st.fixed_dictionaries({}, optional=CONDITIONS)
+
+
+def bucket(namespace: str = "", targets: tuple[Target, ...] = TARGETS, **request: Any) -> bytes:
+    return asked(TaskRequest("What is tea?", **request), targets, namespace, b"secret").bucket
+
+
+@given(conditions, conditions)
+def test_two_requests_share_a_bucket_only_under_equal_conditions(one: dict[str, Any], other: dict[str, Any]) -> None:
+    a, b = TaskRequest("x", **one), TaskRequest("x", **other)
+    assert (bucket(**one) == bucket(**other)) is (a == b)
+
+
+@given(conditions)
+def test_no_bucket_is_shared_across_namespaces_targets_and_secrets(request: dict[str, Any]) -> None:
+    mine = bucket(**request)
+    assert mine != bucket("other", **request)
+    assert mine != bucket(targets=TARGETS[:1], **request)
+    assert mine == bucket(targets=TARGETS[::-1], **request)
+    assert mine != asked(TaskRequest("What is tea?", **request), TARGETS, "", b"another secret").bucket
+
+
+def test_the_last_words_are_the_prompt_or_the_last_message() -> None:
+    by_prompt = asked(TaskRequest("What is tea?"), TARGETS, "", b"secret")
+    by_message = asked(TaskRequest(messages=[Message("user", "What is tea?")]), TARGETS, "", b"secret")
+    assert by_prompt == by_message
+    assert by_prompt.text == "What is tea?"
+    answered = [Message("user", "What is tea?"), Message("assistant", "A drink.")]
+    assert asked(TaskRequest(messages=answered), TARGETS, "", b"secret").text == ""
+
+
+def test_python_functions_and_models_are_told_apart_by_what_they_say() -> None:
+    assert bucket(tools=[json.loads]) == bucket(tools=[json.loads])
+    assert bucket(tools=[json.loads]) != bucket(tools=[json.dumps])
+    with pytest.raises(CacheError, match="local function"):
+        bucket(tools=[lambda: None])
+    with pytest.raises(CacheError, match="a request that holds a object"):
+        bucket(extra={"k": object()})
+
+
+def test_media_by_address_has_no_key_because_it_may_change() -> None:
+    with pytest.raises(CacheError, match="given by its address"):
+        bucket(images=["https://pictures.example/cat.png"])
+    with pytest.raises(CacheError, match="given by its address"):
+        bucket(messages=[Message("user", ImagePart("https://pictures.example/cat.png"))])
+
+
+@pytest.mark.parametrize(
+    ("exact", "request_"),
+    [
+        (False, TaskRequest("I am late")),
+        (False, TaskRequest("I am late", system="You are kind.")),
+        (True, TaskRequest("I am late", system="Correct the user's grammar.")),
+        (True, TaskRequest("I am late", system="Translate what you are given.")),
+        (True, TaskRequest("I am late", messages=[Message("user", "Classify the next message.")])),
+        (True, TaskRequest("I am late", task_type=TaskType.TRANSLATION)),
+        (True, TaskRequest("I am late", task_type=TaskType.SENTIMENT_ANALYSIS)),
+    ],
+)
+def test_a_text_to_work_on_is_compared_for_equality_alone(exact: bool, request_: TaskRequest) -> None:
+    assert asked(request_, TARGETS, "", b"secret").exact is exact
