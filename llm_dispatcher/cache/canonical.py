@@ -15,7 +15,7 @@ from typing import Final
 from msgspec import Struct
 
 from .courtesies import ENDS, first_word, quotes, without_courtesies
-from .vocabulary import FUNCTION, I_AFTER, I_BEFORE, OF_A_TEXT, ORDERS, QUESTIONS
+from .vocabulary import FUNCTION, I_AFTER, I_BEFORE, NAMES_TOO, OF_A_TEXT, ORDERS, QUESTIONS
 from .words import lexicon
 
 _LOOKALIKES: Final = str.maketrans(
@@ -55,6 +55,9 @@ _NOT_IS: Final = frozenset({"its", "hes", "shes", "heres"})
 _RUN_TOGETHER: Final = _CONTRACTED.keys() | {f"{word}s" for word in _IS} - _NOT_IS
 _PARTICIPLES: Final = frozenset({"been", "got", "gone", "become", "done", "had", "made", "taken", "come", "fallen"})
 """After these, `what's` is `what has`."""
+
+
+_OPENERS: Final = QUESTIONS | ORDERS | FUNCTION
 
 
 class Token(Struct, frozen=True, gc=False):
@@ -112,6 +115,8 @@ def _without_end(tokens: list[Token]) -> tuple[Token, ...]:
     end = len(tokens)
     while end > 1 and tokens[end - 1].text.strip(ends) == "":
         end -= 1
+    if end < len(tokens) and tokens[end].text == "!" and not tokens[end - 1].text.isalpha():
+        return tuple(tokens)  # a factorial
     return tuple(tokens[:end])
 
 
@@ -148,7 +153,7 @@ def _word(word: str, begins: bool, before: str, after: str) -> Token:
     if len(word) == 1:
         article = word == "A" and begins and after.isalpha() and after.islower()
         return Token("a" if article else word, article)
-    if begins and word[1:].islower():
+    if begins and word[1:].islower() and not _is_a_name_too(small):
         return Token(small, True)
     if _keeps_capitals(word, small):
         return Token(word, False)
@@ -160,6 +165,10 @@ def _keeps_capitals(word: str, small: str) -> bool:
     if len(word) < 3 or not (word[0].isupper() and (word[1:].islower() or word.isupper() or len(word) > 4)):
         return True
     return any(lexicon().writes_small(part) for part in (small, small.removesuffix("'s"), *small.split("-")))
+
+
+def _is_a_name_too(small: str) -> bool:
+    return small in NAMES_TOO or (small in lexicon().names and lexicon().writes_small(small) and small not in _OPENERS)
 
 
 def _shouted(tokens: list[str]) -> bool:

@@ -23,6 +23,9 @@ _THANKS: Final = tuple(
         "thanks a lot", "many thanks", "thank you", "thanks", "thx", "cheers", "please",
     )
 )  # fmt: skip
+_AFTER_A_BARE_GREETING: Final = frozenset(
+    {"what", "how", "why", "when", "where", "which", "who", "can", "could", "please", "i"}
+)
 
 
 def without_courtesies(tokens: list[str]) -> list[str]:
@@ -43,6 +46,8 @@ def _opening(tokens: list[str]) -> int:
             cut = len(greeting)
             while cut < len(tokens) and tokens[cut] in {",", ".", "!", ":", "-"}:
                 cut += 1
+            if cut == len(greeting) and first_word(tokens[cut:]) not in _AFTER_A_BARE_GREETING:
+                continue  # `hello is a greeting in …`
             if _is_request(tokens[cut:], kind=True):
                 return cut
     if small[:1] == ["please"] or small[:1] == ["kindly"]:
@@ -85,6 +90,8 @@ def _without_thanks(tokens: list[str]) -> list[str]:
         if tuple(small[-len(thanks) :]) != thanks or len(rest) < 3:
             continue
         apart = rest[-1] in ENDS
+        if rest.count(",") > 1:
+            return tokens  # the last of a list, perhaps
         if ":" in rest or not (apart or rest[-1] == "," or thanks == ("please",)):
             return tokens
         if quotes(rest) and not (rest[-1] == "?" and first_word(rest) in QUESTIONS):

@@ -115,8 +115,8 @@ def is_slip(x: str, y: str) -> bool:
     word, slip = (x, y) if words.ordinary(x) else (y, x)
     if len(word) < 5 or word in PROTECTED or meant(slip) != word:
         return False
-    if len(word) < 8 and (slip[:-1] == word or slip == word[:-1]):
-        return False  # names are made like this
+    if len(word) < 8 and slip[-1] != word[-1] and slip[-2:] != word[:-3:-1]:
+        return False  # names are made like this; two last letters swapped are not
     return len(word) > 6 or words.frequency[word] >= 5000
 
 

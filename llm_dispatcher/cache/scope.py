@@ -28,6 +28,7 @@ _PHRASES: Final = re.compile(
     |how\smany\s(?:words|times|lines|sentences|spaces)|proof-read(?:ing)?
     |(?:complete|finish|continue|correct|fix|edit|diagram)\s(?:the|this|my|these)
     |(?:reverse|repeat|sort|split|join|concatenate|format|indent)\s(?:the|this|these|my|order|string|words?|text)
+    |(?:correct|fix|check|edit|improve|review|grade|mark|score|rate|evaluate|language)\b[^:]{0,60}(?=:)
     |(?:errors?|mistakes?|wrong|improve\smy|my\s(?:english|text))\b[^:]{0,60}(?=:)|my\s(?:writing|english)
     |format\s?(?=:)|which\sis\s(?:correct|right)|what\smistakes?|wrong\swith\s(?:this|the|my)\s(?:sentence|text|phrase)
     |(?:british|american|uk|us)\senglish|article\s(?:the|an?)|(?:the|a|this)\sletter\s\w

@@ -17,7 +17,7 @@ _OUR: Final = (
 )
 _RE: Final = (
     "calib|cent|epicent|fib|goit|lit|lust|manoeuv|meag|millilit|och|philt|sab|scept|sepulch|somb|spect|theat|amphitheat"
-    "|met|kilomet|centimet|millimet"
+    "|kilomet|centimet|millimet"
 )
 _DOUBLED: Final = (
     "cancel|channel|counsel|dial|duel|enamel|equal|fuel|funnel|grovel|initial|jewel|label|level|marvel|model|panel|pedal"
@@ -40,7 +40,7 @@ _PAIRS: Final = {
     "jewellery": "jewelry", "judgement": "judgment", "leukaemia": "leukemia", "licence": "license", "mould": "mold",
     "moustache": "mustache", "oesophagus": "esophagus", "oestrogen": "estrogen", "offence": "offense", "ok": "okay",
     "orthopaedic": "orthopedic", "paediatric": "pediatric", "plough": "plow", "practise": "practice",
-    "pretence": "pretense", "programme": "program", "pyjamas": "pajamas", "sceptic": "skeptic",
+    "pretence": "pretense", "pyjamas": "pajamas", "sceptic": "skeptic",
     "sceptical": "skeptical", "skilful": "skillful", "sulphur": "sulfur", "yoghurt": "yogurt",
 }  # fmt: skip
 

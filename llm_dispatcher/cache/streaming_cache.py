@@ -143,7 +143,7 @@ class StreamingCache:
 
     async def _look_up(self, what: Asked) -> list[Event] | None:
         filed, lane = self._index.get(what.key), "exact"
-        if filed is None and self._threshold >= 0 and not what.exact:
+        if filed is None and not what.exact:
             filed, lane = await self._like(what)
         elif filed is None:
             lane = "exact only: task"

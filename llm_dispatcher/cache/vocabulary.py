@@ -47,7 +47,10 @@ LANGUAGES: Final = _words("""
     latin latvian lithuanian malay mandarin norwegian persian polish portuguese punjabi romanian russian serbian
     slovak spanish swahili swedish tagalog tamil telugu thai turkish ukrainian urdu vietnamese welsh
 """)
-HANGING: Final = _words("of to the a an say in on for with is are means mean word and or called from by as")
+HANGING: Final = _words("""
+    of to the a an say in on for with is are means mean word and or called from by as that which who will would
+    can could should not always never best most you do does did must may might
+""")
 """After these a `please` is no courtesy."""
 
 PROTECTED: Final = LANGUAGES | _words("""
@@ -82,7 +85,12 @@ DEFINITE: Final = QUANTITIES | _words("""
     other another only first last next kind sort type form part piece case term terms question letter word
     people woman child table function return value values power study practice beer coffee wine death love fear
     peace nation east west north south lead mean means rule rules cost pill pope president bill will fine mass
-    gram
+    gram fire accident crash crisis incident disaster collapse election revolution movement plague famine
+    genocide bombing attack murder strike protest riot revolt split bubble boom panic problem issue error delay
+    conflict battle treaty agreement contract deal game match party race film movie book series song story poem
+    play show company king poor rich elderly young blind deaf sick dead homeless unemployed school hospital
+    prison jail college university home town market meeting report document email message article picture image
+    text passage team class project
 """)
 """Nouns that mean one thing with an article and another without: `what is the matter`, `what is matter`."""
 
@@ -107,11 +115,21 @@ OF_THE_SURFACE: Final = _words("""
     titlecase camelcase capitalize capitalise capitalized capitalised capitalization capitalisation ascii base64
     encode encoded encoding decode decoded decoding encrypt encrypted encryption decrypt decrypted decryption
     cipher hash hashed md5 sha1 sha256 sha512 checksum regex regexp tokenize tokenise tokenized count counts
-    counted counting
+    counted counting correction corrections corrected autocorrect misprint orthography wording worded
 """)
 """Where these stand, a text may be about how it is written."""
 PERHAPS_OF_THE_SURFACE: Final = _words("""
     case capital caps tense many proof complete finish continue correct fix edit diagram reverse repeat sort
     split join concatenate format indent error errors mistake mistakes wrong improve writing english text which
-    right article letter word words
+    right article letter word words check review grade mark score rate evaluate language
 """)
+
+NAMES_TOO: Final = _words("""
+    access alphabet amazon apple block bloom bridge brave canvas chrome cell crest dart delta discord dodge dove
+    edge excel express fiddler flash flask ford fortune fox galaxy gap gem go guardian holland independent intel
+    java jordan julia kindle life lincoln lisp meta mint mirror nature notion office oracle opera outlook pandas
+    people perl phoenix pixel polish postman puma python rails react ruby rust safari scala science shell signal
+    slack spark square steam stripe subway sun surface swift target teams tide time tinder twitter unity visa
+    vogue windows wired word zoom
+""")
+"""Words that are somebody's name as well: even at the beginning of a sentence their capital may mean something."""

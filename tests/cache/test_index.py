@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_dispatcher.cache.index import Filed, Gone, Index
+from llm_dispatcher.cache.index import Filed, Gone, Index, _signs
 from llm_dispatcher.cache.likeness import LIKE, alike, read
 from tests.cache.conftest import Clock
 
@@ -49,6 +49,20 @@ def test_it_finds_what_a_look_at_every_entry_finds(texts: list[str], query: str)
     assert (found is not None) is any(alike(query, text).hit for text in texts)
     assert found is None or alike(query, found.text) == likeness
     assert index.find(BUCKETS[1], read(query), LIKE)[0] is None
+
+
+@given(st.sampled_from(["visit", "water", "energy", "history", "important"]), st.data())
+def test_wherever_a_key_was_hit_wrongly_the_two_texts_share_a_sign(word: str, data: st.DataObject) -> None:
+    place = data.draw(st.integers(1, len(word) - 1))
+    letter = data.draw(st.sampled_from("aqz"))
+    before, after = word[:place], word[place:]
+    slip = data.draw(
+        st.sampled_from([before + after[1:], before + letter + after, before + letter + after[1:]])
+        | st.just(before + after[1:2] + after[:1] + after[2:])
+    )
+    one, other = ("explain", "the", word, "of", "tea"), ("explain", "the", slip, "of", "tea")
+    for a, b in ((one, other), (other, one)):
+        assert set(_signs(BUCKETS[0], a, (0,))) & set(_signs(BUCKETS[0], b, (0, -1, 1)))
 
 
 def test_what_was_nearest_is_told_where_nothing_was_like_it() -> None:
