@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from datetime import date, time
 from enum import Enum
@@ -71,7 +70,11 @@ def _is_text(value: object) -> bool:
 
 def _written(function: Callable[..., Any], name: str, value: object) -> str:
     plain = _plain(function, name, value)
-    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+    if isinstance(plain, str):
+        return plain
+    import json
+
+    return json.dumps(plain, ensure_ascii=False)
 
 
 def _plain(function: Callable[..., Any], name: str, value: object) -> object:

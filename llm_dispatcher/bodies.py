@@ -10,8 +10,6 @@ from contextlib import aclosing
 from enum import Enum
 from typing import Any, Final, overload
 
-from .config.policy import Timeouts
-from .dispatch.clocks import Clocks
 from .events import Attempt, Event, StreamCompleted, StreamStarted, TextDelta, Usage
 from .exceptions import RequestTimeoutError, StreamTimeoutError
 from .llm import LLM
@@ -147,6 +145,9 @@ async def held_by_body(
     """The events of a stream that the body holds: its deltas are what the body yields, its figures their sum. The
     `timeout` is for all that the body does.
     """
+    from .config.policy import Timeouts
+    from .dispatch.clocks import Clocks
+
     clocks = Clocks(Timeouts(connect=None, first_token=None, idle=None, total=timeout))
     pieces: list[str] = []
     try:

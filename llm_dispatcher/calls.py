@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterable
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from msgspec import Struct
 
 from .buffering import buffered
 from .config.policy import OnBreak, Policy, Strategy
 from .events import Event
-from .routing import Wishes
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.observe import Watcher
 from .tasks import Target, TaskRequest
+
+if TYPE_CHECKING:
+    from .routing import Wishes
 
 
 class RequestCache(Protocol):
@@ -52,6 +54,8 @@ class CallSettings(Struct, frozen=True, kw_only=True):
     def wishes(self, policy: Policy) -> Wishes:
         """What a call says of its routing, over what the configuration says."""
         fallback = policy.resilience.fallback_enabled if self.fallback_enabled is None else self.fallback_enabled
+        from .routing import Wishes
+
         return Wishes(
             strategy=self.optimization_strategy,
             max_cost=self.max_cost,

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import WRAPPER_ASSIGNMENTS
 from typing import (
+    TYPE_CHECKING,
     Any,
     Concatenate,
     Final,
@@ -26,12 +27,14 @@ from .arguments import request_of
 from .bodies import Form, InnerStreams, StandIn, form_of, held_by_body, place_of_llm
 from .calls import CallSettings
 from .events import Event
-from .llm import LLM, FunctionSettings, StreamSettings, divided
+from .llm import LLM, FunctionSettings, StreamSettings, divided, the_switch
 from .stream import LLMStream, Reading
 from .streaming import ChunkMetadata, ProgressTracker
 from .streaming.account import Account
-from .switch import Opening, get_global_switch
 from .tasks import Message, TaskRequest
+
+if TYPE_CHECKING:
+    from .switch import Opening
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -183,7 +186,7 @@ class _Decorated:
                 )
             return request_of(self._function, _arguments(bound), self._request, prompt=said)
 
-        return get_global_switch().opening(request, self.call)
+        return the_switch().opening(request, self.call)
 
     def _filled(self, request: TaskRequest) -> TaskRequest:
         """The body's own request, with the decorator's settings where it leaves them open."""
@@ -197,9 +200,7 @@ class _Decorated:
     def stood_for(self, bound: inspect.BoundArguments) -> Opening:
         """The arguments are the request; the body may stand in."""
         request = request_of(self._function, _arguments(bound), self._request)
-        return get_global_switch().opening(
-            request, self.call, lambda: StandIn(self._function, bound.args, bound.kwargs)
-        )
+        return the_switch().opening(request, self.call, lambda: StandIn(self._function, bound.args, bound.kwargs))
 
     def held(self, bound: inspect.BoundArguments) -> Opening:
         """The body holds the stream: it is given an `LLM` whose streams are followed."""
@@ -207,7 +208,7 @@ class _Decorated:
         outer = Account(inner)
         watchers = self.call.watchers()
         place = place_of_llm(self._function) or 0
-        llm = self._llm.following(inner.add, get_global_switch())
+        llm = self._llm.following(inner.add, the_switch())
 
         def source(_: Reading) -> AsyncGenerator[Event, None]:
             if self.call.progress_tracker is not None:

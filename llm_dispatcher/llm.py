@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
-from typing import Any, Final, Literal, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, Unpack
 
 from msgspec import structs
 
@@ -14,8 +13,17 @@ from .stream import LLMStream
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
 from .streaming.observe import Watcher
-from .switch import LLMSwitch, get_global_switch
 from .tasks import MediaSource, Message, ReasoningEffort, TaskRequest, TaskType
+
+if TYPE_CHECKING:
+    from .switch import LLMSwitch
+
+
+def the_switch() -> LLMSwitch:
+    """`get_global_switch()`, imported when the first stream is made: it loads all that routes."""
+    from .switch import get_global_switch
+
+    return get_global_switch()
 
 
 class RequestSettings(TypedDict, total=False):
@@ -67,6 +75,8 @@ def divided(settings: StreamSettings) -> tuple[dict[str, Any], CallSettings]:
     """The part of the settings that goes into the request, and the part that is for the switch."""
     for name in settings:
         if name not in STREAM_SETTINGS:
+            from difflib import get_close_matches
+
             near = get_close_matches(name, STREAM_SETTINGS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"there is no setting {name!r}{hint}")
@@ -137,7 +147,7 @@ class LLM:
 
     def stream(self, request: TaskRequest) -> LLMStream[str]:
         """A stream of the answer to a request that is already whole; the request's own settings hold."""
-        source, account, watchers = (self._switch or get_global_switch()).opening(request, self._call)
+        source, account, watchers = (self._switch or the_switch()).opening(request, self._call)
         stream: LLMStream[str] = LLMStream(source, account, watchers)
         if self._follow is not None:
             self._follow(stream, account, watchers)
