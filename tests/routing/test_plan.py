@@ -173,6 +173,8 @@ def test_a_target_that_leaves_changes_nothing_between_the_others(world: dict[str
         after = order(planned(**{**world, "models": {**world["models"], gone: ModelSettings(enabled=False)}}))
     except LLMDispatcherError:
         return
+    if before == [gone]:
+        return  # nobody is left but those whose rate limits are spent, who were not in the running before
     assert after == [name for name in before if name != gone]
 
 
