@@ -52,7 +52,8 @@ def _left(headers: Mapping[str, str], names: tuple[str, ...], now: datetime) -> 
 
 
 def _number(written: str | None) -> float | None:
-    return float(written) if written is not None and re.fullmatch(r"\d{1,15}", written.strip()) else None
+    written = (written or "").strip()
+    return float(written) if re.fullmatch(r"\d{1,15}", written) else None
 
 
 def _seconds(written: str | None, now: datetime) -> float | None:

@@ -44,6 +44,7 @@ from llm_dispatcher.testing import (
     KeepAlives,
     Kind,
     MalformedJson,
+    ReceivedRequest,
     Refuse,
     Reply,
     SaidToolCall,
@@ -53,6 +54,8 @@ from llm_dispatcher.testing import (
     Stall,
     Wire,
 )
+from tests.conftest import policy_over
+from tests.faults.leaping_loop import leap_through
 
 Start = Callable[..., SimulatedVendor]
 Over = Callable[..., LLMSwitch]
@@ -96,26 +99,34 @@ async def test_a_break_at_every_chunk_loses_and_repeats_nothing(
         assert sum(attempt.delivered for attempt in response.attempts) == len(TEXT)
 
 
-@wires
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Refuse(), HttpError(500), HttpError(503), HttpError(429), HttpError(401), HttpError(404), SlowHeaders(60),
-        Stall(0), Stall(7), KeepAlives(0), KeepAlives(7), ErrorFrame(0), ErrorFrame(7), MalformedJson(7), Garbage(7),
-    ],
+EVERY_FAULT: tuple[Any, ...] = (
+    Refuse(), HttpError(500), HttpError(503), HttpError(429), HttpError(401), HttpError(404), SlowHeaders(60),
+    Stall(0), Stall(7), KeepAlives(0), KeepAlives(7), ErrorFrame(0), ErrorFrame(7), MalformedJson(7), Garbage(7),
 )  # fmt: skip
-async def test_every_fault_is_survived_on_every_wire(
-    wire: str, fault: Any, simulated_vendor: Start, switch_over: Over
-) -> None:
-    speaker, other = simulated_vendor(wire, Reply(TEXT, fault=fault)), simulated_vendor(wire, Continuing(TEXT))
-    switch = switch_over(speaker, other, timeouts={"first_token": 0.3, "idle": 0.15})
-    events, response = await events_of(switch)
-    assert text_in(events) == response.text == TEXT
-    assert response.finish_reason == "stop"
-    assert (len(speaker.requests), len(other.requests)) == (1, 1)
-    committed = response.attempts[0].delivered > 0
-    assert any(isinstance(event, StreamSwitched) for event in events) == committed, "a switch before commit is unseen"
-    assert sum(isinstance(event, StreamStarted) for event in events) == 1 + committed
+
+
+@wires
+def test_every_fault_is_survived_on_every_wire(wire: str) -> None:
+    """In a loop whose clock leaps, so that no clock rings because the machine is slow."""
+
+    def faulty(request: ReceivedRequest) -> Reply:
+        return Reply(TEXT, fault=EVERY_FAULT[int(request.turns[0].text)])
+
+    async def every() -> None:
+        async with SimulatedVendor(wire, faulty) as speaker, SimulatedVendor(wire, Continuing(TEXT)) as other:
+            clocks = {"first_token": 0.3, "idle": 0.15}
+            async with LLMSwitch(policy_over(speaker, other, timeouts=clocks, breaker={"failures": None})) as switch:
+                for number, fault in enumerate(EVERY_FAULT):
+                    events, response = await events_of(switch, TaskRequest(str(number)))
+                    assert text_in(events) == response.text == TEXT, fault
+                    assert response.finish_reason == "stop"
+                    assert (len(speaker.requests), len(other.requests)) == (number + 1, number + 1), fault
+                    committed = response.attempts[0].delivered > 0
+                    switched = any(isinstance(event, StreamSwitched) for event in events)
+                    assert switched == committed, "a switch before commit is unseen"
+                    assert sum(isinstance(event, StreamStarted) for event in events) == 1 + committed
+
+    leap_through(every)
 
 
 @wires

@@ -436,6 +436,7 @@ async def test_it_serves_in_the_running_loop_and_in_a_process_of_its_own() -> No
     ]
 
 
+@pytest.mark.slow
 async def test_ten_thousand_connections_at_once() -> None:
     """Each holds a stream that has begun: served by one process, read by this one."""
     wanted = 10_000
