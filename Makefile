@@ -1,6 +1,6 @@
 # Every target makes what it needs in .venv first; nothing is installed anywhere else.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format docs clean run-venv dev-venv docs-venv
+.PHONY: help demo test test-all check format docs peers clean run-venv dev-venv docs-venv
 export PYTHONDONTWRITEBYTECODE = 1
 
 help:  ## this list

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .streaming import ChunkMetadata as ChunkMetadata
     from .streaming import ProgressTracker as ProgressTracker
     from .streaming import StreamingCallbacks as StreamingCallbacks
+    from .streaming import StreamMetadata as StreamMetadata
     from .switch import LLMSwitch as LLMSwitch
     from .switch import get_global_switch as get_global_switch
     from .switch import init as init
@@ -55,6 +56,7 @@ _HOMES = {
     "Message": "tasks",
     "ProgressTracker": "streaming",
     "StreamingCache": "cache",
+    "StreamMetadata": "streaming",
     "StreamingCallbacks": "streaming",
     "Target": "tasks",
     "TaskRequest": "tasks",

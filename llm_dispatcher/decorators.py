@@ -149,7 +149,10 @@ class _Decoration:
         with_metadata = self._with_metadata
 
         def call(*args: Any, **kwargs: Any) -> LLMStream[Any]:
-            bound = signature.bind(*args, **kwargs)  # a wrong call is refused here, like any function's
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError as error:  # a wrong call is refused here, like any function's
+                raise TypeError(f"{function.__qualname__}() {error}") from None
             return LLMStream(*opening(bound), with_metadata=with_metadata)
 
         for name in WRAPPER_ASSIGNMENTS:

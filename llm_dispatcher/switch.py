@@ -360,6 +360,7 @@ def set_global_switch(switch: LLMSwitch | None) -> LLMSwitch | None:
 @contextmanager
 def use_switch(switch: LLMSwitch) -> Generator[LLMSwitch, None, None]:
     """Let this switch stand in for the global one in this context: this task and those it starts."""
+    check_is("switch", switch, LLMSwitch)
     token = _override.set(switch)
     try:
         yield switch

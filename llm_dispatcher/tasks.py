@@ -162,7 +162,10 @@ def _parts(parts: object) -> tuple[Part, ...]:
         elif isinstance(part, Part):
             made.append(part)
         else:
-            raise TypeError(f"a message's part is a str, TextPart, ImagePart …, got {type(part).__name__}")
+            kinds = ", ".join(kind.__name__ for kind in get_args(Part))
+            raise TypeError(
+                f"a message's part is a str or one of llm_dispatcher.tasks: {kinds}; got {type(part).__name__}"
+            )
     return tuple(made)
 
 

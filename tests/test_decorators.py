@@ -243,6 +243,16 @@ def test_wrong_settings_are_refused_at_decoration(settings: Any, error: type[Exc
         llm_stream(**settings)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({}, "missing a required argument: 'topic'"), ({"topic": "x", "tone": "y"}, "unexpected keyword argument 'tone'")],
+)
+def test_a_wrong_call_is_refused_with_the_functions_name(arguments: dict[str, str], words: str) -> None:
+    for function in functions(BARE):
+        with pytest.raises(TypeError, match=rf"{function.__name__}\(\) .*{words}"):
+            function(**arguments)
+
+
 # ── the body is the prompt ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -446,7 +456,7 @@ async def test_the_body_rehearses_offline_whatever_is_pinned(
     monkeypatch.setenv("LLM_DISPATCHER_OFFLINE", "1")
     response = await rehearsed("foxes").collect()
     assert (response.text, str(response.target), response.cost) == ("a tale of foxes", "body", 0.0)
-    with pytest.raises(NoProviderAvailableError, match="no decorated body to stand in"):
+    with pytest.raises(NoProviderAvailableError, match="only the body of an async generator that yields its answer"):
         await says_it("foxes")
     assert vendor.requests == []
 

@@ -198,6 +198,8 @@ async def test_the_global_switch_is_made_once_and_can_be_overridden() -> None:
     assert get_global_switch() is other
     with pytest.raises(TypeError, match="switch is a LLMSwitch"):
         set_global_switch("switch")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="switch is a LLMSwitch"), use_switch("switch"):  # type: ignore[arg-type]
+        pass
 
 
 async def test_no_secret_shows_in_what_a_person_may_print(switch: LLMSwitch, caplog: pytest.LogCaptureFixture) -> None:

@@ -258,6 +258,11 @@ def test_a_request_takes_what_people_write() -> None:
         ({"messages": ["hi"]}, TypeError, "a message is a Message or a dict"),
         ({"messages": [{"role": "user"}]}, TypeError, '"role" and "content"'),
         ({"messages": [{"role": "boss", "content": "x"}]}, ValueError, "role is one of"),
+        (
+            {"messages": [Message("user", "x"), {"role": "user", "content": [{"type": "text"}]}]},
+            TypeError,
+            "TextPart, Ima",
+        ),
         ({"images": [3]}, TypeError, "each of images"),
         ({"reasoning_effort": "heroic"}, ValueError, "reasoning_effort is one of"),
         ({"extra": []}, TypeError, "extra is a dict"),

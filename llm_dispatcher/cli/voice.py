@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Protocol, Self
@@ -91,11 +92,13 @@ class TextVoice:
                 pass
 
     def end(self, response: TaskResponse) -> None:
-        """The last word: who answered, and what it came to."""
+        """The last words: who was asked in vain, who answered, and what it came to."""
         if self._on_screen:
             self._drawn.close()
         self._whole = response.error is None
         if self._whole:
+            for words in asked_in_vain(response):
+                self._remark(words)
             self._remark(bill(response))
 
     def _write(self, text: str) -> None:
@@ -113,6 +116,15 @@ class TextVoice:
         if self._watched:
             line = f"\x1b[2m{line}\x1b[0m"
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - beside the answer
+
+
+def asked_in_vain(response: TaskResponse) -> Iterable[str]:
+    """Whose attempts left nothing in the text, and why: a wrong key would go unnoticed while others answer."""
+    return dict.fromkeys(
+        f"{attempt.target} was asked in vain: {attempt.failure.kind}: {attempt.failure.message}"
+        for attempt in response.attempts
+        if attempt.failure is not None and attempt.delivered == 0
+    )
 
 
 def bill(response: TaskResponse) -> str:

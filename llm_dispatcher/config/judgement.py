@@ -76,8 +76,7 @@ def _words(mistake: ErrorDetails, path: KeyPath) -> str:
     if kind == "int_type" and isinstance(given, float):
         return f"must be a whole number, got {given}"
     if kind in _WANTED:
-        is_bare_word = kind == "string_type" and given is not None and not isinstance(given, (dict, list))
-        return f"must be {_WANTED[kind]}, got {_called(given)}{'; put it in quotes' if is_bare_word else ''}"
+        return f"must be {_WANTED[kind]}, got {_called(given)}{_how_to_write(kind, given)}"
     if kind in _BOUNDS:
         words, bound = _BOUNDS[kind]
         return f"must be {words} {context[bound]:g}, got {given}"
@@ -90,6 +89,15 @@ def _words(mistake: ErrorDetails, path: KeyPath) -> str:
     if kind in ("too_short", "string_too_short"):
         return "must not be empty"
     return mistake["msg"]
+
+
+def _how_to_write(kind: str, given: object) -> str:
+    """A hint to end a message with, where brackets or quotes are all that is missing."""
+    if kind == "string_type" and given is not None and not isinstance(given, (dict, list)):
+        return "; put it in quotes"
+    if kind in ("list_type", "list_or_mapping") and isinstance(given, str):
+        return '; a list is written ["…"]'
+    return ""
 
 
 def _called(value: object) -> str:

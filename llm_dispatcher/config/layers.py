@@ -39,6 +39,9 @@ class Layer(Struct, frozen=True, kw_only=True):
         prefixes = [problem.path[:length] for length in range(len(problem.path), -1, -1)]
         line = next((self.lines[prefix] for prefix in prefixes if prefix in self.lines), None)
         variable = next((self.variables[prefix] for prefix in prefixes if prefix in self.variables), None)
+        if variable is None and problem.path:  # a key that is wrong itself: the variable is known by one below it
+            below = (name for path, name in self.variables.items() if path[: len(problem.path)] == problem.path)
+            variable = next(below, None)
         return replace(problem, file=self.file, line=line, variable=variable)
 
 

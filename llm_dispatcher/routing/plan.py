@@ -106,7 +106,7 @@ def plan(
             if situation.has_body:
                 contenders.append(Contender(target, _STAND_IN, _NOTHING_YET, 0.0))
             else:
-                rejected[target] = "there is no decorated body to stand in"
+                rejected[target] = "only the body of an async generator that yields its answer can stand in"
             continue
         can = capabilities(target)
         health = situation.health.get(target, _NOTHING_YET)

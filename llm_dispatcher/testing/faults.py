@@ -39,6 +39,8 @@ class HttpError(Written, frozen=True, tag="http-error"):
     body: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.status, int):
+            raise TypeError(f"HttpError(status) is an int, got {type(self.status).__name__}")
         if not 400 <= self.status <= 599:
             raise ValueError(f"HttpError(status) is from 400 to 599, got {self.status}")
         not_negative("HttpError(retry_after)", self.retry_after or 0)

@@ -84,6 +84,8 @@ class Reply(Written, frozen=True):
                 f"Reply(finish_reason) is one of {', '.join(sorted(FINISHES))}; got {self.finish_reason!r}"
                 " (raw_finish_reason takes a vendor's own word)"
             )
+        if self.fault is not None and not isinstance(self.fault, Fault):
+            raise TypeError(f"Reply(fault) is a fault like Cut(after=3), got {type(self.fault).__name__}")
         if isinstance(self.fault, Breaks) and self.fault.after > self.length:
             raise ValueError(
                 f"{type(self.fault).__name__}(after={self.fault.after}) is past the end: "

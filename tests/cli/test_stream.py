@@ -112,6 +112,16 @@ def test_a_stream_that_breaks_goes_on_and_says_so_beside_the_text(
     assert "b/m goes on for a/m" in done.stderr
 
 
+def test_who_was_asked_in_vain_is_told_with_the_reason(
+    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    closed, other = simulated_vendor("ollama", Reply(fault=HttpError(401))), simulated_vendor("ollama", Reply(TEXT))
+    done = run("stream", "Tell me.", "-c", write(closed, other))
+    assert (done.exit_code, done.stdout) == (0, f"{TEXT}\n")
+    _, told, _ = done.stderr.splitlines()
+    assert told.startswith("[a/m was asked in vain: ProviderAuthenticationError: ")
+
+
 def test_an_answer_that_breaks_off_is_told_by_the_code(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:

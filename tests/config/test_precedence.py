@@ -137,12 +137,17 @@ def test_a_mapping_with_a_key_that_is_no_text_is_refused() -> None:
             "1",
             "resilience.max_retrys: unknown key; did you mean 'max_retries'?",
         ),
+        ("LLM_DISPATCHER_RESILIENCE__TIMEOUT__IDLE", "3", "resilience.timeout: unknown key; did you mean 'timeouts'?"),
         ("LLM_DISPATCHER_RESILIENCE_MAX_RETRIES", "1", "did you mean 'LLM_DISPATCHER_RESILIENCE__MAX_RETRIES'?"),
         ("LLM_DISPATCHER_RESILIANCE__MAX_RETRIES", "1", "unknown setting; did you mean 'LLM_DISPATCHER_RESILIENCE'?"),
         ("LLM_DISPATCHER_RESILIENCE", "3", "resilience: must be a mapping, got a number"),
         ("LLM_DISPATCHER_RESILIENCE", "{", "must be JSON"),
         ("LLM_DISPATCHER_ROUTING__DEFAULT", '["nobody/m"]', "routing.default[0]: unknown provider 'nobody'"),
-        ("LLM_DISPATCHER_ROUTING__DEFAULT", "openai/m", "routing.default: must be a list or a mapping, got text"),
+        (
+            "LLM_DISPATCHER_ROUTING__DEFAULT",
+            "openai/m",
+            "routing.default: must be a list or a mapping, got text; a list",
+        ),
     ],
 )
 def test_a_wrong_variable_is_named(variable: str, value: str, words: str, load_text: LoadText) -> None:

@@ -11,9 +11,12 @@ from llm_dispatcher import (
     LLMStream,
     Message,
     ProgressTracker,
+    StreamingCallbacks,
+    StreamMetadata,
     TaskRequest,
     TaskResponse,
     TaskType,
+    Usage,
     llm_stream,
     llm_stream_with_metadata,
     settings_of,
@@ -107,6 +110,14 @@ class Teller:
         return topic
 
 
+def told_of_the_stream(metadata: StreamMetadata) -> None:
+    assert_type(metadata["usage"], Usage | None)
+
+
+async def awaited_at_the_end(metadata: StreamMetadata) -> None:
+    assert_type(metadata["cost"], float | None)
+
+
 async def every_way_to_read() -> None:
     teller = Teller()
     assert_type(says("x", words=3), LLMStream[str])
@@ -132,6 +143,7 @@ async def every_way_to_read() -> None:
     assert_type(Teller.says(teller, "x"), LLMStream[str])
     assert_type(says.progress_tracker, ProgressTracker)
     assert_type(settings_of(says).temperature, float | None)
+    StreamingCallbacks(on_stream_start=told_of_the_stream, on_stream_end=awaited_at_the_end)
     assert_type(settings_of(teller.metadata).task_type, TaskType)
 
     async for chunk in says("x"):
