@@ -76,7 +76,7 @@ class LLMStream(Generic[Chunk]):
 
     def __iter__(self) -> Iterator[Chunk]:
         _may_block("async for chunk in stream: …")
-        return self._blocking(closed_at_the_end(self._chunks(self._begin("for", "chunks"))))
+        return self._blocking(closed_at_the_end(self._track(self._chunks(self._begin("for", "chunks")))))
 
     def result(self) -> TaskResponse:
         """`collect()` for a thread that may block."""
@@ -103,6 +103,12 @@ class LLMStream(Generic[Chunk]):
         Closing twice, or before reading, is no error.
         """
         self._read_as = self._read_as or "aclose()"
+        if self._reader is not None and not self._over.is_set():
+            loop = self._reader.get_loop()
+            if loop is not asyncio.get_running_loop() and loop.is_running():
+                # A thread reads it on the background loop, or on its own: it is closed where it is read.
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.aclose(), loop))
+                return
         reading = self._reading() if self._reading is not None else None
         dropped = self._reading is not None and reading is None
         if self._reader is None or self._over.is_set() or (reading is not None and not reading.ag_running):
@@ -111,8 +117,9 @@ class LLMStream(Generic[Chunk]):
         elif dropped:
             await self._over.wait()  # a `break` dropped the generator: its loop is closing it already
         else:
-            self._leaving = True
-            self._reader.cancel()  # (the running task itself, if a callback closes the stream that it is told of)
+            if not self._leaving:  # (of several who close it, one cancels: the reader forgives one cancellation)
+                self._leaving = True
+                self._reader.cancel()  # (the running task itself, if a callback closes the stream that it is told of)
             await self._over.wait()
 
     async def __aenter__(self) -> Self:
