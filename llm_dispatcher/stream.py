@@ -30,8 +30,8 @@ class LLMStream(Generic[Chunk]):
 
     # Without a `__dict__`, encoders that fall back on an object's attributes (FastAPI's) find none to send, and say so.
     __slots__ = (
-        "__weakref__", "_account", "_leaving", "_over", "_read_as", "_reader", "_reading", "_source", "_watchers",
-        "_with_metadata",
+        "__weakref__", "_account", "_cancelling", "_leaving", "_over", "_read_as", "_reader", "_reading",
+        "_source", "_watchers", "_with_metadata",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +50,7 @@ class LLMStream(Generic[Chunk]):
         self._reading: weakref.ref[AsyncGeneratorType[Any, None]] | None = None
         self._reader: asyncio.Task[Any] | None = None
         self._leaving = False
+        self._cancelling = 0
         self._over = asyncio.Event()
 
     # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,7 +119,7 @@ class LLMStream(Generic[Chunk]):
             await self._over.wait()  # a `break` dropped the generator: its loop is closing it already
         else:
             if not self._leaving:  # (of several who close it, one cancels: the reader forgives one cancellation)
-                self._leaving = True
+                self._leaving, self._cancelling = True, self._reader.cancelling()
                 self._reader.cancel()  # (the running task itself, if a callback closes the stream that it is told of)
             await self._over.wait()
 
@@ -189,7 +190,7 @@ class LLMStream(Generic[Chunk]):
             yield
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not self._leaving or task is None or task.uncancel() > 0:
+            if not self._leaving or task is None or task.uncancel() > self._cancelling:
                 raise
         finally:
             self._over.set()

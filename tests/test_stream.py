@@ -213,6 +213,27 @@ async def test_several_may_close_what_another_task_reads(simulated_vendor: Start
     assert await reader == "One two three"
 
 
+async def test_a_reader_that_outlived_a_cancellation_outlives_the_closing_too(
+    simulated_vendor: Start, switch_over: Over
+) -> None:
+    stream = switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))).stream_request(ASK)
+
+    async def read() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return await stream.text()  # (as one does who tidies up)
+        return ""
+
+    reader = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    reader.cancel()
+    while stream.partial != "One two three":
+        await asyncio.sleep(0.001)
+    await stream.aclose()
+    assert await reader == "One two three"
+
+
 async def test_what_a_thread_reads_is_closed_from_another_loop(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))
     switch = over(vendor)

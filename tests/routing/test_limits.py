@@ -115,6 +115,23 @@ async def test_slots_are_passed_on_in_line(leaving: str) -> None:
     assert await slots.take(0), "none was lost"
 
 
+async def test_patience_ends_as_usual_for_who_outlived_a_cancellation() -> None:
+    slots = Slots(1)
+    assert await slots.take(0)
+
+    async def wait() -> bool:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return await slots.take(0.001)
+        return True
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    assert not await waiting
+
+
 async def test_patience_ends() -> None:
     slots = Slots(1)
     assert await slots.take(0)
