@@ -115,8 +115,8 @@ class Join:
                 return self._cut("anchor", at, ended)
             if not full and self._preamble_may_come():
                 return ""
-        if self._style == "prefill" and self._space:
-            # The request had to end without this white space, so the model says it again.
+        if self._space and (self._style == "prefill" or not self._whole):
+            # The request had to end without this white space, or without a word to go on from: so it is said again.
             return self._cut("plain", (0, 0), ended)
         return self._emit("plain", 0)
 

@@ -30,8 +30,8 @@ class LLMStream(Generic[Chunk]):
 
     # Without a `__dict__`, encoders that fall back on an object's attributes (FastAPI's) find none to send, and say so.
     __slots__ = (
-        "__weakref__", "_account", "_leaving", "_over", "_read_as", "_reader", "_reading", "_source", "_watchers",
-        "_with_metadata",
+        "__weakref__", "_account", "_cancelling", "_leaving", "_over", "_read_as", "_reader", "_reading",
+        "_source", "_watchers", "_with_metadata",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +50,7 @@ class LLMStream(Generic[Chunk]):
         self._reading: weakref.ref[AsyncGeneratorType[Any, None]] | None = None
         self._reader: asyncio.Task[Any] | None = None
         self._leaving = False
+        self._cancelling = 0
         self._over = asyncio.Event()
 
     # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -76,7 +77,7 @@ class LLMStream(Generic[Chunk]):
 
     def __iter__(self) -> Iterator[Chunk]:
         _may_block("async for chunk in stream: …")
-        return self._blocking(closed_at_the_end(self._chunks(self._begin("for", "chunks"))))
+        return self._blocking(closed_at_the_end(self._track(self._chunks(self._begin("for", "chunks")))))
 
     def result(self) -> TaskResponse:
         """`collect()` for a thread that may block."""
@@ -103,6 +104,12 @@ class LLMStream(Generic[Chunk]):
         Closing twice, or before reading, is no error.
         """
         self._read_as = self._read_as or "aclose()"
+        if self._reader is not None and not self._over.is_set():
+            loop = self._reader.get_loop()
+            if loop is not asyncio.get_running_loop() and loop.is_running():
+                # A thread reads it on the background loop, or on its own: it is closed where it is read.
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.aclose(), loop))
+                return
         reading = self._reading() if self._reading is not None else None
         dropped = self._reading is not None and reading is None
         if self._reader is None or self._over.is_set() or (reading is not None and not reading.ag_running):
@@ -111,8 +118,9 @@ class LLMStream(Generic[Chunk]):
         elif dropped:
             await self._over.wait()  # a `break` dropped the generator: its loop is closing it already
         else:
-            self._leaving = True
-            self._reader.cancel()  # (the running task itself, if a callback closes the stream that it is told of)
+            if not self._leaving:  # (of several who close it, one cancels: the reader forgives one cancellation)
+                self._leaving, self._cancelling = True, self._reader.cancelling()
+                self._reader.cancel()  # (the running task itself, if a callback closes the stream that it is told of)
             await self._over.wait()
 
     async def __aenter__(self) -> Self:
@@ -182,7 +190,7 @@ class LLMStream(Generic[Chunk]):
             yield
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not self._leaving or task is None or task.uncancel() > 0:
+            if not self._leaving or task is None or task.uncancel() > self._cancelling:
                 raise
         finally:
             self._over.set()

@@ -216,3 +216,10 @@ def test_a_long_restart_in_small_pieces_is_compared_once() -> None:
     join = Join(delivered, "anchored")
     emitted = "".join(join.feed(character) for character in delivered + "The end.") + join.close()
     assert emitted == "The end." and join.seam == "restart"
+
+
+@pytest.mark.parametrize("style", ["anchored", "prefill"])
+def test_white_space_alone_is_not_said_twice(style: Style) -> None:
+    """There is no word to go on from, so the answer begins again."""
+    for new in ("\n\nHello there", "\nHello there", "Hello there"):
+        assert joined("\n\n", new, style, size=1)[0] == "\n\nHello there"

@@ -203,6 +203,54 @@ async def test_closing_while_another_task_reads_ends_the_reading(simulated_vendo
     assert await over_at(vendor) == "left"
 
 
+async def test_several_may_close_what_another_task_reads(simulated_vendor: Start, switch_over: Over) -> None:
+    vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))
+    stream = switch_over(vendor).stream_request(ASK)
+    reader = asyncio.create_task(stream.text())
+    while stream.partial != "One two three":
+        await asyncio.sleep(0.001)
+    await asyncio.gather(stream.aclose(), stream.aclose())
+    assert await reader == "One two three"
+
+
+async def test_a_reader_that_outlived_a_cancellation_outlives_the_closing_too(
+    simulated_vendor: Start, switch_over: Over
+) -> None:
+    stream = switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))).stream_request(ASK)
+
+    async def read() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return await stream.text()  # (as one does who tidies up)
+        return ""
+
+    reader = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    reader.cancel()
+    while stream.partial != "One two three":
+        await asyncio.sleep(0.001)
+    await stream.aclose()
+    assert await reader == "One two three"
+
+
+async def test_what_a_thread_reads_is_closed_from_another_loop(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))
+    switch = over(vendor)
+    whole, stepwise = switch.stream_request(ASK), switch.stream_request(ASK)
+    reading = asyncio.create_task(asyncio.to_thread(whole.result))
+    chunks = await asyncio.to_thread(iter, stepwise)
+    assert await asyncio.to_thread(next, chunks) == "One"
+    while whole.partial != "One two three":
+        await asyncio.sleep(0.001)
+    async with asyncio.timeout(10):
+        await whole.aclose()
+        await stepwise.aclose()
+    assert (await reading).text == "One two three"
+    assert await asyncio.to_thread(list, chunks) == []
+    assert await vendor.until_unconnected() == 0
+
+
 async def test_a_stream_that_was_closed_unread_cannot_be_read(simulated_vendor: Start, switch_over: Over) -> None:
     vendor = simulated_vendor("openai-chat", Reply(TEXT))
     async with switch_over(vendor).stream_request(ASK) as stream:

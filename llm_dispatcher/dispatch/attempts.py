@@ -39,7 +39,7 @@ from ..tasks import Target, TaskRequest
 from .clocks import Clocks
 from .ledger import Ledger, Row
 from .patience import Patience
-from .pieces import shown_pieces
+from .pieces import shown_pieces, too_slow
 from .resume import GO_ON, Continuation, continued, joined, why_not
 
 logger: Final = logging.getLogger("llm_dispatcher")
@@ -48,8 +48,10 @@ logger: Final = logging.getLogger("llm_dispatcher")
 class Admission(Protocol):
     """Says before each attempt whether it may be made, and is told of each when it begins and when it is over."""
 
-    def enter(self, target: Target, /) -> Awaitable[LLMDispatcherError | None]:
-        """`None`, or why the target is not to be asked now: the loop passes it over."""
+    def enter(self, target: Target, left: float | None, /) -> Awaitable[LLMDispatcherError | None]:
+        """`None`, or why the target is not to be asked now: the loop passes it over. It may wait before it says so,
+        but for no longer than the `total` clock has `left`.
+        """
         ...
 
     def hear(self, target: Target, head: Opened, /) -> None:
@@ -64,7 +66,7 @@ class Admission(Protocol):
 class EverybodyIsLetIn:
     """The admission that refuses nothing."""
 
-    async def enter(self, target: Target) -> None:
+    async def enter(self, target: Target, left: float | None) -> None:
         return None
 
     def hear(self, target: Target, head: Opened) -> None:
@@ -124,7 +126,9 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
             tries = 0
             while not (target.provider == BODY and _committed(rows)):
                 # (A stand-in's answer is no continuation of a model's: it is asked before commit only.)
-                if (refusal := await dispatch.admission.enter(target)) is not None:
+                if (refusal := await dispatch.admission.enter(target, clocks.left)) is not None:
+                    if clocks.are_over:  # all that was left went by in line
+                        refusal = too_slow("total", target, clocks)
                     logger.warning("%s: %s", target, _in_short(refusal))
                     if not tries or not isinstance(refusal, ProviderError):
                         failures.append(refusal)

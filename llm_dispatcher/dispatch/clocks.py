@@ -9,6 +9,9 @@ from ..config.policy import Timeouts
 
 Clock: TypeAlias = Literal["first_token", "idle", "total"]
 
+RESOLUTION: Final = 0.001
+"""Seconds by which a timer may be early."""
+
 
 class Clocks:
     """Cancels the task that waits on a vendor for too long, and knows that it was this and not the reader.
@@ -58,6 +61,11 @@ class Clocks:
     def left(self) -> float | None:
         """Seconds that the `total` clock has left."""
         return None if self._end is None else self._end - self._loop.time()
+
+    @property
+    def are_over(self) -> bool:
+        """Whether the `total` clock has run out, as nearly as timers can tell."""
+        return self._end is not None and self._end - self._loop.time() < RESOLUTION
 
     def wait(self, clock: Literal["first_token", "idle"]) -> None:
         """The running task is about to wait on a vendor."""

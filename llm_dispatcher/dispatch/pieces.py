@@ -61,12 +61,12 @@ async def shown_pieces(
         if clock is None:
             raise
         if row.finished is None:
-            raise _too_slow(clock, row, clocks) from None
+            raise too_slow(clock, row.target, clocks, row.request_id) from None
     except ProviderError as error:
         clock = clocks.rang()  # what was cancelled may end in an error of its own
         if row.finished is None:
             if clock is not None:
-                raise _too_slow(clock, row, clocks) from error
+                raise too_slow(clock, row.target, clocks, row.request_id) from error
             raise
         logger.debug("%s: %s after the answer was complete", row.target, error)
     finally:
@@ -104,7 +104,8 @@ def _note(
     return None
 
 
-def _too_slow(clock: Clock, row: Row, clocks: Clocks) -> LLMDispatcherError:
+def too_slow(clock: Clock, target: Target, clocks: Clocks, request_id: str | None = None) -> LLMDispatcherError:
+    """The error for a clock that ran out."""
     seconds = clocks.seconds(clock)
     if clock == "total":
         return RequestTimeoutError(f"not complete within {round(seconds or 0, 3):g} s (the total clock)")
@@ -112,7 +113,7 @@ def _too_slow(clock: Clock, row: Row, clocks: Clocks) -> LLMDispatcherError:
     return ProviderTimeoutError(
         f"{what} within {round(seconds or 0, 3):g} s (the {clock} clock)",
         clock=clock,
-        provider=row.target.provider,
-        model=row.target.model,
-        request_id=row.request_id,
+        provider=target.provider,
+        model=target.model,
+        request_id=request_id,
     )

@@ -98,15 +98,18 @@ class Admission:
 
     # ── before and after an attempt ────────────────────────────────────────────────────────────────────────────────
 
-    async def enter(self, target: Target) -> ProviderError | BudgetExceededError | None:
-        """Let the request try a target, or say why not. Who was let in is owed a `note`."""
+    async def enter(self, target: Target, left: float | None = None) -> ProviderError | BudgetExceededError | None:
+        """Let the request try a target, or say why not. Who was let in is owed a `note`. A request that has so many
+        seconds `left` waits for no longer than that.
+        """
         if target.provider == BODY:
             return None
         traffic, wanted = self._traffic, self._errand.demands
         tokens = float(wanted.input_tokens + (wanted.most_output or EXPECTED_OUTPUT))
         may_wait = target == self._errand.last or traffic.limiter.waits(target)
         entry = traffic.limiter.entry(target, tokens)
-        if not await entry.take(self._errand.patience if may_wait else 0.0):
+        patience = self._errand.patience if left is None else min(self._errand.patience, left)
+        if not await entry.take(patience if may_wait else 0.0):
             return _too_many(target, traffic.limiter.seconds_until(target, tokens))
         era = traffic.health.enter(target)
         refusal: ProviderError | BudgetExceededError | None = None

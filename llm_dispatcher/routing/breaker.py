@@ -50,7 +50,8 @@ class Breaker:
 
     Closed, it opens when `failures` attempts within `window` seconds failed, and these were in a row or at least half
     of all. Open, it lets nobody in for `cooldown` seconds; then, half open, `probes` attempts at a time. The first of
-    these to end closes it or opens it again. A pass is the number of the era in which it was given: an attempt that
+    these to end closes it or opens it again; where none has ended for `cooldown` seconds, because readers hold them
+    or answers are long, one more is let in. A pass is the number of the era in which it was given: an attempt that
     began in another era says nothing about this one.
     """
 
@@ -84,11 +85,11 @@ class Breaker:
 
     @property
     def opens_in(self) -> float | None:
-        """Seconds until somebody is let in, `None` where they are now. (It lets nobody in while all probes are out.)"""
+        """Seconds until somebody is let in, `None` where they are now. (None can be told while all probes are out.)"""
         match self.state:
             case "open":
                 return self._until - self._clock()
-            case "half_open" if self._probes >= self._settings.probes:
+            case "half_open" if self._probes >= self._settings.probes and self._clock() < self._until:
                 return 0.0
             case _:
                 return None
@@ -101,6 +102,7 @@ class Breaker:
             self._change("half_open", "the next attempt is a probe")
         if self._state == "half_open":
             self._probes += 1
+            self._until = self._clock() + self._settings.cooldown
         return self._era
 
     def leave(self, era: int, failed: bool | None) -> None:

@@ -66,16 +66,17 @@ class Slots:
             turn = loop.create_future()
             self._line.append((loop, turn))
         timer = loop.call_later(patience, turn.cancel)
+        task = asyncio.current_task()
+        cancelling = task.cancelling() if task is not None else 0
         try:
             await turn
         except asyncio.CancelledError:
-            task = asyncio.current_task()
             with self._lock:
                 if (loop, turn) in self._line:
                     self._line.remove((loop, turn))
                 elif turn.done() and not turn.cancelled():
                     self._pass_on()  # it was given, and nobody is here to use it
-            if task is not None and task.cancelling():
+            if task is not None and task.cancelling() > cancelling:
                 raise
             return False
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from threading import Lock
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -14,6 +15,9 @@ from ..exceptions import ProviderTimeoutError
 from ..tasks import Target
 from .breaker import Breaker, counts
 from .pulse import Pulse, TargetHealth
+
+KNOWN: Final = 1_000
+"""Targets that are remembered. A request may name any model, and each that no vendor has is a target too."""
 
 
 class Health:
@@ -38,13 +42,15 @@ class Health:
         with self._lock:
             breaker = self._breakers.get(target)
             if breaker is None:
+                self._make_room()
                 breaker = self._breakers[target] = Breaker(target, self._resilience.breaker, self._clock)
             return breaker.enter()
 
     def release(self, target: Target, era: int) -> None:
         """A pass that was not used."""
         with self._lock:
-            self._breakers[target].leave(era, None)
+            if (breaker := self._breakers.get(target)) is not None:
+                breaker.leave(era, None)
 
     def note(self, attempt: Attempt, era: int) -> None:
         """Take in an attempt that is over. One that the reader left says nothing about the target."""
@@ -55,7 +61,18 @@ class Health:
                 if pulse is None:
                     pulse = self._pulses[attempt.target] = Pulse(self._clock)
                 pulse.note(attempt, counted=failed is True)
-            self._breakers[attempt.target].leave(era, failed)
+            if (breaker := self._breakers.get(attempt.target)) is not None:
+                breaker.leave(era, failed)
+
+    def _make_room(self) -> None:
+        """Forget targets that never answered, the oldest first; one whose breaker keeps requests away is kept."""
+        if len(self._breakers) < KNOWN:
+            return
+        for target, breaker in list(self._breakers.items()):
+            pulse = self._pulses.get(target)
+            if breaker.is_closed and (pulse is None or pulse.seen.attempts == pulse.seen.failures):
+                del self._breakers[target]
+                self._pulses.pop(target, None)
 
     def _failed(self, attempt: Attempt) -> bool | None:
         """Whether the target failed, if the attempt says anything about that. A first token that was late for an

@@ -14,6 +14,8 @@ from .buckets import Bucket, Slots
 
 SOON: Final = 0.01
 """Seconds that are no wait: clocks and timers differ by less."""
+KNOWN: Final = 1_000
+"""Targets whose gates are kept at hand; those of others are found again."""
 
 
 class Gate:
@@ -79,15 +81,17 @@ class Entry:
 
     async def take(self, patience: float) -> bool:
         """Pass all gates, in line; false, with nothing taken, where that took longer than there was patience for."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience
         try:
             for gate in self._gates:
                 if gate.slots is not None:
-                    if not await gate.slots.take(patience):
+                    if not await gate.slots.take(end - loop.time()):
                         self._give_slots()
                         return False
                     self._slots.append(gate.slots)
             seconds = max((gate.seconds_until(self._tokens) for gate in self._gates), default=0.0)
-            if seconds > max(patience, SOON):
+            if seconds > max(end - loop.time(), SOON):
                 self._give_slots()
                 return False
             self._change(1, self._tokens)
@@ -183,6 +187,8 @@ class Limiter:
         gates = self._seen.get(target)
         if gates is None:
             found = [self._gate(target.provider), self._gate(target), self._said.get(target)]
+            if len(self._seen) >= KNOWN:  # (a request may name any model)
+                self._seen.clear()
             gates = self._seen[target] = tuple(gate for gate in found if gate is not None)
         return gates
 

@@ -31,7 +31,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.breaker = Breaker(TARGET, SETTINGS, lambda: self.now)
         self.state = "closed"
-        self.opened_at = 0.0
+        self.opened_at = self.probed_at = 0.0
         self.era = 0
         self.probes = 0
         self.ends: list[tuple[float, bool]] = []
@@ -50,13 +50,15 @@ class BreakerMachine(RuleBasedStateMachine):
     def an_attempt_begins(self) -> tuple[int | None, int]:
         cooled = self.now - self.opened_at >= SETTINGS.cooldown
         may = self.state == "closed" or (self.state == "open" and cooled)
-        may = may or (self.state == "half_open" and self.probes < SETTINGS.probes)
+        held = self.now - self.probed_at >= SETTINGS.cooldown
+        may = may or (self.state == "half_open" and (self.probes < SETTINGS.probes or held))
         era = self.breaker.enter()
         assert (era is not None) == may
         if may and self.state == "open":
             self.change("half_open")
         if may and self.state == "half_open":
             self.probes += 1
+            self.probed_at = self.now
         return era, self.era
 
     @rule(given=consumes(passes), failed=st.sampled_from([True, True, False, None]))
@@ -84,10 +86,10 @@ class BreakerMachine(RuleBasedStateMachine):
         cooled = self.now - self.opened_at >= SETTINGS.cooldown
         assert self.breaker.state == ("half_open" if self.state == "open" and cooled else self.state)
 
-    @precondition(lambda self: self.state == "half_open")
+    @precondition(lambda self: self.state == "half_open" and self.now - self.probed_at < SETTINGS.cooldown)
     @invariant()
-    def probes_are_bounded(self) -> None:
-        assert 0 <= self.probes <= SETTINGS.probes
+    def probes_that_are_out_keep_others_away_for_a_while(self) -> None:
+        assert self.breaker.opens_in is None or self.probes >= SETTINGS.probes
 
 
 TestBreaker = BreakerMachine.TestCase
@@ -158,6 +160,21 @@ async def test_a_probe_finds_out_that_it_is_well_again(
             await ask(switch)
     assert await ask(switch) == "Well."
     assert switch.health()[Target("a", "m")].breaker == "closed"
+
+
+def test_a_probe_whose_reader_never_ends_it_keeps_nobody_away_for_good() -> None:
+    now = 0.0
+    breaker = Breaker(TARGET, BreakerSettings(failures=1, cooldown=4.0, probes=1), lambda: now)
+    breaker.leave(breaker.enter() or 0, failed=True)
+    now = 4.0
+    assert breaker.enter() is not None, "the probe, whose reader thinks from now on"
+    now = 7.9
+    assert breaker.enter() is None
+    now = 8.0
+    another = breaker.enter()
+    assert another is not None
+    breaker.leave(another, failed=False)
+    assert breaker.is_closed
 
 
 async def test_where_every_breaker_is_open_the_error_says_so(

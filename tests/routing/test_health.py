@@ -5,18 +5,44 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llm_dispatcher.catalog import Capabilities
 from llm_dispatcher.config.policy import BreakerSettings, Policy, Resilience, Route, Strategy
 from llm_dispatcher.events import Attempt, Failure, Usage
-from llm_dispatcher.provider import ProviderSettings
+from llm_dispatcher.provider import Limits, ProviderSettings
 from llm_dispatcher.routing import Admission, Errand, Situation, TargetHealth, Traffic, Wishes, demands, plan
-from llm_dispatcher.routing.health import Health
+from llm_dispatcher.routing.health import KNOWN, Health
+from llm_dispatcher.routing.limits import Limiter
 from llm_dispatcher.routing.pulse import FRESH, TAIL
 from llm_dispatcher.tasks import Target, TaskRequest
 
 A, B = Target("a", "m"), Target("b", "m")
 DOWN = Failure("ProviderServiceUnavailableError", "down", status=503)
+
+
+def test_models_that_nobody_has_are_forgotten() -> None:
+    health = Health(Resilience())
+    unknown = Failure("ModelNotFoundError", "no such model", status=404)
+    world = World("ordered")
+    for number in range(3 * KNOWN):
+        target = Target("a", f"made-up-{number}")
+        era = health.enter(target)
+        assert era is not None
+        health.note(replace(world.attempt(target), outcome="failed", failure=unknown), era)
+        if number == 0:
+            health.note(world.attempt(A), health.enter(A) or 0)
+    assert len(health.snapshot()) <= KNOWN
+    assert health.snapshot()[A].attempts == 1, "who has answered is not forgotten"
+
+
+async def test_gates_of_models_that_nobody_has_are_forgotten() -> None:
+    limiter = Limiter({"a": ProviderSettings(name="a", kind="openai", limits=Limits(requests_per_minute=1))}, lambda: 0)
+    for number in range(3 * KNOWN):
+        limiter.entry(Target("a", f"made-up-{number}"), 1)
+    await limiter.entry(A, 1).take(0)
+    assert len(limiter.spent()) <= KNOWN
+    assert not await limiter.entry(A, 1).take(0), "the limit itself is kept"
 
 
 class World:

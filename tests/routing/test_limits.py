@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher.allowance import Allowance, Left
-from llm_dispatcher.exceptions import ProviderError, ProviderRateLimitError
+from llm_dispatcher.exceptions import ProviderError, ProviderRateLimitError, RequestTimeoutError
 from llm_dispatcher.provider import Limits, ModelSettings, ProviderSettings
 from llm_dispatcher.routing.buckets import Bucket, Slots
 from llm_dispatcher.routing.limits import Limiter
@@ -115,6 +115,23 @@ async def test_slots_are_passed_on_in_line(leaving: str) -> None:
     assert await slots.take(0), "none was lost"
 
 
+async def test_patience_ends_as_usual_for_who_outlived_a_cancellation() -> None:
+    slots = Slots(1)
+    assert await slots.take(0)
+
+    async def wait() -> bool:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return await slots.take(0.001)
+        return True
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    assert not await waiting
+
+
 async def test_patience_ends() -> None:
     slots = Slots(1)
     assert await slots.take(0)
@@ -186,6 +203,21 @@ async def test_where_nobody_else_can_serve_a_request_waits_or_says_when_to_come_
     assert await ask(hasty) == "A"
     with pytest.raises(ProviderRateLimitError, match=r"its rate limit is spent for (59|60)\.\d s more"):
         await ask(hasty)
+
+
+async def test_who_waits_in_line_waits_no_longer_than_the_call_may_take(
+    simulated_vendor: Start, limited: Callable[..., LLMSwitch]
+) -> None:
+    first, second = (simulated_vendor("openai-chat", Reply("One two.", fault=Stall(1))) for _ in range(2))
+    switch = limited({"concurrent_streams": 1, "on_limit": "wait"}, first, second, max_retry_after=3_600)
+    async with switch.stream_request(TaskRequest("hi")) as held:
+        reader = aiter(held)
+        assert await anext(reader) == "One"
+        in_line = switch.stream_request(TaskRequest("hi", model="a/m"), timeout=0.05)
+        async with asyncio.timeout(30):
+            with pytest.raises(RequestTimeoutError, match=r"within 0.05 s \(the total clock\)"):
+                await in_line
+    assert len(first.requests) == 1
 
 
 async def test_a_vendor_that_says_when_to_come_back_is_left_alone_until_then(
