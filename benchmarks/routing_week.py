@@ -196,7 +196,10 @@ def row(name: str, answers: list[Answer]) -> str:
 
 COLORS: Final = ("#777777", "#bbbbbb", "#d62728", "#8c564b", "#2ca02c", "#1f77b4", "#9467bd", "#ff7f0e")
 BUCKET: Final = DAY / 4
-WIDTH, HEIGHT, LEFT, TOP = 900, 190, 70, 40
+DASHED: Final = ("quality", "balanced")
+"""Lines that lie upon others, which show through them."""
+EVENTS: Final = (("slow", *SLOW), ("down", *DOWN), ("a price rises", DEARER_FROM, 7 * DAY))
+WIDTH, HEIGHT, LEFT, TOP = 900, 190, 70, 80
 
 
 def panel(place: int, title: str, lines: dict[str, list[float]], top: float, unit: str) -> str:
@@ -211,18 +214,20 @@ def panel(place: int, title: str, lines: dict[str, list[float]], top: float, uni
         return LEFT + moment / (7 * DAY) * (WIDTH - LEFT - 20)
 
     parts = [f'<text x="{LEFT}" y="{base - 8}" font-weight="bold">{title}</text>']
-    for begin, end in (SLOW, DOWN, (DEARER_FROM, 7 * DAY)):
-        width = x_of(end) - x_of(begin)
+    for what, begin, end in EVENTS:
+        width, middle = x_of(end) - x_of(begin), (x_of(begin) + x_of(end)) / 2
         parts.append(f'<rect x="{x_of(begin):.1f}" y="{base}" width="{width:.1f}" height="{HEIGHT}" fill="#f3f0e4"/>')
+        parts.append(f'<text x="{middle:.1f}" y="{base + 18}" text-anchor="middle" fill="#8a8060">{what}</text>')
     for day, name in enumerate(DAYS):
         parts.append(f'<text x="{x_of((day + 0.4) * DAY):.1f}" y="{base + HEIGHT + 16}">{name}</text>')
     for step in range(5):
         y = base + HEIGHT * (1 - step / 4)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 20}" y1="{y}" y2="{y}" stroke="#dddddd"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{top * step / 4:g}{unit}</text>')
-    for color, values in zip(COLORS, lines.values(), strict=False):
+    for color, (name, values) in zip(COLORS, lines.items(), strict=True):
+        dashes = ' stroke-dasharray="6 6"' if name in DASHED else ""
         points = " ".join(point(index, value) for index, value in enumerate(values) if not math.isnan(value))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"{dashes}/>')
     return "\n".join(parts)
 
 
@@ -246,9 +251,9 @@ def plot(weeks: dict[str, list[Answer]]) -> str:
         for name, parts in cut.items()
     }
     legend = "\n".join(
-        f'<rect x="{LEFT + 103 * place}" y="4" width="12" height="12" fill="{color}"/>'
-        f'<text x="{LEFT + 103 * place + 17}" y="14">{name}</text>'
-        for place, (color, name) in enumerate(zip(COLORS, weeks, strict=False))
+        f'<rect x="{LEFT + 200 * (place % 4)}" y="{10 + 22 * (place // 4)}" width="12" height="12" fill="{color}"/>'
+        f'<text x="{LEFT + 200 * (place % 4) + 18}" y="{20 + 22 * (place // 4)}">{name}</text>'
+        for place, (color, name) in enumerate(zip(COLORS, weeks, strict=True))
     )
     height = TOP + 3 * (HEIGHT + 50)
     return (

@@ -255,8 +255,7 @@ class LLMSwitch:
         """The targets for a request in order, and every rejected one with its reason; nothing is sent."""
         _judge(_a_request(request))
         settings = CallSettings(optimization_strategy=optimization_strategy, max_cost=max_cost, max_latency=max_latency)
-        if not self._traffic.budgets.spending.is_read:
-            self._traffic.budgets.spending.read()
+        self._traffic.budgets.spending.look()
         return self._in_force.plan(request, settings.wishes(self.policy), self._traffic)
 
     def group_requests_by_provider(self, requests: Iterable[TaskRequest]) -> dict[str, list[TaskRequest]]:
@@ -276,6 +275,7 @@ class LLMSwitch:
 
     def spent(self, namespace: str = "") -> dict[Period, float]:
         """US dollars spent today and this month, by all requests or by those of a namespace."""
+        self._traffic.budgets.spending.look()
         return self._traffic.budgets.spent(namespace)
 
     # ── its end ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -95,7 +95,7 @@ def _target(written: str) -> Target:
 
 
 def _first_route(kinds: Mapping[str, str], size: Size, order: Iterable[str]) -> Route:
-    return Route(tuple(Target(kind, vendor(kind).models[size]) for kind in order if kind in kinds))
+    return Route(tuple(Target(kind, vendor(kind).model(size)) for kind in order if kind in kinds))
 
 
 def _models(name: str, section: ProviderSection, kind: str, routed: Iterable[Target]) -> dict[str, ModelSettings]:

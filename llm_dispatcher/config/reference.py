@@ -82,7 +82,7 @@ def _first_routes() -> str:
 
 
 def _first_route(size: Size, order: Iterable[str]) -> Iterable[str]:
-    return [f"`{kind}/{VENDORS[kind].models[size]}`" for kind in order]
+    return [f"`{kind}/{VENDORS[kind].model(size)}`" for kind in order]
 
 
 def _sections() -> Iterator[str]:

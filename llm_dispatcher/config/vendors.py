@@ -11,7 +11,7 @@ from msgspec import Struct
 from ..hosts import HOSTS, Host
 from ..tasks import TaskType
 
-Size: TypeAlias = Literal["general", "strong", "small"]
+Size: TypeAlias = Literal["general", "strong", "small", "audio"]
 
 
 class Vendor(Struct, frozen=True, kw_only=True):
@@ -26,9 +26,13 @@ class Vendor(Struct, frozen=True, kw_only=True):
     models: Mapping[Size, str] = {}
     instead_of_key: str | None = None
 
+    def model(self, size: Size) -> str:
+        """Its first model of a size; where it has none of that size, its general one."""
+        return self.models.get(size) or self.models["general"]
+
 
 _MODELS: Final[Mapping[str, Mapping[Size, str]]] = {
-    "openai": {"general": "gpt-6.1-terra", "strong": "gpt-6.1-sol", "small": "gpt-6-luna"},
+    "openai": {"general": "gpt-6.1-terra", "strong": "gpt-6.1-sol", "small": "gpt-6-luna", "audio": "gpt-audio-mini"},
 }
 """Good first models of hosts that speak OpenAI's wires."""
 
@@ -58,7 +62,7 @@ VENDORS: Final[Mapping[str, Vendor]] = {
 }
 
 FIRST_ROUTE: Final[tuple[Size, tuple[str, ...]]] = ("general", ("openai", "anthropic", "google"))
-"""Where requests go if nothing but keys is configured: which size of model, and the vendors in order."""
+"""Where requests go if nothing but keys is configured: which size or sort of model, and the vendors in order."""
 
 FIRST_TASK_ROUTES: Final[Mapping[TaskType, tuple[Size, tuple[str, ...]]]] = {
     TaskType.CODE_GENERATION: ("strong", ("anthropic", "openai", "google")),
@@ -67,8 +71,8 @@ FIRST_TASK_ROUTES: Final[Mapping[TaskType, tuple[Size, tuple[str, ...]]]] = {
     TaskType.CLASSIFICATION: ("small", ("openai", "anthropic", "google")),
     TaskType.SENTIMENT_ANALYSIS: ("small", ("openai", "anthropic", "google")),
     TaskType.VISION_ANALYSIS: ("general", ("google", "openai", "anthropic")),
-    TaskType.AUDIO_TRANSCRIPTION: ("general", ("google", "openai", "anthropic")),
-    TaskType.AUDIO_ANALYSIS: ("general", ("google", "openai", "anthropic")),
+    TaskType.AUDIO_TRANSCRIPTION: ("audio", ("google", "openai", "anthropic")),
+    TaskType.AUDIO_ANALYSIS: ("audio", ("google", "openai", "anthropic")),
     TaskType.MULTIMODAL_ANALYSIS: ("general", ("google", "openai", "anthropic")),
 }
 

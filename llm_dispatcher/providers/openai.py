@@ -9,6 +9,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from ..catalog import traits
 from ..hosts import host_of
 from ..provider import Ask, Piece, ProviderSettings
 from ..wire import SSEDataDecoder
@@ -25,18 +26,25 @@ if TYPE_CHECKING:
 
 
 class OpenAIProvider:
-    """`api: responses` is the default on the official host, `chat` on others."""
+    """`api: responses` is the default on the official host, `chat` on others and for models that take audio, which
+    only that interface does.
+    """
 
     def __init__(self, settings: ProviderSettings) -> None:
         check_options(settings, "quirks", *(("api_version",) if settings.kind == "azure" else ()))
         self.settings: Final = settings
         self._quirks: Final = quirks_of(settings)
-        at_home = settings.kind == "openai" and settings.base_url is None
-        self._chat: Final = (settings.api or ("responses" if at_home else "chat")) == "chat"
+        self._at_home: Final = settings.kind == "openai" and settings.base_url is None
         self._clients: Final = PerLoop(partial(_client, settings))
 
+    def _chats(self, model: str) -> bool:
+        """Whether a model is asked over the interface `chat`."""
+        if self.settings.api is not None:
+            return self.settings.api == "chat"
+        return not self._at_home or traits("openai", model).audio
+
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
-        if self._chat:
+        if self._chats(self.settings.vendor_model(ask.target.model)):
             decode = openai_chat.Decoder(ask.target, done_is_the_end="omits_finish_reason" in self._quirks).pieces
         else:
             decode = openai_responses.Decoder(ask.target).pieces
@@ -46,12 +54,13 @@ class OpenAIProvider:
     @asynccontextmanager
     async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
         model = self.settings.vendor_model(ask.target.model)
-        if self._chat:
+        chats = self._chats(model)
+        if chats:
             body = as_it_is(openai_chat_request.body(ask.request, model, ask.target, self._quirks), messages=())
         else:
             body = as_it_is(openai_responses_request.body(ask.request, model, ask.target, self._quirks))
         client = await self._clients.get()
-        resource = client.chat.completions if self._chat else client.responses
+        resource = client.chat.completions if chats else client.responses
         # Only the transport can tell that a connection is being made; all other clocks are the loop's.
         timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
         async with resource.with_streaming_response.create(

@@ -49,8 +49,8 @@ class Spending:
 
     @property
     def is_unwritten(self) -> bool:
-        """Whether something is not in the file yet."""
-        return bool(self._unwritten)
+        """Whether something is not in the file yet, or is on its way there: `write` waits for that."""
+        return bool(self._unwritten) or self._file.locked()
 
     def of(self, line: Line) -> float:
         return self._dollars[line]
@@ -69,8 +69,16 @@ class Spending:
         except RuntimeError:
             self.write()  # no loop, or one whose executor is closed: there is nothing to hold up
 
+    def look(self) -> None:
+        """Learn what was spent before, if there is a file that says so; none is made."""
+        if not self._is_read and self._path is not None and self._path.exists():
+            self.read()
+
     def read(self) -> None:
-        """Learn what was spent before. Money is not guessed: a file that cannot be read is an error."""
+        """Learn what was spent before, from the file that is going to be written; it is made if there is none.
+
+        Money is not guessed: a file that cannot be read is an error.
+        """
         if self._path is None:
             return
         try:

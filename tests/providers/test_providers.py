@@ -24,7 +24,19 @@ from llm_dispatcher.exceptions import (
     ProviderServiceUnavailableError,
     ProviderTimeoutError,
 )
-from llm_dispatcher.provider import Ask, Finished, Opened, Piece, Provider, ProviderSettings, RawEvent, Secret
+from llm_dispatcher.hosts import Host
+from llm_dispatcher.media import normal
+from llm_dispatcher.provider import (
+    Ask,
+    Finished,
+    ModelSettings,
+    Opened,
+    Piece,
+    Provider,
+    ProviderSettings,
+    RawEvent,
+    Secret,
+)
 from llm_dispatcher.providers import kinds, make
 from llm_dispatcher.providers.clients import PerLoop
 from llm_dispatcher.providers.reading import ToolCalls, whole_call
@@ -409,3 +421,24 @@ async def test_the_official_clients_send_and_their_events_are_not_built(
     assert f"Async{module}" in vendor.requests[0].headers["user-agent"].replace("/", "").lower().replace(
         "async", "Async"
     )
+
+
+@pytest.mark.parametrize(
+    ("wire", "model"),
+    [("openai-responses", "gpt-6.1-terra"), ("openai-chat", "gpt-audio-mini"), ("openai-chat", "ear")],
+)
+async def test_at_openais_own_host_a_model_is_asked_over_the_interface_that_takes_what_it_takes(
+    wire: str, model: str, simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One provider, one key: models that take audio do so over `chat` alone, all others are asked over `responses`."""
+    vendor = simulated_vendor(wire, Reply(TEXT))
+    home = Host(title="OpenAI", base_url=vendor.base_url)
+    monkeypatch.setattr("llm_dispatcher.providers.openai.host_of", lambda kind: home)
+    models = {"ear": ModelSettings(alias="gpt-audio-mini")}
+    provider = make(ProviderSettings(name="a", kind="openai", api_key=Secret("test-key"), models=models))
+    audio = [] if wire == "openai-responses" else [b"RIFF\x10\x00\x00\x00WAVEfmt "]
+    request = normal(TaskRequest("What is said?", audio=audio))
+    pieces = [piece async for piece in provider.stream(Ask(request, Target("a", model)))]
+    assert "".join(piece for piece in pieces if isinstance(piece, str)) == TEXT
+    assert [sent.body["model"] for sent in vendor.requests] == [model.replace("ear", "gpt-audio-mini")]
+    await provider.aclose()

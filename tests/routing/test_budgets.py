@@ -139,11 +139,44 @@ def test_what_was_spent_survives_a_restart(tmp_path: Path) -> None:
     assert again.spent()["daily"] == 0.9375
 
 
+async def test_asking_what_would_be_done_makes_no_file(simulated_vendor: Start, make: Make, tmp_path: Path) -> None:
+    """To look is not to spend; and who looks after a restart sees what was spent before it."""
+    vendor = simulated_vendor("openai-chat", Reply(TEXT, usage=COUNTED))
+    path = tmp_path / "new" / "spending.sqlite3"
+    switch = make(vendor, daily=10.0, path=str(path))
+    assert switch.explain(TaskRequest("hi")).targets
+    assert switch.spent()["daily"] == 0.0
+    assert not path.parent.exists()
+    response = await outcome(switch)
+    await switch.aclose()
+    assert path.exists()
+    assert make(vendor, daily=10.0, path=str(path)).spent()["daily"] == pytest.approx(cost_of([response])) != 0.0
+
+
 def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "spending.sqlite3"
     path.write_text("this is no database, but it is long enough to be taken for one" * 100)
     with pytest.raises(ConfigurationError, match=r"budgets\.path: cannot be used: file is not a database"):
         Budgets(BudgetSettings(path=str(path))).spending.read()
+
+
+def test_what_is_on_its_way_to_the_file_is_not_written_yet(tmp_path: Path) -> None:
+    """Who closes a switch meanwhile waits for it."""
+    spending = Budgets(BudgetSettings(path=str(tmp_path / "spending.sqlite3"))).spending
+    spending.read()
+    asked: list[bool] = []
+
+    class Watched(sqlite3.Connection):
+        def executemany(self, *args: Any) -> sqlite3.Cursor:
+            asked.append(spending.is_unwritten)
+            return super().executemany(*args)
+
+    connect = sqlite3.connect
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sqlite3, "connect", lambda path, timeout: connect(path, timeout, factory=Watched))
+        spending.add([("", "2026-11-21")], 0.5)
+    assert asked == [True]
+    assert not spending.is_unwritten
 
 
 def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
