@@ -84,6 +84,9 @@ _VENDORS: Final[dict[str, Traits]] = {
     "anthropic": Traits(vision=True, tools=True, structured_output=True, known=False),
     "google": Traits(vision=True, audio=True, tools=True, structured_output=True, known=False),
 }
+MOST_REMEMBERED: Final = 4_096
+"""Targets whose capabilities are kept; past it they are looked up anew."""
+
 _UNKNOWN_VENDOR: Final = Traits(tools=True, structured_output=True, known=False)
 
 _CHAT: Final = Traits(vision=True, tools=True, structured_output=True)
@@ -173,6 +176,9 @@ class Catalog:
         cached = self._found.get(target)
         if cached is not None:
             return cached
+        if len(self._found) + len(self._without_prices) > MOST_REMEMBERED:  # a request may name any model
+            self._found.clear()
+            self._without_prices.clear()
         if load:
             load_prices()
         if are_prices_loaded():

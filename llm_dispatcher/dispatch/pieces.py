@@ -36,6 +36,7 @@ async def shown_pieces(
     Once the vendor has said that the answer is complete, nothing that goes wrong afterwards makes it less so.
     """
     await provider.prepare()
+    row.began = clocks.now  # loading an SDK says nothing of how soon its vendor answers
     clocks.wait("first_token")
     try:
         async with aclosing(provider.stream(ask)) as stream:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from llm_dispatcher.config.policy import Resilience, Timeouts
 from llm_dispatcher.dispatch import Dispatch, Ledger, attempts
@@ -23,6 +24,7 @@ from llm_dispatcher.exceptions import (
 )
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece, ProviderSettings, RawEvent
 from llm_dispatcher.tasks import Target, TaskRequest
+from tests.faults.leaping_loop import leap_through
 
 Answer = Callable[[Ask], AsyncGenerator[Piece, None]]
 A = Target("a", "m")
@@ -229,3 +231,25 @@ async def test_a_first_token_that_never_comes_rings() -> None:
     with pytest.raises(ProviderTimeoutError) as raised:
         await all_of(dispatch(answer, Resilience(max_retries=0, timeouts=Timeouts(first_token=0.01))))
     assert raised.value.clock == "first_token"
+
+
+def test_getting_ready_is_no_time_of_the_vendors() -> None:
+    """Loading an SDK takes a second, once; no target is to look slow for it."""
+
+    class Slow(Scripted):
+        async def prepare(self) -> None:
+            await asyncio.sleep(60)
+
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield "Hello"
+        yield Finished("stop", "stop")
+
+    async def read() -> Ledger:
+        job = structs.replace(dispatch(answer), provider=lambda target: Slow(answer))
+        await all_of(job)
+        return job.ledger
+
+    (attempt,) = leap_through(read)
+    assert attempt.elapsed < 30
+    assert attempt.first_token_after is not None
+    assert attempt.first_token_after < 30
