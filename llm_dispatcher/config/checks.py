@@ -5,7 +5,7 @@ The tree may be wrong elsewhere; these checks look at what they understand of it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..provider import BODY
 from .keys import is_sendable
@@ -59,7 +59,13 @@ def target_problems(tree: Tree) -> Iterator[Problem]:
     for path, written in written_targets(tree):
         provider, slash, model = written.partition("/")
         if provider and slash and model and provider not in providers and provider != BODY:
-            yield Problem(path, f"unknown provider {provider!r}{nearest(provider, providers)}")
+            yield Problem(path, _unknown(provider, providers))
+
+
+def _unknown(provider: str, providers: Iterable[str]) -> str:
+    if provider in VENDORS:
+        return f"provider {provider!r} is not configured: write {provider}: {{}} under providers"
+    return f"unknown provider {provider!r}{nearest(provider, providers) or '; write it under providers'}"
 
 
 def written_targets(tree: Tree) -> Iterator[tuple[KeyPath, str]]:
