@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -41,6 +42,10 @@ def _stay_on_this_machine(event: str, args: tuple[object, ...]) -> None:
         if not loopback:
             raise ReachedOutError(f"look-up of {host}")
 
+
+# A shell's background job ignores Ctrl-C, and so would the programs that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An audit hook sees what no patched function would: connections made by C code and by event loops.
 sys.addaudithook(_stay_on_this_machine)

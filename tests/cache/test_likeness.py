@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llm_dispatcher.cache import Likeness, alike
+from llm_dispatcher.cache.vocabulary import ARTICLES
 from llm_dispatcher.cache.words import lexicon, meant
 
 HERE = Path(__file__).parent
@@ -103,7 +104,9 @@ def test_no_text_is_like_one_with_other_words(prompt: str, data: st.DataObject) 
 def test_no_text_is_like_one_in_another_order(prompt: str, order: list[int]) -> None:
     words = prompt.split()
     moved = [*(words[place] for place in order), *words[6:]]
-    assert moved == words or not alike(prompt, " ".join(moved)).hit
+    # (An article may go, or come, and so may seem to have moved.)
+    same = [word for word in moved if word not in ARTICLES] == [word for word in words if word not in ARTICLES]
+    assert same or not alike(prompt, " ".join(moved)).hit
 
 
 @given(
