@@ -1,4 +1,5 @@
-"""How soon a vendor sees that the reader has left: `break`, with the stream still held, 50 times on each wire.
+"""How soon a vendor sees that the reader has left: `break`, with the stream still held, 50 times on each wire; and a
+thousand streams, two hundred a wire, each cancelled at a moment of chance.
 
 python benchmarks/leaving_early.py
 """
@@ -6,6 +7,7 @@ python benchmarks/leaving_early.py
 from __future__ import annotations
 
 import asyncio
+import random
 import statistics
 import time
 
@@ -13,6 +15,7 @@ from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher.testing import Reply, SimulatedVendor, Stall, Wire
 
 TIMES = 50
+CANCELLED = 200
 KINDS = {
     "openai-chat": "openai",
     "openai-responses": "openai",
@@ -34,6 +37,21 @@ async def seconds_until_seen(switch: LLMSwitch, vendor: SimulatedVendor) -> floa
     return request.ended_at - left
 
 
+async def seconds_after_cancelling(
+    switch: LLMSwitch, vendor: SimulatedVendor, number: int, after: float
+) -> float | None:
+    """`None` where the request had not been sent yet, or was answered already."""
+    reading = asyncio.create_task(switch.stream_request(TaskRequest(f"Count, number {number}.")).text())
+    await asyncio.sleep(after)
+    left = time.monotonic()
+    reading.cancel()
+    await asyncio.wait({reading})
+    sent = [request for request in vendor.requests if request.text == f"Count, number {number}."]
+    if not sent or await asyncio.to_thread(sent[0].wait_until_over) != "left" or sent[0].ended_at is None:
+        return None
+    return sent[0].ended_at - left
+
+
 async def main() -> None:
     for wire in Wire:
         with SimulatedVendor(wire, Reply("one two three", fault=Stall(2))) as vendor:
@@ -42,7 +60,22 @@ async def main() -> None:
                 settings["api"] = wire.removeprefix("openai-")
             async with LLMSwitch({"providers": {"a": settings}}) as switch:
                 seen = [await seconds_until_seen(switch, vendor) for _ in range(TIMES)]
-        print(f"{wire:17} median {statistics.median(seen) * 1e3:5.1f} ms, worst of {TIMES} {max(seen) * 1e3:5.1f} ms")
+        print(
+            f"{wire:17} median {statistics.median(seen) * 1e3:5.1f} ms, worst of {TIMES} {max(seen) * 1e3:5.1f} ms",
+            end="",
+        )
+        with SimulatedVendor(wire, Reply("one two three four five six", pace=0.02)) as vendor:
+            settings["base_url"] = vendor.base_url
+            async with LLMSwitch({"providers": {"a": settings}}) as switch:
+                chance = random.Random(wire)
+                cancelled = [
+                    seconds
+                    for number in range(CANCELLED)
+                    if (seconds := await seconds_after_cancelling(switch, vendor, number, chance.uniform(0, 0.12)))
+                    is not None
+                ]
+        median = statistics.median(cancelled) * 1e3
+        print(f"of {CANCELLED} cancelled {len(cancelled)} under way, median {median:5.1f} ms")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from llm_dispatcher import LLM, LLMStream, LLMSwitch, StreamingCallbacks, llm_stream, settings_of, use_switch
+from llm_dispatcher import (
+    LLM,
+    LLMStream,
+    LLMSwitch,
+    StreamingCache,
+    StreamingCallbacks,
+    TaskRequest,
+    llm_stream,
+    settings_of,
+    use_switch,
+)
 from llm_dispatcher.events import redacted
 from llm_dispatcher.exceptions import ConfigurationError, LLMDispatcherError
 from llm_dispatcher.provider import ProviderSettings, Secret
@@ -218,3 +228,19 @@ def test_settings_of_a_function_hold_no_key() -> None:
     heard = Heard()
     heard.hear(settings_of(story), stream, story)
     assert [said for said in heard.said if CANARY in said] == []
+
+
+async def test_no_key_is_in_what_a_cache_keeps(
+    simulated_vendor: Callable[..., SimulatedVendor], tmp_path: Path
+) -> None:
+    vendor = simulated_vendor("openai-chat", Reply(TEXT), api_key=CANARY)
+    path = tmp_path / "answers.sqlite"
+    cache = StreamingCache(store=path)
+    async with LLMSwitch(policy(WIRES["openai-chat"], vendor)) as switch:
+        for _ in range(2):
+            assert await switch.stream_request(TaskRequest("Say it."), cache=cache) == TEXT
+    assert len(vendor.requests) == 1
+    kept = b"".join(file.read_bytes() for file in sorted(tmp_path.iterdir()))
+    assert b"One" in kept
+    assert CANARY.encode() not in kept
+    assert CANARY not in repr(cache) + repr(cache.stats())
