@@ -139,7 +139,7 @@ async def test_a_target_that_fails_is_left_alone(
 ) -> None:
     caplog.set_level(logging.INFO, "llm_dispatcher")
     ill, well = simulated_vendor("openai-chat", Reply("One two.", fault=fault)), simulated_vendor("anthropic")
-    switch = switch_over(ill, well, breaker={"failures": 3, "cooldown": 60}, timeouts={"first_token": 0.3, "idle": 0.3})
+    switch = switch_over(ill, well, breaker={"failures": 3, "cooldown": 60}, timeouts={"first_token": 0.6, "idle": 0.6})
     for _ in range(6):
         await ask(switch)
     assert len(ill.requests) == 3
