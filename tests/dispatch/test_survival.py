@@ -415,14 +415,16 @@ async def test_the_total_clock_ends_it_all(simulated_vendor: Start, switch_over:
 
 def test_the_readers_own_time_counts_towards_no_clock_but_the_total() -> None:
     async def read() -> str:
-        async with SimulatedVendor("openai-chat", Reply(TEXT, pace=0.1)) as vendor:
-            async with LLMSwitch(policy_over(vendor, timeouts={"first_token": 2, "idle": 2})) as switch:
-                text = ""
-                async for chunk in switch.stream_request(ASK):
-                    text += chunk
-                    if text.endswith(("word3", "word20")):
-                        await asyncio.sleep(30)  # longer than any clock of the vendor's
-                return text
+        text = ""
+        async with (
+            SimulatedVendor("openai-chat", Reply(TEXT, pace=0.1)) as vendor,
+            LLMSwitch(policy_over(vendor, timeouts={"first_token": 2, "idle": 2})) as switch,
+        ):
+            async for chunk in switch.stream_request(ASK):
+                text += chunk
+                if text.endswith(("word3", "word20")):
+                    await asyncio.sleep(30)  # longer than any clock of the vendor's
+        return text
 
     assert leap_through(read) == TEXT
 
