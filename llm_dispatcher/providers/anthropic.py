@@ -19,6 +19,7 @@ from .errors import Answer, answer_in, said, translated
 from .reading import Answering, lower, pieces_of
 from .requests import as_it_is
 from .transport import reader
+from .trust import trust
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -80,7 +81,7 @@ def _made(settings: ProviderSettings) -> AsyncAnthropic:
         base_url=settings.base_url,
         default_headers=dict(settings.headers),
         max_retries=0,
-        http_client=anthropic.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=CONNECTIONS)),
+        http_client=anthropic.DefaultAioHttpClient(verify=trust(), limits=httpx2.Limits(max_connections=CONNECTIONS)),
     )
     _ = client.messages
     return client

@@ -18,6 +18,7 @@ from .clients import CONNECTIONS, PerLoop
 from .entries import check_options, required_key, vertex_of
 from .errors import Answer, translated
 from .reading import Answering, lower, pieces_of
+from .trust import trust
 
 if TYPE_CHECKING:
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, TCPConnector
@@ -113,6 +114,7 @@ def _made(settings: ProviderSettings, session: ClientSession) -> Client:
             headers=dict(settings.headers),
             retry_options=types.HttpRetryOptions(attempts=1),
             aiohttp_client=session,
+            **_trusting(settings),
         ),
     )
     _ = client.aio.models
@@ -127,6 +129,13 @@ def _access(settings: ProviderSettings) -> dict[str, Any]:
     if vertex is None or vertex.project is None:
         return {"api_key": required_key(settings), "vertexai": vertex is not None}
     return {"vertexai": True, "project": vertex.project, "location": vertex.location or "global"}
+
+
+def _trusting(settings: ProviderSettings) -> dict[str, Any]:
+    """Vertex is left to the SDK, which may find a certificate of the client's own on the machine."""
+    if vertex_of(settings) is not None:
+        return {}
+    return {"client_args": {"verify": trust()}, "async_client_args": {"ssl": trust()}}
 
 
 def _session() -> ClientSession:

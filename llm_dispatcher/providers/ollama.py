@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from .clients import CONNECTIONS, PerLoop
 from .entries import check_options
 from .errors import Answer, error_for, said, translated
 from .reading import Answering, lower, new_id, pieces_of, whole_call
+from .trust import trust
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -72,7 +74,9 @@ async def _client(settings: ProviderSettings) -> AsyncGenerator[ClientSession, N
     aiohttp = import_module("aiohttp")
     key = settings.api_key
     headers = {**settings.headers, **({"authorization": f"Bearer {key.reveal()}"} if key is not None else {})}
-    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
+    encrypted = (settings.base_url or HOME).startswith("https:")
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=await asyncio.to_thread(trust) if encrypted else True)
+    async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
         yield session
 
 

@@ -20,6 +20,7 @@ from .errors import Answer, answer_in, said, translated
 from .reading import Answering, lower, pieces_of
 from .requests import as_it_is
 from .transport import reader
+from .trust import trust
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -93,7 +94,7 @@ def _made(settings: ProviderSettings) -> AsyncOpenAI:
     rest: Any = {
         "default_headers": dict(settings.headers),
         "max_retries": 0,
-        "http_client": openai.DefaultAioHttpClient(limits=httpx2.Limits(max_connections=CONNECTIONS)),
+        "http_client": openai.DefaultAioHttpClient(verify=trust(), limits=httpx2.Limits(max_connections=CONNECTIONS)),
     }
     if settings.kind == "azure":
         client = _azure(settings, key, rest)

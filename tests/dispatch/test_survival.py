@@ -82,7 +82,7 @@ def text_in(events: list[Event]) -> str:
 
 
 @wires
-@pytest.mark.parametrize("fault", [Cut, CleanEnd])
+@pytest.mark.parametrize("fault", [pytest.param(Cut, marks=pytest.mark.slow), CleanEnd])
 async def test_a_break_at_every_chunk_loses_and_repeats_nothing(
     wire: str, fault: Any, simulated_vendor: Start, switch_over: Over
 ) -> None:
@@ -397,20 +397,32 @@ async def test_silence_between_deltas_has_another(simulated_vendor: Start, switc
     assert failure.clock == "idle"
 
 
-async def test_the_total_clock_ends_it_all(simulated_vendor: Start, switch_over: Over) -> None:
-    other = simulated_vendor("openai-chat", Reply(TEXT))
-    with pytest.raises(RequestTimeoutError) as before:
-        await switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(0))), other).stream_request(
-            ASK, timeout=0.05
-        )
-    assert not isinstance(before.value, StreamingError)
-    with pytest.raises(StreamTimeoutError) as after:
-        await switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3))), other).stream_request(
-            ASK, timeout=1.0
-        )
-    assert isinstance(after.value, TimeoutError)
-    assert after.value.partial == "word0 word1 word2"
-    assert other.requests == []
+@pytest.mark.parametrize(
+    ("faults", "error"),
+    [
+        ((Stall(0), Stall(0)), RequestTimeoutError),
+        ((Stall(3), None), StreamTimeoutError),
+    ],
+)
+def test_the_total_clock_ends_it_all(faults: tuple[Any, Any], error: type[Exception]) -> None:
+    async def read() -> tuple[Exception, list[int]]:
+        async with (
+            SimulatedVendor("openai-chat", Reply(TEXT, fault=faults[0])) as first,
+            SimulatedVendor("openai-chat", Reply(TEXT, fault=faults[1])) as second,
+            LLMSwitch(policy_over(first, second, timeouts={"first_token": 20, "idle": 20})) as switch,
+        ):
+            with pytest.raises(error) as ended:
+                await switch.stream_request(ASK, timeout=10)
+            return ended.value, [len(vendor.requests) for vendor in (first, second)]
+
+    ended, asked = leap_through(read)
+    assert isinstance(ended, TimeoutError)
+    if error is RequestTimeoutError:
+        assert not isinstance(ended, StreamingError)
+        assert asked == [1, 1]  # neither had more than its share
+    else:
+        assert getattr(ended, "partial", "") == "word0 word1 word2"
+        assert asked == [1, 0]
 
 
 def test_the_readers_own_time_counts_towards_no_clock_but_the_total() -> None:
