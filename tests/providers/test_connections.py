@@ -89,6 +89,7 @@ assert said == ["Hello!"] * 4, said
 """
 
 
+@pytest.mark.slow
 @wires
 def test_clients_go_with_their_loops_without_a_warning(wire: str, simulated_vendor: Start) -> None:
     """One loop after the other, and two at once, nothing closed by hand."""
@@ -120,7 +121,12 @@ assert seen["{module}"] is False
 
 
 @pytest.mark.parametrize(
-    ("kind", "module"), [("openai", "openai"), ("anthropic", "anthropic"), ("google", "google.genai.client")]
+    ("kind", "module"),
+    [
+        ("openai", "openai"),
+        pytest.param("anthropic", "anthropic", marks=pytest.mark.slow),
+        pytest.param("google", "google.genai.client", marks=pytest.mark.slow),
+    ],
 )
 def test_an_sdk_is_loaded_when_it_is_needed_and_not_in_the_loops_thread(kind: str, module: str) -> None:
     code = IMPORTED_WHERE.replace("{kind}", kind).replace("{module}", module)

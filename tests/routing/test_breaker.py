@@ -16,6 +16,8 @@ from llm_dispatcher.exceptions import AllProvidersFailedError, ProviderError
 from llm_dispatcher.routing.breaker import Breaker, counts
 from llm_dispatcher.routing.recent import SLOTS
 from llm_dispatcher.testing import Cut, HttpError, Reply, SimulatedVendor, Stall
+from tests.conftest import policy_over
+from tests.faults.leaping_loop import leap_through
 
 SETTINGS = BreakerSettings(failures=3, window=10.0, cooldown=4.0, probes=2)
 TARGET = Target("a", "m")
@@ -131,21 +133,23 @@ async def ask(switch: LLMSwitch) -> str:
 
 
 @pytest.mark.parametrize("fault", [HttpError(500), Cut(1), Stall(0), Stall(1)])
-async def test_a_target_that_fails_is_left_alone(
-    fault: HttpError | Cut | Stall,
-    simulated_vendor: Callable[..., SimulatedVendor],
-    switch_over: Callable[..., LLMSwitch],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_target_that_fails_is_left_alone(fault: HttpError | Cut | Stall, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "llm_dispatcher")
-    ill, well = simulated_vendor("openai-chat", Reply("One two.", fault=fault)), simulated_vendor("anthropic")
-    switch = switch_over(ill, well, breaker={"failures": 3, "cooldown": 60}, timeouts={"first_token": 0.6, "idle": 0.6})
-    for _ in range(6):
-        await ask(switch)
-    assert len(ill.requests) == 3
-    health = switch.health()
-    assert (health[Target("a", "m")].breaker, health[Target("b", "m")].breaker) == ("open", "closed")
-    assert 0 < (health[Target("a", "m")].opens_in or 0) <= 60
+
+    async def ask_six_times() -> None:
+        async with (
+            SimulatedVendor("openai-chat", Reply("One two.", fault=fault)) as ill,
+            SimulatedVendor("anthropic") as well,
+            LLMSwitch(policy_over(ill, well, breaker={"failures": 3, "cooldown": 60})) as switch,
+        ):
+            for _ in range(6):
+                await ask(switch)
+            assert len(ill.requests) == 3
+            health = switch.health()
+            assert (health[Target("a", "m")].breaker, health[Target("b", "m")].breaker) == ("open", "closed")
+            assert 0 < (health[Target("a", "m")].opens_in or 0) <= 60
+
+    leap_through(ask_six_times)
     told = [record.getMessage() for record in caplog.records if "the breaker is" in record.getMessage()]
     assert len(told) == 1 and told[0].startswith("a/m: the breaker is open: 3 of 3 attempts failed within 30 s")
 
