@@ -231,6 +231,7 @@ def run(code: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_blocking_reader_and_its_connection(
     simulated_vendor: Callable[..., SimulatedVendor],
 ) -> None:
@@ -257,6 +258,7 @@ print(os.waitstatus_to_exitcode(status), read())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.slow
 def test_a_forked_process_has_a_loop_of_its_own(simulated_vendor: Callable[..., SimulatedVendor]) -> None:
     assert run(FORKED, simulated_vendor("openai-chat", Reply("hello")).base_url) == "0 hello"
 
@@ -270,6 +272,7 @@ print(next(chunks))
 """
 
 
+@pytest.mark.slow
 def test_what_is_still_open_at_the_end_of_the_process_is_closed_without_a_word(
     simulated_vendor: Callable[..., SimulatedVendor],
 ) -> None:
