@@ -213,7 +213,7 @@ class _Decorated:
         place = place_of_llm(self._function) or 0
         llm = self._llm.following(inner.add, the_switch())
 
-        def source(_: Reading) -> AsyncGenerator[Event, None]:
+        async def source(_: Reading) -> AsyncGenerator[Event, None]:
             if self.call.progress_tracker is not None:
                 watchers.insert(0, self.call.progress_tracker.watcher(self._request.get("max_tokens")))
             body = self._function(*bound.args[:place], llm, *bound.args[place:], **bound.kwargs)

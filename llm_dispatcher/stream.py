@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from functools import partial
 from types import AsyncGeneratorType, TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
@@ -19,6 +20,8 @@ from .streaming.observe import Watcher, observed
 Chunk = TypeVar("Chunk", bound="str | ChunkMetadata", covariant=True)
 Reading: TypeAlias = Literal["chunks", "events", "whole"]
 """How a stream is read: chunks that were shown cannot be taken back, events can, and a whole is shown at the end."""
+Source: TypeAlias = Callable[[Reading], Awaitable[AsyncGenerator[Event, None]]]
+"""Where a stream's events come from: opened when it is read."""
 
 
 class LLMStream(Generic[Chunk]):
@@ -36,7 +39,7 @@ class LLMStream(Generic[Chunk]):
 
     def __init__(
         self,
-        source: Callable[[Reading], AsyncGenerator[Event, None]],
+        source: Source,
         account: Account,
         watchers: Sequence[Watcher] = (),
         *,
@@ -147,7 +150,7 @@ class LLMStream(Generic[Chunk]):
                 "or keep what .response holds"
             )
         self._read_as = how
-        return observed(self._source(reading), self._account, self._watchers)
+        return observed(partial(self._source, reading), self._account, self._watchers)
 
     def _track(self, reading: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
         self._reading = weakref.ref(cast(AsyncGeneratorType[Any, None], reading))

@@ -25,7 +25,7 @@ from .exceptions import ConfigurationError, InvalidRequestError
 from .in_force import InForce
 from .provider import BODY, Provider
 from .routing import Admission, BudgetAlert, Period, Plan, TargetHealth, Traffic, Wishes, metered, needs_prices
-from .stream import LLMStream, Reading
+from .stream import LLMStream, Reading, Source
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
 from .streaming.observe import Watcher
@@ -35,7 +35,7 @@ logger: Final = logging.getLogger("llm_dispatcher")
 
 
 Asked: TypeAlias = TaskRequest | Callable[[], Awaitable[TaskRequest]]
-Opening: TypeAlias = tuple[Callable[[Reading], AsyncGenerator[Event, None]], Account, list[Watcher]]
+Opening: TypeAlias = tuple[Source, Account, list[Watcher]]
 """A stream's source, its account and its watchers."""
 
 
@@ -139,12 +139,12 @@ class LLMSwitch:
         ledger = Ledger()
         watchers = settings.watchers()
 
-        def source(reading: Reading) -> AsyncGenerator[Event, None]:
-            return settings.in_chunks(self._source(request, settings, body, ledger, watchers, reading))
+        async def source(reading: Reading) -> AsyncGenerator[Event, None]:
+            return settings.in_chunks(await self._opened(request, settings, body, ledger, watchers, reading))
 
         return source, Account(ledger), watchers
 
-    async def _source(
+    async def _opened(
         self,
         asked: Asked,
         settings: CallSettings,
@@ -164,26 +164,24 @@ class LLMSwitch:
             watchers.insert(0, settings.progress_tracker.watcher(request.max_tokens))
         _judge(request)
 
-        async def upstream() -> AsyncGenerator[Event, None]:
+        async def answering() -> AsyncGenerator[Event, None]:
             await self._learn_prices(request, in_force, settings.wishes(in_force.policy))
             dispatch, admission = self._dispatch(request, settings, body, ledger, reading, in_force)
             source = attempts(dispatch)
-            if admission.is_metered:
-                source = metered(source, admission, lambda: ledger.usage)
-            async with aclosing(source) as events:
-                async for event in events:
-                    yield event
+            return metered(source, admission, lambda: ledger.usage) if admission.is_metered else source
 
         cache = in_force.cache if settings.cache is None else settings.cache
         if cache and not settings.raw:
             # (The cache is asked first: what it holds, it gives when no target could, and for nothing.)
             may_answer = in_force.may_answer(request, has_body=body is not None)
-            source = cache.stream(request, may_answer, upstream, settings.apart(in_force.policy, reading))
-        else:
-            source = upstream()
-        async with aclosing(source) as events:
-            async for event in events:
-                yield event
+
+            async def upstream() -> AsyncGenerator[Event, None]:
+                async with aclosing(await answering()) as events:
+                    async for event in events:
+                        yield event
+
+            return cache.stream(request, may_answer, upstream, settings.apart(in_force.policy, reading))
+        return await answering()
 
     def _dispatch(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -21,15 +21,15 @@ class Watcher(Protocol):
 
 
 async def observed(
-    source: AsyncGenerator[Event, None], account: Account, watchers: Sequence[Watcher]
+    opened: Callable[[], Awaitable[AsyncGenerator[Event, None]]], account: Account, watchers: Sequence[Watcher]
 ) -> AsyncGenerator[Event, None]:
-    """Pass each event on, telling the watchers first. The end that the source does not say itself is added here:
-    an exception becomes a `StreamFailed`, followed by the exception; leaving early a `StreamCancelled`, which only
-    the watchers still see.
+    """Open a source and pass each event on, telling the watchers first. The end that it does not say itself is added
+    here: an exception becomes a `StreamFailed`, followed by the exception; leaving early a `StreamCancelled`, which
+    only the watchers still see.
     """
     account.begin()
     try:
-        async with aclosing(source):
+        async with aclosing(await opened()) as source:
             async for event in source:
                 account.see(event)
                 for watch in watchers:
