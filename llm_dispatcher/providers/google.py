@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
+from urllib.request import getproxies
 
 from ..exceptions import InvalidRequestError
 from ..provider import Ask, Piece, ProviderSettings
@@ -139,9 +140,12 @@ def _trusting(settings: ProviderSettings) -> dict[str, Any]:
 
 
 def _session() -> ClientSession:
+    """Where the environment names a proxy, it is asked before each request: in a thread, for a file of passwords too.
+    Where it names none, there is nothing to ask, and a first chunk comes sooner than a thread.
+    """
     from aiohttp import ClientSession
 
-    return ClientSession(middlewares=(_door,), connector=_connector(), trust_env=True)
+    return ClientSession(middlewares=(_door,), connector=_connector(), trust_env=bool(getproxies()))
 
 
 def _connector() -> TCPConnector:

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import msgspec
 from msgspec import Struct
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 HOME: Final = "http://localhost:11434"
+_HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Where Ollama mostly is, and where no proxy leads."""
 
 
 class _StatusError(Exception):
@@ -74,9 +78,11 @@ async def _client(settings: ProviderSettings) -> AsyncGenerator[ClientSession, N
     aiohttp = import_module("aiohttp")
     key = settings.api_key
     headers = {**settings.headers, **({"authorization": f"Bearer {key.reveal()}"} if key is not None else {})}
-    encrypted = (settings.base_url or HOME).startswith("https:")
+    address = urlsplit(settings.base_url or HOME)
+    encrypted = address.scheme == "https"
     connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=await asyncio.to_thread(trust) if encrypted else True)
-    async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
+    proxied = address.hostname not in _HERE and bool(getproxies())
+    async with aiohttp.ClientSession(headers=headers, connector=connector, trust_env=proxied) as session:
         yield session
 
 

@@ -372,3 +372,33 @@ async def test_the_way_past_the_sdks_to_the_bytes_is_open(
     provider = provider_of(simulated_vendor(wire, Reply("All is well.")))
     assert "".join([piece async for piece in provider.stream(ASK) if isinstance(piece, str)]) == "All is well."
     assert [type(getattr(read, "__self__", None)) for read in taken] == [aiohttp.StreamReader]
+
+
+@wires
+async def test_a_proxy_that_the_environment_names_is_asked(
+    wire: Wire, simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor = simulated_vendor(wire, Reply("All is well."))
+    here = vendor.base_url.split("/")[2]
+    asked: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = (await reader.readline()).decode()
+        asked.append(line.split()[1])
+        behind_reader, behind = await asyncio.open_connection(*here.split(":"))
+        behind.write(line.replace("http://vendor.invalid", "").encode())
+        answering = asyncio.create_task(pass_on(behind_reader, writer))
+        await pass_on(reader, behind)
+        await answering
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        provider = provider_at(wire, vendor.base_url.replace(here, "vendor.invalid"))
+        assert "".join([piece async for piece in provider.stream(ASK) if isinstance(piece, str)]) == "All is well."
+        await provider.aclose()
+    assert len(asked) == 1 and asked[0].startswith("http://vendor.invalid/")
