@@ -19,7 +19,7 @@ from .calls import CallSettings, RequestCache, check_is
 from .config import load
 from .config.policy import OnBreak, Policy, Strategy
 from .config.watched import Watched
-from .dispatch import Dispatch, Ledger, attempts
+from .dispatch import Dispatch, Ledger, UnderWay, attempts
 from .events import Event
 from .exceptions import ConfigurationError, InvalidRequestError
 from .in_force import InForce
@@ -58,6 +58,7 @@ class LLMSwitch:
         self._keys = keys
         self._in_force = InForce(load(config, keys=keys))
         self._traffic = Traffic(self.policy, alert=on_budget_alert)
+        self._under_way = UnderWay()
         self._watched = Watched(self._file(None)) if watch else None
         self._prices_asked_for = False
 
@@ -225,6 +226,7 @@ class LLMSwitch:
             admission=admission,
             on_break=on_break,
             raw=settings.raw,
+            under_way=self._under_way,
         )
         return dispatch, admission
 
@@ -279,7 +281,11 @@ class LLMSwitch:
     # ── its end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def aclose(self) -> None:
-        """Close the connections that were opened in the running loop, and write down what was spent and recorded."""
+        """Close the connections that were opened in the running loop, and write down what was spent and recorded.
+
+        Streams of this loop that are under way end with a `StreamingError`, which has what they had delivered.
+        """
+        await self._under_way.end()
         for provider in self._in_force.providers.values():
             await provider.aclose()
         if self._traffic.budgets.spending.is_unwritten:

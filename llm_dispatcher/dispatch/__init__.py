@@ -2,5 +2,6 @@
 
 from .attempts import Dispatch, attempts
 from .ledger import Ledger
+from .under_way import UnderWay
 
-__all__ = ["Dispatch", "Ledger", "attempts"]
+__all__ = ["Dispatch", "Ledger", "UnderWay", "attempts"]

@@ -41,6 +41,7 @@ from .ledger import Ledger, Row
 from .patience import Patience
 from .pieces import shown_pieces, too_slow
 from .resume import GO_ON, Continuation, continued, joined, why_not
+from .under_way import UnderWay
 
 logger: Final = logging.getLogger("llm_dispatcher")
 
@@ -92,6 +93,7 @@ class Dispatch(Struct, frozen=True):
     admission: Admission = EverybodyIsLetIn()
     on_break: OnBreak = "continue"
     raw: bool = False
+    under_way: UnderWay | None = None
 
 
 class Delivered:
@@ -117,6 +119,8 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
     """The events of one stream: a legal order up to its `Failed` or `Cancelled`, which is raised here."""
     loop = asyncio.get_running_loop()
     clocks = Clocks(dispatch.resilience.timeouts)
+    if dispatch.under_way is not None:
+        dispatch.under_way.add(clocks)
     patience = Patience(dispatch.resilience)
     delivered = Delivered()
     rows: list[Row] = []
@@ -126,7 +130,9 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
             tries = 0
             while not (target.provider == BODY and _committed(rows)):
                 # (A stand-in's answer is no continuation of a model's: it is asked before commit only.)
-                if (refusal := await dispatch.admission.enter(target, clocks.left)) is not None:
+                with clocks.unless_closed():
+                    refusal = await dispatch.admission.enter(target, clocks.left)
+                if refusal is not None:
                     if clocks.are_over:  # all that was left went by in line
                         refusal = too_slow("total", target, clocks)
                     logger.warning("%s: %s", target, _in_short(refusal))
@@ -146,6 +152,8 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                     outcome = "completed"
                 except LLMDispatcherError as error:
                     row.error = error
+                    if isinstance(error, StreamingError):  # the switch was closed: nobody failed
+                        outcome = "cancelled"
                 except (asyncio.CancelledError, GeneratorExit):
                     outcome = "cancelled"
                     raise
@@ -158,14 +166,18 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                 failures.append(row.error)
                 if row.shown:
                     yield StreamInterrupted(Failure.of(row.error), len(delivered.text))
-                if (final := _final(dispatch, rows, delivered, failures)) is not None:
+                final = _final(dispatch, rows, delivered, failures)
+                if final is row.error:
+                    raise row.error  # (from what the SDK said, as it is already)
+                if final is not None:
                     raise final from row.error
                 seconds = patience.wait(row.error, tries, clocks.left)
                 if seconds is None:
                     logger.warning("%s: giving it up after %s", target, _in_short(row.error))
                     break
                 logger.info("%s: trying again in %.2f s after %s", target, seconds, _in_short(row.error))
-                await asyncio.sleep(seconds)
+                with clocks.unless_closed():
+                    await asyncio.sleep(seconds)
     finally:
         clocks.close()
     if len(dispatch.targets) == 1 and not delivered.chunks:

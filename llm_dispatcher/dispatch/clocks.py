@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final, Literal, TypeAlias
 
 from ..config.policy import Timeouts
+from ..events import Usage
+from ..exceptions import StreamingError
 
 Clock: TypeAlias = Literal["first_token", "idle", "total"]
+
+Rang: TypeAlias = Clock | Literal["closed"]
+"""Why the wait for a vendor was ended: by a clock, or because the switch was closed."""
 
 RESOLUTION: Final = 0.001
 """Seconds by which a timer may be early."""
@@ -22,20 +29,21 @@ class Clocks:
     """
 
     def __init__(self, timeouts: Timeouts) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop: Final = asyncio.get_running_loop()
         self._first_token: Final = timeouts.first_token
         self._seconds: Final[dict[Clock, float | None]] = {
             "first_token": timeouts.first_token,
             "idle": timeouts.idle,
             "total": timeouts.total,
         }
-        self._end = None if timeouts.total is None else self._loop.time() + timeouts.total
+        self._end = None if timeouts.total is None else self.loop.time() + timeouts.total
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._clock: Clock = "total"
         self._deadline: float | None = None
-        self._rang = False
+        self._rang = self._stopped = False
+        self._over: asyncio.Future[None] | None = None
 
     def share(self, place: int, targets: int) -> None:
         """How long the next first token may take, from the target in this place of several.
@@ -51,7 +59,7 @@ class Clocks:
 
     @property
     def now(self) -> float:
-        return self._loop.time()
+        return self.loop.time()
 
     def seconds(self, clock: Clock) -> float | None:
         """What a clock is set to."""
@@ -60,29 +68,31 @@ class Clocks:
     @property
     def left(self) -> float | None:
         """Seconds that the `total` clock has left."""
-        return None if self._end is None else self._end - self._loop.time()
+        return None if self._end is None else self._end - self.loop.time()
 
     @property
     def are_over(self) -> bool:
         """Whether the `total` clock has run out, as nearly as timers can tell."""
-        return self._end is not None and self._end - self._loop.time() < RESOLUTION
+        return self._end is not None and self._end - self.loop.time() < RESOLUTION
 
     def wait(self, clock: Literal["first_token", "idle"]) -> None:
         """The running task is about to wait on a vendor."""
+        if self._stopped:
+            raise closed()
         seconds, end = self._seconds[clock], self._end
         if seconds is None:
             if end is None:
                 return
             deadline = end
         else:
-            deadline = self._loop.time() + seconds
+            deadline = self.loop.time() + seconds
         if end is not None and end <= deadline:
             self._clock, deadline = "total", end
         else:
             self._clock = clock
         self._deadline = deadline
         # (Told its loop, this costs half; and it is asked for each chunk, because chunks may be read by many tasks.)
-        task = self._task = asyncio.current_task(self._loop)
+        task = self._task = asyncio.current_task(self.loop)
         if task is not None:
             self._cancelling = task.cancelling()
         timer = self._timer
@@ -93,18 +103,52 @@ class Clocks:
         """It is the reader's turn: nobody waits on a vendor."""
         self._task = None
 
-    def rang(self) -> Clock | None:
-        """Whether a `CancelledError` just caught was this object's doing, and which clock's; then it is forgiven."""
+    def rang(self) -> Rang | None:
+        """Whether a `CancelledError` just caught was this object's doing, and why; then it is forgiven."""
         if not self._rang:
             return None
         self._rang = False
         task = asyncio.current_task()
         if task is not None and task.uncancel() > self._cancelling:
             return None  # somebody else cancelled as well, and goes first
-        return self._clock
+        return "closed" if self._stopped else self._clock
+
+    @contextmanager
+    def unless_closed(self) -> Generator[None, None, None]:
+        """While something other than a vendor's answer is awaited, no clock runs, but closing the switch ends it."""
+        if self._stopped:
+            raise closed()
+        task = self._task = asyncio.current_task(self.loop)
+        self._deadline = None
+        if task is not None:
+            self._cancelling = task.cancelling()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self.rang() is None:
+                raise
+            raise closed() from None
+        finally:
+            self._task = None
+
+    def stop(self) -> asyncio.Future[None] | None:
+        """The switch is being closed: whoever waits, waits no longer, and who comes to wait does not begin to.
+
+        Returns what is done when the stream is over, if somebody waits.
+        """
+        self._stopped = True
+        if self._task is None:
+            return None
+        self._over = self._over or self.loop.create_future()
+        if not self._rang:  # (else a clock has cancelled it a moment ago, and twice would be somebody else)
+            self._rang = True
+            self._task.cancel()
+        return self._over
 
     def close(self) -> None:
         self._task = None
+        if self._over is not None and not self._over.done():
+            self._over.set_result(None)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -112,15 +156,20 @@ class Clocks:
     def _arm(self, deadline: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._ring)
+        self._timer = self.loop.call_at(deadline, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
         task, deadline = self._task, self._deadline
         if task is None or deadline is None:
             return  # the reader is at work; the next wait arms a timer again
-        if self._loop.time() < deadline:
+        if self.loop.time() < deadline:
             self._arm(deadline)
             return
         self._rang = True
         task.cancel()
+
+
+def closed() -> StreamingError:
+    """The error of a stream whose switch was closed."""
+    return StreamingError("the switch was closed while this stream was under way", partial="", usage=Usage())

@@ -83,7 +83,7 @@ class Ledger(Sequence[Attempt]):
             target=row.target,
             number=row.number,
             outcome=outcome,
-            failure=Failure.of(row.error) if row.error is not None else None,
+            failure=Failure.of(row.error) if row.error is not None and outcome == "failed" else None,
             delivered=row.delivered,
             trimmed=row.trimmed,
             seam=row.seam,

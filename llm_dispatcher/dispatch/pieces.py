@@ -20,7 +20,7 @@ from ..exceptions import (
 )
 from ..provider import Ask, Finished, Opened, Provider, RawEvent
 from ..tasks import Target
-from .clocks import Clock, Clocks
+from .clocks import Clock, Clocks, Rang, closed
 from .ledger import Row
 
 logger: Final = logging.getLogger("llm_dispatcher")
@@ -35,7 +35,8 @@ async def shown_pieces(
 
     Once the vendor has said that the answer is complete, nothing that goes wrong afterwards makes it less so.
     """
-    await provider.prepare()
+    with clocks.unless_closed():
+        await provider.prepare()
     row.began = clocks.now  # loading an SDK says nothing of how soon its vendor answers
     clocks.wait("first_token")
     try:
@@ -58,16 +59,16 @@ async def shown_pieces(
                 yield shown
                 clocks.wait("idle")
     except asyncio.CancelledError:
-        clock = clocks.rang()
-        if clock is None:
+        rang = clocks.rang()
+        if rang is None:
             raise
         if row.finished is None:
-            raise too_slow(clock, row.target, clocks, row.request_id) from None
+            raise _ended(rang, row, clocks) from None
     except ProviderError as error:
-        clock = clocks.rang()  # what was cancelled may end in an error of its own
+        rang = clocks.rang()  # what was cancelled may end in an error of its own
         if row.finished is None:
-            if clock is not None:
-                raise too_slow(clock, row.target, clocks, row.request_id) from error
+            if rang is not None:
+                raise _ended(rang, row, clocks) from error
             raise
         logger.debug("%s: %s after the answer was complete", row.target, error)
     finally:
@@ -103,6 +104,10 @@ def _note(
                 row.tool_calls = True
             return piece if row.raw is None else replace(piece, raw=row.raw)
     return None
+
+
+def _ended(rang: Rang, row: Row, clocks: Clocks) -> LLMDispatcherError:
+    return closed() if rang == "closed" else too_slow(rang, row.target, clocks, row.request_id)
 
 
 def too_slow(clock: Clock, target: Target, clocks: Clocks, request_id: str | None = None) -> LLMDispatcherError:

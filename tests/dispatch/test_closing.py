@@ -1,0 +1,143 @@
+"""Closing a switch while streams are under way: each ends at once, with what it had, and nothing stays open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from llm_dispatcher import LLMSwitch, StreamingCache, Target, TaskRequest
+from llm_dispatcher.events import Event, StreamFailed, check_order
+from llm_dispatcher.exceptions import LLMDispatcherError, StreamingError
+from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor, SlowHeaders, Stall, Wire
+
+Start = Callable[..., SimulatedVendor]
+Over = Callable[..., LLMSwitch]
+
+TEXT = "One two three four."
+ASK = TaskRequest("Count.")
+
+
+class Reader:
+    """Reads in a task of its own, and tells when it has some text."""
+
+    def __init__(self, switch: LLMSwitch, **settings: Any) -> None:
+        self.stream = switch.stream_request(ASK, **settings)
+        self.events: list[Event] = []
+        self.has_text = asyncio.Event()
+        self.task = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        async for event in self.stream.events():
+            self.events.append(event)
+            if self.stream.partial:
+                self.has_text.set()
+
+    async def error(self) -> Exception | None:
+        await self.task
+        check_order(self.events)
+        assert isinstance(self.events[-1], StreamFailed)
+        return self.stream.response.error
+
+
+async def asked(vendor: SimulatedVendor) -> None:
+    while not vendor.requests:
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("wire", list(Wire))
+async def test_a_stream_in_silence_ends_with_what_it_had(
+    wire: Wire, simulated_vendor: Start, switch_over: Over
+) -> None:
+    vendor = simulated_vendor(wire, Reply(TEXT, fault=Stall(2)))
+    switch = switch_over(vendor, max_retries=3)
+    reader = Reader(switch)
+    await reader.has_text.wait()
+    await switch.aclose()
+    error = await reader.error()
+    assert isinstance(error, StreamingError)
+    assert error.message == "the switch was closed while this stream was under way"
+    assert error.partial == reader.stream.partial == "One two"
+    (attempt,) = reader.stream.response.attempts
+    assert (attempt.outcome, attempt.failure, attempt.delivered) == ("cancelled", None, len("One two"))
+    assert error.usage == reader.stream.response.usage and error.usage.output_tokens > 0
+    assert Target("a", "m") not in switch.health(), "it was not the vendor's doing"
+    assert len(vendor.requests) == 1, "nobody tried again over a new connection"
+
+
+@pytest.mark.parametrize("fault", [SlowHeaders(600), Stall(0), HttpError(429, retry_after=15)])
+async def test_before_any_text_it_ends_wherever_it_waits(
+    fault: Any, simulated_vendor: Start, switch_over: Over
+) -> None:
+    vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=fault))
+    switch = switch_over(vendor, max_retries=3, timeouts={"first_token": 600})
+    reader = Reader(switch)
+    await asked(vendor)
+    await switch.aclose()
+    error = await reader.error()
+    assert isinstance(error, StreamingError) and error.partial == ""
+    assert len(vendor.requests) == 1
+
+
+async def test_in_line_for_a_slot_as_well(simulated_vendor: Start, switch_over: Over) -> None:
+    vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(2)))
+    switch = LLMSwitch(
+        {
+            "providers": {"a": {"kind": "openai", "api": "chat", "api_key": "test-key", "base_url": vendor.base_url,
+                                "models": ["m"], "limits": {"concurrent_streams": 1, "on_limit": "wait"}}},
+            "routing": {"default": ["a/m"]},
+        }
+    )  # fmt: skip
+    first = Reader(switch)
+    await first.has_text.wait()
+    second = Reader(switch)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await switch.aclose()
+    for reader in (first, second):
+        assert isinstance(await reader.error(), StreamingError)
+    assert len(vendor.requests) == 1
+
+
+async def test_a_reader_at_work_has_its_chunk_and_then_the_end(simulated_vendor: Start, switch_over: Over) -> None:
+    switch = switch_over(simulated_vendor("anthropic", Reply(TEXT, fault=Stall(1))))
+    stream = switch.stream_request(ASK)
+    with pytest.raises(StreamingError, match="the switch was closed"):
+        async for chunk in stream:
+            assert chunk == "One"
+            await switch.aclose()  # by the reader itself, which must not wait for itself
+
+
+async def test_who_shares_a_stream_shares_its_end(simulated_vendor: Start, switch_over: Over) -> None:
+    vendor = simulated_vendor("google", Reply(TEXT, fault=Stall(2)))
+    switch, cache = switch_over(vendor), StreamingCache()
+    readers = [Reader(switch, cache=cache) for _ in range(3)]
+    for reader in readers:
+        await reader.has_text.wait()
+    await switch.aclose()
+    errors = [await reader.error() for reader in readers]
+    assert [type(error) for error in errors] == [StreamingError] * 3
+    assert len(vendor.requests) == 1
+
+
+async def test_after_closing_it_can_be_asked_again(simulated_vendor: Start, switch_over: Over) -> None:
+    vendor = simulated_vendor("openai-chat", [Reply(TEXT, fault=Stall(2)), Reply(TEXT)])
+    switch = switch_over(vendor)
+    reader = Reader(switch)
+    await reader.has_text.wait()
+    await switch.aclose()
+    await reader.error()
+    assert await switch.stream_request(ASK) == TEXT
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+async def test_an_error_keeps_what_the_sdk_said_as_its_cause(
+    status: int, simulated_vendor: Start, switch_over: Over
+) -> None:
+    switch = switch_over(simulated_vendor("openai-chat", Reply(fault=HttpError(status))))
+    with pytest.raises(LLMDispatcherError) as raised:
+        await switch.stream_request(ASK)
+    cause = raised.value.__cause__
+    assert type(cause).__module__.startswith("openai") and getattr(cause, "status_code", None) == status
