@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import os
-from base64 import b64decode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+from .chat_messages import messages_of
+from .messages import (
+    AudioPart,
+    ImagePart,
+    Media,
+    MediaSource,
+    Message,
+    Part,
+    ReasoningPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    check_source,
+)
+
+__all__ = [
+    "AudioPart",
+    "ImagePart",
+    "Media",
+    "MediaSource",
+    "Message",
+    "Part",
+    "ReasoningEffort",
+    "ReasoningPart",
+    "Role",
+    "Target",
+    "TaskRequest",
+    "TaskType",
+    "TextPart",
+    "ToolCallPart",
+    "ToolResultPart",
+]
+
 ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-
-
-class Media(Struct, frozen=True):
-    """An image or a sound that is known: its bytes as base64, or its address, of which the type may not be known."""
-
-    media_type: str | None
-    data: str = ""
-    url: str | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"data:{self.media_type};base64,{self.data}" if self.url is None else self.url
-
-    @property
-    def content(self) -> bytes:
-        return b64decode(self.data)
-
-
-MediaSource: TypeAlias = str | bytes | os.PathLike[str] | Media
-"""A path, raw bytes, a data URI, bare base64 or, where the vendor takes them, an https URL; or what is known of one."""
 
 
 class TaskType(StrEnum):
@@ -73,117 +85,6 @@ class Target(Struct, frozen=True, order=True):
         return f"{self.provider}/{self.model}" if self.model else self.provider
 
 
-class TextPart(Struct, frozen=True, tag="text"):
-    """Words in a message."""
-
-    text: str
-
-
-class ImagePart(Struct, frozen=True, tag="image"):
-    """A picture in a message."""
-
-    source: MediaSource
-
-    def __post_init__(self) -> None:
-        _media_source("an image", self.source)
-
-
-class AudioPart(Struct, frozen=True, tag="audio"):
-    """A sound in a message."""
-
-    source: MediaSource
-
-    def __post_init__(self) -> None:
-        _media_source("a sound", self.source)
-
-
-class ReasoningPart(Struct, frozen=True, tag="reasoning"):
-    """What a model thought, with the vendor's signature. With the name of its provider it goes back to that one only:
-    another would refuse the signature.
-    """
-
-    text: str
-    signature: str | None = None
-    provider: str | None = None
-
-
-class ToolCallPart(Struct, frozen=True, tag="tool_call"):
-    """A tool call that a model made earlier in the conversation."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-class ToolResultPart(Struct, frozen=True, tag="tool_result"):
-    """What came of a tool call."""
-
-    id: str
-    name: str
-    result: str
-    error: bool = False
-
-
-Part: TypeAlias = TextPart | ImagePart | AudioPart | ReasoningPart | ToolCallPart | ToolResultPart
-
-
-class Message(Struct, frozen=True):
-    """One turn of a conversation."""
-
-    role: Role
-    parts: tuple[Part, ...]
-
-    if TYPE_CHECKING:
-
-        def __init__(self, role: Role, parts: str | Part | Iterable[str | Part]) -> None: ...
-
-    def __post_init__(self) -> None:
-        if self.role not in get_args(Role):
-            raise ValueError(f"a message's role is one of {', '.join(get_args(Role))}; got {self.role!r}")
-        force_setattr(self, "parts", _parts(self.parts))
-
-    @property
-    def text(self) -> str:
-        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
-
-
-def _parts(parts: object) -> tuple[Part, ...]:
-    """A message's parts, given as a string, a part, or any iterable of these."""
-    if isinstance(parts, str):
-        return (TextPart(parts),)
-    if isinstance(parts, Part):
-        return (parts,)
-    if not isinstance(parts, Iterable):
-        raise TypeError(f"a message's parts are a str or a sequence of parts, got {type(parts).__name__}")
-    made: list[Part] = []
-    for part in parts:
-        if isinstance(part, str):
-            made.append(TextPart(part))
-        elif isinstance(part, Part):
-            made.append(part)
-        else:
-            kinds = ", ".join(kind.__name__ for kind in get_args(Part))
-            raise TypeError(
-                f"a message's part is a str or one of llm_dispatcher.tasks: {kinds}; got {type(part).__name__}"
-            )
-    return tuple(made)
-
-
-def _message(given: object) -> Message:
-    """A message, given as a `Message` or as the usual `{"role": …, "content": …}`."""
-    if isinstance(given, Message):
-        return given
-    if isinstance(given, Mapping):
-        unknown = set(given) - {"role", "content"}
-        if unknown or "role" not in given or "content" not in given:
-            raise TypeError(
-                'a message given as a dict has the keys "role" and "content" and no others, '
-                f"got {sorted(map(str, given))}; llm_dispatcher.Message holds tool calls and media"
-            )
-        return Message(given["role"], given["content"])
-    raise TypeError(f"a message is a Message or a dict with role and content, got {type(given).__name__}")
-
-
 class _Asked(Struct, frozen=True):
     """The one field that may be given by position."""
 
@@ -194,6 +95,7 @@ class TaskRequest(_Asked, frozen=True, kw_only=True):
     """What is asked of a model. Everything but the prompt (or messages) is optional, and `None` overrides nothing.
 
     `prompt` is the last user turn; `messages` are the turns before it, or the whole conversation if there is no prompt.
+    Each is a `Message`, or a dict in the form of OpenAI's chat messages.
     """
 
     task_type: TaskType = TaskType.TEXT_GENERATION
@@ -280,16 +182,8 @@ def _several(name: str, value: object) -> tuple[Any, ...]:
 def _media(name: str, value: object) -> tuple[MediaSource, ...]:
     sources = (value,) if isinstance(value, (str, bytes, os.PathLike, Media)) else _several(name, value)
     for source in sources:
-        _media_source(f"each of {name}", source)
+        check_source(f"each of {name}", source)
     return sources
-
-
-def _media_source(name: str, value: object) -> None:
-    if not isinstance(value, (str, bytes, os.PathLike, Media)):
-        raise TypeError(
-            f"{name} is a path, bytes, a data URI or a URL, got {type(value).__name__} "
-            "(encode_image and encode_audio take open files)"
-        )
 
 
 def _number(name: str, value: object) -> float:
@@ -326,7 +220,7 @@ def _task_type(name: str, value: object) -> TaskType:
 
 
 def _messages(name: str, value: object) -> tuple[Message, ...]:
-    return tuple(_message(each) for each in _several(name, value))
+    return messages_of(name, _several(name, value))
 
 
 def _effort(name: str, value: object) -> str:

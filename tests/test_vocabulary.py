@@ -261,7 +261,7 @@ def test_a_request_takes_what_people_write() -> None:
         (
             {"messages": [Message("user", "x"), {"role": "user", "content": [{"type": "text"}]}]},
             TypeError,
-            "TextPart, Ima",
+            "messages[1].content[0]: 'text' is missing",
         ),
         ({"images": [3]}, TypeError, "each of images"),
         ({"reasoning_effort": "heroic"}, ValueError, "reasoning_effort is one of"),

@@ -60,8 +60,21 @@ def body(request: TaskRequest, target: Target, *, vertex: bool) -> dict[str, Any
     if request.extra:
         config["http_options"] = {"extra_body": dict(request.extra)}
     names = {part.id: part.name for turn in turns for part in turn.parts if isinstance(part, ToolCallPart)}
-    contents = [content for turn in turns if (content := _content(turn, names, target))["parts"]]
-    return {"contents": contents, **given(config=config)}
+    return {"contents": _contents(turns, names, target), **given(config=config)}
+
+
+def _contents(turns: list[Message], names: dict[str, str], target: Target) -> list[dict[str, Any]]:
+    """The turns that hold anything. Results of one turn's calls are one content, however many messages they came in."""
+    contents: list[dict[str, Any]] = []
+    before = ""
+    for turn in turns:
+        content = _content(turn, names, target)
+        if turn.role == before == "tool":
+            contents[-1]["parts"] += content["parts"]
+        elif content["parts"]:
+            contents.append(content)
+            before = turn.role
+    return contents
 
 
 def _content(message: Message, names: dict[str, str], target: Target) -> dict[str, Any]:

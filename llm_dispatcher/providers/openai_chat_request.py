@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from typing import Any, Final
 
+from ..chat_messages import AUDIO_FORMATS
 from ..hosts import Quirk
 from ..tasks import (
     AudioPart,
@@ -34,16 +35,8 @@ from .requests import (
 
 Quirks = Container[Quirk]
 
-_FORMATS: Final = {"audio/wav": "wav", "audio/mpeg": "mp3"}
-_MORE_FORMATS: Final = {
-    **_FORMATS,
-    "audio/flac": "flac",
-    "audio/ogg": "ogg",
-    "audio/mp4": "m4a",
-    "audio/webm": "webm",
-    "audio/aac": "aac",
-    "audio/aiff": "aiff",
-}
+_MORE_FORMATS: Final = {media_type: name for name, media_type in AUDIO_FORMATS.items()}
+_FORMATS: Final = {media_type: name for media_type, name in _MORE_FORMATS.items() if name in ("wav", "mp3")}
 
 
 def body(request: TaskRequest, model: str, target: Target, quirks: Quirks) -> dict[str, Any]:
