@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from .. import catalog
@@ -12,7 +13,7 @@ from ..exceptions import ConfigurationError, NoProviderAvailableError
 from ..provider import BODY
 from ..switch import LLMSwitch
 from ..tasks import Target, TaskRequest, TaskType
-from .endings import DONE, FAILED, MISCONFIGURED
+from .endings import DONE, FAILED, MISCONFIGURED, one_line
 from .out import say, say_json, say_table
 
 
@@ -33,15 +34,18 @@ def explain(
     except NoProviderAvailableError as error:
         if not as_json:
             raise
-        say_json({**about, "targets": [], "rejected": plain(error.reasons)})
+        unknown = _unknown(switch.policy, error.reasons)
+        say_json({**about, "targets": [], "rejected": plain(error.reasons), "unknown": unknown})
         return FAILED
     reasons = plan.reasons
+    unknown = _unknown(switch.policy, [*plan.targets, *plan.rejected])
     if as_json:
         asked = [
             {"target": str(target), "reason": reasons[target], "dollars": dollars}
             for target, dollars in zip(plan.targets, plan.dollars, strict=True)
         ]
-        say_json({**about, "strategy": plan.strategy, "targets": asked, "rejected": plain(plan.rejected)})
+        rejected = plain(plan.rejected)
+        say_json({**about, "strategy": plan.strategy, "targets": asked, "rejected": rejected, "unknown": unknown})
         return DONE
     say(f"{request.task_type} ({plan.strategy}), by {switch.policy.source or 'the keys at hand'}")
     rows = [
@@ -50,7 +54,25 @@ def explain(
     ]
     rows += [("-", str(target), reason, "") for target, reason in plan.rejected.items()]
     say_table(("", "target", "why", "about"), rows)
+    _say_unknown(unknown)
     return DONE
+
+
+def _unknown(policy: Policy, targets: Iterable[Target]) -> list[str]:
+    """Those of the targets that neither the catalog nor the configuration knows: they get their vendor's defaults."""
+
+    def vendor_model(target: Target) -> tuple[str, str]:
+        settings = policy.providers[target.provider]
+        return settings.kind, settings.vendor_model(target.model)
+
+    known = catalog.Catalog(vendor_model, policy.catalog)
+    asked = (target for target in targets if target.provider in policy.providers)
+    return [str(target) for target in asked if not known.capabilities(target, load=False).known]
+
+
+def _say_unknown(targets: list[str]) -> None:
+    for target in targets:
+        say(f"note: {one_line(target)} is not in the catalog and gets its vendor's defaults; catalog: can say more")
 
 
 def models(task: TaskType | None, *, config: Path | None, as_json: bool) -> int:
@@ -106,8 +128,9 @@ def check(file: Path | None, *, as_json: bool) -> int:
             raise
         say_json({"sound": False, "configuration": error.file, "problems": plain(error.problems)})
         return MISCONFIGURED
+    unknown = _unknown(policy, _targets(policy))
     if as_json:
-        say_json({"sound": True, "configuration": policy.source, "problems": []})
+        say_json({"sound": True, "configuration": policy.source, "problems": [], "unknown": unknown})
     else:
         count = sum(len(settings.models) for settings in policy.providers.values())
         where = policy.source or "no file, but the keys at hand"
@@ -117,6 +140,7 @@ def check(file: Path | None, *, as_json: bool) -> int:
             _many(len(policy.tasks) + 1, "route"),
         )
         say(f"{where}: sound: {', '.join(counted)}")
+        _say_unknown(unknown)
     return DONE
 
 

@@ -34,12 +34,16 @@ def _policy() -> None:
     Path("llm_dispatcher.yaml").write_text(POLICY)
 
 
+def note(target: str) -> str:
+    return f"note: {target} is not in the catalog and gets its vendor's defaults; catalog: can say more"
+
+
 # ── explain ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_explain_says_where_a_request_goes_and_why(run: Any) -> None:
     done = run("explain", "Hello")
-    heading, _, first, second, third = done.stdout.splitlines()
+    heading, _, first, second, third, *_ = done.stdout.splitlines()
     assert (done.exit_code, heading) == (0, "text_generation (ordered), by llm_dispatcher.yaml")
     assert first.split()[:2] == ["1.", "openai/gpt-6-luna"]
     assert second.split()[:2] == ["2.", "google/gemini-3.8-flash"]
@@ -53,6 +57,18 @@ def test_explain_says_why_not(run: Any) -> None:
     assert [each["target"] for each in said["targets"]] == ["google/gemini-3.8-flash"]
     assert said["rejected"] == {"openai/gpt-6-luna": "it cannot take audio"}
     assert "it cannot take audio" in run("explain", "-a", "a.wav", "-t", "audio_transcription").stdout
+
+
+def test_explain_notes_what_the_catalog_does_not_know(run: Any) -> None:
+    assert run("explain", "Hello").stdout.splitlines()[-1] == note("ollama/llama3.3")
+    assert json.loads(run("explain", "Hello", "--json").stdout)["unknown"] == ["ollama/llama3.3"]
+    assert "note:" not in run("explain", "Hello", "--task", "math").stdout
+    assert json.loads(run("explain", "Hello", "--task", "math", "--json").stdout)["unknown"] == []
+    Path("llm_dispatcher.yaml").write_text(POLICY.replace("models: [llama3.3]", "models: {llama3.3: {enabled: false}}"))
+    switched_off = json.loads(run("explain", "Hello", "--json").stdout)
+    assert (list(switched_off["rejected"]), switched_off["unknown"]) == (["ollama/llama3.3"], ["ollama/llama3.3"])
+    nobody = json.loads(run("explain", "Hello", "--model", "ollama/llama3.3", "--json").stdout)
+    assert (nobody["targets"], nobody["unknown"]) == ([], ["ollama/llama3.3"])
 
 
 def test_explain_knows_what_it_may_cost(run: Any) -> None:
@@ -127,12 +143,33 @@ def test_models_of_a_task_come_in_the_order_of_its_route(run: Any) -> None:
 
 def test_check_says_that_all_is_well(run: Any) -> None:
     done = run("config", "check")
-    assert (done.exit_code, done.stdout) == (0, "llm_dispatcher.yaml: sound: 3 providers, 4 models, 4 routes\n")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "llm_dispatcher.yaml: sound: 3 providers, 4 models, 4 routes",
+        note("ollama/llama3.3"),
+    ]
     assert json.loads(run("config", "check", "--json").stdout) == {
         "sound": True,
         "configuration": "llm_dispatcher.yaml",
         "problems": [],
+        "unknown": ["ollama/llama3.3"],
     }
+
+
+def test_check_notes_a_model_that_only_a_route_names_and_none_that_the_configuration_knows(run: Any) -> None:
+    Path("llm_dispatcher.yaml").write_text(
+        """
+providers:
+  openai: {api_key: test-key, models: {mine: {alias: gpt-6-luna}, odd: {}}}
+  ollama: {models: [llama3.3]}
+routing: {default: [openai/mine, openai/gpt-99, ollama/llama3.3, body]}
+catalog: {ollama/llama3.3: {vision: true}}
+"""
+    )
+    done = run("config", "check")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[1:] == [note("openai/odd"), note("openai/gpt-99")]
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("words", [["wrong.yaml"], ["--config", "wrong.yaml"]])
