@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from math import inf
+from threading import Lock
 from typing import Final
+
+from cachetools import LRUCache
 
 from ..allowance import Allowance
 from ..provider import Limits, ProviderSettings
@@ -15,7 +18,9 @@ from .buckets import Bucket, Slots
 SOON: Final = 0.01
 """Seconds that are no wait: clocks and timers differ by less."""
 KNOWN: Final = 1_000
-"""Targets whose gates are kept at hand; those of others are found again."""
+"""Targets whose gates are kept at hand; those of others are found again. Of as many is remembered what their vendors
+said last: a request may name any model.
+"""
 
 
 class Gate:
@@ -134,7 +139,8 @@ class Limiter:
         self._providers = providers
         self._clock = clock
         self._gates: dict[str | Target, Gate] = {}
-        self._said: dict[Target, Gate] = {}
+        self._lock = Lock()  # (a switch may be used from several threads, each with its loop)
+        self._said: LRUCache[Target, Gate] = LRUCache(KNOWN)
         self._seen: dict[Target, tuple[Gate, ...]] = {}
 
     def adopt(self, providers: Mapping[str, ProviderSettings]) -> None:
@@ -164,7 +170,7 @@ class Limiter:
         """The targets that no request may be sent to now, but for those that one waits for."""
         return {
             target: seconds
-            for target, gates in self._seen.items()
+            for target, gates in list(self._seen.items())
             if gates and (seconds := self.seconds_until(target, 1.0)) and not self.waits(target)
         }
 
@@ -177,17 +183,20 @@ class Limiter:
         self._told(target).shut(seconds)
 
     def _told(self, target: Target) -> Gate:
-        gate = self._said.get(target)
-        if gate is None:
-            gate = self._said[target] = Gate(Limits(), self._clock)
-            self._seen.pop(target, None)
-        return gate
+        with self._lock:
+            gate = self._said.get(target)
+            if gate is None:
+                gate = self._said[target] = Gate(Limits(), self._clock)
+                self._seen.pop(target, None)
+            return gate
 
     def _of(self, target: Target) -> tuple[Gate, ...]:
         gates = self._seen.get(target)
         if gates is None:
-            found = [self._gate(target.provider), self._gate(target), self._said.get(target)]
-            if len(self._seen) >= KNOWN:  # (a request may name any model)
+            with self._lock:
+                told = self._said.get(target)
+            found = [self._gate(target.provider), self._gate(target), told]
+            if len(self._seen) >= KNOWN:
                 self._seen.clear()
             gates = self._seen[target] = tuple(gate for gate in found if gate is not None)
         return gates

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from llm_dispatcher.allowance import Allowance, Left
 from llm_dispatcher.catalog import Capabilities
 from llm_dispatcher.config.policy import BreakerSettings, Policy, Resilience, Route, Strategy
 from llm_dispatcher.events import Attempt, Failure, Usage
 from llm_dispatcher.provider import Limits, ProviderSettings
-from llm_dispatcher.routing import Admission, Errand, Situation, TargetHealth, Traffic, Wishes, demands, plan
+from llm_dispatcher.routing import Admission, Errand, Situation, TargetHealth, Traffic, Wishes, demands, limits, plan
 from llm_dispatcher.routing.health import KNOWN, Health
 from llm_dispatcher.routing.limits import Limiter
 from llm_dispatcher.routing.pulse import FRESH, TAIL
@@ -43,6 +47,39 @@ async def test_gates_of_models_that_nobody_has_are_forgotten() -> None:
     await limiter.entry(A, 1).take(0)
     assert len(limiter.spent()) <= KNOWN
     assert not await limiter.entry(A, 1).take(0), "the limit itself is kept"
+
+
+async def test_what_vendors_said_of_models_that_nobody_has_is_forgotten() -> None:
+    limiter = Limiter({}, lambda: 0)
+    limiter.shut(B, 60)
+    for number in range(3 * KNOWN):
+        if number % (KNOWN // 2) == 0:
+            limiter.shut(A, 60)
+        limiter.hear(Target("a", f"made-up-{number}"), Allowance(requests=Left(1, 0, 60)))
+    assert len(limiter._said) <= KNOWN
+    assert (limiter.seconds_until(A, 1), limiter.seconds_until(B, 1)) == (60, 0), "who is spoken of is remembered"
+
+
+def test_a_limiter_may_be_asked_and_told_from_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "KNOWN", 2)
+    limiter = Limiter({}, lambda: 0)
+
+    def work(offset: int) -> None:
+        for number in range(30_000):
+            target = Target("a", f"made-up-{(number * offset) % 7}")
+            limiter.shut(target, 60)
+            if number % 10 == 0:
+                limiter.seconds_until(target, 1)
+                limiter.spent()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            for done in [threads.submit(work, offset) for offset in (1, 2, 5)]:
+                done.result()
+    finally:
+        sys.setswitchinterval(interval)
 
 
 class World:
