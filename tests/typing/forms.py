@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, assert_type
 
+from openai.types.chat import ChatCompletionMessageParam
+
 from llm_dispatcher import (
     LLM,
     ChunkMetadata,
@@ -37,6 +39,15 @@ def says_plainly(topic: str) -> str:
 @llm_stream
 def says_messages(topic: str) -> list[Message]:
     return [Message("user", topic)]
+
+
+@llm_stream
+def says_dicts(topic: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": topic}]
+
+
+def goes_on_in_openais_form(told: list[ChatCompletionMessageParam]) -> TaskRequest:
+    return TaskRequest(messages=told)
 
 
 @llm_stream(timeout=3)
@@ -123,6 +134,7 @@ async def every_way_to_read() -> None:
     assert_type(says("x", words=3), LLMStream[str])
     assert_type(says_plainly("x"), LLMStream[str])
     assert_type(says_messages("x"), LLMStream[str])
+    assert_type(says_dicts("x"), LLMStream[str])
     assert_type(says_request("x"), LLMStream[str])
     assert_type(holds("x"), LLMStream[str])
     assert_type(holds_with_settings("x", depth=2), LLMStream[str])
