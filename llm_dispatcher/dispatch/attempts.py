@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from ..config.policy import OnBreak, Resilience
+from ..durations import in_seconds
 from ..events import (
     Attempt,
     AttemptOutcome,
@@ -175,7 +176,7 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                 if seconds is None:
                     logger.warning("%s: giving it up after %s", target, _in_short(row.error))
                     break
-                logger.info("%s: trying again in %.2f s after %s", target, seconds, _in_short(row.error))
+                logger.info("%s: trying again in %s after %s", target, in_seconds(seconds), _in_short(row.error))
                 with clocks.unless_closed():
                     await asyncio.sleep(seconds)
     finally:

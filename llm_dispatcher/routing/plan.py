@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from ..catalog import Capabilities
 from ..config.policy import Policy, Route, Strategy
+from ..durations import in_seconds
 from ..exceptions import BudgetExceededError, NoProviderAvailableError
 from ..provider import BODY
 from ..tasks import Target, TaskRequest
@@ -118,7 +119,9 @@ def plan(
         if reason is None and situation.limited and (seconds := situation.limited.get(target)) is not None:
             waiting.append(contender)
             reason = (
-                "all its streams are taken" if isinf(seconds) else f"its rate limit is spent for {seconds:.1f} s more"
+                "all its streams are taken"
+                if isinf(seconds)
+                else f"its rate limit is spent for {in_seconds(seconds)} more"
             )
         if reason is None:
             contenders.append(contender)
@@ -165,7 +168,7 @@ def _why_not(contender: Contender, wanted: Demands, policy: Policy) -> str | Non
     if reason is not None:
         return reason
     if health.opens_in is not None:
-        wait = f"for {health.opens_in:.1f} s more" if health.opens_in else "and its probes are out"
+        wait = f"for {in_seconds(health.opens_in)} more" if health.opens_in else "and its probes are out"
         return f"its breaker is open {wait}"
     return None
 
