@@ -10,6 +10,7 @@ from contextlib import aclosing
 from enum import Enum
 from typing import Any, Final, overload
 
+from .durations import in_seconds
 from .events import Attempt, Event, StreamCompleted, StreamStarted, TextDelta, Usage
 from .exceptions import RequestTimeoutError, StreamTimeoutError
 from .llm import LLM
@@ -183,7 +184,7 @@ async def held_by_body(
 
 
 def _too_late(seconds: float, delivered: str, inner: InnerStreams) -> RequestTimeoutError:
-    message = f"not complete within {seconds:g} s (the total clock)"
+    message = f"not complete within {in_seconds(seconds)} (the total clock)"
     if not delivered:
         return RequestTimeoutError(message)
     usage = Usage.sum(account.usage for account in inner.accounts)

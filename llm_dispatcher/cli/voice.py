@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Protocol, Self
 
+from ..durations import in_seconds
 from ..events import Event, StreamCompleted, StreamFailed, StreamStarted, TaskResponse, TextDelta, to_json
 from ..streaming import ProgressTracker
 from .endings import harmless, one_line
@@ -134,6 +135,8 @@ def bill(response: TaskResponse) -> str:
     cost = f"${response.cost:.6f}" if response.cost is not None else None
     attempts = f"{len(response.attempts)} attempts" if len(response.attempts) > 1 else None
     finish = response.finish_reason if response.finish_reason != "stop" else None
-    first = f"first word after {response.first_token_after:.2f} s" if response.first_token_after is not None else None
-    parts = (str(response.target), finish, attempts, tokens, cost, first, f"{response.elapsed:.2f} s in all")
+    first = (
+        f"first word after {in_seconds(response.first_token_after)}" if response.first_token_after is not None else None
+    )
+    parts = (str(response.target), finish, attempts, tokens, cost, first, f"{in_seconds(response.elapsed)} in all")
     return " · ".join(part for part in parts if part)

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from ..config.policy import OnBreak, Resilience
+from ..durations import in_seconds
 from ..events import (
     Attempt,
     AttemptOutcome,
@@ -135,7 +136,7 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                 if refusal is not None:
                     if clocks.are_over:  # all that was left went by in line
                         refusal = too_slow("total", target, clocks)
-                    logger.warning("%s: %s", target, _in_short(refusal))
+                    logger.warning("%s: passed over: %s", target, _in_short(refusal))
                     if not tries or not isinstance(refusal, ProviderError):
                         failures.append(refusal)
                     if not isinstance(refusal, ProviderError):
@@ -173,9 +174,11 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                     raise final from row.error
                 seconds = patience.wait(row.error, tries, clocks.left)
                 if seconds is None:
-                    logger.warning("%s: giving it up after %s", target, _in_short(row.error))
+                    logger.warning("%s: giving it up after %s", target, _in_short(row.error, row.delivered))
                     break
-                logger.info("%s: trying again in %.2f s after %s", target, seconds, _in_short(row.error))
+                logger.info(
+                    "%s: trying again in %s after %s", target, in_seconds(seconds), _in_short(row.error, row.delivered)
+                )
                 with clocks.unless_closed():
                     await asyncio.sleep(seconds)
     finally:
@@ -283,7 +286,8 @@ def _broken(
     return kind(message, partial=delivered.text, usage=dispatch.ledger.usage, failures=failures)
 
 
-def _in_short(error: LLMDispatcherError) -> str:
+def _in_short(error: LLMDispatcherError, delivered: int = 0) -> str:
     failure = Failure.of(error)
     request = f" (request {failure.request_id})" if failure.request_id else ""
-    return f"{failure.kind}: {failure.message}{request}"
+    broke = f", {delivered} characters into the answer" if delivered else ""
+    return f"{failure.kind}: {failure.message}{request}{broke}"

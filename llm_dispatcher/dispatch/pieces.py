@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from msgspec.structs import replace
 
+from ..durations import in_seconds
 from ..events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
 from ..exceptions import (
     LLMDispatcherError,
@@ -114,10 +115,10 @@ def too_slow(clock: Clock, target: Target, clocks: Clocks, request_id: str | Non
     """The error for a clock that ran out."""
     seconds = clocks.seconds(clock)
     if clock == "total":
-        return RequestTimeoutError(f"not complete within {round(seconds or 0, 3):g} s (the total clock)")
+        return RequestTimeoutError(f"not complete within {in_seconds(seconds or 0)} (the total clock)")
     what = "nothing came" if clock == "first_token" else "nothing more came"
     return ProviderTimeoutError(
-        f"{what} within {round(seconds or 0, 3):g} s (the {clock} clock)",
+        f"{what} within {in_seconds(seconds or 0)} (the {clock} clock)",
         clock=clock,
         provider=target.provider,
         model=target.model,

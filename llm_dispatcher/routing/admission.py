@@ -12,6 +12,7 @@ from msgspec import Struct
 from ..allowance import allowance
 from ..catalog import Capabilities
 from ..config.policy import Policy
+from ..durations import in_seconds
 from ..events import Attempt
 from ..exceptions import (
     BudgetExceededError,
@@ -216,7 +217,7 @@ def _unavailable(target: Target, reason: str) -> ProviderServiceUnavailableError
 
 def _too_many(target: Target, seconds: float) -> ProviderRateLimitError:
     known = seconds not in (0.0, float("inf"))
-    spent = f"its rate limit is spent for {seconds:.1f} s more" if known else "all its streams are taken"
+    spent = f"its rate limit is spent for {in_seconds(seconds)} more" if known else "all its streams are taken"
     return ProviderRateLimitError(
         f"not asked: {spent}", provider=target.provider, model=target.model, retry_after=seconds if known else None
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
 from ..config.policy import BreakerSettings
+from ..durations import in_seconds
 from ..events import Failure
 from ..exceptions import (
     ProviderConnectionError,
@@ -127,11 +128,11 @@ class Breaker:
     def _judge(self) -> None:
         most, failures, attempts = self._settings.failures, self._failures.total, self._attempts.total
         if most is not None and failures >= most and (self._in_a_row >= most or 2 * failures >= attempts):
-            self._open(f"{failures} of {attempts} attempts failed within {self._settings.window:g} s")
+            self._open(f"{failures} of {attempts} attempts failed within {in_seconds(self._settings.window)}")
 
     def _open(self, reason: str) -> None:
         self._until = self._clock() + self._settings.cooldown
-        self._change("open", f"{reason}; it stays so for {self._settings.cooldown:g} s")
+        self._change("open", f"{reason}; it stays so for {in_seconds(self._settings.cooldown)}")
 
     def _change(self, state: State, reason: str) -> None:
         self._state = state

@@ -139,7 +139,7 @@ class Budgets:
             return
         self._alerted.add(budget.line)
         alert = BudgetAlert(budget.namespace, budget.period, budget.line[1], spent, budget.limit)
-        logger.warning("%s", alert)
+        logger.warning("budget alert: %s", alert)
         if self._alert is not None:
             try:
                 self._alert(alert)

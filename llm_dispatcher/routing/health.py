@@ -10,14 +10,17 @@ from typing import Final
 from msgspec.structs import replace
 
 from ..config.policy import Resilience
-from ..events import Attempt
-from ..exceptions import ProviderTimeoutError
+from ..events import Attempt, Failure
+from ..exceptions import InvalidRequestError, ModelUnsupportedError, ProviderTimeoutError
 from ..tasks import Target
 from .breaker import Breaker, counts
 from .pulse import Pulse, TargetHealth
 
 KNOWN: Final = 1_000
 """Targets that are remembered. A request may name any model, and each that no vendor has is a target too."""
+
+_REFUSED_HERE: Final = frozenset((ModelUnsupportedError.__name__, InvalidRequestError.__name__))
+"""What a request that cannot be written on a vendor's wire ends in, as well as one that the vendor refuses."""
 
 
 class Health:
@@ -53,10 +56,12 @@ class Health:
                 breaker.leave(era, None)
 
     def note(self, attempt: Attempt, era: int) -> None:
-        """Take in an attempt that is over. One that the reader left says nothing about the target."""
+        """Take in an attempt that is over. One that the reader left says nothing about the target, and
+        neither does one of which the vendor never heard.
+        """
         failed = self._failed(attempt)
         with self._lock:
-            if attempt.outcome == "completed" or attempt.failure is not None:
+            if attempt.outcome == "completed" or (attempt.failure is not None and _was_sent(attempt, attempt.failure)):
                 pulse = self._pulses.get(attempt.target)
                 if pulse is None:
                     pulse = self._pulses[attempt.target] = Pulse(self._clock)
@@ -103,3 +108,8 @@ class Health:
                 if not breaker.is_closed and target in known:
                     known[target] = replace(known[target], breaker=breaker.state, opens_in=breaker.opens_in)
         return known
+
+
+def _was_sent(attempt: Attempt, failure: Failure) -> bool:
+    """Whether the vendor has seen the request: its refusals have a status, or are of an answer that had begun."""
+    return failure.kind not in _REFUSED_HERE or failure.status is not None or attempt.usage.source != "unknown"

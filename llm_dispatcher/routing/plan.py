@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from ..catalog import Capabilities
 from ..config.policy import Policy, Route, Strategy
+from ..durations import in_seconds
 from ..exceptions import BudgetExceededError, NoProviderAvailableError
 from ..provider import BODY
 from ..tasks import Target, TaskRequest
@@ -22,8 +23,9 @@ from .strategies import STRATEGIES, Contender, Contest, in_words
 class Plan(Struct, frozen=True):
     """Where a request goes: `targets` are asked in this order; `rejected` says why the others are not.
 
-    For each target in order, `figures` holds that by which the strategy placed it, and `dollars` what the request is
-    expected to cost there. Those in `late` have been slower than `max_latency` and are asked after the others.
+    For each target in order, `figures` holds that by which the strategy placed it, `dollars` what the request is
+    expected to cost there, and `health` how it has been doing. Those in `late` have been slower than `max_latency` and
+    are asked after the others.
     """
 
     targets: tuple[Target, ...]
@@ -32,18 +34,25 @@ class Plan(Struct, frozen=True):
     figures: tuple[float, ...] = ()
     dollars: tuple[float | None, ...] = ()
     late: frozenset[Target] = frozenset()
+    health: tuple[TargetHealth, ...] = ()
 
     @property
     def reasons(self) -> dict[Target, str]:
-        """Why each target has its place."""
-        return {
-            target: ("slower than max_latency; " if target in self.late else "")
-            + in_words(self.strategy, figure, place)
-            for place, (target, figure) in enumerate(zip(self.targets, self.figures, strict=True), start=1)
-        }
+        """Why each target has its place, and how it failed last: it may keep its place in spite of that."""
+        reasons: dict[Target, str] = {}
+        for place, (target, figure, health) in enumerate(
+            zip(self.targets, self.figures, self.health, strict=True), start=1
+        ):
+            late = "slower than max_latency" if target in self.late else None
+            said = (late, in_words(self.strategy, figure, place), health.failed)
+            reasons[target] = "; ".join(words for words in said if words is not None)
+        return reasons
 
     def __str__(self) -> str:
-        asked = [f"{place}. {target}" for place, target in enumerate(self.targets, start=1)]
+        asked = [
+            f"{place}. {target}" + (f": {health.failed}" if health.failed is not None else "")
+            for place, (target, health) in enumerate(zip(self.targets, self.health, strict=True), start=1)
+        ]
         return "\n".join([*asked, *(f"-  {target}: {reason}" for target, reason in self.rejected.items())])
 
 
@@ -118,7 +127,9 @@ def plan(
         if reason is None and situation.limited and (seconds := situation.limited.get(target)) is not None:
             waiting.append(contender)
             reason = (
-                "all its streams are taken" if isinf(seconds) else f"its rate limit is spent for {seconds:.1f} s more"
+                "all its streams are taken"
+                if isinf(seconds)
+                else f"its rate limit is spent for {in_seconds(seconds)} more"
             )
         if reason is None:
             contenders.append(contender)
@@ -165,8 +176,8 @@ def _why_not(contender: Contender, wanted: Demands, policy: Policy) -> str | Non
     if reason is not None:
         return reason
     if health.opens_in is not None:
-        wait = f"for {health.opens_in:.1f} s more" if health.opens_in else "and its probes are out"
-        return f"its breaker is open {wait}"
+        wait = f"for {in_seconds(health.opens_in)} more" if health.opens_in else "and its probes are out"
+        return f"its breaker is open {wait}" + (f"; {health.failed}" if health.failed is not None else "")
     return None
 
 
@@ -218,6 +229,7 @@ def _ordered(
         tuple([figures[place] for place in order]),
         tuple([contenders[place].dollars for place in order]),
         late,
+        tuple([contenders[place].health for place in order]),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..durations import in_seconds
 from ..events import Attempt, Failure
 from .breaker import State
 from .recent import Recent
@@ -30,20 +31,30 @@ class TargetHealth(Struct, frozen=True):
     """How a target has been doing. Counts are since the switch was made; `first_token_after` is a running mean.
 
     `first_token_tail` (nine tries in ten were faster) and `tokens_a_second` are as observed in the last ten minutes,
-    `failing` is the share of failures in the last one. `opens_in` is how many seconds the breaker lets nobody in,
-    `None` where it lets them in.
+    `failing` is the share of failures in the last one. `failed_ago` is how many seconds ago the last failure was, and
+    `opens_in` how many the breaker lets nobody in, `None` where it lets them in.
     """
 
     attempts: int = 0
     failures: int = 0
     failures_in_a_row: int = 0
     last_failure: Failure | None = None
+    failed_ago: float | None = None
     first_token_after: float | None = None
     first_token_tail: float | None = None
     tokens_a_second: float | None = None
     failing: float = 0.0
     breaker: State = "closed"
     opens_in: float | None = None
+
+    @property
+    def failed(self) -> str | None:
+        """The last failure in words of ours: a vendor's own may quote anything."""
+        if self.last_failure is None:
+            return None
+        status = "" if self.last_failure.status is None else f" (HTTP {self.last_failure.status})"
+        since = "" if self.failures_in_a_row else ", and has answered since"
+        return f"it failed {in_seconds(self.failed_ago or 0.0)} ago with {self.last_failure.kind}{status}{since}"
 
 
 class _Sample(Struct, frozen=True):
@@ -54,7 +65,7 @@ class _Sample(Struct, frozen=True):
 
 
 class Pulse:
-    """One target's samples and counts, as one value that is made anew only when it changes."""
+    """One target's samples and counts, as one value that is made anew only when it changes; but for a failure's age."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -64,11 +75,14 @@ class Pulse:
         self._seen = TargetHealth()
         self._fresh_until = 0.0
         self._failing_until = 0.0
+        self._failed_at = 0.0
 
     def note(self, attempt: Attempt, *, counted: bool) -> None:
         """An attempt that was not left by its reader is over; if `counted`, it tells that the target failed."""
         now, known, failure = self._clock(), self._seen, attempt.failure
         self._attempts.add()
+        if failure is not None:
+            self._failed_at = now
         if counted:
             self._failures.add()
             self._failing_until = now + FAILING
@@ -97,7 +111,7 @@ class Pulse:
             known = self._seen = replace(known, first_token_tail=None, tokens_a_second=None)
         if known.failing and now > self._failing_until:
             known = self._seen = replace(known, failing=0.0)
-        return known
+        return known if known.last_failure is None else replace(known, failed_ago=now - self._failed_at)
 
     def _speeds(self, now: float) -> dict[str, float | None]:
         fresh = [sample for sample in self._samples if now - sample.when <= FRESH]

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from ..catalog import Capabilities
 from ..config.policy import Route, Strategy
+from ..durations import in_seconds
 from ..tasks import Target, TaskType
 from .demands import Demands
 from .pulse import TargetHealth
@@ -116,7 +117,7 @@ def in_words(strategy: Strategy, figure: float, place: int) -> str:
         case "speed" if figure == UNKNOWN:
             return "its speed is not known yet"
         case "speed":
-            return "it has been failing" if isinf(figure) else f"about {figure:.2f} s"
+            return "it has been failing" if isinf(figure) else f"about {in_seconds(figure)}"
         case "quality":
             return "no quality is given for it" if isinf(figure) else f"quality {-figure:g}"
         case "balanced":

@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import io
 import json
+import logging
 import os
 import re
 import subprocess
@@ -74,6 +75,7 @@ class Reader:
         self._put = simulated_switch
         self._names: dict[str, Any] = {"__name__": "__main__"}
         self._said: str | None = None
+        self._output = io.StringIO()  # one for the whole page: what a page sets up to write there goes on doing so
 
     def read(self) -> None:
         for block in blocks_of(self._page):
@@ -108,13 +110,13 @@ class Reader:
                 self._test(block)
             return
         code = compile(source, self._place(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
+        before = self._output.tell()
+        with contextlib.redirect_stdout(self._output):
             if code.co_flags & inspect.CO_COROUTINE:
                 asyncio.run(eval(code, self._names))
             else:
                 exec(code, self._names)
-        self._said = said.getvalue()
+        self._said = self._output.getvalue()[before:]
 
     def _test(self, block: Block) -> None:
         """A file of tests: each is called with what it asks for."""
@@ -132,6 +134,20 @@ class Reader:
         path = self._folder / (block.title or "llm_dispatcher.yaml")
         path.write_text(block.body)
         self._put(path)
+
+
+@contextlib.contextmanager
+def fresh_logging() -> Iterator[None]:
+    """Logging as a program finds it when it starts; afterwards it is what it was."""
+    root, ours = logging.getLogger(), logging.getLogger("llm_dispatcher")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    root.handlers[:] = []
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(levels[0])
+        ours.setLevel(levels[1])
 
 
 async def _awaited(called: Any) -> None:
@@ -163,7 +179,8 @@ def test_the_code_of_a_page_runs_from_its_top(
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     try:
-        Reader(page, tmp_path, simulated_switch).read()
+        with fresh_logging():
+            Reader(page, tmp_path, simulated_switch).read()
     finally:
         for name in set(sys.modules) - before:
             if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from llm_dispatcher import LLMSwitch
 from llm_dispatcher.allowance import Allowance, Left
 from llm_dispatcher.catalog import Capabilities
 from llm_dispatcher.config.policy import BreakerSettings, Policy, Resilience, Route, Strategy
+from llm_dispatcher.durations import in_seconds
 from llm_dispatcher.events import Attempt, Failure, Usage
 from llm_dispatcher.provider import Limits, ProviderSettings
 from llm_dispatcher.routing import Admission, Errand, Situation, TargetHealth, Traffic, Wishes, demands, limits, plan
@@ -20,8 +24,10 @@ from llm_dispatcher.routing.health import KNOWN, Health
 from llm_dispatcher.routing.limits import Limiter
 from llm_dispatcher.routing.pulse import FRESH, TAIL
 from llm_dispatcher.tasks import Target, TaskRequest
+from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
 
 A, B = Target("a", "m"), Target("b", "m")
+OFF = BreakerSettings(failures=None)
 DOWN = Failure("ProviderServiceUnavailableError", "down", status=503)
 
 
@@ -204,3 +210,97 @@ def test_an_attempt_that_its_reader_left_says_nothing() -> None:
     health.note(Attempt(A, 1, "cancelled", None, 5, "", None, Usage(), None, 0.1, 0.5), era)
     assert health.snapshot() == {}
     assert TargetHealth().breaker == "closed"
+
+
+# ── what an operator sees ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 1e5)), min_size=1, max_size=20))
+def test_the_last_failure_stays_in_view_with_its_age(attempts: list[tuple[bool, float]]) -> None:
+    world = World("ordered")
+    health, failed_at, answered_since = Health(Resilience(breaker=OFF), lambda: world.now), None, False
+    for fails, seconds in attempts:
+        (world.ill.add if fails else world.ill.discard)(A)
+        health.note(world.attempt(A), health.enter(A) or 0)
+        failed_at, answered_since = (world.now, False) if fails else (failed_at, True)
+        world.now += seconds
+    seen = health.snapshot()[A]
+    if failed_at is None:
+        assert (seen.last_failure, seen.failed_ago, seen.failed) == (None, None, None)
+        return
+    assert (seen.last_failure, seen.failed_ago) == (DOWN, world.now - failed_at)
+    since = ", and has answered since" if answered_since else ""
+    ago = in_seconds(world.now - failed_at)
+    assert seen.failed == f"it failed {ago} ago with ProviderServiceUnavailableError (HTTP 503){since}"
+
+
+async def test_a_wrong_key_shows_while_another_answers(
+    simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
+) -> None:
+    """A refusal opens no breaker and moves nobody: the plan stays as it was, and says what an operator has to know."""
+    request = TaskRequest("My secret wish.")
+    quoting = HttpError(401, message="My secret wish.")
+    switch = switch_over(simulated_vendor("openai-chat", Reply(fault=quoting)), simulated_vendor("openai-chat"))
+    before = switch.explain(request)
+    assert "failed" not in f"{before} {before.reasons}"
+    for _ in range(7):
+        assert await switch.stream_request(request) == "Hello!"
+    seen = switch.health()[A]
+    assert (seen.failures, seen.failures_in_a_row, seen.breaker) == (7, 7, "closed")
+    assert seen.last_failure is not None and seen.last_failure.kind == "ProviderAuthenticationError"
+    assert seen.failed_ago is not None and seen.failed_ago >= 0
+    after = switch.explain(request)
+    assert after.targets == before.targets
+    words = r"it failed [\d.]+ s ago with ProviderAuthenticationError \(HTTP 401\)"
+    assert re.fullmatch(rf"number 1 as listed; {words}", after.reasons[A])
+    assert re.match(rf"1\. a/m: {words}\n2\. b/m$", str(after))
+    assert "secret" not in f"{after} {after.reasons}"
+
+
+async def test_a_breaker_that_is_open_says_what_opened_it(
+    simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
+) -> None:
+    ill = simulated_vendor("openai-chat", Reply(fault=HttpError(503)))
+    switch = switch_over(ill, simulated_vendor("openai-chat"), breaker={"failures": 1, "cooldown": 60})
+    await switch.stream_request(TaskRequest("hi"))
+    rejected = switch.explain(TaskRequest("hi")).rejected[A]
+    assert re.fullmatch(
+        r"its breaker is open for [\d.]+ s more; it failed [\d.]+ s ago with "
+        r"ProviderServiceUnavailableError \(HTTP 503\)",
+        rejected,
+    )
+
+
+async def test_what_was_never_sent_is_no_failure_of_its_target(
+    simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
+) -> None:
+    unasked, asked = simulated_vendor("anthropic"), simulated_vendor("openai-chat")
+    switch = switch_over(unasked, asked)
+    stream = switch.stream_request(TaskRequest("hi", seed=7))
+    assert await stream == "Hello!"
+    first, second = stream.response.attempts
+    assert first.failure is not None
+    assert (first.target, first.outcome, first.failure.kind) == (A, "failed", "ModelUnsupportedError")
+    assert (second.outcome, len(unasked.requests)) == ("completed", 0)
+    assert set(switch.health()) == {Target("b", "m")}
+
+
+@pytest.mark.parametrize("probing", [False, True])
+def test_what_was_never_sent_leaves_the_breaker_as_it_was(probing: bool) -> None:
+    world = World("ordered")
+    health = Health(Resilience(breaker=BreakerSettings(failures=1, cooldown=10)), lambda: world.now)
+    if probing:
+        world.ill.add(A)
+        health.note(world.attempt(A), health.enter(A) or 0)
+        world.now += 11
+    before = health.snapshot().get(A, TargetHealth())
+    unsent = Failure("ModelUnsupportedError", "a seed cannot be sent on this wire")
+    for _ in range(3):
+        era = health.enter(A)
+        assert era is not None, "its probe came back unused"
+        health.note(replace(world.attempt(A), outcome="failed", failure=unsent, usage=Usage()), era)
+    after = health.snapshot().get(A, TargetHealth())
+    assert after == before
+    refused = replace(unsent, status=415)
+    health.note(replace(world.attempt(A), outcome="failed", failure=refused, usage=Usage()), health.enter(A) or 0)
+    assert health.snapshot()[A].failures == before.failures + 1, "that one the vendor has seen"

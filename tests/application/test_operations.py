@@ -1,0 +1,262 @@
+"""The operator's page holds every kind of line that is logged, and no other."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import logging
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from msgspec import Struct
+
+import llm_dispatcher
+from llm_dispatcher import LLMSwitch, StreamingCache, StreamingCallbacks, TaskRequest
+from llm_dispatcher.cache.sqlite import SQLiteStore
+from llm_dispatcher.exceptions import LLMDispatcherError
+from llm_dispatcher.testing import (
+    CleanEnd,
+    Continuing,
+    Cut,
+    ErrorFrame,
+    Garbage,
+    HttpError,
+    MalformedJson,
+    Refuse,
+    Reply,
+    SimulatedVendor,
+    SlowHeaders,
+    Stall,
+)
+from tests.conftest import policy_over
+
+PACKAGE: Final = Path(llm_dispatcher.__file__).parent
+PAGE: Final = Path(__file__).parents[2] / "docs" / "operations.md"
+METHODS: Final = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+ASK: Final = TaskRequest("My secret wish.")
+TEXT: Final = "One two three four."
+Start = Callable[..., SimulatedVendor]
+
+
+class Line(Struct, frozen=True):
+    """A row of the table: a kind of line, and the levels that it may have."""
+
+    levels: frozenset[str]
+    words: str
+
+    def is_of(self, said: str) -> bool:
+        pattern = "(?:.+?)".join(re.escape(part) for part in re.split(r"<\w+>", self.words))
+        return re.fullmatch(pattern, said, re.DOTALL) is not None
+
+
+class Call(Struct, frozen=True):
+    """A call of the logger in the package; no level where it is told only when it runs."""
+
+    place: str
+    level: str | None
+    template: str
+
+    def makes(self, line: Line) -> bool:
+        pattern = "(?:.+?)".join(re.escape(part) for part in re.split(r"%[\w.]*[a-z]", self.template))
+        return re.fullmatch(pattern, line.words) is not None
+
+
+def lines_of_the_page() -> list[Line]:
+    rows = re.findall(r"^\| ([A-Z]+(?:, then [A-Z]+)*) \| `([^`]+)` \|", PAGE.read_text(), re.MULTILINE)
+    return [Line(frozenset(levels.split(", then ")), words) for levels, words in rows]
+
+
+def calls_in_the_package() -> Iterator[Call]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="logger"), attr=method), args=args):
+                    assert method in METHODS, f"{path.name}:{node.lineno}"
+                    template = args[method == "log"]
+                    assert isinstance(template, ast.Constant) and isinstance(template.value, str), path
+                    level = {"log": None, "exception": "ERROR"}.get(method, method.upper())
+                    yield Call(f"{path.name}:{node.lineno}", level, template.value)
+                case _:
+                    pass
+
+
+LINES: Final = lines_of_the_page()
+CALLS: Final = list(calls_in_the_package())
+
+
+# ── what is written ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.place)
+def test_every_line_that_can_be_logged_is_in_the_table(call: Call) -> None:
+    rows = [line for line in LINES if call.makes(line)]
+    assert rows, f"{call.template!r} is missing"
+    if call.level is not None:
+        assert {level for line in rows for level in line.levels} == {call.level}
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.words)
+def test_every_line_of_the_table_is_logged_in_one_place(line: Line) -> None:
+    assert len([call for call in CALLS if call.makes(line)]) == 1
+
+
+def test_nobody_logs_in_another_way() -> None:
+    named = {path.name for path in PACKAGE.rglob("*.py") if re.search(r"\blogging\.", path.read_text())}
+    callers = {call.place.partition(":")[0] for call in CALLS}
+    assert named == callers | {"__init__.py"}, "the package's own __init__ keeps silent who did not ask"
+
+
+# ── what happens ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def told(caplog: pytest.LogCaptureFixture) -> set[str]:
+    """The kinds of the lines that were logged; each of them has one, and none holds the prompt."""
+    kinds: set[str] = set()
+    for record in caplog.records:
+        if record.name != "llm_dispatcher":
+            continue
+        said = record.getMessage()
+        kind = [line for line in LINES if line.is_of(said)]
+        assert len(kind) == 1, said
+        assert record.levelname in kind[0].levels, said
+        assert "secret wish" not in said
+        kinds.add(kind[0].words)
+    return kinds
+
+
+async def ask(switch: LLMSwitch, times: int = 1, **settings: Any) -> None:
+    for _ in range(times):
+        with suppress(LLMDispatcherError):
+            await switch.stream_request(ASK, **settings)
+
+
+FAULTS: Final[list[Any]] = [
+    *(HttpError(status) for status in (400, 401, 402, 403, 404, 408, 413, 415, 422, 429, 500, 503, 529)),
+    Refuse(), SlowHeaders(5), Cut(0), Cut(2), CleanEnd(0), CleanEnd(2), Stall(0),
+    Stall(2), ErrorFrame(0), ErrorFrame(2, message="one\ntwo"), MalformedJson(2), Garbage(2),
+    HttpError(429, retry_after=99),  # (after that nobody asks it)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("on_break", ["continue", "raise"])
+@pytest.mark.parametrize("wire", ["openai-chat", "openai-responses", "anthropic", "google", "ollama"])
+async def test_no_fault_says_what_is_not_in_the_table(
+    wire: str, on_break: str, simulated_vendor: Start, switch_over: Callable[..., LLMSwitch],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    caplog.set_level(logging.DEBUG, "llm_dispatcher")
+    ill = simulated_vendor(wire)
+    clocks = {"first_token": 0.05, "idle": 0.05}
+    switch = switch_over(ill, simulated_vendor(wire, Continuing(TEXT)), max_retries=1, timeouts=clocks)
+    for fault in FAULTS:
+        ill.script = Reply(TEXT, fault=fault)
+        await ask(switch, on_break=on_break)
+    assert len(ill.requests) > len(FAULTS), "it has met them all, and some twice"
+    assert "<target>: giving it up after <error>" in told(caplog)
+
+
+async def breakers(start: Start) -> None:
+    """One opens, is in the way, lets a probe through, and closes."""
+    vendor = start("openai-chat", Reply(fault=HttpError(503)))
+    async with LLMSwitch(policy_over(vendor, breaker={"failures": 1, "cooldown": 60}, max_retries=1)) as switch:
+        await ask(switch)
+    vendor = start("openai-chat", [Reply(fault=HttpError(503)), Reply()])
+    async with LLMSwitch(policy_over(vendor, breaker={"failures": 1, "cooldown": 1e-9})) as switch:
+        await ask(switch, times=2)
+
+
+async def money(start: Start, folder: Path) -> None:
+    """A budget's alert, whose callback raises, and a file that cannot be written any more."""
+
+    def alert(alert: object) -> None:
+        raise RuntimeError("out of paper")
+
+    kept = folder / "spending.sqlite3"
+    policy = {
+        **policy_over(start("openai-chat")),
+        "catalog": {"a/m": {"input_price": 1, "output_price": 1}},
+        "budgets": {"daily": 1, "alert_at": 1e-9, "path": str(kept)},
+    }
+    async with LLMSwitch(policy, on_budget_alert=alert) as switch:
+        switch._traffic.budgets.spending.read()
+        with closing(sqlite3.connect(kept)) as file:
+            file.execute("DROP TABLE spending")
+            file.execute("CREATE VIEW spending AS SELECT 1")
+        await ask(switch)
+
+
+async def configurations(start: Start, folder: Path) -> None:
+    file = folder / "policy.yaml"
+    sound = f"providers:\n  ollama: {{base_url: '{start('ollama').base_url}', models: [m]}}\n"
+    file.write_text(sound)
+    async with LLMSwitch(file, watch=True) as switch:
+        file.write_text("rooting: {}")
+        await ask(switch)
+        file.write_text(sound)
+        switch.reload()
+
+
+async def callbacks(start: Start) -> None:
+    def on_chunk(text: str, metadata: object) -> None:
+        raise RuntimeError("no paper")
+
+    async with LLMSwitch(policy_over(start("openai-chat"))) as switch:
+        await ask(switch, callbacks=StreamingCallbacks(on_chunk_received=on_chunk))
+
+
+async def caches(start: Start, folder: Path) -> None:
+    """A file that is no cache, one that goes away, and a store that breaks."""
+    damaged = folder / "damaged.sqlite3"
+    damaged.write_text("a shopping list")
+    async with LLMSwitch(policy_over(start("openai-chat"))) as switch:
+        cache = StreamingCache(store=damaged)
+        await ask(switch, cache=cache)
+        cache.flush()
+        with closing(sqlite3.connect(damaged)) as file:
+            file.execute("DROP TABLE entries")
+        await ask(switch, cache=cache)
+        await switch.stream_request(TaskRequest("Another wish."), cache=cache)
+        cache.close()
+        gone = StreamingCache(store=SQLiteStore(folder / "policy.yaml" / "no folder"))
+        await ask(switch, cache=gone)
+        gone.close()
+
+
+async def late_trouble() -> None:
+    """A vendor that says an error when it has said all."""
+    said = (
+        b'data: {"choices": [{"index": 0, "delta": {"content": "Hello!"}, "finish_reason": "stop"}]}\n\n'
+        b'data: {"error": {"message": "simulated", "code": 500}}\n\n'
+    )
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {len(said)}\r\n\r\n"
+        writer.write(head.encode() + said)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    entry = {"kind": "openai", "api": "chat", "api_key": "test-key", "models": ["m"]}
+    async with server, LLMSwitch({"providers": {"a": {**entry, "base_url": f"http://{host}:{port}/v1"}}}) as switch:
+        assert await switch.stream_request(ASK) == "Hello!"
+
+
+async def test_every_line_of_the_table_is_met(
+    simulated_vendor: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("llm_dispatcher.config.watched.EVERY", 0.0)
+    caplog.set_level(logging.DEBUG, "llm_dispatcher")
+    await breakers(simulated_vendor)
+    await money(simulated_vendor, tmp_path)
+    await configurations(simulated_vendor, tmp_path)
+    await callbacks(simulated_vendor)
+    await caches(simulated_vendor, tmp_path)
+    await late_trouble()
+    assert told(caplog) == {line.words for line in LINES}
