@@ -63,7 +63,6 @@ Over = Callable[..., LLMSwitch]
 
 TEXT = " ".join(f"word{number}" for number in range(39)) + " end."
 """Forty chunks, none like another."""
-FAST = {"first_token": 5, "idle": 0.15}
 ASK = TaskRequest("Count.", max_tokens=500)
 
 wires = pytest.mark.parametrize("wire", list(Wire))

@@ -117,9 +117,10 @@ async def test_reloading_under_load_fails_no_stream(simulated_vendor: Start, fil
     read: list[str] = []
     async with LLMSwitch(file) as switch:
         done = asyncio.Event()
+        turned = [asyncio.Event() for _ in range(20)]
 
         async def one(number: int) -> None:
-            await asyncio.sleep(number % 20 * 0.005)
+            await turned[number % 20].wait()
             read.append(await switch.stream_request(ASK))
 
         async def reload() -> None:
@@ -130,6 +131,7 @@ async def test_reloading_under_load_fails_no_stream(simulated_vendor: Start, fil
                 limits = f"  breaker: {{failures: {5 + turn % 3}}}\n  retry_budget: {{floor: {turn % 5}}}\n"
                 file.write_text(policy(*first, more=limits))
                 switch.reload()
+                turned[turn % 20].set()
                 await asyncio.sleep(0.002)
                 file.write_text("providers: [")
                 with pytest.raises(ConfigurationError):
