@@ -19,6 +19,7 @@ from llm_dispatcher.routing.buckets import Bucket, Slots
 from llm_dispatcher.routing.limits import Limiter
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor, Stall
+from tests.conftest import PATIENT
 
 A = Target("a", "m")
 Start = Callable[..., SimulatedVendor]
@@ -154,7 +155,7 @@ async def limited() -> AsyncIterator[Callable[..., LLMSwitch]]:
         for name, vendor in zip("ab", vendors, strict=False):
             entry = {"kind": "openai", "api": "chat", "api_key": "test-key", "base_url": vendor.base_url}
             providers[name] = {**entry, "models": ["m"], **({"limits": limits} if name == "a" and limits else {})}
-        made.append(LLMSwitch({"providers": providers, "resilience": {"max_retries": 0, **resilience}}))
+        made.append(LLMSwitch({"providers": providers, "resilience": {"max_retries": 0, **PATIENT, **resilience}}))
         # Its time stands still: however long a test takes, nothing comes back meanwhile.
         made[-1]._traffic = Traffic(made[-1].policy, clock=lambda: 100.0)
         return made[-1]

@@ -19,6 +19,7 @@ from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
 
 Start = Callable[..., SimulatedVendor]
 ASK = TaskRequest("hi")
+PATIENCE = "  timeouts: {connect: 120, first_token: 120, idle: 120}\n"  # (two hundred at once, on a slow machine)
 
 
 def policy(*vendors: SimulatedVendor, more: str = "") -> str:
@@ -27,7 +28,7 @@ def policy(*vendors: SimulatedVendor, more: str = "") -> str:
         f"  {name}: {{kind: openai, api: chat, api_key: test-key, base_url: '{vendor.base_url}', models: [m]}}\n"
         for name, vendor in zip("abc", vendors, strict=False)
     ]
-    return f"providers:\n{''.join(entries)}resilience:\n  max_retries: 0\n{more}"
+    return f"providers:\n{''.join(entries)}resilience:\n  max_retries: 0\n{PATIENCE}{more}"
 
 
 @pytest.fixture
