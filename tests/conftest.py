@@ -68,6 +68,8 @@ KINDS: dict[str, dict[str, str]] = {
 
 
 TIRELESS: dict[str, Any] = {"breaker": {"failures": None}, "retry_budget": {"share": None}}
+PATIENT: dict[str, Any] = {"timeouts": {"connect": 120, "first_token": 120, "idle": 120, "total": None}}
+"""For tests of something else than clocks: on a slow machine forty at once take more than seconds."""
 
 
 def policy_over(*vendors: SimulatedVendor, **resilience: Any) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def policy_over(*vendors: SimulatedVendor, **resilience: Any) -> dict[str, Any]:
             for name, vendor in zip(names, vendors, strict=True)
         },
         "routing": {"default": [f"{name}/m" for name in names]},
-        "resilience": {"max_retries": 0, "backoff": 0.0, **TIRELESS, **resilience},
+        "resilience": {"max_retries": 0, "backoff": 0.0, **TIRELESS, **PATIENT, **resilience},
     }
 
 

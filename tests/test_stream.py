@@ -243,7 +243,7 @@ async def test_what_a_thread_reads_is_closed_from_another_loop(simulated_vendor:
     assert await asyncio.to_thread(next, chunks) == "One"
     while whole.partial != "One two three":
         await asyncio.sleep(0.001)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await whole.aclose()
         await stepwise.aclose()
     assert (await reading).text == "One two three"

@@ -19,6 +19,7 @@ from .clients import CONNECTIONS, PerLoop
 from .entries import check_options, required_key, vertex_of
 from .errors import Answer, translated
 from .reading import Answering, lower, pieces_of
+from .transport import all_that_came
 from .trust import trust
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class GoogleProvider:
             # Proxies that do not pass `alt=sse` on answer with an array.
             array = response.content_type == "application/json"
             splitter = JSONArrayDecoder() if array else SSEDataDecoder()
-            yield Answering(headers.get("x-request-id"), headers, splitter, response.content.readany)
+            yield Answering(headers.get("x-request-id"), headers, splitter, all_that_came(response.content))
         finally:
             response.close()
 

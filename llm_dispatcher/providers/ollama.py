@@ -23,6 +23,7 @@ from .clients import CONNECTIONS, PerLoop
 from .entries import check_options
 from .errors import Answer, error_for, said, translated
 from .reading import Answering, lower, new_id, pieces_of, whole_call
+from .transport import all_that_came
 from .trust import trust
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class OllamaProvider:
             headers = lower(response.headers)
             if response.status != 200:
                 raise _StatusError(_answer(await response.read(), response.status, headers))
-            yield Answering(None, headers, NDJSONDecoder(), response.content.readany)
+            yield Answering(None, headers, NDJSONDecoder(), all_that_came(response.content))
         finally:
             response.close()
 

@@ -66,7 +66,7 @@ class Stops(Breaks, frozen=True):
 
 
 class Cut(Stops, frozen=True, tag="cut"):
-    """Reset the connection. What was sent before gets a moment to arrive: a reset overtakes what is unread."""
+    """Reset the connection, when what was sent before has arrived and had a moment to be read."""
 
     moment: float = 0.02
 

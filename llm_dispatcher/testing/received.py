@@ -55,12 +55,12 @@ class ReceivedRequest:
         """The last turn's text: what was asked."""
         return self.turns[-1].text if self.turns else ""
 
-    def wait_until_over(self, timeout: float = 5.0) -> Ending:
+    def wait_until_over(self, timeout: float = 30.0) -> Ending:
         """Block until the answer has ended one way or another; it is still `open` if that took too long."""
         self._over.wait(timeout)
         return self.ended
 
-    async def until_over(self, timeout: float = 5.0) -> Ending:
+    async def until_over(self, timeout: float = 30.0) -> Ending:
         """`wait_until_over` for a coroutine."""
         await self._over.reached(timeout)
         return self.ended

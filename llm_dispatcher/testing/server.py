@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import resource
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Final, Protocol
@@ -18,6 +20,7 @@ from .received import ReceivedRequest
 
 BACKLOG: Final = 8192
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, and for no time
+_UNSENT: Final = 0x894B  # SIOCOUTQNSD: how much of what was written Linux has not sent yet
 
 
 class Answering(Protocol):
@@ -113,12 +116,21 @@ class Connection(asyncio.Protocol):
         await self._flushed.wait()
         await self._finish(request, answer)
 
+    def _has_unsent(self) -> bool:
+        """Whether the kernel has yet to send some of what was written: a reset would drop that."""
+        plug: socket.socket | None = self._transport.get_extra_info("socket")
+        with contextlib.suppress(OSError, ValueError):  # not every system tells, and nobody of what is closed
+            return plug is not None and int.from_bytes(fcntl.ioctl(plug, _UNSENT, bytes(4)), sys.byteorder) > 0
+        return False
+
     async def _finish(self, request: ReceivedRequest, answer: Answer) -> None:
         match answer.fault:
             case Refuse():
                 request.end("refused")
                 self.drop()
             case Cut(moment=moment):
+                while self._has_unsent():  # noqa: ASYNC110 - nobody tells when it has gone
+                    await asyncio.sleep(0.001)
                 await asyncio.sleep(moment)
                 request.end("broken")
                 self.drop()

@@ -78,14 +78,14 @@ class SimulatedVendor:
     def open_connections(self) -> int:
         return len(self._connections)
 
-    def wait_until_unconnected(self, timeout: float = 5.0) -> int:
+    def wait_until_unconnected(self, timeout: float = 30.0) -> int:
         """Block until no connection is open; how many still are, if that took too long."""
         until = time.monotonic() + timeout
         while self._connections and time.monotonic() < until:
             time.sleep(0.001)
         return len(self._connections)
 
-    async def until_unconnected(self, timeout: float = 5.0) -> int:
+    async def until_unconnected(self, timeout: float = 30.0) -> int:
         """`wait_until_unconnected` for a coroutine."""
         until = time.monotonic() + timeout
         while self._connections and time.monotonic() < until:  # noqa: ASYNC110 - they may close in another thread

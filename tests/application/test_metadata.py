@@ -8,7 +8,7 @@ import pytest
 
 from llm_dispatcher import ChunkMetadata, llm_stream_with_metadata
 from llm_dispatcher.exceptions import StreamingError
-from llm_dispatcher.testing import Continuing, Cut, Reply
+from llm_dispatcher.testing import Continuing, Cut, Reply, Stall
 from llm_dispatcher.testing.plugin import SimulatedSwitch
 
 TEXT = "One two three four five six."
@@ -55,19 +55,22 @@ async def test_the_closing_item_has_the_cost(simulated_switch: SimulatedSwitch) 
 
 
 async def test_nothing_is_held_back_to_fill_them(simulated_switch: SimulatedSwitch) -> None:
-    """Each item is there before the vendor has said the next: it stalls after the third."""
-    simulated_switch(
+    """Each item is there before the vendor has said the next: it stalls after the third, and then is gone."""
+    vendor = simulated_switch(
         {
             "providers": {"openai": {"models": ["m"]}},
             "routing": {"default": ["openai/m"]},
-            "resilience": {"max_retries": 0, "timeouts": {"idle": 0.05}},
+            "resilience": {"max_retries": 0},
         },
-        openai=Reply(TEXT, fault=Cut(3, moment=0.05)),
-    )
+        openai=Reply(TEXT, fault=Stall(3)),
+    )["openai"]
     read: list[Any] = []
     with pytest.raises(StreamingError):
         async for item in story("foxes"):
             read.append(item)
+            if item["chunk"] == " three":
+                with vendor.down():
+                    pass
     assert [item["chunk"] for item in read] == ["One", " two", " three"], "and no closing item after an error"
 
 

@@ -12,12 +12,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from llm_dispatcher import LLM, LLMStream, llm_stream
+from llm_dispatcher import LLM, LLMStream, LLMSwitch, llm_stream, use_switch
 from llm_dispatcher.background import background_loop
 from llm_dispatcher.events import StreamCompleted, TextDelta
 from llm_dispatcher.exceptions import RequestTimeoutError, StreamTimeoutError
 from llm_dispatcher.testing import Continuing, Cut, Reply, SimulatedVendor, SlowHeaders, Stall
 from llm_dispatcher.testing.plugin import SimulatedSwitch
+from tests.conftest import policy_over
+from tests.faults.leaping_loop import leap_through
 
 TEXT = "One two three four five six."
 PIECES = list(Reply(TEXT).pieces)
@@ -293,65 +295,82 @@ def test_the_loops_own_thread_may_be_the_one_that_drops_a_reader(simulated_switc
 # ── too late ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@llm_stream(timeout=0.15)
+@llm_stream(timeout=15)
 def timed(topic: str) -> str:
     return topic
 
 
-@llm_stream(timeout=0.15)
+@llm_stream(timeout=15)
 async def timed_whole(llm: LLM, topic: str) -> AsyncIterator[str]:
     async for chunk in llm(topic):
         yield chunk
 
 
-@llm_stream(timeout=0.15)
+@llm_stream(timeout=15)
 async def slow_before(llm: LLM, topic: str) -> AsyncIterator[str]:
     await asyncio.Event().wait()
     yield await llm(topic)
 
 
+def leaping(reply: Reply, read: Callable[[SimulatedVendor], Awaitable[None]]) -> None:
+    """Read what such a vendor says, in a loop whose clock leaps."""
+
+    async def reading() -> None:
+        async with SimulatedVendor("openai-chat", reply) as vendor, LLMSwitch(policy_over(vendor)) as switch:
+            with use_switch(switch):
+                await read(vendor)
+
+    leap_through(reading)
+
+
 @pytest.mark.parametrize("function", [timed, timed_whole, slow_before])
-async def test_a_timeout_is_what_except_asyncio_timeouterror_catches(
-    function: Callable[[str], LLMStream[str]], simulated_switch: SimulatedSwitch
-) -> None:
-    simulated_switch(only=Reply(TEXT, fault=SlowHeaders(5)))
-    stream = function("foxes")
-    caught: BaseException | None = None
-    try:
-        await stream
-    except asyncio.TimeoutError as error:  # noqa: UP041 - the name that applications have in their code
-        caught = error
-    assert isinstance(caught, RequestTimeoutError)
-    assert str(caught) == "not complete within 0.15 s (the total clock)"
-    task = asyncio.current_task()
-    assert task is not None
-    assert task.cancelling() == 0
-    assert isinstance(stream.response.error, TimeoutError)
+def test_a_timeout_is_what_except_asyncio_timeouterror_catches(function: Callable[[str], LLMStream[str]]) -> None:
+    async def read(vendor: SimulatedVendor) -> None:
+        stream = function("foxes")
+        caught: BaseException | None = None
+        try:
+            await stream
+        except asyncio.TimeoutError as error:  # noqa: UP041 - the name that applications have in their code
+            caught = error
+        assert isinstance(caught, RequestTimeoutError)
+        assert str(caught) == "not complete within 15 s (the total clock)"
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        assert isinstance(stream.response.error, TimeoutError)
+
+    leaping(Reply(TEXT, fault=SlowHeaders(60)), read)
 
 
 @pytest.mark.parametrize("function", [timed, timed_whole])
-async def test_a_timeout_after_some_text_has_it(
-    function: Callable[[str], LLMStream[str]], simulated_switch: SimulatedSwitch
-) -> None:
-    vendor = simulated_switch(only=Reply(TEXT, fault=Stall(3)))["only"]
-    with pytest.raises(asyncio.TimeoutError) as raised:
-        await function("foxes")
-    assert isinstance(raised.value, StreamTimeoutError)
-    assert raised.value.partial == "One two three"
-    assert await vendor.requests[0].until_over() == "left"
+def test_a_timeout_after_some_text_has_it(function: Callable[[str], LLMStream[str]]) -> None:
+    async def read(vendor: SimulatedVendor) -> None:
+        with pytest.raises(asyncio.TimeoutError) as raised:
+            await function("foxes")
+        assert isinstance(raised.value, StreamTimeoutError)
+        assert raised.value.partial == "One two three"
+        assert await vendor.requests[0].until_over() == "left"
+
+    leaping(Reply(TEXT, fault=Stall(3)), read)
 
 
-async def test_a_callers_own_timeout_is_not_ours(simulated_switch: SimulatedSwitch) -> None:
-    simulated_switch(only=Reply(TEXT, fault=Stall(3)))
-    stream = story("foxes")
-    with pytest.raises(TimeoutError) as raised:
-        async with asyncio.timeout(0.1):
-            await stream
-    assert not isinstance(raised.value, RequestTimeoutError)
-    assert stream.response.finish_reason == "cancelled"
+def test_a_callers_own_timeout_is_not_ours() -> None:
+    async def read(vendor: SimulatedVendor) -> None:
+        stream = story("foxes")
+        with pytest.raises(TimeoutError) as raised:
+            async with asyncio.timeout(10):
+                await stream
+        assert not isinstance(raised.value, RequestTimeoutError)
+        assert stream.response.finish_reason == "cancelled"
+
+    leaping(Reply(TEXT, fault=Stall(3)), read)
 
 
 def test_a_reader_without_a_loop_is_told_the_same(simulated_switch: SimulatedSwitch) -> None:
-    simulated_switch(only=Reply(TEXT, fault=SlowHeaders(5)))
+    @llm_stream(timeout=0.15)
+    def hasty(topic: str) -> str:
+        return topic
+
+    simulated_switch(only=Reply(TEXT, fault=SlowHeaders(3600)))
     with pytest.raises(asyncio.TimeoutError):
-        list(timed("foxes"))
+        list(hasty("foxes"))

@@ -42,6 +42,7 @@ from llm_dispatcher.testing import (
     SlowHeaders,
     Stall,
 )
+from tests.faults.leaping_loop import leap_through
 
 CANARY = "a-yellow-canary-in-a-mine"
 TEXT = "One two three four five six."
@@ -73,7 +74,7 @@ FAULTS: dict[str, Any] = {
 }
 
 
-def policy(kind: dict[str, str], *vendors: SimulatedVendor) -> dict[str, Any]:
+def policy(kind: dict[str, str], *vendors: SimulatedVendor, **timeouts: float) -> dict[str, Any]:
     names = "abc"[: len(vendors)]
     return {
         "providers": {
@@ -90,7 +91,7 @@ def policy(kind: dict[str, str], *vendors: SimulatedVendor) -> dict[str, Any]:
         "resilience": {
             "max_retries": 0,
             "backoff": 0.0,
-            "timeouts": {"first_token": 0.05, "idle": 0.05},
+            "timeouts": timeouts,
             "breaker": {"failures": None},  # each failure is to be met
         },
     }
@@ -131,23 +132,27 @@ class Heard:
 
 
 @pytest.mark.parametrize("wire", WIRES)
-async def test_no_key_is_ever_said(
-    wire: str, simulated_vendor: Callable[..., SimulatedVendor], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_key_is_ever_said(wire: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     speaks = "openai-chat" if wire == "compatible" else wire
-    first = simulated_vendor(speaks, api_key=CANARY)
-    second = simulated_vendor(speaks, Continuing(TEXT), api_key=CANARY)
     assert CANARY in QUOTED
-    async with LLMSwitch(policy(WIRES[wire], first, second)) as switch:
-        for fault, what in FAULTS.items():
-            heard = Heard()
-            first.script = Reply(TEXT, fault=what)
-            await _use(switch, heard)
-            heard.said += [f"{record.getMessage()} {record.args!r} {record.exc_text}" for record in caplog.records]
-            caplog.clear()
-            assert [said for said in heard.said if CANARY in said] == [], fault
-    assert len(first.requests) >= len(FAULTS)
+
+    async def every() -> None:
+        async with (
+            SimulatedVendor(speaks, api_key=CANARY) as first,
+            SimulatedVendor(speaks, Continuing(TEXT), api_key=CANARY) as second,
+            LLMSwitch(policy(WIRES[wire], first, second, first_token=0.5, idle=0.5)) as switch,
+        ):
+            for fault, what in FAULTS.items():
+                heard = Heard()
+                first.script = Reply(TEXT, fault=what)
+                await _use(switch, heard)
+                heard.said += [f"{record.getMessage()} {record.args!r} {record.exc_text}" for record in caplog.records]
+                caplog.clear()
+                assert [said for said in heard.said if CANARY in said] == [], fault
+            assert len(first.requests) == 2 * len(FAULTS)
+
+    leap_through(every)
 
 
 async def _use(switch: LLMSwitch, heard: Heard) -> None:

@@ -20,7 +20,7 @@ import pytest
 from llm_dispatcher.testing import Continuing, Cut, Reply, SimulatedVendor, Stall
 
 TEXT = "".join(f"Line {number} of a tale of a lighthouse and the sea.\n" for number in range(30))
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds for what takes one: a machine may be busy."""
 
 

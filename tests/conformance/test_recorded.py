@@ -81,7 +81,7 @@ async def test_recordings_are_read_as_the_official_sdks_read_them(folder: str, p
 
 @needs_recordings
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("folder", FOLDERS)
 async def test_and_so_they_are_in_pieces_of_seven_bytes(folder: str) -> None:
     assert await judge(folder, in_sevens) > 0

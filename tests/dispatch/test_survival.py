@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +64,6 @@ Over = Callable[..., LLMSwitch]
 
 TEXT = " ".join(f"word{number}" for number in range(39)) + " end."
 """Forty chunks, none like another."""
-FAST = {"first_token": 5, "idle": 0.15}
 ASK = TaskRequest("Count.", max_tokens=500)
 
 wires = pytest.mark.parametrize("wire", list(Wire))
@@ -400,6 +400,22 @@ async def test_silence_between_deltas_has_another(simulated_vendor: Start, switc
     failure = raised.value.failures[0]
     assert isinstance(failure, ProviderTimeoutError)
     assert failure.clock == "idle"
+
+
+async def test_what_came_while_the_loop_was_held_up_is_not_late(simulated_vendor: Start, switch_over: Over) -> None:
+    vendor = simulated_vendor("openai-chat", Reply(TEXT, pace=0.01))
+
+    def hold_up() -> None:
+        """As a blocking call somewhere in the application does."""
+        assert vendor.requests[0].wait_until_over() == "served"
+        time.sleep(0.25)
+
+    text = ""
+    async for chunk in switch_over(vendor, timeouts={"idle": 0.2}).stream_request(ASK):
+        if not text:
+            asyncio.get_running_loop().call_soon(hold_up)
+        text += chunk
+    assert text == TEXT
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ SECONDS = (None, "clean end", "stall")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("wire", list(Wire))
 @pytest.mark.parametrize("fault", list(FAULTS))
 def test_and_so_it_is_in_every_cell(wire: str, fault: str, count_cells: Callable[[int], None]) -> None:

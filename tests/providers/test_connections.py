@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -22,12 +22,13 @@ from llm_dispatcher.exceptions import (
     ProviderRateLimitError,
     ProviderTimeoutError,
 )
-from llm_dispatcher.provider import Ask, Finished, Provider, ProviderSettings, Secret
+from llm_dispatcher.provider import Ask, Finished, Opened, Provider, ProviderSettings, Secret
 from llm_dispatcher.providers import make
 from llm_dispatcher.providers.clients import PerLoop
-from llm_dispatcher.providers.transport import reader
+from llm_dispatcher.providers.transport import all_that_came
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import CleanEnd, Cut, ErrorFrame, HttpError, Reply, SimulatedVendor, Stall, Wire
+from tests.faults.leaping_loop import leap_through
 
 Start = Callable[..., SimulatedVendor]
 KINDS: dict[str, dict[str, Any]] = {
@@ -37,7 +38,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "google": {"kind": "google"},
     "ollama": {"kind": "ollama"},
 }
-ASK = Ask(TaskRequest("hi"), Target("a", "m"), 5.0)
+ASK = Ask(TaskRequest("hi"), Target("a", "m"), 60.0)
 
 wires = pytest.mark.parametrize("wire", list(Wire))
 
@@ -180,6 +181,25 @@ async def test_a_whole_answer_leaves_its_connection_to_the_next(
     for _ in range(3):
         assert [piece async for piece in provider.stream(ASK) if isinstance(piece, Finished)]
         assert vendor.open_connections == 1
+
+
+@wires
+def test_what_came_before_a_connection_broke_is_read_however_late(wire: str) -> None:
+    async def read() -> str:
+        text = ""
+        async with SimulatedVendor(wire, Reply("One two three four.", fault=Cut(after=2))) as vendor:
+            provider = provider_at(wire, vendor.base_url)
+            async with aclosing(provider.stream(ASK)) as stream:
+                assert isinstance(await anext(stream), Opened)
+                await asyncio.sleep(30)  # (the connection has long been reset)
+                assert vendor.open_connections == 0
+                with pytest.raises(ProviderConnectionError):
+                    async for piece in stream:
+                        text += piece if isinstance(piece, str) else ""
+            await provider.aclose()
+        return text
+
+    assert leap_through(read) == "One two"
 
 
 @wires
@@ -363,15 +383,14 @@ async def test_the_way_past_the_sdks_to_the_bytes_is_open(
     """
     taken: list[object] = []
 
-    def seen(response: Any) -> Any:
-        taken.append(reader(response))
-        return taken[-1]
+    def seen(content: aiohttp.StreamReader) -> Callable[[], Awaitable[bytes]]:
+        taken.append(type(content))
+        return all_that_came(content)
 
-    for module in ("openai", "anthropic"):
-        monkeypatch.setattr(f"llm_dispatcher.providers.{module}.reader", seen)
+    monkeypatch.setattr("llm_dispatcher.providers.transport.all_that_came", seen)
     provider = provider_of(simulated_vendor(wire, Reply("All is well.")))
     assert "".join([piece async for piece in provider.stream(ASK) if isinstance(piece, str)]) == "All is well."
-    assert [type(getattr(read, "__self__", None)) for read in taken] == [aiohttp.StreamReader]
+    assert taken == [aiohttp.StreamReader]
 
 
 @wires

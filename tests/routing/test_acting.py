@@ -10,28 +10,31 @@ import pytest
 from llm_dispatcher import LLM, LLMSwitch, TaskRequest, llm_stream, use_switch
 from llm_dispatcher.exceptions import BudgetExceededError
 from llm_dispatcher.testing import Reply, SimulatedVendor, Stall
+from tests.faults.leaping_loop import leap_through
 
 ASK = TaskRequest("hi")
 PRICES = {"a/m": {"input_price": 9, "output_price": 9}, "b/m": {"input_price": 1, "output_price": 1}}
+
+
+def policy(dear: SimulatedVendor, cheap: SimulatedVendor, **routing: Any) -> dict[str, Any]:
+    """Two targets, the dear one first; what is said of `default` is said of their route."""
+    entry = {"kind": "openai", "api": "chat", "api_key": "test-key", "models": ["m"]}
+    route = {"targets": ["a/m", "b/m"], **routing.pop("default", {})}
+    return {
+        "providers": {"a": {**entry, "base_url": dear.base_url}, "b": {**entry, "base_url": cheap.base_url}},
+        "routing": {"default": route, **routing},
+        "catalog": PRICES,
+        "resilience": {"max_retries": 0},
+    }
 
 
 @pytest.fixture
 async def over(simulated_vendor: Callable[..., SimulatedVendor]) -> AsyncIterator[Callable[..., LLMSwitch]]:
     made: list[LLMSwitch] = []
 
-    def make(dear: Reply = Reply("dear"), cheap: Reply = Reply("cheap"), **routing: Any) -> LLMSwitch:
-        """Two targets, the dear one first; what is said of `default` is said of their route."""
-        vendors = {"a": simulated_vendor("openai-chat", dear), "b": simulated_vendor("openai-chat", cheap)}
-        entry = {"kind": "openai", "api": "chat", "api_key": "test-key", "models": ["m"]}
-        route = {"targets": ["a/m", "b/m"], **routing.pop("default", {})}
-        made.append(
-            LLMSwitch({
-                "providers": {name: {**entry, "base_url": vendor.base_url} for name, vendor in vendors.items()},
-                "routing": {"default": route, **routing},
-                "catalog": PRICES,
-                "resilience": {"max_retries": 0},
-            })
-        )  # fmt: skip
+    def make(**routing: Any) -> LLMSwitch:
+        dear, cheap = (simulated_vendor("openai-chat", Reply(text)) for text in ("dear", "cheap"))
+        made.append(LLMSwitch(policy(dear, cheap, **routing)))
         return made[-1]
 
     yield make
@@ -82,13 +85,20 @@ async def test_what_a_decorator_says_acts(over: Callable[..., LLMSwitch]) -> Non
             await penniless()
 
 
-async def test_max_latency_moves_on_while_there_is_somebody_else(over: Callable[..., LLMSwitch]) -> None:
-    silent = Reply("dear", fault=Stall(0))
-    assert await over(dear=silent).stream_request(ASK, max_latency=0.4) == "cheap"
-    switch = over(dear=silent, default={"max_latency": 0.4})
-    assert [await switch.stream_request(ASK) for _ in range(2)] == ["cheap"] * 2
-    slow = {target.provider for target in switch.explain(ASK).late}
-    assert slow == {"a"}, "what was too slow is asked last from then on"
+def test_max_latency_moves_on_while_there_is_somebody_else() -> None:
+    async def ask() -> None:
+        async with (
+            SimulatedVendor("openai-chat", Reply("dear", fault=Stall(0))) as silent,
+            SimulatedVendor("openai-chat", Reply("cheap")) as quick,
+        ):
+            async with LLMSwitch(policy(silent, quick)) as switch:
+                assert await switch.stream_request(ASK, max_latency=0.4) == "cheap"
+            async with LLMSwitch(policy(silent, quick, default={"max_latency": 0.4})) as switch:
+                assert [await switch.stream_request(ASK) for _ in range(2)] == ["cheap"] * 2
+                slow = {target.provider for target in switch.explain(ASK).late}
+                assert slow == {"a"}, "what was too slow is asked last from then on"
+
+    leap_through(ask)
 
 
 @pytest.mark.parametrize(

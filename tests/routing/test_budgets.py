@@ -25,6 +25,7 @@ from llm_dispatcher.exceptions import (
 from llm_dispatcher.routing import BudgetAlert
 from llm_dispatcher.routing.budgets import Budgets
 from llm_dispatcher.testing import HttpError, Reply, SaidUsage, SimulatedVendor
+from tests.conftest import PATIENT
 
 Start = Callable[..., SimulatedVendor]
 Make = Callable[..., LLMSwitch]
@@ -46,7 +47,7 @@ async def make(simulated_vendor: Start) -> AsyncIterator[Make]:
             "providers": {"a": entry},
             "catalog": {"a/m": PRICES},
             "budgets": budgets,
-            "resilience": {"max_retries": 0},
+            "resilience": {"max_retries": 0, **PATIENT},
         }
         made.append(LLMSwitch(policy, on_budget_alert=alert))
         return made[-1]

@@ -19,6 +19,7 @@ from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
 
 Start = Callable[..., SimulatedVendor]
 ASK = TaskRequest("hi")
+PATIENCE = "  timeouts: {connect: 120, first_token: 120, idle: 120}\n"  # (two hundred at once, on a slow machine)
 
 
 def policy(*vendors: SimulatedVendor, more: str = "") -> str:
@@ -27,7 +28,7 @@ def policy(*vendors: SimulatedVendor, more: str = "") -> str:
         f"  {name}: {{kind: openai, api: chat, api_key: test-key, base_url: '{vendor.base_url}', models: [m]}}\n"
         for name, vendor in zip("abc", vendors, strict=False)
     ]
-    return f"providers:\n{''.join(entries)}resilience:\n  max_retries: 0\n{more}"
+    return f"providers:\n{''.join(entries)}resilience:\n  max_retries: 0\n{PATIENCE}{more}"
 
 
 @pytest.fixture
@@ -117,9 +118,10 @@ async def test_reloading_under_load_fails_no_stream(simulated_vendor: Start, fil
     read: list[str] = []
     async with LLMSwitch(file) as switch:
         done = asyncio.Event()
+        turned = [asyncio.Event() for _ in range(20)]
 
         async def one(number: int) -> None:
-            await asyncio.sleep(number % 20 * 0.005)
+            await turned[number % 20].wait()
             read.append(await switch.stream_request(ASK))
 
         async def reload() -> None:
@@ -130,6 +132,7 @@ async def test_reloading_under_load_fails_no_stream(simulated_vendor: Start, fil
                 limits = f"  breaker: {{failures: {5 + turn % 3}}}\n  retry_budget: {{floor: {turn % 5}}}\n"
                 file.write_text(policy(*first, more=limits))
                 switch.reload()
+                turned[turn % 20].set()
                 await asyncio.sleep(0.002)
                 file.write_text("providers: [")
                 with pytest.raises(ConfigurationError):

@@ -40,7 +40,7 @@ ASKED = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 def ask(base_url: str, body: Any = ASKED, key: str = "test-key") -> tuple[int, bytes, http.client.HTTPMessage]:
     """One request on a connection of its own, read to its end."""
     url = urlsplit(base_url)
-    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=10)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
     try:
         headers = {"authorization": f"Bearer {key}"}
         connection.request("POST", f"{url.path}/chat/completions", json.dumps(body), headers)
@@ -234,8 +234,8 @@ def test_a_connection_is_closed_where_the_client_asks_for_it(simulated_vendor: S
 
 
 def test_a_cut_comes_after_all_that_precedes_it_however_long() -> None:
-    """More than the sockets hold: the reader must be let to read it before the connection is reset."""
-    reply = Reply("x" * 8_000_000 + " y z", fault=Cut(2))
+    """More than the sockets hold: the reader must be let to read it before the connection is reset, however slowly."""
+    reply = Reply("x" * 8_000_000 + " y z", fault=Cut(2, moment=0))
     with SimulatedVendor("openai-chat", reply) as vendor:
         url = urlsplit(vendor.base_url)
         with socket.create_connection((url.hostname, url.port or 0)) as plug:
@@ -276,7 +276,7 @@ def test_the_command_says_where_it_listens_and_ends_with_a_signal(number: signal
         said = json.loads(process.stdout.readline())
         assert b"file" in ask(said["base_url"])[1]
         os.kill(process.pid, number)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_spawned_vendor_ends_when_who_started_it_is_gone() -> None:
@@ -287,6 +287,6 @@ def test_a_spawned_vendor_ends_when_who_started_it_is_gone() -> None:
             assert process.stdin is not None
             assert process.stdout.readline()
             process.stdin.close()
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
