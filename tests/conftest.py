@@ -21,7 +21,18 @@ settings.register_profile(
     derandomize="CI" in os.environ,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("fast", settings.get_profile("suite"), max_examples=40)
 settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`make test` looks at fewer examples of each property than `make test-all`."""
+    settings.load_profile("fast" if config.option.markexpr == "not slow" else "suite")
+
+
+def first_is_fast(first: Any, *rest: Any) -> list[Any]:
+    """Parameters of which `make test` takes the first, and `make test-all` each."""
+    return [first, *(pytest.param(each, marks=pytest.mark.slow) for each in rest)]
 
 
 class ReachedOutError(RuntimeError):

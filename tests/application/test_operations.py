@@ -33,7 +33,7 @@ from llm_dispatcher.testing import (
     SlowHeaders,
     Stall,
 )
-from tests.conftest import policy_over
+from tests.conftest import first_is_fast, policy_over
 
 PACKAGE: Final = Path(llm_dispatcher.__file__).parent
 PAGE: Final = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -144,7 +144,7 @@ FAULTS: Final[list[Any]] = [
 
 
 @pytest.mark.parametrize("on_break", ["continue", "raise"])
-@pytest.mark.parametrize("wire", ["openai-chat", "openai-responses", "anthropic", "google", "ollama"])
+@pytest.mark.parametrize("wire", first_is_fast("openai-responses", "openai-chat", "anthropic", "google", "ollama"))
 async def test_no_fault_says_what_is_not_in_the_table(
     wire: str, on_break: str, simulated_vendor: Start, switch_over: Callable[..., LLMSwitch],
     caplog: pytest.LogCaptureFixture,

@@ -42,6 +42,7 @@ from llm_dispatcher.testing import (
     SlowHeaders,
     Stall,
 )
+from tests.conftest import first_is_fast
 from tests.faults.leaping_loop import leap_through
 
 CANARY = "a-yellow-canary-in-a-mine"
@@ -131,7 +132,7 @@ class Heard:
         )
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", first_is_fast(*WIRES))
 def test_no_key_is_ever_said(wire: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     speaks = "openai-chat" if wire == "compatible" else wire

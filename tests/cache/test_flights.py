@@ -16,7 +16,7 @@ from llm_dispatcher.exceptions import ProviderConnectionError, StreamingError
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import Reply, SimulatedVendor
 from tests.cache.conftest import PROMPT, TARGET, USAGE, Upstream, answer, served, was_cached
-from tests.conftest import policy_over
+from tests.conftest import first_is_fast, policy_over
 
 WHOLE = answer("Many", " good", " reasons", ".")
 TEXT = "Many good reasons to drink it, and then some more of them, at length."
@@ -105,7 +105,7 @@ async def test_a_stream_that_a_body_may_answer_is_nobody_elses() -> None:
     assert upstream.opened == 3
 
 
-@pytest.mark.parametrize("leader_leaves_after", [0.0, 0.05, 0.2])
+@pytest.mark.parametrize("leader_leaves_after", first_is_fast(0.05, 0.0, 0.2))
 async def test_a_thousand_callers_make_one_request(leader_leaves_after: float) -> None:
     with SimulatedVendor("openai-chat", Reply(TEXT, pace=0.02)) as vendor:
         async with LLMSwitch({**policy_over(vendor), "cache": None}) as switch:
