@@ -6,16 +6,16 @@ import asyncio
 import sys
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
 from functools import partial
 from types import AsyncGeneratorType, TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
 from .background import closed_at_the_end, finish_in_background, run_in_background
-from .events import Event, StreamFailed, TaskResponse, TextDelta
+from .events import Event, TaskResponse
 from .streaming.account import Account
 from .streaming.metadata import ChunkMetadata
-from .streaming.observe import Watcher, observed
+from .streaming.observe import Shape, Watcher, observed
+from .streaming.reader import Reader
 
 Chunk = TypeVar("Chunk", bound="str | ChunkMetadata", covariant=True)
 Reading: TypeAlias = Literal["chunks", "events", "whole"]
@@ -33,8 +33,7 @@ class LLMStream(Generic[Chunk]):
 
     # Without a `__dict__`, encoders that fall back on an object's attributes (FastAPI's) find none to send, and say so.
     __slots__ = (
-        "__weakref__", "_account", "_cancelling", "_leaving", "_over", "_read_as", "_reader", "_reading",
-        "_source", "_watchers", "_with_metadata",
+        "__weakref__", "_account", "_read_as", "_reader", "_reading", "_source", "_watchers", "_with_metadata",
     )  # fmt: skip
 
     def __init__(
@@ -51,21 +50,18 @@ class LLMStream(Generic[Chunk]):
         self._with_metadata = with_metadata
         self._read_as: str | None = None
         self._reading: weakref.ref[AsyncGeneratorType[Any, None]] | None = None
-        self._reader: asyncio.Task[Any] | None = None
-        self._leaving = False
-        self._cancelling = 0
-        self._over = asyncio.Event()
+        self._reader = Reader()
 
     # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
         # A fresh generator that nothing here holds on to: when a `break` drops it, it is closed while the stream is
         # still held. (A generator kept on the stream would stay open until the stream itself went away.)
-        return self._track(self._chunks(self._begin("async for", "chunks")))
+        return self._track(self._begin("async for", "chunks"))
 
     def events(self) -> AsyncGenerator[Event, None]:
         """Everything that happens, as values: a stream that fails ends with a `StreamFailed` and does not raise."""
-        return self._track(self._events(self._begin("events()", "events")))
+        return self._track(self._begin("events()", "events"))
 
     def __await__(self) -> Generator[Any, None, str]:
         return self.text().__await__()
@@ -80,7 +76,7 @@ class LLMStream(Generic[Chunk]):
 
     def __iter__(self) -> Iterator[Chunk]:
         _may_block("async for chunk in stream: …")
-        return self._blocking(closed_at_the_end(self._track(self._chunks(self._begin("for", "chunks")))))
+        return self._blocking(closed_at_the_end(self._track(self._begin("for", "chunks"))))
 
     def result(self) -> TaskResponse:
         """`collect()` for a thread that may block."""
@@ -107,24 +103,23 @@ class LLMStream(Generic[Chunk]):
         Closing twice, or before reading, is no error.
         """
         self._read_as = self._read_as or "aclose()"
-        if self._reader is not None and not self._over.is_set():
-            loop = self._reader.get_loop()
+        task, over = self._reader.task, self._reader.over
+        if task is not None and not over.is_set():
+            loop = task.get_loop()
             if loop is not asyncio.get_running_loop() and loop.is_running():
                 # A thread reads it on the background loop, or on its own: it is closed where it is read.
                 await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.aclose(), loop))
                 return
         reading = self._reading() if self._reading is not None else None
         dropped = self._reading is not None and reading is None
-        if self._reader is None or self._over.is_set() or (reading is not None and not reading.ag_running):
+        if task is None or over.is_set() or (reading is not None and not reading.ag_running):
             if reading is not None:
                 await reading.aclose()
         elif dropped:
-            await self._over.wait()  # a `break` dropped the generator: its loop is closing it already
+            await over.wait()  # a `break` dropped the generator: its loop is closing it already
         else:
-            if not self._leaving:  # (of several who close it, one cancels: the reader forgives one cancellation)
-                self._leaving, self._cancelling = True, self._reader.cancelling()
-                self._reader.cancel()  # (the running task itself, if a callback closes the stream that it is told of)
-            await self._over.wait()
+            self._reader.leave()
+            await over.wait()
 
     async def __aenter__(self) -> Self:
         return self
@@ -143,60 +138,26 @@ class LLMStream(Generic[Chunk]):
 
     # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _begin(self, how: str, reading: Reading) -> AsyncGenerator[Event, None]:
+    def _begin(self, how: str, reading: Reading) -> AsyncGenerator[Any, None]:
         if self._read_as is not None:
             raise RuntimeError(
                 f"this stream was already read (by {self._read_as}); call the function again for a new one, "
                 "or keep what .response holds"
             )
         self._read_as = how
-        return observed(partial(self._source, reading), self._account, self._watchers)
+        shapes: dict[Reading, Shape] = {
+            "chunks": "metadata" if self._with_metadata else "text", "events": "events", "whole": "nothing",
+        }  # fmt: skip
+        return observed(partial(self._source, reading), self._account, self._watchers, self._reader, shapes[reading])
 
     def _track(self, reading: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
         self._reading = weakref.ref(cast(AsyncGeneratorType[Any, None], reading))
         return reading
 
-    async def _chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Chunk, None]:
-        account, loop = self._account, asyncio.get_running_loop()
-        with self._being_read():
-            async with aclosing(events):
-                async for event in events:
-                    if type(event) is TextDelta:
-                        text = event.text
-                        yield cast(Chunk, account.chunk(text, event.index) if self._with_metadata else text)
-                        self._reader = asyncio.current_task(loop)  # (half the price of asking without)
-                if self._with_metadata:
-                    yield cast(Chunk, account.closing())
-
-    async def _events(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-        with self._being_read():
-            async with aclosing(events):
-                async for event in events:
-                    yield event
-                    if type(event) is StreamFailed:
-                        return  # the exception behind it is in .response.error
-                    self._reader = asyncio.current_task()
-
     async def _whole(self, how: str) -> TaskResponse:
-        events = self._begin(how, "whole")
-        with self._being_read():
-            async with aclosing(events):
-                async for _ in events:
-                    pass
+        async for _ in self._begin(how, "whole"):
+            pass
         return self._account.response()
-
-    @contextmanager
-    def _being_read(self) -> Generator[None, None, None]:
-        """Knows which task is reading; where `aclose()` cancels it, its reading ends and the task goes on."""
-        self._reader = asyncio.current_task()
-        try:
-            yield
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not self._leaving or task is None or task.uncancel() > self._cancelling:
-                raise
-        finally:
-            self._over.set()
 
     def _blocking(self, chunks: AsyncGenerator[Chunk, None]) -> Iterator[Chunk]:
         done: Final = object()

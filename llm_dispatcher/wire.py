@@ -8,7 +8,7 @@ to judge.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from msgspec import Struct
@@ -17,6 +17,9 @@ from .exceptions import ProviderProtocolError
 
 MEBIBYTE: Final = 1 << 20
 _BOM: Final = b"\xef\xbb\xbf"
+_CR: Final = 13
+_LF: Final = 10
+"""As numbers, because `b"\\n" in data` makes an error and forgets it, each time, before it looks."""
 
 
 class SSEEvent(Struct, frozen=True, gc=False):
@@ -42,9 +45,9 @@ class _SSEBlocks:
         """The blocks that these bytes complete; the rest is kept."""
         if self._head is not None:
             data = self._past_bom(data, self._head)
-        if self._after_cr or b"\r" in data:
+        if self._after_cr or _CR in data:
             data = self._in_lf(data)
-        if b"\n" not in data:  # no block can end here: long lines that come in many pieces are not searched again
+        if _LF not in data:  # no block can end here: long lines that come in many pieces are not searched again
             self._keep(data)
             return []
         if self._pending:
@@ -81,7 +84,7 @@ class _SSEBlocks:
             if not data:
                 return data
         self._after_cr = data.endswith(b"\r")
-        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if _CR in data else data
 
     def _keep(self, data: bytes) -> None:
         if data:
@@ -135,16 +138,28 @@ class SSEDecoder(_SSEBlocks):
 class SSEDataDecoder(_SSEBlocks):
     """The data of server-sent events and nothing else, for wires whose data says itself what it is: half the work."""
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> Iterable[bytes]:
         """The data of the events that these bytes complete."""
+        # What a model says comes an event at a time, each of one line of data, alone or under the event's name.
+        if not self._pending and self._head is None and not self._after_cr and len(data) <= self._cap:
+            end = -2 if data[-2:] == b"\n\n" else -4 if data[-4:] == b"\r\n\r\n" else 0
+            head, _, line = data[:end].rpartition(b"\n")
+            if (
+                line[:6] == b"data: "
+                and _CR not in line
+                and (not head or (head[:7] == b"event: " and _LF not in head and _CR not in head))
+            ):
+                return (line[6:],)
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> Iterator[bytes]:
         cap = self._cap
         for block in self._blocks(data):
-            # Nearly every event is one line of data, alone or under the event's name.
             head, _, line = block.rpartition(b"\n")
             if (
                 line[:6] == b"data: "
                 and len(block) <= cap
-                and (not head or (head[:7] == b"event: " and b"\n" not in head))
+                and (not head or (head[:7] == b"event: " and _LF not in head))
             ):
                 yield line[6:]
             elif (event := self._event(block)) is not None and event.data:

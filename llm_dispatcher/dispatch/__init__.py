@@ -1,6 +1,7 @@
 """The loop: the one place that decides what happens next in a stream."""
 
-from .attempts import Dispatch, attempts
+from .attempts import attempts
+from .given import Dispatch
 from .ledger import Ledger
 from .under_way import UnderWay
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
+from math import inf
 from typing import Final, Literal, TypeAlias
 
 from ..config.policy import Timeouts
@@ -32,18 +33,20 @@ class Clocks:
 
     def __init__(self, timeouts: Timeouts) -> None:
         self.loop: Final = asyncio.get_running_loop()
-        self._first_token: Final = timeouts.first_token
-        self._seconds: Final[dict[Clock, float | None]] = {
-            "first_token": timeouts.first_token,
-            "idle": timeouts.idle,
-            "total": timeouts.total,
+        self._timeouts: Final = timeouts
+        # A clock that is not set is set to infinity: so nobody has to ask.
+        self._seconds: Final[dict[Clock, float]] = {
+            "first_token": _or_endless(timeouts.first_token),
+            "idle": _or_endless(timeouts.idle),
+            "total": _or_endless(timeouts.total),
         }
-        self._end = None if timeouts.total is None else self.loop.time() + timeouts.total
+        self._end: Final = self.loop.time() + self._seconds["total"]
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_for = inf
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._clock: Clock = "total"
-        self._deadline: float | None = None
+        self._deadline = inf
         self._rang = self._stopped = False
         self._over: asyncio.Future[None] | None = None
 
@@ -53,52 +56,45 @@ class Clocks:
         While there are others left, a target may take no more than its share of what remains, so that a switch comes
         in time. The last of several may take all that remains: there is nobody else to ask.
         """
-        seconds, left = self._first_token, self.left
-        if left is not None and targets > 1:
+        seconds, left = _or_endless(self._timeouts.first_token), self._end - self.loop.time()
+        if left < inf and targets > 1:
             remaining = targets - place
-            seconds = left if remaining == 1 else min(left / remaining, left if seconds is None else seconds)
+            seconds = left if remaining == 1 else min(left / remaining, seconds)
         self._seconds["first_token"] = seconds
 
     @property
     def now(self) -> float:
         return self.loop.time()
 
-    def seconds(self, clock: Clock) -> float | None:
+    def seconds(self, clock: Clock) -> float:
         """What a clock is set to."""
         return self._seconds[clock]
 
     @property
     def left(self) -> float | None:
         """Seconds that the `total` clock has left."""
-        return None if self._end is None else self._end - self.loop.time()
+        return None if self._end == inf else self._end - self.loop.time()
 
     @property
     def are_over(self) -> bool:
         """Whether the `total` clock has run out, as nearly as timers can tell."""
-        return self._end is not None and self._end - self.loop.time() < RESOLUTION
+        return self._end - self.loop.time() < RESOLUTION
 
     def wait(self, clock: Literal["first_token", "idle"]) -> None:
         """The running task is about to wait on a vendor."""
         if self._stopped:
             raise closed()
-        seconds, end = self._seconds[clock], self._end
-        if seconds is None:
-            if end is None:
-                return
-            deadline = end
-        else:
-            deadline = self.loop.time() + seconds
-        if end is not None and end <= deadline:
-            self._clock, deadline = "total", end
-        else:
-            self._clock = clock
-        self._deadline = deadline
+        loop = self.loop
+        self._clock = clock
+        self._deadline = deadline = loop.time() + self._seconds[clock]
+        if self._end <= deadline:
+            self._clock = "total"
+            self._deadline = deadline = self._end
         # (Told its loop, this costs half; and it is asked for each chunk, because chunks may be read by many tasks.)
-        task = self._task = asyncio.current_task(self.loop)
+        task = self._task = asyncio.current_task(loop)
         if task is not None:
             self._cancelling = task.cancelling()
-        timer = self._timer
-        if timer is None or timer.when() > deadline:
+        if deadline < self._armed_for:
             self._arm(deadline)
 
     def rest(self) -> None:
@@ -121,7 +117,7 @@ class Clocks:
         if self._stopped:
             raise closed()
         task = self._task = asyncio.current_task(self.loop)
-        self._deadline = None
+        self._deadline = inf
         if task is not None:
             self._cancelling = task.cancelling()
         try:
@@ -155,24 +151,30 @@ class Clocks:
             self._timer.cancel()
             self._timer = None
 
-    def _arm(self, deadline: float) -> None:
+    def _arm(self, deadline: float, overdue: float | None = None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_at(deadline, self._ring)
+        self._armed_for = deadline
+        self._timer = self.loop.call_at(deadline, self._ring, overdue)
 
-    def _ring(self, overdue: float | None = None) -> None:
+    def _ring(self, overdue: float | None) -> None:
         self._timer = None
-        task, deadline = self._task, self._deadline
-        if task is None or deadline is None:
+        self._armed_for = inf
+        task, deadline, now = self._task, self._deadline, self.loop.time()
+        if task is None or deadline == inf:
             return  # the reader is at work; the next wait arms a timer again
-        if self.loop.time() < deadline:
+        if now < deadline:
             self._arm(deadline)
         elif deadline != overdue:
             # Where something held up the loop, what the vendor said in time may lie unread in the socket.
-            self._timer = self.loop.call_later(GRACE, self._ring, deadline)
+            self._arm(now + GRACE, overdue=deadline)
         else:
             self._rang = True
             task.cancel()
+
+
+def _or_endless(seconds: float | None) -> float:
+    return inf if seconds is None else seconds
 
 
 def closed() -> StreamingError:

@@ -50,6 +50,11 @@ class Row:
         return self.join.trimmed if self.join is not None else ""
 
 
+def committed(rows: list[Row]) -> bool:
+    """Whether the reader has content that cannot be taken back unseen."""
+    return any(row.delivered or row.tool_calls for row in rows)
+
+
 class Ledger(Sequence[Attempt]):
     """The rows of one stream, in order."""
 

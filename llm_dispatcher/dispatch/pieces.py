@@ -1,11 +1,11 @@
-"""One try of one target: the vendor's pieces under the clocks, with what they tell kept in the ledger's row."""
+"""What a vendor's pieces tell of an attempt, and how its answer ends."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 from msgspec.structs import replace
@@ -19,46 +19,27 @@ from ..exceptions import (
     RequestTimeoutError,
     StreamTruncatedError,
 )
-from ..provider import Ask, Finished, Opened, Provider, RawEvent
+from ..provider import Finished, Opened, RawEvent
 from ..tasks import Target
 from .clocks import Clock, Clocks, Rang, closed
+from .given import Admission
 from .ledger import Row
 
 logger: Final = logging.getLogger("llm_dispatcher")
 
-ShownPiece: TypeAlias = str | ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
+Shown: TypeAlias = str | ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
 
 
-async def shown_pieces(
-    provider: Provider, ask: Ask, row: Row, clocks: Clocks, hear: Callable[[Target, Opened], None]
-) -> AsyncGenerator[ShownPiece, None]:
-    """What a reader may be shown of an attempt. It returns on terminal evidence only. `hear` is told of its head.
+@contextmanager
+def listening(row: Row, clocks: Clocks) -> Generator[None, None, None]:
+    """While a vendor's answer is read: what ends it becomes one of our errors, and a clock that rang is one of them.
 
-    Once the vendor has said that the answer is complete, nothing that goes wrong afterwards makes it less so.
+    Once the vendor has said that the answer is complete, nothing that goes wrong afterwards makes it less so; and an
+    answer that ends without that word was cut short.
     """
-    with clocks.unless_closed():
-        await provider.prepare()
-    row.began = clocks.now  # loading an SDK says nothing of how soon its vendor answers
     clocks.wait("first_token")
     try:
-        async with aclosing(provider.stream(ask)) as stream:
-            async for piece in stream:
-                if isinstance(piece, str):
-                    if not piece:
-                        continue
-                    row.produced.append(piece)
-                    shown: ShownPiece = piece
-                elif (noted := _note(piece, row)) is not None:
-                    shown = noted
-                else:
-                    if isinstance(piece, Opened):
-                        hear(row.target, piece)
-                    continue
-                clocks.rest()
-                if row.first_token_at is None:
-                    row.first_token_at = clocks.now
-                yield shown
-                clocks.wait("idle")
+        yield
     except asyncio.CancelledError:
         rang = clocks.rang()
         if rang is None:
@@ -83,15 +64,17 @@ async def shown_pieces(
         )
 
 
-def _note(
+def kept(
     piece: Opened | RawEvent | UsageReport | Finished | ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent,
     row: Row,
-) -> ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent | None:
+    admission: Admission,
+) -> Shown | None:
     """Keep in the row what a piece says of the attempt; return it, with the vendor's event, if it is to be shown."""
     match piece:
         case Opened():
             row.opened = True
             row.request_id = piece.request_id
+            admission.hear(row.target, piece)
         case RawEvent():
             row.raw = piece.data
         case UsageReport():
@@ -115,10 +98,10 @@ def too_slow(clock: Clock, target: Target, clocks: Clocks, request_id: str | Non
     """The error for a clock that ran out."""
     seconds = clocks.seconds(clock)
     if clock == "total":
-        return RequestTimeoutError(f"not complete within {in_seconds(seconds or 0)} (the total clock)")
+        return RequestTimeoutError(f"not complete within {in_seconds(seconds)} (the total clock)")
     what = "nothing came" if clock == "first_token" else "nothing more came"
     return ProviderTimeoutError(
-        f"{what} within {in_seconds(seconds or 0)} (the {clock} clock)",
+        f"{what} within {in_seconds(seconds)} (the {clock} clock)",
         clock=clock,
         provider=target.provider,
         model=target.model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -50,7 +50,20 @@ class _Event(Struct):
     request_id: str | None = None
 
 
+class _TextDelta(Struct, gc=False):
+    type: Literal["text_delta"]
+    text: str
+
+
+class _Text(Struct, gc=False):
+    """What nearly every event is."""
+
+    type: Literal["content_block_delta"]
+    delta: _TextDelta
+
+
 _decode: Final = msgspec.json.Decoder(_Event).decode
+_decode_text: Final = msgspec.json.Decoder(_Text).decode
 
 _FINISH: Final[dict[str, FinishReason]] = {
     "end_turn": "stop",
@@ -76,11 +89,11 @@ class Decoder:
     def pieces(self, data: bytes) -> Iterable[Piece]:
         if not data:
             return ()
-        event = _decode(data)
-        # Nearly every event is this one.
-        if event.type == "content_block_delta" and event.delta is not None and event.delta.type == "text_delta":
-            return (event.delta.text,)
-        return self._others(event, data)
+        try:
+            return (_decode_text(data).delta.text,)
+        except msgspec.ValidationError:
+            pass
+        return self._others(_decode(data), data)
 
     def _others(self, event: _Event, data: bytes) -> Iterable[Piece]:
         match event.type:

@@ -69,7 +69,7 @@ class GoogleProvider:
             # Proxies that do not pass `alt=sse` on answer with an array.
             array = response.content_type == "application/json"
             splitter = JSONArrayDecoder() if array else SSEDataDecoder()
-            yield Answering(headers.get("x-request-id"), headers, splitter, all_that_came(response.content))
+            yield Answering(headers.get("x-request-id"), headers, splitter, all_that_came(response))
         finally:
             response.close()
 

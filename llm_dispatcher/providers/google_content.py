@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ..events import FinishReason, ProviderEvent, ReasoningDelta, ToolCallDelta, Usage, UsageReport
 from ..provider import Finished, Piece
@@ -54,6 +54,37 @@ class _Chunk(Struct, rename="camel"):
 
 _decode: Final = msgspec.json.Decoder(_Chunk).decode
 
+
+class _PlainPart(Struct, gc=False, rename="camel"):
+    text: Annotated[str, Meta(min_length=1)]
+    thought: None = None
+    thought_signature: None = None
+    function_call: None = None
+
+
+class _PlainContent(Struct, gc=False):
+    parts: tuple[_PlainPart]
+
+
+class _PlainCandidate(Struct, gc=False, rename="camel"):
+    content: _PlainContent
+    finish_reason: None = None
+    index: Literal[0] = 0
+    grounding_metadata: None = None
+    citation_metadata: None = None
+    url_context_metadata: None = None
+
+
+class _PlainChunk(Struct, gc=False, rename="camel"):
+    """Text and nothing else, but for a count that is not read: as nearly every chunk is."""
+
+    candidates: tuple[_PlainCandidate]
+    prompt_feedback: None = None
+    error: None = None
+
+
+_decode_plain: Final = msgspec.json.Decoder(_PlainChunk).decode
+
 _NEWS: Final = ("grounding_metadata", "citation_metadata", "url_context_metadata")
 
 _FINISH: Final[dict[str, FinishReason]] = {
@@ -80,14 +111,12 @@ class Decoder:
     def pieces(self, data: bytes) -> Iterable[Piece]:
         if not data:
             return ()
-        chunk = _decode(data)
-        candidates = chunk.candidates
-        # Nearly every chunk is text and nothing else.
-        if candidates and len(candidates) == 1 and self._counted and chunk.error is None:
-            text = _plain_text(candidates[0])
-            if text and chunk.prompt_feedback is None:
-                return (text,)
-        return self._others(chunk, data)
+        if self._counted and not self._finished:
+            try:
+                return (_decode_plain(data).candidates[0].content.parts[0].text,)
+            except msgspec.ValidationError:
+                pass
+        return self._others(_decode(data), data)
 
     def _others(self, chunk: _Chunk, data: bytes) -> Iterable[Piece]:
         if chunk.error is not None:
@@ -146,23 +175,6 @@ class Decoder:
         arguments = msgspec.json.encode(call.arguments.value).decode()
         yield ToolCallDelta(call.id, call.name, arguments)
         yield whole_call(call.id, call.name, arguments)
-
-
-def _plain_text(candidate: _Candidate) -> str | None:
-    """The text, where there is nothing beside it."""
-    parts = candidate.content.parts if candidate.content is not None else None
-    if (
-        parts is None
-        or len(parts) != 1
-        or candidate.finish_reason is not None
-        or candidate.index != 0
-        or candidate.grounding_metadata is not None
-        or candidate.citation_metadata is not None
-        or candidate.url_context_metadata is not None
-    ):
-        return None
-    part = parts[0]
-    return None if part.thought or part.thought_signature is not None else part.text
 
 
 class _OpenCall:

@@ -64,7 +64,7 @@ class OllamaProvider:
             headers = lower(response.headers)
             if response.status != 200:
                 raise _StatusError(_answer(await response.read(), response.status, headers))
-            yield Answering(None, headers, NDJSONDecoder(), all_that_came(response.content))
+            yield Answering(None, headers, NDJSONDecoder(), all_that_came(response))
         finally:
             response.close()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ..events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageReport
 from ..provider import Finished, Piece
@@ -76,6 +76,40 @@ class _Chunk(Struct):
 
 _decode: Final = msgspec.json.Decoder(_Chunk).decode
 
+_NoText: TypeAlias = Literal[""] | None
+_NoList: TypeAlias = Annotated[list[Any], Meta(max_length=0)] | None
+
+
+class _PlainDelta(Struct, gc=False):
+    content: Annotated[str, Meta(min_length=1)]
+    refusal: _NoText = None
+    reasoning_content: _NoText = None
+    reasoning: _NoText = None
+    tool_calls: _NoList = None
+    function_call: None = None
+    annotations: _NoList = None
+    audio: None = None
+    images: _NoList = None
+
+
+class _PlainChoice(Struct, gc=False):
+    delta: _PlainDelta
+    finish_reason: _NoText = None
+    index: Literal[0] = 0
+
+
+class _PlainChunk(Struct, gc=False):
+    """Text and nothing else, as nearly every chunk is: whether one is, msgspec finds out sooner than we could ask."""
+
+    choices: tuple[_PlainChoice]
+    usage: None = None
+    error: None = None
+    citations: None = None
+    x_groq: None = None
+
+
+_decode_plain: Final = msgspec.json.Decoder(_PlainChunk).decode
+
 _FINISH: Final[dict[str, FinishReason]] = {
     "stop": "stop",
     "length": "length",
@@ -104,21 +138,11 @@ class Decoder:
             return (*self._tools.all(), Finished(self._reason("stop"), None))
         if data == DONE or not data:
             return ()
-        chunk = _decode(data)
-        # Nearly every chunk is text and nothing else.
-        if (
-            chunk.choices
-            and len(chunk.choices) == 1
-            and chunk.usage is None
-            and chunk.error is None
-            and chunk.citations is None
-            and chunk.x_groq is None
-        ):
-            choice = chunk.choices[0]
-            delta = choice.delta
-            if delta is not None and type(delta.content) is str and delta.content and _is_plain(choice, delta):
-                return (delta.content,)
-        return self._others(chunk)
+        try:
+            return (_decode_plain(data).choices[0].delta.content,)
+        except msgspec.ValidationError:
+            pass
+        return self._others(_decode(data))
 
     def _others(self, chunk: _Chunk) -> Iterable[Piece]:
         if (error := _error(chunk)) is not None:
@@ -183,22 +207,6 @@ class Decoder:
         if call.id:
             return call.id
         return object() if call.called.name or self._tools.latest() is None else self._tools.latest()
-
-
-def _is_plain(choice: _Choice, delta: _Delta) -> bool:
-    """Whether there is nothing beside the text."""
-    return (
-        choice.finish_reason is None
-        and choice.index == 0
-        and not delta.tool_calls
-        and not delta.reasoning_content
-        and not delta.reasoning
-        and not delta.annotations
-        and delta.audio is None
-        and not delta.images
-        and not delta.refusal
-        and delta.function_call is None
-    )
 
 
 def _parts(parts: list[dict[str, Any]]) -> Iterable[Piece]:

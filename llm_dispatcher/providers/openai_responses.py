@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -45,7 +45,15 @@ class _Event(Struct):
     error: Any = None
 
 
+class _Text(Struct, gc=False):
+    """What nearly every event is."""
+
+    type: Literal["response.output_text.delta"]
+    delta: str
+
+
 _decode: Final = msgspec.json.Decoder(_Event).decode
+_decode_text: Final = msgspec.json.Decoder(_Text).decode
 
 _INCOMPLETE: Final[dict[str, FinishReason]] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 _REASONING: Final = frozenset({"response.reasoning_summary_text.delta", "response.reasoning_text.delta"})
@@ -71,11 +79,11 @@ class Decoder:
     def pieces(self, data: bytes) -> Iterable[Piece]:
         if data == DONE or not data:
             return ()
-        event = _decode(data)
-        # Nearly every event is this one.
-        if event.type == "response.output_text.delta" and isinstance(event.delta, str):
-            return (event.delta,)
-        return self._others(event, data)
+        try:
+            return (_decode_text(data).delta,)
+        except msgspec.ValidationError:
+            pass
+        return self._others(_decode(data), data)
 
     def _others(self, event: _Event, data: bytes) -> Iterable[Piece]:
         match event.type:

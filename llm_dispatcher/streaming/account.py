@@ -41,7 +41,19 @@ class Account:
         self.started: datetime | None = None
         self.first_token_after: float | None = None
         self.target: Target | None = None
-        self._provider = self._model = ""
+        self._speaker: ChunkMetadata = {
+            "chunk": "",
+            "chunk_index": 0,
+            "provider": "",
+            "model": "",
+            "attempt": 0,
+            "cached": False,
+            "elapsed": 0.0,
+            "tokens": 0,
+            "total_tokens": None,
+            "cost": None,
+            "finish_reason": None,
+        }
         self.attempt = 0
         self.cached = False
         self.finish_reason: FinishReason | None = None
@@ -67,7 +79,9 @@ class Account:
         match event:
             case StreamStarted():
                 self.target, self.attempt, self.cached = event.target, event.attempt, event.cached
-                self._provider, self._model = event.target.provider, event.target.model
+                speaker = self._speaker
+                speaker["provider"], speaker["model"] = event.target.provider, event.target.model
+                speaker["attempt"], speaker["cached"] = event.attempt, event.cached
             case ToolCall():
                 self._tool_calls.append(event)
             case StreamReset():
@@ -114,19 +128,12 @@ class Account:
     def chunk(self, text: str, index: int) -> ChunkMetadata:
         """A chunk with what is known as it passes; what only the end can tell is `None`."""
         began, ended = self._began, self._ended
-        return {
-            "chunk": text,
-            "chunk_index": index,
-            "provider": self._provider,
-            "model": self._model,
-            "attempt": self.attempt,
-            "cached": self.cached,
-            "elapsed": 0.0 if began is None else (self._clock() if ended is None else ended) - began,
-            "tokens": -(-self._characters // CHARACTERS_A_TOKEN),
-            "total_tokens": None,
-            "cost": None,
-            "finish_reason": None,
-        }
+        metadata = self._speaker.copy()  # (half the price of writing all of it)
+        metadata["chunk"] = text
+        metadata["chunk_index"] = index
+        metadata["elapsed"] = 0.0 if began is None else (self._clock() if ended is None else ended) - began
+        metadata["tokens"] = -(-self._characters // CHARACTERS_A_TOKEN)
+        return metadata
 
     def closing(self) -> ChunkMetadata:
         """The item after the last chunk, with the figures that only the end can tell."""

@@ -60,13 +60,13 @@ class StreamingCallbacks:
             if name.startswith("on_") and callback is not None and not callable(callback):
                 raise TypeError(f"{name} is a function or a coroutine function, got {type(callback).__name__}")
 
-    def watcher(self) -> _Caller:
+    def watcher(self) -> Watcher:
         """A watcher for one stream."""
-        return _Caller(self)
+        return _Caller(self).watch
 
     def bystander(self) -> Watcher:
         """A watcher for a stream inside another one: of what the outer one does not show itself."""
-        caller = _Caller(self)
+        caller = _Caller(self).watch
 
         def watch(event: Event, account: Account, /) -> Awaitable[None] | None:
             return caller(event, account) if isinstance(event, (StreamSwitched, ReasoningDelta, ToolCall)) else None
@@ -115,7 +115,7 @@ class _Caller:
         self._callbacks = callbacks
         self._started = False
 
-    def __call__(self, event: Event, account: Account, /) -> Awaitable[None] | None:
+    def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None:
         callbacks = self._callbacks
         if type(event) is TextDelta:
             if (told := callbacks.on_chunk_received) is None:

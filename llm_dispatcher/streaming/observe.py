@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
-from ..events import Event, Failure, StreamCancelled, StreamFailed
+from ..events import Event, Failure, StreamCancelled, StreamFailed, TextDelta
 from .account import Account
+from .reader import Reader
+
+Shape: TypeAlias = Literal["text", "metadata", "events", "nothing"]
+"""What a reader gets: chunks of text, chunks with their metadata, events, or nothing but the end."""
 
 
 class Watcher(Protocol):
@@ -21,34 +25,52 @@ class Watcher(Protocol):
 
 
 async def observed(
-    opened: Callable[[], Awaitable[AsyncGenerator[Event, None]]], account: Account, watchers: Sequence[Watcher]
-) -> AsyncGenerator[Event, None]:
-    """Open a source and pass each event on, telling the watchers first. The end that it does not say itself is added
-    here: an exception becomes a `StreamFailed`, followed by the exception; leaving early a `StreamCancelled`, which
-    only the watchers still see.
+    opened: Callable[[], Awaitable[AsyncGenerator[Event, None]]],
+    account: Account,
+    watchers: Sequence[Watcher],
+    reader: Reader,
+    shape: Shape,
+) -> AsyncGenerator[Any, None]:
+    """Open a source and show the reader what it gives, telling the watchers first. The end that it does not say itself
+    is added here: an exception becomes a `StreamFailed`, which is the last event, or else is raised; leaving early
+    becomes a `StreamCancelled`, which only the watchers still see.
     """
+    loop = asyncio.get_running_loop()
     account.begin()
-    try:
-        async with aclosing(await opened()) as source:
-            async for event in source:
-                account.see(event)
-                for watch in watchers:
-                    if (told := watch(event, account)) is not None:
-                        await told
-                yield event
-        account.end()
-    except (asyncio.CancelledError, GeneratorExit):
-        if not account.over:
+    with reader:
+        try:
+            async with aclosing(await opened()) as source:
+                async for event in source:
+                    account.see(event)
+                    for watch in watchers:
+                        if (told := watch(event, account)) is not None:
+                            await told
+                    if shape == "text":
+                        if type(event) is not TextDelta:
+                            continue
+                        yield event.text
+                    elif shape == "events":
+                        yield event
+                    elif shape == "metadata" and type(event) is TextDelta:
+                        yield account.chunk(event.text, event.index)
+                    reader.task = asyncio.current_task(loop)  # (told its loop, it takes half as long)
             account.end()
-            if account.finish_reason is None:
-                await _tell(StreamCancelled(), account, watchers)
-        raise
-    except Exception as error:  # whatever ended the stream is reported and goes on to the reader
-        account.end(error)
-        failed = StreamFailed(Failure.of(error))
-        await _tell(failed, account, watchers)
-        yield failed
-        raise
+        except (asyncio.CancelledError, GeneratorExit):
+            if not account.over:
+                account.end()
+                if account.finish_reason is None:
+                    await _tell(StreamCancelled(), account, watchers)
+            raise
+        except Exception as error:  # whatever ended the stream is reported, and goes on to the reader
+            account.end(error)
+            failed = StreamFailed(Failure.of(error))
+            await _tell(failed, account, watchers)
+            if shape != "events":
+                raise
+            yield failed
+        else:
+            if shape == "metadata":
+                yield account.closing()
 
 
 async def _tell(event: Event, account: Account, watchers: Sequence[Watcher]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..events import Event, StreamCancelled, StreamCompleted, StreamFailed, TextDelta
 from .account import Account
+from .observe import Watcher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,7 +129,7 @@ class ProgressTracker:
         self._given = True
         self._owner = owner or self._owner
 
-    def watcher(self, max_tokens: int | None = None) -> _Share:
+    def watcher(self, max_tokens: int | None = None) -> Watcher:
         """A watcher for one stream that is about to be read: it joins the run."""
         global _latest
         if all(stream.ended for stream in self._streams):
@@ -139,7 +140,7 @@ class ProgressTracker:
         self._streams.append(share)
         self._given = True
         _latest = (next(_ticks), self._owner)
-        return share
+        return share.watch
 
     def leave(self, share: _Share) -> None:
         """A stream is over."""
@@ -200,7 +201,7 @@ class _Share:
             return straight
         return NEARLY + (SHORT_OF_WHOLE - NEARLY) * (1 - math.exp(NEARLY - straight))
 
-    def __call__(self, event: Event, account: Account, /) -> None:
+    def watch(self, event: Event, account: Account, /) -> None:
         self._account = account
         if type(event) is not TextDelta and isinstance(event, (StreamCompleted, StreamFailed, StreamCancelled)):
             self.finished = isinstance(event, StreamCompleted)

@@ -383,14 +383,14 @@ async def test_the_way_past_the_sdks_to_the_bytes_is_open(
     """
     taken: list[object] = []
 
-    def seen(content: aiohttp.StreamReader) -> Callable[[], Awaitable[bytes]]:
-        taken.append(type(content))
-        return all_that_came(content)
+    def seen(response: aiohttp.ClientResponse) -> Callable[[], Awaitable[bytes]]:
+        taken.append(type(response))
+        return all_that_came(response)
 
     monkeypatch.setattr("llm_dispatcher.providers.transport.all_that_came", seen)
     provider = provider_of(simulated_vendor(wire, Reply("All is well.")))
     assert "".join([piece async for piece in provider.stream(ASK) if isinstance(piece, str)]) == "All is well."
-    assert taken == [aiohttp.StreamReader]
+    assert taken == [aiohttp.ClientResponse]
 
 
 @wires

@@ -1,0 +1,67 @@
+"""What the loop is given: a request, with all that it takes to serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from msgspec import Struct
+
+from ..config.policy import OnBreak, Resilience
+from ..events import Attempt
+from ..exceptions import LLMDispatcherError
+from ..provider import Opened, Provider
+from ..tasks import Target, TaskRequest
+from .ledger import Ledger
+from .resume import Continuation
+from .under_way import UnderWay
+
+
+class Admission(Protocol):
+    """Says before each attempt whether it may be made, and is told of each when it begins and when it is over."""
+
+    def enter(self, target: Target, left: float | None, /) -> Awaitable[LLMDispatcherError | None]:
+        """`None`, or why the target is not to be asked now: the loop passes it over. It may wait before it says so,
+        but for no longer than the `total` clock has `left`.
+        """
+        ...
+
+    def hear(self, target: Target, head: Opened, /) -> None:
+        """The vendor has begun to answer."""
+        ...
+
+    def note(self, attempt: Attempt, /) -> None:
+        """An attempt that was let in is over."""
+        ...
+
+
+class EverybodyIsLetIn:
+    """The admission that refuses nothing."""
+
+    async def enter(self, target: Target, left: float | None) -> None:
+        return None
+
+    def hear(self, target: Target, head: Opened) -> None:
+        return None
+
+    def note(self, attempt: Attempt) -> None:
+        return None
+
+
+class Dispatch(Struct, frozen=True):
+    """One request with all that the loop needs to serve it; the switch puts it together.
+
+    `style` says how a model continues a broken answer. `on_break` is `restart` only where the reader can take back
+    what it has seen.
+    """
+
+    request: TaskRequest
+    targets: tuple[Target, ...]
+    provider: Callable[[Target], Provider]
+    style: Callable[[Target], Continuation]
+    resilience: Resilience
+    ledger: Ledger
+    admission: Admission = EverybodyIsLetIn()
+    on_break: OnBreak = "continue"
+    raw: bool = False
+    under_way: UnderWay | None = None
