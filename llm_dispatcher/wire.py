@@ -39,6 +39,7 @@ class _SSEBlocks:
         self._size = 0
         self._head: bytes | None = b""  # what came while it may still be part of a BOM
         self._after_cr = False
+        self._between = False  # whether nothing is under way
         self._id = ""
 
     def _blocks(self, data: bytes) -> list[bytes]:
@@ -48,6 +49,7 @@ class _SSEBlocks:
         if self._after_cr or _CR in data:
             data = self._in_lf(data)
         if _LF not in data:  # no block can end here: long lines that come in many pieces are not searched again
+            self._between = False
             self._keep(data)
             return []
         if self._pending:
@@ -57,6 +59,7 @@ class _SSEBlocks:
             self._size = 0
         blocks = data.split(b"\n\n")
         self._keep(blocks.pop())
+        self._between = not self._pending and not self._after_cr and self._head is None
         return blocks
 
     def _last_block(self) -> bytes:
@@ -141,7 +144,7 @@ class SSEDataDecoder(_SSEBlocks):
     def feed(self, data: bytes) -> Iterable[bytes]:
         """The data of the events that these bytes complete."""
         # What a model says comes an event at a time, each of one line of data, alone or under the event's name.
-        if not self._pending and self._head is None and not self._after_cr and len(data) <= self._cap:
+        if self._between and len(data) <= self._cap:
             end = -2 if data[-2:] == b"\n\n" else -4 if data[-4:] == b"\r\n\r\n" else 0
             head, _, line = data[:end].rpartition(b"\n")
             if (

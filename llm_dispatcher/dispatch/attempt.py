@@ -51,19 +51,15 @@ async def attempt(
     with listening(row, clocks):
         async with aclosing(provider.stream(ask)) as stream:
             async for piece in stream:
-                shown: Shown | None
-                if isinstance(piece, str):
-                    if not piece:
-                        continue
-                    row.produced.append(piece)
-                    shown = piece
-                elif (shown := kept(piece, row, dispatch.admission)) is None:
+                shown = piece if isinstance(piece, str) else kept(piece, row, dispatch.admission)
+                if not shown:
                     continue
                 clocks.rest()
                 if not row.shown:
                     for event in beginning.events(shown, clocks.now):
                         yield event
                 elif isinstance(shown, str):
+                    row.produced.append(shown)
                     yield delivered.add(shown, row)
                 else:
                     yield shown
@@ -93,6 +89,8 @@ class _Beginning:
         row = self._row
         if row.first_token_at is None:
             row.first_token_at = now
+        if isinstance(piece, str):
+            row.produced.append(piece)
         if row.join is not None and not row.join.decided:
             if not isinstance(piece, str):
                 self._held.append(piece)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse
+    from aiohttp import ClientResponse, StreamReader
     from httpx2 import Response
 
 AT_ONCE: Final = 64 * 1024
-"""Bytes to ask a socket for. asyncio asks for 256 KiB at each read, which is more than malloc keeps at hand: for a
-token that comes alone, memory is mapped, faulted in and unmapped, at the price of all else that we do with the token.
+"""Bytes to ask a socket for. asyncio asks for 256 KiB at each read. That is more than many a malloc keeps at hand: for
+each token, memory is then mapped, faulted in and unmapped, which may cost as much as all that we do with the token.
 """
 
 
@@ -31,31 +32,68 @@ def reader(response: Response) -> Callable[[], Awaitable[bytes]]:
 def all_that_came(response: ClientResponse) -> Callable[[], Awaitable[bytes]]:
     """Reads a body's bytes as they come, and none at the end.
 
-    aiohttp's reader raises as soon as it has heard that the connection broke, and keeps what it had received before. A
-    reader who was busy elsewhere would lose it, and somebody would be asked, and paid, to say it again.
+    aiohttp's reader does more for each read than all of ours does for a token; and it raises as soon as it has heard
+    that the connection broke, before what it had received by then is read. So what it has received is taken from
+    it, where its inside is as we know it. `docs/decisions/0014` says why.
     """
-    _ask_for_little(response)
     content = response.content
-    readany = content.readany
+    if not _is_known(content):
+        return content.readany
+    _ask_for_little(content._protocol.transport)
+    return _from_its_buffer(content)
+
+
+def _is_known(content: StreamReader) -> bool:
+    from aiohttp import StreamReader
+    from aiohttp.helpers import TimerNoop
+
+    return (
+        type(content) is StreamReader
+        and all(hasattr(content, name) for name in _INSIDE)
+        and hasattr(content._protocol, "_reading_paused")
+        and type(content._timer) is TimerNoop  # (a clock of aiohttp's own would have to be minded)
+    )
+
+
+_INSIDE: Final = ("_buffer", "_cursor", "_eof", "_exception", "_http_chunk_splits", "_protocol", "_size", "_waiter")
+
+
+def _from_its_buffer(content: Any) -> Callable[[], Awaitable[bytes]]:
+    buffer, protocol, future = content._buffer, content._protocol, asyncio.get_running_loop().create_future
+    readany: Callable[[], Awaitable[bytes]] = content.readany
+    fell_behind = False
 
     async def read() -> bytes:
-        try:
-            return await readany()
-        except Exception:
-            kept: Callable[[int], bytes] | None = getattr(content, "_read_nowait", None)  # (the public one raises too)
-            if kept is not None and (came := kept(-1)):
-                return came
-            raise
+        nonlocal fell_behind
+        while not buffer:
+            if content._eof or content._exception is not None or protocol.transport is None:
+                return await readany()  # it says how this ended
+            content._waiter = waiter = future()
+            try:
+                await waiter
+            finally:
+                content._waiter = None
+        came: bytes = buffer.popleft() if len(buffer) == 1 else b"".join(buffer)
+        buffer.clear()
+        # What aiohttp keeps account by: how much is unread, how much was read, and where chunks ended, for who asks.
+        content._size = 0
+        content._cursor = content.total_bytes
+        if content._http_chunk_splits:
+            content._http_chunk_splits.clear()
+        # (aiohttp resumes after each read. From the first pause on that is owed: its parser may hold something back.)
+        fell_behind = fell_behind or protocol._reading_paused
+        if fell_behind:
+            protocol.resume_reading()
+        return came
 
     return read
 
 
-def _ask_for_little(response: ClientResponse) -> None:
+def _ask_for_little(transport: Any) -> None:
     """From now on, reads of a connection ask for `AT_ONCE`, where its loop can be told. (uvloop need not be.)
 
     Under TLS it is the protocol that asks; what it is given is a record at a time, which is 16 KiB at most.
     """
-    transport: Any = response.connection and response.connection.transport
     for asking in (transport, getattr(transport, "_ssl_protocol", None)):
         if asking is not None and getattr(asking, "max_size", 0) > AT_ONCE:
             asking.max_size = AT_ONCE

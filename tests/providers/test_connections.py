@@ -8,11 +8,10 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
-import aiohttp
 import pytest
 
 from llm_dispatcher.exceptions import (
@@ -25,7 +24,6 @@ from llm_dispatcher.exceptions import (
 from llm_dispatcher.provider import Ask, Finished, Opened, Provider, ProviderSettings, Secret
 from llm_dispatcher.providers import make
 from llm_dispatcher.providers.clients import PerLoop
-from llm_dispatcher.providers.transport import all_that_came
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import CleanEnd, Cut, ErrorFrame, HttpError, Reply, SimulatedVendor, Stall, Wire
 from tests.faults.leaping_loop import leap_through
@@ -369,28 +367,6 @@ def test_loops_that_are_closed_are_forgotten() -> None:
     loops = [asyncio.run(use()) for _ in range(4)]
     gc.collect()
     assert sum(loop() is not None for loop in loops) <= 1
-
-
-@pytest.mark.parametrize("wire", [Wire.OPENAI_CHAT, Wire.OPENAI_RESPONSES, Wire.ANTHROPIC])
-async def test_the_way_past_the_sdks_to_the_bytes_is_open(
-    wire: Wire,
-    simulated_vendor: Start,
-    provider_of: Callable[[SimulatedVendor], Provider],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A release of an SDK that moves what `transport.reader` looks for would cost speed and nothing else; so it is
-    this test that has to say so.
-    """
-    taken: list[object] = []
-
-    def seen(response: aiohttp.ClientResponse) -> Callable[[], Awaitable[bytes]]:
-        taken.append(type(response))
-        return all_that_came(response)
-
-    monkeypatch.setattr("llm_dispatcher.providers.transport.all_that_came", seen)
-    provider = provider_of(simulated_vendor(wire, Reply("All is well.")))
-    assert "".join([piece async for piece in provider.stream(ASK) if isinstance(piece, str)]) == "All is well."
-    assert taken == [aiohttp.ClientResponse]
 
 
 @wires

@@ -1,0 +1,158 @@
+"""The way past the SDKs, and past aiohttp's reader, to the bytes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+import aiohttp
+import pytest
+from aiohttp.client_proto import ResponseHandler
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from llm_dispatcher.providers import transport
+from llm_dispatcher.testing import Reply, SimulatedVendor, Wire
+from tests.providers.test_connections import ASK, provider_at
+
+wires = pytest.mark.parametrize("wire", list(Wire))
+Read = Callable[[], Awaitable[bytes]]
+End = Literal["whole", "closed", "reset"]
+
+
+class _Transport(asyncio.Transport):
+    """What a protocol tells its transport."""
+
+    paused = was_paused = False
+
+    def pause_reading(self) -> None:
+        self.paused = self.was_paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+async def _all_of(
+    reads: Callable[[aiohttp.StreamReader], Read], wire: list[tuple[bytes, int]], end: End
+) -> tuple[bytes, type[BaseException] | None, Any]:
+    """What a way of reading makes of a response whose bytes come in these pieces, with so many turns in between; and
+    what it leaves.
+    """
+    connection, protocol = _Transport(), ResponseHandler(asyncio.get_running_loop())
+    protocol.connection_made(connection)
+    protocol.set_response_params(read_bufsize=64)  # (so that some bodies are more than is held)
+    protocol.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    _, content = await protocol.read()
+
+    async def feed() -> None:
+        for data, turns in [*wire, (b"", 0)]:
+            while connection.paused:  # (who does not read a socket does not hear of its end either)
+                await asyncio.sleep(0)
+            if data:
+                protocol.data_received(data)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        if end != "whole":
+            protocol.connection_lost(ConnectionResetError() if end == "reset" else None)
+            protocol.transport = connection  # (for the test to look at)
+
+    feeding = asyncio.create_task(feed())
+    read, body = reads(content), b""
+    try:
+        while came := await read():
+            body += came
+    except aiohttp.ClientError as error:
+        return body, type(error), content
+    finally:
+        await feeding
+    return body, None, content
+
+
+@example([b"eight 8 "] * 8, [(75, 0)], "whole")  # paused at the end of a chunk, when the parser holds nothing back yet
+@given(
+    st.lists(st.binary(min_size=1, max_size=200), max_size=12),
+    st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 3)), max_size=12),
+    st.sampled_from(["whole", "closed", "reset"]),
+)
+def test_it_reads_what_aiohttp_reads_and_leaves_it_as_aiohttp_would(
+    chunks: list[bytes], cuts: list[tuple[int, int]], end: End
+) -> None:
+    sent = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    sent += b"0\r\n\r\n" if end == "whole" else b"5\r\nab"
+    places = sorted({(place % len(sent), turns) for place, turns in cuts} | {(0, 0)})
+    ends = [place for place, _ in places[1:]] + [len(sent)]
+    wire = [(sent[start:stop], turns) for (start, turns), stop in zip(places, ends, strict=True) if start < stop]
+    body = b"".join(chunks) + (b"" if end == "whole" else b"ab")
+
+    ours, error, left = asyncio.run(_all_of(transport._from_its_buffer, wire, end))
+    theirs, their_error, left_by_them = asyncio.run(_all_of(lambda content: content.readany, wire, end))
+    assert error is their_error
+    assert body.startswith(ours)
+    if end == "whole" or not left._protocol.transport.was_paused:
+        # (What its parser holds back of a reader who fell behind, aiohttp loses with the connection.)
+        assert ours == body, "all that came, also where the connection broke"
+    if end == "whole":
+        assert theirs == body
+        for name in ("_size", "_cursor", "_eof", "_waiter", "total_bytes"):
+            assert getattr(left, name) == getattr(left_by_them, name), name
+        assert not left._buffer and not left._protocol._reading_paused
+
+
+async def test_a_connection_that_somebody_closed_is_not_waited_for() -> None:
+    protocol = ResponseHandler(asyncio.get_running_loop())
+    protocol.connection_made(_Transport())
+    read = transport._from_its_buffer(aiohttp.StreamReader(protocol, 64))
+    protocol.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await read()
+
+
+async def test_an_inside_that_is_not_known_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    protocol: Any = ResponseHandler(asyncio.get_running_loop())
+    content = aiohttp.StreamReader(protocol, 64)
+    assert transport._is_known(content)
+    content._timer = aiohttp.helpers.TimerContext(asyncio.get_running_loop())
+    assert not transport._is_known(content), "a clock of aiohttp's own has to be minded"
+    monkeypatch.setattr(transport, "_INSIDE", (*transport._INSIDE, "_moved"))
+    assert not transport._is_known(aiohttp.StreamReader(protocol, 64))
+    assert not transport._is_known(aiohttp.streams.EMPTY_PAYLOAD)
+
+
+@wires
+async def test_the_way_past_the_sdks_to_the_bytes_is_open(
+    wire: Wire,
+    simulated_vendor: Callable[..., SimulatedVendor],
+    encrypted: Callable[[SimulatedVendor], AbstractAsyncContextManager[str]],
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A release of an SDK, of aiohttp or of Python that moves what `transport` looks for would cost speed and nothing
+    else; so it is this test that has to say so.
+    """
+    taken: list[Any] = []
+    ours = transport._from_its_buffer
+
+    def seen(content: aiohttp.StreamReader) -> Read:
+        connection: Any = content._protocol.transport
+        taken.append(getattr(connection, "_ssl_protocol", connection).max_size)
+        return ours(content)
+
+    monkeypatch.setattr(transport, "_from_its_buffer", seen)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    vendor = simulated_vendor(wire, Reply("All is well."))
+    async with encrypted(vendor) as encrypted_url:
+        for base_url in (vendor.base_url, encrypted_url):
+            provider = provider_at(wire, base_url)
+            text = [piece async for piece in provider.stream(ASK) if isinstance(piece, str)]
+            assert "".join(text) == "All is well."
+            await provider.aclose()
+    assert taken == [transport.AT_ONCE, transport.AT_ONCE]
