@@ -42,11 +42,10 @@ class Clocks:
         }
         self._end: Final = self.loop.time() + self._seconds["total"]
         self._timer: asyncio.TimerHandle | None = None
-        self._armed_for = inf
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
-        self._clock: Clock = "total"
-        self._deadline = inf
+        self._clock: Literal["first_token", "idle"] | None = None
+        self._since = 0.0
         self._rang = self._stopped = False
         self._over: asyncio.Future[None] | None = None
 
@@ -85,17 +84,14 @@ class Clocks:
         if self._stopped:
             raise closed()
         loop = self.loop
-        self._clock = clock
-        self._deadline = deadline = loop.time() + self._seconds[clock]
-        if self._end <= deadline:
-            self._clock = "total"
-            self._deadline = deadline = self._end
+        self._since = loop.time()
         # (Told its loop, this costs half; and it is asked for each chunk, because chunks may be read by many tasks.)
         task = self._task = asyncio.current_task(loop)
         if task is not None:
             self._cancelling = task.cancelling()
-        if deadline < self._armed_for:
-            self._arm(deadline)
+        if clock != self._clock or self._timer is None:  # (else the deadline moves on, as the timer will find)
+            self._clock = clock
+            self._arm(self._due()[0])
 
     def rest(self) -> None:
         """It is the reader's turn: nobody waits on a vendor."""
@@ -109,7 +105,7 @@ class Clocks:
         task = asyncio.current_task()
         if task is not None and task.uncancel() > self._cancelling:
             return None  # somebody else cancelled as well, and goes first
-        return "closed" if self._stopped else self._clock
+        return "closed" if self._stopped else self._due()[1]
 
     @contextmanager
     def unless_closed(self) -> Generator[None, None, None]:
@@ -117,7 +113,7 @@ class Clocks:
         if self._stopped:
             raise closed()
         task = self._task = asyncio.current_task(self.loop)
-        self._deadline = inf
+        self._clock = None
         if task is not None:
             self._cancelling = task.cancelling()
         try:
@@ -151,17 +147,25 @@ class Clocks:
             self._timer.cancel()
             self._timer = None
 
+    def _due(self) -> tuple[float, Clock]:
+        """When the wait has taken too long, and by which clock."""
+        if self._clock is None:
+            return inf, "total"
+        deadline = self._since + self._seconds[self._clock]
+        return (self._end, "total") if self._end <= deadline else (deadline, self._clock)
+
     def _arm(self, deadline: float, overdue: float | None = None) -> None:
+        """Have a timer ring at a deadline, unless one rings before it anyway."""
+        if self._timer is not None and self._timer.when() <= deadline:
+            return
         if self._timer is not None:
             self._timer.cancel()
-        self._armed_for = deadline
-        self._timer = self.loop.call_at(deadline, self._ring, overdue)
+        self._timer = None if deadline == inf else self.loop.call_at(deadline, self._ring, overdue)
 
     def _ring(self, overdue: float | None) -> None:
         self._timer = None
-        self._armed_for = inf
-        task, deadline, now = self._task, self._deadline, self.loop.time()
-        if task is None or deadline == inf:
+        task, (deadline, _), now = self._task, self._due(), self.loop.time()
+        if task is None:
             return  # the reader is at work; the next wait arms a timer again
         if now < deadline:
             self._arm(deadline)
