@@ -69,14 +69,18 @@ class Account:
         self._ended = self._clock()
         self.error = error
 
+    def add(self, text: str) -> None:
+        """A chunk has come."""
+        if self.first_token_after is None:
+            self.first_token_after = self.elapsed
+        self._pieces.append(text)
+        self._characters += len(text)
+
     def see(self, event: Event) -> None:
-        if type(event) is TextDelta:
-            if self.first_token_after is None:
-                self.first_token_after = self.elapsed
-            self._pieces.append(event.text)
-            self._characters += len(event.text)
-            return
+        """Something has happened."""
         match event:
+            case TextDelta():
+                self.add(event.text)
             case StreamStarted():
                 self.target, self.attempt, self.cached = event.target, event.attempt, event.cached
                 speaker = self._speaker

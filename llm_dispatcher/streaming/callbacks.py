@@ -62,16 +62,11 @@ class StreamingCallbacks:
 
     def watcher(self) -> Watcher:
         """A watcher for one stream."""
-        return _Caller(self).watch
+        return _Caller(self)
 
     def bystander(self) -> Watcher:
         """A watcher for a stream inside another one: of what the outer one does not show itself."""
-        caller = _Caller(self).watch
-
-        def watch(event: Event, account: Account, /) -> Awaitable[None] | None:
-            return caller(event, account) if isinstance(event, (StreamSwitched, ReasoningDelta, ToolCall)) else None
-
-        return watch
+        return _Bystander(self)
 
     def call(self, callback: Callable[..., Told] | None, *told: Any) -> Awaitable[None] | None:
         """Call one; where it is a coroutine, return what finishes it."""
@@ -115,11 +110,13 @@ class _Caller:
         self._callbacks = callbacks
         self._started = False
 
-    def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None:
-        callbacks = self._callbacks
-        if type(event) is TextDelta:
-            if (told := callbacks.on_chunk_received) is None:
-                return None
+    @property
+    def chunk(self) -> Callable[[TextDelta, Account], Awaitable[None] | None] | None:
+        told, callbacks = self._callbacks.on_chunk_received, self._callbacks
+        if told is None:
+            return None
+
+        def tell(event: TextDelta, account: Account) -> Awaitable[None] | None:
             text = event.text
             try:  # (`call`, spelled out: this is for every chunk)
                 pending = told(text, account.chunk(text, event.index))
@@ -127,6 +124,11 @@ class _Caller:
                 callbacks.note(told)
                 return None
             return None if pending is None else callbacks.finishing(told, pending)
+
+        return tell
+
+    def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None:
+        callbacks = self._callbacks
         match event:
             case StreamStarted():
                 if self._started:
@@ -145,3 +147,16 @@ class _Caller:
                 return callbacks.call(callbacks.on_tool_call, event, account.metadata())
             case _:
                 return None
+
+
+class _Bystander(_Caller):
+    """Hears of what the outer stream does not show itself."""
+
+    __slots__ = ()
+
+    @property
+    def chunk(self) -> None:
+        return None
+
+    def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None:
+        return super().watch(event, account) if isinstance(event, (StreamSwitched, ReasoningDelta, ToolCall)) else None

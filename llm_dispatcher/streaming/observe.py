@@ -15,13 +15,20 @@ Shape: TypeAlias = Literal["text", "metadata", "events", "nothing"]
 """What a reader gets: chunks of text, chunks with their metadata, events, or nothing but the end."""
 
 
+Told: TypeAlias = Awaitable[None] | None
+
+
 class Watcher(Protocol):
-    """Told of each event after the account has seen it; what it returns is awaited, unless it is `None`.
+    """Told of what happens, after the account has seen it: by `chunk` of text, where it cares, by `watch` of all else.
+    What these return is awaited, unless it is `None`.
 
     A watcher must not raise: it only watches. `account.error` holds the exception behind a `StreamFailed`.
     """
 
-    def __call__(self, event: Event, account: Account, /) -> Awaitable[None] | None: ...
+    @property
+    def chunk(self) -> Callable[[TextDelta, Account], Told] | None: ...
+
+    def watch(self, event: Event, account: Account, /) -> Told: ...
 
 
 async def observed(
@@ -40,19 +47,23 @@ async def observed(
     with reader:
         try:
             async with aclosing(await opened()) as source:
+                for_text = [chunk for watcher in watchers if (chunk := watcher.chunk) is not None]
                 async for event in source:
-                    account.see(event)
-                    for watch in watchers:
-                        if (told := watch(event, account)) is not None:
-                            await told
-                    if shape == "text":
-                        if type(event) is not TextDelta:
-                            continue
-                        yield event.text
-                    elif shape == "events":
-                        yield event
-                    elif shape == "metadata" and type(event) is TextDelta:
-                        yield account.chunk(event.text, event.index)
+                    if type(event) is TextDelta:
+                        account.add(event.text)
+                        for tell in for_text:
+                            if (told := tell(event, account)) is not None:
+                                await told
+                        if shape == "text":
+                            yield event.text
+                        elif shape == "metadata":
+                            yield account.chunk(event.text, event.index)
+                        elif shape == "events":
+                            yield event
+                    else:
+                        await _tell(event, account, watchers)
+                        if shape == "events":
+                            yield event
                     reader.task = asyncio.current_task(loop)  # (told its loop, it takes half as long)
             account.end()
         except (asyncio.CancelledError, GeneratorExit):
@@ -75,6 +86,6 @@ async def observed(
 
 async def _tell(event: Event, account: Account, watchers: Sequence[Watcher]) -> None:
     account.see(event)
-    for watch in watchers:
-        if (told := watch(event, account)) is not None:
+    for watcher in watchers:
+        if (told := watcher.watch(event, account)) is not None:
             await told

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from ..events import Event, StreamCancelled, StreamCompleted, StreamFailed, TextDelta
+from ..events import Event, StreamCancelled, StreamCompleted, StreamFailed
 from .account import Account
 from .observe import Watcher
 
@@ -140,7 +140,7 @@ class ProgressTracker:
         self._streams.append(share)
         self._given = True
         _latest = (next(_ticks), self._owner)
-        return share.watch
+        return share
 
     def leave(self, share: _Share) -> None:
         """A stream is over."""
@@ -201,9 +201,11 @@ class _Share:
             return straight
         return NEARLY + (SHORT_OF_WHOLE - NEARLY) * (1 - math.exp(NEARLY - straight))
 
+    chunk = None  # (what has come, the account knows)
+
     def watch(self, event: Event, account: Account, /) -> None:
         self._account = account
-        if type(event) is not TextDelta and isinstance(event, (StreamCompleted, StreamFailed, StreamCancelled)):
+        if isinstance(event, (StreamCompleted, StreamFailed, StreamCancelled)):
             self.finished = isinstance(event, StreamCompleted)
             self.ended = True
             self._tracker.leave(self)

@@ -128,11 +128,11 @@ def test_time_pace_and_what_is_left() -> None:
     clock = Clock()
     tracker = ProgressTracker(expected_tokens=40, clock=clock)
     assert (tracker.elapsed, tracker.tokens_per_second, tracker.eta) == (0.0, 0.0, None)
-    account, watch = Account(), tracker.watcher()
+    account, watcher = Account(), tracker.watcher()
 
     def tell(event: Event) -> None:
         account.see(event)
-        watch(event, account)
+        watcher.watch(event, account)
 
     clock.now += 2
     assert (tracker.elapsed, tracker.eta) == (2.0, None), "there is no pace yet"
@@ -194,11 +194,11 @@ def test_it_never_falls_within_a_run_and_is_whole_at_its_end_only(steps: list[tu
     for number, step in steps:
         if number in outcomes:
             continue
-        account, watch = streams[number]
+        account, watcher = streams[number]
         if step != "t":
             outcomes[number] = step
         account.see(STEPS[step])
-        watch(STEPS[step], account)
+        watcher.watch(STEPS[step], account)
         now = tracker.get_progress()
         assert before <= now <= 100.0
         assert (now == 100.0) == (len(outcomes) == 4 and set(outcomes.values()) == {"c"})
