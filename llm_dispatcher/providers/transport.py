@@ -78,11 +78,11 @@ def _from_its_buffer(content: Any) -> Callable[[], Awaitable[bytes]]:
         # What aiohttp keeps account by: how much is unread, how much was read, and where chunks ended, for who asks.
         content._size = 0
         content._cursor = content.total_bytes
-        if content._http_chunk_splits:
-            content._http_chunk_splits.clear()
+        if splits := content._http_chunk_splits:
+            splits.clear()
         # (aiohttp resumes after each read. From the first pause on that is owed: its parser may hold something back.)
-        fell_behind = fell_behind or protocol._reading_paused
-        if fell_behind:
+        if fell_behind or protocol._reading_paused:
+            fell_behind = True
             protocol.resume_reading()
         return came
 
