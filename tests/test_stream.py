@@ -9,14 +9,16 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
 
 from llm_dispatcher import ChunkMetadata, LLMStream, LLMSwitch, ProgressTracker, StreamingCallbacks, TaskRequest
-from llm_dispatcher.events import StreamCompleted, StreamFailed, StreamSwitched
+from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, StreamStarted, StreamSwitched, TextDelta
 from llm_dispatcher.exceptions import InvalidRequestError, ProviderAuthenticationError, StreamingError
+from llm_dispatcher.streaming.account import Account
+from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, SaidToolCall, SimulatedVendor, Stall
 
 Start = Callable[..., SimulatedVendor]
@@ -488,3 +490,36 @@ async def test_a_wrong_request_fails_the_stream_before_anything_is_sent(
     with pytest.raises(TypeError, match="a request is a TaskRequest, got str"):
         switch.stream_request("hi")  # type: ignore[arg-type]
     assert vendor.requests == []
+
+
+@pytest.mark.parametrize("dropped", [True, False])
+@pytest.mark.parametrize("how", ["chunks", "events"])
+async def test_a_source_that_fails_to_close_holds_up_nobody(how: str, dropped: bool) -> None:
+    async def source(reading: object) -> AsyncGenerator[Event, None]:
+        async def events() -> AsyncGenerator[Event, None]:
+            try:
+                yield StreamStarted(Target("a", "m"), 1, cached=False)
+                yield TextDelta("one", 0, None)
+                yield TextDelta("two", 1, None)
+            finally:
+                raise OSError("it would not close")
+
+        return events()
+
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context.get("exception")))
+    stream = LLMStream[str](source, Account())
+    reading: Any = stream.events() if how == "events" else aiter(stream)
+    async for item in reading:
+        if item == "one" or isinstance(item, TextDelta):
+            break
+    async with asyncio.timeout(30):  # (it hung)
+        if dropped:
+            del reading
+            await stream.aclose()
+            assert [type(error) for error in told] == [OSError]
+        else:
+            with pytest.raises(OSError, match="would not close"):
+                await stream.aclose()
+        await stream.aclose()
+    assert isinstance(stream.response.error, OSError)

@@ -55,14 +55,18 @@ async def attempt(
                 if not shown:
                     continue
                 clocks.rest()
-                if not row.shown:
-                    for event in beginning.events(shown, clocks.now):
-                        yield event
-                elif isinstance(shown, str):
-                    row.produced.append(shown)
-                    yield delivered.add(shown, row)
-                else:
-                    yield shown
+                try:
+                    if not row.shown:
+                        for event in beginning.events(shown, clocks.now):
+                            yield event
+                    elif isinstance(shown, str):
+                        row.produced.append(shown)
+                        yield delivered.add(shown, row)
+                    else:
+                        yield shown
+                except GeneratorExit:
+                    row.left = True
+                    raise
                 clocks.wait("idle")
     for event in beginning.rest():
         yield event

@@ -22,7 +22,7 @@ def estimated_tokens(text: str) -> int:
 
 
 class Row:
-    """One attempt under way; `shown` is whether the reader has seen anything of it."""
+    """One attempt under way. `shown` is whether the reader has seen anything of it, `left` whether the reader left."""
 
     def __init__(self, target: Target, number: int, now: float) -> None:
         self.target = target
@@ -38,7 +38,7 @@ class Row:
         self.finished: Finished | None = None
         self.error: LLMDispatcherError | None = None
         self.join: Join | None = None
-        self.shown = False
+        self.shown = self.left = False
         self.delivered = 0
 
     @property

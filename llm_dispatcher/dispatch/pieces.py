@@ -47,6 +47,8 @@ def listening(row: Row, clocks: Clocks) -> Generator[None, None, None]:
         if row.finished is None:
             raise _ended(rang, row, clocks) from None
     except ProviderError as error:
+        if row.left:  # closing the vendor's stream has failed: who left has left all the same
+            raise GeneratorExit from error
         rang = clocks.rang()  # what was cancelled may end in an error of its own
         if row.finished is None:
             if rang is not None:

@@ -146,6 +146,9 @@ class Decoder:
 
     def _delta(self, delta: _Delta, index: int, data: bytes) -> Iterable[Piece]:
         match delta.type:
+            case "text_delta":
+                if delta.text:
+                    yield delta.text
             case "thinking_delta":
                 yield ReasoningDelta(delta.thinking)
             case "signature_delta":

@@ -87,6 +87,8 @@ class Decoder:
 
     def _others(self, event: _Event, data: bytes) -> Iterable[Piece]:
         match event.type:
+            case "response.output_text.delta" if isinstance(event.delta, str):
+                yield event.delta
             case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
                 item = self._items.get(event.output_index, _Item())
                 yield self._tools.fragment(event.output_index, item.call_id or "", item.name or "", str(event.delta))

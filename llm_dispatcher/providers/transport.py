@@ -38,7 +38,7 @@ def all_that_came(response: ClientResponse) -> Callable[[], Awaitable[bytes]]:
     """
     content = response.content
     if not _is_known(content):
-        return content.readany
+        return _what_was_kept_last(content)
     _ask_for_little(content._protocol.transport)
     return _from_its_buffer(content)
 
@@ -85,6 +85,21 @@ def _from_its_buffer(content: Any) -> Callable[[], Awaitable[bytes]]:
             fell_behind = True
             protocol.resume_reading()
         return came
+
+    return read
+
+
+def _what_was_kept_last(content: StreamReader) -> Callable[[], Awaitable[bytes]]:
+    """The public way; and when it raises, what it has kept is asked for."""
+
+    async def read() -> bytes:
+        try:
+            return await content.readany()
+        except Exception:
+            kept: Callable[[int], bytes] | None = getattr(content, "_read_nowait", None)  # (the public one raises too)
+            if kept is not None and (came := kept(-1)):
+                return came
+            raise
 
     return read
 

@@ -15,7 +15,6 @@ from ..events import (
     StreamReset,
     StreamStarted,
     TaskResponse,
-    TextDelta,
     ToolCall,
     Usage,
 )
@@ -79,8 +78,6 @@ class Account:
     def see(self, event: Event) -> None:
         """Something has happened."""
         match event:
-            case TextDelta():
-                self.add(event.text)
             case StreamStarted():
                 self.target, self.attempt, self.cached = event.target, event.attempt, event.cached
                 speaker = self._speaker

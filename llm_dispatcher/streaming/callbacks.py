@@ -110,22 +110,17 @@ class _Caller:
         self._callbacks = callbacks
         self._started = False
 
-    @property
-    def chunk(self) -> Callable[[TextDelta, Account], Awaitable[None] | None] | None:
-        told, callbacks = self._callbacks.on_chunk_received, self._callbacks
-        if told is None:
+    def chunk(self, event: TextDelta, account: Account, /) -> Awaitable[None] | None:
+        callbacks = self._callbacks
+        if (told := callbacks.on_chunk_received) is None:
             return None
-
-        def tell(event: TextDelta, account: Account) -> Awaitable[None] | None:
-            text = event.text
-            try:  # (`call`, spelled out: this is for every chunk)
-                pending = told(text, account.chunk(text, event.index))
-            except Exception:  # noqa: BLE001 - as in `call`
-                callbacks.note(told)
-                return None
-            return None if pending is None else callbacks.finishing(told, pending)
-
-        return tell
+        text = event.text
+        try:  # (`call`, spelled out: this is for every chunk)
+            pending = told(text, account.chunk(text, event.index))
+        except Exception:  # noqa: BLE001 - as in `call`
+            callbacks.note(told)
+            return None
+        return None if pending is None else callbacks.finishing(told, pending)
 
     def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None:
         callbacks = self._callbacks
@@ -149,14 +144,15 @@ class _Caller:
                 return None
 
 
-class _Bystander(_Caller):
+class _Bystander:
     """Hears of what the outer stream does not show itself."""
 
-    __slots__ = ()
+    __slots__ = ("_caller",)
+    chunk = None
 
-    @property
-    def chunk(self) -> None:
-        return None
+    def __init__(self, callbacks: StreamingCallbacks) -> None:
+        self._caller = _Caller(callbacks)
 
     def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None:
-        return super().watch(event, account) if isinstance(event, (StreamSwitched, ReasoningDelta, ToolCall)) else None
+        shown = isinstance(event, (StreamSwitched, ReasoningDelta, ToolCall))
+        return self._caller.watch(event, account) if shown else None

@@ -43,6 +43,7 @@ async def observed(
     becomes a `StreamCancelled`, which only the watchers still see.
     """
     loop = asyncio.get_running_loop()
+    left = False
     account.begin()
     with reader:
         try:
@@ -58,12 +59,14 @@ async def observed(
                             yield event.text
                         elif shape == "metadata":
                             yield account.chunk(event.text, event.index)
-                        elif shape == "events":
-                            yield event
                     else:
                         await _tell(event, account, watchers)
-                        if shape == "events":
+                    if shape == "events":
+                        try:
                             yield event
+                        except GeneratorExit:
+                            left = True
+                            raise
                     reader.task = asyncio.current_task(loop)  # (told its loop, it takes half as long)
             account.end()
         except (asyncio.CancelledError, GeneratorExit):
@@ -76,7 +79,7 @@ async def observed(
             account.end(error)
             failed = StreamFailed(Failure.of(error))
             await _tell(failed, account, watchers)
-            if shape != "events":
+            if shape != "events" or left:  # (closing the source has failed: there is nobody to be shown it)
                 raise
             yield failed
         else:

@@ -296,6 +296,21 @@ async def test_one_that_hangs_holds_its_own_stream_only(simulated_switch: Simula
     assert held.response.finish_reason == "cancelled"
 
 
+async def test_they_may_be_set_and_taken_away_while_the_stream_is_read(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT))
+    told: list[str] = []
+
+    def hear(chunk: str, metadata: Any) -> None:
+        told.append(chunk)
+        if len(told) == 2:
+            callbacks.on_chunk_received = None
+
+    callbacks = StreamingCallbacks()
+    callbacks.on_stream_start = lambda metadata: setattr(callbacks, "on_chunk_received", hear)
+    assert await says_it(callbacks) == TEXT
+    assert told == PIECES[:2]
+
+
 async def test_one_that_hangs_at_the_end_is_left_with_the_answer_known(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(only=Reply(TEXT))
     hanging = asyncio.Event()

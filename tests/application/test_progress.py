@@ -15,18 +15,39 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from llm_dispatcher import LLM, LLMStream, ProgressTracker, llm_stream
-from llm_dispatcher.events import Event, Failure, StreamCancelled, StreamCompleted, StreamFailed, TextDelta, Usage
+from llm_dispatcher.events import (
+    Event,
+    Failure,
+    StreamCancelled,
+    StreamCompleted,
+    StreamFailed,
+    StreamStarted,
+    TextDelta,
+    Usage,
+)
 from llm_dispatcher.exceptions import StreamingError
 from llm_dispatcher.streaming.account import Account
+from llm_dispatcher.streaming.observe import Watcher
+from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Continuing, Cut, Reply, Stall
 from llm_dispatcher.testing.plugin import SimulatedSwitch
 
 TEXT = "One two three four five six."
+STARTED: Final = StreamStarted(Target("a", "m"), 1, cached=False)
 
 
 @llm_stream
 def story(topic: str) -> str:
     return topic
+
+
+def hear(event: Event, account: Account, watcher: Watcher) -> None:
+    """What the tap does with an event."""
+    if isinstance(event, TextDelta):
+        account.add(event.text)
+    else:
+        account.see(event)
+        watcher.watch(event, account)
 
 
 def tracked(tracker: ProgressTracker, max_tokens: int | None = None) -> LLMStream[str]:
@@ -131,9 +152,9 @@ def test_time_pace_and_what_is_left() -> None:
     account, watcher = Account(), tracker.watcher()
 
     def tell(event: Event) -> None:
-        account.see(event)
-        watcher.watch(event, account)
+        hear(event, account, watcher)
 
+    tell(STARTED)
     clock.now += 2
     assert (tracker.elapsed, tracker.eta) == (2.0, None), "there is no pace yet"
     tell(TextDelta("x" * 40, 0))
@@ -188,6 +209,8 @@ def test_it_never_falls_within_a_run_and_is_whole_at_its_end_only(steps: list[tu
     """Up to four streams that say a word, complete, fail, or are left, in any order."""
     tracker = ProgressTracker(expected_chunks=5) if chunks else ProgressTracker(expected_tokens=9)
     streams = {number: (Account(), tracker.watcher()) for number in range(4)}
+    for account, watcher in streams.values():
+        hear(STARTED, account, watcher)
     outcomes: dict[int, str] = {}
     before = tracker.get_progress()
     assert before == 0.0
@@ -197,8 +220,7 @@ def test_it_never_falls_within_a_run_and_is_whole_at_its_end_only(steps: list[tu
         account, watcher = streams[number]
         if step != "t":
             outcomes[number] = step
-        account.see(STEPS[step])
-        watcher.watch(STEPS[step], account)
+        hear(STEPS[step], account, watcher)
         now = tracker.get_progress()
         assert before <= now <= 100.0
         assert (now == 100.0) == (len(outcomes) == 4 and set(outcomes.values()) == {"c"})

@@ -253,3 +253,26 @@ def test_getting_ready_is_no_time_of_the_vendors() -> None:
     assert attempt.elapsed < 30
     assert attempt.first_token_after is not None
     assert attempt.first_token_after < 30
+
+
+@pytest.mark.parametrize("finished", [True, False])
+async def test_who_leaves_has_left_also_where_closing_the_vendors_stream_fails(finished: bool) -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        try:
+            yield Opened("r", {})
+            yield "hello"
+            yield UsageReport(Usage(1, 1, source="reported"))
+            if finished:
+                yield Finished("stop", "stop")
+            yield ProviderEvent("citations", {})
+            yield ProviderEvent("citations", {})
+        finally:
+            raise ProviderConnectionError("it would not close", provider="a", model="m")
+
+    given = dispatch(answer)
+    events = attempts(given)
+    async for event in events:
+        if isinstance(event, ProviderEvent):
+            break
+    await events.aclose()
+    assert [attempt.outcome for attempt in given.ledger] == ["cancelled"]

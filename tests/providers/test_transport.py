@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import aiohttp
 import pytest
@@ -113,6 +114,18 @@ async def test_a_connection_that_somebody_closed_is_not_waited_for() -> None:
     read = transport._from_its_buffer(aiohttp.StreamReader(protocol, 64))
     protocol.close()
     with pytest.raises(RuntimeError, match="closed"):
+        await read()
+
+
+async def test_what_had_come_is_read_first_also_where_the_inside_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_is_known", lambda content: False)
+    protocol: Any = ResponseHandler(asyncio.get_running_loop())
+    content = aiohttp.StreamReader(protocol, 64)
+    content.feed_data(b"All that came.")
+    content.set_exception(aiohttp.ClientPayloadError("it broke"))
+    read = transport.all_that_came(cast(aiohttp.ClientResponse, SimpleNamespace(content=content)))
+    assert await read() == b"All that came."
+    with pytest.raises(aiohttp.ClientPayloadError):
         await read()
 
 
