@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 64 * 1024
 """Bytes to ask a socket for. asyncio asks for 256 KiB at each read. That is more than many a malloc keeps at hand: for
-each token, memory is then mapped, faulted in and unmapped, which may cost as much as all that we do with the token.
+each token, memory is then mapped, faulted in and unmapped (cpython#85451).
 """
 
 
@@ -32,9 +32,9 @@ def reader(response: Response) -> Callable[[], Awaitable[bytes]]:
 def all_that_came(response: ClientResponse) -> Callable[[], Awaitable[bytes]]:
     """Reads a body's bytes as they come, and none at the end.
 
-    aiohttp's reader does more for each read than all of ours does for a token; and it raises as soon as it has heard
-    that the connection broke, before what it had received by then is read. So what it has received is taken from
-    it, where its inside is as we know it. `docs/decisions/0014` says why.
+    aiohttp's reader does more for each read than a token needs; and it raises as soon as it has heard that the
+    connection broke, before what it had received by then is read. So what it has received is taken from it, where its
+    inside is as we know it. `docs/decisions/0014` says why.
     """
     content = response.content
     if not _is_known(content):

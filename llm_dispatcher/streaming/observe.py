@@ -15,9 +15,6 @@ Shape: TypeAlias = Literal["text", "metadata", "events", "nothing"]
 """What a reader gets: chunks of text, chunks with their metadata, events, or nothing but the end."""
 
 
-Told: TypeAlias = Awaitable[None] | None
-
-
 class Watcher(Protocol):
     """Told of what happens, after the account has seen it: by `chunk` of text, where it cares, by `watch` of all else.
     What these return is awaited, unless it is `None`.
@@ -26,9 +23,9 @@ class Watcher(Protocol):
     """
 
     @property
-    def chunk(self) -> Callable[[TextDelta, Account], Told] | None: ...
+    def chunk(self) -> Callable[[TextDelta, Account], Awaitable[None] | None] | None: ...
 
-    def watch(self, event: Event, account: Account, /) -> Told: ...
+    def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None: ...
 
 
 async def observed(

@@ -287,3 +287,10 @@ def test_code_that_google_ran_is_told() -> None:
 def test_a_blocked_prompt_is_a_content_filter() -> None:
     found = pieces("google", {"promptFeedback": {"blockReason": "SAFETY"}})
     assert found == [Finished("content_filter", "SAFETY")]
+
+
+def test_text_that_no_plain_event_holds_is_text_all_the_same() -> None:
+    said_twice = b'{"type": "response.output_text.delta", "delta": 0, "delta": "hi"}'
+    assert list(openai_responses.Decoder(Target("a", "m")).pieces(said_twice)) == ["hi"]
+    nothing = b'{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta"}}'
+    assert list(anthropic_messages.Decoder(Target("a", "m")).pieces(nothing)) == []
