@@ -41,7 +41,7 @@ class AnthropicProvider:
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         decode = anthropic_messages.Decoder(ask.target).pieces
-        translating = translated(ask.target, _answer_of, _transport_errors)
+        translating = translated(ask, _answer_of, _transport_errors)
         return pieces_of(self._sending(ask), decode, translating, raw=ask.raw)
 
     @asynccontextmanager

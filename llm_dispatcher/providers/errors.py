@@ -21,9 +21,11 @@ from ..exceptions import (
     ProviderRateLimitError,
     ProviderTimeoutError,
 )
+from ..provider import Ask
 from ..tasks import Target
 from .error_codes import VendorError, class_of
 from .retry_after import reset_after, retry_after
+from .unsendable import unsendable
 
 _LONGEST: Final = 2_000
 """A proxy's error may be a page of HTML."""
@@ -91,14 +93,15 @@ class Exchange:
 
 @contextmanager
 def translated(
-    target: Target,
+    ask: Ask,
     answer_of: Callable[[BaseException], Answer | None],
     transport: Callable[[], tuple[type[BaseException], ...]],
 ) -> Generator[Exchange, None, None]:
     """Raise our errors in place of others. `answer_of` reads an SDK's status errors, `transport` gives the types of a
-    connection's failures beside the built-in ones; anything else is a mistake of ours, and passes.
+    connection's failures beside the built-in ones. What no client could write down is the caller's to change; anything
+    else is a mistake of ours, and passes.
     """
-    exchange, outside = Exchange(target), sys.exception()
+    exchange, outside = Exchange(ask.target), sys.exception()
     try:
         yield exchange
     except (ProviderError, InvalidRequestError, ContentFilterError) as error:
@@ -110,7 +113,9 @@ def translated(
         ) from error
     except Exception as error:
         chain = _chain(error, outside)
-        ours = _ours(chain, target, answer_of, transport())
+        ours = _ours(chain, ask.target, answer_of, transport())
+        if ours is None and exchange.request_id is None and (why := unsendable(ask.request)) is not None:
+            ours = InvalidRequestError(why)
         if ours is None:
             raise
         for link in chain:  # a traceback tells their words too

@@ -11,6 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from urllib.request import getproxies
 
+from msgspec import Struct
+
+from ..events import redacted
 from ..exceptions import InvalidRequestError
 from ..provider import Ask, Piece, ProviderSettings
 from ..wire import JSONArrayDecoder, SSEDataDecoder
@@ -19,6 +22,7 @@ from .clients import CONNECTIONS, PerLoop
 from .entries import check_options, required_key, vertex_of
 from .errors import Answer, translated
 from .reading import Answering, lower, pieces_of
+from .requests import encoded
 from .transport import all_that_came
 from .trust import trust
 
@@ -26,8 +30,18 @@ if TYPE_CHECKING:
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, TCPConnector
     from google.genai import Client
 
-_connect_timeout: Final[ContextVar[float | None]] = ContextVar("connect_timeout", default=None)
-"""On its way through the SDK, which has no parameter for it."""
+
+class _Sent(Struct, frozen=True):
+    """What goes past the SDK: it has no parameter for the one, and would take the other apart, field by field."""
+
+    body: bytes
+    connect_timeout: float | None
+
+
+_sent: Final[ContextVar[_Sent]] = ContextVar("sent")
+
+_NOTHING: Final = {"parts": ()}
+"""What the SDK is asked to send; `_door` puts the body in its place."""
 
 
 class _HandedOutError(Exception):
@@ -38,7 +52,8 @@ class _HandedOutError(Exception):
 
 
 async def _door(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """The SDK builds, signs and sends the request; a good answer is read here. Errors stay the SDK's to explain."""
+    """The SDK addresses, signs and sends what is ours; a good answer is read here. Errors stay the SDK's to explain."""
+    await request.update_body(_sent.get().body)
     response = await handler(request)
     if response.status == 200:
         raise _HandedOutError(response)
@@ -51,19 +66,20 @@ class GoogleProvider:
     def __init__(self, settings: ProviderSettings) -> None:
         check_options(settings, "vertex")
         self.settings: Final = settings
-        self._vertex: Final = vertex_of(settings)
+        vertex_of(settings)  # refused now, if it makes no sense
         self._clients: Final = PerLoop(partial(_client, settings))
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         decode = google_content.Decoder(ask.target).pieces
-        translating = translated(ask.target, _answer_of, _transport_errors)
+        translating = translated(ask, _answer_of, _transport_errors)
         return pieces_of(self._sending(ask), decode, translating, raw=ask.raw)
 
     @asynccontextmanager
     async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
         model = self.settings.vendor_model(ask.target.model)
-        body = google_request.body(ask.request, ask.target, vertex=self._vertex is not None)
-        response = await _sent(await self._clients.get(), model, body, ask.connect_timeout)
+        client = await self._clients.get()
+        body = encoded(google_request.body(ask.request, ask.target))
+        response = await _response(client, model, _Sent(body, ask.connect_timeout))
         try:
             headers = lower(response.headers)
             # Proxies that do not pass `alt=sse` on answer with an array.
@@ -80,19 +96,19 @@ class GoogleProvider:
         await self._clients.aclose()
 
 
-async def _sent(client: Client, model: str, body: dict[str, Any], connect_timeout: float | None) -> ClientResponse:
+async def _response(client: Client, model: str, sent: _Sent) -> ClientResponse:
     """The answer to a request, unread."""
-    token = _connect_timeout.set(connect_timeout)
+    token = _sent.set(sent)
     try:
-        await anext(aiter(await client.aio.models.generate_content_stream(model=model, **body)), None)
+        await anext(aiter(await client.aio.models.generate_content_stream(model=model, contents=_NOTHING)), None)
     except _HandedOutError as handed_out:
         return handed_out.response
     except ValueError as error:
-        if type(error) is not ValueError and type(error).__name__ != "ValidationError":
-            raise  # an answer that could not be read; these two are the SDK's and pydantic's word on our parameters
-        raise InvalidRequestError(f"google-genai takes no such request ({type(error).__name__})") from error
+        if type(error) is not ValueError:
+            raise  # an answer that could not be read; this one is the SDK's word on the model's name
+        raise InvalidRequestError(f"google-genai takes no such request: {redacted(str(error))}") from error
     finally:
-        _connect_timeout.reset(token)
+        _sent.reset(token)
     raise AssertionError("google-genai read the stream itself: its door for aiohttp middlewares is closed")
 
 
@@ -155,7 +171,7 @@ def _connector() -> TCPConnector:
 
     class Connector(aiohttp.TCPConnector):
         async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
-            patience = aiohttp.ClientTimeout(total=timeout.total, sock_connect=_connect_timeout.get())
+            patience = aiohttp.ClientTimeout(total=timeout.total, sock_connect=_sent.get().connect_timeout)
             return await super().connect(req, traces, patience)
 
     return Connector(limit=CONNECTIONS)

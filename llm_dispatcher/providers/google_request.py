@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any, Final
 
+from ..exceptions import InvalidRequestError
 from ..tasks import (
     AudioPart,
     ImagePart,
@@ -32,35 +35,57 @@ from .requests import (
     tool_choice,
 )
 
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+=*")
 _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
 
 
-def body(request: TaskRequest, target: Target, *, vertex: bool) -> dict[str, Any]:
-    """The request on this wire; it has a place for metadata on Vertex only, as labels."""
-    if request.metadata and not vertex:
-        raise cannot("metadata", target)
+def body(request: TaskRequest, target: Target) -> dict[str, Any]:
+    """The request on this wire, in its own words: what the SDK would make of it, without its half a millisecond."""
     system, turns = split_system(request, target)
+    names = {part.id: part.name for turn in turns for part in turn.parts if isinstance(part, ToolCallPart)}
+    found = {
+        "contents": _contents(turns, names, target),
+        **given(
+            systemInstruction=None if system is None else {"role": "user", "parts": [{"text": system}]},
+            tools=_tools(request.tools, target) or None,
+            toolConfig=_tool_config(request),
+            labels=text_metadata(request, target),
+            generationConfig=_generation(request, target),
+        ),
+    }
+    return _merged(found, request.extra)
+
+
+def _generation(request: TaskRequest, target: Target) -> dict[str, Any]:
     config = given(
-        system_instruction=system,
         temperature=request.temperature,
-        top_p=request.top_p,
-        max_output_tokens=request.max_tokens,
-        stop_sequences=list(request.stop) or None,
+        topP=request.top_p,
+        maxOutputTokens=request.max_tokens,
+        stopSequences=list(request.stop) or None,
         seed=request.seed,
-        tools=_tools(request.tools, target) or None,
-        tool_config=_tool_config(request),
-        thinking_config=None if request.reasoning_effort is None else _thinking(request.reasoning_effort, target),
-        labels=text_metadata(request, target),
+        thinkingConfig=None if request.reasoning_effort is None else _thinking(request.reasoning_effort, target),
     )
     if request.response_format is not None:
-        config["response_mime_type"] = "application/json"
+        config["responseMimeType"] = "application/json"
         schema = Schema(request.response_format)
         if not schema.any_json:
-            config["response_json_schema"] = schema.schema
-    if request.extra:
-        config["http_options"] = {"extra_body": dict(request.extra)}
-    names = {part.id: part.name for turn in turns for part in turn.parts if isinstance(part, ToolCallPart)}
-    return {"contents": _contents(turns, names, target), **given(config=config)}
+            config["responseJsonSchema"] = schema.schema
+    return config
+
+
+def _merged(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The body with what a caller adds. This wire takes its words in both spellings; what is one thing stays one."""
+    both = dict(body)
+    for word, value in extra.items():
+        name = camel if word not in body and (camel := _camel(str(word))) in body else word
+        ours = body.get(name)
+        both[name] = _merged(ours, value) if isinstance(ours, dict) and isinstance(value, Mapping) else value
+    return both
+
+
+def _camel(word: str) -> str:
+    first, *rest = word.split("_")
+    return first + "".join(part[:1].upper() + part[1:] for part in rest)
 
 
 def _contents(turns: list[Message], names: dict[str, str], target: Target) -> list[dict[str, Any]]:
@@ -89,16 +114,16 @@ def _content(message: Message, names: dict[str, str], target: Target) -> dict[st
                     signature = {}
             case ReasoningPart():
                 if part.signature is not None and part.text:
-                    parts.append({"text": part.text, "thought": True, "thought_signature": part.signature})
+                    parts.append({"text": part.text, "thought": True, "thoughtSignature": _signature(part.signature)})
                 elif part.signature is not None:
-                    signature = {"thought_signature": part.signature}
+                    signature = {"thoughtSignature": _signature(part.signature)}
             case ToolCallPart():
-                parts.append({"function_call": {"name": part.name, "args": arguments_of(part)}, **signature})
+                parts.append({"functionCall": {"name": part.name, "args": arguments_of(part)}, **signature})
                 signature = {}
             case ToolResultPart():
                 result = {"error" if part.error else "result": part.result}
                 name = part.name or names.get(part.id, "")
-                parts.append({"function_response": {"name": name, "response": result}})
+                parts.append({"functionResponse": {"name": name, "response": result}})
             case ImagePart():
                 parts.append(_media(image_of(part, target, types=_IMAGES), target))
             case AudioPart():
@@ -108,32 +133,56 @@ def _content(message: Message, names: dict[str, str], target: Target) -> dict[st
     return {"role": "model" if message.role == "assistant" else "user", "parts": parts}
 
 
+def _signature(signature: str) -> str:
+    if not _BASE64.fullmatch(signature):
+        raise InvalidRequestError("a ReasoningPart's signature is not Google's: name the provider who gave it")
+    return signature
+
+
 def _media(media: Media, target: Target) -> dict[str, Any]:
     if media.media_type is None:
         raise cannot("an address that does not end in the name of its type (.png, .mp3 …)", target)
     if media.url is not None:
-        return {"file_data": {"file_uri": media.url, "mime_type": media.media_type}}
-    return {"inline_data": {"data": media.content, "mime_type": media.media_type}}
+        return {"fileData": {"fileUri": media.url, "mimeType": media.media_type}}
+    return {"inlineData": {"data": media.data, "mimeType": media.media_type}}
 
 
 def _tools(given_tools: tuple[Any, ...], target: Target) -> list[dict[str, Any]]:
-    """One list of functions, and beside it the vendor's own tools, which bear no name: `{"google_search": {}}`."""
+    """The vendor's own tools, which bear no name (`{"google_search": {}}`), and one list of functions beside them."""
     functions: list[dict[str, Any]] = []
     own: list[dict[str, Any]] = []
     for tool in given_tools:
         if is_vendors_own(tool):
             raise cannot(f"the tool {tool['type']!r}", target)
         if is_nameless(tool):
-            own.append(dict(tool))
+            own.append(_googles_own(tool))
         else:
             functions.append(_function(Tool(tool), target))
-    return [*([{"function_declarations": functions}] if functions else []), *own]
+    if functions:
+        holder = next((tool for tool in own if "functionDeclarations" in tool), None)
+        if holder is None:
+            own.append(holder := {"functionDeclarations": []})
+        holder["functionDeclarations"] += functions
+    return own
+
+
+def _googles_own(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """One of Google's own tools, in either spelling: the SDK knows them all, and is loaded where a client was made."""
+    from google.genai.types import Tool as Known
+    from pydantic import ValidationError
+
+    try:
+        known = Known.model_validate(dict(tool))
+    except ValidationError as error:
+        wrong = ", ".join(sorted({".".join(map(str, each["loc"])) for each in error.errors(include_input=False)}))
+        raise InvalidRequestError(f"google-genai knows no such tool as {dict(tool)!r:.80}: see {wrong}") from error
+    return known.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _function(tool: Tool, target: Target) -> dict[str, Any]:
     if tool.strict:
         raise cannot(f"a strict tool ({tool.name!r})", target)
-    return {"name": tool.name, "parameters_json_schema": tool.parameters, **given(description=tool.description)}
+    return {"name": tool.name, "parametersJsonSchema": tool.parameters, **given(description=tool.description)}
 
 
 def _tool_config(request: TaskRequest) -> dict[str, Any] | None:
@@ -141,17 +190,17 @@ def _tool_config(request: TaskRequest) -> dict[str, Any] | None:
         case None:
             return None
         case NamedTool(name):
-            config: dict[str, Any] = {"mode": "ANY", "allowed_function_names": [name]}
+            config: dict[str, Any] = {"mode": "ANY", "allowedFunctionNames": [name]}
         case "required":
             config = {"mode": "ANY"}
         case choice:
             config = {"mode": choice.upper()}
-    return {"function_calling_config": config}
+    return {"functionCallingConfig": config}
 
 
 def _thinking(effort: str, target: Target) -> dict[str, Any]:
     if effort == "none":
-        return {"thinking_budget": 0}
+        return {"thinkingBudget": 0}
     if effort == "max":
         raise cannot("the reasoning effort 'max'", target)
-    return {"thinking_level": effort.upper(), "include_thoughts": True}
+    return {"thinkingLevel": effort.upper(), "includeThoughts": True}

@@ -23,6 +23,7 @@ from .clients import CONNECTIONS, PerLoop
 from .entries import check_options
 from .errors import Answer, error_for, said, translated
 from .reading import Answering, lower, new_id, pieces_of, whole_call
+from .requests import encoded
 from .transport import all_that_came
 from .trust import trust
 
@@ -51,7 +52,7 @@ class OllamaProvider:
         self._clients: Final = PerLoop(partial(_client, settings))
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
-        translating = translated(ask.target, _answer_of, _transport_errors)
+        translating = translated(ask, _answer_of, _transport_errors)
         return pieces_of(self._sending(ask), Decoder(ask.target).pieces, translating, raw=ask.raw)
 
     @asynccontextmanager
@@ -59,7 +60,8 @@ class OllamaProvider:
         fields = ollama_request.body(ask.request, self.settings.vendor_model(ask.target.model), ask.target)
         session = await self._clients.get()
         timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=ask.connect_timeout)
-        response = await session.post(self._url, json=fields, timeout=timeout)
+        json = {"content-type": "application/json"}
+        response = await session.post(self._url, data=encoded(fields), headers=json, timeout=timeout)
         try:
             headers = lower(response.headers)
             if response.status != 200:

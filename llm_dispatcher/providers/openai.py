@@ -49,7 +49,7 @@ class OpenAIProvider:
             decode = openai_chat.Decoder(ask.target, done_is_the_end="omits_finish_reason" in self._quirks).pieces
         else:
             decode = openai_responses.Decoder(ask.target).pieces
-        translating = translated(ask.target, _answer_of, _transport_errors)
+        translating = translated(ask, _answer_of, _transport_errors)
         return pieces_of(self._sending(ask), decode, translating, raw=ask.raw)
 
     @asynccontextmanager

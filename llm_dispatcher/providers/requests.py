@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Container, Mapping
 from typing import Any, Final, Literal, TypeAlias
@@ -215,3 +216,8 @@ def as_it_is(body: Mapping[str, Any], **insisted: Any) -> dict[str, Any]:
     """
     rest = {name: value for name, value in body.items() if name not in ("model", "extra_body")}
     return {"model": body["model"], **insisted, "extra_body": rest | dict(body.get("extra_body") or {})}
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """A body as it travels; what JSON has no form for is an error, and nothing is put in its place."""
+    return json.dumps(body, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from llm_dispatcher.exceptions import ContentFilterError, InvalidRequestError, ProviderError
-from llm_dispatcher.provider import RawEvent
+from llm_dispatcher.provider import Ask, RawEvent
 from llm_dispatcher.providers import anthropic_messages, google_content, ollama, openai_chat, openai_responses
 from llm_dispatcher.providers.errors import translated
 from llm_dispatcher.providers.reading import Decode, Splitter, with_raw_events
-from llm_dispatcher.tasks import Target
+from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.wire import JSONArrayDecoder, NDJSONDecoder, SSEDataDecoder
 from tests.test_wire_recordings import LONGEST, MUTATIONS, RECORDED, damaged, in_pieces
 
@@ -55,7 +55,7 @@ def read(wire: str, framing: str, data: bytes, chance: random.Random) -> int:
     if chance.random() < 0.3:
         decode = with_raw_events(decode)
     try:
-        with translated(TARGET, lambda error: None, lambda: ()):
+        with translated(Ask(TaskRequest("x"), TARGET), lambda error: None, lambda: ()):
             for part in in_pieces(data, chance):
                 for event in splitter.feed(part):
                     count += sum(not isinstance(piece, RawEvent) for piece in decode(event))

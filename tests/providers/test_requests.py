@@ -8,15 +8,18 @@ from collections.abc import Callable
 from itertools import combinations
 from typing import Any, Literal, NotRequired
 
+import google.genai
 import msgspec
 import pytest
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
+from google.genai import _common as google_common
+from google.genai import models as google_models
 from google.genai import types as google_types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, alias_generators
 from pydantic_core import SchemaValidator
 from typing_extensions import TypedDict
 
@@ -121,8 +124,8 @@ FEATURES = [
     Feature("stop", ["THESTOP", "ANDSTOP"], "THESTOP", "ANDSTOP", not_on="responses"),
     Feature("seed", 987654, "987654", not_on="responses anthropic deepseek perplexity"),
     *(Feature("reasoning_effort", effort, not_on=not_on) for effort, not_on in EFFORTS.items()),
-    Feature("metadata", {"user_id": "THEUSER"}, "THEUSER", not_on="google ollama without-metadata"),
-    Feature("metadata", {"team": "THETEAM"}, "THETEAM", not_on="google ollama anthropic without-metadata"),
+    Feature("metadata", {"user_id": "THEUSER"}, "THEUSER", not_on="ollama without-metadata"),
+    Feature("metadata", {"team": "THETEAM"}, "THETEAM", not_on="ollama anthropic without-metadata"),
     Feature("extra", {"extra_mark": {"deep": "THEEXTRA"}}, "extra_mark", "THEEXTRA"),
 ]
 
@@ -234,13 +237,38 @@ def judge_anthropic(body: dict[str, Any], extra: set[str]) -> None:
     is_anthropic({**body, "stream": True})
 
 
-def judge_google(body: dict[str, Any], extra: set[str]) -> None:
-    assert set(body) <= {"contents", "config"}
-    for content in body["contents"]:
-        google_types.Content.model_validate(content)
-    config = google_types.GenerateContentConfig.model_validate(body.get("config", {}))
-    options = config.http_options.extra_body if config.http_options else None
-    assert set(options or {}) == extra
+class AsGoogle:
+    """Google's own types, and what the SDK makes of them: a body of ours is to be what it would have written."""
+
+    def __init__(self, write: Callable[..., dict[str, Any]]) -> None:
+        self._write = write
+        self._client = google.genai.Client(api_key="test-key")._api_client
+
+    def __call__(self, body: dict[str, Any], extra: set[str]) -> None:
+        ours = {name: value for name, value in body.items() if name not in extra}
+        assert len(ours) + len(extra) == len(body)
+        config = {name: value for name, value in ours.items() if name not in ("contents", "generationConfig")}
+        config |= ours.get("generationConfig", {})
+        asked = google_types._GenerateContentParameters.model_validate(
+            {"model": "m", "contents": ours["contents"], "config": config}
+        )
+        written = self._write(self._client, asked, None, asked)
+        theirs = {name: value for name, value in written.items() if name not in ("_url", "config") and value != {}}
+        theirs = google_common.encode_unserializable_types(google_common.convert_to_dict(theirs))
+        assert one_spelling(theirs) == one_spelling(ours)
+
+
+def one_spelling(value: Any) -> Any:
+    """Google takes its words in two spellings and base64 in two alphabets; the SDK writes now one, now the other."""
+    match value:
+        case dict():
+            return {alias_generators.to_camel(name): one_spelling(inner) for name, inner in value.items()}
+        case list():
+            return [one_spelling(each) for each in value]
+        case str():
+            return value.replace("-", "+").replace("_", "/")
+        case _:
+            return value
 
 
 def judge_ollama(body: dict[str, Any], extra: set[str]) -> None:
@@ -251,8 +279,8 @@ JUDGES: dict[str, Callable[[dict[str, Any], set[str]], None]] = {
     **dict.fromkeys(HOSTS, judge_chat),
     "responses": judge_responses,
     "anthropic": judge_anthropic,
-    "google": judge_google,
-    "vertex": judge_google,
+    "google": AsGoogle(google_models._GenerateContentParameters_to_mldev),
+    "vertex": AsGoogle(google_models._GenerateContentParameters_to_vertex),
     "ollama": judge_ollama,
 }
 
@@ -264,7 +292,7 @@ def body(wire: str, request: TaskRequest) -> dict[str, Any]:
         case "anthropic":
             return anthropic_request.body(request, "m", A, 4096)
         case "google" | "vertex":
-            return google_request.body(request, A, vertex=wire == "vertex")
+            return google_request.body(request, A)
         case "ollama":
             return ollama_request.body(request, "m", A)
         case host:
@@ -285,7 +313,7 @@ def check(wire: str, features: list[Feature]) -> None:
         assert (raised.value.provider, raised.value.model) == ("a", "m")
         return
     sent = body(wire, request)
-    written = json.dumps(sent, default=coded)
+    written = json.dumps(sent)
     assert [mark for feature in features for mark in feature.marks if mark not in written] == []
     for feature in features:
         if feature.field not in ("prompt", "tools") and (wire, feature.value) != ("ollama", "auto"):  # its only way
@@ -351,6 +379,22 @@ def test_the_types_are_as_strict_as_they_seem() -> None:
                 JUDGES[wire](wrong, set())
 
 
+def test_what_a_caller_adds_to_googles_body_joins_what_is_there() -> None:
+    """In either spelling: a word said twice, once in each, would be refused."""
+    extra = {"generation_config": {"top_k": 5, "maxOutputTokens": 9}, "safety_settings": [], "labels": {"a_b": "c"}}
+    sent = body("google", TaskRequest("x", max_tokens=7, temperature=0.5, metadata={"d": "e"}, extra=extra))
+    assert sent["generationConfig"] == {"temperature": 0.5, "maxOutputTokens": 9, "top_k": 5}
+    assert sent["labels"] == {"d": "e", "a_b": "c"}
+    assert sent["safety_settings"] == [] and "generation_config" not in sent
+
+
+@pytest.mark.parametrize("signature", ["rs_1:abc", "", "Erklärt"])
+def test_a_signature_that_cannot_be_googles_is_refused(signature: str) -> None:
+    turn = Message("assistant", [ReasoningPart("So.", signature), "Yes."])
+    with pytest.raises(InvalidRequestError, match="signature is not Google's"):
+        body("google", TaskRequest("And?", messages=[turn]))
+
+
 # ── one wire's shape of each thing ─────────────────────────────────────────────────────────────────────────────────
 
 SEARCH = {"type": "web_search"}
@@ -371,7 +415,7 @@ def test_an_image_has_each_wires_own_shape() -> None:
     }  # fmt: skip
     source = {"type": "base64", "media_type": "image/png", "data": data}
     assert parts("anthropic", picture) == {"type": "image", "source": source}
-    assert parts("google", picture) == {"inline_data": {"data": PNG, "mime_type": "image/png"}}
+    assert parts("google", picture) == {"inlineData": {"data": data, "mimeType": "image/png"}}
     assert parts("ollama", picture) == {"role": "user", "content": "Look.", "images": [data]}
 
 
@@ -381,7 +425,7 @@ def test_an_address_is_passed_on_in_each_wires_own_shape() -> None:
     assert parts("openai", picture) == {"type": "image_url", "image_url": {"url": url}}
     assert parts("responses", picture)["image_url"] == url
     assert parts("anthropic", picture) == {"type": "image", "source": {"type": "url", "url": url}}
-    assert parts("google", picture) == {"file_data": {"file_uri": url, "mime_type": "image/jpeg"}}
+    assert parts("google", picture) == {"fileData": {"fileUri": url, "mimeType": "image/jpeg"}}
 
 
 def test_a_sound_has_each_wires_own_shape() -> None:
@@ -389,7 +433,7 @@ def test_a_sound_has_each_wires_own_shape() -> None:
     inner = {"data": data, "format": "wav"}
     assert parts("openai", AudioPart(WAV)) == {"type": "input_audio", "input_audio": inner}
     assert parts("mistral", AudioPart(WAV)) == {"type": "input_audio", "input_audio": data}
-    assert parts("google", AudioPart(WAV)) == {"inline_data": {"data": WAV, "mime_type": "audio/wav"}}
+    assert parts("google", AudioPart(WAV)) == {"inlineData": {"data": data, "mimeType": "audio/wav"}}
     assert parts("openrouter", AudioPart(FLAC))["input_audio"]["format"] == "flac"
     mp3 = b"ID3 and what follows"
     assert parts("openai", AudioPart(mp3))["input_audio"] == {"data": coded(mp3), "format": "mp3"}
@@ -405,8 +449,18 @@ def test_the_prompts_own_images_come_before_its_words() -> None:
 def test_a_vendors_own_tool_is_sent_as_it_is_or_refused() -> None:
     for wire in ("openai", "responses", "anthropic"):
         assert body(wire, TaskRequest("x", tools=[SEARCH, LOOK]))["tools"][0] == SEARCH
-    tools = body("google", TaskRequest("x", tools=[{"google_search": {}}, LOOK], tool_choice="look"))["config"]["tools"]
-    assert [list(tool) for tool in tools] == [["function_declarations"], ["google_search"]]
+    googles: list[dict[str, Any]] = [
+        {"google_search": {}},
+        {"googleMaps": {"enableWidget": True}},
+        {"url_context": {}, "code_execution": {}},
+        {"file_search": {"file_search_store_names": ["a_b"], "top_k": 3}},
+        {"computer_use": {"environment": "ENVIRONMENT_BROWSER"}},
+        {"function_declarations": [{"name": "f", "parameters_json_schema": {"properties": {"a_b": {}}}}]},
+    ]
+    for tool in googles:
+        sent = body("google", TaskRequest("x", tools=[tool, LOOK], tool_choice="look"))
+        JUDGES["google"](sent, set())
+    assert "a_b" in str(sent["tools"][0])
     for wire in ("google", "ollama"):
         with pytest.raises(ModelUnsupportedError, match="the tool 'web_search' cannot be sent"):
             body(wire, TaskRequest("x", tools=[SEARCH]))
@@ -454,7 +508,7 @@ def test_a_schema_is_sent_in_each_wires_form() -> None:
     assert body("openai", request)["response_format"] == {"type": "json_schema", "json_schema": inner}
     assert body("responses", request)["text"] == {"format": {"type": "json_schema", **inner}}
     assert body("anthropic", request)["output_config"] == {"format": {"type": "json_schema", "schema": SCHEMA}}
-    assert body("google", request)["config"]["response_json_schema"] == SCHEMA
+    assert body("google", request)["generationConfig"]["responseJsonSchema"] == SCHEMA
     assert body("ollama", request)["format"] == SCHEMA
 
 
@@ -465,24 +519,24 @@ def test_a_schema_is_sent_in_each_wires_form() -> None:
         ("none", "none", {"type": "none"}, {"mode": "NONE"}),
         ("required", "required", {"type": "any"}, {"mode": "ANY"}),
         ("look", {"type": "function", "function": {"name": "look"}}, {"type": "tool", "name": "look"},
-         {"mode": "ANY", "allowed_function_names": ["look"]}),
+         {"mode": "ANY", "allowedFunctionNames": ["look"]}),
         ({"type": "function", "function": {"name": "look"}}, {"type": "function", "function": {"name": "look"}},
-         {"type": "tool", "name": "look"}, {"mode": "ANY", "allowed_function_names": ["look"]}),
+         {"type": "tool", "name": "look"}, {"mode": "ANY", "allowedFunctionNames": ["look"]}),
     ],
 )  # fmt: skip
 def test_a_tool_choice_is_sent_in_each_wires_form(choice: Any, chat: Any, anthropic: Any, google: Any) -> None:
     request = TaskRequest("x", tools=[LOOK], tool_choice=choice)
     assert body("openai", request)["tool_choice"] == chat
     assert body("anthropic", request)["tool_choice"] == anthropic
-    assert body("google", request)["config"]["tool_config"] == {"function_calling_config": google}
+    assert body("google", request)["toolConfig"] == {"functionCallingConfig": google}
 
 
 @pytest.mark.parametrize(
     ("effort", "responses", "anthropic", "google", "ollama"),
     [
-        ("none", {"effort": "none"}, {"thinking": {"type": "disabled"}}, {"thinking_budget": 0}, False),
+        ("none", {"effort": "none"}, {"thinking": {"type": "disabled"}}, {"thinkingBudget": 0}, False),
         ("high", {"effort": "high"}, {"output_config": {"effort": "high"}},
-         {"thinking_level": "HIGH", "include_thoughts": True}, "high"),
+         {"thinkingLevel": "HIGH", "includeThoughts": True}, "high"),
     ],
 )  # fmt: skip
 def test_an_effort_is_sent_in_each_wires_form(
@@ -492,7 +546,7 @@ def test_an_effort_is_sent_in_each_wires_form(
     assert body("openai", request)["reasoning_effort"] == effort
     assert body("responses", request)["reasoning"] == responses
     assert body("anthropic", request).items() >= anthropic.items()
-    assert body("google", request)["config"]["thinking_config"] == google
+    assert body("google", request)["generationConfig"]["thinkingConfig"] == google
     assert body("ollama", request)["think"] == ollama
 
 

@@ -269,10 +269,10 @@ def test_a_signature_goes_before_what_it_signs_and_comes_back_on_it() -> None:
     assert [type(piece) for piece in found[:3]] == [ReasoningDelta, ToolCallDelta, ToolCall]
     assert [piece.signature for piece in found if isinstance(piece, ReasoningDelta)] == ["s1", "s2"]
     turn = Message("assistant", [ReasoningPart("", "s1"), ToolCallPart("c", "f", '{"x": 1}'), ReasoningPart("", "s2")])
-    body = google_request.body(TaskRequest("go on", messages=[turn]), A, vertex=False)
+    body = google_request.body(TaskRequest("go on", messages=[turn]), A)
     assert body["contents"][0]["parts"] == [
-        {"function_call": {"name": "f", "args": {"x": 1}}, "thought_signature": "s1"},
-        {"text": "", "thought_signature": "s2"},
+        {"functionCall": {"name": "f", "args": {"x": 1}}, "thoughtSignature": "s1"},
+        {"text": "", "thoughtSignature": "s2"},
     ]
 
 
