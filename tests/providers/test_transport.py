@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -43,15 +44,15 @@ class _Transport(asyncio.Transport):
 
 
 async def _all_of(
-    reads: Callable[[aiohttp.StreamReader], Read], wire: list[tuple[bytes, int]], end: End
+    reads: Callable[[aiohttp.StreamReader], Read], wire: list[tuple[bytes, int]], end: End, coding: bytes
 ) -> tuple[bytes, type[BaseException] | None, Any]:
     """What a way of reading makes of a response whose bytes come in these pieces, with so many turns in between; and
     what it leaves.
     """
     connection, protocol = _Transport(), ResponseHandler(asyncio.get_running_loop())
     protocol.connection_made(connection)
-    protocol.set_response_params(read_bufsize=64)  # (so that some bodies are more than is held)
-    protocol.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    protocol.set_response_params(read_bufsize=64, auto_decompress=True)  # (so that some bodies are more than is held)
+    protocol.data_received(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-encoding: %b\r\n\r\n" % coding)
     _, content = await protocol.read()
 
     async def feed() -> None:
@@ -78,28 +79,36 @@ async def _all_of(
     return body, None, content
 
 
-@example([b"eight 8 "] * 8, [(75, 0)], "whole")  # paused at the end of a chunk, when the parser holds nothing back yet
+@example(
+    [b"eight 8 "] * 8, [(75, 0)], "whole", None
+)  # paused at the end of a chunk, when the parser holds nothing back yet
 @given(
     st.lists(st.binary(min_size=1, max_size=200), max_size=12),
     st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 3)), max_size=12),
     st.sampled_from(["whole", "closed", "reset"]),
+    st.sampled_from([None, 1, 9]),
 )
 def test_it_reads_what_aiohttp_reads_and_leaves_it_as_aiohttp_would(
-    chunks: list[bytes], cuts: list[tuple[int, int]], end: End
+    chunks: list[bytes], cuts: list[tuple[int, int]], end: End, compressed: int | None
 ) -> None:
+    text = b"".join(chunks)
+    if compressed is not None:
+        packed = gzip.compress(text, compressed)
+        chunks = [packed[start : start + 50] for start in range(0, len(packed), 50)]
     sent = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
     sent += b"0\r\n\r\n" if end == "whole" else b"5\r\nab"
     places = sorted({(place % len(sent), turns) for place, turns in cuts} | {(0, 0)})
     ends = [place for place, _ in places[1:]] + [len(sent)]
     wire = [(sent[start:stop], turns) for (start, turns), stop in zip(places, ends, strict=True) if start < stop]
-    body = b"".join(chunks) + (b"" if end == "whole" else b"ab")
+    body = text if end == "whole" or compressed is not None else text + b"ab"
+    coding = b"identity" if compressed is None else b"gzip"
 
-    ours, error, left = asyncio.run(_all_of(transport._from_its_buffer, wire, end))
-    theirs, their_error, left_by_them = asyncio.run(_all_of(lambda content: content.readany, wire, end))
+    ours, error, left = asyncio.run(_all_of(transport._from_its_buffer, wire, end, coding))
+    theirs, their_error, left_by_them = asyncio.run(_all_of(lambda content: content.readany, wire, end, coding))
     assert error is their_error
     assert body.startswith(ours)
-    if end == "whole" or not left._protocol.transport.was_paused:
-        # (What its parser holds back of a reader who fell behind, aiohttp loses with the connection.)
+    if end == "whole" or not (compressed or left._protocol.transport.was_paused):
+        # (What its parser holds back of a reader who fell behind, or to unpack it, aiohttp loses with the connection.)
         assert ours == body, "all that came, also where the connection broke"
     if end == "whole":
         assert theirs == body

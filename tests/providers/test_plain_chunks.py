@@ -1,0 +1,52 @@
+"""A chunk is taken for plain text only where it holds nothing else that would be told.
+
+Whatever is read of whole chunks the plain ones have to know of, or it is dropped beside text.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from llm_dispatcher.providers import google_content, openai_chat
+
+CHAT = {"choices": [{"delta": {"content": "x"}}]}
+GEMINI = {"candidates": [{"content": {"parts": [{"text": "x"}]}}]}
+LEVELS: list[tuple[type[Struct], type[Struct], dict[str, Any], tuple[str | int, ...], str, str]] = [
+    # whole, plain, a plain event, where in it this level lies, what is text there, what is read of other events only
+    (openai_chat._Chunk, openai_chat._PlainChunk, CHAT, (), "choices", "object message type code"),
+    (openai_chat._Choice, openai_chat._PlainChoice, CHAT, ("choices", 0), "delta", ""),
+    (openai_chat._Delta, openai_chat._PlainDelta, CHAT, ("choices", 0, "delta"), "content", ""),
+    (google_content._Chunk, google_content._PlainChunk, GEMINI, (), "candidates", "usageMetadata"),
+    (google_content._Candidate, google_content._PlainCandidate, GEMINI, ("candidates", 0), "content", ""),
+    (google_content._Content, google_content._PlainContent, GEMINI, ("candidates", 0, "content"), "parts", ""),
+    (google_content._Part, google_content._PlainPart, GEMINI, ("candidates", 0, "content", "parts", 0), "text", ""),
+]
+
+
+@pytest.mark.parametrize(("whole", "plain", "event", "path", "text", "elsewhere"), LEVELS)
+def test_what_is_told_beside_text_is_no_plain_chunk(
+    whole: type[Struct],
+    plain: type[Struct],
+    event: dict[str, Any],
+    path: tuple[str | int, ...],
+    text: str,
+    elsewhere: str,
+) -> None:
+    decode = openai_chat._decode_plain if event is CHAT else google_content._decode_plain
+    decode(json.dumps(event).encode())
+    told = {field.encode_name for field in msgspec.structs.fields(whole)} - {text, *elsewhere.split()}
+    for name in told:
+        for value in ("said", ["said"], [{"said": 1}], {"said": 1}, 7):
+            changed: Any = json.loads(json.dumps(event))
+            level: Any = changed
+            for step in path:
+                level = level[step]
+            level[name] = value
+            with pytest.raises(msgspec.ValidationError):
+                decode(json.dumps(changed).encode())
+    assert {field.encode_name for field in msgspec.structs.fields(plain)} == told | {text}
