@@ -169,13 +169,11 @@ def _tools(given_tools: tuple[Any, ...], target: Target) -> list[dict[str, Any]]
 def _googles_own(tool: Mapping[str, Any]) -> dict[str, Any]:
     """One of Google's own tools, in either spelling: the SDK knows them all, and is loaded where a client was made."""
     from google.genai.types import Tool as Known
-    from pydantic import ValidationError
 
     try:
         known = Known.model_validate(dict(tool))
-    except ValidationError as error:
-        wrong = ", ".join(sorted({".".join(map(str, each["loc"])) for each in error.errors(include_input=False)}))
-        raise InvalidRequestError(f"google-genai knows no such tool as {dict(tool)!r:.80}: see {wrong}") from error
+    except ValueError as error:
+        raise InvalidRequestError(f"google-genai knows no such tool as {dict(tool)!r:.80}") from error
     return known.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 

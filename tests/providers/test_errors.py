@@ -353,9 +353,7 @@ async def test_what_googles_sdk_does_not_take_is_an_invalid_request() -> None:
     with SimulatedVendor("google", Reply("hi")) as vendor:
         settings = ProviderSettings(name="a", kind="google", api_key=Secret("test-key"), base_url=vendor.base_url)
         provider = make(settings)
-        with pytest.raises(
-            InvalidRequestError, match=r"knows no such tool as {'gogle_search': {}}: see gogle_search"
-        ) as raised:
+        with pytest.raises(InvalidRequestError, match=r"knows no such tool as {'gogle_search': {}}") as raised:
             async for _ in provider.stream(Ask(TaskRequest("hi", tools=[{"gogle_search": {}}]), A)):
                 pass
         await provider.aclose()
