@@ -17,21 +17,21 @@ from .reading import ToolCalls, tokens
 
 
 class _Delta(Struct):
-    type: str = ""
-    text: str = ""
-    thinking: str = ""
-    signature: str = ""
-    partial_json: str = ""
+    type: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    partial_json: str | None = None
     citation: dict[str, Any] | None = None
     stop_reason: str | None = None
 
 
 class _Block(Struct):
-    type: str = ""
-    text: str = ""
-    thinking: str = ""
-    id: str = ""
-    name: str = ""
+    type: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    id: str | None = None
+    name: str | None = None
     input: Any = None
 
 
@@ -40,13 +40,13 @@ class _Message(Struct):
 
 
 class _Event(Struct):
-    type: str = ""
-    index: int = 0
+    type: str | None = None
+    index: int | None = 0
     delta: _Delta | None = None
     content_block: _Block | None = None
-    message: _Message | None = None
+    message: _Message | str | None = None
     usage: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
+    error: dict[str, Any] | str | None = None
     request_id: str | None = None
 
 
@@ -82,7 +82,7 @@ class Decoder:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._tools = ToolCalls()
-        self._vendors_own: dict[int, tuple[dict[str, Any], list[str]]] = {}  # blocks whose input is under way
+        self._vendors_own: dict[int | None, tuple[dict[str, Any], list[str]]] = {}  # blocks whose input is under way
         self._usage: dict[str, Any] = {}
         self._stop_reason: str | None = None
 
@@ -106,7 +106,7 @@ class Decoder:
                     yield call
                 if event.index in self._vendors_own:
                     yield self._whole_block(event.index)
-            case "message_start" if event.message is not None:
+            case "message_start" if isinstance(event.message, _Message):
                 yield from self._count(event.message.usage)
             case "message_delta":
                 yield from self._count(event.usage)
@@ -116,12 +116,12 @@ class Decoder:
                 reason = self._stop_reason
                 yield Finished(_FINISH.get(reason or "", "stop"), reason)
             case "error":
-                answer = replace(answer_in(event.error or {}), request_id=event.request_id)
+                answer = replace(answer_in(event.error or {"message": event.message}), request_id=event.request_id)
                 raise error_for(answer, self._target)
             case _:
                 return
 
-    def _start(self, block: _Block, index: int, data: bytes) -> Iterable[Piece]:
+    def _start(self, block: _Block, index: int | None, data: bytes) -> Iterable[Piece]:
         match block.type:
             case "text":
                 if block.text:
@@ -131,36 +131,36 @@ class Decoder:
                     yield ReasoningDelta(block.thinking)
             case "tool_use":
                 whole = msgspec.json.encode(block.input).decode() if block.input else ""
-                yield self._tools.fragment(index, block.id, block.name, whole)
+                yield self._tools.fragment(index, block.id or "", block.name or "", whole)
             case "server_tool_use" | "mcp_tool_use":
                 self._vendors_own[index] = (msgspec.json.decode(data)["content_block"], [])
             case kind:
-                yield ProviderEvent(kind, msgspec.json.decode(data)["content_block"])
+                yield ProviderEvent(kind or "content_block", msgspec.json.decode(data)["content_block"])
 
-    def _whole_block(self, index: int) -> ProviderEvent:
+    def _whole_block(self, index: int | None) -> ProviderEvent:
         """A call of the vendor's own tool, with the input that came in fragments."""
         block, fragments = self._vendors_own.pop(index)
         if written := "".join(fragments):
             block["input"] = msgspec.json.decode(written)
         return ProviderEvent(block["type"], block)
 
-    def _delta(self, delta: _Delta, index: int, data: bytes) -> Iterable[Piece]:
+    def _delta(self, delta: _Delta, index: int | None, data: bytes) -> Iterable[Piece]:
         match delta.type:
             case "text_delta":
                 if delta.text:
                     yield delta.text
             case "thinking_delta":
-                yield ReasoningDelta(delta.thinking)
+                yield ReasoningDelta(delta.thinking or "")
             case "signature_delta":
-                yield ReasoningDelta("", signature=delta.signature)
+                yield ReasoningDelta("", signature=delta.signature or None)
             case "input_json_delta" if index in self._tools:
-                yield self._tools.fragment(index, "", "", delta.partial_json)
+                yield self._tools.fragment(index, "", "", delta.partial_json or "")
             case "input_json_delta" if index in self._vendors_own:
-                self._vendors_own[index][1].append(delta.partial_json)
+                self._vendors_own[index][1].append(delta.partial_json or "")
             case "citations_delta":
                 yield ProviderEvent("citation", delta.citation or {})
             case kind:
-                yield ProviderEvent(kind, msgspec.json.decode(data)["delta"])
+                yield ProviderEvent(kind or "content_block_delta", msgspec.json.decode(data)["delta"])
 
     def _count(self, said_now: dict[str, Any] | None) -> Iterable[Piece]:
         """Counts are cumulative: what is said later stands, what is not said again stays."""

@@ -39,7 +39,7 @@ class _Content(Struct):
 class _Candidate(Struct, rename="camel"):
     content: _Content | None = None
     finish_reason: str | None = None
-    index: int = 0
+    index: int | None = 0
     grounding_metadata: dict[str, Any] | None = None
     citation_metadata: dict[str, Any] | None = None
     url_context_metadata: dict[str, Any] | None = None
@@ -69,7 +69,7 @@ class _PlainContent(Struct, gc=False):
 class _PlainCandidate(Struct, gc=False, rename="camel"):
     content: _PlainContent
     finish_reason: None = None
-    index: Literal[0] = 0
+    index: Literal[0] | None = 0
     grounding_metadata: None = None
     citation_metadata: None = None
     url_context_metadata: None = None
@@ -123,15 +123,17 @@ class Decoder:
             code = chunk.error.get("code")
             raise error_for(answer(chunk.error, code if isinstance(code, int) else None), self._target)
         for candidate in chunk.candidates or ():
-            if candidate.index == 0:
+            if not candidate.index:
                 yield from self._candidate(candidate, data)
         if chunk.prompt_feedback is not None and chunk.prompt_feedback.get("blockReason"):
             self._finished = True
             yield Finished("content_filter", str(chunk.prompt_feedback["blockReason"]))
         # The count comes with every event; it is read at the beginning, for the input's sake, and at the end.
         if chunk.usage_metadata and (self._finished or not self._counted):
-            self._counted = True
-            yield UsageReport(_usage(msgspec.json.decode(chunk.usage_metadata, type=dict[str, Any] | None) or {}))
+            counted = msgspec.json.decode(chunk.usage_metadata, type=dict[str, Any] | None)
+            if counted is not None:
+                self._counted = True
+                yield UsageReport(_usage(counted))
 
     def _candidate(self, candidate: _Candidate, data: bytes) -> Iterable[Piece]:
         for number, part in enumerate((candidate.content and candidate.content.parts) or ()):

@@ -106,12 +106,12 @@ def _answer(data: bytes, status: int, headers: dict[str, str]) -> Answer:
 
 
 class _Function(Struct):
-    name: str = ""
+    name: str | None = None
     arguments: Any = None
 
 
 class _ToolCall(Struct):
-    function: _Function
+    function: _Function | None = None
     id: str | None = None
 
 
@@ -123,7 +123,7 @@ class _Message(Struct):
 
 class _Line(Struct):
     message: _Message | None = None
-    done: bool = False
+    done: bool | None = None
     done_reason: str | None = None
     prompt_eval_count: int | None = None
     eval_count: int | None = None
@@ -153,10 +153,11 @@ class Decoder:
                 yield message.content
             for call in message.tool_calls or ():
                 self._called = True
-                arguments = msgspec.json.encode(call.function.arguments or {}).decode()
-                id = call.id or new_id()  # noqa: A001 - the event's own word
-                yield ToolCallDelta(id, call.function.name, arguments)
-                yield whole_call(id, call.function.name, arguments)
+                function = call.function or _Function()
+                arguments = msgspec.json.encode(function.arguments or {}).decode()
+                id, name = call.id or new_id(), function.name or ""  # noqa: A001 - the event's own word
+                yield ToolCallDelta(id, name, arguments)
+                yield whole_call(id, name, arguments)
         if line.done:
             reason = _FINISH.get(line.done_reason or "stop", "stop")
             yield Finished("tool_calls" if self._called and reason == "stop" else reason, line.done_reason)

@@ -26,7 +26,7 @@ class _Custom(Struct):
 
 
 class _ToolCall(Struct):
-    index: int | None = None
+    index: int | str | None = None
     id: str | None = None
     function: _Function | None = None
     custom: _Custom | None = None
@@ -54,7 +54,7 @@ class _Delta(Struct):
 class _Choice(Struct):
     delta: _Delta | None = None
     finish_reason: str | None = None
-    index: int = 0
+    index: int | None = 0
 
 
 class _Groq(Struct):
@@ -66,9 +66,9 @@ class _Chunk(Struct):
     choices: list[_Choice] | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
-    object: str | None = None
+    object: Any = None
     message: Any = None
-    type: str | None = None
+    type: Any = None
     code: Any = None
     citations: list[Any] | None = None
     x_groq: _Groq | None = None
@@ -95,7 +95,7 @@ class _PlainDelta(Struct, gc=False):
 class _PlainChoice(Struct, gc=False):
     delta: _PlainDelta
     finish_reason: _NoText = None
-    index: Literal[0] = 0
+    index: Literal[0] | None = 0
 
 
 class _PlainChunk(Struct, gc=False):
@@ -151,7 +151,7 @@ class Decoder:
             self._citations = chunk.citations
             yield ProviderEvent("citations", {"citations": chunk.citations})
         for choice in chunk.choices or ():
-            if choice.index != 0:
+            if choice.index:
                 continue  # the request asks for one answer; who wants several reads the raw events
             if choice.delta is not None:
                 yield from self._delta(choice.delta)
@@ -214,7 +214,7 @@ def _parts(parts: list[dict[str, Any]]) -> Iterable[Piece]:
     for part in parts:
         match part.get("type"):
             case "text":
-                yield str(part.get("text", ""))
+                yield str(part.get("text") or "")
             case "thinking":
                 inner = part.get("thinking")
                 for thought in inner if isinstance(inner, list) else [{"text": inner}]:
@@ -238,9 +238,9 @@ def usage(said: dict[str, Any]) -> Usage:
 
 def _error(chunk: _Chunk) -> Any:
     """A host's error in the stream; not each puts it under the same name."""
-    if chunk.error is not None:
+    if chunk.error:
         return chunk.error
-    if chunk.x_groq is not None and chunk.x_groq.error is not None:
+    if chunk.x_groq is not None and chunk.x_groq.error:
         return chunk.x_groq.error
     if chunk.object == "error":
         return {"message": chunk.message, "type": chunk.type, "code": chunk.code}

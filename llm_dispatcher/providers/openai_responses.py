@@ -12,17 +12,17 @@ from msgspec import Struct
 from ..events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, Usage, UsageReport
 from ..provider import Finished, Piece
 from ..tasks import Target
-from .errors import Answer, answer_in, error_for
+from .errors import Answer, answer_in, error_for, said
 from .reading import DONE, ToolCalls, new_id, tokens, whole_call
 
 
 class _Item(Struct):
-    type: str = ""
+    type: str | None = None
     id: str | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: Any = None
-    input: str | None = None
+    input: Any = None
     encrypted_content: str | None = None
 
 
@@ -34,14 +34,14 @@ class _Response(Struct):
 
 
 class _Event(Struct):
-    type: str = ""
+    type: str | None = None
     delta: Any = None
-    output_index: int = 0
+    output_index: int | None = 0
     item: _Item | None = None
     annotation: dict[str, Any] | None = None
     response: _Response | None = None
-    message: str | None = None
-    code: str | None = None
+    message: Any = None
+    code: Any = None
     error: Any = None
 
 
@@ -63,7 +63,7 @@ _SAID_ELSEWHERE: Final = re.compile(
 """Events that frame or repeat what other events say. `*.done` repeats deltas, but for `output_item.done`."""
 
 
-_OWN_ITEMS: Final = frozenset({"", "message", "reasoning", "function_call", "custom_tool_call"})
+_OWN_ITEMS: Final = frozenset({None, "", "message", "reasoning", "function_call", "custom_tool_call"})
 """Items that become pieces of our own; what a vendor's tools do is told as it comes."""
 
 
@@ -73,7 +73,7 @@ class Decoder:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._tools = ToolCalls()
-        self._items: dict[int, _Item] = {}
+        self._items: dict[int | None, _Item] = {}
         self._called = self._refused = False
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
@@ -87,21 +87,22 @@ class Decoder:
 
     def _others(self, event: _Event, data: bytes) -> Iterable[Piece]:
         match event.type:
-            case "response.output_text.delta" if isinstance(event.delta, str):
-                yield event.delta
+            case "response.output_text.delta":
+                if text := _text(event.delta):
+                    yield text
             case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
                 item = self._items.get(event.output_index, _Item())
-                yield self._tools.fragment(event.output_index, item.call_id or "", item.name or "", str(event.delta))
+                yield self._tools.fragment(event.output_index, item.call_id or "", item.name or "", _text(event.delta))
             case kind if kind in _REASONING:
-                yield ReasoningDelta(str(event.delta))
+                yield ReasoningDelta(_text(event.delta))
             case "response.refusal.delta":
                 self._refused = True
                 yield ProviderEvent("refusal", {"text": event.delta})
             case "response.output_item.added" if event.item is not None:
                 # An item's id may change until it is done; its place in the output does not.
                 self._items[event.output_index] = event.item
-                if event.item.type not in _OWN_ITEMS:
-                    yield ProviderEvent(event.item.type, msgspec.json.decode(data)["item"])
+                if (kind := event.item.type) is not None and kind not in _OWN_ITEMS:
+                    yield ProviderEvent(kind, msgspec.json.decode(data)["item"])
             case "response.output_item.done" if event.item is not None:
                 yield from self._done(event.item, event.output_index, data)
             case "response.output_text.annotation.added" if event.annotation is not None:
@@ -115,7 +116,7 @@ class Decoder:
             case _:
                 return
 
-    def _done(self, item: _Item, index: int, data: bytes) -> Iterable[Piece]:
+    def _done(self, item: _Item, index: int | None, data: bytes) -> Iterable[Piece]:
         match item.type:
             case "function_call" | "custom_tool_call":
                 self._called = True
@@ -123,13 +124,13 @@ class Decoder:
                 shown = self._tools.whole(index)
                 id, name = item.call_id or item.id or (shown.id if shown else new_id()), item.name or ""  # noqa: A001
                 if item.type == "function_call":
-                    yield whole_call(id, name, item.arguments if isinstance(item.arguments, str) else "")
+                    yield whole_call(id, name, _text(item.arguments))
                 else:
-                    yield ToolCall(id, name, None, item.input or "")  # a text of any form
+                    yield ToolCall(id, name, None, _text(item.input))  # of any form
             case "reasoning" if item.encrypted_content:
                 # What goes back is the item by its id; one string holds both, as `openai_responses_request` reads it.
                 yield ReasoningDelta("", signature=f"{item.id or ''}:{item.encrypted_content}")
-            case kind if kind not in _OWN_ITEMS:
+            case kind if kind is not None and kind not in _OWN_ITEMS:
                 yield ProviderEvent(kind, msgspec.json.decode(data)["item"])
             case _:
                 return
@@ -149,7 +150,11 @@ class Decoder:
     def _answer(self, event: _Event) -> Answer:
         error = event.error if isinstance(event.error, dict) else {}
         codes = tuple(str(code) for code in (event.code, error.get("code"), error.get("type")) if code)
-        return Answer(str(event.message or error.get("message") or "the vendor sent an error"), codes=codes)
+        return Answer(said(event.message) or said(event.error) or "the vendor sent an error", codes=codes)
+
+
+def _text(said_here: object) -> str:
+    return said_here if isinstance(said_here, str) else ""
 
 
 def _usage(said: dict[str, Any]) -> Usage:

@@ -70,8 +70,9 @@ async def _all_of(
     feeding = asyncio.create_task(feed())
     read, body = reads(content), b""
     try:
-        while came := await read():
-            body += came
+        async with asyncio.timeout(60):  # (Hypothesis would try what hangs a second time, when pytest's own has rung)
+            while came := await read():
+                body += came
     except aiohttp.ClientError as error:
         return body, type(error), content
     finally:
@@ -92,23 +93,29 @@ def test_it_reads_what_aiohttp_reads_and_leaves_it_as_aiohttp_would(
     chunks: list[bytes], cuts: list[tuple[int, int]], end: End, compressed: int | None
 ) -> None:
     text = b"".join(chunks)
+    packed = text if compressed is None else gzip.compress(text, compressed, mtime=0)
+    lost = b"" if end == "whole" else b"ab" if compressed is None else packed[-2:]  # of a chunk that does not end
     if compressed is not None:
-        packed = gzip.compress(text, compressed)
-        chunks = [packed[start : start + 50] for start in range(0, len(packed), 50)]
+        held = packed.removesuffix(lost)
+        chunks = [held[start : start + 50] for start in range(0, len(held), 50)]
     sent = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
-    sent += b"0\r\n\r\n" if end == "whole" else b"5\r\nab"
+    sent += b"0\r\n\r\n" if end == "whole" else b"5\r\n%b" % lost
     places = sorted({(place % len(sent), turns) for place, turns in cuts} | {(0, 0)})
     ends = [place for place, _ in places[1:]] + [len(sent)]
     wire = [(sent[start:stop], turns) for (start, turns), stop in zip(places, ends, strict=True) if start < stop]
-    body = text if end == "whole" or compressed is not None else text + b"ab"
+    body = text if compressed is not None else text + lost
     coding = b"identity" if compressed is None else b"gzip"
 
     ours, error, left = asyncio.run(_all_of(transport._from_its_buffer, wire, end, coding))
+    assert body.startswith(ours)
+    if compressed is not None and end != "whole":
+        # (aiohttp's own may wait for ever here: woken without a byte, it does not ask again whether all is lost.)
+        assert error is aiohttp.ClientPayloadError
+        return
     theirs, their_error, left_by_them = asyncio.run(_all_of(lambda content: content.readany, wire, end, coding))
     assert error is their_error
-    assert body.startswith(ours)
-    if end == "whole" or not (compressed or left._protocol.transport.was_paused):
-        # (What its parser holds back of a reader who fell behind, or to unpack it, aiohttp loses with the connection.)
+    if end == "whole" or not left._protocol.transport.was_paused:
+        # (What its parser holds back of a reader who fell behind, aiohttp loses with the connection.)
         assert ours == body, "all that came, also where the connection broke"
     if end == "whole":
         assert theirs == body
