@@ -82,7 +82,7 @@ class Decoder:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._tools = ToolCalls()
-        self._vendors_own: dict[int | None, tuple[dict[str, Any], list[str]]] = {}  # blocks whose input is under way
+        self._vendors_own: dict[int, tuple[dict[str, Any], list[str]]] = {}  # blocks whose input is under way
         self._usage: dict[str, Any] = {}
         self._stop_reason: str | None = None
 
@@ -96,16 +96,17 @@ class Decoder:
         return self._others(_decode(data), data)
 
     def _others(self, event: _Event, data: bytes) -> Iterable[Piece]:
+        index = event.index or 0
         match event.type:
             case "content_block_delta" if event.delta is not None:
-                yield from self._delta(event.delta, event.index, data)
+                yield from self._delta(event.delta, index, data)
             case "content_block_start" if event.content_block is not None:
-                yield from self._start(event.content_block, event.index, data)
+                yield from self._start(event.content_block, index, data)
             case "content_block_stop":
-                if (call := self._tools.whole(event.index)) is not None:
+                if (call := self._tools.whole(index)) is not None:
                     yield call
-                if event.index in self._vendors_own:
-                    yield self._whole_block(event.index)
+                if index in self._vendors_own:
+                    yield self._whole_block(index)
             case "message_start" if isinstance(event.message, _Message):
                 yield from self._count(event.message.usage)
             case "message_delta":
@@ -121,7 +122,7 @@ class Decoder:
             case _:
                 return
 
-    def _start(self, block: _Block, index: int | None, data: bytes) -> Iterable[Piece]:
+    def _start(self, block: _Block, index: int, data: bytes) -> Iterable[Piece]:
         match block.type:
             case "text":
                 if block.text:
@@ -137,14 +138,14 @@ class Decoder:
             case kind:
                 yield ProviderEvent(kind or "content_block", msgspec.json.decode(data)["content_block"])
 
-    def _whole_block(self, index: int | None) -> ProviderEvent:
+    def _whole_block(self, index: int) -> ProviderEvent:
         """A call of the vendor's own tool, with the input that came in fragments."""
         block, fragments = self._vendors_own.pop(index)
         if written := "".join(fragments):
             block["input"] = msgspec.json.decode(written)
         return ProviderEvent(block["type"], block)
 
-    def _delta(self, delta: _Delta, index: int | None, data: bytes) -> Iterable[Piece]:
+    def _delta(self, delta: _Delta, index: int, data: bytes) -> Iterable[Piece]:
         match delta.type:
             case "text_delta":
                 if delta.text:

@@ -114,7 +114,7 @@ def translated(
     except Exception as error:
         chain = _chain(error, outside)
         ours = _ours(chain, ask.target, answer_of, transport())
-        if ours is None and exchange.request_id is None and (why := unsendable(ask.request)) is not None:
+        if ours is None and (why := unsendable(ask.request)) is not None:
             ours = InvalidRequestError(why)
         if ours is None:
             raise

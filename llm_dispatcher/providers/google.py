@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from google.genai import Client
 
 
-class _Sent(Struct, frozen=True):
+class _Sent(Struct):
     """What goes past the SDK: it has no parameter for the one, and would take the other apart, field by field."""
 
     body: bytes
@@ -53,7 +53,8 @@ class _HandedOutError(Exception):
 
 async def _door(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
     """The SDK addresses, signs and sends what is ours; a good answer is read here. Errors stay the SDK's to explain."""
-    await request.update_body(_sent.get().body)
+    if request.body:  # (a redirect may ask anew without it)
+        await request.update_body(_sent.get().body)
     response = await handler(request)
     if response.status == 200:
         raise _HandedOutError(response)
@@ -78,8 +79,9 @@ class GoogleProvider:
     async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
         model = self.settings.vendor_model(ask.target.model)
         client = await self._clients.get()
-        body = encoded(google_request.body(ask.request, ask.target))
-        response = await _response(client, model, _Sent(body, ask.connect_timeout))
+        # (No name for the body: this generator lasts as long as the answer, which may be a while after it was sent.)
+        sent = _Sent(encoded(google_request.body(ask.request, ask.target)), ask.connect_timeout)
+        response = await _response(client, model, google_request.own_tools(ask.request), sent)
         try:
             headers = lower(response.headers)
             # Proxies that do not pass `alt=sse` on answer with an array.
@@ -96,19 +98,21 @@ class GoogleProvider:
         await self._clients.aclose()
 
 
-async def _response(client: Client, model: str, sent: _Sent) -> ClientResponse:
-    """The answer to a request, unread."""
+async def _response(client: Client, model: str, own_tools: list[Any], sent: _Sent) -> ClientResponse:
+    """The answer to a request, unread. Google's own tools are shown to the SDK, which knows who takes which."""
+    ask, config = client.aio.models.generate_content_stream, {"tools": own_tools} if own_tools else None
     token = _sent.set(sent)
     try:
-        await anext(aiter(await client.aio.models.generate_content_stream(model=model, contents=_NOTHING)), None)
+        await anext(aiter(await ask(model=model, contents=_NOTHING, config=config)), None)  # type: ignore[arg-type]
     except _HandedOutError as handed_out:
         return handed_out.response
     except ValueError as error:
         if type(error) is not ValueError:
-            raise  # an answer that could not be read; this one is the SDK's word on the model's name
+            raise  # an answer that could not be read; this one is the SDK's word on what it was asked
         raise InvalidRequestError(f"google-genai takes no such request: {redacted(str(error))}") from error
     finally:
         _sent.reset(token)
+        sent.body = b""  # what was begun meanwhile keeps its context: a connection, for as long as it is in use
     raise AssertionError("google-genai read the stream itself: its door for aiohttp middlewares is closed")
 
 

@@ -119,7 +119,7 @@ class Decoder:
         return self._others(_decode(data), data)
 
     def _others(self, chunk: _Chunk, data: bytes) -> Iterable[Piece]:
-        if chunk.error is not None:
+        if chunk.error:
             code = chunk.error.get("code")
             raise error_for(answer(chunk.error, code if isinstance(code, int) else None), self._target)
         for candidate in chunk.candidates or ():
@@ -138,9 +138,9 @@ class Decoder:
     def _candidate(self, candidate: _Candidate, data: bytes) -> Iterable[Piece]:
         for number, part in enumerate((candidate.content and candidate.content.parts) or ()):
             if part.thought:
-                yield ReasoningDelta(part.text or "", part.thought_signature)
+                yield ReasoningDelta(part.text or "", part.thought_signature or None)
                 continue
-            if part.thought_signature is not None:
+            if part.thought_signature:
                 yield ReasoningDelta("", part.thought_signature)  # of the part that follows
             if part.text:
                 yield part.text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..exceptions import InvalidRequestError
 from ..tasks import (
@@ -36,24 +36,44 @@ from .requests import (
 )
 
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+=*")
+_LABEL: Final = re.compile(r"[\w-]{1,63}")
 _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
 
 
 def body(request: TaskRequest, target: Target) -> dict[str, Any]:
-    """The request on this wire, in its own words: what the SDK would make of it, without its half a millisecond."""
+    """The request on this wire, in its own words: what the SDK would make of it."""
     system, turns = split_system(request, target)
     names = {part.id: part.name for turn in turns for part in turn.parts if isinstance(part, ToolCallPart)}
+    contents = _contents(turns, names, target)
+    if not contents:
+        raise InvalidRequestError("the request holds nothing to send: its messages are empty")
     found = {
-        "contents": _contents(turns, names, target),
+        "contents": contents,
         **given(
             systemInstruction=None if system is None else {"role": "user", "parts": [{"text": system}]},
             tools=_tools(request.tools, target) or None,
             toolConfig=_tool_config(request),
-            labels=text_metadata(request, target),
+            labels=_labels(request, target),
             generationConfig=_generation(request, target),
         ),
     }
     return _merged(found, request.extra)
+
+
+def own_tools(request: TaskRequest) -> list[Any]:
+    """The tools that Google runs itself."""
+    return [tool for tool in request.tools if is_nameless(tool)]
+
+
+def _labels(request: TaskRequest, target: Target) -> dict[str, str]:
+    """Metadata, where it may be a label of Google's cloud."""
+    labels = text_metadata(request, target)
+    for name, value in labels.items():
+        if not (_LABEL.fullmatch(name) and name[0].isalpha() and _LABEL.fullmatch(value or "_")) or (
+            name + value != (name + value).lower()
+        ):
+            raise cannot(f"metadata that is no label of Google's ({name}: small letters, figures, _ and -)", target)
+    return labels
 
 
 def _generation(request: TaskRequest, target: Target) -> dict[str, Any]:
@@ -113,9 +133,9 @@ def _content(message: Message, names: dict[str, str], target: Target) -> dict[st
                     parts.append({"text": part.text, **signature})
                     signature = {}
             case ReasoningPart():
-                if part.signature is not None and part.text:
+                if part.signature and part.text:
                     parts.append({"text": part.text, "thought": True, "thoughtSignature": _signature(part.signature)})
-                elif part.signature is not None:
+                elif part.signature:
                     signature = {"thoughtSignature": _signature(part.signature)}
             case ToolCallPart():
                 parts.append({"functionCall": {"name": part.name, "args": arguments_of(part)}, **signature})
@@ -149,21 +169,18 @@ def _media(media: Media, target: Target) -> dict[str, Any]:
 
 def _tools(given_tools: tuple[Any, ...], target: Target) -> list[dict[str, Any]]:
     """The vendor's own tools, which bear no name (`{"google_search": {}}`), and one list of functions beside them."""
-    functions: list[dict[str, Any]] = []
     own: list[dict[str, Any]] = []
+    functions: list[dict[str, Any]] = []  # in one list: several are refused
     for tool in given_tools:
         if is_vendors_own(tool):
             raise cannot(f"the tool {tool['type']!r}", target)
         if is_nameless(tool):
-            own.append(_googles_own(tool))
+            known = _googles_own(tool)
+            functions += known.pop("functionDeclarations", [])
+            own += [known] if known else []
         else:
             functions.append(_function(Tool(tool), target))
-    if functions:
-        holder = next((tool for tool in own if "functionDeclarations" in tool), None)
-        if holder is None:
-            own.append(holder := {"functionDeclarations": []})
-        holder["functionDeclarations"] += functions
-    return own
+    return [*own, *([{"functionDeclarations": functions}] if functions else [])]
 
 
 def _googles_own(tool: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,7 +190,9 @@ def _googles_own(tool: Mapping[str, Any]) -> dict[str, Any]:
     try:
         known = Known.model_validate(dict(tool))
     except ValueError as error:
-        raise InvalidRequestError(f"google-genai knows no such tool as {dict(tool)!r:.80}") from error
+        wrong = cast("Any", error).errors(include_input=False, include_url=False)  # (a tool may hold a key)
+        places = ", ".join(dict.fromkeys(".".join(map(str, each["loc"])) for each in wrong))
+        raise InvalidRequestError(f"google-genai takes no such tool; what it does not know: {places}") from None
     return known.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 

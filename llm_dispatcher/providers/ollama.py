@@ -21,7 +21,7 @@ from ..wire import NDJSONDecoder
 from . import ollama_request
 from .clients import CONNECTIONS, PerLoop
 from .entries import check_options
-from .errors import Answer, error_for, said, translated
+from .errors import Answer, answer_in, error_for, said, translated
 from .reading import Answering, lower, new_id, pieces_of, whole_call
 from .requests import encoded
 from .transport import all_that_came
@@ -60,8 +60,7 @@ class OllamaProvider:
         fields = ollama_request.body(ask.request, self.settings.vendor_model(ask.target.model), ask.target)
         session = await self._clients.get()
         timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=ask.connect_timeout)
-        json = {"content-type": "application/json"}
-        response = await session.post(self._url, data=encoded(fields), headers=json, timeout=timeout)
+        response = await session.post(self._url, data=encoded(fields), timeout=timeout)
         try:
             headers = lower(response.headers)
             if response.status != 200:
@@ -80,7 +79,9 @@ class OllamaProvider:
 async def _client(settings: ProviderSettings) -> AsyncGenerator[ClientSession, None]:
     aiohttp = import_module("aiohttp")
     key = settings.api_key
-    headers = {**settings.headers, **({"authorization": f"Bearer {key.reveal()}"} if key is not None else {})}
+    headers = {"content-type": "application/json"} | {name.lower(): value for name, value in settings.headers.items()}
+    if key is not None:
+        headers["authorization"] = f"Bearer {key.reveal()}"
     address = urlsplit(settings.base_url or HOME)
     encrypted = address.scheme == "https"
     connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=await asyncio.to_thread(trust) if encrypted else True)
@@ -127,7 +128,7 @@ class _Line(Struct):
     done_reason: str | None = None
     prompt_eval_count: int | None = None
     eval_count: int | None = None
-    error: str | None = None
+    error: Any = None
 
 
 _decode: Final = msgspec.json.Decoder(_Line).decode
@@ -144,8 +145,8 @@ class Decoder:
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
         line = _decode(data)
-        if line.error is not None:
-            raise error_for(Answer(line.error), self._target)
+        if line.error:
+            raise error_for(answer_in(line.error), self._target)
         if (message := line.message) is not None:
             if message.thinking:
                 yield ReasoningDelta(message.thinking)

@@ -203,7 +203,7 @@ class Decoder:
     def _key(self, call: _ToolCall) -> object:
         """Which call a fragment belongs to: hosts differ in whether they send an index, an id, or both."""
         if call.index is not None:
-            return call.index
+            return int(call.index) if isinstance(call.index, str) and call.index.isdecimal() else call.index
         if call.id:
             return call.id
         return object() if call.called.name or self._tools.latest() is None else self._tools.latest()

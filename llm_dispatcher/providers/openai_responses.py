@@ -73,7 +73,7 @@ class Decoder:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._tools = ToolCalls()
-        self._items: dict[int | None, _Item] = {}
+        self._items: dict[int, _Item] = {}
         self._called = self._refused = False
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
@@ -86,13 +86,14 @@ class Decoder:
         return self._others(_decode(data), data)
 
     def _others(self, event: _Event, data: bytes) -> Iterable[Piece]:
+        index = event.output_index or 0
         match event.type:
-            case "response.output_text.delta":
-                if text := _text(event.delta):
-                    yield text
+            case "response.output_text.delta" if event.delta is None or isinstance(event.delta, str):
+                if event.delta:
+                    yield event.delta
             case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
-                item = self._items.get(event.output_index, _Item())
-                yield self._tools.fragment(event.output_index, item.call_id or "", item.name or "", _text(event.delta))
+                item = self._items.get(index, _Item())
+                yield self._tools.fragment(index, item.call_id or "", item.name or "", _text(event.delta))
             case kind if kind in _REASONING:
                 yield ReasoningDelta(_text(event.delta))
             case "response.refusal.delta":
@@ -100,11 +101,11 @@ class Decoder:
                 yield ProviderEvent("refusal", {"text": event.delta})
             case "response.output_item.added" if event.item is not None:
                 # An item's id may change until it is done; its place in the output does not.
-                self._items[event.output_index] = event.item
+                self._items[index] = event.item
                 if (kind := event.item.type) is not None and kind not in _OWN_ITEMS:
                     yield ProviderEvent(kind, msgspec.json.decode(data)["item"])
             case "response.output_item.done" if event.item is not None:
-                yield from self._done(event.item, event.output_index, data)
+                yield from self._done(event.item, index, data)
             case "response.output_text.annotation.added" if event.annotation is not None:
                 yield ProviderEvent("citation", event.annotation)
             case "response.completed" | "response.incomplete" | "response.failed" if event.response is not None:
@@ -116,7 +117,7 @@ class Decoder:
             case _:
                 return
 
-    def _done(self, item: _Item, index: int | None, data: bytes) -> Iterable[Piece]:
+    def _done(self, item: _Item, index: int, data: bytes) -> Iterable[Piece]:
         match item.type:
             case "function_call" | "custom_tool_call":
                 self._called = True
@@ -138,7 +139,7 @@ class Decoder:
     def _end(self, response: _Response) -> Iterable[Piece]:
         if response.usage is not None:
             yield UsageReport(_usage(response.usage))
-        if response.error is not None or response.status == "failed":
+        if response.error or response.status == "failed":
             raise error_for(answer_in(response.error or {"message": "the response failed"}), self._target)
         if response.status == "incomplete":
             reason = str((response.incomplete_details or {}).get("reason"))
@@ -149,12 +150,14 @@ class Decoder:
 
     def _answer(self, event: _Event) -> Answer:
         error = event.error if isinstance(event.error, dict) else {}
-        codes = tuple(str(code) for code in (event.code, error.get("code"), error.get("type")) if code)
-        return Answer(said(event.message) or said(event.error) or "the vendor sent an error", codes=codes)
+        message = said(event.message) or said(event.error)
+        return answer_in({**error, "code": event.code or error.get("code"), "message": message})
 
 
 def _text(said_here: object) -> str:
-    return said_here if isinstance(said_here, str) else ""
+    if isinstance(said_here, str):
+        return said_here
+    return "" if said_here is None else msgspec.json.encode(said_here).decode()
 
 
 def _usage(said: dict[str, Any]) -> Usage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Container, Mapping
+from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -219,5 +220,16 @@ def as_it_is(body: Mapping[str, Any], **insisted: Any) -> dict[str, Any]:
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
-    """A body as it travels; what JSON has no form for is an error, and nothing is put in its place."""
-    return json.dumps(body, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    """A body as it travels. What JSON has no form for is an error, and nothing is put in its place.
+
+    Times and pydantic models are written as OpenAI's and Anthropic's clients write them.
+    """
+    return json.dumps(body, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=form_of).encode()
+
+
+def form_of(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
+        return dump(mode="json", by_alias=True, exclude_unset=True)
+    raise TypeError(f"it has no form for {type(value).__name__}")

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+import aiohttp
 import pytest
 
 from llm_dispatcher.events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
@@ -37,7 +38,7 @@ from llm_dispatcher.provider import (
     RawEvent,
     Secret,
 )
-from llm_dispatcher.providers import google_request, kinds, make
+from llm_dispatcher.providers import google, google_request, kinds, make
 from llm_dispatcher.providers.clients import PerLoop
 from llm_dispatcher.providers.reading import ToolCalls, whole_call
 from llm_dispatcher.providers.requests import encoded
@@ -407,6 +408,65 @@ async def test_googles_door_is_open(simulated_vendor: Start) -> None:
     assert sent.body == google_request.body(TaskRequest("hi"), A)
     assert int(sent.headers["content-length"]) == len(encoded(sent.body))
     assert "google-genai-sdk" in sent.headers["user-agent"]
+    assert google._sent.get(None) is None, "nothing is kept of a request that is over"
+
+
+async def test_behind_a_closed_door_google_is_asked_nothing_and_nothing_it_says_is_an_answer(
+    simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(google, "_session", aiohttp.ClientSession)
+    vendor = simulated_vendor("google", Reply(TEXT))
+    with pytest.raises(AssertionError, match="its door for aiohttp middlewares is closed"):
+        await pieces_of(vendor)
+    assert vendor.requests[0].body["contents"] == [{"parts": []}]
+
+
+async def test_a_body_is_forgotten_when_it_is_sent(simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection keeps the context in which it was made, and many an answer takes its time."""
+    made: list[Any] = []
+    kind = google._Sent
+
+    def make_one(body: bytes, connect_timeout: float | None) -> Any:
+        made.append(kind(body, connect_timeout))
+        return made[-1]
+
+    monkeypatch.setattr(google, "_Sent", make_one)
+    provider = provider_for(simulated_vendor("google", Reply(TEXT)))
+    stream = provider.stream(Ask(TaskRequest("hi"), A))
+    assert isinstance(await anext(stream), Opened)
+    assert [sent.body for sent in made] == [b""]
+    await stream.aclose()
+    await provider.aclose()
+
+
+@pytest.mark.parametrize(("status", "method", "carries"), [(303, "GET", False), (307, "POST", True)])
+async def test_a_redirect_carries_the_body_only_where_it_asks_for_it(status: int, method: str, carries: bool) -> None:
+    seen: list[tuple[str, bytes]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = [line.split(":")[1] for line in head.splitlines() if line.lower().startswith("content-length:")]
+        seen.append((head.split()[0], await reader.readexactly(int(length[0])) if length else b""))
+        location = f"location: {base_url}/elsewhere\r\n"
+        head = f"HTTP/1.1 {status if len(seen) == 1 else 404} X\r\n{location}content-length: 0\r\n"
+        writer.write(f"{head}connection: close\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        provider = make(ProviderSettings(name="a", kind="google", api_key=Secret("test-key"), base_url=base_url))
+        with pytest.raises(ModelNotFoundError):
+            async for _ in provider.stream(Ask(TaskRequest("secret words"), A)):
+                pass
+        await provider.aclose()
+    assert [(asked, b"secret words" in body) for asked, body in seen] == [("POST", True), (method, carries)]
+
+
+@wires
+async def test_what_is_sent_says_that_it_is_json(wire: str, simulated_vendor: Start) -> None:
+    vendor = simulated_vendor(wire, Reply(TEXT))
+    await pieces_of(vendor)
+    assert vendor.requests[0].headers["content-type"].startswith("application/json")
 
 
 @pytest.mark.parametrize(

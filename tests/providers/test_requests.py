@@ -124,8 +124,8 @@ FEATURES = [
     Feature("stop", ["THESTOP", "ANDSTOP"], "THESTOP", "ANDSTOP", not_on="responses"),
     Feature("seed", 987654, "987654", not_on="responses anthropic deepseek perplexity"),
     *(Feature("reasoning_effort", effort, not_on=not_on) for effort, not_on in EFFORTS.items()),
-    Feature("metadata", {"user_id": "THEUSER"}, "THEUSER", not_on="ollama without-metadata"),
-    Feature("metadata", {"team": "THETEAM"}, "THETEAM", not_on="ollama anthropic without-metadata"),
+    Feature("metadata", {"user_id": "theuser"}, "theuser", not_on="ollama without-metadata"),
+    Feature("metadata", {"team": "theteam"}, "theteam", not_on="ollama anthropic without-metadata"),
     Feature("extra", {"extra_mark": {"deep": "THEEXTRA"}}, "extra_mark", "THEEXTRA"),
 ]
 
@@ -386,13 +386,37 @@ def test_what_a_caller_adds_to_googles_body_joins_what_is_there() -> None:
     assert sent["generationConfig"] == {"temperature": 0.5, "maxOutputTokens": 9, "top_k": 5}
     assert sent["labels"] == {"d": "e", "a_b": "c"}
     assert sent["safety_settings"] == [] and "generation_config" not in sent
+    schema: dict[str, Any] = {"type": "object", "properties": {}}
+    more: dict[str, Any] = {"generationConfig": {"responseJsonSchema": {"properties": {"x": {}}}}}
+    sent = body("google", TaskRequest("x", response_format=schema, extra=more))
+    assert sent["generationConfig"]["responseJsonSchema"] == {"type": "object", "properties": {"x": {}}}
+    assert schema == {"type": "object", "properties": {}}, "the caller's own"
 
 
-@pytest.mark.parametrize("signature", ["rs_1:abc", "", "Erklärt"])
+@pytest.mark.parametrize("signature", ["rs_1:abc", "Erklärt", "c2ln\n"])
 def test_a_signature_that_cannot_be_googles_is_refused(signature: str) -> None:
     turn = Message("assistant", [ReasoningPart("So.", signature), "Yes."])
     with pytest.raises(InvalidRequestError, match="signature is not Google's"):
         body("google", TaskRequest("And?", messages=[turn]))
+
+
+@pytest.mark.parametrize(("signature", "sent"), [("a-_b", True), ("a+/b==", True), ("", False), (None, False)])
+def test_a_signature_is_sent_as_it_came(signature: str | None, sent: bool) -> None:
+    turn = Message("assistant", [ReasoningPart("So.", signature), "Yes."])
+    first = body("google", TaskRequest("And?", messages=[turn]))["contents"][0]["parts"][0]
+    assert first == ({"text": "So.", "thought": True, "thoughtSignature": signature} if sent else {"text": "Yes."})
+
+
+@pytest.mark.parametrize("metadata", [{"team": "Sales"}, {"Team": "sales"}, {"9": "x"}, {"a b": "x"}, {"a": "x" * 64}])
+def test_what_is_no_label_goes_to_who_takes_it(metadata: dict[str, str]) -> None:
+    with pytest.raises(ModelUnsupportedError, match="metadata that is no label of Google's"):
+        body("google", TaskRequest("x", metadata=metadata))
+    assert body("google", TaskRequest("x", metadata={"équipe_1": "vente-2", "a": ""}))["labels"]["a"] == ""
+
+
+def test_a_conversation_of_nothing_is_not_sent() -> None:
+    with pytest.raises(InvalidRequestError, match="nothing to send"):
+        body("google", TaskRequest(messages=[Message("user", "")]))
 
 
 # ── one wire's shape of each thing ─────────────────────────────────────────────────────────────────────────────────
@@ -455,8 +479,11 @@ def test_a_vendors_own_tool_is_sent_as_it_is_or_refused() -> None:
         {"url_context": {}, "code_execution": {}},
         {"file_search": {"file_search_store_names": ["a_b"], "top_k": 3}},
         {"computer_use": {"environment": "ENVIRONMENT_BROWSER"}},
+        {"url_context": {}, "function_declarations": [{"name": "g", "parameters_json_schema": {"properties": {}}}]},
         {"function_declarations": [{"name": "f", "parameters_json_schema": {"properties": {"a_b": {}}}}]},
     ]
+    declared = [{"function_declarations": [{"name": name}]} for name in "gh"]
+    assert len(body("google", TaskRequest("x", tools=[LOOK, *declared]))["tools"]) == 1, "several would be refused"
     for tool in googles:
         sent = body("google", TaskRequest("x", tools=[tool, LOOK], tool_choice="look"))
         JUDGES["google"](sent, set())

@@ -65,13 +65,15 @@ def fragment(arguments: str, name: str | None = None, **more: Any) -> dict[str, 
         [fragment('{"x"', "f", index=0, id="1"), fragment(": 1}", index=0),
          fragment("", "g", index=1, id="2")],
         [fragment('{"x"', "f", index=0, id="1"), fragment(": 1}", index=0, id=""), fragment("", "g", index=1, id="")],
+        [fragment('{"x"', "f", index=0, id="1"), fragment(": 1}", index="0"), fragment("", "g", index="1")],
         [fragment('{"x"', "f", id="1"), fragment(": 1}", id="1"), fragment("{}", "g", id="2")],
         [fragment('{"x": 1}', "f"), fragment("{}", "g")],
         [fragment('{"x"', "f"), fragment(": 1}"), fragment("", "g")],
         [chat(tool_calls=[{"index": 0, "function": {"name": "f", "arguments": {"x": 1}}}]),
          fragment("", "g", index=1)],
     ],
-    ids=["by index", "with blank ids", "by id", "whole without either", "by order", "arguments as an object"],
+    ids=["by index", "with blank ids", "by an index as text", "by id", "whole without either", "by order",
+         "arguments as an object"],
 )  # fmt: skip
 def test_fragments_find_their_call_however_the_host_marks_them(events: list[dict[str, Any]]) -> None:
     found = pieces("chat", *events, chat("tool_calls"))
@@ -138,6 +140,24 @@ def test_a_hosts_error_is_found_wherever_it_is_put(event: dict[str, Any], error:
         pieces("chat", event)
 
 
+@pytest.mark.parametrize("error", [{}, "", None, False])
+@pytest.mark.parametrize("field", ["error", "x_groq", "object", "type", "message", "code"])
+def test_an_error_that_says_nothing_is_none(field: str, error: Any) -> None:
+    nothing = {"error": error} if field == "x_groq" else error
+    found = pieces("chat", {**chat(content="Yes."), field: nothing}, {**chat("stop"), field: nothing})
+    assert found == ["Yes.", Finished("stop", "stop")]
+
+
+@pytest.mark.parametrize("error", [{}, None])
+def test_nor_is_it_one_on_another_wire(error: Any) -> None:
+    ended = {"type": "response.completed", "response": {"status": "completed", "error": error}}
+    assert pieces("responses", ended) == [Finished("stop", "completed")]
+    assert pieces("google", {**gemini({"text": "Yes."}), "error": error}) == ["Yes."]
+    assert pieces("ollama", {"message": {"content": "Yes."}, "error": error}) == ["Yes."]
+    with pytest.raises(ProviderServiceUnavailableError, match="no"):
+        pieces("ollama", {"error": {"message": "no"}})
+
+
 # ── responses ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -183,14 +203,73 @@ def test_an_incomplete_response_says_why(reason: str, finish: str) -> None:
         {"type": "response.failed", "response": {"status": "failed", "error": {"code": "rate_limit_exceeded"}}},
         {"type": "error", "code": "rate_limit_exceeded", "message": "no"},
         {"type": "error", "error": {"type": "rate_limit_exceeded", "message": "no"}},
+        {"type": "error", "error": "no", "code": "rate_limit_exceeded"},
+        {"type": "error", "message": {"message": "no"}, "code": 429},
     ],
 )
 def test_a_failed_response_is_an_error(event: dict[str, Any]) -> None:
-    with pytest.raises(ProviderRateLimitError):
+    with pytest.raises(ProviderRateLimitError) as raised:
         pieces("responses", event)
+    assert raised.value.message == ("no" if "'no'" in str(event) else "the vendor sent an error")
+
+
+def test_an_item_of_the_vendors_may_hold_anything() -> None:
+    item = {"type": "shell_call", "input": {"commands": ["ls"]}, "arguments": [1]}
+    assert pieces("responses", done(item)) == [ProviderEvent("shell_call", item)]
+    assert pieces("responses", done({"type": None})) == []
+
+
+def test_what_was_to_be_text_is_not_dropped() -> None:
+    delta = {"type": "response.output_text.delta", "delta": {"text": "hi"}}
+    assert pieces("responses", delta) == [ProviderEvent("output_text.delta", delta)]
+    (call,) = pieces("responses", done({"type": "custom_tool_call", "call_id": "c", "name": "f", "input": {"x": 1}}))
+    assert isinstance(call, ToolCall) and call.raw_arguments == '{"x":1}'
+
+
+def done(item: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "response.output_item.done", "output_index": 0, "item": item}
 
 
 # ── anthropic ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"error": {"type": "overloaded_error", "message": "no"}}, {"error": "no"}, {"message": "no"},
+     {"error": {}, "message": "no"}],
+)  # fmt: skip
+def test_an_error_says_what_the_host_says_wherever_it_is_put(said: dict[str, Any]) -> None:
+    with pytest.raises(ProviderServiceUnavailableError) as raised:
+        pieces("anthropic", {"type": "error", **said})
+    assert raised.value.message == "no"
+
+
+def test_a_block_without_a_kind_is_told_as_what_it_is() -> None:
+    start, delta = {"type": None, "text": "x"}, {"text": "y"}
+    assert pieces(
+        "anthropic",
+        {"type": "content_block_start", "index": 0, "content_block": start},
+        {"type": "content_block_delta", "index": 0, "delta": delta},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": ""}},
+    ) == [ProviderEvent("content_block", start), ProviderEvent("content_block_delta", delta), ReasoningDelta("")]
+    assert pieces("google", gemini({"text": "hm", "thought": True, "thoughtSignature": ""})) == [ReasoningDelta("hm")]
+
+
+@pytest.mark.parametrize("first", [{}, {"index": None}, {"index": 0}])
+@pytest.mark.parametrize("then", [{}, {"index": None}, {"index": 0}])
+def test_a_block_without_a_place_is_the_first(first: dict[str, Any], then: dict[str, Any]) -> None:
+    found = pieces(
+        "anthropic",
+        {"type": "content_block_start", "content_block": {"type": "tool_use", "id": "c", "name": "f"}, **first},
+        {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": '{"x": 1}'}, **then},
+        {"type": "content_block_stop", **first},
+    )
+    assert calls(found) == [("f", {"x": 1})]
+    place = {"output_index": then.get("index")} if then else {}
+    item = {"type": "function_call", "call_id": "c", "name": "f"}
+    added = {"type": "response.output_item.added", "output_index": 0, "item": item}
+    (delta,) = pieces("responses", added, {"type": "response.function_call_arguments.delta", "delta": "{}", **place})
+    assert delta == ToolCallDelta("c", "f", "{}")
 
 
 def test_anthropics_counts_add_up() -> None:
