@@ -100,10 +100,11 @@ class GoogleProvider:
 
 async def _response(client: Client, model: str, own_tools: list[Any], sent: _Sent) -> ClientResponse:
     """The answer to a request, unread. Google's own tools are shown to the SDK, which knows who takes which."""
-    ask, config = client.aio.models.generate_content_stream, {"tools": own_tools} if own_tools else None
+    config: Any = {"tools": own_tools} if own_tools else None
+    asked: Any = client.aio.models.generate_content_stream(model=model, contents=_NOTHING, config=config)
     token = _sent.set(sent)
     try:
-        await anext(aiter(await ask(model=model, contents=_NOTHING, config=config)), None)  # type: ignore[arg-type]
+        await anext(aiter(await asked), None)
     except _HandedOutError as handed_out:
         return handed_out.response
     except ValueError as error:
