@@ -69,9 +69,8 @@ def _labels(request: TaskRequest, target: Target) -> dict[str, str]:
     """Metadata, where it may be a label of Google's cloud."""
     labels = text_metadata(request, target)
     for name, value in labels.items():
-        if not (_LABEL.fullmatch(name) and name[0].isalpha() and _LABEL.fullmatch(value or "_")) or (
-            name + value != (name + value).lower()
-        ):
+        is_one = _LABEL.fullmatch(name) and name[0].isalpha() and _LABEL.fullmatch(value or "_")
+        if not is_one or (name + value) != (name + value).lower():
             raise cannot(f"metadata that is no label of Google's ({name}: small letters, figures, _ and -)", target)
     return labels
 
