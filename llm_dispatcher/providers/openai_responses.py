@@ -63,7 +63,7 @@ _SAID_ELSEWHERE: Final = re.compile(
 """Events that frame or repeat what other events say. `*.done` repeats deltas, but for `output_item.done`."""
 
 
-_OWN_ITEMS: Final = frozenset({None, "", "message", "reasoning", "function_call", "custom_tool_call"})
+_OWN_ITEMS: Final = frozenset({"", "message", "reasoning", "function_call", "custom_tool_call"})
 """Items that become pieces of our own; what a vendor's tools do is told as it comes."""
 
 
