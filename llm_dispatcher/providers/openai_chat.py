@@ -12,7 +12,7 @@ from ..events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageRe
 from ..provider import Finished, Piece
 from ..tasks import Target
 from .errors import answer_in, error_for
-from .reading import DONE, ToolCalls, tokens
+from .reading import DONE, ToolCalls, tokens, written
 
 
 class _Function(Struct):
@@ -195,10 +195,7 @@ class Decoder:
 
     def _call(self, key: object, id: str | None, function: _Function) -> Piece:  # noqa: A002 - the event's own word
         self._called = True
-        arguments = function.arguments
-        if not isinstance(arguments, str):
-            arguments = "" if arguments is None else msgspec.json.encode(arguments).decode()
-        return self._tools.fragment(key, id or "", function.name or "", arguments)
+        return self._tools.fragment(key, id or "", function.name or "", written(function.arguments))
 
     def _key(self, call: _ToolCall) -> object:
         """Which call a fragment belongs to: hosts differ in whether they send an index, an id, or both."""

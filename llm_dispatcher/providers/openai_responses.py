@@ -13,7 +13,7 @@ from ..events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, Usag
 from ..provider import Finished, Piece
 from ..tasks import Target
 from .errors import Answer, answer_in, error_for, said
-from .reading import DONE, ToolCalls, new_id, tokens, whole_call
+from .reading import DONE, ToolCalls, new_id, tokens, whole_call, written
 
 
 class _Item(Struct):
@@ -93,9 +93,9 @@ class Decoder:
                     yield event.delta
             case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
                 item = self._items.get(index, _Item())
-                yield self._tools.fragment(index, item.call_id or "", item.name or "", _text(event.delta))
+                yield self._tools.fragment(index, item.call_id or "", item.name or "", written(event.delta))
             case kind if kind in _REASONING:
-                yield ReasoningDelta(_text(event.delta))
+                yield ReasoningDelta(written(event.delta))
             case "response.refusal.delta":
                 self._refused = True
                 yield ProviderEvent("refusal", {"text": event.delta})
@@ -125,9 +125,9 @@ class Decoder:
                 shown = self._tools.whole(index)
                 id, name = item.call_id or item.id or (shown.id if shown else new_id()), item.name or ""  # noqa: A001
                 if item.type == "function_call":
-                    yield whole_call(id, name, _text(item.arguments))
+                    yield whole_call(id, name, written(item.arguments))
                 else:
-                    yield ToolCall(id, name, None, _text(item.input))  # of any form
+                    yield ToolCall(id, name, None, written(item.input))  # of any form
             case "reasoning" if item.encrypted_content:
                 # What goes back is the item by its id; one string holds both, as `openai_responses_request` reads it.
                 yield ReasoningDelta("", signature=f"{item.id or ''}:{item.encrypted_content}")
@@ -152,12 +152,6 @@ class Decoder:
         error = event.error if isinstance(event.error, dict) else {}
         message = said(event.message) or said(event.error)
         return answer_in({**error, "code": event.code or error.get("code"), "message": message})
-
-
-def _text(said_here: object) -> str:
-    if isinstance(said_here, str):
-        return said_here
-    return "" if said_here is None else msgspec.json.encode(said_here).decode()
 
 
 def _usage(said: dict[str, Any]) -> Usage:

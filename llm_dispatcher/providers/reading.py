@@ -81,6 +81,13 @@ def tokens(said: object, *path: str) -> int:
     return said if type(said) is int and said > 0 else 0
 
 
+def written(value: object) -> str:
+    """Text as it came; what a host sends as JSON where text is due, as the text of it; and nothing for nothing."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else msgspec.json.encode(value).decode()
+
+
 class ToolCalls:
     """Puts tool calls together from their fragments, by whatever key the vendor tells them apart."""
 
