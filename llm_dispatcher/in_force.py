@@ -19,13 +19,10 @@ from .exceptions import InvalidRequestError
 from .provider import BODY, Provider
 from .providers import make
 from .routing import Admission, Errand, Plan, Situation, Traffic, Wishes, candidates, demands, plan, route_of
-from .tasks import Target, TaskRequest
+from .tasks import NAMESPACE, Target, TaskRequest, namespace_of
 
 if TYPE_CHECKING:
     from .cache import StreamingCache
-
-NAMESPACE = "namespace"
-"""The key in a request's metadata that says whose budget it is on."""
 
 
 class InForce:
@@ -39,6 +36,7 @@ class InForce:
             name: kept[name] if name in kept and kept[name].settings == settings else make(settings)
             for name, settings in policy.providers.items()
         }
+        self._routing_keys = routing_keys(policy)
         self.cache_in_use: StreamingCache | None = None
         if before is not None and before.policy.cache == policy.cache:
             self.cache_in_use = before.cache_in_use
@@ -85,6 +83,13 @@ class InForce:
             wishes=wishes,
         )
 
+    def to_send(self, request: TaskRequest) -> TaskRequest:
+        """The request without the metadata that routing reads, which is no business of any vendor."""
+        if not request.metadata or self._routing_keys.isdisjoint(request.metadata):
+            return request
+        metadata = {name: value for name, value in request.metadata.items() if name not in self._routing_keys}
+        return replace(request, metadata=metadata)
+
     def admission(self, request: TaskRequest, decided: Plan, wishes: Wishes, traffic: Traffic) -> Admission:
         """What lets a planned request try its targets one after the other."""
         resilience = self.policy.resilience
@@ -128,7 +133,7 @@ class InForce:
         return settings.kind, settings.vendor_model(target.model)
 
 
-def namespace_of(request: TaskRequest) -> str:
-    """Whose budget a request is on, beside everybody's."""
-    name = request.metadata.get(NAMESPACE)
-    return "" if name is None else str(name)
+def routing_keys(policy: Policy) -> frozenset[str]:
+    """The metadata keys that routing reads: `namespace`, and each key that a route of the policy names as `sticky`."""
+    routes = (policy.default, *policy.tasks.values())
+    return frozenset({NAMESPACE, *(route.sticky for route in routes if route.sticky is not None)})

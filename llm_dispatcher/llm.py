@@ -42,6 +42,8 @@ class RequestSettings(TypedDict, total=False):
     tools: Sequence[Any]
     tool_choice: str | Mapping[str, Any] | None
     response_format: Any
+    namespace: str | None
+    sticky: str | None
     metadata: Mapping[str, Any] | None
     extra: Mapping[str, Any] | None
 
@@ -101,6 +103,8 @@ class FunctionSettings(CallSettings, frozen=True, kw_only=True):
     tools: tuple[Any, ...] = ()
     tool_choice: str | Mapping[str, Any] | None = None
     response_format: Any = None
+    namespace: str | None = None
+    sticky: str | None = None
     metadata: Mapping[str, Any] = {}
     extra: Mapping[str, Any] = {}
 

@@ -217,7 +217,7 @@ class LLMSwitch:
             return in_force.providers[target.provider]
 
         dispatch = Dispatch(
-            request=request,
+            request=in_force.to_send(request),
             targets=decided.targets,
             provider=provider,
             style=lambda target: in_force.catalog.capabilities(target, load=False).continues,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -45,6 +45,12 @@ __all__ = [
 ]
 
 ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+LONGEST_NAME: Final = 256
+"""Characters of a model's name, a namespace or a sticky key."""
+
+NAMESPACE: Final = "namespace"
+"""The metadata key that names a budget for requests that do not use the field `namespace`."""
 
 
 class TaskType(StrEnum):
@@ -96,6 +102,10 @@ class TaskRequest(_Asked, frozen=True, kw_only=True):
 
     `prompt` is the last user turn; `messages` are the turns before it, or the whole conversation if there is no prompt.
     Each is a `Message`, or a dict in the form of OpenAI's chat messages.
+
+    `namespace` and `sticky` are for routing and are sent to no vendor. `namespace` names the budget that the request
+    is on, and the cache keeps its answers apart. Requests with the same `sticky` go to the same target of a route
+    with the strategy `weighted`.
     """
 
     task_type: TaskType = TaskType.TEXT_GENERATION
@@ -114,6 +124,8 @@ class TaskRequest(_Asked, frozen=True, kw_only=True):
     reasoning_effort: ReasoningEffort | None = None
     providers: tuple[str, ...] = ()
     model: str | None = None
+    namespace: str | None = None
+    sticky: str | None = None
     metadata: Mapping[str, Any] = {}
     extra: Mapping[str, Any] = {}
 
@@ -139,6 +151,8 @@ class TaskRequest(_Asked, frozen=True, kw_only=True):
             reasoning_effort: ReasoningEffort | None = None,
             providers: str | Sequence[str] = (),
             model: str | None = None,
+            namespace: str | None = None,
+            sticky: str | None = None,
             metadata: Mapping[str, Any] | None = None,
             extra: Mapping[str, Any] | None = None,
         ) -> None: ...
@@ -161,10 +175,24 @@ class TaskRequest(_Asked, frozen=True, kw_only=True):
         return (*self.messages, Message("user", tuple(parts))) if parts else self.messages
 
 
+def namespace_of(request: TaskRequest) -> str:
+    """The namespace of a request, "" if it has none. The field `namespace` wins over the metadata key."""
+    name = request.metadata.get(NAMESPACE) if request.namespace is None else request.namespace
+    return "" if name is None else str(name)
+
+
 def _text(name: str, value: object) -> str:
     if isinstance(value, str):
         return value
     raise TypeError(f"{name} is a str, got {type(value).__name__}")
+
+
+def _name(name: str, value: object) -> str:
+    """Text that ends up in log lines, file rows and error messages: it may hold nothing that acts on a terminal."""
+    text = _text(name, value)
+    if not text or len(text) > LONGEST_NAME or not text.isprintable():
+        raise ValueError(f"{name} is 1 to {LONGEST_NAME} printable characters, got {text[:40]!r}")
+    return text
 
 
 def _texts(name: str, value: object) -> tuple[str, ...]:
@@ -249,7 +277,9 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "seed": _whole,
     "reasoning_effort": _effort,
     "providers": _texts,
-    "model": _text,
+    "model": _name,
+    "namespace": _name,
+    "sticky": _name,
     "metadata": _mapping,
     "extra": _mapping,
 }

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from ..exceptions import CacheError
-from ..tasks import AudioPart, ImagePart, Message, Part, Target, TaskRequest, TaskType, TextPart
+from ..tasks import AudioPart, ImagePart, Message, Part, Target, TaskRequest, TaskType, TextPart, namespace_of
 from .scope import judges_texts
 
 SCHEMA: Final = 1
@@ -45,8 +45,8 @@ class Asked(Struct, frozen=True, gc=False):
 def asked(request: TaskRequest, targets: Iterable[Target], namespace: str, secret: bytes) -> Asked:
     """The bucket and the words of a request. A `CacheError` says why a request has none."""
     text, earlier = _last_words(request)
-    tenant = request.metadata.get("namespace")
-    if tenant is not None:
+    tenant = namespace_of(request)
+    if tenant:
         namespace = f"{namespace}\x00{tenant}"
     alike = (
         SCHEMA,

@@ -120,7 +120,7 @@ class StreamingCache:
         self._drop(lambda filed: True)
 
     def forget(self, namespace: str) -> None:
-        """Forget the entries of one namespace: the cache's own, or one that requests name in their metadata."""
+        """Forget the entries of one namespace: the cache's own, or one that requests name."""
         self._drop(lambda filed: namespace in filed.namespace.split("\x00"))
 
     def flush(self) -> None:

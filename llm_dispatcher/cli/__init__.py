@@ -20,8 +20,10 @@ from .options import (
     MaxLatency,
     MaxTokens,
     Model,
+    Namespace,
     Prompt,
     Provider,
+    Sticky,
     System,
     Task,
     Temperature,
@@ -69,6 +71,8 @@ def stream(
     system: System = None,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
+    namespace: Namespace = None,
+    sticky: Sticky = None,
     strategy: Choice = None,
     max_cost: MaxCost = None,
     max_latency: MaxLatency = None,
@@ -86,7 +90,7 @@ def stream(
 
     request = request_of(
         prompt, task=task, images=image, audio=audio, model=model, providers=provider or None, system=system,
-        max_tokens=max_tokens, temperature=temperature,
+        max_tokens=max_tokens, temperature=temperature, namespace=namespace, sticky=sticky,
     )  # fmt: skip
     wanted = Wanted(
         config=config, as_json=as_json, quiet=quiet, timeout=timeout,
@@ -104,6 +108,8 @@ def explain(
     model: Model = None,
     provider: Provider = None,
     max_tokens: MaxTokens = None,
+    namespace: Namespace = None,
+    sticky: Sticky = None,
     strategy: Choice = None,
     max_cost: MaxCost = None,
     max_latency: MaxLatency = None,
@@ -115,8 +121,9 @@ def explain(
     from .look import explain
 
     request = request_of(
-        prompt, task=task, images=image, audio=audio, model=model, providers=provider or None, max_tokens=max_tokens
-    )
+        prompt, task=task, images=image, audio=audio, model=model, providers=provider or None, max_tokens=max_tokens,
+        namespace=namespace, sticky=sticky,
+    )  # fmt: skip
     code = explain(
         request, config=config, strategy=cast(Strategy | None, strategy), max_cost=max_cost, max_latency=max_latency,
         as_json=as_json,

@@ -96,6 +96,13 @@ Provider: TypeAlias = Annotated[
         autocompletion=_providers,
     ),
 ]
+Namespace: TypeAlias = Annotated[
+    str | None, typer.Option("--namespace", help="The budget that this request is on.", metavar="NAME")
+]
+Sticky: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--sticky", help="Requests with the same key go to the same share of a split.", metavar="KEY"),
+]
 System: TypeAlias = Annotated[str | None, typer.Option("--system", "-s", help="The system prompt.", metavar="TEXT")]
 MaxTokens: TypeAlias = Annotated[
     int | None, typer.Option("--max-tokens", help="The answer's length at most.", metavar="N")

@@ -85,7 +85,8 @@ class Route(Struct, frozen=True):
     """Where the requests of a task go. The provider `body` stands for the decorated function's own body.
 
     `max_cost` is in US dollars a request, `max_latency` in seconds to the first token. The strategy `weighted` asks
-    each target first for its share in `split`; requests whose metadata agree in what `sticky` names go the same way.
+    each target first for its share in `split`. Requests with the same sticky key go to the same target: the request's
+    own `sticky`, or else what its metadata has under the name in the route's `sticky`.
     """
 
     targets: tuple[Target, ...]
@@ -105,7 +106,7 @@ class Amounts(Struct, frozen=True):
 
 
 class BudgetSettings(Amounts, frozen=True):
-    """Budgets of all requests together, and of those whose metadata name a `namespace`.
+    """Budgets of all requests together, and of those of a `namespace`.
 
     Days and months are those of `time_zone`. An alert is given when the share `alert_at` of a budget is spent. What was
     spent is kept in the file `path`; without one, it is forgotten with the process.

@@ -207,7 +207,9 @@ class RouteSection(Section):
         default_factory=lambda: WeightsSection.model_validate({}), description="For the strategy balanced."
     )
     split: Maybe[dict[TargetName, Share]] = Field({}, description="For the strategy weighted: each target's share.")
-    sticky: Text | None = Field(None, description="Requests whose metadata agree in this go the same way.")
+    sticky: Text | None = Field(
+        None, description="The metadata key that decides where a request has no `sticky` of its own."
+    )
 
     @model_validator(mode="after")
     def _split_is_of_targets(self) -> Self:
@@ -267,7 +269,7 @@ class AmountsSection(Section):
 class BudgetsSection(AmountsSection):
     """Budgets of all requests together, and of namespaces."""
 
-    namespaces: Maybe[dict[Text, AmountsSection]] = Field({}, description="By the metadata's namespace.")
+    namespaces: Maybe[dict[Text, AmountsSection]] = Field({}, description="By the request's namespace.")
     time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
         _BUDGETS.time_zone, description="Whose days and months they are."
     )

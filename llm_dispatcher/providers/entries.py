@@ -31,7 +31,9 @@ def quirks_of(settings: ProviderSettings) -> frozenset[Quirk]:
     """What a host does otherwise: as its row says, or as its entry does (option `quirks`), for one that has changed."""
     named = settings.options.get("quirks")
     if named is None:
-        return host_of(settings.kind).quirks
+        quirks = host_of(settings.kind).quirks
+        # Behind another address is a gateway: it may take metadata that OpenAI itself refuses.
+        return quirks - {"stored_metadata"} if settings.kind == "openai" and settings.base_url else quirks
     if not isinstance(named, (list, tuple)) or not all(isinstance(name, str) and name in QUIRKS for name in named):
         raise ConfigurationError(
             f"is a list of quirks, each one of {', '.join(QUIRKS)}", key=f"providers.{settings.name}.options.quirks"

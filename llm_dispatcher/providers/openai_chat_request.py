@@ -81,6 +81,8 @@ def _refuse(request: TaskRequest, target: Target, quirks: Quirks) -> None:
         raise cannot("a seed", target)
     if request.metadata and "no_metadata" in quirks:
         raise cannot("metadata", target)
+    if request.metadata and "stored_metadata" in quirks and not request.extra.get("store"):
+        raise cannot("metadata without extra={'store': True}", target)
 
 
 def _messages(message: Message, target: Target, quirks: Quirks) -> Iterable[dict[str, Any]]:

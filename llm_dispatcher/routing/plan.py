@@ -207,7 +207,9 @@ def _ordered(
     situation: Situation,
     wishes: Wishes,
 ) -> Plan:
-    sticky = None if route.sticky is None else request.metadata.get(route.sticky)
+    sticky = request.sticky
+    if sticky is None and route.sticky is not None:
+        sticky = request.metadata.get(route.sticky)
     draw = str(situation.draw if sticky is None else sticky)
     contest = Contest(contenders, route, wanted, request.task_type, draw)
     figures = STRATEGIES[route.strategy](contest)

@@ -147,7 +147,7 @@ def body(request: TaskRequest, *quirks: Quirk) -> dict[str, Any]:
 
 def refused(quirk: Quirk, words: str, **fields: Any) -> None:
     body(TaskRequest("x", **fields))
-    with pytest.raises(ModelUnsupportedError, match=f"{words} cannot be sent"):
+    with pytest.raises(ModelUnsupportedError, match=f"{words}.*cannot be sent"):
         body(TaskRequest("x", **fields), quirk)
 
 
@@ -176,6 +176,12 @@ def plain_audio() -> None:
 def few_media() -> None:
     refused("few_media", "an image of the type image/bmp", images=[BMP])
     refused("few_media", "audio of the type audio/ogg", audio=[b"OggS"])
+
+
+def stored_metadata() -> None:
+    refused("stored_metadata", "metadata without extra=", metadata={"team": "red"})
+    stored = TaskRequest("x", metadata={"team": "red"}, extra={"store": True})
+    assert body(stored, "stored_metadata")["metadata"] == {"team": "red"}
 
 
 def no_stream_options() -> None:
@@ -228,6 +234,7 @@ EFFECTS: dict[Quirk, Callable[[], None]] = {
         "no_json_schema", "a response_format with a schema", response_format={"type": "object"}
     ),
     "no_metadata": lambda: refused("no_metadata", "metadata", metadata={"team": "red"}),
+    "stored_metadata": stored_metadata,
     "no_seed": lambda: refused("no_seed", "a seed", seed=5),
     "no_stream_options": no_stream_options,
     "no_tools": lambda: refused("no_tools", "tools", tools=[{"name": "f"}]),
