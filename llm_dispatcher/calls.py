@@ -118,6 +118,13 @@ class CallSettings(Struct, frozen=True, kw_only=True):
         return buffered(events, buffer_size=self.buffer_size or 1, min_chunk_size=self.min_chunk_size or 1)
 
 
+def a_request(request: object) -> TaskRequest:
+    """The request; a prompt that was passed in its place is a mistake that is often made."""
+    if not isinstance(request, TaskRequest):
+        raise TypeError(f"a request is a TaskRequest, got {type(request).__name__}; write TaskRequest(prompt=…)")
+    return request
+
+
 def check_is(name: str, value: object, kind: type) -> None:
     if value is not None and not isinstance(value, kind):
         raise TypeError(f"{name} is a {kind.__name__}, got {type(value).__name__}")

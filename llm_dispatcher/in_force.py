@@ -56,6 +56,12 @@ class InForce:
             return (Target(BODY, ""),)
         return tuple(target for target in candidates(request, self.policy) if has_body or target.provider != BODY)
 
+    def kinds(self, request: TaskRequest) -> tuple[str, ...]:
+        """The kinds of the providers that may be asked for this request."""
+        providers = self.policy.providers
+        names = {target.provider for target in self.may_answer(request, has_body=False)} & providers.keys()
+        return tuple(providers[name].kind for name in names)
+
     def plan(
         self,
         request: TaskRequest,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, Unp
 
 from msgspec import structs
 
-from .calls import CallSettings, RequestCache
+from .calls import CallSettings, RequestCache, a_request
 from .config.policy import OnBreak, Strategy
 from .stream import LLMStream
 from .streaming import ProgressTracker, StreamingCallbacks
@@ -151,7 +151,7 @@ class LLM:
 
     def stream(self, request: TaskRequest) -> LLMStream[str]:
         """A stream of the answer to a request that is already whole; the request's own settings hold."""
-        source, account, watchers = (self._switch or the_switch()).opening(request, self._call)
+        source, account, watchers = (self._switch or the_switch()).opening(a_request(request), self._call)
         stream: LLMStream[str] = LLMStream(source, account, watchers)
         if self._follow is not None:
             self._follow(stream, account, watchers)

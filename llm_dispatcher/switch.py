@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 from msgspec.structs import replace
 
 from . import catalog, media
-from .calls import CallSettings, RequestCache, check_is
+from .calls import CallSettings, RequestCache, a_request, check_is
 from .config import load
 from .config.policy import OnBreak, Policy, Strategy
 from .config.watched import Watched
@@ -30,6 +30,7 @@ from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
 from .streaming.observe import Watcher
 from .tasks import Target, TaskRequest
+from .warming import LoadOthers, load_in_background, missing_sdks, prepare
 
 logger: Final = logging.getLogger("llm_dispatcher")
 
@@ -110,6 +111,8 @@ class LLMSwitch:
         cache: RequestCache | Literal[False] | None = None,
         timeout: float | None = None,
         on_break: OnBreak | None = None,
+        max_retries: int | None = None,
+        fallback_enabled: bool | None = None,
         optimization_strategy: Strategy | None = None,
         max_cost: float | None = None,
         max_latency: float | None = None,
@@ -124,6 +127,8 @@ class LLMSwitch:
             cache=cache,
             timeout=timeout,
             on_break=on_break,
+            max_retries=max_retries,
+            fallback_enabled=fallback_enabled,
             optimization_strategy=optimization_strategy,
             max_cost=max_cost,
             max_latency=max_latency,
@@ -131,7 +136,7 @@ class LLMSwitch:
             min_chunk_size=min_chunk_size,
             raw=raw,
         )
-        return LLMStream(*self.opening(_a_request(request), settings))
+        return LLMStream(*self.opening(a_request(request), settings))
 
     def opening(self, request: Asked, settings: CallSettings, body: Callable[[], Provider] | None = None) -> Opening:
         """What an `LLMStream` is made of. The request may be one that is only made when the stream is read; `body`
@@ -164,6 +169,9 @@ class LLMSwitch:
             # (Before the callbacks, which may ask it; and one of which may hang.)
             watchers.insert(0, settings.progress_tracker.watcher(request.max_tokens))
         _judge(request)
+        kinds = in_force.kinds(request)
+        if missing_sdks(kinds):
+            watchers.append(LoadOthers(kinds))
 
         async def answering() -> AsyncGenerator[Event, None]:
             await self._learn_prices(request, in_force, settings.wishes(in_force.policy))
@@ -253,7 +261,7 @@ class LLMSwitch:
         max_latency: float | None = None,
     ) -> Plan:
         """The targets for a request in order, and every rejected one with its reason; nothing is sent."""
-        _judge(_a_request(request))
+        _judge(a_request(request))
         settings = CallSettings(optimization_strategy=optimization_strategy, max_cost=max_cost, max_latency=max_latency)
         self._traffic.budgets.spending.look()
         return self._in_force.plan(request, settings.wishes(self.policy), self._traffic)
@@ -277,6 +285,17 @@ class LLMSwitch:
         """US dollars spent today and this month, by all requests or by those of a namespace."""
         self._traffic.budgets.spending.look()
         return self._traffic.budgets.spent(namespace)
+
+    async def warm(self) -> None:
+        """Load every configured vendor's SDK and make its client in the running loop, and load the price list.
+
+        Await this when an application starts, so that no request and no switch in the middle of an answer has to wait
+        for an import. Nothing is sent to any vendor. A vendor that cannot be prepared (its key is missing, say) is
+        logged as a warning and does not keep the others from being prepared.
+        """
+        spending = self._traffic.budgets.spending
+        reading = [] if spending.is_read else [asyncio.to_thread(spending.read)]
+        await asyncio.gather(prepare(self._in_force.providers), asyncio.to_thread(catalog.load_prices), *reading)
 
     # ── its end ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -302,12 +321,6 @@ class LLMSwitch:
         await self.aclose()
 
 
-def _a_request(request: object) -> TaskRequest:
-    if not isinstance(request, TaskRequest):
-        raise TypeError(f"a request is a TaskRequest, got {type(request).__name__}; write TaskRequest(prompt=…)")
-    return request
-
-
 def _judge(request: TaskRequest) -> None:
     """Refuse what no model could answer, before anything is sent."""
     if request.prompt is not None and not request.prompt.strip() and not (request.images or request.audio):
@@ -330,13 +343,20 @@ def init(
     anthropic_api_key: str | None = None,
     google_api_key: str | None = None,
     watch: bool = False,
+    warm: bool = False,
     on_budget_alert: Callable[[BudgetAlert], None] | None = None,
 ) -> LLMSwitch:
-    """Make the global switch from a configuration and keys; keys given here win over all others."""
+    """Make the global switch from a configuration and keys; keys given here win over all others.
+
+    With `warm`, the SDKs of all configured vendors are imported in a thread from now on; `await switch.warm()` also
+    makes their clients, and waits until that is done.
+    """
     given = {"openai": openai_api_key, "anthropic": anthropic_api_key, "google": google_api_key}
     keys = {kind: key for kind, key in given.items() if key is not None}
     switch = LLMSwitch(config, keys=keys, watch=watch, on_budget_alert=on_budget_alert)
     set_global_switch(switch)
+    if warm:
+        load_in_background(provider.kind for provider in switch.policy.providers.values() if provider.enabled)
     return switch
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterable
 from contextlib import aclosing
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import (
+    LLM,
     LLMSwitch,
     Target,
     TaskRequest,
@@ -20,10 +22,18 @@ from llm_dispatcher import (
     set_global_switch,
     use_switch,
 )
+from llm_dispatcher.calls import CallSettings
 from llm_dispatcher.events import Event, StreamCompleted, StreamStarted, TextDelta, Usage
-from llm_dispatcher.exceptions import ConfigurationError, InvalidRequestError, NoProviderAvailableError
+from llm_dispatcher.exceptions import (
+    ConfigurationError,
+    InvalidRequestError,
+    NoProviderAvailableError,
+    ProviderServiceUnavailableError,
+)
+from llm_dispatcher.llm import REQUEST_SETTINGS, STREAM_SETTINGS
 from llm_dispatcher.tasks import AudioPart, ImagePart, Message
-from llm_dispatcher.testing import Reply, SimulatedVendor
+from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
+from tests.conftest import policy_over
 
 POLICY: dict[str, Any] = {
     "providers": {
@@ -273,3 +283,27 @@ async def test_a_cache_records_a_stream_and_answers_in_its_place() -> None:
     assert kinds[0] is StreamStarted and kinds[-1] is StreamCompleted and kinds.count(TextDelta) == 2
     assert again.usage == Usage.sum([first.usage])
     assert TaskType.TEXT_GENERATION in set(TaskType)
+
+
+@pytest.mark.found("H-3")
+async def test_a_request_takes_every_setting_that_a_decorator_takes() -> None:
+    """All but the request's own, which are in the `TaskRequest`."""
+    taken = set(inspect.signature(LLMSwitch.stream_request).parameters) - {"self", "request"}
+    assert taken == set(CallSettings.__struct_fields__) == STREAM_SETTINGS - REQUEST_SETTINGS
+    async with (
+        SimulatedVendor("openai-chat", Reply(fault=HttpError(503))) as first,
+        SimulatedVendor("openai-chat", Reply("Hello!")) as second,
+        LLMSwitch(policy_over(first, second, max_retries=3)) as switch,
+    ):
+        with pytest.raises(ProviderServiceUnavailableError):
+            await switch.stream_request(TaskRequest("hi"), max_retries=1, fallback_enabled=False)
+        assert [len(vendor.requests) for vendor in (first, second)] == [2, 0]
+
+
+@pytest.mark.found("N-B13")
+def test_a_prompt_in_place_of_a_request_is_refused_with_what_to_write(switch: LLMSwitch) -> None:
+    with use_switch(switch):
+        asking: tuple[Callable[[Any], object], ...] = (switch.stream_request, switch.explain, LLM().stream)
+        for ask in asking:
+            with pytest.raises(TypeError, match=r"a request is a TaskRequest, got str; write TaskRequest\(prompt=…\)"):
+                ask("hi")

@@ -22,7 +22,7 @@ from ..exceptions import (
 )
 from ..provider import BODY
 from .attempt import Delivered, attempt
-from .clocks import Clocks
+from .clocks import Clocks, SwitchClosedError
 from .given import Dispatch
 from .ledger import Row, committed
 from .patience import Patience
@@ -45,6 +45,7 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
     try:
         for place, target in enumerate(dispatch.targets):
             tries = 0
+            clocks.begin_target(len(dispatch.targets) - place - 1)
             while not (target.provider == BODY and committed(rows)):
                 # (A stand-in's answer is no continuation of a model's: it is asked before commit only.)
                 with clocks.unless_closed():
@@ -59,7 +60,7 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                         raise _final(dispatch, rows, delivered, failures) or refusal
                     break
                 tries += 1
-                clocks.share(place, len(dispatch.targets))
+                clocks.begin_attempt(_chances(dispatch, place, tries, rows))
                 row = Row(target, len(rows) + 1, loop.time())
                 outcome: AttemptOutcome = "failed"
                 try:
@@ -67,13 +68,11 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                         async for event in events:
                             yield event
                     outcome = "completed"
+                except (asyncio.CancelledError, GeneratorExit, SwitchClosedError):
+                    outcome = "cancelled"  # nobody failed
+                    raise
                 except LLMDispatcherError as error:
                     row.error = error
-                    if isinstance(error, StreamingError):  # the switch was closed: nobody failed
-                        outcome = "cancelled"
-                except (asyncio.CancelledError, GeneratorExit):
-                    outcome = "cancelled"
-                    raise
                 finally:
                     rows.append(row)
                     dispatch.admission.note(dispatch.ledger.close(row, dispatch.request, outcome, loop.time()))
@@ -88,7 +87,7 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                     raise row.error  # (from what the SDK said, as it is already)
                 if final is not None:
                     raise final from row.error
-                seconds = patience.wait(row.error, tries, clocks.left)
+                seconds = patience.wait(row.error, tries, clocks.left_for_a_retry)
                 if seconds is None:
                     logger.warning("%s: giving it up after %s", target, _in_short(row.error, row.delivered))
                     break
@@ -97,11 +96,23 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                 )
                 with clocks.unless_closed():
                     await asyncio.sleep(seconds)
+    except SwitchClosedError as error:
+        raise StreamingError(
+            str(error), partial=delivered.text, usage=dispatch.ledger.usage, failures=failures
+        ) from error.__cause__
     finally:
         clocks.close()
     if len(dispatch.targets) == 1 and not delivered.chunks:
         raise failures[-1]
     raise _exhausted(dispatch, delivered, failures) from failures[-1]
+
+
+def _chances(dispatch: Dispatch, place: int, tries: int, rows: list[Row]) -> int:
+    """How many attempts could continue the answer of this one, if it breaks after the reader has seen some of it."""
+    if dispatch.on_break == "raise" or (dispatch.on_break == "continue" and why_not(dispatch.request, rows)):
+        return 0
+    others = sum(target.provider != BODY for target in dispatch.targets[place + 1 :])
+    return others or min(1, dispatch.resilience.max_retries + 1 - tries)
 
 
 def _completed(dispatch: Dispatch, row: Row, delivered: Delivered) -> StreamCompleted:

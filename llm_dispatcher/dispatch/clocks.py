@@ -1,4 +1,12 @@
-"""One timer a stream serves every clock."""
+"""One timer a stream serves every clock.
+
+How it works: the task that reads the stream says `wait(clock)` before it waits for the vendor, and `rest()` when it has
+something to show. Only that task calls them. A timer cancels the task when a deadline passes; the task then asks
+`rang()`, which tells this cancellation from a cancellation by anybody else. If both happened, the other one wins.
+
+Clocks leave time for the next attempt. While somebody else can be asked, a target has its share of what `total` has
+left, and a silence in mid-answer ends early enough for another attempt to succeed.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +29,8 @@ RESOLUTION: Final = 0.001
 """Seconds by which a timer may be early."""
 GRACE: Final = 0.001
 """Seconds more in which a loop that was busy elsewhere reads what has come meanwhile."""
+PAUSE: Final = 1.0
+"""Seconds for which a vendor that writes well may pause. No share of the time is shorter, unless `total` is short."""
 
 
 class Clocks:
@@ -41,6 +51,10 @@ class Clocks:
             "total": _or_endless(timeouts.total),
         }
         self._end: Final = self.loop.time() + self._seconds["total"]
+        self._least: Final = min(PAUSE, self._seconds["total"] / 8)
+        self._turn_end = inf
+        self._targets = self._others = self._chances = 0
+        self._is_last_of_several = False
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
@@ -49,16 +63,26 @@ class Clocks:
         self._rang = self._stopped = False
         self._over: asyncio.Future[None] | None = None
 
-    def share(self, place: int, targets: int) -> None:
-        """How long the next first token may take, from the target in this place of several.
+    def begin_target(self, others: int) -> None:
+        """A target has its turn; `others` are the targets that can still be asked after it.
 
-        While there are others left, a target may take no more than its share of what remains, so that a switch comes
-        in time. The last of several may take all that remains: there is nobody else to ask.
+        While there are others, all tries of this target together get its share of the time that is left. The last
+        target may use all of it.
         """
-        seconds, left = _or_endless(self._timeouts.first_token), self._end - self.loop.time()
-        if left < inf and targets > 1:
-            remaining = targets - place
-            seconds = left if remaining == 1 else min(left / remaining, seconds)
+        left = self._end - self.loop.time()
+        self._turn_end = self.loop.time() + left / (1 + others)
+        self._is_last_of_several = others == 0 and self._targets > 0
+        self._targets += 1
+        self._others = others
+
+    def begin_attempt(self, chances: int) -> None:
+        """An attempt begins; `chances` are the attempts that could continue its answer if it breaks."""
+        self._chances = chances
+        seconds = _or_endless(self._timeouts.first_token)
+        if self._end < inf and self._is_last_of_several:
+            seconds = self._end - self.loop.time()
+        elif self._end < inf and self._others:
+            seconds = min(seconds, self._turn_end - self.loop.time())
         self._seconds["first_token"] = seconds
 
     @property
@@ -66,13 +90,28 @@ class Clocks:
         return self.loop.time()
 
     def seconds(self, clock: Clock) -> float:
-        """What a clock is set to."""
-        return self._seconds[clock]
+        """How long a clock runs in this attempt."""
+        seconds = self._seconds[clock]
+        if clock != "idle" or not self._chances or max(seconds, self._end) == inf:
+            return seconds
+        share = (self._end - self._since) / (1 + self._chances)
+        return min(seconds, max(share, self._least))
+
+    def setting(self, clock: Literal["first_token", "idle"]) -> float | None:
+        """The configured seconds of a clock."""
+        return self._timeouts.first_token if clock == "first_token" else self._timeouts.idle
 
     @property
     def left(self) -> float | None:
         """Seconds that the `total` clock has left."""
         return None if self._end == inf else self._end - self.loop.time()
+
+    @property
+    def left_for_a_retry(self) -> float | None:
+        """Seconds in which the same target may be tried again; what is left after them belongs to the other targets."""
+        if self._end == inf or not self._others:
+            return self.left
+        return self._turn_end - self._least - self.loop.time()
 
     @property
     def are_over(self) -> bool:
@@ -151,7 +190,7 @@ class Clocks:
         """When the wait has taken too long, and by which clock."""
         if self._clock is None:
             return inf, "total"
-        deadline = self._since + self._seconds[self._clock]
+        deadline = self._since + self.seconds(self._clock)
         return (self._end, "total") if self._end <= deadline else (deadline, self._clock)
 
     def _arm(self, deadline: float, overdue: float | None = None) -> None:
@@ -181,6 +220,10 @@ def _or_endless(seconds: float | None) -> float:
     return inf if seconds is None else seconds
 
 
-def closed() -> StreamingError:
+class SwitchClosedError(StreamingError):
+    """Ends the stream of a switch that was closed. Only the loop sees it: its reader gets a plain `StreamingError`."""
+
+
+def closed() -> SwitchClosedError:
     """The error of a stream whose switch was closed."""
-    return StreamingError("the switch was closed while this stream was under way", partial="", usage=Usage())
+    return SwitchClosedError("the switch was closed while this stream was under way", partial="", usage=Usage())

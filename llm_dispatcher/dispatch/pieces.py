@@ -102,8 +102,12 @@ def too_slow(clock: Clock, target: Target, clocks: Clocks, request_id: str | Non
     if clock == "total":
         return RequestTimeoutError(f"not complete within {in_seconds(seconds)} (the total clock)")
     what = "nothing came" if clock == "first_token" else "nothing more came"
+    setting = clocks.setting(clock)
+    share = ""
+    if setting is not None and seconds < setting:
+        share = f"; it is set to {in_seconds(setting)}, and what total leaves is shared with the next attempt"
     return ProviderTimeoutError(
-        f"{what} within {in_seconds(seconds)} (the {clock} clock)",
+        f"{what} within {in_seconds(seconds)} (the {clock} clock){share}",
         clock=clock,
         provider=target.provider,
         model=target.model,

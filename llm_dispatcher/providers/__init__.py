@@ -23,6 +23,24 @@ _OURS: Final = {
     "ollama": "ollama:OllamaProvider",
 }
 
+_SDKS: Final = {
+    "openai:OpenAIProvider": (
+        "openai.resources.chat.completions",
+        "openai.resources.responses",
+        "aiohttp",
+        "truststore",
+    ),
+    "anthropic:AnthropicProvider": ("anthropic.resources.messages", "aiohttp", "truststore"),
+    "google:GoogleProvider": ("google.genai", "google.genai.errors", "google.auth.exceptions", "aiohttp", "truststore"),
+    "ollama:OllamaProvider": ("aiohttp",),
+}
+"""The modules that a provider's first request loads, which take most of its time."""
+
+
+def sdk_modules(kind: str) -> tuple[str, ...]:
+    """The SDK modules that a provider of this kind needs; none are known of third parties' kinds."""
+    return _SDKS.get(_OURS.get(kind, ""), ())
+
 
 def kinds() -> list[str]:
     """Every kind of provider that can be made here."""

@@ -87,6 +87,7 @@ class Account:
                 self._tool_calls.append(event)
             case StreamReset():
                 self._pieces.clear()
+                self._tool_calls.clear()
                 self._characters = 0
             case StreamCompleted():
                 self._completed = event

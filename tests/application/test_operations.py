@@ -7,6 +7,7 @@ import asyncio
 import logging
 import re
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -227,6 +228,14 @@ async def caches(start: Start, folder: Path) -> None:
         gone.close()
 
 
+async def unprepared(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vendor whose SDK cannot be imported."""
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "anthropic", None)
+        async with LLMSwitch(policy_over(start("anthropic"))) as switch:
+            await switch.warm()
+
+
 async def late_trouble() -> None:
     """A vendor that says an error when it has said all."""
     said = (
@@ -259,4 +268,5 @@ async def test_every_line_of_the_table_is_met(
     await callbacks(simulated_vendor)
     await caches(simulated_vendor, tmp_path)
     await late_trouble()
+    await unprepared(simulated_vendor, monkeypatch)
     assert told(caplog) == {line.words for line in LINES}

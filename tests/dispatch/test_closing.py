@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from llm_dispatcher import LLMSwitch, StreamingCache, Target, TaskRequest
+from llm_dispatcher import LLMSwitch, StreamingCache, Target, TaskRequest, llm_stream, use_switch
 from llm_dispatcher.events import Event, StreamFailed, check_order
 from llm_dispatcher.exceptions import LLMDispatcherError, StreamingError
-from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor, SlowHeaders, Stall, Wire
+from llm_dispatcher.testing import Cut, HttpError, Reply, SimulatedVendor, SlowHeaders, Stall, Wire
 
 Start = Callable[..., SimulatedVendor]
 Over = Callable[..., LLMSwitch]
@@ -79,6 +79,47 @@ async def test_before_any_text_it_ends_wherever_it_waits(
     error = await reader.error()
     assert isinstance(error, StreamingError) and error.partial == ""
     assert len(vendor.requests) == 1
+
+
+@pytest.mark.found("H-7")
+async def test_closing_between_two_attempts_keeps_what_was_delivered(
+    simulated_vendor: Start, switch_over: Over
+) -> None:
+    limited = simulated_vendor("openai-chat", [Reply(TEXT, fault=Cut(2)), Reply(fault=HttpError(429, retry_after=15))])
+    switch = switch_over(limited, max_retries=3)
+    reader = Reader(switch)
+    while len(reader.stream.response.attempts) < 2:
+        await asyncio.sleep(0.001)
+    await switch.aclose()
+    error = await reader.error()
+    assert type(error) is StreamingError
+    assert error.partial == "One two"
+    assert [type(failure).__name__ for failure in error.failures] == [
+        "ProviderConnectionError",
+        "ProviderRateLimitError",
+    ]
+
+
+@pytest.mark.found("H-7")
+async def test_a_stand_in_whose_own_stream_breaks_has_failed(simulated_vendor: Start, switch_over: Over) -> None:
+    """A `StreamingError` from the body is a failure of the body, and no sign that the switch was closed."""
+    inner = switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=Cut(2))))
+
+    @llm_stream(body="stand-in")
+    async def story(prompt: str) -> AsyncIterator[str]:
+        async for chunk in inner.stream_request(ASK):
+            yield chunk
+
+    with use_switch(
+        LLMSwitch({"providers": {"openai": {"api_key": "k", "models": ["m"]}}, "routing": {"default": ["body"]}})
+    ):
+        stream = story("Count.")
+        with pytest.raises(StreamingError) as raised:
+            await stream
+    (attempt,) = stream.response.attempts
+    assert attempt.outcome == "failed"
+    assert attempt.failure is not None and attempt.failure.kind == "StreamingError"
+    assert raised.value.partial == "One two"
 
 
 async def test_in_line_for_a_slot_as_well(simulated_vendor: Start, switch_over: Over) -> None:

@@ -21,6 +21,7 @@ from llm_dispatcher.events import (
     StreamStarted,
     StreamSwitched,
     TextDelta,
+    ToolCall,
     check_order,
 )
 from llm_dispatcher.exceptions import (
@@ -367,7 +368,9 @@ async def test_a_late_first_token_has_a_clock(
     assert raised.value.clock == clock
 
 
-def read_leaping(first: Reply, second: Reply, timeouts: dict[str, float], **settings: Any) -> tuple[str, Any]:
+def read_leaping(
+    first: Reply, second: Reply | Continuing, timeouts: dict[str, float], **settings: Any
+) -> tuple[str, Any]:
     """What a reader has of two targets, and the ledger."""
 
     async def read() -> tuple[str, Any]:
@@ -422,7 +425,7 @@ async def test_what_came_while_the_loop_was_held_up_is_not_late(simulated_vendor
     ("faults", "error"),
     [
         ((Stall(0), Stall(0)), RequestTimeoutError),
-        ((Stall(3), None), StreamTimeoutError),
+        ((Stall(3), Stall(0)), StreamTimeoutError),
     ],
 )
 def test_the_total_clock_ends_it_all(faults: tuple[Any, Any], error: type[Exception]) -> None:
@@ -438,12 +441,31 @@ def test_the_total_clock_ends_it_all(faults: tuple[Any, Any], error: type[Except
 
     ended, asked = leap_through(read)
     assert isinstance(ended, TimeoutError)
-    if error is RequestTimeoutError:
-        assert not isinstance(ended, StreamingError)
-        assert asked == [1, 1]  # neither had more than its share
-    else:
-        assert getattr(ended, "partial", "") == "word0 word1 word2"
-        assert asked == [1, 0]
+    assert asked == [1, 1], "neither had more than its share"
+    assert isinstance(ended, StreamingError) == (error is StreamTimeoutError)
+    assert getattr(ended, "partial", "word0 word1 word2") == "word0 word1 word2"
+
+
+@pytest.mark.found("S-D1")
+@pytest.mark.parametrize("total", [1.0, 8.0, 15.0])
+def test_a_stall_in_mid_answer_leaves_time_for_another_vendor(total: float) -> None:
+    text, response = read_leaping(Reply(TEXT, fault=Stall(3)), Continuing(TEXT), {}, timeout=total)
+    assert text == TEXT
+    assert [attempt.outcome for attempt in response.attempts[-2:]] == ["failed", "completed"]
+    assert response.attempts[-1].target.provider == "b"
+    assert "(the idle clock)" in response.attempts[0].failure.message
+
+
+@pytest.mark.found("S-D1")
+def test_a_stall_with_one_target_leaves_time_for_a_retry() -> None:
+    async def read() -> tuple[str, int]:
+        async with (
+            SimulatedVendor("openai-chat", [Reply(TEXT, fault=Stall(3)), Continuing(TEXT)]) as vendor,
+            LLMSwitch(policy_over(vendor, max_retries=1)) as switch,
+        ):
+            return await switch.stream_request(ASK, timeout=8), len(vendor.requests)
+
+    assert leap_through(read) == (TEXT, 2)
 
 
 def test_the_readers_own_time_counts_towards_no_clock_but_the_total() -> None:
@@ -533,3 +555,23 @@ async def test_every_stream_follows_the_grammar(replies: list[Reply], on_break: 
         assert response.text.endswith("five.")
     else:
         assert response.error is not None
+
+
+# ── tool calls ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.found("H-2")
+async def test_a_restart_forgets_the_tool_calls_of_the_answer_before(
+    simulated_vendor: Start, switch_over: Over
+) -> None:
+    calls = (SaidToolCall("look_up", '{"a": 1}'), SaidToolCall("look_up", '{"b": 2}', id="call_2"))
+    whole = Reply("Let me look.", tool_calls=calls[:1])
+    # The responses wire says that a call is whole before the answer is: the reader has one, and the answer breaks.
+    broken = Reply("Let me look.", tool_calls=calls, fault=Cut(6))
+    switch = switch_over(
+        simulated_vendor("openai-responses", broken), simulated_vendor("openai-responses", whole), on_break="restart"
+    )
+    events, response = await events_of(switch)
+    reset = next(place for place, event in enumerate(events) if isinstance(event, StreamReset))
+    assert [event.name for event in events[:reset] if isinstance(event, ToolCall)] == ["look_up"]
+    assert [(call.name, call.arguments) for call in response.tool_calls] == [("look_up", {"a": 1})]

@@ -1,0 +1,125 @@
+"""Vendors' SDKs are loaded before a switch in the middle of an answer needs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import pytest
+
+from llm_dispatcher.warming import load_in_background, missing_sdks
+
+SDKS = ["anthropic.resources.messages", "google.genai", "openai.resources.responses"]
+
+
+def run(code: str) -> Any:
+    """What a fresh process prints, as JSON: only there is nothing loaded yet."""
+    program = "import asyncio, json, sys\nfrom llm_dispatcher import LLMSwitch, TaskRequest, init\n" + textwrap.dedent(
+        code
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+POLICY = """
+    from llm_dispatcher.testing import Cut, Reply, SimulatedVendor, Continuing
+    SDKS = ["anthropic.resources.messages", "google.genai", "openai.resources.responses"]
+
+    def loaded():
+        return [name for name in SDKS if name in sys.modules]
+
+    def policy(url="http://127.0.0.1:9"):
+        entry = {"api_key": "test-key", "base_url": url, "models": ["m"]}
+        return {
+            "providers": {"openai": {**entry, "api": "chat"}, "anthropic": entry, "google": entry},
+            "routing": {"default": ["openai/m", "anthropic/m"]},
+        }
+"""
+
+
+@pytest.mark.found("N-B10")
+def test_the_sdks_of_a_routes_other_vendors_are_loaded_while_the_first_stream_is_read() -> None:
+    assert run(
+        POLICY
+        + """
+    async def main():
+        async with SimulatedVendor("openai-chat", Reply("One two three.")) as vendor:
+            before = loaded()
+            async for chunk in LLMSwitch(policy(vendor.base_url)).stream_request(TaskRequest("Count.")):
+                while "anthropic.resources.messages" not in sys.modules:
+                    await asyncio.sleep(0.01)
+            return [before, "google.genai" in sys.modules]
+
+    print(json.dumps(asyncio.run(main())))
+    """
+    ) == [[], False], "Google is not in the route"
+
+
+@pytest.mark.found("N-B10")
+def test_warm_loads_every_vendors_sdk_and_makes_its_client() -> None:
+    assert run(
+        POLICY
+        + """
+    async def main():
+        async with LLMSwitch(policy()) as switch:
+            before = loaded()
+            await switch.warm()
+            after = loaded()
+            known = set(sys.modules)
+            for provider in switch._in_force.providers.values():
+                await provider.prepare()
+            return [before, after, len(set(sys.modules) - known)]
+
+    print(json.dumps(asyncio.run(main())))
+    """
+    ) == [[], SDKS, 0]
+
+
+@pytest.mark.found("N-B10")
+def test_init_can_load_them_in_a_thread() -> None:
+    assert (
+        run(
+            POLICY
+            + """
+    import time
+    init(policy(), warm=True)
+    while len(loaded()) < 3:
+        time.sleep(0.01)
+    print(json.dumps(loaded()))
+    """
+        )
+        == SDKS
+    )
+
+
+def test_a_vendor_that_cannot_be_prepared_is_logged_and_keeps_no_other_from_it() -> None:
+    assert run(
+        POLICY
+        + """
+    import logging
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logging.getLogger("llm_dispatcher").addHandler(handler)
+
+    async def main():
+        sys.modules["anthropic"] = None  # as if it were not installed
+        async with LLMSwitch(policy()) as switch:
+            await switch.warm()
+            return [lines[0].partition("import of")[0], len(lines), "google.genai" in sys.modules]
+
+    print(json.dumps(asyncio.run(main())))
+    """
+    ) == ["anthropic: not prepared: ModuleNotFoundError: ", 1, True]
+
+
+def test_what_is_loaded_is_not_loaded_again() -> None:
+    thread = load_in_background(["openai"])
+    if thread is not None:
+        thread.join()
+    assert missing_sdks(["openai", "a kind of somebody else's"]) == []
+    assert load_in_background(["openai"]) is None
