@@ -32,6 +32,7 @@ async def known_traffic(policy: Policy) -> Traffic:
         first = 0.2 + number % 7 / 10
         usage = Usage(input_tokens=50, output_tokens=200)
         admission.note(Attempt(target, 1, "completed", None, 9, "", None, usage, None, first, first + 2))
+        admission.leave()
     return traffic
 
 

@@ -138,6 +138,7 @@ class Week:
                 dollars += attempt.usage.cost or 0.0
                 if self.choose is None:
                     admission.note(attempt)
+                    admission.leave()
                 if attempt.failure is None:
                     first = self.now - attempt.elapsed + (attempt.first_token_after or 0.0) - began
                     return Answer(began, first, dollars)

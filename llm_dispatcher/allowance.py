@@ -9,6 +9,11 @@ from typing import Final
 
 from msgspec import Struct
 
+LONGEST: Final = 86_400.0
+"""Seconds. If a vendor says that a limit lasts longer than a day, this is not believed: it is taken for a mistake, and
+counts as if the vendor had not said when to come back.
+"""
+
 
 class Left(Struct, frozen=True):
     """How much of a rate limit is left, and in how many seconds all of it will be there again."""
@@ -46,7 +51,7 @@ def _left(headers: Mapping[str, str], names: tuple[str, ...], now: datetime) -> 
     for name in names:
         left, limit = (_number(headers.get(name.format(part))) for part in ("remaining", "limit"))
         full_in = _seconds(headers.get(name.format("reset")), now)
-        if left is not None and limit is not None and full_in is not None:
+        if left is not None and limit is not None and full_in is not None and full_in <= LONGEST:
             return Left(left, limit, full_in)
     return None
 

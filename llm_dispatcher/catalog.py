@@ -239,7 +239,11 @@ def capabilities(kind: str, model: str) -> Capabilities:
 
 
 def cost(kind: str, model: str, usage: Usage) -> float | None:
-    """US dollars for this usage, `None` where no price is known."""
+    """US dollars for this usage, `None` where no price is known.
+
+    Input includes cached tokens. Some gateways leave them out, and then report more cached tokens than input tokens.
+    In that case the cached tokens are added to the input: genai-prices refuses to price what does not add up.
+    """
     if kind in _FREE:
         return 0.0
     if not _is_priced(kind, model):
@@ -247,8 +251,9 @@ def cost(kind: str, model: str, usage: Usage) -> float | None:
     from genai_prices import Usage as Counted
     from genai_prices import calc_price
 
+    cached = usage.cache_read_tokens + usage.cache_write_tokens
     counted = Counted(
-        input_tokens=usage.input_tokens,
+        input_tokens=usage.input_tokens + (cached if cached > usage.input_tokens else 0),
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,

@@ -29,7 +29,7 @@ from .stream import LLMStream, Reading, Source
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
 from .streaming.observe import Watcher
-from .tasks import Target, TaskRequest
+from .tasks import MOST_TOKENS, Target, TaskRequest
 from .warming import LoadOthers, load_in_background, missing_sdks, prepare
 
 logger: Final = logging.getLogger("llm_dispatcher")
@@ -327,6 +327,8 @@ def _judge(request: TaskRequest) -> None:
         raise InvalidRequestError("the prompt is empty: nothing was asked")
     if not request.conversation:
         raise InvalidRequestError("the request has neither a prompt nor messages: give one of them")
+    if request.max_tokens is not None and request.max_tokens > MOST_TOKENS:
+        raise InvalidRequestError(f"max_tokens is more than {MOST_TOKENS}: give a smaller number, or leave it out")
 
 
 # ── the one that everybody uses ────────────────────────────────────────────────────────────────────────────────────

@@ -44,6 +44,11 @@ __all__ = [
     "ToolResultPart",
 ]
 
+MOST_TOKENS: Final = 100_000_000
+"""More tokens than any request or answer has. A larger `max_tokens` is refused, and a larger count that a vendor
+reports is not believed.
+"""
+
 ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 LONGEST_NAME: Final = 256

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
+from ..bookkeeping import logged_not_raised
 from ..durations import in_seconds
 from ..events import AttemptOutcome, Event, Failure, StreamCompleted, StreamInterrupted
 from ..exceptions import (
@@ -75,7 +76,7 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                     row.error = error
                 finally:
                     rows.append(row)
-                    dispatch.admission.note(dispatch.ledger.close(row, dispatch.request, outcome, loop.time()))
+                    _record(dispatch, row, outcome, loop.time())
                 if row.error is None:
                     yield _completed(dispatch, row, delivered)
                     return
@@ -113,6 +114,17 @@ def _chances(dispatch: Dispatch, place: int, tries: int, rows: list[Row]) -> int
         return 0
     others = sum(target.provider != BODY for target in dispatch.targets[place + 1 :])
     return others or min(1, dispatch.resilience.max_retries + 1 - tries)
+
+
+def _record(dispatch: Dispatch, row: Row, outcome: AttemptOutcome, now: float) -> None:
+    """Write the row of an attempt that is over, and tell admission of it. This never raises: it runs where an answer
+    may just have been completed. Whatever goes wrong here, admission gets back what the attempt held.
+    """
+    try:
+        with logged_not_raised(row.target, "outcome"):
+            dispatch.admission.note(dispatch.ledger.close(row, dispatch.request, outcome, now))
+    finally:
+        dispatch.admission.leave()
 
 
 def _completed(dispatch: Dispatch, row: Row, delivered: Delivered) -> StreamCompleted:

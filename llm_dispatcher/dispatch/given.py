@@ -31,7 +31,11 @@ class Admission(Protocol):
         ...
 
     def note(self, attempt: Attempt, /) -> None:
-        """An attempt that was let in is over."""
+        """An attempt that was let in is over, and this is its row. Called before `leave`, if there is a row."""
+        ...
+
+    def leave(self) -> None:
+        """Give back what the attempt held. Called once after every successful `enter`, whatever went wrong."""
         ...
 
 
@@ -45,6 +49,9 @@ class EverybodyIsLetIn:
         return None
 
     def note(self, attempt: Attempt) -> None:
+        return None
+
+    def leave(self) -> None:
         return None
 
 

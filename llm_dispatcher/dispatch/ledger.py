@@ -7,6 +7,7 @@ from typing import Any, overload
 
 from msgspec.structs import replace
 
+from ..bookkeeping import logged_not_raised
 from ..events import Attempt, AttemptOutcome, Failure, Seam, Usage
 from ..exceptions import LLMDispatcherError
 from ..join import Join
@@ -80,10 +81,11 @@ class Ledger(Sequence[Attempt]):
         return Usage.sum(attempt.usage for attempt in self._attempts)
 
     def close(self, row: Row, request: TaskRequest, outcome: AttemptOutcome, now: float) -> Attempt:
-        """Write the row of an attempt that is over."""
+        """Write the row of an attempt that is over. If its price cannot be calculated, its cost is `None`."""
         usage = _usage(row, request)
         if usage.source != "unknown":
-            usage = replace(usage, cost=self.price(row.target, usage))
+            with logged_not_raised(row.target, "price"):
+                usage = replace(usage, cost=self.price(row.target, usage))
         attempt = Attempt(
             target=row.target,
             number=row.number,

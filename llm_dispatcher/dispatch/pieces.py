@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from msgspec.structs import replace
 
 from ..durations import in_seconds
-from ..events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
+from ..events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, Usage, UsageReport
 from ..exceptions import (
     LLMDispatcherError,
     ProviderError,
@@ -20,7 +20,7 @@ from ..exceptions import (
     StreamTruncatedError,
 )
 from ..provider import Finished, Opened, RawEvent
-from ..tasks import Target
+from ..tasks import MOST_TOKENS, Target
 from .clocks import Clock, Clocks, Rang, closed
 from .given import Admission
 from .ledger import Row
@@ -80,7 +80,7 @@ def kept(
         case RawEvent():
             row.raw = piece.data
         case UsageReport():
-            row.usage = piece.usage
+            row.usage = _believable(piece.usage, row.target)
         case Finished():
             row.finished = piece
         case _:
@@ -89,6 +89,21 @@ def kept(
             elif not isinstance(piece, ProviderEvent):
                 row.tool_calls = True
             return piece if row.raw is None else replace(piece, raw=row.raw)
+    return None
+
+
+def _believable(usage: Usage, target: Target) -> Usage | None:
+    """A vendor's report of its usage, or `None` if a count in it is impossible: then the ledger estimates instead.
+
+    Every provider's report passes here, so nothing behind this has to handle a negative count or one of 400 digits.
+    """
+    counts = (
+        usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, usage.cache_read_tokens,
+        usage.cache_write_tokens,
+    )  # fmt: skip
+    if all(0 <= count <= MOST_TOKENS for count in counts):
+        return usage
+    logger.warning("%s: its usage report is not believed: a count is not between 0 and %s", target, MOST_TOKENS)
     return None
 
 

@@ -24,7 +24,7 @@ from ..exceptions import (
 from ..provider import Ask
 from ..tasks import Target
 from .error_codes import VendorError, class_of
-from .retry_after import reset_after, retry_after
+from .retry_after import believable, reset_after, retry_after
 from .unsendable import unsendable
 
 _LONGEST: Final = 2_000
@@ -48,6 +48,7 @@ def error_for(answer: Answer, target: Target) -> VendorError:
     wait = answer.retry_after if answer.retry_after is not None else retry_after(answer.headers)
     if wait is None and kind is ProviderRateLimitError:
         wait = reset_after(answer.headers)
+    wait = believable(wait)
     return kind(
         redacted(answer.message)[:_LONGEST] or "the vendor sent an error and did not say which",
         provider=target.provider,

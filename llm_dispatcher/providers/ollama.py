@@ -22,7 +22,7 @@ from . import ollama_request
 from .clients import CONNECTIONS, PerLoop
 from .entries import check_options
 from .errors import Answer, answer_in, error_for, said, translated
-from .reading import Answering, lower, new_id, pieces_of, whole_call
+from .reading import Answering, lower, new_id, pieces_of, tokens, whole_call
 from .requests import encoded
 from .transport import all_that_came
 from .trust import trust
@@ -164,5 +164,5 @@ class Decoder:
             yield Finished("tool_calls" if self._called and reason == "stop" else reason, line.done_reason)
             if line.prompt_eval_count is not None or line.eval_count is not None:
                 counted = {"prompt_eval_count": line.prompt_eval_count, "eval_count": line.eval_count}
-                usage = Usage(line.prompt_eval_count or 0, line.eval_count or 0, source="reported", raw=counted)
-                yield UsageReport(usage)
+                read, wrote = tokens(counted, "prompt_eval_count"), tokens(counted, "eval_count")
+                yield UsageReport(Usage(read, wrote, source="reported", raw=counted))

@@ -75,10 +75,13 @@ def with_raw_events(decode: Decode) -> Decode:
 
 
 def tokens(said: object, *path: str) -> int:
-    """A count in what a vendor said of its usage; 0 where there is none, or what is there is no count."""
+    """A count in a vendor's usage object: 0 if it is missing or is not an integer.
+
+    An impossible count (negative, or absurdly large) is returned as it is; the loop refuses the whole report then.
+    """
     for name in path:
         said = said.get(name) if isinstance(said, dict) else None
-    return said if type(said) is int and said > 0 else 0
+    return said if type(said) is int else 0
 
 
 def written(value: object) -> str:

@@ -10,6 +10,8 @@ from datetime import datetime
 from math import isfinite
 from typing import Final
 
+from ..allowance import LONGEST
+
 Clock = Callable[[], float]
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -30,10 +32,14 @@ def retry_after(headers: Mapping[str, str], now: Clock = time.time) -> float | N
     if (seconds := amount(given)) is not None:
         return seconds
     try:
-        date = email.utils.parsedate_to_datetime(given)
-    except ValueError:
+        return max(0.0, email.utils.parsedate_to_datetime(given).timestamp() - now())
+    except (ValueError, OverflowError):  # (no date, or one that no clock of this machine can show)
         return None
-    return max(0.0, date.timestamp() - now())
+
+
+def believable(seconds: float | None) -> float | None:
+    """A time that a vendor said to wait, or `None` if it is longer than `LONGEST`, which is taken for a mistake."""
+    return seconds if seconds is not None and 0 <= seconds <= LONGEST else None
 
 
 def reset_after(headers: Mapping[str, str], now: Clock = time.time) -> float | None:
@@ -44,7 +50,7 @@ def reset_after(headers: Mapping[str, str], now: Clock = time.time) -> float | N
     of_tokens: list[float] = []
     for name, value in headers.items():
         found = _RESET.fullmatch(name)
-        seconds = _until(value, now) if found else None
+        seconds = believable(_until(value, now)) if found else None
         if found is None or seconds is None:
             continue
         if amount(headers.get(_remaining(found))) == 0:
@@ -68,7 +74,7 @@ def _until(value: str, now: Clock) -> float | None:
         return moment if moment < _EPOCH else max(0.0, moment - now())
     try:
         return max(0.0, datetime.fromisoformat(value).timestamp() - now())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

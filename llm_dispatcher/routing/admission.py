@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from ..allowance import allowance
+from ..bookkeeping import logged_not_raised
 from ..catalog import Capabilities
 from ..config.policy import Policy
 from ..durations import in_seconds
@@ -82,16 +83,28 @@ class Errand(Struct, frozen=True, kw_only=True):
     capabilities: Callable[[Target], Capabilities] = lambda target: Capabilities()
 
 
+class _Held(Struct, frozen=True):
+    """What an attempt that was let in has to give back."""
+
+    target: Target
+    entry: Entry
+    era: int
+
+
 class Admission:
-    """One request on its way: at most one attempt of it is under way at a time."""
+    """One request on its way: at most one attempt of it is under way at a time.
+
+    An attempt begins with `enter` and ends with `leave`. In between it holds a slot of its rate limit, a pass of its
+    target's breaker and reserved money; `leave` gives back all three, also where nothing could be recorded of the
+    attempt. Only the loop of this request calls these methods; what they change in `Traffic` has locks of its own.
+    """
 
     def __init__(self, traffic: Traffic, errand: Errand) -> None:
         self._traffic = traffic
         self._errand = errand
         self._asked: set[Target] = set()
         self._providers: set[str] = set()
-        self._era = 0
-        self._entry: Entry | None = None
+        self._holding: _Held | None = None
         self._spent = 0.0
         self._reserved = 0.0
         self._cost = 0.0
@@ -100,8 +113,8 @@ class Admission:
     # ── before and after an attempt ────────────────────────────────────────────────────────────────────────────────
 
     async def enter(self, target: Target, left: float | None = None) -> ProviderError | BudgetExceededError | None:
-        """Let the request try a target, or say why not. Who was let in is owed a `note`. A request that has so many
-        seconds `left` waits for no longer than that.
+        """Let the request try a target, or say why not. Every successful `enter` must be followed by `leave`. A
+        request that has so many seconds `left` waits for no longer than that.
         """
         if target.provider == BODY:
             return None
@@ -122,9 +135,9 @@ class Admission:
         if era is None or refusal is not None:
             entry.give_back()
             if era is not None:
-                traffic.health.release(target, era)
+                traffic.health.leave(target, era)
             return refusal
-        self._entry, self._era = entry, era
+        self._holding = _Held(target, entry, era)
         self._asked.add(target)
         if target.provider not in self._providers:
             self._providers.add(target.provider)
@@ -133,24 +146,35 @@ class Admission:
 
     def hear(self, target: Target, head: Opened) -> None:
         """The vendor has answered: its headers may say how much it allows."""
-        if (said := allowance(head.headers)) is not None:
-            self._traffic.limiter.hear(target, said)
+        with logged_not_raised(target, "rate limits"):
+            if (said := allowance(head.headers)) is not None:
+                self._traffic.limiter.hear(target, said)
 
     def note(self, attempt: Attempt) -> None:
-        """An attempt that was let in is over."""
-        if attempt.target.provider == BODY:
+        """An attempt that was let in is over. Health, limits and budgets are told, each on its own: what one of them
+        cannot handle keeps nothing from the others.
+        """
+        held, target, usage, failure = self._holding, attempt.target, attempt.usage, attempt.failure
+        if held is None:
             return
-        traffic, usage, failure = self._traffic, attempt.usage, attempt.failure
-        traffic.health.note(attempt, self._era)
-        if failure is not None and failure.status == 429 and failure.retry_after:
-            traffic.limiter.shut(attempt.target, failure.retry_after)
-        if self._entry is not None:
-            self._entry.leave(0 if usage.source == "unknown" else usage.total_tokens)
-            self._entry = None
+        with logged_not_raised(target, "health"):
+            self._traffic.health.note(attempt, held.era)
+        with logged_not_raised(target, "rate limits"):
+            if failure is not None and failure.status == 429 and failure.retry_after:
+                self._traffic.limiter.shut(target, failure.retry_after)
+            held.entry.count(0 if usage.source == "unknown" else usage.total_tokens)
+        with logged_not_raised(target, "cost"):
+            if usage.cost:
+                self._spent += usage.cost
+                self._traffic.budgets.spend(self._errand.namespace, usage.cost)
+
+    def leave(self) -> None:
+        """Give back what the attempt held: its slot, its pass of the breaker, and the money that was reserved."""
+        held, self._holding = self._holding, None
+        if held is not None:
+            held.entry.leave()
+            self._traffic.health.leave(held.target, held.era)
         self._release()
-        if usage.cost:
-            self._spent += usage.cost
-            traffic.budgets.spend(self._errand.namespace, usage.cost)
 
     def _may_try(self, target: Target) -> bool:
         """Every try after a request's first draws on the budget of the provider that receives it.

@@ -106,18 +106,20 @@ class Breaker:
             self._until = self._clock() + self._settings.cooldown
         return self._era
 
-    def leave(self, era: int, failed: bool | None) -> None:
-        """The attempt of a pass is over; `None` says that it told nothing about the target."""
+    def leave(self, era: int) -> None:
+        """Take back a pass: the attempt that had it is over, or was not made."""
+        if era == self._era and self._state == "half_open":
+            self._probes -= 1
+
+    def note(self, era: int, *, failed: bool) -> None:
+        """Count an attempt that told something about the target. Its pass goes back by `leave`."""
         if era != self._era:
             return
         if self._state == "half_open":
-            self._probes -= 1
-            if failed is True:
+            if failed:
                 self._open("a probe failed")
-            elif failed is False:
+            else:
                 self._change("closed", "a probe was answered")
-            return
-        if failed is None:
             return
         self._attempts.add()
         self._in_a_row = self._in_a_row + 1 if failed else 0

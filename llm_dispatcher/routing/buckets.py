@@ -7,9 +7,13 @@ from collections import deque
 from collections.abc import Callable
 from threading import Lock
 
+from ..allowance import LONGEST
+
 
 class Bucket:
-    """Refills steadily, up to what a minute allows. Who takes more than is there owes it, and waits until it came."""
+    """Refills steadily, up to what a minute allows. More may be taken than is there: then the next request waits
+    until that much has come, but never longer than `LONGEST`.
+    """
 
     def __init__(self, a_minute: float, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -25,7 +29,7 @@ class Bucket:
 
     def take(self, amount: float) -> None:
         """Take so much, or put back what is less than nothing."""
-        self._level = min(self._now() - amount, self._capacity)
+        self._level = max(min(self._now() - amount, self._capacity), -LONGEST * self._a_second)
 
     def believe(self, left: float, limit: float, full_in: float) -> None:
         """Be as full as the vendor says."""

@@ -41,7 +41,7 @@ class Health:
                 breaker.adopt(resilience.breaker)
 
     def enter(self, target: Target) -> int | None:
-        """The breaker's pass for an attempt at a target, or `None`: not now. Each pass goes back with its `note`."""
+        """The breaker's pass for an attempt at a target, or `None`: not now. Each pass goes back by `leave`."""
         with self._lock:
             breaker = self._breakers.get(target)
             if breaker is None:
@@ -49,11 +49,11 @@ class Health:
                 breaker = self._breakers[target] = Breaker(target, self._resilience.breaker, self._clock)
             return breaker.enter()
 
-    def release(self, target: Target, era: int) -> None:
-        """A pass that was not used."""
+    def leave(self, target: Target, era: int) -> None:
+        """Take back a pass: the attempt that had it is over, or was not made."""
         with self._lock:
             if (breaker := self._breakers.get(target)) is not None:
-                breaker.leave(era, None)
+                breaker.leave(era)
 
     def note(self, attempt: Attempt, era: int) -> None:
         """Take in an attempt that is over. One that the reader left says nothing about the target, and
@@ -61,13 +61,13 @@ class Health:
         """
         failed = self._failed(attempt)
         with self._lock:
+            if failed is not None and (breaker := self._breakers.get(attempt.target)) is not None:
+                breaker.note(era, failed=failed)
             if attempt.outcome == "completed" or (attempt.failure is not None and _was_sent(attempt, attempt.failure)):
                 pulse = self._pulses.get(attempt.target)
                 if pulse is None:
                     pulse = self._pulses[attempt.target] = Pulse(self._clock)
                 pulse.note(attempt, counted=failed is True)
-            if (breaker := self._breakers.get(attempt.target)) is not None:
-                breaker.leave(era, failed)
 
     def _make_room(self) -> None:
         """Forget targets that never answered, the oldest first; one whose breaker keeps requests away is kept."""

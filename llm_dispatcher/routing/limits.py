@@ -10,7 +10,7 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from ..allowance import Allowance
+from ..allowance import LONGEST, Allowance
 from ..provider import Limits, ProviderSettings
 from ..tasks import Target
 from .buckets import Bucket, Slots
@@ -49,15 +49,16 @@ class Gate:
             self._tokens.take(tokens)
 
     def shut(self, seconds: float) -> None:
-        """The vendor has said when to come back."""
-        self._shut_until = max(self._shut_until, self._clock() + seconds)
+        """The vendor has said when to come back. A time longer than `LONGEST` is not believed."""
+        if 0 <= seconds <= LONGEST:
+            self._shut_until = max(self._shut_until, self._clock() + seconds)
 
     def believe(self, allowance: Allowance) -> None:
-        """Count as the vendor counts."""
-        if (said := allowance.requests) is not None:
+        """Count as the vendor counts. A limit that is full again only after `LONGEST` is not believed."""
+        if (said := allowance.requests) is not None and 0 <= said.full_in <= LONGEST:
             self._requests = self._requests or Bucket(said.limit, self._clock)
             self._requests.believe(said.left, said.limit, said.full_in)
-        if (said := allowance.tokens) is not None:
+        if (said := allowance.tokens) is not None and 0 <= said.full_in <= LONGEST:
             self._tokens = self._tokens or Bucket(said.limit, self._clock)
             self._tokens.believe(said.left, said.limit, said.full_in)
 
@@ -116,10 +117,12 @@ class Entry:
         self._change(-1, -self._tokens)
         self._give_slots()
 
-    def leave(self, tokens: int | None) -> None:
-        """It is over, and took so many tokens, if that is known."""
-        if tokens is not None:
-            self._change(0, tokens - self._tokens)
+    def count(self, tokens: int) -> None:
+        """It took so many tokens, and not as many as were expected."""
+        self._change(0, tokens - self._tokens)
+
+    def leave(self) -> None:
+        """It is over: others may have its slots."""
         self._give_slots()
 
     def _change(self, requests: int, tokens: float) -> None:
@@ -144,8 +147,12 @@ class Limiter:
         self._seen: dict[Target, tuple[Gate, ...]] = {}
 
     def adopt(self, providers: Mapping[str, ProviderSettings]) -> None:
-        """Limits as these settings have them, from now on."""
+        """Limits as these settings have them, from now on. What vendors said of their limits is forgotten: a reload
+        is how an operator asks again a target that its vendor's word has shut.
+        """
         self._providers = providers
+        with self._lock:
+            self._said.clear()
         self._seen.clear()
         for scope, gate in self._gates.items():
             gate.change(self._limits(scope) or Limits())

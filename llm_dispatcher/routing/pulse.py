@@ -60,7 +60,7 @@ class TargetHealth(Struct, frozen=True):
 class _Sample(Struct, frozen=True):
     when: float
     first_token: float
-    tokens: int
+    tokens: float
     seconds: float
 
 
@@ -80,13 +80,14 @@ class Pulse:
     def note(self, attempt: Attempt, *, counted: bool) -> None:
         """An attempt that was not left by its reader is over; if `counted`, it tells that the target failed."""
         now, known, failure = self._clock(), self._seen, attempt.failure
+        sample = _sample(attempt, now)
         self._attempts.add()
         if failure is not None:
             self._failed_at = now
         if counted:
             self._failures.add()
             self._failing_until = now + FAILING
-        if (sample := _sample(attempt, now)) is not None:
+        if sample is not None:
             self._samples.append(sample)
             self._fresh_until = now + FRESH
         first, mean = attempt.first_token_after, known.first_token_after
@@ -133,4 +134,5 @@ def _sample(attempt: Attempt, now: float) -> _Sample | None:
         return _Sample(now, attempt.elapsed, 0, 0.0) if timed_out else None
     if attempt.outcome != "completed":
         return _Sample(now, first, 0, 0.0)
-    return _Sample(now, first, attempt.usage.output_tokens, attempt.elapsed - first)
+    # (A float, so that sums of samples cannot overflow: a count too large for one fails here, before it is kept.)
+    return _Sample(now, first, float(attempt.usage.output_tokens), attempt.elapsed - first)

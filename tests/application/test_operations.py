@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import pytest
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 import llm_dispatcher
 from llm_dispatcher import LLMSwitch, StreamingCache, StreamingCallbacks, TaskRequest
@@ -30,6 +31,7 @@ from llm_dispatcher.testing import (
     MalformedJson,
     Refuse,
     Reply,
+    SaidUsage,
     SimulatedVendor,
     SlowHeaders,
     Stall,
@@ -236,6 +238,16 @@ async def unprepared(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
             await switch.warm()
 
 
+async def impossible_numbers(start: Start) -> None:
+    """A vendor that reports a negative count, and an account that fails to take an attempt."""
+    usage = SaidUsage()
+    force_setattr(usage, "output", -1)
+    async with LLMSwitch(policy_over(start("openai-chat", Reply(usage=usage)))) as switch:
+        await ask(switch)
+        switch._traffic.health.note = None  # type: ignore[method-assign, assignment]
+        await ask(switch)
+
+
 async def late_trouble() -> None:
     """A vendor that says an error when it has said all."""
     said = (
@@ -267,6 +279,7 @@ async def test_every_line_of_the_table_is_met(
     await configurations(simulated_vendor, tmp_path)
     await callbacks(simulated_vendor)
     await caches(simulated_vendor, tmp_path)
+    await impossible_numbers(simulated_vendor)
     await late_trouble()
     await unprepared(simulated_vendor, monkeypatch)
     assert told(caplog) == {line.words for line in LINES}

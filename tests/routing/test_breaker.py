@@ -68,7 +68,9 @@ class BreakerMachine(RuleBasedStateMachine):
         era, began_in = given
         if era is None:
             return
-        self.breaker.leave(era, failed)
+        if failed is not None:
+            self.breaker.note(era, failed=failed)
+        self.breaker.leave(era)
         if began_in != self.era:
             return
         if self.state == "half_open":
@@ -124,7 +126,8 @@ def test_a_few_failures_among_many_answers_do_not_open_it() -> None:
     for end in range(100):
         era = breaker.enter()
         assert era is not None
-        breaker.leave(era, failed=end % 10 == 9)
+        breaker.note(era, failed=end % 10 == 9)
+        breaker.leave(era)
     assert breaker.state == "closed"
 
 
@@ -169,7 +172,7 @@ async def test_a_probe_finds_out_that_it_is_well_again(
 def test_a_probe_whose_reader_never_ends_it_keeps_nobody_away_for_good() -> None:
     now = 0.0
     breaker = Breaker(TARGET, BreakerSettings(failures=1, cooldown=4.0, probes=1), lambda: now)
-    breaker.leave(breaker.enter() or 0, failed=True)
+    breaker.note(breaker.enter() or 0, failed=True)
     now = 4.0
     assert breaker.enter() is not None, "the probe, whose reader thinks from now on"
     now = 7.9
@@ -177,7 +180,7 @@ def test_a_probe_whose_reader_never_ends_it_keeps_nobody_away_for_good() -> None
     now = 8.0
     another = breaker.enter()
     assert another is not None
-    breaker.leave(another, failed=False)
+    breaker.note(another, failed=False)
     assert breaker.is_closed
 
 

@@ -116,6 +116,7 @@ class World:
         for target in decided.targets:
             if await admission.enter(target) is None:
                 admission.note(self.attempt(target))
+                admission.leave()
                 if target not in self.ill:
                     return target
         raise AssertionError("nobody answered")
@@ -299,6 +300,7 @@ def test_what_was_never_sent_leaves_the_breaker_as_it_was(probing: bool) -> None
         era = health.enter(A)
         assert era is not None, "its probe came back unused"
         health.note(replace(world.attempt(A), outcome="failed", failure=unsent, usage=Usage()), era)
+        health.leave(A, era)
     after = health.snapshot().get(A, TargetHealth())
     assert after == before
     refused = replace(unsent, status=415)

@@ -76,7 +76,8 @@ async def test_tokens_that_were_not_used_are_given_back() -> None:
     entry = gates.entry(A, 900)
     assert await entry.take(0)
     assert gates.seconds_until(A, 500) > 0
-    entry.leave(100)
+    entry.count(100)
+    entry.leave()
     assert gates.seconds_until(A, 900) == 0
 
 
