@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from pathlib import Path
 from random import random
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from msgspec.structs import asdict, replace
 from . import catalog
 from .config.policy import Policy, Timeouts, is_offline
 from .events import Usage
-from .exceptions import InvalidRequestError
+from .exceptions import CacheError, ConfigurationError, InvalidRequestError
 from .provider import BODY, Provider
 from .providers import make
 from .routing import Admission, Errand, Plan, Situation, Traffic, Wishes, candidates, demands, plan, route_of
@@ -29,6 +30,7 @@ class InForce:
     """A policy and what was made of it. Providers whose settings are as `before` keep their connections."""
 
     def __init__(self, policy: Policy, before: InForce | None = None) -> None:
+        check_cache(policy)
         self.policy = policy
         self.catalog = catalog.Catalog(self._vendor_model, policy.catalog)
         kept = {} if before is None else before.providers
@@ -143,3 +145,15 @@ def routing_keys(policy: Policy) -> frozenset[str]:
     """The metadata keys that routing reads: `namespace`, and each key that a route of the policy names as `sticky`."""
     routes = (policy.default, *policy.tasks.values())
     return frozenset({NAMESPACE, *(route.sticky for route in routes if route.sticky is not None)})
+
+
+def check_cache(policy: Policy) -> None:
+    """Raise a `ConfigurationError` if the configured cache would have to write to a file that is not a cache's."""
+    if policy.cache is None or policy.cache.store == "memory":
+        return
+    from .cache.sqlite import check_file
+
+    try:
+        check_file(Path(policy.cache.store))
+    except CacheError as error:
+        raise ConfigurationError(error.message, file=policy.source, key="cache.store") from error

@@ -94,11 +94,9 @@ class LLMSwitch:
         if self._watched is None or not self._watched.has_changed():
             return
         try:
-            policy = await asyncio.to_thread(load, self._watched.path, keys=self._keys)
+            self._adopt(await asyncio.to_thread(load, self._watched.path, keys=self._keys))
         except ConfigurationError as error:
             logger.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - it says all there is to say
-        else:
-            self._adopt(policy)
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -15,8 +16,20 @@ from ..exceptions import CacheError
 from ..tasks import AudioPart, ImagePart, Message, Part, Target, TaskRequest, TaskType, TextPart, namespace_of
 from .scope import judges_texts
 
-SCHEMA: Final = 1
-"""Part of every bucket and of every file; another number is another cache."""
+KEY_VERSION: Final = 2
+"""Part of every key. It changes when what a key is made of changes, or the form of a recording: then what was recorded
+before is not found any more.
+"""
+
+NOT_COMPARED: Final = frozenset(
+    {"prompt", "messages", "images", "audio", "providers", "model", "sticky", "namespace", "metadata"}
+)
+"""Fields of a request that are no part of a key by themselves. `prompt`, `messages`, `images` and `audio` are in it as
+the conversation; `providers` and `model` as the targets they choose; `namespace`, or the metadata that name one, as the
+request's namespace. `sticky` says nothing about the answer.
+"""
+COMPARED: Final = tuple(name for name in TaskRequest.__struct_fields__ if name not in NOT_COMPARED)
+"""All other fields, those that a later version adds included: they have to be equal."""
 
 _EXACT: Final = frozenset(
     {
@@ -48,27 +61,13 @@ def asked(request: TaskRequest, targets: Iterable[Target], namespace: str, secre
     tenant = namespace_of(request)
     if tenant:
         namespace = f"{namespace}\x00{tenant}"
-    alike = (
-        SCHEMA,
-        namespace,
-        request.task_type,
-        _names(tuple(targets)),
-        request.system,
-        earlier,
-        request.tools,
-        request.tool_choice,
-        request.response_format,
-        request.temperature,
-        request.top_p,
-        request.max_tokens,
-        request.stop,
-        request.seed,
-        request.reasoning_effort,
-        request.extra,
-    )
+    alike = (KEY_VERSION, namespace, _names(tuple(targets)), earlier, *_compared(request))
     bucket = blake2b(_encoder.encode(alike), key=secret, digest_size=16).digest()
     key = blake2b(bucket + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return Asked(bucket, key, text, namespace, exact=request.task_type in _EXACT or _about_a_text(request))
+
+
+_compared: Final = attrgetter(*COMPARED)
 
 
 @lru_cache(maxsize=1024)

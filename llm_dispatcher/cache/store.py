@@ -30,6 +30,9 @@ class Kept(Struct, frozen=True):
 class Store(Protocol):
     """Keeps recordings by key. The cache calls `open` once, in a thread, before all else.
 
+    A `CacheError` of `open` says that the store was set up wrongly: it is raised to whoever makes a request, before
+    anything is sent. After any other error of `open`, the cache keeps its answers in memory.
+
     `add` and `remove` return at once and must not block; what they were told is kept in order, and `read` sees it. A
     store that fails raises: the cache takes it for a miss.
     """

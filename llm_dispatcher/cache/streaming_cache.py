@@ -39,6 +39,8 @@ class StreamingCache:
     leaves `ttl` seconds after it was recorded (`None`: never). `store` is the path of a SQLite file or any `Store`; by
     default entries live in memory. Entries of one `namespace` are never served to another. `replay` is "instant" or a
     number of characters a second. With `keep_joined`, answers that more than one attempt had a part in are kept too.
+
+    A `CacheError`, here or from the first request, says that `store` names a file that is not a cache's.
     """
 
     def __init__(
@@ -93,8 +95,10 @@ class StreamingCache:
         targets = tuple(targets)
         what: Asked | None = None
         found: list[Event] | None = None
+        if not self._is_open:
+            await self._open_in_a_thread()
         try:
-            what = await self._asked(request, targets)
+            what = asked(request, targets, self._namespace, self._secret)
             found = await self._look_up(what)
         except CacheError as error:
             self._tally.misses[f"uncacheable: {error.message}"] += 1
@@ -132,14 +136,6 @@ class StreamingCache:
         self._store.close()
 
     # ── looking up ─────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _asked(self, request: TaskRequest, targets: Iterable[Target]) -> Asked:
-        if not self._is_open:
-            if isinstance(self._store, MemoryStore):
-                self._open()  # there is nothing to wait for
-            else:
-                await asyncio.to_thread(self._open)
-        return asked(request, targets, self._namespace, self._secret)
 
     async def _look_up(self, what: Asked) -> list[Event] | None:
         filed, lane = self._index.get(what.key), "exact"
@@ -230,15 +226,27 @@ class StreamingCache:
 
     # ── its state ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+    async def _open_in_a_thread(self) -> None:
+        if isinstance(self._store, MemoryStore):
+            self._open()  # there is nothing to wait for
+        else:
+            await asyncio.to_thread(self._open)
+
     def _open(self) -> None:
-        """In a thread: what the store kept from earlier goes into the index."""
+        """May block: what the store kept from earlier goes into the index."""
         with self._opening:
             if self._is_open:
                 return
             try:
                 kept = self._store.open()
-            except Exception as error:  # noqa: BLE001 - see there
-                self._fail(error)
+            except CacheError:
+                raise  # the store was set up wrongly
+            except Exception as error:  # noqa: BLE001 - a disk that fails costs misses, and no answers
+                logger.warning(
+                    "the cache keeps its answers in memory, because its store cannot be opened: %s: %s",
+                    type(error).__name__,
+                    error,
+                )
                 self._store = MemoryStore()
                 kept = self._store.open()
             self._secret = kept.secret

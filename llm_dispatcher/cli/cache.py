@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections import Counter
 from pathlib import Path
 
-from ..cache import Row, SQLiteStore, alike
+from ..cache import Row, alike
+from ..cache.sqlite import remove_from, rows_of
 from ..config import load
 from ..exceptions import ConfigurationError
 from .endings import DONE
@@ -39,10 +41,7 @@ def clear(store: Path | None, *, namespace: str | None, config: Path | None, as_
     file = _file(store, config)
     gone = [row.key for row in _rows(file) if namespace is None or namespace in row.namespace.split("\x00")]
     if gone:
-        opened = SQLiteStore(file)
-        opened.open()
-        opened.remove(gone)
-        opened.close()
+        remove_from(file, gone)
     if as_json:
         say_json({"file": str(file), "forgotten": len(gone)})
     else:
@@ -61,7 +60,12 @@ def explain(a: str, b: str, *, threshold: float, as_json: bool) -> int:
 
 
 def _file(store: Path | None, config: Path | None) -> Path:
+    """The cache's file. One that the command line names has to be there; the configured one may not have been made."""
     if store is not None:
+        if not store.exists():
+            raise FileNotFoundError(
+                errno.ENOENT, "there is no such file; --store names a file that a cache made", store
+            )
         return store
     policy = load(config)
     if policy.cache is None:
@@ -74,14 +78,8 @@ def _file(store: Path | None, config: Path | None) -> Path:
 
 
 def _rows(file: Path) -> list[Row]:
-    if not file.exists():
-        return []
-    store = SQLiteStore(file)
-    try:
-        kept = store.open()
-    finally:
-        store.close()
-    return [row for row in kept.rows if row.expires > time.time()]
+    """The entries that are still served. Before the first answer is recorded, there is no file."""
+    return [row for row in rows_of(file) if row.expires > time.time()] if file.exists() else []
 
 
 def _name(row: Row) -> str:

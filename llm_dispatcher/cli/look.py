@@ -10,6 +10,7 @@ from ..config import config_reference, config_schema, config_shown, load
 from ..config.policy import Policy, Strategy
 from ..config.shown import plain
 from ..exceptions import ConfigurationError, NoProviderAvailableError
+from ..in_force import check_cache
 from ..provider import BODY
 from ..switch import LLMSwitch
 from ..tasks import Target, TaskRequest, TaskType
@@ -123,6 +124,7 @@ def check(file: Path | None, *, as_json: bool) -> int:
     """Whether a configuration is sound; everything that is wrong with it, if it is not."""
     try:
         policy = load(file)
+        check_cache(policy)
     except ConfigurationError as error:
         if not as_json:
             raise

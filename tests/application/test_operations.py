@@ -215,7 +215,10 @@ async def callbacks(start: Start) -> None:
 async def caches(start: Start, folder: Path) -> None:
     """A file that is no cache, one that goes away, and a store that breaks."""
     damaged = folder / "damaged.sqlite3"
-    damaged.write_text("a shopping list")
+    made = SQLiteStore(damaged)
+    made.open()
+    made.close()
+    damaged.write_bytes(damaged.read_bytes()[:100] + bytes(5000))
     async with LLMSwitch(policy_over(start("openai-chat"))) as switch:
         cache = StreamingCache(store=damaged)
         await ask(switch, cache=cache)

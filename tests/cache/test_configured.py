@@ -10,6 +10,7 @@ import pytest
 
 from llm_dispatcher import LLM, LLMSwitch, StreamingCallbacks, TaskRequest, llm_stream, set_global_switch
 from llm_dispatcher.cache import StreamingCache
+from llm_dispatcher.exceptions import ConfigurationError
 from llm_dispatcher.testing import Cut, HttpError, Reply, SimulatedVendor
 from llm_dispatcher.testing.plugin import SimulatedSwitch
 from tests.conftest import policy_over
@@ -68,6 +69,29 @@ async def test_a_reload_keeps_a_cache_whose_settings_stay(tmp_path: Path) -> Non
             write("{max_cache_size: 8}")
             switch.reload()
             assert not (await switch.stream_request(TaskRequest(PROMPT)).collect()).cached
+
+
+@pytest.mark.found("N-A2")
+async def test_a_configured_file_that_no_cache_made_is_a_mistake_of_the_configuration(tmp_path: Path) -> None:
+    file, precious = tmp_path / "policy.yaml", tmp_path / "precious.py"
+    precious.write_text("precious")
+    with SimulatedVendor("openai-chat", Reply(TEXT)) as vendor:
+
+        def write(store: str) -> None:
+            provider = f"{{kind: openai, api: chat, api_key: test-key, base_url: '{vendor.base_url}', models: [m]}}"
+            file.write_text(f"providers:\n  a: {provider}\ncache: {{store: {store}}}\n")
+
+        write(str(precious))
+        with pytest.raises(ConfigurationError, match="give the cache a path of its own") as raised:
+            LLMSwitch(file)
+        assert (raised.value.file, raised.value.key) == (str(file), "cache.store")
+        write("memory")
+        async with LLMSwitch(file) as switch:
+            write(str(precious))
+            with pytest.raises(ConfigurationError):
+                switch.reload()
+            assert await switch.stream_request(TaskRequest(PROMPT)) == TEXT
+    assert precious.read_text() == "precious"
 
 
 async def test_a_repeat_is_served_when_every_vendor_is_down() -> None:

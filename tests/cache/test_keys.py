@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import force_setattr
 
-from llm_dispatcher.cache.keys import asked
+from llm_dispatcher.cache.keys import COMPARED, NOT_COMPARED, asked
 from llm_dispatcher.exceptions import CacheError
 from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TaskType
 
@@ -33,13 +34,29 @@ CONDITIONS: dict[str, st.SearchStrategy[Any]] = {
     "seed": st.none() | st.integers(0, 2),
     "reasoning_effort": st.none() | st.sampled_from(["low", "high"]),
     "extra": st.sampled_from([{}, {"k": 1}, {"k": 2}]),
-    "metadata": st.sampled_from([{}, {"namespace": "a"}, {"namespace": "b"}]),
+    "namespace": st.none() | st.sampled_from(["a", "b"]),
 }
 conditions = st.fixed_dictionaries({}, optional=CONDITIONS)
 
 
-def bucket(namespace: str = "", targets: tuple[Target, ...] = TARGETS, **request: Any) -> bytes:
-    return asked(TaskRequest("What is tea?", **request), targets, namespace, b"secret").bucket
+@pytest.mark.found("H-5")
+def test_every_field_of_a_request_is_compared_or_named_as_one_that_is_not() -> None:
+    assert set(COMPARED) | NOT_COMPARED == set(TaskRequest.__struct_fields__)
+    assert not set(COMPARED) & NOT_COMPARED
+    assert set(COMPARED) <= CONDITIONS.keys(), "give the new field values here, so that its part in the key is tested"
+
+
+@pytest.mark.found("H-5")
+@pytest.mark.parametrize("field", COMPARED)
+def test_no_bucket_is_shared_by_requests_that_differ_in_one_field(field: str) -> None:
+    different = TaskRequest("x")
+    force_setattr(different, field, "another value")
+    assert asked(different, TARGETS, "", b"s").bucket != asked(TaskRequest("x"), TARGETS, "", b"s").bucket
+
+
+def bucket(cache: str = "", targets: tuple[Target, ...] = TARGETS, **request: Any) -> bytes:
+    """The bucket of a request in a cache whose own namespace is `cache`."""
+    return asked(TaskRequest("What is tea?", **request), targets, cache, b"secret").bucket
 
 
 @given(conditions, conditions)
@@ -55,6 +72,10 @@ def test_no_bucket_is_shared_across_namespaces_targets_and_secrets(request: dict
     assert mine != bucket(targets=TARGETS[:1], **request)
     assert mine == bucket(targets=TARGETS[::-1], **request)
     assert mine != asked(TaskRequest("What is tea?", **request), TARGETS, "", b"another secret").bucket
+
+
+def test_a_namespace_is_the_same_as_a_field_or_in_the_metadata() -> None:
+    assert bucket(namespace="a") == bucket(metadata={"namespace": "a"}) != bucket()
 
 
 def test_the_last_words_are_the_prompt_or_the_last_message() -> None:

@@ -7,11 +7,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from llm_dispatcher.cache import SQLiteStore, StreamingCache
+from llm_dispatcher.cache.sqlite import rows_of
+from llm_dispatcher.exceptions import CacheError
 from llm_dispatcher.tasks import TaskRequest
 from tests.cache.conftest import PROMPT, Clock, Upstream, answer, served, was_cached
 
@@ -92,30 +95,21 @@ def test_a_kill_at_any_moment_loses_no_older_entry(file: Path) -> None:
     assert sorted(each.name for each in file.parent.iterdir() if "aside" in each.name) == []
 
 
-def _damaged(file: Path) -> None:
-    file.write_bytes(b"SQLite format 3\0" + os.urandom(4096))
-
-
-def _no_database(file: Path) -> None:
-    file.write_text("a shopping list")
-
-
-def _newer(file: Path) -> None:
+def _made(file: Path) -> None:
+    file.parent.mkdir(exist_ok=True)
     store = SQLiteStore(file)
     store.open()
     store.close()
-    with sqlite3.connect(file) as connection:
-        connection.execute("PRAGMA user_version = 99")
-    connection.close()
 
 
-@pytest.mark.parametrize("made", [_damaged, _no_database, _newer])
-async def test_a_file_that_cannot_be_used_is_set_aside(
-    made: object, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    file.parent.mkdir()
-    assert callable(made)
-    made(file)
+def _files(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in folder.iterdir()}
+
+
+@pytest.mark.parametrize("keeps", [100, 3000, 5000])
+async def test_a_damaged_file_of_ours_is_set_aside(keeps: int, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _made(file)
+    file.write_bytes(file.read_bytes()[:keeps] + os.urandom(4096))
     before = file.read_bytes()
     cache, upstream = StreamingCache(store=file), Upstream(WHOLE)
     await served(cache, PROMPT, upstream)
@@ -129,18 +123,107 @@ async def test_a_file_that_cannot_be_used_is_set_aside(
     again.close()
 
 
-async def test_another_programs_database_is_left_alone(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file.parent.mkdir()
+def _database(file: Path, *statements: str) -> None:
     with sqlite3.connect(file) as connection:
-        connection.execute("CREATE TABLE customers (name)")
+        for statement in ("CREATE TABLE customers (name)", *statements):
+            connection.execute(statement)
     connection.close()
-    before = file.read_bytes()
+
+
+OTHER_FILES: dict[str, Callable[[Path], object]] = {
+    "a text": lambda file: file.write_text("a shopping list"),
+    "one byte": lambda file: file.write_bytes(b"S"),
+    "zeros": lambda file: file.write_bytes(bytes(4096)),
+    "the beginning of a header": lambda file: file.write_bytes(b"SQLite format 3\0"),
+    "a header and noise": lambda file: file.write_bytes(b"SQLite format 3\0" + bytes(52) + b"\1\2\3\4" + bytes(4000)),
+    "a database": _database,
+    "a database with an application id": lambda file: _database(file, "PRAGMA application_id = 7"),
+    "a database in WAL mode": lambda file: _database(file, "PRAGMA journal_mode = WAL"),
+    "a folder": lambda file: file.mkdir(),
+    "a pipe": os.mkfifo,
+}
+
+
+@pytest.mark.found("N-A2")
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_a_file_that_no_cache_made_is_refused_and_left_alone(kind: str, file: Path) -> None:
+    file.parent.mkdir()
+    OTHER_FILES[kind](file)
+    before = _files(file.parent) if file.is_file() else None
+    with pytest.raises(CacheError, match=r"cache\.sqlite is .+; give the cache a path of its own"):
+        StreamingCache(store=file)
+    assert before is None or _files(file.parent) == before
+
+
+@pytest.mark.found("N-A2")
+async def test_a_file_that_is_replaced_before_it_is_opened_is_refused_before_anybody_is_asked(file: Path) -> None:
+    cache, upstream = StreamingCache(store=file), Upstream(WHOLE)
+    file.parent.mkdir()
+    file.write_text("precious")
+    for _ in range(2):
+        with pytest.raises(CacheError, match="is not a cache's file"):
+            await served(cache, PROMPT, upstream)
+    with pytest.raises(CacheError, match="is not a cache's file"):
+        cache.clear()
+    assert (upstream.opened, _files(file.parent)) == (0, {file.name: b"precious"})
+    cache.close()
+
+
+@pytest.mark.found("N-A2")
+async def test_another_programs_open_database_is_refused_and_left_alone(file: Path) -> None:
+    """While its log has not been merged, a file's own header may be older than its owner's last word."""
+    file.parent.mkdir()
+    open_elsewhere = sqlite3.connect(file)
+    open_elsewhere.execute("PRAGMA journal_mode = WAL")
+    open_elsewhere.execute("CREATE TABLE customers (name)")
+    open_elsewhere.execute("INSERT INTO customers VALUES ('Ann')")
+    open_elsewhere.commit()
+    cache = StreamingCache(store=file)
+    with pytest.raises(CacheError, match="is another program's database"):
+        await served(cache, PROMPT, Upstream(WHOLE))
+    cache.close()
+    assert open_elsewhere.execute("SELECT * FROM customers").fetchall() == [("Ann",)]
+    assert [row[0] for row in open_elsewhere.execute("SELECT name FROM sqlite_master")] == ["customers"]
+    open_elsewhere.close()
+
+
+@pytest.mark.found("N-A2", "N-C17")
+@pytest.mark.parametrize("layout", [0, 99])
+async def test_a_file_of_another_version_is_left_as_it_is(
+    layout: int, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two versions that share a file, as in a rolling deployment, both go on; one of them keeps answers in memory."""
+    _made(file)
+    _database(file, f"PRAGMA user_version = {layout}")
+    before = _files(file.parent)
     cache, upstream = StreamingCache(store=file), Upstream(WHOLE)
     await served(cache, PROMPT, upstream)
     assert was_cached(await served(cache, PROMPT, upstream))
     cache.close()
-    assert (file.read_bytes(), [each.name for each in file.parent.iterdir()]) == (before, [file.name])
-    assert "is another program's database; give the cache a path of its own" in caplog.text
+    assert _files(file.parent) == before
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert "keeps its answers in memory" in warning and "made by another version of llm_dispatcher" in warning
+
+
+async def test_versions_that_differ_in_their_keys_alone_share_a_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = Upstream(WHOLE)
+    for key_version, cached in ((1, False), (2, False), (1, True), (2, True)):
+        monkeypatch.setattr("llm_dispatcher.cache.keys.KEY_VERSION", key_version)
+        cache = StreamingCache(store=file)
+        assert was_cached(await served(cache, PROMPT, upstream)) is cached
+        cache.close()
+
+
+async def test_expired_entries_leave_the_file_when_it_is_opened(file: Path, clock: Clock) -> None:
+    clock.now = 1000.0  # seconds since 1970: what is recorded now has long expired for the file
+    cache = StreamingCache(store=file, clock=clock, ttl=60)
+    await served(cache, PROMPT, Upstream(WHOLE))
+    cache.close()
+    assert len(rows_of(file)) == 1
+    _made(file)
+    assert rows_of(file) == ()
 
 
 async def test_a_file_that_stops_working_costs_misses(file: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher.cache import Row, SQLiteStore
 from llm_dispatcher.testing import Reply, SimulatedVendor
 
 
@@ -40,10 +43,88 @@ async def test_clear_forgets_all_or_one_namespace(run: Any, policy: str) -> None
     assert json.loads(run("cache", "stats", "-c", policy, "--json").stdout)["entries"] == 0
 
 
-def test_a_file_that_is_not_there_holds_nothing(run: Any, tmp_path: Path) -> None:
-    missing = tmp_path / "none.sqlite"
-    assert "0 entries" in run("cache", "stats", "--store", str(missing)).stdout
+@pytest.fixture
+def closed(tmp_path: Path) -> Path:
+    """A cache's file that nobody has open."""
+    file = tmp_path / "closed.sqlite"
+    store = SQLiteStore(file)
+    store.open()
+    store.add(Row(b"key", b"bucket", "Is tea good?", "team", 10, 1e12), b"recording")
+    store.close()
+    return file
+
+
+@pytest.mark.found("N-A2")
+def test_stats_only_reads(run: Any, closed: Path) -> None:
+    before = closed.read_bytes()
+    assert "1 entries" in run("cache", "stats", "--store", str(closed)).stdout
+    assert (closed.read_bytes(), [each.name for each in closed.parent.iterdir()]) == (before, [closed.name])
+
+
+def test_a_file_that_is_in_use_can_be_looked_at_and_cleared(run: Any, closed: Path) -> None:
+    store = SQLiteStore(closed)
+    store.open()
+    store.add(Row(b"another key", b"bucket", "Is milk good?", "team", 10, 1e12), b"recording")
+    store.flush()
+    assert "2 entries" in run("cache", "stats", "--store", str(closed)).stdout
+    assert "2 entries forgotten" in run("cache", "clear", "--store", str(closed)).stdout
+    assert asyncio.run(store.read(b"key")) is None
+    store.close()
+
+
+@pytest.mark.found("N-A2")
+@pytest.mark.parametrize("command", ["stats", "clear"])
+def test_a_named_file_that_is_not_there_is_an_error(run: Any, tmp_path: Path, command: str) -> None:
+    missing = tmp_path / "typo.sqlite"
+    done = run("cache", command, "--store", str(missing))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"{missing}: there is no such file" in done.stderr
     assert not missing.exists()
+
+
+def test_a_configured_file_that_was_not_made_yet_holds_nothing(run: Any, tmp_path: Path) -> None:
+    file, missing = tmp_path / "policy.yaml", tmp_path / "none.sqlite"
+    file.write_text(f"providers:\n  ollama: {{models: [m]}}\ncache: {{store: {missing}}}\n")
+    assert "0 entries" in run("cache", "stats", "-c", str(file)).stdout
+    assert not missing.exists()
+
+
+def _another_database(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE entries (key, namespace)")
+    connection.close()
+
+
+@pytest.mark.found("N-A2")
+@pytest.mark.parametrize("command", ["stats", "clear"])
+@pytest.mark.parametrize("made", [lambda file: file.write_text('print("precious")'), _another_database])
+def test_a_file_that_no_cache_made_is_refused_and_left_alone(run: Any, tmp_path: Path, command: str, made: Any) -> None:
+    file = tmp_path / "precious.py"
+    made(file)
+    before = file.read_bytes()
+    done = run("cache", command, "--store", str(file))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert str(file) in done.stderr and "give the cache a path of its own" in done.stderr
+    assert (file.read_bytes(), [each.name for each in tmp_path.iterdir()]) == (before, [file.name])
+
+
+@pytest.mark.found("N-A2")
+@pytest.mark.parametrize("command", ["stats", "clear"])
+def test_a_damaged_file_of_a_cache_is_told_and_left_alone(run: Any, closed: Path, command: str) -> None:
+    closed.write_bytes(closed.read_bytes()[:200] + bytes(5000))
+    before = closed.read_bytes()
+    done = run("cache", command, "--store", str(closed))
+    assert (done.exit_code, "cannot be used" in done.stderr) == (1, True)
+    assert (closed.read_bytes(), [each.name for each in closed.parent.iterdir()]) == (before, [closed.name])
+
+
+@pytest.mark.found("N-A2")
+def test_config_check_tells_of_a_cache_file_that_no_cache_made(run: Any, tmp_path: Path) -> None:
+    file, precious = tmp_path / "policy.yaml", tmp_path / "precious.py"
+    precious.write_text("precious")
+    file.write_text(f"providers:\n  ollama: {{models: [m]}}\ncache: {{store: {precious}}}\n")
+    done = run("config", "check", "-c", str(file))
+    assert (done.exit_code, "cache.store" in done.stderr, precious.read_text()) == (3, True, "precious")
 
 
 @pytest.mark.parametrize(
