@@ -81,10 +81,12 @@ def _leaving_early() -> Generator[None, None, None]:
         code = why
         task.cancel()
 
-    if descriptor is not None:
-        # A pipe's writing end is never readable; it is reported when it has no reader any more.
-        loop.add_reader(descriptor, leave, PIPE_CLOSED)
-    with suppress(NotImplementedError):  # (Windows)
+    # Windows' event loop watches no pipe and no signal. There, the next write to the pipe fails instead.
+    with suppress(NotImplementedError):
+        if descriptor is not None:
+            # A pipe's writing end is never readable; it is reported when it has no reader any more.
+            loop.add_reader(descriptor, leave, PIPE_CLOSED)
+    with suppress(NotImplementedError):
         loop.add_signal_handler(signal.SIGTERM, leave, TERMINATED)
     try:
         yield
@@ -93,8 +95,9 @@ def _leaving_early() -> Generator[None, None, None]:
             raise
         raise typer.Exit(code) from None
     finally:
-        if descriptor is not None:
-            loop.remove_reader(descriptor)
+        with suppress(NotImplementedError):
+            if descriptor is not None:
+                loop.remove_reader(descriptor)
 
 
 def _pipe() -> int | None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 from ..testing import SimulatedVendor
 
@@ -16,12 +20,29 @@ def serve(vendor: SimulatedVendor, *, until_stdin_closes: bool = False) -> None:
     async def until_told() -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+        with suppress(NotImplementedError):  # on Windows, a loop handles no signals: Ctrl-C cancels this task instead
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, stop.set)
         async with vendor:
             print(json.dumps({"wire": vendor.wire, "base_url": vendor.base_url}), flush=True)  # noqa: T201 - its answer
             if until_stdin_closes:
-                loop.add_reader(sys.stdin.fileno(), stop.set)  # nothing is ever written to it
+                _call_when_stdin_closes(lambda: loop.call_soon_threadsafe(stop.set))
             await stop.wait()
 
-    asyncio.run(until_told())
+    with suppress(KeyboardInterrupt):
+        asyncio.run(until_told())
+
+
+def _call_when_stdin_closes(tell: Callable[[], object]) -> None:
+    """In a thread, because a loop on Windows does not watch a pipe. It reads the descriptor and not `sys.stdin`, whose
+    lock a thread that waits would hold while the process ends.
+    """
+
+    def wait() -> None:
+        with suppress(OSError):
+            while os.read(sys.stdin.fileno(), 4096):
+                pass
+        with suppress(RuntimeError):  # the loop is closed: the process is ending already
+            tell()
+
+    threading.Thread(target=wait, name="until stdin closes", daemon=True).start()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
     AfterValidator,
@@ -105,6 +105,10 @@ def _time_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (LookupError, ValueError, OSError):
+        if not available_timezones():
+            raise PydanticCustomError(
+                "time_zone", "cannot be looked up, because this system has no time zones: `pip install tzdata`"
+            ) from None
         raise PydanticCustomError("time_zone", "is no time zone, such as Europe/Berlin") from None
     return name
 

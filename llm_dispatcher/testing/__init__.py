@@ -6,51 +6,78 @@ with SimulatedVendor("openai-chat", Reply("Once upon a time", fault=Cut(after=2)
     ...  # vendor.base_url is for the official client; vendor.requests holds what came
 """
 
-from .answering import Script
-from .continuing import Continuing, Kind
-from .faults import (
-    CleanEnd,
-    Cut,
-    ErrorFrame,
-    Garbage,
-    HttpError,
-    KeepAlives,
-    MalformedJson,
-    Refuse,
-    Resplit,
-    SlowHeaders,
-    Stall,
-)
-from .received import ReceivedRequest, Turn
-from .script import Reply, SaidToolCall, SaidUsage, Wire
-from .script_json import WrittenScript, script_from_json, script_to_json
-from .spawned import SpawnedVendor
-from .vendor import SimulatedVendor
+from __future__ import annotations
 
-__all__ = [
-    "CleanEnd",
-    "Continuing",
-    "Cut",
-    "ErrorFrame",
-    "Garbage",
-    "HttpError",
-    "KeepAlives",
-    "Kind",
-    "MalformedJson",
-    "ReceivedRequest",
-    "Refuse",
-    "Reply",
-    "Resplit",
-    "SaidToolCall",
-    "SaidUsage",
-    "Script",
-    "SimulatedVendor",
-    "SlowHeaders",
-    "SpawnedVendor",
-    "Stall",
-    "Turn",
-    "Wire",
-    "WrittenScript",
-    "script_from_json",
-    "script_to_json",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .answering import Script as Script
+    from .continuing import Continuing as Continuing
+    from .continuing import Kind as Kind
+    from .faults import CleanEnd as CleanEnd
+    from .faults import Cut as Cut
+    from .faults import ErrorFrame as ErrorFrame
+    from .faults import Garbage as Garbage
+    from .faults import HttpError as HttpError
+    from .faults import KeepAlives as KeepAlives
+    from .faults import MalformedJson as MalformedJson
+    from .faults import Refuse as Refuse
+    from .faults import Resplit as Resplit
+    from .faults import SlowHeaders as SlowHeaders
+    from .faults import Stall as Stall
+    from .received import ReceivedRequest as ReceivedRequest
+    from .received import Turn as Turn
+    from .script import Reply as Reply
+    from .script import SaidToolCall as SaidToolCall
+    from .script import SaidUsage as SaidUsage
+    from .script import Wire as Wire
+    from .script_json import WrittenScript as WrittenScript
+    from .script_json import script_from_json as script_from_json
+    from .script_json import script_to_json as script_to_json
+    from .spawned import SpawnedVendor as SpawnedVendor
+    from .vendor import SimulatedVendor as SimulatedVendor
+
+_HOMES = {
+    "CleanEnd": "faults",
+    "Continuing": "continuing",
+    "Cut": "faults",
+    "ErrorFrame": "faults",
+    "Garbage": "faults",
+    "HttpError": "faults",
+    "KeepAlives": "faults",
+    "Kind": "continuing",
+    "MalformedJson": "faults",
+    "ReceivedRequest": "received",
+    "Refuse": "faults",
+    "Reply": "script",
+    "Resplit": "faults",
+    "SaidToolCall": "script",
+    "SaidUsage": "script",
+    "Script": "answering",
+    "SimulatedVendor": "vendor",
+    "SlowHeaders": "faults",
+    "SpawnedVendor": "spawned",
+    "Stall": "faults",
+    "Turn": "received",
+    "Wire": "script",
+    "WrittenScript": "script_json",
+    "script_from_json": "script_json",
+    "script_to_json": "script_json",
+}
+"""Each public name and its module, which is imported when the name is first asked for. pytest imports this package in
+every project, for its plugin, and most projects never start a vendor."""
+
+__all__ = [*_HOMES]  # noqa: PLE0604 - one list of names, not two  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import resource
 import socket
 import struct
 import sys
@@ -119,7 +117,10 @@ class Connection(asyncio.Protocol):
     def _has_unsent(self) -> bool:
         """Whether the kernel has yet to send some of what was written: a reset would drop that."""
         plug: socket.socket | None = self._transport.get_extra_info("socket")
-        with contextlib.suppress(OSError, ValueError):  # not every system tells, and nobody of what is closed
+        # Windows has no fcntl, other systems do not answer this question, and no system answers it for a closed socket.
+        with contextlib.suppress(ImportError, OSError, ValueError):
+            import fcntl
+
             return plug is not None and int.from_bytes(fcntl.ioctl(plug, _UNSENT, bytes(4)), sys.byteorder) > 0
         return False
 
@@ -174,7 +175,13 @@ class Listener:
 
 
 def raise_open_file_limit() -> None:
-    """As many connections as this process may have at all: the usual soft limit is far below the hard one."""
+    """As many connections as this process may have at all: the usual soft limit is far below the hard one. Windows has
+    no such limit, and no module `resource`.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(ValueError, OSError):

@@ -35,6 +35,7 @@ _BLOCK: Final = re.compile(
 _VENDORS: Final = re.compile(r"<!-- vendors: (?P<words>[^\n]*) -->\s*\Z")
 _TITLE: Final = re.compile(r'title="(?P<title>[^"]+)"')
 TALE: Final = "Once upon a time."
+SIMULATED: Final = {name: getattr(testing, name) for name in testing.__all__}
 COMMANDS: Final = {"uvicorn", "curl", "pytest", "export", "cd", "git", "sqlite3"}
 """Other people's commands, which pages may name; that ours exist is looked up."""
 
@@ -102,7 +103,7 @@ class Reader:
     def _run(self, block: Block) -> None:
         """Run it, or keep it in the file that its title names."""
         vendors = block.vendors or "openai=Reply(TALE), anthropic=Continuing(TALE), google=Continuing(TALE)"
-        eval(f"put({vendors})", {**vars(testing), "put": self._put, "TALE": TALE})
+        eval(f"put({vendors})", {**SIMULATED, "put": self._put, "TALE": TALE})
         source = "\n" * (block.line - 1) + block.body
         if block.title is not None:
             (self._folder / block.title).write_text(block.body)

@@ -1,0 +1,145 @@
+"""What would break on Windows, tried here: the modules that it lacks are blocked, and its event loop is imitated."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zoneinfo
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import llm_dispatcher
+from llm_dispatcher import LLMSwitch
+from llm_dispatcher.exceptions import ConfigurationError
+from llm_dispatcher.testing import Reply, SimulatedVendor
+
+PACKAGE: Final = Path(llm_dispatcher.__file__).parent
+POSIX_ONLY: Final = (
+    "curses", "fcntl", "grp", "nis", "ossaudiodev", "posix", "pty", "pwd", "readline", "resource", "spwd", "syslog",
+    "termios", "tty",
+)  # fmt: skip
+WINDOWS: Final = """
+import asyncio, sys
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None  # importing it is an ImportError
+def not_implemented(*_):
+    raise NotImplementedError
+for name in ("add_reader", "add_signal_handler"):  # what Windows' usual event loop does not have
+    setattr(asyncio.SelectorEventLoop, name, not_implemented)
+"""
+
+
+def run(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own that looks like Windows."""
+    return subprocess.run(
+        [sys.executable, "-c", WINDOWS + code, *arguments], capture_output=True, text=True, check=False, **options
+    )
+
+
+def imported_at_once(tree: ast.Module) -> Iterator[str]:
+    """Modules whose import is part of importing this one, and is not guarded by a `try`."""
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield (node.module or "").partition(".")[0]
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.Try)):
+            pending.extend(ast.iter_child_nodes(node))
+
+
+@pytest.mark.found("N-A1", "H-4")
+def test_no_module_needs_what_only_posix_has_when_it_is_imported() -> None:
+    needs = {
+        path.relative_to(PACKAGE).as_posix(): sorted(names)
+        for path in PACKAGE.rglob("*.py")
+        if (names := set(imported_at_once(ast.parse(path.read_text()))) & set(POSIX_ONLY))
+    }
+    assert needs == {}
+
+
+@pytest.mark.found("N-A1")
+def test_our_plugin_lets_the_tests_of_another_project_run(tmp_path: Path) -> None:
+    (tmp_path / "test_theirs.py").write_text("def test_theirs():\n    pass\n")
+    code = "import pytest; sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', 'test_theirs.py']))"
+    done = run(code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 passed" in done.stdout
+
+
+@pytest.mark.found("N-A1")
+def test_our_plugin_loads_nothing_of_ours_that_another_project_does_not_use() -> None:
+    code = "import sys, llm_dispatcher.testing.plugin; print(*(m for m in sys.modules if 'llm_dispatcher' in m))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {
+        "llm_dispatcher", "llm_dispatcher.testing", "llm_dispatcher.testing.plugin",
+    }  # fmt: skip
+
+
+@pytest.mark.found("N-A1", "H-4")
+def test_a_simulated_vendor_breaks_an_answer_and_another_continues_it() -> None:
+    code = """
+from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher.testing import Continuing, Cut, Reply, SimulatedVendor
+text = "One two three four."
+broken = SimulatedVendor("openai-chat", Reply(text, fault=Cut(2)))
+with broken as a, SimulatedVendor("anthropic", Continuing(text)) as b:
+    switch = LLMSwitch({"providers": {
+        "a": {"kind": "openai", "api": "chat", "api_key": "test-key", "base_url": a.base_url, "models": ["m"]},
+        "b": {"kind": "anthropic", "api_key": "test-key", "base_url": b.base_url, "models": ["m"]},
+    }, "routing": {"default": ["a/m", "b/m"]}, "resilience": {"max_retries": 0}})
+    print("".join(switch.stream_request(TaskRequest("Count."))))
+"""
+    done = run(code)
+    assert (done.stdout, done.stderr) == ("One two three four.\n", "")
+
+
+@pytest.mark.found("N-A1")
+def test_the_command_writes_an_answer_into_a_pipe(simulated_vendor: Callable[..., SimulatedVendor]) -> None:
+    vendor = simulated_vendor("openai-chat", Reply("One two three."))
+    policy = (
+        f'{{"providers": {{"a": {{"kind": "openai", "api": "chat", "base_url": "{vendor.base_url}", '
+        '"api_key": "test-key", "models": ["m"]}}}'
+    )
+    code = """
+import os, tempfile
+from llm_dispatcher.cli import main
+with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, "policy.yaml")
+    with open(path, "w") as file:
+        file.write(sys.argv.pop())
+    sys.argv[1:] = ["stream", "--quiet", "--config", path, "Count."]
+    main()
+"""
+    done = run(code, policy)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "One two three.", "")
+
+
+@pytest.mark.found("N-A1")
+def test_a_simulated_vendor_of_the_command_ends_when_its_standard_input_closes() -> None:
+    code = """
+from llm_dispatcher.cli import main
+sys.argv[1:] = ["simulate", "--wire", "ollama", "--until-stdin-closes"]
+main()
+"""
+    done = run(code, input="")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "base_url" in done.stdout
+
+
+@pytest.mark.found("N-A1")
+def test_a_system_without_time_zones_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = zoneinfo.TZPATH
+    monkeypatch.setitem(sys.modules, "tzdata", None)
+    zoneinfo.reset_tzpath(())
+    zoneinfo.ZoneInfo.clear_cache()
+    try:
+        with pytest.raises(ConfigurationError, match=r"budgets\.time_zone: .*no time zones: `pip install tzdata`"):
+            LLMSwitch({"providers": {"openai": {"api_key": "x"}}, "budgets": {"time_zone": "Europe/Berlin"}})
+    finally:
+        zoneinfo.reset_tzpath(before)
