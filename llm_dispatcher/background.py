@@ -1,44 +1,100 @@
-"""One event loop in a thread of its own, for callers that have none."""
+"""One event loop in a thread of its own, for callers that have none.
+
+Invariant: at most one background loop runs in a process. `background_loop` makes it under `_lock`, in a real thread of
+the operating system; it ends with the process, and a forked process makes its own. A caller hands a coroutine over and
+waits for it. An exception that reaches the waiting caller, such as a `KeyboardInterrupt`, cancels the coroutine, and is
+raised once the coroutine has ended.
+
+Where gevent has patched `threading`, a `threading.Thread` is a greenlet in the thread that started it. A loop that ran
+there would be a running loop of every other greenlet. So the background thread is then started past gevent's patches,
+and a caller waits in such a way that the other greenlets of its thread go on.
+"""
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import atexit
+import os
+import sys
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
 _lock = threading.Lock()
-_loop: asyncio.AbstractEventLoop | None = None
-_thread: threading.Thread | None = None
+_background: _Background | None = None
 _readings: weakref.WeakSet[AsyncGenerator[Any, None]] = weakref.WeakSet()
+
+
+class _Background:
+    """A loop that runs in a thread of its own."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._ended = False
+        self._waited_for: _Signal | None = None
+        # A lock past gevent's patches: while `_lock` is held, no other greenlet of this thread may run.
+        started = _past_gevent("allocate_lock")()
+        started.acquire()
+
+        def run() -> None:
+            # The loop is made in its own thread, because gevent's selector belongs to the thread that made it.
+            self.loop = asyncio.new_event_loop()
+            self.loop.call_soon(started.release)
+            try:
+                self.loop.run_forever()
+            finally:
+                self._ended = True
+                self.loop.close()
+                if self._waited_for is not None:
+                    self._waited_for.set()
+
+        if _gevent_is_in_force():
+            _past_gevent("start_new_thread")(run, ())
+        else:
+            threading.Thread(target=run, name="llm_dispatcher", daemon=True).start()
+        started.acquire()
+
+    @property
+    def is_running(self) -> bool:
+        return not self._ended and self._process == os.getpid()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is in this loop's own thread."""
+        return asyncio._get_running_loop() is self.loop  # noqa: SLF001 - unlike its public twin it does not raise
+
+    def stop(self) -> None:
+        """End the loop as `asyncio.run` would: what is held open by it, connections above all, is closed."""
+        if not self.is_running:
+            return
+        self._waited_for = _signal()
+
+        async def wind_up() -> None:
+            try:
+                await _wind_up()
+            finally:
+                self.loop.stop()
+
+        asyncio.run_coroutine_threadsafe(wind_up(), self.loop)
+        self._waited_for.wait(2)
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
     """The process's background loop, started when it is first asked for. A forked process gets its own."""
-    global _loop, _thread
+    global _background
     with _lock:
-        if _loop is None or _thread is None or not _thread.is_alive():
-            _loop = asyncio.new_event_loop()
-            _thread = threading.Thread(target=_loop.run_forever, name="llm_dispatcher", daemon=True)
-            _thread.start()
-            atexit.register(_stop, _loop, _thread)
-        return _loop
-
-
-def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    """End the loop as `asyncio.run` would: what is held open by it, connections above all, is closed."""
-    if not thread.is_alive():
-        return
-    asyncio.run_coroutine_threadsafe(_wind_up(loop), loop).result(timeout=2)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(timeout=2)
-    if not thread.is_alive():
-        loop.close()
+        if _background is None or not _background.is_running:
+            _background = _Background()
+            atexit.register(_background.stop)
+        return _background.loop
 
 
 def closed_at_the_end(reading: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
@@ -48,7 +104,7 @@ def closed_at_the_end(reading: AsyncGenerator[T, None]) -> AsyncGenerator[T, Non
     return reading
 
 
-async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
+async def _wind_up() -> None:
     # What is read from outside is closed first, and closes what is inside of it: a loop would close all at once.
     for reading in list(_readings):
         with suppress(RuntimeError):  # it is running
@@ -59,7 +115,7 @@ async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
-    await loop.shutdown_asyncgens()
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 def run_in_background(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -67,7 +123,7 @@ def run_in_background(coroutine: Coroutine[Any, Any, T]) -> T:
     goes on when it has ended, so that what it held open is closed by then.
     """
     loop = background_loop()
-    over = threading.Event()
+    over = _signal()
     tasks: list[asyncio.Task[T]] = []
 
     def start() -> None:
@@ -88,11 +144,63 @@ def run_in_background(coroutine: Coroutine[Any, Any, T]) -> T:
     return tasks[0].result()
 
 
-def finish_in_background(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run what closes something on the background loop, and wait for it where that can be waited for."""
-    if _loop is None or _thread is None or not _thread.is_alive():
+def finish_in_background(coroutine: Coroutine[Any, Any, None], *, may_block: bool = True) -> None:
+    """Run what closes something on the background loop. Wait for it, unless this thread may not block or is the loop's
+    own: the garbage collector closes things in whichever thread it runs.
+    """
+    if _background is None or not _background.is_running:
         coroutine.close()  # the process ends, and its loop has closed everything already
-    elif threading.current_thread() is _thread:
-        asyncio.run_coroutine_threadsafe(coroutine, _loop)  # the collector found it in the loop's own thread
-    else:
+    elif may_block and not _background.is_here:
         run_in_background(coroutine)
+    else:
+        asyncio.run_coroutine_threadsafe(coroutine, _background.loop)
+
+
+# ── waiting for another thread, with gevent and without ──────────────────────────────────────────────────────────────
+
+
+class _Signal(Protocol):
+    """What one thread waits for, and another sets once."""
+
+    def set(self) -> None: ...
+
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+class _GeventSignal:
+    """A signal for a greenlet: while it waits, the other greenlets of its thread run.
+
+    gevent's own `Event` must be set in the thread that waits for it. Of a hub's loop, other threads may only call
+    `send` of an `async_` watcher: it runs the watcher's callback in the hub.
+    """
+
+    def __init__(self) -> None:
+        self._event = import_module("gevent.event").Event()
+        self._watcher = import_module("gevent").get_hub().loop.async_()
+        self._watcher.start(self._event.set)
+
+    def set(self) -> None:
+        self._watcher.send()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        is_set: bool = self._event.wait(timeout)
+        if is_set:
+            self._watcher.close()
+        return is_set
+
+
+def _signal() -> _Signal:
+    return _GeventSignal() if _gevent_is_in_force() else threading.Event()
+
+
+def _gevent_is_in_force() -> bool:
+    """Whether gevent has patched `threading`."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and monkey.is_module_patched("threading")
+
+
+def _past_gevent(name: str) -> Callable[..., Any]:
+    """A function of `_thread` as it is without gevent's patches."""
+    monkey = sys.modules.get("gevent.monkey")
+    function: Callable[..., Any] = getattr(_thread, name) if monkey is None else monkey.get_original("_thread", name)
+    return function

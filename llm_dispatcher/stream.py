@@ -1,4 +1,9 @@
-"""`LLMStream`: the object that a call returns, and the four ways to read it."""
+"""`LLMStream`: the object that a call returns, and the four ways to read it.
+
+Invariant: a stream is read once. `iter(stream)`, `aiter(stream)` and `events()` only make an iterator; the first `next`
+or `anext` of one of them claims the stream, and every other iterator is refused from then on. So frameworks may call
+`iter()` to find out what an object is. The claim is written by the task that reads, before anything is sent.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +27,14 @@ Reading: TypeAlias = Literal["chunks", "events", "whole"]
 """How a stream is read: chunks that were shown cannot be taken back, events can, and a whole is shown at the end."""
 Source: TypeAlias = Callable[[Reading], Awaitable[AsyncGenerator[Event, None]]]
 """Where a stream's events come from: opened when it is read."""
+
+
+class EventLoopRunningError(RuntimeError, TypeError):
+    """Somebody blocks on a stream in a thread whose event loop is running.
+
+    It is a `TypeError` as well, because `iter()` raises one for an object that is not iterable. A framework that tries
+    `iter()` first, as Django does, then goes on to `aiter()`.
+    """
 
 
 class LLMStream(Generic[Chunk]):
@@ -57,11 +70,11 @@ class LLMStream(Generic[Chunk]):
     def __aiter__(self) -> AsyncIterator[Chunk]:
         # A fresh generator that nothing here holds on to: when a `break` drops it, it is closed while the stream is
         # still held. (A generator kept on the stream would stay open until the stream itself went away.)
-        return self._track(self._begin("async for", "chunks"))
+        return self._reading_as("async for", "chunks")
 
     def events(self) -> AsyncGenerator[Event, None]:
         """Everything that happens, as values: a stream that fails ends with a `StreamFailed` and does not raise."""
-        return self._track(self._begin("events()", "events"))
+        return self._reading_as("events()", "events")
 
     def __await__(self) -> Generator[Any, None, str]:
         return self.text().__await__()
@@ -75,12 +88,15 @@ class LLMStream(Generic[Chunk]):
         return await self._whole("collect()")
 
     def __iter__(self) -> Iterator[Chunk]:
-        _may_block("async for chunk in stream: …")
-        return self._blocking(closed_at_the_end(self._track(self._begin("for", "chunks"))))
+        caller = sys._getframe(1).f_globals.get("__name__")  # noqa: SLF001 - nothing else tells who called `iter()`
+        if not _is_read_in_threads(caller):
+            _refuse_to_block(_ASYNC_FOR)
+        self._refuse_another_reading()
+        return self._blocking()
 
     def result(self) -> TaskResponse:
         """`collect()` for a thread that may block."""
-        _may_block("await stream.collect()")
+        _refuse_to_block("await stream.collect()")
         return run_in_background(self._whole("result()"))
 
     # ── what is known of it ────────────────────────────────────────────────────────────────────────────────────────
@@ -138,28 +154,38 @@ class LLMStream(Generic[Chunk]):
 
     # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _begin(self, how: str, reading: Reading) -> AsyncGenerator[Any, None]:
+    def _reading_as(self, how: str, reading: Reading) -> AsyncGenerator[Any, None]:
+        """A generator that reads this stream. It claims the stream when it is first asked for something."""
+        self._refuse_another_reading()
+        shapes: dict[Reading, Shape] = {
+            "chunks": "metadata" if self._with_metadata else "text", "events": "events", "whole": "nothing",
+        }  # fmt: skip
+
+        def claim() -> None:
+            self._refuse_another_reading()
+            self._read_as, self._reading = how, generator
+
+        source = partial(self._source, reading)
+        events = observed(claim, source, self._account, self._watchers, self._reader, shapes[reading])
+        generator = weakref.ref(cast(AsyncGeneratorType[Any, None], events))
+        self._reading = generator  # (`aclose` closes the one that was made last, if none has been asked for anything)
+        return events
+
+    def _refuse_another_reading(self) -> None:
         if self._read_as is not None:
             raise RuntimeError(
                 f"this stream was already read (by {self._read_as}); call the function again for a new one, "
                 "or keep what .response holds"
             )
-        self._read_as = how
-        shapes: dict[Reading, Shape] = {
-            "chunks": "metadata" if self._with_metadata else "text", "events": "events", "whole": "nothing",
-        }  # fmt: skip
-        return observed(partial(self._source, reading), self._account, self._watchers, self._reader, shapes[reading])
-
-    def _track(self, reading: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
-        self._reading = weakref.ref(cast(AsyncGeneratorType[Any, None], reading))
-        return reading
 
     async def _whole(self, how: str) -> TaskResponse:
-        async for _ in self._begin(how, "whole"):
+        async for _ in self._reading_as(how, "whole"):
             pass
         return self._account.response()
 
-    def _blocking(self, chunks: AsyncGenerator[Chunk, None]) -> Iterator[Chunk]:
+    def _blocking(self) -> Iterator[Chunk]:
+        _refuse_to_block(_ASYNC_FOR)  # (the iterator may have been made in another thread than this one)
+        chunks = closed_at_the_end(self._reading_as("for", "chunks"))
         done: Final = object()
 
         async def following() -> Chunk | object:
@@ -172,20 +198,44 @@ class LLMStream(Generic[Chunk]):
             while (chunk := run_in_background(following())) is not done:
                 yield cast(Chunk, chunk)
         finally:
-            finish_in_background(close())
+            finish_in_background(close(), may_block=_may_block())
 
 
-def _may_block(instead: str) -> None:
-    """Blocking inside a running loop would stop all else that runs on it; a notebook's cell is its own caller."""
+_ASYNC_FOR: Final = "async for chunk in stream: …"
+
+
+def _refuse_to_block(instead: str) -> None:
+    """Refuse to block a thread whose event loop is running: that would stop everything else on the loop."""
+    if not _may_block():
+        raise EventLoopRunningError(
+            f"an event loop is running in this thread, and blocking would stop it; write: {instead} "
+            "(in a web framework: return StreamingResponse(stream), or pass aiter(stream))"
+        )
+
+
+def _may_block() -> bool:
+    """Whether no event loop runs in this thread, or that of a notebook: its cells may block, and stop nothing else."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return
-    if not _in_a_notebook_cell():
-        raise RuntimeError(f"an event loop is running in this thread, and blocking would stop it; write: {instead}")
+        return True
+    return _in_a_notebook_cell()
 
 
 def _in_a_notebook_cell() -> bool:
+    """Whether the caller runs in a kernel of Jupyter or of marimo."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return shell is not None and hasattr(shell, "kernel")
+    if shell is not None and hasattr(shell, "kernel"):
+        return True
+    marimo = sys.modules.get("marimo")
+    return marimo is not None and marimo.app_meta().mode in ("edit", "run", "script")
+
+
+def _is_read_in_threads(caller: str | None) -> bool:
+    """Whether `iter()` was called by a framework that calls it in the event loop, and `next()` in a thread.
+
+    Quart's `Response` and Litestar's `ServerSentEvent` test `isinstance(stream, Iterable)` before they look for
+    `__aiter__`, so no exception makes them fall back to it (docs/decisions/0026).
+    """
+    return caller in ("quart.wrappers.response", "litestar.utils.sync")

@@ -116,6 +116,62 @@ async def test_it_is_read_once(fresh: Callable[..., LLMStream[str]]) -> None:
     assert stream.response.text == stream.partial == TEXT
 
 
+@pytest.mark.found("N-A3")
+def test_asking_for_an_iterator_does_not_read_it(simulated_vendor: Start) -> None:
+    """Streamlit calls `iter()` to see whether it may, and iterates then."""
+    stream = over(simulated_vendor("openai-chat", Reply(TEXT))).stream_request(ASK)
+    looked = iter(stream)
+    reading = iter(stream)
+    assert next(reading) == "One"
+    assert "unread" not in repr(stream)
+    for again in (lambda: next(looked), lambda: iter(stream)):
+        with pytest.raises(RuntimeError, match=r"already read \(by for\)"):
+            again()
+    assert "".join(reading) == TEXT.removeprefix("One")
+
+
+@pytest.mark.found("N-A3")
+async def test_asking_for_an_asynchronous_iterator_does_not_read_it(fresh: Callable[..., LLMStream[str]]) -> None:
+    stream = fresh()
+    looked, watched, reading = aiter(stream), stream.events(), aiter(stream)
+    assert await anext(reading) == "One"
+    for other in (looked, watched):
+        with pytest.raises(RuntimeError, match=r"already read \(by async for\)"):
+            await anext(other)
+    assert "".join([chunk async for chunk in reading]) == TEXT.removeprefix("One")
+    assert stream.response.error is None, "who was refused has not failed the stream"
+
+    stream = fresh()
+    aiter(stream)
+    assert await stream == TEXT, "it may still be read in another way"
+
+
+@pytest.mark.found("N-A3")
+async def test_in_a_running_loop_it_is_not_iterable_but_asynchronously(fresh: Callable[..., LLMStream[str]]) -> None:
+    """Django tries `iter()`, and `aiter()` after a `TypeError`."""
+    stream = fresh()
+    with pytest.raises(TypeError, match=r"async for chunk in stream.*StreamingResponse\(stream\).*aiter\(stream\)"):
+        iter(stream)
+    assert [chunk async for chunk in aiter(stream)] == list(Reply(TEXT).pieces)
+
+
+async def test_an_iterator_from_another_thread_is_refused_in_a_running_loop(
+    fresh: Callable[..., LLMStream[str]],
+) -> None:
+    chunks = await asyncio.to_thread(iter, fresh())
+    with pytest.raises(RuntimeError, match="an event loop is running"):
+        next(chunks)
+
+
+async def test_closing_before_the_first_chunk_ends_every_iterator(fresh: Callable[..., LLMStream[str]]) -> None:
+    stream = fresh()
+    looked, reading = aiter(stream), aiter(stream)
+    await stream.aclose()
+    assert [chunk async for chunk in reading] == []
+    with pytest.raises(RuntimeError, match=r"already read \(by aclose\(\)\)"):
+        await anext(looked)
+
+
 async def test_nothing_is_sent_before_it_is_read(simulated_vendor: Start, switch_over: Over) -> None:
     vendor = simulated_vendor("openai-chat", Reply(TEXT))
     stream = switch_over(vendor).stream_request(ASK)

@@ -29,18 +29,22 @@ class Watcher(Protocol):
 
 
 async def observed(
+    claim: Callable[[], None],
     opened: Callable[[], Awaitable[AsyncGenerator[Event, None]]],
     account: Account,
     watchers: Sequence[Watcher],
     reader: Reader,
     shape: Shape,
 ) -> AsyncGenerator[Any, None]:
-    """Open a source and show the reader what it gives, telling the watchers first. The end that it does not say itself
-    is added here: an exception becomes a `StreamFailed`, which is the last event, or else is raised; leaving early
-    becomes a `StreamCancelled`, which only the watchers still see.
+    """Open a source and show the reader what it gives, telling the watchers first. An end that the source does not say
+    itself is added here: an exception becomes a `StreamFailed`, which is the last event, or else is raised; leaving
+    early becomes a `StreamCancelled`, which only the watchers still see.
+
+    `claim` runs first, when the reader asks for its first item. If it raises, the stream has not begun.
     """
     loop = asyncio.get_running_loop()
     left = False
+    claim()
     account.begin()
     with reader:
         try:
