@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import date, time
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
-from .tasks import TaskRequest
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .media import Kind, kind_of, request_with_media, with_its_task
+from .messages import how_to_pass
+from .tasks import AudioPart, ImagePart, TaskRequest
 
 PROMPT_NAMES: Final = ("prompt", "message", "text", "query", "question", "input", "description", "topic")
 """The first of these that holds a text is the prompt; without any, the first `str` is."""
@@ -24,34 +30,165 @@ REQUEST_NAMES: Final = {
     "top_p": "top_p",
     "max_tokens": "max_tokens",
 }
-"""Arguments that are a field of the request, by name."""
+"""Arguments that are a field of the request, by name, unless the body is the prompt and reads them."""
 
 
 class Local:
     """`db: Annotated[Database, Local]`: an argument for the body alone, which is no part of the request."""
 
 
-def request_of(
-    function: Callable[..., Any], arguments: Mapping[str, Any], defaults: Mapping[str, Any], prompt: Any = None
-) -> TaskRequest:
-    """The request for a call. `defaults` are the decorator's. With a `prompt`, the function's body has said it, and
-    only the arguments that are fields of a request count beside it.
+class Arguments(Struct):
+    """A call's arguments, sorted by what they are to the request."""
+
+    settings: dict[str, Any]
+    media: dict[Kind, list[Any]]
+    others: dict[str, Any]
+
+    @property
+    def data_uris(self) -> list[str]:
+        """The images and sounds that are strings: a body may have written them into a prompt."""
+        return [source for sources in self.media.values() for source in sources if isinstance(source, str)]
+
+
+def sorted_arguments(
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    read: Container[str] = (),
+) -> Arguments:
+    """Sort a call's arguments. `settings` are the decorator's; an argument with the name of one wins over it.
+
+    An image or a sound is taken out of every argument, whatever its name, and out of lists and dicts. `read` has the
+    names that the function's body reads: nothing but images and sounds is taken from those.
     """
-    fields = dict(defaults)
-    others: dict[str, Any] = {}
+    found = Arguments(dict(settings), {"image": [], "audio": []}, {})
     local = _local_names(function)
     for name, value in arguments.items():
-        if value is None:
+        if value is None or name.startswith("_") or name in local:
             continue
-        if name in REQUEST_NAMES:
-            fields[REQUEST_NAMES[name]] = value
-        elif not name.startswith("_") and name not in local:
-            others[name] = value
-    if prompt is None:
-        prompt = _prompt(function, others)
-    elif isinstance(prompt, list):
-        prompt, fields["messages"] = None, prompt
-    return TaskRequest(prompt, **fields)
+        if name in _MEDIA_NAMES:
+            sources = value if isinstance(value, (list, tuple)) else [value]
+            found.media[_MEDIA_NAMES[name]] += [each for each in sources if name not in read or _leads_to_media(each)]
+        elif name in REQUEST_NAMES and name not in read and kind_of(value) is None:
+            found.settings[REQUEST_NAMES[name]] = value
+        else:
+            rest = _without_media(value, found.media, levels=1 if name in read else None)
+            if rest is not _NOTHING and name not in read:
+                found.others[name] = rest
+    return found
+
+
+def request_of(function: Callable[..., Any], arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> TaskRequest:
+    """The request of a function whose arguments are the request."""
+    found = sorted_arguments(function, arguments, settings)
+    return _request(_prompt(function, found.others), found)
+
+
+def prompted(
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    prompt: str | list[Any] | TaskRequest,
+    read: Container[str],
+) -> TaskRequest:
+    """The request of a function whose body returned the `prompt`; `read` has the names that the body reads.
+
+    An argument that the body reads is the body's own, whatever its name. Of these only images and sounds are sent, and
+    only beside a text, because a text cannot hold them.
+    """
+    if not isinstance(prompt, str):
+        arguments = {name: value for name, value in arguments.items() if name not in read}
+    found = sorted_arguments(function, arguments, settings, read)
+    for name, value in found.others.items():
+        _refuse_to_lose(function, name, value)
+    match prompt:
+        case TaskRequest():
+            return _completed(prompt, found)
+        case list():
+            history = TaskRequest(messages=found.settings.get("messages", ())).messages
+            found.settings["messages"] = [*history, *prompt]
+            return _request(None, found)
+        case _:
+            return _request(prompt, found)
+
+
+def _request(prompt: str | None, found: Arguments) -> TaskRequest:
+    request = TaskRequest(prompt, images=found.media["image"], audio=found.media["audio"], **found.settings)
+    return with_its_task(request_with_media(request, found.data_uris), found.settings)
+
+
+def _completed(request: TaskRequest, found: Arguments) -> TaskRequest:
+    """The body's own request, with the settings where it leaves them open, and with the media that it does not have."""
+    blank, settings = TaskRequest(), TaskRequest(**found.settings)
+    open_fields = {
+        name: getattr(settings, name) for name in found.settings if getattr(request, name) == getattr(blank, name)
+    }
+    images, audio = (*request.images, *found.media["image"]), (*request.audio, *found.media["audio"])
+    return with_its_task(replace(request, images=images, audio=audio, **open_fields), found.settings)
+
+
+# ── images and sounds ──────────────────────────────────────────────────────────────────────────────────────────────
+
+_MEDIA_NAMES: Final[dict[str, Kind]] = {"images": "image", "audio": "audio"}
+"""Parameters that hold nothing else: here a string is a path or an address."""
+
+_NOTHING: Final = object()
+
+
+def _without_media(value: object, found: dict[Kind, list[Any]], levels: int | None = None) -> object:
+    """The value without the images and sounds in it, which go to `found`; `_NOTHING` if it was nothing else.
+
+    `levels` is how deep to look into lists and dicts: what a body reads may be large, or contain itself.
+    """
+    if (kind := kind_of(value)) is not None:
+        found[kind].append(value.source if isinstance(value, (ImagePart, AudioPart)) else value)
+        return _NOTHING
+    if levels == 0:
+        return value
+    deeper = None if levels is None else levels - 1
+    rest: list[object] | dict[object, object]
+    match value:
+        case list() | tuple() | set() | frozenset():
+            rest = [left for each in value if (left := _without_media(each, found, deeper)) is not _NOTHING]
+        case dict():
+            pairs = [(key, _without_media(each, found, deeper)) for key, each in value.items()]
+            rest = {key: left for key, left in pairs if left is not _NOTHING}
+        case _:
+            return value
+    return rest if rest or not value else _NOTHING
+
+
+def _leads_to_media(value: object) -> bool:
+    """Whether a value of a body's own `images` or `audio` is one, and not a word of its prompt."""
+    if isinstance(value, str) and kind_of(value) is None:
+        return value[:8].lower() == "https://" or kind_of(Path(value)) is not None
+    return kind_of(value) is not None
+
+
+def refuse_unread_media(function: Callable[..., Any], arguments: Mapping[str, Any], read: Container[str]) -> None:
+    """Refuse an image or a sound that the body, which holds the stream, does not read: it would not be sent."""
+    for name, value in arguments.items():
+        if name not in read and any(sorted_arguments(function, {name: value}, {}).media.values()):
+            raise TypeError(
+                f"{function.__qualname__}(): the argument {name!r} is an image or a sound, and the body does not read "
+                f"it, so it would not be sent: pass it on, as in llm(prompt, images={name}), or annotate it "
+                "Annotated[…, Local]"
+            )
+
+
+def _refuse_to_lose(function: Callable[..., Any], name: str, value: object) -> None:
+    """Refuse what may be meant as an image or a sound and is none, if the body does not read it."""
+    fix = how_to_pass(value)
+    if fix is None and isinstance(value, bytes):
+        fix = "its first bytes are those of no image and no sound that is known"
+    if fix is not None:
+        raise TypeError(
+            f"{function.__qualname__}(): the argument {name!r} is a {type(value).__name__}, and the body does not read "
+            f"it, so it would not be sent: {fix}"
+        )
+
+
+# ── words ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _prompt(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str | None:
@@ -91,9 +228,12 @@ def _plain(function: Callable[..., Any], name: str, value: object) -> object:
         case dict():
             return {str(key): _plain(function, name, item) for key, item in value.items()}
         case _:
+            fix = how_to_pass(value)
             raise TypeError(
                 f"{function.__qualname__}(): the argument {name!r} is a {type(value).__name__}, which cannot be put "
-                f"into words; if only the body needs it, annotate it Annotated[…, Local] or call it _{name}"
+                "into words"
+                + (f" and is no image or sound as it is: {fix}" if fix else "")
+                + f"; if only the body needs it, annotate it Annotated[…, Local] or call it _{name}"
             )
 
 

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from enum import Enum
-from typing import Any, Final, overload
+from typing import Any, Final, get_args, get_type_hints, overload
 
 from .durations import in_seconds
 from .events import Attempt, Event, StreamCompleted, StreamStarted, TextDelta, Usage
@@ -19,7 +19,7 @@ from .stream import LLMStream
 from .streaming import StreamingCallbacks
 from .streaming.account import Account
 from .streaming.observe import Watcher
-from .tasks import Target
+from .tasks import Message, Target, TaskRequest
 
 
 class Form(Enum):
@@ -39,6 +39,7 @@ def form_of(function: Callable[..., Any], stand_in: bool) -> Form:
         raise TypeError(
             f"{name}() is a synchronous generator: write `async def {function.__name__}`, or return the prompt"
         )
+    _refuse_a_model(function)
     if place_of_llm(function) is not None:
         if not inspect.isasyncgenfunction(function):
             raise TypeError(
@@ -56,6 +57,27 @@ def form_of(function: Callable[..., Any], stand_in: bool) -> Form:
     return Form.STAND_IN
 
 
+def _refuse_a_model(function: Callable[..., Any]) -> None:
+    """A class of fields as the annotation of the return value says that objects are expected: a stream is text."""
+    try:
+        annotation = get_type_hints(function).get("return")
+    except (NameError, TypeError, AttributeError):  # names that exist for type checkers only
+        return
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, (TaskRequest, Message)):
+            continue
+        if isinstance(kind, type) and any(hasattr(kind, each) for each in _FIELDS):
+            raise TypeError(
+                f"{function.__qualname__}() is annotated to return {kind.__name__}, but a stream is text: annotate "
+                "what the body itself returns or yields, and say in the decorator which form the answer is to have: "
+                "llm_stream(response_format=…)"
+            )
+
+
+_FIELDS: Final = ("model_json_schema", "__dataclass_fields__", "__struct_fields__")
+"""What pydantic's models, dataclasses and msgspec's structs have."""
+
+
 def place_of_llm(function: Callable[..., Any]) -> int | None:
     """Where the parameter annotated `LLM` is: first, or second after a bare `self` or `cls`."""
     for place, parameter in enumerate(list(inspect.signature(function).parameters.values())[:2]):
@@ -70,6 +92,22 @@ def place_of_llm(function: Callable[..., Any]) -> int | None:
 def _awaits(function: Callable[..., Any]) -> bool:
     """Whether the function's own code, not that of functions inside it, awaits anything."""
     return any(step.opname in ("GET_AWAITABLE", "GET_AITER") for step in dis.get_instructions(function))
+
+
+def names_read(function: Callable[..., Any]) -> frozenset[str]:
+    """The names of a function's parameters that its own code reads, or that functions inside it read."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None or not _LOOK_AT_ALL.isdisjoint(code.co_names):
+        return frozenset(inspect.signature(function).parameters)
+    read = set(code.co_cellvars)
+    for step in dis.get_instructions(code):
+        if "LOAD_FAST" in step.opname and step.opname != "LOAD_FAST_AND_CLEAR":  # (that one begins a comprehension)
+            read.update(step.argval if isinstance(step.argval, tuple) else [step.argval])
+    return frozenset(read)
+
+
+_LOOK_AT_ALL: Final = frozenset(("locals", "vars", "eval", "exec"))
+"""A function that calls one of these may read any of its parameters."""
 
 
 class StandIn:

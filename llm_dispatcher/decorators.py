@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from functools import WRAPPER_ASSIGNMENTS
 from typing import (
     TYPE_CHECKING,
@@ -23,8 +23,8 @@ from typing import (
 
 from msgspec.structs import replace
 
-from .arguments import request_of
-from .bodies import Form, InnerStreams, StandIn, form_of, held_by_body, place_of_llm
+from .arguments import prompted, refuse_unread_media, request_of, sorted_arguments
+from .bodies import Form, InnerStreams, StandIn, form_of, held_by_body, names_read, place_of_llm
 from .calls import CallSettings
 from .events import Event
 from .llm import LLM, FunctionSettings, StreamSettings, divided, the_switch
@@ -172,6 +172,7 @@ class _Decorated:
         self._request = request
         self.call = call
         self._llm = llm
+        self._names_read = names_read(function)
 
     def said(self, bound: inspect.BoundArguments) -> Opening:
         """The body is the prompt: it runs when the stream is read."""
@@ -180,25 +181,23 @@ class _Decorated:
             said = self._function(*bound.args, **bound.kwargs)
             if inspect.isawaitable(said):
                 said = await said
-            if isinstance(said, TaskRequest):
-                return self._filled(said)
-            if not isinstance(said, (str, list)):
+            if not isinstance(said, (str, list, TaskRequest)):
                 raise TypeError(
                     f"{self._function.__qualname__}() has to return a str, a list of messages or a TaskRequest, "
                     f"it returned {type(said).__name__}"
                 )
-            return request_of(self._function, _arguments(bound), self._request, prompt=said)
+            arguments = _arguments(bound)
+            return prompted(self._function, arguments, self._request, said, self._read(bound, arguments))
 
         return the_switch().opening(request, self.call)
 
-    def _filled(self, request: TaskRequest) -> TaskRequest:
-        """The body's own request, with the decorator's settings where it leaves them open."""
-        blank = TaskRequest()
-        given = TaskRequest(**self._request)
-        open_fields = {
-            name: getattr(given, name) for name in self._request if getattr(request, name) == getattr(blank, name)
-        }
-        return replace(request, **open_fields)
+    def _read(self, bound: inspect.BoundArguments, arguments: Mapping[str, Any]) -> frozenset[str]:
+        """Which of these arguments the body reads; those of `**kwargs` are read together."""
+        parameters = bound.signature.parameters
+        together = [name for name, each in parameters.items() if each.kind is inspect.Parameter.VAR_KEYWORD]
+        if not self._names_read.isdisjoint(together):
+            return self._names_read | {name for name in arguments if name not in parameters}
+        return self._names_read
 
     def stood_for(self, bound: inspect.BoundArguments) -> Opening:
         """The arguments are the request; the body may stand in."""
@@ -211,7 +210,11 @@ class _Decorated:
         outer = Account(inner)
         watchers = self.call.watchers()
         place = place_of_llm(self._function) or 0
-        llm = self._llm.following(inner.add, the_switch())
+        arguments = _arguments(bound)
+        read = self._read(bound, arguments)
+        refuse_unread_media(self._function, arguments, read)
+        data_uris = sorted_arguments(self._function, arguments, {}, read).data_uris
+        llm = self._llm.following(inner.add, the_switch(), data_uris=data_uris)
 
         async def source(_: Reading) -> AsyncGenerator[Event, None]:
             if self.call.progress_tracker is not None:

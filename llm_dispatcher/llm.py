@@ -9,6 +9,7 @@ from msgspec import structs
 
 from .calls import CallSettings, RequestCache, a_request
 from .config.policy import OnBreak, Strategy
+from .media import kind_of, request_with_media, with_its_task
 from .stream import LLMStream
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
@@ -121,7 +122,7 @@ class LLM:
     at each call. It does not change: `llm.but(temperature=0.0)` is another one.
     """
 
-    __slots__ = ("_call", "_follow", "_request", "_settings", "_switch")
+    __slots__ = ("_call", "_data_uris", "_follow", "_request", "_settings", "_switch")
 
     def __init__(self, target: str | None = None, /, **settings: Unpack[StreamSettings]) -> None:
         if target is not None and settings.get("model") is not None:
@@ -133,6 +134,7 @@ class LLM:
         TaskRequest(**self._request)  # a wrong default is refused where it is written, not where it is first used
         self._switch: LLMSwitch | None = None
         self._follow: Follow | None = None
+        self._data_uris: Sequence[str] = ()
 
     def __call__(
         self,
@@ -147,7 +149,8 @@ class LLM:
         """A stream of the answer; nothing is sent before it is read."""
         llm = self.but(**settings) if settings else self
         request = TaskRequest(prompt, messages=messages, images=images, audio=audio, **llm._request)  # noqa: SLF001 - another of this class
-        return llm.stream(request)
+        data_uris = self._data_uris if prompt is None or kind_of(prompt) is None else (*self._data_uris, prompt)
+        return llm.stream(with_its_task(request_with_media(request, data_uris), llm._request))  # noqa: SLF001
 
     def stream(self, request: TaskRequest) -> LLMStream[str]:
         """A stream of the answer to a request that is already whole; the request's own settings hold."""
@@ -160,17 +163,21 @@ class LLM:
     def but(self, **settings: Unpack[StreamSettings]) -> LLM:
         """The same with other settings."""
         merged: StreamSettings = {**self._settings, **settings}
-        return self.following(self._follow, self._switch, merged)
+        return self.following(self._follow, self._switch, merged, self._data_uris)
 
     def following(
         self,
         follow: Follow | None,
         switch: LLMSwitch | None = None,
         settings: StreamSettings | None = None,
+        data_uris: Sequence[str] = (),
     ) -> LLM:
-        """The same, with somebody told of every stream that it opens."""
+        """The same, with somebody told of every stream that it opens.
+
+        Where one of the `data_uris` stands in a prompt, the image or sound itself is sent.
+        """
         llm = LLM(**(self._settings if settings is None else settings))
-        llm._follow, llm._switch = follow, switch
+        llm._follow, llm._switch, llm._data_uris = follow, switch, data_uris
         return llm
 
     def __repr__(self) -> str:

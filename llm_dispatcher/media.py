@@ -10,7 +10,7 @@ import binascii
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import IO, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from .exceptions import InvalidRequestError
-from .tasks import AudioPart, ImagePart, Media, MediaSource, Part, TaskRequest
+from .messages import how_to_pass
+from .tasks import AudioPart, ImagePart, Media, MediaSource, Message, Part, TaskRequest, TaskType
 
 Kind: TypeAlias = Literal["image", "audio"]
 
@@ -52,6 +53,62 @@ def has_media(request: TaskRequest) -> bool:
     )
 
 
+def with_its_task(request: TaskRequest, settings: Container[str]) -> TaskRequest:
+    """The request; if its caller's `settings` name no task, its images and sounds decide which one it is."""
+    if "task_type" in settings or request.task_type is not TaskType.TEXT_GENERATION or not has_media(request):
+        return request
+    kinds = {type(part) for message in request.conversation for part in message.parts} & {ImagePart, AudioPart}
+    if len(kinds) > 1:
+        return replace(request, task_type=TaskType.MULTIMODAL_ANALYSIS)
+    task = TaskType.VISION_ANALYSIS if ImagePart in kinds else TaskType.AUDIO_ANALYSIS
+    return replace(request, task_type=task)
+
+
+def kind_of(value: object) -> Kind | None:
+    """Whether a value of any type is an image or a sound; `None` if it is neither.
+
+    Bytes are judged by their content, a string only if it is a data URI, and a path by its suffix. A file whose suffix
+    is unknown is opened for its first bytes.
+    """
+    match value:
+        case str():
+            return _kind_of_uri(value) if value[:5].lower() == "data:" else None
+        case bytes():
+            return _kind(value[:_HEAD])
+        case os.PathLike():
+            return _kind_of_path(Path(value))
+        case ImagePart():
+            return "image"
+        case AudioPart():
+            return "audio"
+        case Media():
+            return next((kind for kind in _A if (value.media_type or "").startswith(f"{kind}/")), None)
+        case _:
+            return None
+
+
+def request_with_media(request: TaskRequest, data_uris: Iterable[str]) -> TaskRequest:
+    """The request with these images and sounds where their data URIs stand in its prompt, instead of those."""
+    prompt = request.prompt
+    if prompt is None or not (written := [uri for uri in data_uris if uri in prompt]):
+        return request
+    pieces: list[str | Part] = [prompt]
+    for uri in written:
+        part = AudioPart(uri) if kind_of(uri) == "audio" else ImagePart(uri)
+        pieces = [new for old in pieces for new in (_cut(old, uri, part) if isinstance(old, str) else [old])]
+    images = tuple(source for source in request.images if source not in written)
+    audio = tuple(source for source in request.audio if source not in written)
+    beside = replace(request, prompt=None, messages=(), images=images, audio=audio).conversation
+    parts = [*(part for message in beside for part in message.parts), *pieces]
+    turn = Message("user", [part for part in parts if not isinstance(part, str) or part.strip()])
+    return replace(request, prompt=None, messages=(*request.messages, turn), images=(), audio=())
+
+
+def _cut(text: str, uri: str, part: Part) -> list[str | Part]:
+    first, *rest = text.split(uri)
+    return [first, *(piece for each in rest for piece in (part, each))]
+
+
 def normal(request: TaskRequest) -> TaskRequest:
     """The request with every image and sound read and known: once, however often it is sent."""
     if not has_media(request):
@@ -78,6 +135,7 @@ def _normal_part(part: Part) -> Part:
 
 # ── from any form to one ───────────────────────────────────────────────────────────────────────────────────────────
 
+_DECLARED: Final = re.compile(r"data:(image|audio)/[^\s,;]+[;,]", re.IGNORECASE)
 _DATA_URI: Final = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_\-\s]++=*\s*")
 _LONGEST_PATH: Final = 4096
@@ -94,7 +152,11 @@ def _contents(source: object) -> MediaSource:
             raise TypeError('a file of an image or a sound is read as bytes: open it with mode "rb"')
         return content
     if not isinstance(source, (str, bytes, os.PathLike, Media)):
-        raise TypeError(f"an image or a sound is a path, bytes or an open file, got {type(source).__name__}")
+        fix = how_to_pass(source)
+        raise TypeError(
+            f"an image or a sound is a path, bytes or an open file, got {type(source).__name__}"
+            + (f": {fix}" if fix else "")
+        )
     return source
 
 
@@ -163,6 +225,37 @@ def _decoded(text: str) -> bytes:
     """Base64 of either alphabet, with or without its padding and line breaks."""
     compact = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
     return binascii.a2b_base64(compact + "=" * (-len(compact) % 4), strict_mode=True)
+
+
+def _kind_of_uri(uri: str) -> Kind | None:
+    """The kind that the content of a data URI has, else the kind that it declares."""
+    if (found := _DATA_URI.match(uri)) is not None:
+        head = "".join(uri[found.end() : found.end() + 4 * _HEAD].split())
+        try:
+            kind = _kind(_decoded(head[:-1] if len(head) % 4 == 1 else head))
+        except ValueError:
+            kind = None
+        if kind is not None:
+            return kind
+    declared = _DECLARED.match(uri)
+    return None if declared is None else "image" if declared[1].lower() == "image" else "audio"
+
+
+def _kind_of_path(path: Path) -> Kind | None:
+    for kind, suffixes in _SUFFIXES.items():
+        if path.suffix.lower() in suffixes:
+            return kind
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        with path.open("rb") as opened:
+            return _kind(opened.read(_HEAD))
+    except (OSError, ValueError):  # (a name with a null character in it is a ValueError)
+        return None
+
+
+def _kind(head: bytes) -> Kind | None:
+    return next((kind for kind in _A if _type(head, kind) is not None), None)
 
 
 def _of_bytes(content: bytes, kind: Kind, where: str) -> Media:

@@ -35,10 +35,23 @@ MediaSource: TypeAlias = str | bytes | os.PathLike[str] | Media
 
 def check_source(name: str, value: object) -> None:
     if not isinstance(value, (str, bytes, os.PathLike, Media)):
+        fix = how_to_pass(value)
         raise TypeError(
-            f"{name} is a path, bytes, a data URI or a URL, got {type(value).__name__} "
-            "(encode_image and encode_audio take open files)"
+            f"{name} is a path, bytes, a data URI or a URL, got {type(value).__name__}" + (f": {fix}" if fix else "")
         )
+
+
+def how_to_pass(value: object) -> str | None:
+    """What to write for a value that may hold an image or a sound, but in a form that no request takes."""
+    if isinstance(value, (bytearray, memoryview)):
+        return "write bytes(…) around it"
+    if type(value).__module__.partition(".")[0] == "PIL":
+        return 'write `file = io.BytesIO(); picture.save(file, "PNG")`, and pass file.getvalue()'
+    if hasattr(value, "__array_interface__") or hasattr(value, "__dlpack__"):
+        return "an array holds pixels or samples, no file: encode it as PNG or WAV, and pass the bytes"
+    if callable(getattr(value, "read", None)):
+        return "encode_image and encode_audio take open files: pass what they return"
+    return None
 
 
 class TextPart(Struct, frozen=True, tag="text"):

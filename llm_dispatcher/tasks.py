@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -213,10 +212,12 @@ def _several(name: str, value: object) -> tuple[Any, ...]:
 
 
 def _media(name: str, value: object) -> tuple[MediaSource, ...]:
-    sources = (value,) if isinstance(value, (str, bytes, os.PathLike, Media)) else _several(name, value)
-    for source in sources:
+    if not isinstance(value, (list, tuple)):
+        check_source(name, value)
+        return (cast(MediaSource, value),)
+    for source in value:
         check_source(f"each of {name}", source)
-    return sources
+    return tuple(value)
 
 
 def _number(name: str, value: object) -> float:

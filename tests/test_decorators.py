@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import enum
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import date
 from typing import Annotated, Any
 
+import msgspec
+import pydantic
 import pytest
 
 from llm_dispatcher import (
@@ -225,6 +228,32 @@ def test_what_is_no_form_is_refused_with_the_fix() -> None:
         with pytest.raises(TypeError, match=words.replace("(", r"\(")):
             llm_stream(function)  # type: ignore[arg-type]
     assert callable(llm_stream(body="stand-in")(awaits))
+
+
+class Hero(pydantic.BaseModel):
+    name: str
+
+
+class Villain(msgspec.Struct):
+    name: str
+
+
+@pytest.mark.found("N-C17")
+@pytest.mark.parametrize("model", [Hero, Villain, dataclasses.make_dataclass("Sidekick", ["name"])])
+def test_a_model_as_a_return_annotation_is_refused_with_the_fix(model: Any) -> None:
+    async def stands_in(topic: str) -> AsyncIterator[Any]:
+        yield topic
+
+    def says_it(topic: str) -> str:
+        return topic
+
+    for function, annotation in ((says_it, model), (says_it, list[model]), (stands_in, AsyncIterator[model])):
+        function.__annotations__["return"] = annotation
+        with pytest.raises(TypeError, match=rf"to return {model.__name__}, but a stream is text: .*response_format="):
+            llm_stream(function)
+    for allowed in (str, TaskRequest, list[Message], list[dict[str, Any]], AsyncIterator[str], Any, "Unknown"):
+        says_it.__annotations__["return"] = allowed
+        assert callable(llm_stream(says_it))
 
 
 @pytest.mark.parametrize(

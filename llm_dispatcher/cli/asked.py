@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import InvalidRequestError
+from ..media import with_its_task
 from ..tasks import MediaSource, TaskRequest, TaskType
 
 MOST_BYTES = 20_000_000
@@ -25,25 +26,14 @@ def request_of(
         (asked or "").encode()
     except UnicodeEncodeError:
         raise InvalidRequestError("the prompt is not UTF-8 text") from None
-    return TaskRequest(
+    request = TaskRequest(
         asked,
-        task_type=task or _task_of(images, audio),
+        task_type=task or TaskType.TEXT_GENERATION,
         images=[_source(image) for image in images or ()],
         audio=[_source(sound) for sound in audio or ()],
         **{name: value for name, value in settings.items() if value is not None},
     )
-
-
-def _task_of(images: Sequence[str] | None, audio: Sequence[str] | None) -> TaskType:
-    match bool(images), bool(audio):
-        case True, True:
-            return TaskType.MULTIMODAL_ANALYSIS
-        case True, False:
-            return TaskType.VISION_ANALYSIS
-        case False, True:
-            return TaskType.AUDIO_ANALYSIS
-        case _:
-            return TaskType.TEXT_GENERATION
+    return with_its_task(request, () if task is None else ("task_type",))
 
 
 def _source(written: str) -> MediaSource:

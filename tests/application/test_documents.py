@@ -188,6 +188,15 @@ def test_the_code_of_a_page_runs_from_its_top(
                 del sys.modules[name]
 
 
+@pytest.mark.found("N-C17")
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "index.md"], ids=name_of)
+def test_what_a_newcomer_pastes_into_a_file_is_a_program(page: Path) -> None:
+    """Nothing on the first pages needs a loop that is already running; the test above runs it."""
+    for block in blocks_of(page):
+        if block.language == "python":
+            compile(block.body, f"{page.name}:{block.line}", "exec")
+
+
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 SUBCOMMANDS = set(get_command(app).commands)  # type: ignore[attr-defined]
 
