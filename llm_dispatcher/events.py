@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from .exceptions import LLMDispatcherError
+from .redaction import loggable, loggable_id
 from .tasks import Target
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "cancelled"]
@@ -67,7 +68,7 @@ class Usage(Struct, frozen=True):
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):
-    """An error as a value: `kind` is the error class's name, and nothing secret is in `message`."""
+    """An error as a value: `kind` is the error class's name. `message` is one line and holds nothing secret."""
 
     kind: str
     message: str
@@ -81,43 +82,17 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     def of(cls, error: BaseException) -> Failure:
         return cls(
             kind=type(error).__name__,
-            message=redacted(error.message if isinstance(error, LLMDispatcherError) else str(error)),
+            message=loggable(error.message if isinstance(error, LLMDispatcherError) else str(error)),
             provider=getattr(error, "provider", None),
             model=getattr(error, "model", None),
             status=getattr(error, "status", None),
             retry_after=getattr(error, "retry_after", None),
-            request_id=getattr(error, "request_id", None),
+            request_id=loggable_id(getattr(error, "request_id", None)),
         )
 
     def __str__(self) -> str:
         who = "/".join(part for part in (self.provider, self.model) if part)
         return f"{who}: {self.message}" if who else self.message
-
-
-_SECRET: Final = re.compile(
-    r"(?i)\b(sk|pk|rk|gsk|xai|hf|key|AIza|AKIA)[-_]?[A-Za-z0-9*_\-]{12,}"
-    r"|(?<=bearer )\S+"
-    r"|(?<=key=)[^\s&\"']+"
-)
-
-
-_SHORTEST: Final = 8
-"""A shorter secret is none, and taking it out would spoil words."""
-_known: tuple[str, ...] = ()
-
-
-def conceal(secret: str) -> None:
-    """Have this very text taken out from now on, whatever it looks like."""
-    global _known
-    if len(secret) >= _SHORTEST and secret not in _known:
-        _known = (*_known, secret)
-
-
-def redacted(text: str) -> str:
-    """The text without our keys and whatever else looks like one; vendors quote keys in their error messages."""
-    for secret in _known:
-        text = text.replace(secret, "[redacted]")
-    return _SECRET.sub("[redacted]", text)
 
 
 class _Event(Struct, frozen=True, tag_field="type", omit_defaults=True):

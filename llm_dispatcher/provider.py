@@ -7,7 +7,8 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from .events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport, conceal
+from .events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
+from .redaction import conceal, conceal_credentials, conceal_header, conceal_options
 from .tasks import Target, TaskRequest
 
 Api: TypeAlias = Literal["responses", "chat"]
@@ -68,6 +69,14 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     options: Mapping[str, Any] = {}
     enabled: bool = True
     limits: Limits | None = None
+
+    def __post_init__(self) -> None:
+        """What is secret beside the key is taken out of messages as well."""
+        for name, value in self.headers.items():
+            conceal_header(name, value)
+        conceal_options(self.options)
+        if self.base_url is not None:
+            conceal_credentials(self.base_url)
 
     def is_enabled(self, model: str) -> bool:
         """Whether requests may go to a model."""

@@ -32,11 +32,11 @@ from llm_dispatcher.events import (
     UsageReport,
     check_order,
     from_json,
-    redacted,
     to_json,
 )
 from llm_dispatcher.exceptions import LLMDispatcherError, ProviderError, StreamTimeoutError
 from llm_dispatcher.provider import Secret
+from llm_dispatcher.redaction import redacted
 from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TaskType, TextPart
 
 A, B = Target("a", "m"), Target("b", "x/y")

@@ -104,7 +104,8 @@ def exit_code(error: BaseException) -> int:
 
 def _tell(error: Exception, code: int, *, as_json: bool) -> None:
     """The error on standard error: a line, or a line for each problem of a configuration."""
-    from ..events import Failure, redacted
+    from ..events import Failure
+    from ..redaction import redacted
 
     if as_json:
         import msgspec

@@ -20,9 +20,9 @@ from msgspec.structs import asdict
 
 from ..config import config_shown, load
 from ..config.vendors import vendor
-from ..events import redacted
 from ..hosts import HOSTS
 from ..provider import ProviderSettings
+from ..redaction import redacted
 from .endings import DONE, FAILED, one_line
 from .out import say_json, say_table
 

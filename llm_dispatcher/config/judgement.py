@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ..events import redacted
+from ..redaction import loggable
 from .problems import Problem, did_you_mean, nearest
 from .settings import Settings
 from .shape import names_at, values_at
@@ -45,7 +45,7 @@ def judged(tree: Tree) -> Settings | list[Problem]:
 
 def _problem(mistake: ErrorDetails, tree: Tree) -> Problem:
     path = _path(mistake["loc"], tree)
-    return Problem(path, redacted(_words(mistake, path)))
+    return Problem(path, loggable(_words(mistake, path)))
 
 
 def _path(location: tuple[int | str, ...], tree: Tree) -> KeyPath:

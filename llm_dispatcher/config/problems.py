@@ -9,6 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from ..exceptions import ConfigurationError, ConfigurationProblem
+from ..redaction import one_line
 from .tree import KeyPath
 
 MOST_SHOWN: Final = 50
@@ -77,4 +78,5 @@ def configuration_error(problems: Sequence[Problem]) -> ConfigurationError:
 
 
 def _short(text: str, length: int) -> str:
+    text = one_line(text)
     return text if len(text) <= length else f"{text[: length - 1]}…"

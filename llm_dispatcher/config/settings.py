@@ -86,8 +86,16 @@ def _base_url(url: str) -> str:
 def _provider_name(name: str) -> str:
     if name == BODY:
         raise PydanticCustomError("reserved", "the name 'body' is reserved for the decorated function's own body")
+    _printable(name)
     if not name or "/" in name or name != name.strip():
         raise PydanticCustomError("provider_name", "a provider's name is text without slashes or outer spaces")
+    return name
+
+
+def _printable(name: str) -> str:
+    # Names stand in log lines and in error messages.
+    if not name.isprintable():
+        raise PydanticCustomError("printable", "must be text without line breaks and control characters")
     return name
 
 
@@ -114,6 +122,7 @@ def _time_zone(name: str) -> str:
 
 
 def _target(written: str) -> str:
+    _printable(written)
     provider, slash, model = written.partition("/")
     if written == BODY or (slash and provider and model and provider != BODY):
         return written
@@ -125,6 +134,7 @@ Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 Dollars: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1_000_000, allow_inf_nan=False)]
 Share: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1_000_000, allow_inf_nan=False)]
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
+Name: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 Seconds: TypeAlias = Annotated[float, Field(strict=True, gt=0, le=86_400, allow_inf_nan=False)]
 Wait: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=3_600, allow_inf_nan=False)]
 Maybe: TypeAlias = Annotated[T, BeforeValidator(_nothing_is_empty)]
@@ -154,13 +164,13 @@ class LimitsSection(Section):
 class ModelSection(Section):
     """What is said of one model."""
 
-    alias: Text | None = Field(None, description="The name that the vendor knows the model by.")
+    alias: Name | None = Field(None, description="The name that the vendor knows the model by.")
     enabled: Truth = Field(True, description="Whether requests may go there.")
     limits: LimitsSection | None = Field(None, description="How much may be asked of it.")
 
 
 Models: TypeAlias = Annotated[
-    Annotated[list[Text], Tag("list")] | Annotated[dict[Text, ModelSection], Tag("mapping")], _EITHER
+    Annotated[list[Name], Tag("list")] | Annotated[dict[Name, ModelSection], Tag("mapping")], _EITHER
 ]
 
 
@@ -273,7 +283,7 @@ class AmountsSection(Section):
 class BudgetsSection(AmountsSection):
     """Budgets of all requests together, and of namespaces."""
 
-    namespaces: Maybe[dict[Text, AmountsSection]] = Field({}, description="By the request's namespace.")
+    namespaces: Maybe[dict[Name, AmountsSection]] = Field({}, description="By the request's namespace.")
     time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
         _BUDGETS.time_zone, description="Whose days and months they are."
     )

@@ -11,12 +11,12 @@ from msgspec import NODEFAULT, UNSET, Struct
 from msgspec.structs import FieldInfo, fields
 
 from ..provider import ModelSettings, ProviderSettings, Secret
+from ..redaction import SECRET_NAME
 from ..tasks import Target
 from .policy import Policy, Route
 from .tree import Tree
 
 MASK: Final = "***"
-_SECRET_NAME: Final = re.compile(r"(?i)key|token|secret|password|credential|auth")
 _PASSWORD: Final = re.compile(r"(?<=://)[^/@]*@")
 
 
@@ -93,6 +93,6 @@ def _without_secrets(options: Mapping[str, Any]) -> Tree:
     def without(name: str, value: Any) -> object:
         if isinstance(value, Mapping):
             return _without_secrets(value)
-        return MASK if _SECRET_NAME.search(name) else plain(value)
+        return MASK if SECRET_NAME.search(name) else plain(value)
 
     return {str(name): without(str(name), value) for name, value in options.items()}

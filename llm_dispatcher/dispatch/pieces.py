@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 from msgspec.structs import replace
 
 from ..durations import in_seconds
-from ..events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, Usage, UsageReport
+from ..events import Failure, ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, Usage, UsageReport
 from ..exceptions import (
     LLMDispatcherError,
     ProviderError,
@@ -20,6 +20,7 @@ from ..exceptions import (
     StreamTruncatedError,
 )
 from ..provider import Finished, Opened, RawEvent
+from ..redaction import loggable_id
 from ..tasks import MOST_TOKENS, Target
 from .clocks import Clock, Clocks, Rang, closed
 from .given import Admission
@@ -54,7 +55,7 @@ def listening(row: Row, clocks: Clocks) -> Generator[None, None, None]:
             if rang is not None:
                 raise _ended(rang, row, clocks) from error
             raise
-        logger.debug("%s: %s after the answer was complete", row.target, error)
+        logger.debug("%s: %s after the answer was complete", row.target, Failure.of(error).message)
     finally:
         clocks.rest()  # from here on nobody waits on this vendor, however long the reader or a retry may take
     if row.finished is None:
@@ -75,7 +76,7 @@ def kept(
     match piece:
         case Opened():
             row.opened = True
-            row.request_id = piece.request_id
+            row.request_id = loggable_id(piece.request_id)
             admission.hear(row.target, piece)
         case RawEvent():
             row.raw = piece.data

@@ -11,7 +11,6 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from ..events import redacted
 from ..exceptions import (
     ContentFilterError,
     InvalidRequestError,
@@ -22,6 +21,7 @@ from ..exceptions import (
     ProviderTimeoutError,
 )
 from ..provider import Ask
+from ..redaction import loggable, loggable_id
 from ..tasks import Target
 from .error_codes import VendorError, class_of
 from .retry_after import believable, reset_after, retry_after
@@ -50,12 +50,14 @@ def error_for(answer: Answer, target: Target) -> VendorError:
         wait = reset_after(answer.headers)
     wait = believable(wait)
     return kind(
-        redacted(answer.message)[:_LONGEST] or "the vendor sent an error and did not say which",
+        loggable(answer.message[: 2 * _LONGEST])[:_LONGEST] or "the vendor sent an error and did not say which",
         provider=target.provider,
         model=target.model,
         status=answer.status,
         retry_after=wait,
-        request_id=answer.request_id or answer.headers.get("x-request-id") or answer.headers.get("request-id"),
+        request_id=loggable_id(
+            answer.request_id or answer.headers.get("x-request-id") or answer.headers.get("request-id")
+        ),
     )
 
 
@@ -110,7 +112,7 @@ def translated(
         raise
     except (msgspec.DecodeError, UnicodeDecodeError, json.JSONDecodeError) as error:  # (the last is google-genai's)
         raise _tell(
-            ProviderProtocolError(f"the vendor sent an event that makes no sense: {error}"), exchange
+            ProviderProtocolError(f"the vendor sent an event that makes no sense: {loggable(str(error))}"), exchange
         ) from error
     except Exception as error:
         chain = _chain(error, outside)
@@ -120,14 +122,14 @@ def translated(
         if ours is None:
             raise
         for link in chain:  # a traceback tells their words too
-            link.args = tuple(word if (clean := redacted(str(word))) == str(word) else clean for word in link.args)
+            link.args = tuple(word if (clean := loggable(str(word))) == str(word) else clean for word in link.args)
         raise _tell(ours, exchange) from error
 
 
 def _tell(error: VendorError, exchange: Exchange) -> VendorError:
     error.provider = error.provider or exchange.target.provider
     error.model = error.model or exchange.target.model
-    error.request_id = error.request_id or exchange.request_id
+    error.request_id = error.request_id or loggable_id(exchange.request_id)
     return error
 
 
@@ -144,7 +146,7 @@ def _ours(
             return ProviderTimeoutError("no connection was made in time (the connect clock)", clock="connect")
         if isinstance(link, (OSError, *transport)):
             why = link.strerror if isinstance(link, OSError) and link.strerror else type(link).__name__
-            return ProviderConnectionError(f"the connection broke: {redacted(why)}")
+            return ProviderConnectionError(f"the connection broke: {loggable(why)}")
     return None
 
 

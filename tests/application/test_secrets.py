@@ -24,9 +24,9 @@ from llm_dispatcher import (
     settings_of,
     use_switch,
 )
-from llm_dispatcher.events import redacted
 from llm_dispatcher.exceptions import ConfigurationError, LLMDispatcherError
 from llm_dispatcher.provider import ProviderSettings, Secret
+from llm_dispatcher.redaction import redacted
 from llm_dispatcher.testing import (
     CleanEnd,
     Continuing,
@@ -217,7 +217,7 @@ def test_a_policy_that_is_wrong_is_described_without_its_keys(entry: Any, tmp_pa
 
 
 def test_what_looks_like_a_key_is_taken_out_of_any_message() -> None:
-    made_up = "sk" + "-" + "x" * 24
+    made_up = "sk" + "-" + "x1" * 12
     for text in (f"key {made_up} is wrong", f"Bearer {made_up}", f"https://host/path?key={made_up}&alt=sse"):
         assert made_up not in redacted(text)
         assert "[redacted]" in redacted(text)

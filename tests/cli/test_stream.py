@@ -137,7 +137,7 @@ def test_no_answer_is_told_by_the_code(run: Any, write: Any, simulated_vendor: C
     done = run("stream", "Tell me.", "-c", policy)
     assert (done.exit_code, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert "down for␛[31m repair" in line
+    assert r"down for\x1b[31m repair" in line
     assert "\x1b" not in line
 
 
