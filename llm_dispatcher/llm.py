@@ -14,7 +14,7 @@ from .stream import LLMStream
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
 from .streaming.observe import Watcher
-from .tasks import MediaSource, Message, ReasoningEffort, TaskRequest, TaskType
+from .tasks import MediaSource, Message, ReasoningEffort, ResponseFormat, TaskRequest, TaskType
 
 if TYPE_CHECKING:
     from .switch import LLMSwitch
@@ -42,7 +42,7 @@ class RequestSettings(TypedDict, total=False):
     reasoning_effort: ReasoningEffort | None
     tools: Sequence[Any]
     tool_choice: str | Mapping[str, Any] | None
-    response_format: Any
+    response_format: ResponseFormat | None
     namespace: str | None
     sticky: str | None
     metadata: Mapping[str, Any] | None
@@ -103,7 +103,7 @@ class FunctionSettings(CallSettings, frozen=True, kw_only=True):
     reasoning_effort: ReasoningEffort | None = None
     tools: tuple[Any, ...] = ()
     tool_choice: str | Mapping[str, Any] | None = None
-    response_format: Any = None
+    response_format: Mapping[str, Any] | None = None
     namespace: str | None = None
     sticky: str | None = None
     metadata: Mapping[str, Any] = {}
@@ -131,7 +131,9 @@ class LLM:
             settings["model"] = target
         self._settings: StreamSettings = settings
         self._request, self._call = divided(settings)
-        TaskRequest(**self._request)  # a wrong default is refused where it is written, not where it is first used
+        checked = TaskRequest(**self._request)  # a wrong default is refused where it is written, not where it is used
+        if checked.response_format is not None:
+            self._request["response_format"] = checked.response_format  # the schema of a model is made once
         self._switch: LLMSwitch | None = None
         self._follow: Follow | None = None
         self._data_uris: Sequence[str] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast, get_args
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -34,6 +34,7 @@ __all__ = [
     "Part",
     "ReasoningEffort",
     "ReasoningPart",
+    "ResponseFormat",
     "Role",
     "Target",
     "TaskRequest",
@@ -55,6 +56,18 @@ LONGEST_NAME: Final = 256
 
 NAMESPACE: Final = "namespace"
 """The metadata key that names a budget for requests that do not use the field `namespace`."""
+
+
+class HasSchema(Protocol):
+    """A pydantic model class, known by what it can do: pydantic itself is not loaded for it."""
+
+    def model_json_schema(self) -> dict[str, Any]: ...
+
+
+ResponseFormat: TypeAlias = Mapping[str, Any] | HasSchema
+"""What an answer may be told to follow: a JSON schema (bare, in OpenAI's wrapping, or `{"type": "json_object"}` for any
+JSON), or a pydantic model class.
+"""
 
 
 class TaskType(StrEnum):
@@ -105,7 +118,8 @@ class TaskRequest(_Asked, frozen=True, kw_only=True):
     """What is asked of a model. Everything but the prompt (or messages) is optional, and `None` overrides nothing.
 
     `prompt` is the last user turn; `messages` are the turns before it, or the whole conversation if there is no prompt.
-    Each is a `Message`, or a dict in the form of OpenAI's chat messages.
+    Each is a `Message`, or a dict in the form of OpenAI's chat messages. `response_format` is a pydantic model class or
+    a JSON schema as a dict; a class is kept as its schema.
 
     `namespace` and `sticky` are for routing and are sent to no vendor. `namespace` names the budget that the request
     is on, and the cache keeps its answers apart. Requests with the same `sticky` go to the same target of a route
@@ -119,7 +133,7 @@ class TaskRequest(_Asked, frozen=True, kw_only=True):
     audio: tuple[MediaSource, ...] = ()
     tools: tuple[Any, ...] = ()
     tool_choice: str | Mapping[str, Any] | None = None
-    response_format: Any = None
+    response_format: Mapping[str, Any] | None = None
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
@@ -146,7 +160,7 @@ class TaskRequest(_Asked, frozen=True, kw_only=True):
             audio: MediaSource | Sequence[MediaSource] = (),
             tools: Sequence[Any] = (),
             tool_choice: str | Mapping[str, Any] | None = None,
-            response_format: Any = None,
+            response_format: ResponseFormat | None = None,
             temperature: float | None = None,
             top_p: float | None = None,
             max_tokens: int | None = None,
@@ -247,6 +261,21 @@ def _mapping(name: str, value: object) -> dict[str, Any]:
     raise TypeError(f"{name} is a dict, got {type(value).__name__}")
 
 
+def _response_format(name: str, value: object) -> dict[str, Any]:
+    if isinstance(value, type) and callable(schema_of := getattr(value, "model_json_schema", None)):
+        value = schema_of()
+    if not isinstance(value, Mapping):
+        shown = value.__name__ if isinstance(value, type) else type(value).__name__
+        raise TypeError(
+            f"{name} is a pydantic model class or a JSON schema as a dict, got {shown}; "
+            "for another type, give pydantic.TypeAdapter(type).json_schema()"
+        )
+    inner = value.get("json_schema", value)
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("schema", inner), Mapping):
+        raise TypeError(f"{name} is in OpenAI's wrapping, but holds no JSON schema: 'schema' is a dict")
+    return dict(value)
+
+
 def _task_type(name: str, value: object) -> TaskType:
     if isinstance(value, str) and value in _TASK_TYPES:
         return TaskType(value)
@@ -276,6 +305,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "images": _media,
     "audio": _media,
     "tools": _several,
+    "response_format": _response_format,
     "temperature": _number,
     "top_p": _number,
     "max_tokens": _count,

@@ -30,6 +30,7 @@ from .requests import (
     text_metadata,
     tool_choice,
 )
+from .schemas import ANTHROPIC
 
 
 def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> d
         system=system,
         stop_sequences=list(request.stop) or None,
         metadata=text_metadata(request, target),
-        tools=[_tool(tool) for tool in request.tools] or None,
+        tools=[_tool(tool, target) for tool in request.tools] or None,
         tool_choice=_tool_choice(request),
         thinking={"type": "disabled"} if request.reasoning_effort == "none" else None,
         output_config=_output_config(request, target),
@@ -64,7 +65,7 @@ def _output_config(request: TaskRequest, target: Target) -> dict[str, Any]:
         schema = Schema(request.response_format)
         if schema.any_json:
             raise cannot("a response_format without a schema", target)
-        config["format"] = {"type": "json_schema", "schema": schema.schema}
+        config["format"] = {"type": "json_schema", "schema": schema.for_anthropic(target)}
     return config
 
 
@@ -108,13 +109,13 @@ def _source(part: ImagePart, target: Target) -> dict[str, Any]:
     return {"type": "base64", "media_type": image.media_type, "data": image.data}
 
 
-def _tool(given_tool: Any) -> dict[str, Any]:
+def _tool(given_tool: Any, target: Target) -> dict[str, Any]:
     if is_vendors_own(given_tool):
         return dict(given_tool)
     tool = Tool(given_tool)
     return {
         "name": tool.name,
-        "input_schema": tool.parameters,
+        "input_schema": tool.strict_parameters(ANTHROPIC, target),
         **given(description=tool.description, strict=tool.strict),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Final
 
 from ..chat_messages import AUDIO_FORMATS
@@ -32,6 +32,7 @@ from .requests import (
     text_metadata,
     tool_choice,
 )
+from .schemas import OPENAI
 
 Quirks = Container[Quirk]
 
@@ -66,9 +67,11 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Quirks) -> di
         seed=None if "random_seed" in quirks else request.seed,
         reasoning_effort=request.reasoning_effort,
         metadata=text_metadata(request, target),
-        tools=[_tool(tool) for tool in request.tools] or None,
+        tools=[_tool(tool, target) for tool in request.tools] or None,
         tool_choice=_tool_choice(request),
-        response_format=None if request.response_format is None else _response_format(request, target, quirks),
+        response_format=None
+        if request.response_format is None
+        else _response_format(request.response_format, target, quirks),
         extra_body=extra | dict(request.extra),
         **{limit: request.max_tokens},
     )
@@ -127,11 +130,12 @@ def _sound(part: AudioPart, target: Target, quirks: Quirks) -> dict[str, Any]:
     return {"type": "input_audio", "input_audio": {"data": sound.data, "format": formats[str(sound.media_type)]}}
 
 
-def _tool(given_tool: Any) -> dict[str, Any]:
+def _tool(given_tool: Any, target: Target) -> dict[str, Any]:
     if is_vendors_own(given_tool):
         return dict(given_tool)
     tool = Tool(given_tool)
-    function = given(description=tool.description, parameters=tool.parameters, strict=tool.strict)
+    parameters = tool.strict_parameters(OPENAI, target)
+    function = given(description=tool.description, parameters=parameters, strict=tool.strict)
     return {"type": "function", "function": {"name": tool.name, **function}}
 
 
@@ -140,13 +144,12 @@ def _tool_choice(request: TaskRequest) -> Any:
     return {"type": "function", "function": {"name": choice.name}} if isinstance(choice, NamedTool) else choice
 
 
-def _response_format(request: TaskRequest, target: Target, quirks: Quirks) -> dict[str, Any]:
-    schema = Schema(request.response_format)
+def _response_format(response_format: Mapping[str, Any], target: Target, quirks: Quirks) -> dict[str, Any]:
+    schema = Schema(response_format)
     if schema.any_json:
         if "no_json_object" in quirks:
             raise cannot("a response_format without a schema", target)
         return {"type": "json_object"}
     if "no_json_schema" in quirks:
         raise cannot("a response_format with a schema", target)
-    inner = {"name": schema.name, "schema": schema.schema, "strict": schema.strict}
-    return {"type": "json_schema", "json_schema": inner}
+    return {"type": "json_schema", "json_schema": schema.for_openai(target)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from ..hosts import Quirk
@@ -30,6 +30,7 @@ from .requests import (
     text_metadata,
     tool_choice,
 )
+from .schemas import OPENAI
 
 
 def body(request: TaskRequest, model: str, target: Target, quirks: Container[Quirk]) -> dict[str, Any]:
@@ -48,9 +49,9 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Container[Qui
         max_output_tokens=request.max_tokens,
         reasoning=None if request.reasoning_effort is None else {"effort": request.reasoning_effort},
         metadata=text_metadata(request, target),
-        tools=[_tool(tool) for tool in request.tools] or None,
+        tools=[_tool(tool, target) for tool in request.tools] or None,
         tool_choice=_tool_choice(request),
-        text=None if request.response_format is None else {"format": _text_format(request.response_format)},
+        text=None if request.response_format is None else {"format": _text_format(request.response_format, target)},
         extra_body=dict(request.extra),
     )
 
@@ -90,15 +91,19 @@ def _thought(part: ReasoningPart) -> Iterable[dict[str, Any]]:
 
 
 def _said(message: Message, content: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """What was said so far as one item, if anything was. Text alone is a string, which is right for every role."""
+    """What was said so far as one item, if anything was. Text alone is a string, which is right for every role.
+
+    An assistant's item names its type: OpenAI's documents ask for it, and llama.cpp takes none without.
+    """
     if content:
         only_text = all(part["type"] == "input_text" for part in content)
         said = "".join(part["text"] for part in content) if only_text else list(content)
         content.clear()
-        yield {"role": message.role, "content": said}
+        named = {"type": "message"} if message.role == "assistant" else {}
+        yield {**named, "role": message.role, "content": said}
 
 
-def _tool(given_tool: Any) -> dict[str, Any]:
+def _tool(given_tool: Any, target: Target) -> dict[str, Any]:
     if is_vendors_own(given_tool):
         return dict(given_tool)
     tool = Tool(given_tool)
@@ -106,7 +111,7 @@ def _tool(given_tool: Any) -> dict[str, Any]:
     return {
         "type": "function",
         "name": tool.name,
-        "parameters": tool.parameters,
+        "parameters": tool.strict_parameters(OPENAI, target),
         "strict": bool(tool.strict),
         **rest,
     }
@@ -117,8 +122,8 @@ def _tool_choice(request: TaskRequest) -> Any:
     return {"type": "function", "name": choice.name} if isinstance(choice, NamedTool) else choice
 
 
-def _text_format(wanted: Any) -> dict[str, Any]:
-    schema = Schema(wanted)
+def _text_format(response_format: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    schema = Schema(response_format)
     if schema.any_json:
         return {"type": "json_object"}
-    return {"type": "json_schema", "name": schema.name, "schema": schema.schema, "strict": schema.strict}
+    return {"type": "json_schema", **schema.for_openai(target)}

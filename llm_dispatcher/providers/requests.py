@@ -28,6 +28,7 @@ from ..tasks import (
     ToolCallPart,
     ToolResultPart,
 )
+from .schemas import ANTHROPIC, OPENAI, Dialect, NotStrictError, strict_form
 
 
 def given(**fields: Any) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def arguments_of(call: ToolCallPart) -> dict[str, Any]:
     """A call's arguments, for wires that take them as JSON rather than as text."""
     try:
         arguments = msgspec.json.decode(call.arguments) if call.arguments.strip() else {}
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
         raise InvalidRequestError(f"the arguments of the tool call {call.id!r} ({call.name}) are no JSON object")
@@ -128,22 +129,51 @@ class Tool:
         self.parameters: Any = parameters if parameters is not None else {"type": "object", "properties": {}}
         self.strict: bool | None = inner.get("strict")
 
+    def strict_parameters(self, dialect: Dialect, target: Target) -> Any:
+        """The parameters; of a strict tool in the form that vendors demand of these."""
+        if not self.strict:
+            return self.parameters
+        try:
+            return strict_form(self.parameters, dialect)
+        except NotStrictError as error:
+            raise cannot(f"a strict tool ({self.name!r}: of its parameters, {error})", target) from None
+
 
 class Schema:
-    """What an answer has to follow: a JSON schema, itself or in OpenAI's wrapping, or any JSON (`json_object`)."""
+    """What an answer has to follow: a JSON schema, itself or in OpenAI's wrapping, or any JSON (`json_object`).
 
-    __slots__ = ("any_json", "name", "schema", "strict")
+    `strict` is what the caller said of it in OpenAI's wrapping: `None` where nothing was said.
+    """
 
-    def __init__(self, given_format: Any) -> None:
-        if not isinstance(given_format, Mapping):
-            raise InvalidRequestError(f"response_format is a JSON schema as a dict, got {type(given_format).__name__}")
-        self.any_json: bool = dict(given_format) == {"type": "json_object"}
-        inner = given_format.get("json_schema", given_format)
-        if not isinstance(inner, Mapping) or not isinstance(inner.get("schema", inner), Mapping):
-            raise InvalidRequestError("response_format holds no JSON schema")
-        self.name: str = re.sub(r"[^A-Za-z0-9_-]", "_", str(inner.get("name") or inner.get("title") or "answer"))[:64]
+    __slots__ = ("any_json", "description", "name", "schema", "strict")
+
+    def __init__(self, response_format: Mapping[str, Any]) -> None:
+        self.any_json: bool = dict(response_format) == {"type": "json_object"}
+        inner = response_format.get("json_schema", response_format)
         self.schema: Any = inner.get("schema", inner)
-        self.strict: bool = inner.get("strict", True)
+        wrapped = self.schema is not inner
+        title = inner.get("name") if wrapped else None
+        self.name: str = re.sub(r"[^A-Za-z0-9_-]", "_", str(title or self.schema.get("title") or "answer"))[:64]
+        self.description: str | None = inner.get("description") if wrapped else None
+        self.strict: bool | None = inner.get("strict") if wrapped else None
+
+    def for_openai(self, target: Target) -> dict[str, Any]:
+        """The schema as OpenAI's wires take it, strict where it can be: then the vendor promises to follow it."""
+        schema, strict = self.schema, False
+        if self.strict is not False:
+            try:
+                schema, strict = strict_form(self.schema, OPENAI), True
+            except NotStrictError as error:
+                if self.strict:
+                    raise cannot(f"a response_format that is strict ({error})", target) from None
+        return {"name": self.name, "schema": schema, "strict": strict, **given(description=self.description)}
+
+    def for_anthropic(self, target: Target) -> dict[str, Any]:
+        """The schema as Anthropic takes it, who knows strict schemas only."""
+        try:
+            return strict_form(self.schema, ANTHROPIC)
+        except NotStrictError as error:
+            raise cannot(f"this response_format ({error})", target) from None
 
 
 Choice: TypeAlias = Literal["auto", "none", "required"]

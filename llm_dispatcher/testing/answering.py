@@ -36,6 +36,7 @@ class Judgement:
         refuses_prefill: bool | Collection[str],
         api_key: str | None,
         remember: int | None,
+        host: str = "openai",
     ) -> None:
         self.requests: list[ReceivedRequest] = []
         self.trouble: Exception | None = None
@@ -44,6 +45,7 @@ class Judgement:
         self._refuses_prefill = refuses_prefill if isinstance(refuses_prefill, bool) else frozenset(refuses_prefill)
         self._api_key = api_key
         self._remember = remember
+        self._host = host
         self._received = 0
         self.tell(Reply())
 
@@ -76,6 +78,7 @@ class Judgement:
             self._wire, came.method, came.path, came.headers, body if is_object else {}, f"req_sim_{self._received}"
         )
         request.is_json = is_object
+        request.host = self._host
         if came.path != RECORDED_AT:
             self.requests.append(request)
             if self._remember is not None:

@@ -84,7 +84,11 @@ def check_place(wire: Wire, reply: Reply, model: str = "m") -> None:
 
 def refused(wire: Wire, why: HttpError | Rejection, request_id: str, more: Mapping[str, str] | None = None) -> Answer:
     """An HTTP error in the form of this wire's vendor."""
-    error = why if isinstance(why, HttpError) else HttpError(why.status, message=why.message, code=why.code)
+    error = (
+        why
+        if isinstance(why, HttpError)
+        else HttpError(why.status, message=why.message, code=why.code, param=why.param)
+    )
     body = WIRES[wire].error_body(error, request_id)
     data = msgspec.json.encode(body) if error.body is None else error.body.encode()
     headers = {"content-type": "application/json", "content-length": str(len(data)), **(more or {})}

@@ -30,13 +30,17 @@ class SlowHeaders(Written, frozen=True, tag="slow-headers"):
 
 
 class HttpError(Written, frozen=True, tag="http-error"):
-    """Answer with an HTTP error, in the vendor's own form unless there is a `body`."""
+    """Answer with an HTTP error, in the vendor's own form unless there is a `body`.
+
+    `code` and `param` are the vendor's words for what is wrong and where, on the wires that have them.
+    """
 
     status: int
     retry_after: float | None = None
     message: str = "simulated"
     code: str | None = None
     body: str | None = None
+    param: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.status, int):

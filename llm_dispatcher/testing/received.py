@@ -38,6 +38,7 @@ class ReceivedRequest:
         self.headers = dict(headers)
         self.body = body
         self.request_id = request_id
+        self.host = "openai"
         self.model = ""
         self.system: str | None = None
         self.turns: list[Turn] = []

@@ -44,7 +44,10 @@ def stand_in(
         if settings.kind in HOSTS or settings.kind in _WIRES:  # those of third parties are their own
             api = _api(settings)
             wire = _WIRES.get(settings.kind) or (Wire.OPENAI_CHAT if api == "chat" else Wire.OPENAI_RESPONSES)
-            vendors[name] = start(wire, scripts.get(name, HELLO), api_key=KEY)
+            host = settings.kind if settings.kind in HOSTS else "openai"
+            if host == "openai" and settings.base_url is not None:
+                host = "openai_compatible"  # a gateway, which may take what OpenAI's own host does not
+            vendors[name] = start(wire, scripts.get(name, HELLO), api_key=KEY, host=host)
             providers[name] = replace(
                 settings,
                 # (Azure is OpenAI at addresses of its own; options are about addresses, or about proving who asks.)
@@ -52,7 +55,7 @@ def stand_in(
                 api_key=Secret(KEY),
                 base_url=vendors[name].base_url,
                 api=api,
-                options={},
+                options=_quirks(settings),
             )
     return LLMSwitch(replace(policy, providers=providers)), vendors
 
@@ -77,6 +80,13 @@ def _entry(name: str) -> dict[str, Any]:
         "models": ["simulated"],
         **({"base_url": "http://here"} if host and not host.base_url else {}),
     }
+
+
+def _quirks(settings: ProviderSettings) -> dict[str, Any]:
+    """The quirks that are in force, said outright: at another address, some of a host's own are not."""
+    if settings.kind in HOSTS and settings.base_url is None:
+        return {"quirks": settings.options.get("quirks", sorted(HOSTS[settings.kind].quirks))}
+    return {name: value for name, value in settings.options.items() if name == "quirks"}
 
 
 def _api(settings: ProviderSettings) -> Api | None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Coroutine
 from types import TracebackType
 from typing import Self
 
+from ..hosts import HOSTS
 from .answering import Judgement, Script
 from .received import ReceivedRequest
 from .script import Reply, Wire
@@ -27,6 +28,8 @@ class SimulatedVendor:
     `models` are those that it knows (any, if not said). `refuses_prefill` says that it, or which of its models, take no
     open assistant turn. An `api_key` of `None` is not asked for. `remember` bounds how many requests are kept. If a
     script that is a function fails, the answer is a 500, and the error is raised where the vendor is stopped.
+
+    On OpenAI's wires, `host` is the kind of the host whose refusals it has: OpenAI's own, if not said.
     """
 
     def __init__(
@@ -39,7 +42,10 @@ class SimulatedVendor:
         api_key: str | None = "test-key",
         port: int = 0,
         remember: int | None = None,
+        host: str = "openai",
     ) -> None:
+        if host not in HOSTS:
+            raise ValueError(f"a host is one of {', '.join(HOSTS)}; got {host!r}")
         if wire not in set(Wire):
             raise ValueError(f"a wire is one of {', '.join(Wire)}; got {wire!r}")
         if remember is not None and remember < 1:
@@ -47,7 +53,12 @@ class SimulatedVendor:
         self.wire = Wire(wire)
         self.api_key = api_key
         self._judgement = Judgement(
-            self.wire, models=models, refuses_prefill=refuses_prefill, api_key=api_key, remember=remember
+            self.wire,
+            models=models,
+            refuses_prefill=refuses_prefill,
+            api_key=api_key,
+            remember=remember,
+            host=host,
         )
         self._judgement.tell(script)
         self._connections: set[Connection] = set()

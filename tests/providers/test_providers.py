@@ -256,7 +256,7 @@ async def test_a_conversation_is_said_on_every_wire(simulated_vendor: Start) -> 
     responses = bodies["openai-responses"]
     assert responses["instructions"] == "Be kind."
     assert [item.get("type", item.get("role")) for item in responses["input"]] == [
-        "user", "assistant", "function_call", "function_call_output", "user",
+        "user", "message", "function_call", "function_call_output", "user",
     ]  # fmt: skip
     claude = bodies["anthropic"]
     assert [(turn["role"], [block["type"] for block in turn["content"]]) for turn in claude["messages"]] == [

@@ -78,7 +78,11 @@ def coded(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-LOOK = {"name": "look", "description": "Looks at a PLACE.", "parameters": {"type": "object", "title": "PARAMETERS"}}
+LOOK = {
+    "name": "look",
+    "description": "Looks at a PLACE.",
+    "parameters": {"type": "object", "title": "PARAMETERS", "properties": {}},
+}
 HEAR = {"type": "function", "function": {"name": "hear"}}
 SCHEMA = {"type": "object", "title": "An answer!", "properties": {"ANSWERFIELD": {"type": "string"}}}
 PAST = [
@@ -124,8 +128,8 @@ FEATURES = [
     Feature("stop", ["THESTOP", "ANDSTOP"], "THESTOP", "ANDSTOP", not_on="responses"),
     Feature("seed", 987654, "987654", not_on="responses anthropic deepseek perplexity"),
     *(Feature("reasoning_effort", effort, not_on=not_on) for effort, not_on in EFFORTS.items()),
-    Feature("metadata", {"user_id": "theuser"}, "theuser", not_on="ollama without-metadata"),
-    Feature("metadata", {"team": "theteam"}, "theteam", not_on="ollama anthropic without-metadata"),
+    Feature("metadata", {"user_id": "theuser"}, "theuser", not_on="ollama without-metadata openai azure"),
+    Feature("metadata", {"team": "theteam"}, "theteam", not_on="ollama anthropic without-metadata openai azure"),
     Feature("extra", {"extra_mark": {"deep": "THEEXTRA"}}, "extra_mark", "THEEXTRA"),
 ]
 
@@ -503,7 +507,6 @@ def test_a_vendors_own_tool_is_sent_as_it_is_or_refused() -> None:
         (TaskRequest("x", tool_choice="required"), "tool_choice is 'required', but the request has no tools"),
         (TaskRequest("x", tools=[LOOK], tool_choice="hear"), "names 'hear', which is none of the tools: look"),
         (TaskRequest("x", tools=[LOOK], tool_choice={"a": 1}), 'tool_choice is "auto", "none", "required" or'),
-        (TaskRequest("x", response_format=5), "response_format is a JSON schema as a dict"),
         (TaskRequest("x", extra={"stream": False}), "extra holds 'stream'"),
         (TaskRequest(messages=[Message("tool", "seen")]), "'tool' holds ToolResultParts, not TextPart"),
         (TaskRequest(messages=[Message("user", ToolCallPart("c", "f", "{}"))]), "'user' holds .*, not ToolCallPart"),
@@ -527,15 +530,35 @@ def test_broken_arguments_in_a_conversation_are_an_invalid_request(wire: str, ar
 @pytest.mark.parametrize("wire", ["openrouter", "responses", "vertex", "anthropic"])
 def test_metadata_is_text(wire: str) -> None:
     with pytest.raises(ModelUnsupportedError, match=r"metadata that is no text \(user_id\)"):
-        body(wire, TaskRequest("x", metadata={"user_id": 5}))
+        body(wire, TaskRequest("x", metadata={"user_id": 5}, extra={"store": True}))
+
+
+@pytest.mark.found("B-06")
+@pytest.mark.parametrize("wire", ["openai", "azure"])
+def test_openais_chat_interface_is_sent_metadata_only_beside_store(wire: str) -> None:
+    with pytest.raises(ModelUnsupportedError, match="metadata without extra="):
+        body(wire, TaskRequest("x", metadata={"team": "red"}))
+    sent = body(wire, TaskRequest("x", metadata={"team": "red"}, extra={"store": True}))
+    assert (sent["metadata"], sent["extra_body"]) == ({"team": "red"}, {"store": True})
+
+
+@pytest.mark.found("R-6")
+def test_an_assistants_turn_says_that_it_is_a_message_on_the_responses_wire() -> None:
+    """llama.cpp cannot tell what an item is without, and then takes no conversation at all."""
+    items = body("responses", TaskRequest(messages=OPEN))["input"]
+    said = [item for item in items if item.get("role") == "assistant"]
+    assert len(said) == 2
+    assert {item["type"] for item in said} == {"message"}
 
 
 def test_a_schema_is_sent_in_each_wires_form() -> None:
     request = TaskRequest("x", response_format=SCHEMA)
-    inner = {"name": "An_answer_", "schema": SCHEMA, "strict": True}
+    strict = {**SCHEMA, "required": ["ANSWERFIELD"], "additionalProperties": False}
+    inner = {"name": "An_answer_", "schema": strict, "strict": True}
     assert body("openai", request)["response_format"] == {"type": "json_schema", "json_schema": inner}
     assert body("responses", request)["text"] == {"format": {"type": "json_schema", **inner}}
-    assert body("anthropic", request)["output_config"] == {"format": {"type": "json_schema", "schema": SCHEMA}}
+    closed = {**strict, "required": []}
+    assert body("anthropic", request)["output_config"] == {"format": {"type": "json_schema", "schema": closed}}
     assert body("google", request)["generationConfig"]["responseJsonSchema"] == SCHEMA
     assert body("ollama", request)["format"] == SCHEMA
 

@@ -77,7 +77,7 @@ requests = st.builds(
     st.sampled_from(["hi", "word " * 2_000]),
     task_type=st.sampled_from(TaskType),
     images=st.sampled_from([(), ("a.png",)]), audio=st.sampled_from([(), ("a.wav",)]),
-    tools=st.sampled_from([(), ("tool",)]), response_format=st.sampled_from([None, dict]),
+    tools=st.sampled_from([(), ("tool",)]), response_format=st.sampled_from([None, {"type": "object"}]),
     reasoning_effort=st.sampled_from([None, "none", "high"]), max_tokens=st.none() | st.integers(1, 5_000),
     metadata=st.sampled_from([{}, {"user": "ann"}]),
 )  # fmt: skip
@@ -327,7 +327,7 @@ def test_without_fallback_only_the_best_is_asked() -> None:
         ({"vision": False}, TaskRequest("hi", images=["a.png"]), "it cannot take images"),
         ({"audio": False}, TaskRequest(messages=[Message("user", AudioPart("a.wav"))]), "it cannot take audio"),
         ({"tools": False}, TaskRequest("hi", tools=["t"]), "it cannot call tools"),
-        ({"structured_output": False}, TaskRequest("hi", response_format=dict), "it cannot follow a schema"),
+        ({"structured_output": False}, TaskRequest("hi", response_format={}), "it cannot follow a schema"),
         ({"reasoning": False}, TaskRequest("hi", reasoning_effort="low"), "it does not reason"),
         ({"text": False, "transcription": True}, TaskRequest("hi"), "it does not generate text"),
         ({"context_window": 100}, TaskRequest("word " * 200), "its context window of 100 tokens is too small for ab"),

@@ -8,6 +8,7 @@ from ..faults import HttpError
 from ..received import ReceivedRequest
 from ..script import Reply
 from .frames import Frame, Rejection, bearer, dumps, take_messages, text_of
+from .schemas import anthropic_objection
 
 BASE_PATH = ""
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
@@ -46,6 +47,24 @@ def read(request: ReceivedRequest) -> Rejection | None:
     last = request.turns[-1]
     if last.role == "assistant" and last.text != last.text.rstrip():
         return Rejection(400, "messages: final assistant content cannot end with trailing whitespace")
+    return _refused(request.body)
+
+
+def _refused(body: dict[str, Any]) -> Rejection | None:
+    """What this service has against metadata and schemas."""
+    metadata = body.get("metadata")
+    for name, value in metadata.items() if isinstance(metadata, dict) else ():
+        if name != "user_id":
+            return Rejection(400, f"metadata.{name}: Extra inputs are not permitted")
+        if not isinstance(value, str):
+            return Rejection(400, "metadata.user_id: Input should be a valid string")
+    config = body.get("output_config")
+    wanted = config.get("format") if isinstance(config, dict) else None
+    if isinstance(wanted, dict) and (why := anthropic_objection(wanted.get("schema"))) is not None:
+        return Rejection(400, f"output_config.format.schema: {why}")
+    for place, tool in enumerate(body.get("tools") or ()):
+        if isinstance(tool, dict) and tool.get("strict") and (why := anthropic_objection(tool.get("input_schema"))):
+            return Rejection(400, f"tools.{place}.custom: {why}")
     return None
 
 

@@ -23,6 +23,7 @@ class Rejection(msgspec.Struct, frozen=True):
     status: int
     message: str
     code: str | None = None
+    param: str | None = None
 
 
 def dumps(value: Any) -> bytes:

@@ -6,10 +6,12 @@ import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from ...hosts import HOSTS
 from ..faults import HttpError
 from ..received import ReceivedRequest
 from ..script import Reply
 from .frames import Frame, Rejection, bearer, dumps, take_messages
+from .schemas import openai_objection
 
 BASE_PATH = "/v1"
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
@@ -19,6 +21,7 @@ REQUEST_ID_HEADER = "x-request-id"
 _PATH = re.compile(r"/(?:openai/)?v1/chat/completions|/openai/deployments/([^/]+)/chat/completions")
 """OpenAI's own, and Azure's two."""
 _FINISH = {"refusal": "stop"}
+_TYPES = {bool: "a boolean", int: "an integer", float: "a decimal", list: "an array", type(None): "null"}
 _CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
 
 
@@ -28,7 +31,48 @@ def read(request: ReceivedRequest) -> Rejection | None:
     if found is None or (found[1] is not None and "api-version" not in parse_qs(path.query)):
         return Rejection(404, f"unknown path {request.path}")
     request.wants_usage = (request.body.get("stream_options") or {}).get("include_usage") is True
-    return take_messages(request)
+    return take_messages(request) or _refused(request)
+
+
+def _refused(request: ReceivedRequest) -> Rejection | None:
+    """What OpenAI refuses; of two open assistant turns, what llama.cpp does, the strictest host on this wire."""
+    body = request.body
+    if (rejection := metadata_rejection(body)) is not None:
+        return rejection
+    wants_store = "stored_metadata" in HOSTS[request.host].quirks
+    if wants_store and body.get("metadata") and body.get("store") is not True:
+        return Rejection(400, "The 'metadata' parameter is only allowed when 'store' is enabled.", param="metadata")
+    if [turn.role for turn in request.turns[-2:]] == ["assistant"] * 2:
+        return Rejection(400, "Cannot have 2 or more assistant messages at the end of the list.")
+    wanted = _inside(body.get("response_format"), "json_schema")
+    if wanted.get("strict") and (why := openai_objection(wanted.get("schema"))) is not None:
+        message = f"Invalid schema for response_format '{wanted.get('name')}': {why}"
+        return Rejection(400, message, param="response_format")
+    for place, tool in enumerate(body.get("tools") or ()):
+        if (why := tool_objection(function := _inside(tool, "function"))) is not None:
+            message = f"Invalid schema for function '{function.get('name')}': {why}"
+            return Rejection(400, message, "invalid_function_parameters", f"tools[{place}].function.parameters")
+    return None
+
+
+def metadata_rejection(body: dict[str, Any]) -> Rejection | None:
+    """OpenAI's word on metadata that is not text."""
+    metadata = body.get("metadata")
+    for name, value in metadata.items() if isinstance(metadata, dict) else ():
+        if not isinstance(value, str):
+            kind = _TYPES.get(type(value), "object")
+            message = f"Invalid type for 'metadata.{name}': expected a string, but got {kind} instead."
+            return Rejection(400, message, "invalid_type", f"metadata.{name}")
+    return None
+
+
+def tool_objection(function: dict[str, Any]) -> str | None:
+    return openai_objection(function.get("parameters")) if function.get("strict") else None
+
+
+def _inside(value: Any, name: str) -> dict[str, Any]:
+    inner = value.get(name) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
 
 
 def key(request: ReceivedRequest) -> str | None:
@@ -80,4 +124,4 @@ def error_frame(message: str) -> bytes:
 def error_body(error: HttpError, _request_id: str) -> dict[str, Any]:
     kind = "requests" if error.status == 429 else "invalid_request_error" if error.status < 500 else "server_error"
     code = error.code or _CODES.get(error.status)
-    return {"error": {"message": error.message, "type": kind, "param": None, "code": code}}
+    return {"error": {"message": error.message, "type": kind, "param": error.param, "code": code}}

@@ -9,6 +9,7 @@ from ..received import ReceivedRequest, Turn
 from ..script import Reply
 from . import openai_chat
 from .frames import Frame, Rejection, bearer, dumps, text_of
+from .schemas import openai_objection
 
 BASE_PATH = "/v1"
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
@@ -41,7 +42,28 @@ def read(request: ReceivedRequest) -> Rejection | None:
             for item in messages
             if item["role"] not in ("system", "developer")
         ]
-    return None if request.turns else Rejection(400, "Missing required parameter: 'input'.")
+    if not request.turns:
+        return Rejection(400, "Missing required parameter: 'input'.")
+    return _refused(body)
+
+
+def _refused(body: dict[str, Any]) -> Rejection | None:
+    """What OpenAI refuses; of an item without a type, what llama.cpp does, the strictest host on this wire."""
+    items = body["input"] if isinstance(body["input"], list) else []
+    if any(isinstance(item, dict) and item.get("role") == "assistant" and "type" not in item for item in items):
+        return Rejection(400, "Cannot determine type of 'item'")
+    if (rejection := openai_chat.metadata_rejection(body)) is not None:
+        return rejection
+    text = body.get("text")
+    wanted = text.get("format") if isinstance(text, dict) else None
+    if isinstance(wanted, dict) and wanted.get("strict") and (why := openai_objection(wanted.get("schema"))):
+        message = f"Invalid schema for response_format '{wanted.get('name')}': {why}"
+        return Rejection(400, message, "invalid_json_schema", "text.format.schema")
+    for place, tool in enumerate(body.get("tools") or ()):
+        if isinstance(tool, dict) and (why := openai_chat.tool_objection(tool)) is not None:
+            message = f"Invalid schema for function '{tool.get('name')}': {why}"
+            return Rejection(400, message, "invalid_function_parameters", f"tools[{place}].parameters")
+    return None
 
 
 def key(request: ReceivedRequest) -> str | None:

@@ -1,0 +1,234 @@
+"""JSON schemas in the form that vendors demand before they promise that an answer follows one ("strict").
+
+The rule: a schema may become narrower, never wider, in its structure. Every answer that follows what is sent has the
+structure that the caller asked for. So an optional property may become required, and unknown keys may be forbidden; a
+property does not become nullable, since the caller's model would refuse the null.
+
+Constraints that a vendor's grammar cannot hold (`minLength`, a `format` that it does not know) are written into the
+description, where the model reads them. A structure that it cannot hold (free-form objects, tuples, `not`) raises
+`NotStrictError`, and the caller of this module decides what to do. `docs/decisions/0018` says why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+
+class NotStrictError(ValueError):
+    """The schema has a structure that has no strict form; the message says where and which."""
+
+
+class Dialect(Struct, frozen=True):
+    """What one vendor's strict schemas may hold beside the structure. Numbers are the values of `minItems` it takes."""
+
+    constraints: frozenset[str]
+    formats: frozenset[str]
+    all_required: bool
+    recursive: bool
+    min_items: frozenset[int] | None
+
+
+_FORMATS: Final = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
+
+OPENAI: Final = Dialect(
+    constraints=frozenset(
+        {"pattern", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems"}
+    ),
+    formats=_FORMATS,
+    all_required=True,
+    recursive=True,
+    min_items=None,
+)
+ANTHROPIC: Final = Dialect(
+    constraints=frozenset({"minItems"}),
+    formats=_FORMATS | {"uri"},
+    all_required=False,
+    recursive=False,
+    min_items=frozenset({0, 1}),
+)
+
+DEEPEST: Final = 100
+"""A schema nested deeper than this has no strict form at any vendor; the walk ends before Python's stack does."""
+
+_NO_STRUCTURE: Final = frozenset({"$schema", "$id", "$comment", "$anchor", "discriminator", "readOnly", "writeOnly"})
+"""Keywords that say nothing about an answer."""
+
+_UNSAYABLE: Final = (
+    "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies", "patternProperties",
+    "unevaluatedProperties", "unevaluatedItems", "prefixItems", "contains", "$dynamicRef",
+)  # fmt: skip
+"""Structure that no vendor's grammar holds."""
+
+
+def strict_form(schema: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """The strict form of a schema, which is left as it is; `NotStrictError` if there is none."""
+    root = dict(schema)
+    if isinstance(reference := root.get("$ref"), str):  # pydantic's form for a model that holds itself
+        root = {**_resolved(schema, reference), **{name: value for name, value in root.items() if name != "$ref"}}
+    if _type_of(root) != "object":
+        raise NotStrictError("its root is not an object")
+    if not dialect.recursive:
+        _check_not_recursive(schema)
+    return _node(root, "", dialect, 0)
+
+
+def _resolved(schema: Mapping[str, Any], reference: str) -> Mapping[str, Any]:
+    at: Any = schema
+    for step in reference.removeprefix("#/").split("/"):
+        at = at.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(at, Mapping) else None
+    if not reference.startswith("#/") or not isinstance(at, Mapping):
+        raise NotStrictError(f"{reference!r} refers to nothing inside the schema")
+    return at
+
+
+def _check_not_recursive(schema: Mapping[str, Any]) -> None:
+    """Raise if a definition leads back to itself."""
+    done: set[str] = set()
+
+    def visit(reference: str, path: tuple[str, ...]) -> None:
+        if reference in path:
+            raise NotStrictError(f"{reference} holds itself")
+        if len(path) > DEEPEST:
+            raise NotStrictError(f"it is nested more than {DEEPEST} deep")
+        if reference not in done:
+            for inner in _references(_resolved(schema, reference)):
+                visit(inner, (*path, reference))
+            done.add(reference)
+
+    for reference in _references(schema):
+        visit(reference, ())
+
+
+def _references(node: Any, depth: int = 0) -> Iterator[str]:
+    """Every `$ref` under a node."""
+    if depth > DEEPEST:
+        raise NotStrictError(f"it is nested more than {DEEPEST} deep")
+    if isinstance(node, Mapping):
+        if isinstance(reference := node.get("$ref"), str):
+            yield reference
+        for value in node.values():
+            yield from _references(value, depth + 1)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value, depth + 1)
+
+
+def _type_of(node: Mapping[str, Any]) -> Any:
+    """The type that a node says, or that its keywords imply."""
+    if "type" in node or "$ref" in node or any(name in node for name in ("anyOf", "oneOf", "allOf", "enum", "const")):
+        return node.get("type")
+    return "object" if "properties" in node else "array" if "items" in node else None
+
+
+def _node(schema: Any, where: str, dialect: Dialect, depth: int) -> dict[str, Any]:
+    """One node and everything under it. What is taken out of `rest` has its place; what remains is a constraint."""
+    what = where or "its root"
+    if depth > DEEPEST:
+        raise NotStrictError(f"it is nested more than {DEEPEST} deep")
+    if not isinstance(schema, Mapping):
+        raise NotStrictError(f"{what} is {schema!r:.60}, which says nothing about the value")
+    if unsayable := [name for name in _UNSAYABLE if name in schema]:
+        raise NotStrictError(f"{what} uses {unsayable[0]!r}")
+    kind = _type_of(schema)
+    if isinstance(kind, list):
+        return _several_types(schema, kind, where, dialect, depth)
+    rest = {name: value for name, value in schema.items() if name not in _NO_STRUCTURE and name != "type"}
+    made: dict[str, Any] = {} if kind is None else {"type": kind}
+    for name in ("$defs", "definitions"):
+        if isinstance(defined := rest.pop(name, None), Mapping):
+            made[name] = {key: _node(each, f"{name}.{key}", dialect, depth + 1) for key, each in defined.items()}
+    for name in ("title", "description"):
+        if name in rest:
+            made[name] = rest.pop(name)
+    _literals(made, rest, what)
+    _unions(made, rest, where, dialect, depth)
+    if kind == "object":
+        _object(made, rest, where, dialect, depth)
+    elif kind == "array":
+        items = rest.pop("items", None)
+        made["items"] = _node(items, f"{where}.items".lstrip("."), dialect, depth + 1)
+    elif kind is None and not {"$ref", "anyOf", "enum", "const"} & set(made):
+        raise NotStrictError(f"{what} says no type")
+    _constraints(made, rest, dialect)
+    return made
+
+
+def _several_types(
+    schema: Mapping[str, Any], kinds: list[Any], where: str, dialect: Dialect, depth: int
+) -> dict[str, Any]:
+    """A node of several types is a choice of one of each; a null has no keywords of its own."""
+    said = {
+        name: schema[name] for name in ("title", "description", "default", "$defs", "definitions") if name in schema
+    }
+    rest = {name: value for name, value in schema.items() if name not in said and name != "type"}
+    if "enum" in rest or "const" in rest:
+        return _node({**said, **rest}, where, dialect, depth)
+    choices = [{"type": kind, **({} if kind == "null" else rest)} for kind in kinds]
+    return _node({**said, "anyOf": choices}, where, dialect, depth)
+
+
+def _literals(made: dict[str, Any], rest: dict[str, Any], what: str) -> None:
+    values = [*rest["enum"]] if isinstance(rest.get("enum"), list) else []
+    values += [rest["const"]] if "const" in rest else []
+    if any(isinstance(value, (Mapping, list)) for value in values):
+        raise NotStrictError(f"{what} has an enum of more than plain values")
+    made.update({name: rest.pop(name) for name in ("enum", "const") if name in rest})
+
+
+def _unions(made: dict[str, Any], rest: dict[str, Any], where: str, dialect: Dialect, depth: int) -> None:
+    """`$ref`, `anyOf`, `oneOf`, and an `allOf` of one. Beside a `$ref` nothing else may stand, so it becomes a choice
+    of one where something does.
+    """
+    choices = rest.pop("anyOf", None) or rest.pop("oneOf", None)
+    if isinstance(every := rest.pop("allOf", None), list):
+        if len(every) > 1 or choices:
+            raise NotStrictError(f"{where or 'its root'} uses 'allOf'")
+        choices = every
+    if isinstance(reference := rest.pop("$ref", None), str):
+        if choices:
+            raise NotStrictError(f"{where or 'its root'} uses '$ref' beside a choice")
+        if made or rest:
+            choices = [{"$ref": reference}]
+        else:
+            made["$ref"] = reference
+    if isinstance(choices, list):
+        made["anyOf"] = [
+            _node(each, f"{where}.anyOf[{number}]".lstrip("."), dialect, depth + 1)
+            for number, each in enumerate(choices)
+        ]
+
+
+def _object(made: dict[str, Any], rest: dict[str, Any], where: str, dialect: Dialect, depth: int) -> None:
+    """An object with exactly the properties that it names. One that is open on purpose has no strict form: closed, it
+    could hold nothing of what it is for.
+    """
+    properties, others = rest.pop("properties", None), rest.pop("additionalProperties", None)
+    if others not in (None, False) or (properties is None and others is None):
+        raise NotStrictError(f"{where or 'its root'} is an object with any keys")
+    properties = properties if isinstance(properties, Mapping) else {}
+    made["properties"] = {
+        name: _node(each, f"{where}.properties.{name}".lstrip("."), dialect, depth + 1)
+        for name, each in properties.items()
+    }
+    required = rest.pop("required", [])
+    named = list(required) if isinstance(required, (list, tuple)) else []
+    made["required"] = list(properties) if dialect.all_required else named
+    made["additionalProperties"] = False
+
+
+def _constraints(made: dict[str, Any], rest: dict[str, Any], dialect: Dialect) -> None:
+    """What the grammar holds stays; the rest is said in words, as Anthropic's own SDK does it."""
+    for name in [name for name in rest if name in dialect.constraints]:
+        if name != "minItems" or dialect.min_items is None or rest[name] in dialect.min_items:
+            made[name] = rest.pop(name)
+    if rest.get("format") in dialect.formats:
+        made["format"] = rest.pop("format")
+    if rest.get("default", ...) is None:
+        del rest["default"]  # the model may say null where the schema allows it; there is nothing more to say
+    if rest:
+        words = "{" + ", ".join(f"{name}: {json.dumps(value, default=str)}" for name, value in rest.items()) + "}"
+        made["description"] = f"{made['description']}\n\n{words}" if made.get("description") else words

@@ -1,0 +1,90 @@
+"""Simulated vendors refuse what the real ones refuse, with their status and their sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from llm_dispatcher.testing import Reply, SimulatedVendor
+
+Start = Callable[..., SimulatedVendor]
+
+USER = {"role": "user", "content": "x"}
+OPEN = {"role": "assistant", "content": "Once"}
+PATHS = {"openai-chat": "/chat/completions", "openai-responses": "/responses", "anthropic": "/v1/messages"}
+
+
+async def asked(vendor: SimulatedVendor, **fields: Any) -> Any:
+    """The error in the answer to a request, or `None`."""
+    body: dict[str, Any] = {"model": "m", "stream": True}
+    body |= {"input": "x"} if vendor.wire == "openai-responses" else {"messages": [USER]}
+    body |= {"max_tokens": 9} if vendor.wire == "anthropic" else {}
+    headers = {"authorization": "Bearer test-key", "anthropic-version": "2023-06-01"}
+    url = vendor.base_url + PATHS[vendor.wire]
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(url, json=body | fields, headers=headers) as answer,
+    ):
+        assert answer.status in (200, 400)
+        return None if answer.status == 200 else (await answer.json())["error"]
+
+
+@pytest.mark.found("B-06", "N-A5")
+async def test_openais_chat_interface_takes_metadata_only_beside_store(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("openai-chat", Reply("Hi."))
+    error = await asked(vendor, metadata={"team": "red"})
+    assert error["message"] == "The 'metadata' parameter is only allowed when 'store' is enabled."
+    assert error["param"] == "metadata"
+    assert await asked(vendor, metadata={"team": "red"}, store=True) is None
+    assert await asked(simulated_vendor("openai-chat", Reply("Hi."), host="mistral"), metadata={"team": "red"}) is None
+    assert await asked(simulated_vendor("openai-responses", Reply("Hi.")), metadata={"team": "red"}) is None
+
+
+@pytest.mark.found("N-A5")
+@pytest.mark.parametrize("wire", ["openai-chat", "openai-responses"])
+async def test_openai_takes_metadata_of_text_only(wire: str, simulated_vendor: Start) -> None:
+    error = await asked(simulated_vendor(wire, Reply("Hi.")), metadata={"user": 5}, store=True)
+    assert error["message"] == "Invalid type for 'metadata.user': expected a string, but got an integer instead."
+    assert (error["code"], error["param"]) == ("invalid_type", "metadata.user")
+
+
+@pytest.mark.found("N-A5")
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"team": "red"}, "metadata.team: Extra inputs are not permitted"),
+        ({"user_id": 5}, "metadata.user_id: Input should be a valid string"),
+        ({"user_id": "me"}, None),
+    ],
+)
+async def test_anthropic_takes_the_users_id_as_metadata(
+    metadata: Any, words: str | None, simulated_vendor: Start
+) -> None:
+    error = await asked(simulated_vendor("anthropic", Reply("Hi.")), metadata=metadata)
+    assert (error and error["message"]) == words
+
+
+@pytest.mark.found("R-2")
+async def test_two_open_assistant_turns_are_refused_on_the_chat_wire(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("openai-chat", Reply("Hi."))
+    error = await asked(vendor, messages=[USER, OPEN, OPEN])
+    assert error["message"] == "Cannot have 2 or more assistant messages at the end of the list."
+    for turns in ([USER, OPEN], [USER, OPEN, OPEN, USER]):
+        assert await asked(vendor, messages=turns) is None
+    assert await asked(simulated_vendor("anthropic", Reply("Hi.")), messages=[USER, OPEN, OPEN]) is None
+
+
+@pytest.mark.found("R-6")
+async def test_an_assistants_item_without_its_type_is_refused_on_the_responses_wire(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("openai-responses", Reply("Hi."))
+    error = await asked(vendor, input=[USER, OPEN])
+    assert error["message"] == "Cannot determine type of 'item'"
+    assert await asked(vendor, input=[USER, {"type": "message", **OPEN}]) is None
+
+
+def test_a_host_is_one_of_the_table() -> None:
+    with pytest.raises(ValueError, match="a host is one of openai, azure"):
+        SimulatedVendor("openai-chat", host="nowhere")
