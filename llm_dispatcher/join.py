@@ -1,59 +1,57 @@
 """The join filter: where a continuation meets the text that the reader already has.
 
 A model that is asked to go on may repeat the last words it was shown, or only some of them, or begin the whole answer
-again, or comment first. The head of its text is held back until the seam is found; what was delivered before is then
-cut off the head, and nothing else is ever changed. Texts are compared in a normal form (white space, quotes, dashes,
-decomposed characters), but what comes out is always, to the letter, an end of what came in.
+again, or comment first. The join holds back the head of the model's text until it knows where the two texts meet. Then
+it cuts off what was delivered before, and nothing else. Texts are compared in a normal form (white space, quotes,
+dashes, decomposed characters), but what comes out is always, to the letter, an end of what came in.
+
+One stream owns a join and feeds it. Nothing here waits, so a cancelled stream leaves nothing to clean up. The pages
+docs/decisions/0004 and 0022 say what counts as proof.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
+from ._joining.anchor import Anchor, anchor_of, may_come
+from ._joining.normal_text import NormalText, normal_form, without_last_marks
+from ._joining.repetition import LEAST_CHARACTERS, Passage, Restart, is_proof
 from .events import Seam
+
+__all__ = ["HOLD", "Join", "Style", "anchor_of"]
 
 Style: TypeAlias = Literal["prefill", "anchored"]
 
-ANCHOR_WORDS: Final = 10
-ANCHOR_CHARACTERS: Final = 120
-UNSPACED_ANCHOR: Final = 40
-"""Of text without spaces, this many characters are quoted."""
-LEAST_CHARACTERS: Final = 16
-LEAST_WORDS: Final = 3
-"""Less than this is no proof of repetition: "ha ha ha" may well go on."""
-PREAMBLE: Final = 120
+REMARK: Final = 120
+"""A model's remark before it goes on is no longer than this."""
 HOLD: Final = 600
-TAIL: Final = 2_000
-LOOKED_AT: Final = TAIL + HOLD
+"""So many characters are held back at most, unless they go on to repeat what was delivered, to the letter."""
 
-_ALIKE: Final = str.maketrans(
-    {**dict.fromkeys("“”„‟«»", '"'), **dict.fromkeys("‘’‚‛", "'"), **dict.fromkeys("‐‑‒–—−", "-"), "…": "..."}
-)
-_WORD: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
-_DECORATION: Final = re.compile(r"(?:```\w*|[\s\"'*_`>.<#-])*")
-_CLOSING: Final = {"<": ">", "“": "”", "„": "“", "«": "»", "‘": "’"}
+_PICKING_UP: Final = re.compile(r" ?[\[(]?\.{3,}[\])]? ?")
+_MAY_PICK_UP: Final = re.compile(r" ?[\[(]?\.*[\])]? ?")
+_AROUND: Final = "\"'*_`>.<#- \t“”‘’«"
 
 
-def anchor_of(delivered: str) -> str:
-    """The last words of a text: what a model is asked to repeat, so that the seam can be proven. Empty if blank."""
-    core = delivered.rstrip()
-    words = [word.start() for word in re.finditer(r"\S+", core[-ANCHOR_CHARACTERS:])]
-    if len(core) > ANCHOR_CHARACTERS and words and not core[-ANCHOR_CHARACTERS - 1].isspace() and words[0] == 0:
-        words.pop(0)  # it may be the end of a word only
-    first = words[-ANCHOR_WORDS:][0] if words else ANCHOR_CHARACTERS - UNSPACED_ANCHOR
-    anchor = core[-ANCHOR_CHARACTERS:][first:]
-    while anchor and unicodedata.combining(anchor[0]):
-        anchor = anchor[1:]
-    return anchor
+class _Cut(NamedTuple):
+    """What is cut off the head: how the texts met, and where in its normal form the repetition begins and ends.
+
+    There is no end where the whole head is a repetition.
+    """
+
+    seam: Seam
+    start: int
+    end: int | None
+
+
+_NOTHING: Final = _Cut("plain", 0, 0)
 
 
 class Join:
-    """Fed with the pieces of a continuation, says which text may be emitted.
+    """Takes the pieces of a continuation and says which text may be emitted.
 
     `seam` is how the texts met and `trimmed` what was cut off the head: all that was fed is always `trimmed` and then
-    what was emitted. Once `decided`, everything passes.
+    what was emitted, however it was split into pieces. Once `decided`, everything passes.
     """
 
     def __init__(self, delivered: str, style: Style, *, anchor: str | None = None, hold: int = HOLD) -> None:
@@ -61,12 +59,19 @@ class Join:
         self._space = delivered[len(core) :]
         self._style = style
         self._hold = hold
-        self._whole = _normal(core).lstrip(" ")
-        self._anchor = _normal(anchor_of(delivered) if anchor is None else anchor.strip())
-        self._head = _Head()
-        self._restarting = _is_proof(self._whole)
-        self._compared = 0
-        self._anchoring = self._overlapping = style == "anchored" and bool(self._anchor)
+        self._whole, self._marks = without_last_marks(normal_form(core).lstrip(" "))
+        words = anchor_of(delivered) if anchor is None else anchor.strip()
+        self._anchor = Anchor(words, self._whole)
+        before = core.removesuffix(words).rstrip(" \t")
+        self._mid_sentence = before[-1:].isalnum() or before.endswith(",")
+        self._head = NormalText()
+        self._ended = self._spent = self._quoted = False
+        self._anchoring = style == "anchored" and bool(self._anchor.form)
+        self._restart: Restart | None = None
+        self._passage: Passage | None = None
+        self._after_ellipsis: Passage | None = None
+        self._again: Restart | None = None
+        self._cut: _Cut | None = None
         self.seam: Seam | None = None
         self.trimmed = ""
 
@@ -74,209 +79,229 @@ class Join:
     def decided(self) -> bool:
         return self.seam is not None
 
+    @property
+    def is_repeating(self) -> bool:
+        """Whether all that is held back has been, so far, what the reader has already."""
+        if self.decided:
+            return False
+        restarts, passages = (self._restart, self._again), (self._passage, self._after_ellipsis)
+        return any(restart is not None and restart.is_exact and restart.is_proven for restart in restarts) or any(
+            passage is not None and passage.is_the_only_one for passage in passages
+        )
+
     def feed(self, text: str) -> str:
         """What may be emitted now that this has come."""
         if self.seam is not None:
             return text
-        self._head.feed(text)
-        return self._look(ended=False)
+        room = self._hold - len(self._head)
+        if 0 < room < len(text):  # (so that it does not matter how the text was split into pieces)
+            return self.feed(text[:room]) + self.feed(text[room:])
+        self._head.add(text)
+        return self._look()
 
-    def close(self) -> str:
-        """Decide with what there is: the stream has ended, or has been held for long enough."""
-        return "" if self.seam is not None else self._look(ended=True)
+    def close(self, spent: bool = False) -> str:
+        """Decide with what there is: the model has ended, or was waited for long enough.
 
-    def _look(self, ended: bool) -> str:
-        """Try the readings in the order of their strength; one that may still come true holds up the weaker ones."""
-        full = ended or self._head.length >= self._hold
-        if self._anchoring:
-            at = self._anchor_at_start()
-            if at is not None:
-                return self._cut("anchor", at, ended)
-            self._anchoring = self._anchor_may_come()
-            if self._anchoring and not full:
-                return ""
-        complete = self._restart() if self._restarting else None
-        if complete is not None:
-            return self._cut("restart", (0, complete), ended)
-        if self._restarting and not ended:
+        `spent` says that a token limit ended it. Then a mere beginning of what it was asked to repeat is nothing new.
+        """
+        if self.seam is not None:
             return ""
-        if self._restarting and _is_proof(self._head.normal):
-            return self._emit("restart", self._head.length)  # it ended before it came to anything new
-        if self._overlapping:
-            if not full and self._head.normal.lstrip(" ") in self._whole[-TAIL:]:
-                return ""
-            self._overlapping = False
-            end = self._overlap()
-            if end is not None:
-                return self._cut("overlap", (0, end), ended)
-        if self._style == "anchored" and self._anchor:
-            at = self._anchor_after_preamble()
-            if at is not None:
-                return self._cut("anchor", at, ended)
-            if not full and self._preamble_may_come():
-                return ""
-        if self._space and (self._style == "prefill" or not self._whole):
-            # The request had to end without this white space, or without a word to go on from: so it is said again.
-            return self._cut("plain", (0, 0), ended)
-        return self._emit("plain", 0)
+        self._head.end()
+        self._ended, self._spent = True, spent and self._style == "anchored"
+        return self._look()
 
     # ── the readings ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _anchor_at_start(self) -> tuple[int, int] | None:
-        """Where the anchor is in the head, if nothing but decoration is before it."""
-        normal = self._head.normal
-        decoration = _DECORATION.match(normal)
-        latest = decoration.end() if decoration else 0
-        start = normal.find(self._anchor, 0, latest + len(self._anchor))
-        return (start, start + len(self._anchor)) if start >= 0 else None
+    def _look(self) -> str:
+        if self._cut is None:
+            self._cut = self._read()
+        return "" if self._cut is None else self._emit(self._cut)
 
-    def _anchor_may_come(self) -> bool:
-        normal = self._head.normal
-        decoration = _DECORATION.match(normal)
-        latest = decoration.end() if decoration else 0
-        return any(self._anchor.startswith(normal[start:]) for start in range(latest + 1))
+    def _read(self) -> _Cut | None:
+        """Try the readings in the order of their strength; one that may still come true holds up the weaker ones.
 
-    def _restart(self) -> int | None:
-        """Where the head has said all of the text again; each character is compared once."""
-        while self._compared < len(self._whole):
-            new = self._head.normal_from(self._compared)
-            if not new:
-                return None
-            here = self._whole[self._compared : self._compared + len(new)]
-            if new[: len(here)] != here:
-                self._restarting = False
-                return None
-            self._compared += len(here)
-        return len(self._whole)
-
-    def _overlap(self) -> int | None:
-        """Where the longest end of the text that the head begins with ends, if it is long enough to be proof."""
-        normal = self._head.normal
-        skipped = len(normal) - len(normal.lstrip(" "))
-        head, tail = normal[skipped:], self._whole[-TAIL:]
-        for length in range(min(len(head), len(tail)), LEAST_CHARACTERS - 1, -1):
-            if tail.endswith(head[:length]) and _is_proof(head[:length]):
-                return skipped + length
-        return None
-
-    def _anchor_after_preamble(self) -> tuple[int, int] | None:
-        """Where the anchor is after a remark of the model's. It has to be long enough, and the only one of its kind,
-        to prove that what is before it is no part of the text.
+        A reading returns `None` while it may still come true, and `_NOTHING` when it is refuted.
         """
-        if not _is_proof(self._anchor) or self._whole.count(self._anchor) > 1:
-            return None
-        start = self._head.normal.find(self._anchor, 0, PREAMBLE + len(self._anchor))
-        if start < 0:
-            return None
-        before = self._head.raw[: self._head.raw_start(start)]
-        remark = before.rstrip("\"'*_`>.<#- \t“”‘’«")
-        return (start, start + len(self._anchor)) if remark.endswith((":", "\n")) else None
+        full = self._ended or len(self._head) >= self._hold
+        readings = (self._anchored, self._restarted, self._overlapping, self._after_remark)
+        for reading in readings if self._style == "anchored" else (self._restarted,):
+            cut = reading(full)
+            if cut is not _NOTHING:
+                return cut
+        return _NOTHING
 
-    def _preamble_may_come(self) -> bool:
-        normal = self._head.normal
-        if not _is_proof(self._anchor):
-            return False
-        earliest = max(0, len(normal) - len(self._anchor))
-        return any(self._anchor.startswith(normal[start:]) for start in range(earliest, min(PREAMBLE, len(normal)) + 1))
+    def _anchored(self, full: bool) -> _Cut | None:
+        """The anchor, with nothing but decoration before it."""
+        if not self._anchoring:
+            return _NOTHING
+        start = self._anchor.place(self._head)
+        if start is not None:
+            return _Cut("anchor", start, start + len(self._anchor.form))
+        self._anchoring = self._anchor.may_come(self._head)
+        if self._anchoring and not full:
+            return None
+        if self._anchoring and self._spent and self._anchor.has_begun(self._head):
+            return _Cut("anchor", 0, None)
+        return _NOTHING
+
+    def _restarted(self, full: bool) -> _Cut | None:
+        """All of the text again, from its first word on."""
+        if self._restart is None:
+            if not is_proof(self._whole):
+                return _NOTHING
+            lenient = self._style == "anchored"
+            start = _blank(self._head) if lenient else 0
+            if start == self._head.form_length and not full:
+                return None
+            self._restart = Restart(self._whole, self._head, start, lenient=lenient)
+        return self._outcome(self._restart)
+
+    def _outcome(self, restart: Restart) -> _Cut | None:
+        """What a restart comes to. It holds up everything else for as long as it goes on."""
+        restart.look()
+        if restart.end is not None:
+            return _Cut("restart", restart.start, restart.end)
+        if restart.failed:
+            return _NOTHING
+        if not self._ended:
+            return None
+        # It ended before it came to anything new.
+        if restart.is_exact and (restart.is_proven or (self._spent and restart.has_begun)):
+            return _Cut("restart", restart.start, None)
+        return _NOTHING
+
+    def _overlapping(self, full: bool) -> _Cut | None:
+        """Some of the last words again, or the last page. The model may say by an ellipsis that it picks up there."""
+        if not self._whole:
+            return _NOTHING
+        if self._passage is None:
+            start = _blank(self._head)
+            if start == self._head.form_length and not full:
+                return None
+            self._passage = Passage(self._whole, self._head, start)
+        cut = self._outcome_of(self._passage, full)
+        if cut is not _NOTHING:
+            return cut
+        if self._after_ellipsis is None:
+            beginning = self._head.form(0, LEAST_CHARACTERS)
+            if not full and _MAY_PICK_UP.fullmatch(beginning):
+                return None
+            ellipsis = _PICKING_UP.match(beginning)
+            if ellipsis is None:
+                return _NOTHING
+            self._after_ellipsis = Passage(self._whole, self._head, ellipsis.end())
+        return self._outcome_of(self._after_ellipsis, full)
+
+    def _outcome_of(self, passage: Passage, full: bool) -> _Cut | None:
+        """What a passage comes to. One that was said in one place only may be longer than what is held otherwise."""
+        passage.look()
+        if passage.end is not None:
+            return _Cut("overlap", passage.start, passage.end)
+        if not passage.failed and not full:
+            return None
+        if passage.failed or not passage.is_the_only_one:
+            passage.failed = True
+            return _NOTHING
+        if not self._ended:
+            return None
+        # It ended before it came to anything new. A short passage may be a phrase that the text uses again.
+        return _Cut("overlap", passage.start, None) if self._spent and len(self._head) > REMARK else _NOTHING
+
+    def _after_remark(self, full: bool) -> _Cut | None:
+        """The anchor, or all of the text again, after a remark of the model's such as "Here is the rest:".
+
+        Only what is not there by chance proves that the words before it are no part of the text: an anchor that is long
+        enough and stands in the text once, or all of the text.
+        """
+        hopes = False
+        if self._anchor.is_unique:
+            start = self._remark_before(self._anchor.place_within(self._head, REMARK))
+            if start is not None:
+                return _Cut("anchor", start, start + len(self._anchor.form))
+            hopes = self._anchor.may_come_within(self._head, REMARK)
+        if self._restart is not None:  # (else the text is too short to prove anything)
+            beginning = self._whole[:LEAST_CHARACTERS]
+            form = self._head.form(0, REMARK + LEAST_CHARACTERS)
+            if self._again is None:
+                found = form.find(beginning, 1)
+                start = self._remark_before(found if found > 0 else None)
+                if start is not None:
+                    self._again = Restart(self._whole, self._head, start, lenient=True)
+            if self._again is not None:
+                return self._outcome(self._again)
+            hopes = hopes or may_come(beginning, form, 0, REMARK)
+        return None if hopes and not full else _NOTHING
+
+    def _remark_before(self, start: int | None) -> int | None:
+        """This place of the head, if what stands before it is a remark or decoration."""
+        if start is None:
+            return None
+        remark = self._head.raw[: self._head.raw_start(start)].rstrip(_AROUND)
+        return start if not remark or remark.endswith((":", "\n")) else None
 
     # ── the cut ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _cut(self, seam: Seam, at: tuple[int, int], ended: bool) -> str:
+    def _emit(self, cut: _Cut) -> str:
         """Cut after the repeated text, the marks that close what opened before it, and the white space that the reader
         has; hold on while any of these may still come.
         """
-        start, end = at
-        head = self._head
-        cut = head.raw_end(end)
-        if cut is None:  # the repeated text ends inside a character
-            return self._emit("plain", 0)
-        closing = _closing(head.raw[: head.raw_start(start)]) if seam == "anchor" else ""
-        rest = head.raw[cut:]
-        if closing and not ended and closing.startswith(rest) and rest != closing:
+        head, ended = self._head, self._ended
+        if cut.end is None:
+            return self._decide(cut.seam, len(head))
+        if cut is _NOTHING and self._style == "anchored" and self._whole:
+            return self._decide("plain", 0)
+        # (Another plain request had to end without this white space, or without a word to go on from. So the model
+        # says it again.)
+        marks = self._anchor.marks if cut.seam == "anchor" else self._marks
+        if cut.end and marks and not head.settled(cut.end):
             return ""
-        if closing and rest.startswith(closing):
-            cut += len(closing)
-            rest = rest[len(closing) :]
+        at = head.raw_end(cut.end, marks)
+        if cut.seam == "anchor":
+            closed = self._anchor.closed(head.raw[: head.raw_start(cut.start)], head.raw[at:], ended)
+            if closed is None:
+                return ""
+            if closed:
+                again = self._quotes_first(cut.end)
+                if again is None:
+                    return ""
+                if again:
+                    return self._look()
+            at += closed
+        rest = head.raw[at:]
         if self._space:
             text = rest.lstrip()
             if not text and not ended:
                 return ""
-            cut += _said_again(self._space, rest[: len(rest) - len(text)])
-        return self._emit(seam, cut)
+            at += _said_again(self._space, rest[: len(rest) - len(text)])
+        return self._decide(cut.seam, at)
 
-    def _emit(self, seam: Seam, cut: int) -> str:
+    def _quotes_first(self, end: int) -> bool | None:
+        """Whether the anchor comes a second time, because the model quoted it before it went on; `None` while it may.
+
+        A line may well be in the text twice. But words that begin in the middle of a sentence hardly follow themselves.
+        """
+        if self._quoted or not (self._mid_sentence and self._anchor.is_unique):
+            return False
+        start = self._anchor.place(self._head, end)
+        may_come = self._anchor.may_come(self._head, end) and len(self._head) < self._hold and not self._ended
+        if start is None and may_come:
+            return None
+        self._quoted = True  # (it is looked for once)
+        if start is not None:
+            self._cut = _Cut("anchor", start, start + len(self._anchor.form))
+        return start is not None
+
+    def _decide(self, seam: Seam, cut: int) -> str:
         self.seam = seam
         raw = self._head.raw
         self.trimmed = raw[:cut]
-        self._head = _Head()
+        self._head = NormalText()
         return raw[cut:]
 
 
-class _Head:
-    """The head of a continuation, raw and in normal form, with the way back from normal characters to raw ones."""
-
-    def __init__(self) -> None:
-        self._raw: list[str] = []
-        self._normal: list[str] = []
-        self._from: list[int] = []
-        self._seen = ""
-        self.length = 0
-
-    @property
-    def raw(self) -> str:
-        return "".join(self._raw)
-
-    @property
-    def normal(self) -> str:
-        """The normal form, as far as seams are looked for: a restart may go on for much longer than that."""
-        if len(self._seen) < min(len(self._normal), LOOKED_AT):
-            self._seen = "".join(self._normal[:LOOKED_AT])
-        return self._seen
-
-    def normal_from(self, index: int) -> str:
-        return "".join(self._normal[index:])
-
-    def feed(self, text: str) -> None:
-        for character in text:
-            if character.isspace():
-                if not self._normal or self._normal[-1] != " ":
-                    self._normal.append(" ")
-                    self._from.append(self.length)
-            else:
-                for part in unicodedata.normalize("NFD", character).translate(_ALIKE):
-                    self._normal.append(part)
-                    self._from.append(self.length)
-            self.length += 1
-        self._raw.append(text)
-
-    def raw_start(self, index: int) -> int:
-        """Where in the raw text the normal character at `index` begins."""
-        return self._from[index] if index < len(self._from) else self.length
-
-    def raw_end(self, index: int) -> int | None:
-        """Where in the raw text the normal characters before `index` end; `None` if that is inside a character."""
-        if index == 0:
-            return 0
-        last = self._from[index - 1]
-        if index < len(self._from) and self._from[index] == last:
-            return None
-        return last + 1
-
-
-def _normal(text: str) -> str:
-    return re.sub(r"\s+", " ", unicodedata.normalize("NFD", text).translate(_ALIKE))
-
-
-def _is_proof(normal: str) -> bool:
-    return len(normal) >= LEAST_CHARACTERS and len(_WORD.findall(normal)) >= LEAST_WORDS
-
-
-def _closing(opening: str) -> str:
-    """The marks that close those which stand before the anchor."""
-    marks = re.search(r"[\"'*_`<“„«‘]*$", opening.rstrip() if opening.endswith(("\n", " ")) else opening)
-    if marks is None:
-        return ""
-    return "".join(_CLOSING.get(mark, mark) for mark in reversed(marks.group()))
+def _blank(head: NormalText) -> int:
+    """How long the white space at the beginning of the head is, in its normal form."""
+    return int(head.form(0, 1) == " ")
 
 
 def _said_again(delivered: str, now: str) -> int:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from unicodedata import normalize
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from llm_dispatcher.join import LEAST_CHARACTERS, Join, Style, anchor_of
+from llm_dispatcher._joining.normal_text import normal_form, without_last_marks
+from llm_dispatcher._joining.repetition import LEAST_CHARACTERS, is_proof
+from llm_dispatcher.join import Join, Style, anchor_of
+from tests.texts import FORMS, texts_with_marks, written
 
 VOCABULARY = (
     "the quick brown fox jumps over lazy dogs while Grüße señor naïve e\u0301te\u0301 👩\u200d💻 ha return x = "
@@ -28,6 +32,12 @@ refrains = st.tuples(
     st.integers(2, 20),
 ).map(lambda parts: parts[0] * parts[1] + "end.")
 pieces = st.integers(min_value=1, max_value=40)
+splits = st.lists(st.integers(1, 700), max_size=12)
+styles: st.SearchStrategy[Style] = st.sampled_from(["prefill", "anchored"])
+ways = st.sampled_from(
+    ["exact", "anchor", "marks", "quoted", "capitals", "overlap", "page", "ellipsis", "restart", "remark", "retold"]
+)
+"""How a model goes on."""
 
 
 def joined(delivered: str, new: str, style: Style, size: int = 7) -> tuple[str, Join]:
@@ -36,6 +46,44 @@ def joined(delivered: str, new: str, style: Style, size: int = 7) -> tuple[str, 
     emitted = "".join(join.feed(new[start : start + size]) for start in range(0, len(new), size)) + join.close()
     assert join.trimmed + emitted == new
     return delivered + emitted, join
+
+
+def split(text: str, lengths: list[int]) -> list[str]:
+    """A text in pieces of these lengths, and the rest of it in single characters."""
+    parts: list[str] = []
+    for length in lengths:
+        parts.append(text[:length])
+        text = text[length:]
+    return [*parts, *text]
+
+
+def goes_on(way: str, delivered: str, rest: str) -> str:
+    """What a model says that goes on in this way."""
+    anchor, core = anchor_of(delivered), delivered.rstrip()
+    gap = delivered[len(core) :]
+    match way:
+        case "anchor":
+            return anchor + gap + rest
+        case "marks":
+            return f"<<<{anchor}>>{gap}{rest}"
+        case "quoted":
+            return f"<<<{anchor}>>>\n{anchor}{gap}{rest}"
+        case "capitals":
+            return anchor.capitalize() + gap + rest
+        case "overlap":
+            return core[-30:] + gap + rest
+        case "page":
+            return core[len(core) // 2 :] + gap + rest
+        case "ellipsis":
+            return "…" + core[-30:] + gap + rest
+        case "restart":
+            return delivered + rest
+        case "remark":
+            return "Of course:\n\n" + delivered + rest
+        case "retold":
+            return delivered.replace("dogs", "cats") + rest
+        case _:
+            return rest
 
 
 def cut_where(data: st.DataObject, whole: str, valid: Callable[[str], bool]) -> str:
@@ -48,6 +96,13 @@ def cut_where(data: st.DataObject, whole: str, valid: Callable[[str], bool]) -> 
 def ends_in_a_word(delivered: str) -> bool:
     anchor = anchor_of(delivered)
     return bool(anchor) and not delivered[-1].isspace() and anchor[0].isalnum() and anchor[-1].isalnum()
+
+
+def ends_in_a_letter(delivered: str, whole: str) -> bool:
+    """Whether the text was cut between the parts of one letter."""
+    return normalize("NFD", delivered) + normalize("NFD", whole[len(delivered) :]) != normalize("NFD", whole) or (
+        normalize("NFC", delivered) + normalize("NFC", whole[len(delivered) :]) != normalize("NFC", whole)
+    )
 
 
 def is_repeated(delivered: str, rest: str) -> bool:
@@ -157,12 +212,64 @@ def test_some_of_the_last_words_go_if_they_are_proof(whole: str, data: st.DataOb
         assert text == delivered + repeated + rest  # less than the minimum: it stays
 
 
-@given(texts | refrains, st.data(), st.text(max_size=200) | texts, pieces, st.sampled_from(["prefill", "anchored"]))
-def test_pieces_do_not_matter(whole: str, data: st.DataObject, new: str, size: int, style: Style) -> None:
+def all_of(delivered: str, style: Style, parts: list[str], spent: bool) -> tuple[str, str | None, str]:
+    join = Join(delivered, style)
+    emitted = "".join(map(join.feed, parts)) + join.close(spent)
+    return emitted, join.seam, join.trimmed
+
+
+@pytest.mark.found("B-04")
+@given(texts | long_texts | refrains | texts_with_marks, st.data(), ways, splits, st.booleans(), styles)
+def test_how_an_answer_is_split_does_not_matter(
+    whole: str, data: st.DataObject, way: str, lengths: list[int], spent: bool, style: Style
+) -> None:
     cut = data.draw(st.integers(0, len(whole)))
-    one, first = joined(whole[:cut], new, style, size)
-    two, second = joined(whole[:cut], new, style, max(1, len(new)))
-    assert (one, first.seam, first.trimmed) == (two, second.seam, second.trimmed)
+    new = goes_on(way, whole[:cut], data.draw(st.just(whole[cut:]) | st.text(max_size=200)))
+    at_once = all_of(whole[:cut], style, [new], spent)
+    assert all_of(whole[:cut], style, split(new, lengths), spent) == at_once
+    assert at_once[2] + at_once[0] == new
+
+
+@pytest.mark.found("B-04")
+@given(st.sampled_from(["\n", "\n\n", " ", "  \n"]), st.integers(1, 60), splits, st.booleans())
+def test_last_words_before_white_space_go_wherever_a_piece_ends(
+    gap: str, first: int, lengths: list[int], gap_alone: bool
+) -> None:
+    repeated, rest = "Nobody in the town had slept that night.", "At dawn the first boat came in."
+    delivered = "The harbour lay quiet under the first snow of the year, and it was cold.\n\n" + repeated + gap
+    parts = [repeated, gap, rest] if gap_alone else split(repeated + gap + rest, [first, *lengths])
+    join = Join(delivered, "anchored", anchor="some other words that the model does not repeat")
+    assert "".join(map(join.feed, parts)) + join.close() == rest
+    assert join.seam == "overlap"
+
+
+@pytest.mark.found("B-03")
+@given(texts_with_marks, st.data(), st.sampled_from(FORMS), pieces)
+def test_an_anchor_goes_once_however_its_marks_are_written(
+    whole: str, data: st.DataObject, form: str, size: int
+) -> None:
+    cut = data.draw(st.integers(1, len(whole)))
+    delivered, rest = whole[:cut], whole[cut:]
+    anchor = anchor_of(delivered)
+    assume(anchor)
+    gap = delivered[len(delivered.rstrip()) :]
+    text, join = joined(delivered, written(anchor, form) + gap + rest, "anchored", size)
+    assert (text, join.seam) == (whole, "anchor")
+
+
+@pytest.mark.found("B-03")
+@given(texts_with_marks, st.data(), st.sampled_from(FORMS), pieces, styles)
+def test_a_restart_goes_however_its_marks_are_written(
+    whole: str, data: st.DataObject, form: str, size: int, style: Style
+) -> None:
+    delivered = cut_where(
+        data,
+        whole,
+        lambda text: is_proof(without_last_marks(normal_form(text.strip()))[0]) and not ends_in_a_letter(text, whole),
+    )
+    text, join = joined(delivered, written(whole, form), style, size)
+    assert normalize("NFC", text) == normalize("NFC", whole)
+    assert join.seam == ("anchor" if style == "anchored" and anchor_of(delivered) == delivered.strip() else "restart")
 
 
 TALE = "Once upon a time there was a small dog who liked to read. The quick brown fo"
