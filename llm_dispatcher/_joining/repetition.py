@@ -24,6 +24,7 @@ RETURN: Final = 32
 DEVIATION: Final = 10
 """Of this many characters, one may differ."""
 
+_AT_ONCE: Final = 4_096
 _WORD: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
 _NUMBER: Final = re.compile(r"\d")
 
@@ -71,18 +72,19 @@ class Restart:
         while self.end is None and not self.failed:
             if self._lost is not None and not self._found_back():
                 return
-            new = self._text.form(self._here)
+            new = self._text.form(self._here, self._here + _AT_ONCE)
             same = _in_common(new, self._delivered, self._there)
             self._here += same
             self._there += same
             if self._there == len(self._delivered):
                 self.end = self._here
-            elif same == len(new):
+            elif not new:
                 return
-            elif self._lenient and self._there >= FAITHFUL:
-                self._lost = 0
-            else:
-                self.failed = True
+            elif same < len(new):
+                if self._lenient and self._there >= FAITHFUL:
+                    self._lost = 0
+                else:
+                    self.failed = True
 
     def _found_back(self) -> bool:
         """Look for the nearest place from which on both are the same again, as far as the text has come."""
@@ -173,11 +175,16 @@ class Passage:
     def _is_end(self, length: int) -> bool:
         if length > len(self._delivered):
             return False
+        # Most places are ruled out by their last or first words, which costs little.
         last = self._text.form(self.start + max(1, length - RETURN), self.start + length)
-        if not self._delivered.endswith(last):  # most places are ruled out by this, which costs little
+        if not self._delivered.endswith(last):
+            return False
+        first = self._text.form(self.start + 1, self.start + min(length, RETURN))
+        if not self._delivered.startswith(first, len(self._delivered) - length + 1):
             return False
         said = self._text.form(self.start, self.start + length)
-        return self._delivered.endswith(said[1:]) and _same_letter(self._delivered[-length], said[0]) and is_proof(said)
+        alike = self._delivered.endswith(said[1:]) and _same_letter(self._delivered[-length], said[0])
+        return alike and is_proof(said)
 
 
 def _same_letter(one: str, other: str) -> bool:
