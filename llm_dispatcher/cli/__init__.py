@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, cast
 
 import typer
+from msgspec import UNSET
 
 from ..config.policy import Strategy
 from .endings import CODES, Commands
@@ -245,7 +246,12 @@ def simulate(
     text: Annotated[str, typer.Option(help="What to answer.")] = "Hello!",
     script: Annotated[Path | None, typer.Option(help="Replies as JSON, instead of a text.")] = None,
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
-    api_key: Annotated[str, typer.Option(help="The key that requests have to bring; none if empty.")] = "test-key",
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            help="The key that requests have to bring; none if empty. By default test-key, and none for ollama."
+        ),
+    ] = None,
     model: Annotated[list[str] | None, typer.Option(help="A model it knows; all, if not said.")] = None,
     refuses_prefill: Annotated[list[str] | None, typer.Option(help="A model that takes no open answer.")] = None,
     remember: Annotated[int, typer.Option(help="How many requests to keep for /_simulated/requests.")] = 1000,
@@ -262,7 +268,7 @@ def simulate(
         Reply(text) if script is None else script_from_json(script.read_bytes()),
         models=model or None,
         refuses_prefill=refuses_prefill or (),
-        api_key=api_key or None,
+        api_key=UNSET if api_key is None else api_key or None,
         port=port,
         remember=remember,
     )

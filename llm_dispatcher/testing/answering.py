@@ -22,6 +22,12 @@ Script: TypeAlias = Part | Sequence[Part]
 """A reply, or a function of the request that makes one; or a sequence of these, one a request, its last repeated."""
 
 RECORDED_AT = "/_simulated/requests"
+PREFILL_REFUSED = (
+    "This model does not support assistant message prefill. The conversation must end with a user message."
+)
+"""Anthropic's sentence, of its newer models."""
+ANY_MODEL = "simulated"
+"""The one name in the list of a vendor that knows any."""
 _CACHED = 256
 
 
@@ -91,6 +97,8 @@ class Judgement:
         rejection = self._rejection(request)
         if rejection is not None:
             answer = answers.refused(self._wire, rejection, request.request_id)
+        elif request.method == "GET":
+            answer = answers.said(WIRES[self._wire].models(sorted(self._models or (ANY_MODEL,))))
         else:
             try:
                 answer = self._told(request)
@@ -104,19 +112,22 @@ class Judgement:
     def _rejection(self, request: ReceivedRequest) -> Rejection | None:
         """What the real service would have against this request."""
         module = WIRES[self._wire]
+        asks_for_models = request.method == "GET" and module.MODELS.fullmatch(request.path.partition("?")[0])
         if not request.is_json:
             return Rejection(400, "the body is not valid JSON")
-        if request.method != "POST":
+        if request.method != "POST" and not asks_for_models:
             return Rejection(405, f"{request.method} is not allowed here")
         if self._api_key is not None and module.key(request) != self._api_key:
             return Rejection(401, "the API key is missing or wrong")
+        if asks_for_models:
+            return None
         rejection = module.read(request)
         if rejection is not None:
             return rejection
         if self._models is not None and request.model not in self._models:
             return Rejection(404, f"the model {request.model} does not exist")
         if request.turns[-1].role == "assistant" and self._takes_no_prefill(request.model):
-            return Rejection(400, "this model does not take an assistant message at the end")
+            return Rejection(400, PREFILL_REFUSED)
         return None
 
     def _takes_no_prefill(self, model: str) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
+from msgspec import UnsetType
+
 from .faults import Breaks, Fault, Resplit, Written, not_negative
 
 
@@ -18,6 +20,13 @@ class Wire(StrEnum):
     ANTHROPIC = "anthropic"
     GOOGLE = "google"
     OLLAMA = "ollama"
+
+
+def key_of(wire: Wire, api_key: str | UnsetType | None) -> str | None:
+    """The key that a vendor asks for: as it is said, or else as the real one does. Ollama asks for none."""
+    if not isinstance(api_key, UnsetType):
+        return api_key
+    return None if wire is Wire.OLLAMA else "test-key"
 
 
 class SaidUsage(Written, frozen=True):

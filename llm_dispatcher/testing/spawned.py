@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from .script import Wire
+from .script import Wire, key_of
 from .script_json import WrittenScript, script_to_json
 
 
@@ -29,12 +30,12 @@ class SpawnedVendor:
         *,
         models: Collection[str] | None = None,
         refuses_prefill: Collection[str] = (),
-        api_key: str | None = "test-key",
+        api_key: str | UnsetType | None = UNSET,
         port: int = 0,
         remember: int = 1000,
     ) -> None:
         self.wire = Wire(wire)
-        self.api_key = api_key
+        self.api_key = api_key = key_of(self.wire, api_key)
         self.base_url = ""
         self._script = script
         self._options = [

@@ -9,10 +9,12 @@ from collections.abc import Collection, Coroutine
 from types import TracebackType
 from typing import Self
 
+from msgspec import UNSET, UnsetType
+
 from ..hosts import HOSTS
 from .answering import Judgement, Script
 from .received import ReceivedRequest
-from .script import Reply, Wire
+from .script import Reply, Wire, key_of
 from .server import Connection, Listener
 from .wires import WIRES
 
@@ -26,8 +28,9 @@ class SimulatedVendor:
     from the running loop. `base_url` is what the vendor's official client wants.
 
     `models` are those that it knows (any, if not said). `refuses_prefill` says that it, or which of its models, take no
-    open assistant turn. An `api_key` of `None` is not asked for. `remember` bounds how many requests are kept. If a
-    script that is a function fails, the answer is a 500, and the error is raised where the vendor is stopped.
+    open assistant turn. The `api_key` that requests have to bring is `test-key` if not said, and none on Ollama's wire;
+    `None` asks for none. `remember` bounds how many requests are kept. If a script that is a function fails, the
+    answer is a 500, and the error is raised where the vendor is stopped.
 
     On OpenAI's wires, `host` is the kind of the host whose refusals it has: OpenAI's own, if not said.
     """
@@ -39,7 +42,7 @@ class SimulatedVendor:
         *,
         models: Collection[str] | None = None,
         refuses_prefill: bool | Collection[str] = False,
-        api_key: str | None = "test-key",
+        api_key: str | UnsetType | None = UNSET,
         port: int = 0,
         remember: int | None = None,
         host: str = "openai",
@@ -51,7 +54,7 @@ class SimulatedVendor:
         if remember is not None and remember < 1:
             raise ValueError(f"remember is 1 or more, got {remember}")
         self.wire = Wire(wire)
-        self.api_key = api_key
+        self.api_key = api_key = key_of(self.wire, api_key)
         self._judgement = Judgement(
             self.wire,
             models=models,

@@ -166,8 +166,15 @@ def test_nobody_is_asked_who_should_not_be(house: House, run: Any, monkeypatch: 
     assert (ollama["key"], ollama["address"]) == ("none", "http://localhost:11434")
 
 
-def test_a_simulated_vendor_can_be_reached(write: Any, run: Any, simulated_vendor: Any) -> None:
-    vendors: list[SimulatedVendor] = [simulated_vendor("openai-chat"), simulated_vendor("google")]
-    done = run("providers", "-c", write(*vendors))
+WIRES = ("openai-chat", "openai-responses", "anthropic", "google", "ollama")
+
+
+@pytest.mark.found("N-B14")
+def test_a_simulated_vendors_key_can_be_checked(write: Any, run: Any, simulated_vendor: Any) -> None:
+    vendors: list[SimulatedVendor] = [simulated_vendor(wire, api_key="test-key") for wire in WIRES]
+    done = run("providers", "--json", "-c", write(*vendors))
     assert done.exit_code == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["provider", "a", "b"]
+    assert [said["health"] for said in json.loads(done.stdout)] == ["well"] * len(WIRES)
+    others: list[SimulatedVendor] = [simulated_vendor(wire, api_key="another-key") for wire in WIRES]
+    done = run("providers", "--json", "-c", write(*others))
+    assert [said["health"] for said in json.loads(done.stdout)] == ["refuses the key (HTTP 401)"] * len(WIRES)

@@ -8,6 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher.exceptions import ProviderAuthenticationError
 from llm_dispatcher.testing import Reply, SimulatedVendor
 
 Start = Callable[..., SimulatedVendor]
@@ -83,6 +85,42 @@ async def test_an_assistants_item_without_its_type_is_refused_on_the_responses_w
     error = await asked(vendor, input=[USER, OPEN])
     assert error["message"] == "Cannot determine type of 'item'"
     assert await asked(vendor, input=[USER, {"type": "message", **OPEN}]) is None
+
+
+LISTS = {
+    "openai-chat": "/v1/models",
+    "openai-responses": "/v1/models",
+    "anthropic": "/v1/models?limit=1",
+    "google": "/v1beta/models?pageSize=1",
+    "ollama": "/api/tags",
+}
+
+
+@pytest.mark.found("N-B14")
+@pytest.mark.parametrize("wire", LISTS)
+async def test_a_vendor_lists_its_models_to_whoever_has_the_key(wire: str, simulated_vendor: Start) -> None:
+    vendor = simulated_vendor(wire, Reply("Hi."), api_key="test-key", models=["small", "large"])
+    url = vendor.base_url.removesuffix("/v1") + LISTS[wire]
+    async with aiohttp.ClientSession() as session:
+        async with session.get(url, headers={"authorization": "Bearer test-key"}) as answer:
+            words = await answer.text()
+            assert (answer.status, "small" in words, "large" in words) == (200, True, True)
+        async with session.get(url, headers={"authorization": "Bearer another"}) as answer:
+            assert answer.status == 401
+
+
+@pytest.mark.found("N-B14")
+async def test_a_simulated_ollama_wants_no_key_unless_it_is_said(simulated_vendor: Start) -> None:
+    vendor, strict = simulated_vendor("ollama", Reply("Hi.")), simulated_vendor("ollama", Reply("Hi."), api_key="k")
+    assert (vendor.api_key, strict.api_key, simulated_vendor("google").api_key) == (None, "k", "test-key")
+    for each, message in ((vendor, None), (strict, "the API key is missing or wrong")):
+        entry = {"ollama": {"base_url": each.base_url, "models": ["m"]}}
+        async with LLMSwitch({"providers": entry, "resilience": {"max_retries": 0}}) as switch:
+            if message is None:
+                assert await switch.stream_request(TaskRequest("x")) == "Hi."
+            else:
+                with pytest.raises(ProviderAuthenticationError, match=message):
+                    await switch.stream_request(TaskRequest("x"))
 
 
 def test_a_host_is_one_of_the_table() -> None:

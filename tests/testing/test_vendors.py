@@ -266,7 +266,7 @@ CHAT = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'
     [
         ("openai-chat", "/v1/chat/completions", b"{", "POST", 400, b"not valid JSON"),
         ("openai-chat", "/v1/chat/completions", b'{"model": "m", "messages": []}', "POST", 400, b"messages"),
-        ("openai-chat", "/v1/nothing", CHAT, "POST", 404, b"unknown path"),
+        ("openai-chat", "/v1/nothing", CHAT, "POST", 404, b"Invalid URL"),
         ("openai-chat", "/v1/chat/completions", b"", "GET", 405, b"not allowed"),
         ("openai-responses", "/v1/responses", b'{"model": "m"}', "POST", 400, b"input"),
         ("anthropic", "/v1/messages", CHAT, "POST", 400, b"anthropic-version"),
@@ -286,7 +286,7 @@ async def test_anthropic_wants_max_tokens_and_an_open_turn_without_a_blank_at_it
     vendor = simulated_vendor("anthropic", Reply(TEXT), refuses_prefill=True)
     version = {"anthropic_version": "2023-06-01"}
     assert (await post(vendor, "/v1/messages", CHAT, **version))[0] == 400
-    for said, words in (("so ", b"trailing whitespace"), ("so", b"does not take an assistant message")):
+    for said, words in (("so ", b"trailing whitespace"), ("so", b"does not support assistant message prefill")):
         turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": said}]
         body = json.dumps({"model": "m", "max_tokens": 9, "messages": turns}).encode()
         status, answer = await post(vendor, "/v1/messages", body, **version)

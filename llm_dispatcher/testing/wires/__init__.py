@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -26,6 +27,13 @@ class WireModule(Protocol):
 
     @property
     def REQUEST_ID_HEADER(self) -> str: ...  # noqa: N802
+
+    @property
+    def MODELS(self) -> re.Pattern[str]: ...  # noqa: N802
+
+    def models(self, names: list[str], /) -> Any:
+        """The list of models, as the service answers to a GET of a path like `MODELS`."""
+        ...
 
     def read(self, request: ReceivedRequest, /) -> Rejection | None:
         """Fill in the request's model, system and turns; say what the service would refuse."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..faults import HttpError
@@ -14,6 +15,8 @@ BASE_PATH = ""
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 KEEP_ALIVE = b'event: ping\ndata: {"type": "ping"}\n\n'
 REQUEST_ID_HEADER = "request-id"
+
+MODELS = re.compile(r"/v1/models")
 
 _FINISH = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 _TYPES = {
@@ -28,6 +31,10 @@ _TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+
+
+def models(names: list[str]) -> dict[str, Any]:
+    return {"data": [{"type": "model", "id": name, "display_name": name} for name in names], "has_more": False}
 
 
 def read(request: ReceivedRequest) -> Rejection | None:

@@ -22,6 +22,7 @@ _PATH = re.compile(
     r"models/([^/:]+):streamGenerateContent"
 )
 """Gemini's own, and Vertex's."""
+MODELS = re.compile(r"/v1(?:alpha|beta)?\d*/models")
 _FINISH = {
     "stop": "STOP",
     "length": "MAX_TOKENS",
@@ -40,6 +41,10 @@ _STATUS = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+
+
+def models(names: list[str]) -> dict[str, Any]:
+    return {"models": [{"name": f"models/{name}", "displayName": name} for name in names]}
 
 
 def read(request: ReceivedRequest) -> Rejection | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..faults import HttpError
@@ -14,7 +15,13 @@ CONTENT_TYPE = "application/x-ndjson"
 KEEP_ALIVE = b"\n"
 REQUEST_ID_HEADER = "x-request-id"
 
+MODELS = re.compile(r"/api/tags")
+
 _FINISH = {"tool_calls": "stop", "content_filter": "stop", "refusal": "stop"}
+
+
+def models(names: list[str]) -> dict[str, Any]:
+    return {"models": [{"name": name, "model": name} for name in names]}
 
 
 def read(request: ReceivedRequest) -> Rejection | None:

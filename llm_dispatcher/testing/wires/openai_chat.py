@@ -20,16 +20,21 @@ REQUEST_ID_HEADER = "x-request-id"
 
 _PATH = re.compile(r"/(?:openai/)?v1/chat/completions|/openai/deployments/([^/]+)/chat/completions")
 """OpenAI's own, and Azure's two."""
+MODELS = re.compile(r"/(?:openai/)?v1/models")
 _FINISH = {"refusal": "stop"}
 _TYPES = {bool: "a boolean", int: "an integer", float: "a decimal", list: "an array", type(None): "null"}
 _CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
+
+
+def models(names: list[str]) -> dict[str, Any]:
+    return {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "simulated"} for name in names]}
 
 
 def read(request: ReceivedRequest) -> Rejection | None:
     path = urlsplit(request.path)
     found = _PATH.fullmatch(path.path)
     if found is None or (found[1] is not None and "api-version" not in parse_qs(path.query)):
-        return Rejection(404, f"unknown path {request.path}")
+        return no_such_path(request)
     request.wants_usage = (request.body.get("stream_options") or {}).get("include_usage") is True
     return take_messages(request) or _refused(request)
 
@@ -53,6 +58,11 @@ def _refused(request: ReceivedRequest) -> Rejection | None:
             message = f"Invalid schema for function '{function.get('name')}': {why}"
             return Rejection(400, message, "invalid_function_parameters", f"tools[{place}].function.parameters")
     return None
+
+
+def no_such_path(request: ReceivedRequest) -> Rejection:
+    """OpenAI's word on a path that it does not have: without a code, other than that on a model."""
+    return Rejection(404, f"Invalid URL ({request.method} {request.path.partition('?')[0]})", code="")
 
 
 def metadata_rejection(body: dict[str, Any]) -> Rejection | None:
@@ -123,5 +133,5 @@ def error_frame(message: str) -> bytes:
 
 def error_body(error: HttpError, _request_id: str) -> dict[str, Any]:
     kind = "requests" if error.status == 429 else "invalid_request_error" if error.status < 500 else "server_error"
-    code = error.code or _CODES.get(error.status)
+    code = _CODES.get(error.status) if error.code is None else error.code or None
     return {"error": {"message": error.message, "type": kind, "param": error.param, "code": code}}

@@ -16,12 +16,15 @@ CONTENT_TYPE = "text/event-stream; charset=utf-8"
 KEEP_ALIVE = b": keep-alive\n\n"
 REQUEST_ID_HEADER = "x-request-id"
 
+MODELS = openai_chat.MODELS
+models = openai_chat.models
+
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
 def read(request: ReceivedRequest) -> Rejection | None:
     if request.path.partition("?")[0] != "/v1/responses":
-        return Rejection(404, f"unknown path {request.path}")
+        return openai_chat.no_such_path(request)
     body = request.body
     if not isinstance(body.get("model"), str) or not body["model"]:
         return Rejection(400, "Missing required parameter: 'model'.")
