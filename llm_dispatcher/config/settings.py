@@ -80,6 +80,11 @@ def _base_url(url: str) -> str:
     # The value is not quoted: an address may hold a password.
     if not re.fullmatch(r"https?://[^/?#\s]+[^\s]*", url):
         raise PydanticCustomError("base_url", "must be an address that begins with http:// or https://")
+    if "@" in url.split("/", 3)[2]:
+        raise PydanticCustomError(
+            "base_url",
+            "holds a user or a password before '@'; put the credentials into api_key or headers",
+        )
     return url.rstrip("/")
 
 

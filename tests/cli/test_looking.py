@@ -234,7 +234,7 @@ def test_no_command_shows_a_secret(words: list[str], more: list[str], run: Any) 
         f"""
 providers:
   openai:
-    {{api_key: {SECRET}, base_url: "http://me:{SECRET}@127.0.0.1:1/v1", headers: {{x-key: {SECRET}}}, models: [m]}}
+    {{api_key: {SECRET}, base_url: "http://127.0.0.1:1/v1", headers: {{x-key: {SECRET}}}, models: [m]}}
 """
     )
     done = run(*words, *more)

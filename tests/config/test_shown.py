@@ -106,13 +106,20 @@ def test_what_is_shown_makes_the_same_policy(config: dict[str, Any]) -> None:
     [
         {"api_key": SECRET},
         {"api_key": "k", "headers": {"authorization": SECRET}},
-        {"api_key": "k", "base_url": f"https://me:{SECRET}@localhost/v1"},
         {"api_key": "k", "options": {"session_token": SECRET}},
         {"api_key": "k", "options": {"deep": {"Password": [SECRET]}}},
     ],
 )
 def test_nothing_secret_is_shown(entry: dict[str, Any]) -> None:
     assert SECRET not in json.dumps(config_shown(policy_of({"providers": {"openai": {**entry, "models": ["m"]}}})))
+
+
+def test_a_password_in_an_address_that_was_made_in_code_is_not_shown() -> None:
+    """A file may hold none."""
+    policy = policy_of({"providers": {"openai": {"api_key": "k", "models": ["m"]}}})
+    address = f"https://me:{SECRET}@localhost/v1"
+    providers = {"openai": replace(policy.providers["openai"], base_url=address)}
+    assert SECRET not in json.dumps(config_shown(replace(policy, providers=providers)))
 
 
 def test_the_mask_shows_that_there_is_something() -> None:
