@@ -32,7 +32,8 @@ class Usage(Struct, frozen=True):
     """Tokens and money, in one normal form for every vendor.
 
     `input_tokens` include what was read from or written to a prompt cache, `output_tokens` include reasoning.
-    `cost` is in US dollars, `None` where no price is known. `raw` is what the vendor said last.
+    `cost` is in US dollars, `None` where no price is known. `raw` is what the vendor said last. A vendor's report has
+    the source "unknown" if the vendor left out its input; in the ledger, that input is then estimated.
     """
 
     input_tokens: int = 0
@@ -152,7 +153,7 @@ class ToolResult(_Event, frozen=True, tag="tool_result"):
 
 
 class UsageReport(_Event, frozen=True, tag="usage"):
-    """What the vendor says that this attempt used, once, when it says it last."""
+    """What the vendor says that this attempt used, once, when it says it last; `raw` is the event that said it."""
 
     usage: Usage
     raw: dict[str, Any] | None = None
@@ -188,12 +189,16 @@ class StreamReset(_Event, frozen=True, tag="reset"):
 
 
 class StreamCompleted(_Event, frozen=True, tag="completed"):
-    """The vendor said that the answer is complete. `usage` is the sum of all attempts."""
+    """The vendor said that the answer is complete. `usage` is the sum of all attempts.
+
+    With `raw=True`, `raw` is the vendor's event that said so.
+    """
 
     text: str
     usage: Usage
     finish_reason: FinishReason
     raw_finish_reason: str | None
+    raw: dict[str, Any] | None = None
 
 
 class StreamFailed(_Event, frozen=True, tag="failed"):

@@ -25,6 +25,9 @@ Quirk: TypeAlias = Literal[
     "no_stream_options",
     "no_tools",
     "omits_finish_reason",
+    "done_after_usage",
+    "media_by_500",
+    "partial_responses",
     "prefill",
     "prefix",
     "continue_final_message",
@@ -45,6 +48,9 @@ QUIRKS: Final[Mapping[Quirk, str]] = {
     "no_stream_options": "refuses `stream_options`; usage comes unasked",
     "no_tools": "calls no tools",
     "omits_finish_reason": "`[DONE]` alone says that the answer is complete",
+    "done_after_usage": "`[DONE]` after a usage report says that the answer is complete",
+    "media_by_500": "answers HTTP 500 to an image or a sound that the model does not take",
+    "partial_responses": "its responses interface ignores a schema, and says `completed` when `max_tokens` is spent",
     "prefill": "goes on writing an assistant's turn that comes last",
     "prefix": "the same, where that turn says `prefix`",
     "continue_final_message": "the same, where the request says `continue_final_message`",
@@ -166,7 +172,12 @@ HOSTS: Final[Mapping[str, Host]] = {
     "llamacpp": Host(
         title="llama.cpp",
         base_url="http://localhost:8080/v1",
-        quirks=_quirks("no_metadata", "prefill"),
+        quirks=_quirks("no_metadata", "media_by_500", "partial_responses", "prefill"),
+    ),
+    "snowflake": Host(
+        title="Snowflake Cortex",
+        key_variables=("SNOWFLAKE_PAT",),
+        quirks=_quirks("max_completion_tokens", "no_metadata", "done_after_usage"),
     ),
     "openai_compatible": Host(title="any other"),
 }

@@ -15,7 +15,10 @@ from msgspec import Struct
 
 from .exceptions import ProviderProtocolError
 
-MEBIBYTE: Final = 1 << 20
+LONGEST_EVENT: Final = 64 << 20
+"""Bytes that one event may have. Real ones are large: a responses interface repeats the whole answer in its last event,
+and a generated image is one event. Beyond this, a vendor that sends no end of an event would fill the memory.
+"""
 _BOM: Final = b"\xef\xbb\xbf"
 _CR: Final = 13
 _LF: Final = 10
@@ -33,7 +36,7 @@ class SSEEvent(Struct, frozen=True, gc=False):
 class _SSEBlocks:
     """What lies between blank lines, whichever of the three line ends they are made of, and after a BOM."""
 
-    def __init__(self, *, cap: int = MEBIBYTE) -> None:
+    def __init__(self, *, cap: int = LONGEST_EVENT) -> None:
         self._cap = cap
         self._pending: list[bytes] = []  # the block under way, without a complete line end in its last piece
         self._size = 0
@@ -178,7 +181,7 @@ class SSEDataDecoder(_SSEBlocks):
 class NDJSONDecoder:
     """One JSON value a line; blank lines are passed over, and the last line needs no end."""
 
-    def __init__(self, *, cap: int = MEBIBYTE) -> None:
+    def __init__(self, *, cap: int = LONGEST_EVENT) -> None:
         self._cap = cap
         self._pending: list[bytes] = []
         self._size = 0
@@ -218,7 +221,7 @@ _IN_STRING: Final = re.compile(rb'["\\]')
 class JSONArrayDecoder:
     """The elements of one JSON array, each as soon as it is whole."""
 
-    def __init__(self, *, cap: int = MEBIBYTE) -> None:
+    def __init__(self, *, cap: int = LONGEST_EVENT) -> None:
         self._cap = cap
         self._element = bytearray()
         self._depth = 0
@@ -283,4 +286,6 @@ class JSONArrayDecoder:
 
 
 def _too_long(cap: int) -> ProviderProtocolError:
-    return ProviderProtocolError(f"the vendor sent an event longer than {cap} bytes")
+    return ProviderProtocolError(
+        f"the vendor sent an event longer than {cap} bytes (the provider's option max_event_bytes sets this limit)"
+    )

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher.exceptions import ProviderProtocolError
-from llm_dispatcher.wire import JSONArrayDecoder, NDJSONDecoder, SSEDataDecoder, SSEDecoder, SSEEvent
+from llm_dispatcher.wire import LONGEST_EVENT, JSONArrayDecoder, NDJSONDecoder, SSEDataDecoder, SSEDecoder, SSEEvent
 
 
 class Decoder(Protocol):
@@ -149,7 +149,7 @@ def test_a_line_without_end_is_refused_at_the_cap(decoder: Decoder) -> None:
             list(decoder.feed(b'["'))
 
 
-def test_the_usual_cap_is_a_mebibyte() -> None:
-    assert len(list(SSEDecoder().feed(b"data: " + b"x" * ((1 << 20) - 6) + b"\n\n"))) == 1
+def test_the_usual_cap_is_sixty_four_mebibytes() -> None:
+    assert len(list(SSEDecoder().feed(b"data: " + b"x" * (LONGEST_EVENT - 6) + b"\n\n"))) == 1
     with pytest.raises(ProviderProtocolError):
-        list(SSEDecoder().feed(b"data: " + b"x" * (1 << 20) + b"\n\n"))
+        list(SSEDecoder().feed(b"data: " + b"x" * LONGEST_EVENT + b"\n\n"))

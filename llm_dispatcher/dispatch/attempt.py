@@ -71,7 +71,7 @@ async def attempt(
     for event in beginning.rest():
         yield event
     if row.usage is not None:
-        yield UsageReport(row.usage)
+        yield UsageReport(row.usage, row.usage_raw)
 
 
 class _Beginning:

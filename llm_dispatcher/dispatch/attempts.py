@@ -130,7 +130,9 @@ def _record(dispatch: Dispatch, row: Row, outcome: AttemptOutcome, now: float) -
 def _completed(dispatch: Dispatch, row: Row, delivered: Delivered) -> StreamCompleted:
     finished = row.finished
     assert finished is not None  # attempt returns on terminal evidence only
-    return StreamCompleted(delivered.text, dispatch.ledger.usage, finished.finish_reason, finished.raw_finish_reason)
+    return StreamCompleted(
+        delivered.text, dispatch.ledger.usage, finished.finish_reason, finished.raw_finish_reason, row.finished_raw
+    )
 
 
 def _final(

@@ -33,6 +33,8 @@ class Row:
         self.request_id: str | None = None
         self.first_token_at: float | None = None
         self.raw: dict[str, Any] | None = None
+        self.usage_raw: dict[str, Any] | None = None
+        self.finished_raw: dict[str, Any] | None = None
         self.produced: list[str] = []
         self.tool_calls = False
         self.usage: Usage | None = None
@@ -95,7 +97,7 @@ class Ledger(Sequence[Attempt]):
             trimmed=row.trimmed,
             seam=row.seam,
             usage=usage,
-            request_id=row.request_id,
+            request_id=row.request_id or getattr(row.error, "request_id", None),
             first_token_after=None if row.first_token_at is None else row.first_token_at - row.began,
             elapsed=now - row.began,
         )
@@ -105,14 +107,16 @@ class Ledger(Sequence[Attempt]):
 
 def _usage(row: Row, request: TaskRequest) -> Usage:
     """What the vendor reported, if it did so at the end; else an estimate, if it took the request at all."""
-    reported = row.usage
-    if reported is not None and row.finished is not None:
+    reported, finished = row.usage, row.finished is not None
+    if reported is not None and finished and reported.source == "reported":
         return reported
     if not row.opened:
         return Usage()
     output = estimated_tokens("".join(row.produced))
     if reported is not None:
-        # Anthropic and Google report along the way: the input is known, the output is as of the last word on it.
-        return replace(reported, output_tokens=max(reported.output_tokens, output), source="estimated")
+        # Anthropic and Google report along the way: the output is as of the vendor's last word on it.
+        output = reported.output_tokens if finished else max(reported.output_tokens, output)
+        if reported.source == "reported":
+            return replace(reported, output_tokens=output, source="estimated")
     words = [request.system or "", *(message.text for message in request.conversation)]
     return Usage(input_tokens=sum(map(estimated_tokens, words)), output_tokens=output, source="estimated")

@@ -81,9 +81,9 @@ def kept(
         case RawEvent():
             row.raw = piece.data
         case UsageReport():
-            row.usage = _believable(piece.usage, row.target)
+            row.usage, row.usage_raw = _believable(piece.usage, row.target), row.raw
         case Finished():
-            row.finished = piece
+            row.finished, row.finished_raw = piece, row.raw
         case _:
             if isinstance(piece, ReasoningDelta):
                 row.produced.append(piece.text)

@@ -14,7 +14,7 @@ from ..provider import Ask, Piece, ProviderSettings
 from ..wire import SSEDataDecoder
 from . import anthropic_messages, anthropic_request
 from .clients import CONNECTIONS, PerLoop
-from .entries import check_options, required_key
+from .entries import check_options, max_event_bytes, required_key
 from .errors import Answer, answer_in, said, translated
 from .reading import Answering, lower, pieces_of
 from .requests import as_it_is
@@ -37,6 +37,7 @@ class AnthropicProvider:
         self._max_tokens: Final = settings.options.get("max_tokens", MAX_TOKENS)
         if type(self._max_tokens) is not int or self._max_tokens < 1:
             raise ConfigurationError("is an int of 1 or more", key=f"providers.{settings.name}.options.max_tokens")
+        self._cap: Final = max_event_bytes(settings)
         self._clients: Final = PerLoop(partial(_client, settings))
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
@@ -54,7 +55,9 @@ class AnthropicProvider:
         timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
         async with client.messages.with_streaming_response.create(**body, stream=True, timeout=timeout) as response:
             headers = lower(response.headers)
-            yield Answering(headers.get("request-id"), headers, SSEDataDecoder(), reader(response.http_response))
+            yield Answering(
+                headers.get("request-id"), headers, SSEDataDecoder(cap=self._cap), reader(response.http_response)
+            )
 
     async def prepare(self) -> None:
         await self._clients.get()
@@ -102,4 +105,6 @@ def _answer_of(error: BaseException) -> Answer | None:
         return None
     body: object = error.body
     answer = answer_in(body.get("error", body) if isinstance(body, dict) else body)
-    return Answer(said(body) or error.message, error.status_code, answer.codes, lower(error.response.headers))
+    return Answer(
+        said(body) or error.message, error.status_code, answer.codes, lower(error.response.headers), param=answer.param
+    )

@@ -182,6 +182,6 @@ def _usage(said_so_far: dict[str, Any]) -> Usage:
         or tokens(said_so_far, "output_tokens_details", "reasoning_tokens"),
         cache_read_tokens=read,
         cache_write_tokens=written,
-        source="reported",
+        source="reported" if "input_tokens" in said_so_far else "unknown",  # (llama.cpp may leave out message_start)
         raw=said_so_far,
     )

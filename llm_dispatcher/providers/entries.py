@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct, ValidationError, convert
 
 from ..exceptions import ConfigurationError, ProviderAuthenticationError
 from ..hosts import QUIRKS, Quirk, host_of
 from ..provider import ProviderSettings
+from ..wire import LONGEST_EVENT
+
+MAX_EVENT_BYTES: Final = "max_event_bytes"
+SHORTEST_LIMIT: Final = 1024
+"""A smaller limit would refuse ordinary events."""
 
 
 def check_options(settings: ProviderSettings, *known: str) -> None:
-    """An option that nothing reads would be a wish that nobody hears."""
+    """Refuse an option that nothing reads. `max_event_bytes` is one of every kind."""
+    known = (*known, MAX_EVENT_BYTES)
     for name in settings.options:
         if name not in known:
-            has = f"its options are {', '.join(known)}" if known else "it has none"
             raise ConfigurationError(
-                f"is no option of a provider of the kind {settings.kind!r}; {has}",
+                f"is no option of a provider of the kind {settings.kind!r}; its options are {', '.join(known)}",
                 key=f"providers.{settings.name}.options.{name}",
             )
+
+
+def max_event_bytes(settings: ProviderSettings) -> int:
+    """How long one event of the vendor's may be, in bytes."""
+    limit = settings.options.get(MAX_EVENT_BYTES, LONGEST_EVENT)
+    if type(limit) is not int or limit < SHORTEST_LIMIT:
+        raise ConfigurationError(
+            f"is an int of {SHORTEST_LIMIT} or more", key=f"providers.{settings.name}.options.{MAX_EVENT_BYTES}"
+        )
+    return limit
 
 
 def required_key(settings: ProviderSettings) -> str:

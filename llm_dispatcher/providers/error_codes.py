@@ -41,12 +41,15 @@ BY_STATUS: Final[dict[int, type[VendorError]]] = {
 }
 """Other statuses from 400 on are the request's fault, from 500 on the vendor's."""
 
+MEDIA_NOT_TAKEN: Final = "media_not_taken"
+"""Our word for llama.cpp's HTTP 500 to an image or a sound that its model does not take."""
+
 _CODES: Final[dict[type[VendorError], tuple[str, ...]]] = {
     InvalidRequestError: (
         "invalid_request_error", "BadRequestError", "INVALID_ARGUMENT", "OUT_OF_RANGE", "ALREADY_EXISTS",
         "invalid_image", "invalid_image_format", "invalid_base64_image", "invalid_image_url", "image_too_large",
         "image_too_small", "image_parse_error", "invalid_image_mode", "image_file_too_large", "empty_image_file",
-        "failed_to_download_image", "image_file_not_found",
+        "failed_to_download_image", "image_file_not_found", "litellm.BadRequestError",
     ),
     ProviderAuthenticationError: (
         "invalid_api_key", "wrong_api_key", "authentication_error", "permission_error", "account_deactivated",
@@ -54,6 +57,8 @@ _CODES: Final[dict[type[VendorError], tuple[str, ...]]] = {
         "PERMISSION_DENIED", "API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED", "SERVICE_DISABLED", "CONSUMER_SUSPENDED",
         "organization_on_hold", "organization_type_not_supported", "cmek_context_unavailable", "cmek_key_disabled",
         "cmek_key_network_blocked", "cmek_key_unreachable", "claude_code_key_creator_not_member",
+        "no_db_connection",  # LiteLLM's proxy without a database: a key that is not its master key
+        "litellm.AuthenticationError", "litellm.PermissionDeniedError",
         "FAILED_PRECONDITION",  # Gemini's word for an account that may not be served where it is
     ),
     ProviderQuotaExceededError: (
@@ -61,52 +66,80 @@ _CODES: Final[dict[type[VendorError], tuple[str, ...]]] = {
         "contract_spend_limit_reached", "enforced_spend_limit_reached", "linked_organization_spend_limit_reached",
         "linked_organization_billing_unavailable",
         "quota_of_the_day",  # ours, for what Google says in a list
+        "litellm.BudgetExceededError",
     ),
     ModelNotFoundError: (
         "model_not_found", "not_found_error", "NotFoundError", "NOT_FOUND", "DeploymentNotFound", "invalid_model",
-        "model_decommissioned",
+        "model_decommissioned", "litellm.NotFoundError",
     ),
     ModelUnsupportedError: (
         "unsupported_parameter", "unsupported_value", "unsupported_file", "unsupported_model", "not_supported_error",
         "unsupported_image_media_type", "data_residency_mismatch", "OperationNotSupported", "UNIMPLEMENTED",
+        "invalid_json_schema",  # OpenAI's, of a schema that others may take
+        "litellm.UnsupportedParamsError",
+        MEDIA_NOT_TAKEN,
     ),
     ContextLengthExceededError: (
         "context_length_exceeded", "string_above_max_length", "request_too_large", "exceed_context_size_error",
-        "request_body_too_large_after_decoding",
+        "request_body_too_large_after_decoding", "litellm.ContextWindowExceededError",
     ),
     ContentFilterError: (
         "content_filter", "content_policy_violation", "image_content_policy_violation", "invalid_prompt", "bio_policy",
         "misalignment_policy_violation", "moderation_blocked", "ResponsibleAIPolicyViolation",
+        "litellm.ContentPolicyViolationError",
     ),
     ProviderRateLimitError: (
         "rate_limit_error", "rate_limit_exceeded", "rate_limited", "too_many_requests", "too_many_requests_error",
         "queue_exceeded", "ramp_limit_exceeded", "service_tier_capacity_exceeded", "RATE_LIMIT_EXCEEDED",
-        "RESOURCE_EXHAUSTED",
+        "RESOURCE_EXHAUSTED", "litellm.RateLimitError",
     ),
-    ProviderTimeoutError: ("timeout_error", "vector_store_timeout", "DEADLINE_EXCEEDED"),
+    ProviderTimeoutError: ("timeout_error", "vector_store_timeout", "DEADLINE_EXCEEDED", "litellm.Timeout"),
     ProviderServiceUnavailableError: (
         "server_error", "internal_error", "internal_server_error", "InternalServerError", "api_error",
         "overloaded_error", "engine_overloaded", "slow_down", "service_unavailable", "service_unavailable_error",
         "unavailable_error", "INTERNAL", "UNAVAILABLE", "UNKNOWN", "ABORTED", "CANCELLED", "DATA_LOSS",
+        "litellm.ServiceUnavailableError", "litellm.InternalServerError", "litellm.APIConnectionError",
+        "litellm.BadGatewayError", "litellm.MidStreamFallbackError",
     ),
 }  # fmt: skip
 BY_CODE: Final = {code: kind for kind, codes in _CODES.items() for code in codes}
+
+BY_PARAM: Final[dict[str, type[VendorError]]] = {
+    "input_tokens": ContextLengthExceededError,  # vLLM's word for a prompt that is longer than the model's window
+    "max_tokens": ModelUnsupportedError,  # a limit above what this model can write; another's may be higher
+    "max_completion_tokens": ModelUnsupportedError,
+    "max_output_tokens": ModelUnsupportedError,
+    "model": ModelNotFoundError,
+    "response_format": ModelUnsupportedError,
+    "text.format.schema": ModelUnsupportedError,
+}
+"""What the name of a parameter says, where the vendor has no more than a general word for what is wrong with it."""
 
 _GENERAL: Final = (InvalidRequestError, ProviderServiceUnavailableError)
 """Beside a 401, "invalid_request_error" says less than the status does."""
 
 
-def class_of(status: int | None, codes: Iterable[str]) -> type[VendorError]:
-    """What a vendor says beside the status says more than the status, if it is more than a general word. That of which
-    nothing is known is the vendor's trouble, not the request's.
+def class_of(status: int | None, codes: Iterable[str], param: str | None = None) -> type[VendorError]:
+    """The class of a vendor's error.
+
+    A specific code says more than the status, and the status says more than a general code such as
+    "invalid_request_error". A request that is wrong in a parameter of `BY_PARAM` is told apart by that. An error of
+    which nothing is known is the vendor's trouble, not the request's.
     """
-    specific = next((BY_CODE[code] for code in codes if code in BY_CODE), None)
+    known = [BY_CODE[code] for code in codes if code in BY_CODE]
+    specific = next((kind for kind in known if kind not in _GENERAL), None)
     by_status = None if status is None else _of_status(status)
-    if specific in _GENERAL:
-        return by_status or specific
     if specific is ProviderRateLimitError and by_status is ContextLengthExceededError:
         return by_status  # Groq's, of a request that is larger than a minute's tokens: waiting makes it no smaller
-    return specific or by_status or ProviderServiceUnavailableError
+    found = specific or by_status or (known[0] if known else ProviderServiceUnavailableError)
+    return BY_PARAM.get(param or "", found) if found is InvalidRequestError else found
+
+
+def names_a_model(codes: Iterable[str], param: str | None) -> bool:
+    """Whether a 404 is about the model, and not about the path. ("not_found_error" is said of both.)"""
+    return param == "model" or any(
+        BY_CODE.get(code) is ModelNotFoundError for code in codes if code != "not_found_error"
+    )
 
 
 def _of_status(status: int) -> type[VendorError] | None:

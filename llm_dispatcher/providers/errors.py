@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -40,11 +41,12 @@ class Answer(Struct, frozen=True):
     headers: Mapping[str, str] = {}
     retry_after: float | None = None
     request_id: str | None = None
+    param: str | None = None
 
 
 def error_for(answer: Answer, target: Target) -> VendorError:
     """Our error for a vendor's answer."""
-    kind = class_of(answer.status, answer.codes)
+    kind = class_of(answer.status, answer.codes, answer.param)
     wait = answer.retry_after if answer.retry_after is not None else retry_after(answer.headers)
     if wait is None and kind is ProviderRateLimitError:
         wait = reset_after(answer.headers)
@@ -65,13 +67,28 @@ def answer_in(error: object) -> Answer:
     """What a vendor's error object says, in a body or in a stream: hosts differ in where they put its code."""
     if not isinstance(error, Mapping):
         return Answer(str(error))
-    numbers = (error.get(name) for name in ("status_code", "status", "code", "raw_status_code"))
-    status = next((each for each in numbers if isinstance(each, int) and 400 <= each < 600), None)
+    numbers = (_number(error.get(name)) for name in ("status_code", "status", "code", "raw_status_code"))
+    status = next((each for each in numbers if each is not None and 400 <= each < 600), None)
     details = error.get("details")
     special = details.get("error_code") if isinstance(details, Mapping) else None  # Anthropic's, beside the type
     words = (special, *(error.get(name) for name in ("code", "type", "error_type")))
-    codes = tuple(each for each in words if isinstance(each, str))
-    return Answer(said(error) or "the vendor sent an error", status, codes)
+    codes = [each for each in words if isinstance(each, str)]
+    message = said(error) or "the vendor sent an error"
+    if (named := _CLASS.match(message)) is not None:
+        codes.insert(0, named[1])
+    param = error.get("param")
+    return Answer(message, status, tuple(codes), param=param if isinstance(param, str) else None)
+
+
+_CLASS: Final = re.compile(r"(litellm\.\w+): ")
+"""The name of LiteLLM's own class, with which its proxy begins every sentence. Its `code` and `type` say less."""
+
+
+def _number(value: object) -> int | None:
+    """A status, which LiteLLM writes as text."""
+    if isinstance(value, str) and len(value) == 3 and value.isdecimal():
+        return int(value)
+    return value if isinstance(value, int) else None
 
 
 def _chain(error: BaseException, outside: BaseException | None) -> list[BaseException]:
@@ -119,6 +136,10 @@ def translated(
         ours = _ours(chain, ask.target, answer_of, transport())
         if ours is None and (why := unsendable(ask.request)) is not None:
             ours = InvalidRequestError(why)
+        if ours is None and isinstance(
+            chain[0], RecursionError
+        ):  # what was sent can be written, so what came cannot be read
+            ours = ProviderProtocolError("the vendor sent JSON that is nested too deep to be read")
         if ours is None:
             raise
         for link in chain:  # a traceback tells their words too

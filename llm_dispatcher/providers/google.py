@@ -19,7 +19,7 @@ from ..redaction import loggable
 from ..wire import JSONArrayDecoder, SSEDataDecoder
 from . import google_content, google_request
 from .clients import CONNECTIONS, PerLoop
-from .entries import check_options, required_key, vertex_of
+from .entries import check_options, max_event_bytes, required_key, vertex_of
 from .errors import Answer, translated
 from .reading import Answering, lower, pieces_of
 from .requests import encoded
@@ -68,6 +68,7 @@ class GoogleProvider:
         check_options(settings, "vertex")
         self.settings: Final = settings
         vertex_of(settings)  # refused now, if it makes no sense
+        self._cap: Final = max_event_bytes(settings)
         self._clients: Final = PerLoop(partial(_client, settings))
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
@@ -86,7 +87,7 @@ class GoogleProvider:
             headers = lower(response.headers)
             # Proxies that do not pass `alt=sse` on answer with an array.
             array = response.content_type == "application/json"
-            splitter = JSONArrayDecoder() if array else SSEDataDecoder()
+            splitter = JSONArrayDecoder(cap=self._cap) if array else SSEDataDecoder(cap=self._cap)
             yield Answering(headers.get("x-request-id"), headers, splitter, all_that_came(response))
         finally:
             response.close()

@@ -14,13 +14,13 @@ from urllib.request import getproxies
 import msgspec
 from msgspec import Struct
 
-from ..events import FinishReason, ReasoningDelta, ToolCallDelta, Usage, UsageReport
+from ..events import FinishReason, ReasoningDelta, ToolCallDelta, Usage, UsageReport, UsageSource
 from ..provider import Ask, Finished, Piece, ProviderSettings
 from ..tasks import Target
 from ..wire import NDJSONDecoder
 from . import ollama_request
 from .clients import CONNECTIONS, PerLoop
-from .entries import check_options
+from .entries import check_options, max_event_bytes
 from .errors import Answer, answer_in, error_for, said, translated
 from .reading import Answering, lower, new_id, pieces_of, tokens, whole_call
 from .requests import encoded
@@ -49,6 +49,7 @@ class OllamaProvider:
         check_options(settings)
         self.settings: Final = settings
         self._url: Final = (settings.base_url or HOME).rstrip("/") + "/api/chat"
+        self._cap: Final = max_event_bytes(settings)
         self._clients: Final = PerLoop(partial(_client, settings))
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
@@ -65,7 +66,7 @@ class OllamaProvider:
             headers = lower(response.headers)
             if response.status != 200:
                 raise _StatusError(_answer(await response.read(), response.status, headers))
-            yield Answering(None, headers, NDJSONDecoder(), all_that_came(response))
+            yield Answering(None, headers, NDJSONDecoder(cap=self._cap), all_that_came(response))
         finally:
             response.close()
 
@@ -101,7 +102,7 @@ def _answer_of(error: BaseException) -> Answer | None:
 def _answer(data: bytes, status: int, headers: dict[str, str]) -> Answer:
     try:
         value = msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         value = None
     return Answer(said(value) or data[:200].decode("utf-8", "replace"), status, headers=headers)
 
@@ -165,4 +166,5 @@ class Decoder:
             if line.prompt_eval_count is not None or line.eval_count is not None:
                 counted = {"prompt_eval_count": line.prompt_eval_count, "eval_count": line.eval_count}
                 read, wrote = tokens(counted, "prompt_eval_count"), tokens(counted, "eval_count")
-                yield UsageReport(Usage(read, wrote, source="reported", raw=counted))
+                source: UsageSource = "unknown" if line.prompt_eval_count is None else "reported"
+                yield UsageReport(Usage(read, wrote, source=source, raw=counted))

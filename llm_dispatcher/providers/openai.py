@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Container
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from ..catalog import traits
-from ..hosts import host_of
+from ..hosts import Quirk, host_of
 from ..provider import Ask, Piece, ProviderSettings
+from ..tasks import AudioPart, ImagePart, TaskRequest
 from ..wire import SSEDataDecoder
 from . import openai_chat, openai_chat_request, openai_responses, openai_responses_request
 from .clients import CONNECTIONS, PerLoop
-from .entries import check_options, quirks_of, required_key
+from .entries import check_options, max_event_bytes, quirks_of, required_key
+from .error_codes import MEDIA_NOT_TAKEN, names_a_model
 from .errors import Answer, answer_in, said, translated
 from .reading import Answering, lower, pieces_of
 from .requests import as_it_is
@@ -23,6 +25,7 @@ from .transport import reader
 from .trust import trust
 
 if TYPE_CHECKING:
+    from httpx2 import URL
     from openai import AsyncOpenAI
 
 
@@ -35,6 +38,7 @@ class OpenAIProvider:
         check_options(settings, "quirks", *(("api_version",) if settings.kind == "azure" else ()))
         self.settings: Final = settings
         self._quirks: Final = quirks_of(settings)
+        self._cap: Final = max_event_bytes(settings)
         self._at_home: Final = settings.kind == "openai" and settings.base_url is None
         self._clients: Final = PerLoop(partial(_client, settings))
 
@@ -46,10 +50,11 @@ class OpenAIProvider:
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         if self._chats(self.settings.vendor_model(ask.target.model)):
-            decode = openai_chat.Decoder(ask.target, done_is_the_end="omits_finish_reason" in self._quirks).pieces
+            decode = openai_chat.Decoder(ask.target, self._quirks).pieces
         else:
-            decode = openai_responses.Decoder(ask.target).pieces
-        translating = translated(ask, _answer_of, _transport_errors)
+            limit = ask.request.max_tokens if "partial_responses" in self._quirks else None
+            decode = openai_responses.Decoder(ask.target, limit).pieces
+        translating = translated(ask, partial(_answer_of, ask.request, self._quirks), _transport_errors)
         return pieces_of(self._sending(ask), decode, translating, raw=ask.raw)
 
     @asynccontextmanager
@@ -68,7 +73,9 @@ class OpenAIProvider:
             **body, stream=True, timeout=timeout, extra_headers=_unauthorized(self.settings)
         ) as response:
             headers = lower(response.headers)
-            yield Answering(headers.get("x-request-id"), headers, SSEDataDecoder(), reader(response.http_response))
+            yield Answering(
+                headers.get("x-request-id"), headers, SSEDataDecoder(cap=self._cap), reader(response.http_response)
+            )
 
     async def prepare(self) -> None:
         await self._clients.get()
@@ -132,11 +139,29 @@ def _transport_errors() -> tuple[type[BaseException], ...]:
     return (aiohttp.ClientError, httpx2.RequestError)
 
 
-def _answer_of(error: BaseException) -> Answer | None:
+def _answer_of(request: TaskRequest, quirks: Container[Quirk], error: BaseException) -> Answer | None:
     """What an `openai.APIStatusError` says."""
     import openai
 
     if not isinstance(error, openai.APIStatusError):
         return None
     answer = answer_in(error.body)
-    return Answer(said(error.body) or error.message, error.status_code, answer.codes, lower(error.response.headers))
+    codes, message = answer.codes, said(error.body) or error.message
+    if error.status_code == 500 and "media_by_500" in quirks and _holds_media(request):
+        codes = (MEDIA_NOT_TAKEN, *codes)
+    if error.status_code == 404 and not names_a_model(codes, answer.param):
+        message = f"{message}: {_no_such_path(error.response.request.url)}"
+    return Answer(message, error.status_code, codes, lower(error.response.headers), param=answer.param)
+
+
+def _holds_media(request: TaskRequest) -> bool:
+    return any(isinstance(part, (ImagePart, AudioPart)) for turn in request.conversation for part in turn.parts)
+
+
+def _no_such_path(url: URL) -> str:
+    """What a 404 means that does not speak of a model: most often, an interface that the host does not have."""
+    other = "responses" if url.path.endswith("/chat/completions") else "chat"
+    return (
+        f"either POST {url.scheme}://{url.netloc.decode()}{url.path} does not exist at this address, or the model does "
+        f"not; check base_url (most hosts want /v1 at its end) and the provider's api, which may have to be {other!r}"
+    )

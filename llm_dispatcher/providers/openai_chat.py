@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
 from ..events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageReport
+from ..hosts import Quirk
 from ..provider import Finished, Piece
 from ..tasks import Target
 from .errors import answer_in, error_for
@@ -125,9 +126,10 @@ _FINISH: Final[dict[str, FinishReason]] = {
 class Decoder:
     """One stream's decoder."""
 
-    def __init__(self, target: Target, *, done_is_the_end: bool = False) -> None:
+    def __init__(self, target: Target, quirks: Container[Quirk] = ()) -> None:
         self._target = target
-        self._done_is_the_end = done_is_the_end  # of a host that says no finish reason
+        self._done_is_the_end = "omits_finish_reason" in quirks
+        self._usage_makes_done_the_end = "done_after_usage" in quirks
         self._tools = ToolCalls()
         self._called = self._refused = self._finished = False
         self._citations: list[Any] = []
@@ -161,6 +163,7 @@ class Decoder:
                 yield Finished(self._reason(choice.finish_reason), choice.finish_reason)
         counted = chunk.usage if chunk.x_groq is None or chunk.usage is not None else chunk.x_groq.usage
         if counted is not None:
+            self._done_is_the_end = self._done_is_the_end or self._usage_makes_done_the_end
             yield UsageReport(usage(counted))
 
     def _reason(self, said: str) -> FinishReason:
@@ -214,9 +217,10 @@ def _parts(parts: list[dict[str, Any]]) -> Iterable[Piece]:
                 yield str(part.get("text") or "")
             case "thinking":
                 inner = part.get("thinking")
-                for thought in inner if isinstance(inner, list) else [{"text": inner}]:
-                    if thought.get("text"):
-                        yield ReasoningDelta(str(thought["text"]))
+                for thought in inner if isinstance(inner, list) else [inner]:
+                    text = thought.get("text") if isinstance(thought, dict) else thought
+                    if isinstance(text, str) and text:
+                        yield ReasoningDelta(text)
             case kind:
                 yield ProviderEvent(str(kind), part)
 

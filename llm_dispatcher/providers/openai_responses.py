@@ -70,8 +70,9 @@ _OWN_ITEMS: Final = frozenset({"", "message", "reasoning", "function_call", "cus
 class Decoder:
     """One stream's decoder."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, unsaid_limit: int | None = None) -> None:
         self._target = target
+        self._unsaid_limit = unsaid_limit  # of a host that says `completed` when the limit on output tokens is spent
         self._tools = ToolCalls()
         self._items: dict[int, _Item] = {}
         self._called = self._refused = False
@@ -146,6 +147,8 @@ class Decoder:
             yield Finished(_INCOMPLETE.get(reason, "length"), "incomplete")
             return
         finish: FinishReason = "tool_calls" if self._called else "refusal" if self._refused else "stop"
+        if finish == "stop" and self._unsaid_limit and tokens(response.usage, "output_tokens") >= self._unsaid_limit:
+            finish = "length"
         yield Finished(finish, response.status)
 
     def _answer(self, event: _Event) -> Answer:

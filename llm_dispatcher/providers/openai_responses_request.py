@@ -39,6 +39,8 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Container[Qui
         raise cannot("a stop sequence", target)
     if request.seed is not None:
         raise cannot("a seed", target)
+    if request.response_format is not None and "partial_responses" in quirks:
+        raise cannot("a response_format (this host ignores it here; set api: chat)", target)
     system, turns = split_system(request, target)
     return given(
         model=model,

@@ -137,13 +137,35 @@ class _Call:
         return whole_call(self.id, self.name, "".join(self.fragments))
 
 
+DEEPEST: Final = 200
+"""How deep the arguments of a tool call may be nested. Python's JSON, which a tool may well write them with, ends at
+about a thousand, less the depth of its caller.
+"""
+
+
 def whole_call(id: str, name: str, raw_arguments: str) -> ToolCall:  # noqa: A002 - the event's own word
-    """A whole call; a tool without parameters may come with no arguments at all."""
+    """A whole call. A tool without parameters may come with no arguments at all; arguments that cannot be read, or are
+    nested deeper than `DEEPEST`, are `None`.
+    """
     try:
         arguments: Any = msgspec.json.decode(raw_arguments) if raw_arguments.strip() else {}
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
+        arguments = None
+    if raw_arguments.count("{") + raw_arguments.count("[") > DEEPEST and _depth(arguments) > DEEPEST:
         arguments = None
     return ToolCall(id, name, arguments if isinstance(arguments, dict) else None, raw_arguments)
+
+
+def _depth(value: object) -> int:
+    """How deep a value is nested, level by level, so that no depth is too much for it."""
+    depth, level = 0, [value]
+    while level := [inner for each in level for inner in _inside(each)]:
+        depth += 1
+    return depth
+
+
+def _inside(value: object) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def new_id() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,15 +18,29 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from llm_dispatcher import LLMSwitch, catalog
 from llm_dispatcher.config import load
-from llm_dispatcher.exceptions import ConfigurationError, ModelUnsupportedError, ProviderAuthenticationError
+from llm_dispatcher.exceptions import (
+    ConfigurationError,
+    ModelUnsupportedError,
+    ProviderAuthenticationError,
+    ProviderError,
+    ProviderServiceUnavailableError,
+)
 from llm_dispatcher.hosts import HOSTS, PREFILLS, QUIRKS, Quirk
 from llm_dispatcher.provider import Ask, Finished, Provider, ProviderSettings, Secret
-from llm_dispatcher.providers import kinds, make, openai_chat, openai_chat_request
+from llm_dispatcher.providers import (
+    kinds,
+    make,
+    openai_chat,
+    openai_chat_request,
+    openai_responses,
+    openai_responses_request,
+)
 from llm_dispatcher.providers.openai import OpenAIProvider
 from llm_dispatcher.tasks import Message, Target, TaskRequest
-from llm_dispatcher.testing import Reply, SimulatedVendor
+from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
 
 A = Target("a", "m")
+GIF = b"GIF89a and what follows"
 WAV = b"RIFF\x10\x00\x00\x00WAVEfmt "
 BMP = b"BM\x46\x00\x00\x00\x00\x00\x00\x00"
 OTHERS = [kind for kind in HOSTS if kind != "openai_compatible"]
@@ -192,15 +206,51 @@ def no_stream_options() -> None:
 def omits_finish_reason() -> None:
     tool = b'{"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"name": "f"}}]}}]}'
     assert list(openai_chat.Decoder(A).pieces(b"[DONE]")) == []
-    decoder = openai_chat.Decoder(A, done_is_the_end=True)
+    decoder = openai_chat.Decoder(A, {"omits_finish_reason"})
     assert list(decoder.pieces(b"[DONE]")) == [Finished("stop", None)]
     assert list(decoder.pieces(b"[DONE]")) == []
-    decoder = openai_chat.Decoder(A, done_is_the_end=True)
+    decoder = openai_chat.Decoder(A, {"omits_finish_reason"})
     assert len(list(decoder.pieces(tool))) == 1
     assert list(decoder.pieces(b"[DONE]"))[-1] == Finished("tool_calls", None)
-    decoder = openai_chat.Decoder(A, done_is_the_end=True)
+    decoder = openai_chat.Decoder(A, {"omits_finish_reason"})
     assert list(decoder.pieces(b'{"choices": [{"finish_reason": "length"}]}')) == [Finished("length", "length")]
     assert list(decoder.pieces(b"[DONE]")) == []
+
+
+def done_after_usage() -> None:
+    usage = b'{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}'
+    for quirks, ends in ((frozenset[Quirk](), False), (frozenset[Quirk]({"done_after_usage"}), True)):
+        decoder = openai_chat.Decoder(A, quirks)
+        assert list(decoder.pieces(b"[DONE]")) == []
+        assert len(list(decoder.pieces(usage))) == 1
+        assert list(decoder.pieces(b"[DONE]")) == ([Finished("stop", None)] if ends else [])
+
+
+def partial_responses() -> None:
+    refuses = frozenset[Quirk]({"partial_responses"})
+    request = TaskRequest("x", response_format={"type": "object", "properties": {}})
+    openai_responses_request.body(request, "m", A, frozenset())
+    with pytest.raises(ModelUnsupportedError, match="set api: chat"):
+        openai_responses_request.body(request, "m", A, refuses)
+    spent = b'{"type": "response.completed", "response": {"status": "completed", "usage": {"output_tokens": 5}}}'
+    for limit, reason in ((None, "stop"), (6, "stop"), (5, "length")):
+        assert list(openai_responses.Decoder(A, limit).pieces(spent))[-1] == Finished(reason, "completed")  # type: ignore[arg-type]
+
+
+async def media_by_500(simulated_vendor: Start) -> None:
+    """It is not tried again, and others may take the image; without an image it is what a 500 always is."""
+    for quirks, images, error in (
+        (["media_by_500"], [GIF], ModelUnsupportedError),
+        (["media_by_500"], [], ProviderServiceUnavailableError),
+        ([], [GIF], ProviderServiceUnavailableError),
+    ):
+        vendor = simulated_vendor("openai-chat", Reply(fault=HttpError(500, message="image input is not supported")))
+        settings = ProviderSettings(
+            name="a", kind="llamacpp", base_url=vendor.base_url, api_key=Secret("test-key"), options={"quirks": quirks}
+        )
+        with pytest.raises(ProviderError) as raised:
+            await text(make(settings), TaskRequest("x", images=images))
+        assert type(raised.value) is error
 
 
 def prefill() -> None:
@@ -239,19 +289,42 @@ EFFECTS: dict[Quirk, Callable[[], None]] = {
     "no_stream_options": no_stream_options,
     "no_tools": lambda: refused("no_tools", "tools", tools=[{"name": "f"}]),
     "omits_finish_reason": omits_finish_reason,
+    "done_after_usage": done_after_usage,
+    "partial_responses": partial_responses,
     "prefill": prefill,
     "prefix": prefix,
     "continue_final_message": continue_final_message,
 }
 
 
+OVER_SOCKETS: dict[Quirk, Callable[[Start], Coroutine[None, None, None]]] = {"media_by_500": media_by_500}
+
+
 @pytest.mark.parametrize("quirk", EFFECTS)
+@pytest.mark.found("R-12")
 def test_a_quirk_changes_something(quirk: Quirk) -> None:
     EFFECTS[quirk]()
 
 
+@pytest.mark.parametrize("quirk", OVER_SOCKETS)
+@pytest.mark.found("R-12")
+async def test_a_quirk_changes_what_an_answer_means(quirk: Quirk, simulated_vendor: Start) -> None:
+    await OVER_SOCKETS[quirk](simulated_vendor)
+
+
+async def test_snowflakes_answers_end_without_a_finish_reason(simulated_vendor: Start) -> None:
+    """Usage and `[DONE]` come, and no finish reason: the answer is complete. Without the usage it may have been cut."""
+    events = [{"choices": [{"index": 0, "delta": {"content": "Hi."}}]}, {"choices": [], "usage": {"prompt_tokens": 2}}]
+    for count, complete in ((2, True), (1, False)):
+        data = [json.dumps(event).encode() for event in events[:count]]
+        decoder = openai_chat.Decoder(A, HOSTS["snowflake"].quirks)
+        pieces = [piece for each in (*data, b"[DONE]") for piece in decoder.pieces(each)]
+        assert pieces[0] == "Hi."
+        assert (Finished("stop", None) in pieces) is complete
+
+
 def test_no_quirk_is_without_a_test() -> None:
-    assert set(get_args(Quirk)) == set(QUIRKS) == {*EFFECTS, "azure"}  # whose tests are below
+    assert set(get_args(Quirk)) == set(QUIRKS) == {*EFFECTS, *OVER_SOCKETS, "azure"}  # whose tests are below
     assert set(QUIRKS) - {quirk for host in HOSTS.values() for quirk in host.quirks} == {"omits_finish_reason"}
 
 
