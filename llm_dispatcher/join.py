@@ -84,6 +84,8 @@ class Join:
         """Whether all that is held back has been, so far, what the reader has already."""
         if self.decided:
             return False
+        if self._anchoring and self._anchor.has_begun(self._head):
+            return True
         restarts, passages = (self._restart, self._again), (self._passage, self._after_ellipsis)
         return any(restart is not None and restart.is_exact and restart.is_proven for restart in restarts) or any(
             passage is not None and passage.is_the_only_one for passage in passages

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from unicodedata import normalize
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from llm_dispatcher._joining.normal_text import normal_form, without_last_marks
-from llm_dispatcher._joining.repetition import LEAST_CHARACTERS, is_proof
-from llm_dispatcher.join import Join, Style, anchor_of
+from llm_dispatcher._joining.repetition import FAITHFUL, RETURN, is_proof
+from llm_dispatcher.join import HOLD, Join, Style, anchor_of
 from tests.texts import FORMS, texts_with_marks, written
 
 VOCABULARY = (
@@ -27,6 +27,18 @@ texts = st.lists(st.tuples(words, gaps), min_size=2, max_size=60).map(
 long_texts = st.lists(st.tuples(words, gaps), min_size=25, max_size=60).map(
     lambda parts: "".join(word + gap for word, gap in parts).rstrip()
 )
+OTHER_WORDS = str.maketrans("0123456789", "abcdefghij")
+
+
+def tales(least: int, most: int | None = None) -> st.SearchStrategy[str]:
+    """Texts in which no word is like another, so that only one reading fits."""
+    parts = st.lists(st.tuples(words.filter(str.isalpha), gaps), min_size=least, max_size=most or 3 * least)
+    return parts.map(
+        lambda drawn: "".join(f"{word}{number:03}{gap}" for number, (word, gap) in enumerate(drawn)).rstrip()
+    )
+
+
+remarks = st.sampled_from(["Sure, continuing:\n\n", "Here is the rest:\n", "Of course! Continuing: "])
 refrains = st.tuples(
     st.sampled_from(["ha ", "}\n", "| a | b | c |\n", "Row, row, row your boat\n", "la la la, la la.\n"]),
     st.integers(2, 20),
@@ -98,16 +110,15 @@ def ends_in_a_word(delivered: str) -> bool:
     return bool(anchor) and not delivered[-1].isspace() and anchor[0].isalnum() and anchor[-1].isalnum()
 
 
+def last_words(text: str, count: int) -> str:
+    return text[[word.start() for word in re.finditer(r"\S+", text)][-count] :]
+
+
 def ends_in_a_letter(delivered: str, whole: str) -> bool:
     """Whether the text was cut between the parts of one letter."""
     return normalize("NFD", delivered) + normalize("NFD", whole[len(delivered) :]) != normalize("NFD", whole) or (
         normalize("NFC", delivered) + normalize("NFC", whole[len(delivered) :]) != normalize("NFC", whole)
     )
-
-
-def is_repeated(delivered: str, rest: str) -> bool:
-    """Whether the exact rest reads like a repetition of what was delivered: then two readings fit."""
-    return joined(delivered, rest, "anchored")[1].seam != "plain"
 
 
 @given(texts | refrains, st.data(), pieces)
@@ -143,34 +154,43 @@ def test_an_anchor_in_other_white_space_and_quotes_is_known(whole: str, data: st
     assert joined(delivered, retold + rest, "anchored", size)[0] == whole
 
 
-@given(
-    long_texts,
-    st.data(),
-    pieces,
-    st.sampled_from(["Sure, continuing:\n\n", "Here is the rest:\n", "Of course! Continuing: "]),
-)
+@given(tales(15), st.data(), pieces, remarks)
 def test_a_remark_goes_where_the_anchor_after_it_proves_it(
     whole: str, data: st.DataObject, size: int, remark: str
 ) -> None:
-    def proves(text: str) -> bool:
-        anchor = anchor_of(text)
-        return len(anchor) > 40 and text.count(anchor) == 1 and not text[-1].isspace()
-
-    delivered = cut_where(data, whole, proves)
+    delivered = cut_where(data, whole, lambda text: is_proof(normal_form(anchor_of(text))) and not text[-1].isspace())
     anchor, rest = anchor_of(delivered), whole[len(delivered) :]
     text, join = joined(delivered, remark + anchor + rest, "anchored", size)
-    if join.seam == "anchor":
-        assert text == whole
-    else:  # the anchor is repetitive in normal form: then nothing is proven, and nothing may go
-        assert join.trimmed == ""
+    assert (text, join.seam, join.trimmed) == (whole, "anchor", remark + anchor)
 
 
-@given(texts, st.data(), pieces)
-def test_the_exact_rest_stays_as_it_is(whole: str, data: st.DataObject, size: int) -> None:
-    cut = data.draw(st.integers(1, len(whole)))
-    delivered, rest = whole[:cut], whole[cut:]
-    assume(not is_repeated(delivered, rest))
-    assert joined(delivered, rest, "anchored", size)[0] == whole
+@given(tales(10, 10), tales(5), pieces, remarks)
+def test_a_refrain_proves_nothing_after_a_remark(line: str, between: str, size: int, remark: str) -> None:
+    """The words stand in the text twice, so the third time may well be the text's own."""
+    delivered = f"{line}\n{between}\n{line}"
+    assert normal_form(anchor_of(delivered)) in normal_form(line)
+    text, join = joined(delivered, f"{remark}{line}\nThe end.", "anchored", size)
+    assert (join.seam, join.trimmed) == ("plain", "")
+    assert text == f"{delivered}{remark}{line}\nThe end."
+
+
+@given(tales(2), st.data(), pieces, styles)
+def test_the_exact_rest_stays_as_it_is(whole: str, data: st.DataObject, size: int, style: Style) -> None:
+    cut = data.draw(st.integers(1, len(whole) - 1))
+    assume(whole[:cut].strip() and not whole[cut - 1].isspace())
+    text, join = joined(whole[:cut], whole[cut:], style, size)
+    assert (text, join.seam, join.trimmed) == (whole, "plain", "")
+
+
+@given(texts | refrains | tales(4), tales(1), st.data(), pieces, styles, st.booleans())
+def test_what_is_new_is_never_cut(
+    delivered: str, new: str, data: st.DataObject, size: int, style: Style, spent: bool
+) -> None:
+    """No word of it is in what was delivered."""
+    new = data.draw(st.sampled_from(["", "\n\n", "Note:\n", "> ", "…"])) + new.translate(OTHER_WORDS)
+    join = Join(delivered, style)
+    emitted = "".join(join.feed(new[start : start + size]) for start in range(0, len(new), size)) + join.close(spent)
+    assert (emitted, join.seam, join.trimmed) == (new, "plain", "")
 
 
 @given(texts | refrains, st.data(), pieces)
@@ -187,29 +207,149 @@ def test_prefill_repeats_only_the_white_space_that_its_request_had_to_drop(
     assert joined(whole[:cut], whole[len(core) :], "prefill", size)[0] == whole
 
 
-@given(texts, st.data(), pieces, st.sampled_from(["prefill", "anchored"]))
+@given(tales(4), st.data(), pieces, styles)
 def test_a_restart_is_cut_to_the_rest(whole: str, data: st.DataObject, size: int, style: Style) -> None:
-    cut = data.draw(st.integers(1, len(whole)))
-    delivered = whole[:cut]
+    delivered = cut_where(data, whole, lambda text: is_proof(normal_form(text.strip())))
     text, join = joined(delivered, whole, style, size)
-    if style == "prefill" and join.seam == "plain":
-        told = " ".join(delivered.split())
-        assert len(re.findall(r"\w+", told)) < 3 or len(told) < LEAST_CHARACTERS  # too little to prove anything
-    elif join.seam == "restart":
-        assert text == whole
+    assert text == whole
+    short = style == "anchored" and anchor_of(delivered) == delivered.strip()
+    assert join.seam == ("anchor" if short else "restart")
 
 
-@given(texts, st.data(), pieces, st.integers(1, 40))
+@given(tales(4), st.data(), pieces)
+def test_too_little_is_no_restart(whole: str, data: st.DataObject, size: int) -> None:
+    delivered = cut_where(data, whole, lambda text: not is_proof(normal_form(text.strip())) and not text[-1].isspace())
+    text, join = joined(delivered, whole, "prefill", size)
+    assert (text, join.seam) == (delivered + whole, "plain")
+
+
+@given(tales(14), st.data(), pieces, st.integers(1, 9))
 def test_some_of_the_last_words_go_if_they_are_proof(whole: str, data: st.DataObject, size: int, back: int) -> None:
-    delivered = cut_where(
-        data, whole, lambda text: len(text) > back and not text[-back].isspace() and not text[-1].isspace()
-    )
-    repeated, rest = delivered[-back:], whole[len(delivered) :]
+    delivered = cut_where(data, whole, lambda text: len(text.split()) > 10 and not text[-1].isspace())
+    repeated, rest = last_words(delivered, back), whole[len(delivered) :]
     text, join = joined(delivered, repeated + rest, "anchored", size)
-    if join.seam == "overlap" and len(join.trimmed) == len(repeated):
-        assert text == whole
-    elif join.seam == "plain":
-        assert text == delivered + repeated + rest  # less than the minimum: it stays
+    if is_proof(normal_form(repeated)):
+        event("proof")
+        assert (text, join.seam, join.trimmed) == (whole, "overlap", repeated)
+    else:
+        event("no proof")
+        assert (text, join.seam, join.trimmed) == (delivered + repeated + rest, "plain", "")
+
+
+# ── the ways of real models ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.found("B-21")
+@given(tales(120), st.data(), pieces)
+def test_the_last_page_goes_however_long_it_is(whole: str, data: st.DataObject, size: int) -> None:
+    delivered = cut_where(data, whole, lambda text: len(text) > 2 * HOLD and not text[-1].isspace())
+    repeated = last_words(delivered, data.draw(st.integers(11, len(delivered.split()) - 1)))
+    text, join = joined(delivered, repeated + whole[len(delivered) :], "anchored", size)
+    assert (text, join.seam, join.trimmed) == (whole, "overlap", repeated)
+
+
+@pytest.mark.found("B-21")
+@given(tales(14), st.data(), pieces, remarks | st.sampled_from(["```\n", "<<<", "**"]))
+def test_all_of_the_text_goes_after_a_remark(whole: str, data: st.DataObject, size: int, remark: str) -> None:
+    delivered = cut_where(data, whole, lambda text: len(text.split()) > 12)
+    text, join = joined(delivered, remark + whole, "anchored", size)
+    assert text == whole
+    assert join.trimmed.startswith(remark + delivered)
+
+
+@pytest.mark.found("B-21")
+@given(tales(60), st.data(), pieces, st.sampled_from(["", "otherwise ", "quite otherwise "]))
+def test_a_restart_may_have_another_word(whole: str, data: st.DataObject, size: int, other: str) -> None:
+    whole = whole.translate(OTHER_WORDS)
+    delivered = cut_where(data, whole, lambda text: len(text) > 400 and not text[-1].isspace())
+    starts = [word.start() for word in re.finditer(r"\S+", delivered)]
+    places = [place for place in starts if FAITHFUL + 30 < place < len(delivered) - RETURN - 30]
+    place = data.draw(st.sampled_from(places))
+    retold = delivered[:place] + other + re.sub(r"^\S+\s+", "", delivered[place:])
+    text, join = joined(delivered, retold + whole[len(delivered) :], "anchored", size)
+    assert (text, join.seam, join.trimmed) == (whole, "restart", retold)
+
+
+RECORD = (
+    "## Test {}\n\nThe machine is switched on in a cold room, left alone for an hour, and then loaded up to its limit "
+    "by two people. After that, test {} is repeated once a day for one week, and all of the results are written down."
+)
+
+
+@pytest.mark.found("B-21")
+@pytest.mark.parametrize(("first", "second"), [("1", "2"), ("one", "two")])
+def test_a_record_like_the_first_is_no_restart(first: str, second: str) -> None:
+    """It differs in a number, or so early that it is no repetition."""
+    delivered, rest = RECORD.format(first, first), "\n\n" + RECORD.format(second, second)
+    assert joined(delivered, rest, "anchored")[0] == delivered + rest
+    late = RECORD.replace("## Test {}\n\n", "")
+    assert joined(late.format("1"), "\n\n" + late.format("2"), "anchored")[1].trimmed == ""
+
+
+@pytest.mark.found("B-21")
+@given(tales(14), st.data(), pieces, st.sampled_from([str.capitalize, str.upper, str.lower, str.swapcase]))
+def test_an_anchor_in_other_capitals_is_known(
+    whole: str, data: st.DataObject, size: int, capitals: Callable[[str], str]
+) -> None:
+    whole = whole.replace("ß", "ss")  # (in capitals it is two letters)
+    delivered = cut_where(data, whole, lambda text: is_proof(normal_form(anchor_of(text))) and not text[-1].isspace())
+    text, join = joined(delivered, capitals(anchor_of(delivered)) + whole[len(delivered) :], "anchored", size)
+    assert (text, join.seam) == (whole, "anchor")
+
+
+@pytest.mark.found("B-21")
+@given(tales(14), st.data(), pieces, st.integers(4, 10), st.sampled_from(["…", "... ", "[…] ", "(...) "]))
+def test_the_last_words_are_known_after_an_ellipsis(
+    whole: str, data: st.DataObject, size: int, back: int, ellipsis: str
+) -> None:
+    delivered = cut_where(data, whole, lambda text: len(text.split()) > 10 and not text[-1].isspace())
+    repeated = last_words(delivered, back)
+    assume(is_proof(normal_form(repeated)))
+    text, join = joined(delivered, ellipsis + repeated + whole[len(delivered) :], "anchored", size)
+    assert (text, join.trimmed) == (whole, ellipsis + repeated)
+
+
+@pytest.mark.found("B-21")
+@given(st.sampled_from(["<<<{}>>>\n", '"{}"\n\n', "> **{}**\n"]), pieces)
+def test_words_that_are_quoted_before_the_model_goes_on_go_twice(quotation: str, size: int) -> None:
+    anchor = anchor_of(TALE)
+    text, join = joined(TALE, quotation.format(anchor) + anchor + "x jumps", "anchored", size)
+    assert (text, join.seam) == (TALE + "x jumps", "anchor")
+
+
+@pytest.mark.found("R-5")
+@given(tales(14), st.data(), pieces, st.integers(1, 5), st.integers(0, 6))
+def test_every_mark_that_closes_ours_goes(
+    whole: str, data: st.DataObject, size: int, opening: int, closing: int
+) -> None:
+    delivered = cut_where(data, whole, ends_in_a_word)
+    said = "<" * opening + anchor_of(delivered) + ">" * closing
+    text, join = joined(delivered, said + whole[len(delivered) :], "anchored", size)
+    assert (text, join.seam, join.trimmed) == (whole, "anchor", said)
+
+
+@pytest.mark.parametrize(
+    "delivered", ["a map is a dict<str, list<list<int", "x is less than this, so write x -", "f ="]
+)
+def test_a_mark_that_may_be_the_texts_own_stays(delivered: str) -> None:
+    text, join = joined(delivered, f"<<<{anchor_of(delivered)}>>>>> y", "anchored")
+    assert (text, join.seam) == (delivered + ">> y", "anchor")
+
+
+@pytest.mark.found("R-4")
+@given(tales(14), st.data(), pieces, st.sampled_from(["", "<<<", "**", "\n"]))
+def test_a_beginning_of_the_anchor_is_nothing_new_where_a_limit_ended_it(
+    whole: str, data: st.DataObject, size: int, marks: str
+) -> None:
+    delivered = cut_where(data, whole, lambda text: ends_in_a_word(text) and len(text) > 1)
+    anchor = anchor_of(delivered)
+    said = marks + anchor[: data.draw(st.integers(1, len(anchor) - 1))]
+    join = Join(delivered, "anchored")
+    shown = "".join(join.feed(said[start : start + size]) for start in range(0, len(said), size)) + join.close(True)
+    assert (shown, join.trimmed) == ("", said)
+    ended = Join(delivered, "anchored")
+    assume(not is_proof(normal_form(said)))  # else it may be a restart that ended
+    assert ended.feed(said) + ended.close() == said, "where the model ended by itself, it may be the text's own end"
 
 
 def all_of(delivered: str, style: Style, parts: list[str], spent: bool) -> tuple[str, str | None, str]:
@@ -302,6 +442,13 @@ def test_each_kind_by_example(delivered: str, new: str, style: Style, whole: str
 def test_a_restart_that_ends_inside_what_was_delivered_brings_nothing_new() -> None:
     text, join = joined(TALE, TALE[:60], "anchored")
     assert (text, join.seam, join.trimmed) == (TALE, "restart", TALE[:60])
+
+
+def test_six_hundred_characters_are_held_back_at_most() -> None:
+    """The words to repeat might still follow these marks."""
+    join = Join(TALE, "anchored")
+    assert "".join(map(join.feed, "-" * 599)) == ""
+    assert join.feed("-") == "-" * 600
 
 
 def test_the_reader_waits_no_longer_than_the_head_may_be_held() -> None:

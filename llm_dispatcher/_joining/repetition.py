@@ -65,7 +65,7 @@ class Restart:
     @property
     def is_proven(self) -> bool:
         """Whether enough was said again to be no accident."""
-        return is_proof(self._delivered[: self._there])
+        return is_proof(self._delivered[: min(self._there, _AT_ONCE)])
 
     def look(self) -> None:
         """Compare what is new in the text."""

@@ -6,12 +6,13 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
 from ..events import Event, StreamReset, StreamStarted, StreamSwitched, TextDelta, UsageReport
-from ..provider import Ask
+from ..join import Join
+from ..provider import BODY, Ask
 from .clocks import Clocks
 from .given import Dispatch
 from .ledger import Row, committed
-from .pieces import Shown, kept, listening
-from .resume import GO_ON, continued, joined
+from .pieces import Shown, kept, listening, only_repeats
+from .resume import GO_ON, continued, joined, tokens_delivered
 
 
 class Delivered:
@@ -40,14 +41,16 @@ async def attempt(
     request = dispatch.request
     if dispatch.on_break == "continue" and delivered.chunks:
         style = dispatch.style(row.target)
-        request = continued(request, delivered.text, style, dispatch.resilience.continuation or GO_ON)
-        row.join = joined(delivered.text, style)
+        text = delivered.text
+        wording = dispatch.resilience.continuation or GO_ON
+        request = continued(request, text, style, wording, tokens=tokens_delivered(rows, text))
+        row.join = joined(dispatch.request, text, style)
     ask = Ask(request, row.target, dispatch.resilience.timeouts.connect, dispatch.raw)
     provider = dispatch.provider(row.target)
     with clocks.unless_closed():
         await provider.prepare()
     row.began = clocks.now  # loading an SDK says nothing of how soon its vendor answers
-    beginning = _Beginning(dispatch, row, rows, delivered)
+    beginning = _Beginning(dispatch, row, rows, delivered, clocks)
     with listening(row, clocks):
         async with aclosing(provider.stream(ask)) as stream:
             async for piece in stream:
@@ -57,7 +60,7 @@ async def attempt(
                 clocks.rest()
                 try:
                     if not row.shown:
-                        for event in beginning.events(shown, clocks.now):
+                        for event in beginning.events(shown):
                             yield event
                     elif isinstance(shown, str):
                         row.produced.append(shown)
@@ -78,28 +81,31 @@ class _Beginning:
     """What an attempt shows first, and what it holds back until then.
 
     `StreamStarted` waits for the first thing to show, so that an attempt which fails before it leaves no trace; and
-    everything waits while the join looks for the seam.
+    everything waits while the join looks for the seam. The `idle` clock bounds that wait too, counted from the first
+    text that is held back. It is read when a piece comes, so it costs no timer. If no piece comes, `idle` rings anyway.
     """
 
-    def __init__(self, dispatch: Dispatch, row: Row, rows: list[Row], delivered: Delivered) -> None:
+    def __init__(self, dispatch: Dispatch, row: Row, rows: list[Row], delivered: Delivered, clocks: Clocks) -> None:
         self._dispatch = dispatch
         self._row = row
         self._rows = rows
         self._delivered = delivered
+        self._clocks = clocks
         self._held: list[Event] = []
+        self._holds_since: float | None = None
 
-    def events(self, piece: Shown, now: float) -> Iterator[Event]:
+    def events(self, piece: Shown) -> Iterator[Event]:
         """What may be shown now that this has come, while nothing was."""
         row = self._row
         if row.first_token_at is None:
-            row.first_token_at = now
+            row.first_token_at = self._clocks.now
         if isinstance(piece, str):
             row.produced.append(piece)
         if row.join is not None and not row.join.decided:
             if not isinstance(piece, str):
                 self._held.append(piece)
                 return
-            piece = row.join.feed(piece)
+            piece = row.join.feed(piece) or self._after_silence(row.join)
             if not piece:
                 return
         yield from self._opening()
@@ -110,10 +116,29 @@ class _Beginning:
         row = self._row
         if row.shown:
             return
-        rest = row.join.close() if row.join is not None else ""
+        spent = row.finished is not None and row.finished.finish_reason == "length"
+        rest = row.join.close(spent) if row.join is not None else ""
         yield from self._opening()
         if rest:
             yield self._delivered.add(rest, row)
+
+    def _after_silence(self, join: Join) -> str:
+        """What may be shown although the seam is not certain, because the reader has waited for as long as `idle` says.
+
+        A model that has only repeated what the reader has, word for word, has said nothing that could be shown. Then
+        another target is asked, if there is one; else it is waited for.
+        """
+        now = self._clocks.now
+        if self._holds_since is None:
+            self._holds_since = now
+        if join.decided or now - self._holds_since < self._clocks.seconds("idle"):
+            return ""
+        if not join.is_repeating:
+            return join.close()
+        targets, target = self._dispatch.targets, self._row.target
+        if any(other.provider != BODY for other in targets[targets.index(target) + 1 :]):
+            raise only_repeats(target, self._clocks, self._row.request_id)
+        return ""
 
     def _opening(self) -> Iterator[Event]:
         row = self._row

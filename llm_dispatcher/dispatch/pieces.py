@@ -129,3 +129,14 @@ def too_slow(clock: Clock, target: Target, clocks: Clocks, request_id: str | Non
         model=target.model,
         request_id=request_id,
     )
+
+
+def only_repeats(target: Target, clocks: Clocks, request_id: str | None) -> ProviderTimeoutError:
+    """The error for a continuation that has said nothing new for as long as the `idle` clock says."""
+    return ProviderTimeoutError(
+        f"it only repeated what was delivered for {in_seconds(clocks.seconds('idle'))} (the idle clock)",
+        clock="idle",
+        provider=target.provider,
+        model=target.model,
+        request_id=request_id,
+    )
