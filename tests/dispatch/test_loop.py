@@ -98,6 +98,34 @@ async def test_a_vendors_event_goes_with_each_of_ours_that_was_made_of_it() -> N
     assert [event.raw for event in events if isinstance(event, (TextDelta, ProviderEvent))] == [{"n": 1}, {"n": 2}]
 
 
+@pytest.mark.found("R-12")
+async def test_input_that_the_vendor_left_out_is_estimated_and_its_output_is_kept() -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield Opened(None, {})
+        yield "x" * 400
+        yield UsageReport(Usage(output_tokens=7))
+        yield Finished("stop", None)
+
+    one = dispatch(answer)
+    events = await all_of(one)
+    assert [event.usage.source for event in events if isinstance(event, UsageReport)] == ["unknown"]
+    (row,) = one.ledger
+    assert (row.usage.input_tokens, row.usage.output_tokens, row.usage.source) == (1, 7, "estimated")
+
+
+@pytest.mark.found("S-D9")
+async def test_usage_and_the_end_come_with_the_events_that_said_them() -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        for number in range(3):
+            yield RawEvent({"n": number})
+            yield ("x", UsageReport(Usage(1, 1, source="reported")), Finished("stop", None))[number]
+        yield RawEvent({"n": 3})
+
+    events = await all_of(dispatch(answer, raw=True))
+    raws = [event.raw for event in events if isinstance(event, (TextDelta, UsageReport, StreamCompleted))]
+    assert raws == [{"n": 0}, {"n": 1}, {"n": 2}]
+
+
 async def test_usage_is_reported_once_as_the_vendor_said_it_last() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         for output in (1, 5, 9):
