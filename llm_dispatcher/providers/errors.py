@@ -136,9 +136,8 @@ def translated(
         ours = _ours(chain, ask.target, answer_of, transport())
         if ours is None and (why := unsendable(ask.request)) is not None:
             ours = InvalidRequestError(why)
-        if ours is None and isinstance(
-            chain[0], RecursionError
-        ):  # what was sent can be written, so what came cannot be read
+        # (What was sent can be written. So what came cannot be read.)
+        if ours is None and isinstance(chain[0], RecursionError):
             ours = ProviderProtocolError("the vendor sent JSON that is nested too deep to be read")
         if ours is None:
             raise

@@ -175,7 +175,13 @@ async def test_a_deep_body_of_an_error_is_an_error_of_ours(wire: str, simulated_
     first = simulated_vendor(wire, Reply(fault=HttpError(500, body=body)))
     second = simulated_vendor("openai-chat", Reply("Saved."))
     async with switch_over(first, second) as switch:
-        assert await switch.stream_request(TaskRequest("x")) == "Saved."
+        stream = switch.stream_request(TaskRequest("x"))
+        assert await stream == "Saved."
+    failure = stream.response.attempts[0].failure
+    assert failure is not None
+    # (google-genai gives up on the body before it says the status.)
+    expected = ("ProviderProtocolError", None) if wire == "google" else ("ProviderServiceUnavailableError", 500)
+    assert (failure.kind, failure.status) == expected
 
 
 @pytest.mark.found("B-02")
