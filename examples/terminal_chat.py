@@ -1,4 +1,7 @@
-"""A chat in the terminal: `python examples/terminal_chat.py`. An empty line ends it, Ctrl-C ends an answer."""
+"""A chat in the terminal: `python examples/terminal_chat.py`.
+
+Ctrl-C ends an answer that is under way. An empty line, Ctrl-D or Ctrl-C at the prompt ends the program.
+"""
 
 import sys
 
@@ -10,10 +13,19 @@ def say_so(switch: StreamSwitched, _: object) -> None:
     print(f" [{switch.to_target} goes on] ", end="", file=sys.stderr)
 
 
+def typed() -> str:
+    """What is typed at the prompt; nothing at the end."""
+    try:
+        return input("you:   ").strip()
+    except (EOFError, KeyboardInterrupt):
+        print()
+        return ""
+
+
 def main() -> None:
     llm = LLM(system="Answer briefly and kindly.", callbacks=StreamingCallbacks(on_switch=say_so))
     conversation: list[Message] = []
-    while words := input("you:   ").strip():
+    while words := typed():
         asked = [*conversation, Message("user", words)]
         stream = llm(messages=asked)
         print("model: ", end="")

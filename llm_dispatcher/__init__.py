@@ -75,6 +75,9 @@ _HOMES = {
 }
 """Each public name and its module, which is imported when the name is first asked for."""
 
+_MODULES = ("cache", "events", "exceptions", "provider", "streaming", "tasks", "testing")
+"""The public modules, which are imported likewise."""
+
 __all__ = [*_HOMES]  # noqa: PLE0604 - one list of names, not two  # pyright: ignore[reportUnsupportedDunderAll]
 __version__ = "0.1.0"
 
@@ -83,6 +86,8 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())  # what is logged 
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
@@ -91,4 +96,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(_HOMES)
+    return sorted([*_HOMES, *_MODULES, *(name for name in globals() if name.startswith("__"))])

@@ -149,7 +149,11 @@ class LLMStream(Generic[Chunk]):
         raise TypeError("an LLMStream is a live connection and cannot be copied or serialised: read it first")
 
     def __repr__(self) -> str:
-        state = "unread" if self._read_as is None else f"read by {self._read_as}"
+        state = (
+            "unread: iterate over it, await it or call .result()"
+            if self._read_as is None
+            else f"read by {self._read_as}"
+        )
         return f"<LLMStream, {state}, {len(self.partial)} characters so far>"
 
     # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────

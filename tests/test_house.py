@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import re
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,9 @@ import llm_dispatcher
 PACKAGE = Path(llm_dispatcher.__file__).parent
 SDKS = ("openai", "anthropic", "google", "aiohttp", "httpx2")
 HEAVY = (*SDKS, "pydantic", "rich", "typer", "yaml", "genai_prices", "rapidfuzz", "cachetools")
+
+OPTIONAL = {"pytest", "click", "gevent"}
+"""Imported where somebody else has brought them."""
 
 DECORATE = """
 import sys
@@ -30,9 +36,34 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 def test_every_public_name_is_there() -> None:
     for name in llm_dispatcher.__all__:
         assert getattr(llm_dispatcher, name) is not None
-    assert dir(llm_dispatcher) == sorted(llm_dispatcher.__all__)
+    assert set(llm_dispatcher.__all__) <= set(dir(llm_dispatcher))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = llm_dispatcher.nothing
+
+
+@pytest.mark.found("N-C17")
+def test_what_can_be_had_is_shown_and_there() -> None:
+    code = "import llm_dispatcher as it; print(*[name for name in dir(it) if hasattr(it, name)])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"__version__", "exceptions", "events", "tasks", "testing", "streaming", "cache", "provider"} <= set(shown)
+    assert set(llm_dispatcher.__all__) <= set(shown)
+
+
+@pytest.mark.found("N-C17")
+def test_every_package_that_is_imported_is_declared() -> None:
+    """Beside what the extras are for: the tests' own plugin, and a notebook's."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[\[<>=]", dependency)[0].lower() for dependency in project["dependencies"]}
+    imported = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                imported.add(node.module.partition(".")[0])
+    named = {"google": "google-genai", "yaml": "pyyaml", "spellchecker": "pyspellchecker", "pydantic_core": "pydantic"}
+    outside = imported - sys.stdlib_module_names - {"llm_dispatcher"} - OPTIONAL
+    assert {named.get(name, name).replace("_", "-") for name in outside} <= declared
 
 
 def test_decorating_a_function_loads_nothing_heavy() -> None:

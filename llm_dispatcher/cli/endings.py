@@ -144,6 +144,8 @@ _CONTROLS: Final = {
     **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"},
     0x7F: "␡",
     **dict.fromkeys(range(0x80, 0xA0), "�"),
+    # These turn the direction of what follows, so that a line reads as something else than it says.
+    **dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], "�"),
 }
 
 

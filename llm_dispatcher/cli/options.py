@@ -62,7 +62,7 @@ def _one_of(names: list[str], what: str, written: str) -> str:
     return written
 
 
-Prompt: TypeAlias = Annotated[str | None, typer.Argument(help="What to ask; - reads it from standard input.")]
+Prompt: TypeAlias = Annotated[str | None, typer.Argument(help="What to ask; what is piped in stands before it.")]
 Task: TypeAlias = Annotated[
     str | None,
     typer.Option(

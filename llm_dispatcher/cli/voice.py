@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -57,6 +58,7 @@ class TextVoice:
         self._out = sys.stdout  # (rich lends its own while it draws)
         self._on_screen = self._out.isatty()
         self._watched = sys.stderr.isatty() and not quiet
+        self._dim = self._watched and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._in_line = False
         self._whole = False
         self._drawn = ExitStack()
@@ -114,7 +116,7 @@ class TextVoice:
         if self._in_line and self._on_screen:
             self._write("\n")
         line = f"[{one_line(words)}]"
-        if self._watched:
+        if self._dim:
             line = f"\x1b[2m{line}\x1b[0m"
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - beside the answer
 

@@ -80,6 +80,19 @@ def test_a_chat_survives_an_error_and_ctrl_c(
     assert [turn.text for turn in vendor.requests[2].turns] == ["Two?", "Once upon a", "Three?"]
 
 
+@pytest.mark.found("N-C17")
+@pytest.mark.parametrize("key", [EOFError, KeyboardInterrupt], ids=["Ctrl-D", "Ctrl-C"])
+def test_a_chat_ends_quietly_at_its_prompt(
+    key: type[BaseException], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(prompt: str) -> str:
+        raise key
+
+    monkeypatch.setattr(builtins, "input", press)
+    run("terminal_chat.py")
+    assert capsys.readouterr() == ("\n", "")
+
+
 def test_retrieval_sends_what_it_found_and_names_it(
     simulated_switch: SimulatedSwitch, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

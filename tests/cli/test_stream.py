@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,49 @@ def test_the_prompt_may_come_from_standard_input(
     vendor = simulated_vendor("ollama", Reply("Yes."))
     assert run("stream", "-", "-c", write(vendor), stdin="Ist das schön?\nJa.".encode()).exit_code == 0
     assert vendor.requests[0].text == "Ist das schön?\nJa."
+
+
+@pytest.mark.found("N-B11")
+@pytest.mark.parametrize(
+    ("words", "stdin", "asked"),
+    [
+        (["Explain this."], b"print(1)\n\n", "print(1)\n\nExplain this."),
+        (["Explain this."], b"", "Explain this."),
+        (["Explain this."], b"  \n", "Explain this."),
+        ([], b"What is it?\n", "What is it?\n"),
+        (["-"], b"What is it?", "What is it?"),
+    ],
+)
+def test_what_is_piped_in_stands_before_the_prompt(
+    words: list[str],
+    stdin: bytes,
+    asked: str,
+    run: Any,
+    write: Any,
+    simulated_vendor: Callable[..., SimulatedVendor],
+) -> None:
+    vendor = simulated_vendor("ollama", Reply("Yes."))
+    done = run("stream", *words, "-c", write(vendor), stdin=stdin)
+    assert (done.exit_code, done.stdout) == (0, "Yes.\n")
+    assert vendor.requests[0].text == asked
+
+
+@pytest.mark.found("N-B11")
+def test_what_is_piped_in_counts_for_the_plan(run: Any, policy: str) -> None:
+    assert run("explain", "-c", policy, stdin=b"What is it?").exit_code == 0
+    nothing = run("explain", "-c", policy, stdin=b"")
+    assert nothing.exit_code == 2
+    assert "nothing was asked: give a prompt" in nothing.stderr
+
+
+@pytest.mark.found("N-B11")
+@pytest.mark.parametrize(
+    ("head", "words"), [(PNG, "an image, not a text: .* --image"), (b"ID3\xff", "a sound, .* --audio")]
+)
+def test_an_image_that_is_piped_in_is_called_one(head: bytes, words: str, run: Any, policy: str) -> None:
+    done = run("stream", "What is it?", "-c", policy, stdin=head)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert re.search(words, done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -268,3 +268,77 @@ def test_what_an_encoding_cannot_hold_is_no_reason_to_stop(
     with ended(command):
         out, err = command.communicate()
     assert (command.returncode, out, err) == (0, b"a ? b\n", b"")
+
+
+@pytest.mark.found("N-B11")
+@pytest.mark.parametrize("given", ["pipe", "file", "/dev/null", "closed", "terminal"])
+def test_standard_input_is_read_where_it_holds_something_and_never_waited_for_elsewhere(
+    given: str,
+    start: Any,
+    write: Any,
+    terminal: Terminal,
+    tmp_path: Any,
+    simulated_vendor: Callable[..., SimulatedVendor],
+) -> None:
+    vendor = simulated_vendor("ollama", Reply("Yes."))
+    written = tmp_path / "code.py"
+    written.write_text("print(1)\n")
+    with written.open("rb") as file:
+        options: dict[str, Any] = {
+            "pipe": {"stdin": subprocess.PIPE},
+            "file": {"stdin": file},
+            "/dev/null": {"stdin": subprocess.DEVNULL},
+            "closed": {"preexec_fn": lambda: os.close(0)},
+            "terminal": {"stdin": terminal.theirs},
+        }[given]
+        command = start(
+            "stream", "Explain.", "-q", "-c", write(vendor), stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
+        )
+        with ended(command):
+            out, err = command.communicate(b"print(1)\n" if given == "pipe" else None)
+    assert (command.returncode, out, err) == (0, b"Yes.\n", b"")
+    assert vendor.requests[0].text == ("print(1)\n\nExplain." if given in ("pipe", "file") else "Explain.")
+
+
+@pytest.mark.found("N-B11")
+def test_who_waits_for_a_pipe_is_told_so_and_ctrl_c_ends_it(
+    start: Any, policy: str, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    command = start(
+        "stream", "Explain.", "-c", policy, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with ended(command):
+        assert command.stderr.readline().startswith(b"[waiting for standard input to end")
+        command.send_signal(signal.SIGINT)
+        assert command.stderr.read() == b""
+        command.stdin.close()
+    assert command.returncode == 130
+
+
+# ── without colours ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.found("N-C17")
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
+def test_who_wants_no_colours_gets_none(
+    environment: dict[str, str], start: Any, policy: str, terminal: Terminal
+) -> None:
+    command = start("stream", "x", "-c", policy, stdout=subprocess.PIPE, stderr=terminal.theirs, env=environment)
+    with ended(command):
+        terminal.hand_over()
+        drawn = terminal.read_to_the_end()
+    assert "[a/m · " in drawn
+    assert not re.search(r"\x1b\[[0-9;]*m", drawn)
+
+
+@pytest.mark.found("B")
+def test_a_model_cannot_turn_the_direction_of_a_line(
+    start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    policy = write(
+        simulated_vendor("ollama", Reply("safe\u202egnp.exe\u2066\u2069, but \u05e9\u05dc\u05d5\u05dd\u200f"))
+    )
+    process = start("stream", "x", "-q", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs)
+    with ended(process):
+        terminal.hand_over()
+        assert terminal.read_to_the_end() == "safe�gnp.exe��, but \u05e9\u05dc\u05d5\u05dd\u200f\r\n"
