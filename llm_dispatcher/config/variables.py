@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from .layers import Layer
+from .policy import is_offline
 from .problems import Problem, did_you_mean, nearest
 from .settings import Settings
 from .shape import types_at
@@ -64,7 +65,8 @@ def interpolated(layer: Layer, environ: Mapping[str, str]) -> Layer:
         if not isinstance(value, str) or "${" not in value:
             return value
         wrong: list[str] = []
-        text = _REFERENCE.sub(lambda found: _value(found, environ, wrong), value)
+        nowhere = path[-1:] == ("base_url",) and is_offline(environ)
+        text = _REFERENCE.sub(lambda found: _value(found, environ, wrong, nowhere=nowhere), value)
         if wrong:
             problems.append(layer.located(Problem(path, "; ".join(dict.fromkeys(wrong)))))
         return None if wrong else meant(text, path)
@@ -111,7 +113,8 @@ def _unknown(variable: str) -> Problem:
     return Problem((), f"unknown setting{nearest(section, sections)}", variable=variable)
 
 
-def _value(reference: re.Match[str], environ: Mapping[str, str], wrong: list[str]) -> str:
+def _value(reference: re.Match[str], environ: Mapping[str, str], wrong: list[str], *, nowhere: bool) -> str:
+    """What stands for a reference. Where nothing is sent, an address that is not known is one that leads `nowhere`."""
     if reference[0] == "$${":
         return "${"
     written = _WRITTEN.fullmatch(reference[1])
@@ -122,6 +125,8 @@ def _value(reference: re.Match[str], environ: Mapping[str, str], wrong: list[str
     value = environ.get(name)
     if default is not None:
         return value or default
+    if value is None and nowhere:
+        return "offline.invalid" if reference.start() else "http://offline.invalid"
     if value is None:
         # Only a slip of the finger is worth a hint: one vendor's variable is rather like another's.
         hint = did_you_mean(name, environ, likeness=0.9) or f" (${{{name}:-…}} gives it a default)"

@@ -17,9 +17,11 @@ from .received import ReceivedRequest
 from .script import Reply, Wire
 from .wires import WIRES, Rejection
 
-Part: TypeAlias = Reply | Continuing | Callable[[ReceivedRequest], Reply]
+Part: TypeAlias = str | Reply | Continuing | Callable[[ReceivedRequest], Reply]
 Script: TypeAlias = Part | Sequence[Part]
-"""A reply, or a function of the request that makes one; or a sequence of these, one a request, its last repeated."""
+"""A text or a reply, or a function of the request that makes a reply; or a sequence of these, one for each request, of
+which the last is repeated.
+"""
 
 RECORDED_AT = "/_simulated/requests"
 PREFILL_REFUSED = (
@@ -57,7 +59,8 @@ class Judgement:
 
     def tell(self, script: Script) -> None:
         """Take a script, from its beginning; what cannot be is refused."""
-        parts = list(script) if isinstance(script, Sequence) else [script]
+        several = list(script) if isinstance(script, Sequence) and not isinstance(script, str) else [script]
+        parts = [Reply(part) if isinstance(part, str) else part for part in several]
         if not parts:
             raise ValueError("a script that is a sequence holds at least one Reply")
         for part in parts:
@@ -65,7 +68,8 @@ class Judgement:
                 answers.streamed(self._wire, part, "m")
             elif not callable(part):
                 raise TypeError(
-                    f"a script is a Reply, a function that makes one, or a sequence of these; got {type(part).__name__}"
+                    "a script is a text, a Reply, a function that makes one, or a sequence of these; "
+                    f"got {type(part).__name__}"
                 )
         self.script = script
         self._parts = parts

@@ -77,6 +77,26 @@ class TestSimulatedSwitch:
         assert vendors["openai"].wire == "openai-responses"
         assert vendors["anthropic"].requests[0].model == "claude-x"
 
+    @pytest.mark.found("N-C17")
+    async def test_an_address_that_a_policy_takes_from_the_environment_need_not_be_there(
+        self, simulated_switch: SimulatedSwitch, tmp_path: Path
+    ) -> None:
+        policy = tmp_path / "llm_dispatcher.yaml"
+        policy.write_text(
+            "providers:\n"
+            '  openai: {api_key: "${K}", base_url: "${GATEWAY_URL}", models: [gpt-x]}\n'
+            '  ours: {kind: openai_compatible, api_key: "${K}", base_url: "https://${OUR_HOST}/v1", models: [m]}\n'
+        )
+        vendors = simulated_switch(policy, openai="From the gateway.", ours="From our own.")
+        assert await LLM(providers="openai")("hi") == "From the gateway."
+        assert await LLM(providers="ours")("hi") == "From our own."
+        assert vendors["openai"].wire == "openai-chat", "as with an address: its default is not the official host's"
+
+    @pytest.mark.found("N-C17")
+    async def test_a_plain_text_is_a_script(self, simulated_switch: SimulatedSwitch) -> None:
+        simulated_switch(openai=["First.", "Second."])
+        assert [await story("foxes") for _ in range(3)] == ["First.", "Second.", "Second."]
+
     def test_it_may_be_called_again_and_reaches_every_thread(self, simulated_switch: SimulatedSwitch) -> None:
         simulated_switch(openai=Reply("First."))
         assert "".join(story("foxes")) == "First."
