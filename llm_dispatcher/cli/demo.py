@@ -19,33 +19,24 @@ from ..cache import StreamingCache
 from ..llm import LLM
 from ..stream import LLMStream
 from ..streaming import ProgressTracker
-from ..switch import LLMSwitch, get_global_switch, set_global_switch
+from ..switch import LLMSwitch, get_global_switch, set_global_switch, use_switch
 from ..tasks import TaskRequest, TaskType
 from ..testing import Continuing, Cut, HttpError, Reply, Script, SimulatedVendor, Stall
+from .demo_ending import show_the_end
+from .demo_stories import BAKERY, CODE, FERRY, LIGHTHOUSE, OWL, TRAIN
 from .out import say_json
-from .show import Show, show_on
+from .show import CACHE, Show, show_on
 
-KEY: Final = "simulated"
+KEY: Final = "no-real-key"
 VENDORS: Final = {
     "openai": ("openai-responses", "gpt-simulated"),
     "anthropic": ("anthropic", "claude-simulated"),
     "google": ("google", "gemini-simulated"),
 }
 
-STORY: Final = (
-    "Every evening the keeper climbed the ninety-nine steps, trimmed the wick, and read the sea its bedtime story. "
-    "One night the lamp went dark in the middle of a sentence. Before the first wave could ask what came next, "
-    "the lighthouse across the bay took up the line exactly where it had stopped, and the ships sailed on, "
-    "none the wiser. “We never read the same word twice,” said the keeper in the morning, “and we never skip one.”"
-)
-CODE: Final = (
-    "def fibonacci(n: int) -> int:\n"
-    '    """The n-th number of the sequence."""\n'
-    "    a, b = 0, 1\n"
-    "    for _ in range(n):\n"
-    "        a, b = b, a + b\n"
-    "    return a\n"
-)
+IDLE: Final = 2.0
+"""Seconds of silence in the scene that is about silence. Should a busy machine be silent for longer elsewhere in that
+scene, the next vendor goes on from there, and the text is the same."""
 
 
 class Count(Struct):
@@ -70,15 +61,17 @@ class Count(Struct):
         return f"{counted}: {verdict}"
 
 
-class Scene(Struct):
+class Scene(Struct, kw_only=True):
     """One thing to see: what the vendors do, what is asked, and the text that the reader is owed."""
 
     title: str
-    task: TaskType
+    note: str
     scripts: dict[str, Script]
     ask: Callable[[], LLMStream[str]]
     tracker: ProgressTracker
     text: str
+    task: TaskType = TaskType.TEXT_GENERATION
+    idle: float | None = None
 
 
 def simulated_demo(prompt: str | None = None, *, as_json: bool = False) -> int:
@@ -101,14 +94,20 @@ def _show(prompt: str | None) -> Count:
             for name, (wire, model) in VENDORS.items()
         }
         stack.enter_context(_environment(vendors))
-        show.title("These vendors are simulated")
+        show.title("These vendors are simulated: seven short scenes")
         show.note(
-            "Three servers on this machine speak the wires of OpenAI, Anthropic and Google, through their official"
+            "Three servers on this machine stand in for OpenAI, Anthropic and Google. The vendors' official SDKs talk "
+            "to them. They answer what the demo tells them to answer, and fail when it tells them to. No key is "
+            "needed, nothing leaves this machine, and nothing is paid for."
         )
-        show.note("SDKs. They say what they are told to, and break when they are told to. No key, no network, no bill.")
+        show.note(
+            "Each scene begins with the plan, which is the order in which vendors are asked. It ends with the ledger, "
+            "which has a row for every attempt."
+        )
+        show.legend({"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google", CACHE: "the cache"})
         example = _run_example(show, vendors, count)
         asyncio.run(_scenes(show, vendors, example, prompt, count))
-    show.title("What came of it")
+    show_the_end(show, survival=_file("docs/survival.md"))
     return count
 
 
@@ -135,14 +134,15 @@ def _file(name: str) -> Path:
 
 def _run_example(show: Show, vendors: dict[str, SimulatedVendor], count: Count) -> dict[str, Any]:
     """Run the README's example as it stands, and count what it prints."""
-    _tell(vendors, {"openai": Reply(STORY, pace=_pace())})
-    show.title("1 · Your first stream: examples/first_stream.py, as it stands")
+    _tell(vendors, {"openai": Reply(LIGHTHOUSE, pace=_pace())})
+    show.title("1 of 7 · Your first stream")
+    show.note("This is examples/first_stream.py as it stands: six lines, and nothing in them names a vendor.")
     show.plan(LLMSwitch().explain(TaskRequest("Tell a short story about a lighthouse keeper.")))
     heard = _Tee(sys.stdout)
     with contextlib.redirect_stdout(heard):
         example = runpy.run_path(str(_file("examples/first_stream.py")), run_name="__main__")
     print()  # noqa: T201 - the example ends without a line end
-    count.add(STORY, heard.getvalue(), sum(len(vendor.requests) for vendor in vendors.values()))
+    _judge(show, count, LIGHTHOUSE, heard.getvalue(), sum(len(vendor.requests) for vendor in vendors.values()))
     return example
 
 
@@ -162,68 +162,105 @@ class _Tee(io.StringIO):
 async def _scenes(
     show: Show, vendors: dict[str, SimulatedVendor], example: dict[str, Any], prompt: str | None, count: Count
 ) -> None:
+    """Scenes 2 to 7. Whatever the order in which a busy machine lets things happen, the text is owed in full."""
     story: Any = example["story"]
-    tracker = ProgressTracker()
+    said, tracker = story.progress_tracker, ProgressTracker()
     coder = LLM(task_type=TaskType.CODE_GENERATION, progress_tracker=tracker)
     teller = LLM(cache=StreamingCache(), progress_tracker=tracker)
-    topic = prompt or "a lighthouse keeper"
     pace = _pace()
-    rest = Continuing(STORY, reply=Reply(pace=pace))
 
-    def tell_story() -> LLMStream[str]:
-        return story(topic)  # type: ignore[no-any-return]  # the example's own function
+    def tell(topic: str) -> Callable[[], LLMStream[str]]:
+        return lambda: story(prompt or topic)  # the example's own function
 
-    def tell_once() -> LLMStream[str]:
-        return teller(f"Tell a short story about {topic}.")
+    def tell_twice(typed: str) -> Callable[[], LLMStream[str]]:
+        return lambda: teller(prompt or typed)
 
-    def tell_again() -> LLMStream[str]:
-        return teller(f"tell a short story about {topic}" if prompt is None else f"Tell a short story about {topic}.")
+    def go_on(text: str) -> Script:
+        return Continuing(text, reply=Reply(pace=pace))
 
-    def write_code() -> LLMStream[str]:
-        return coder("Write a function for the n-th Fibonacci number.")
-
-    def broken(fault: Any) -> Reply:
-        return Reply(STORY, fault=fault, pace=pace)
-
-    said = story.progress_tracker
-    limited = Reply(fault=HttpError(429, retry_after=0.3))
-    text = TaskType.TEXT_GENERATION
-    code = TaskType.CODE_GENERATION
     for scene in (
-        Scene("2 · Code goes elsewhere", code, {"anthropic": Reply(CODE, pace=pace)}, write_code, tracker, CODE),
         Scene(
-            "3 · The speaker is cut off in mid-sentence, and another finishes it",
-            text,
-            {"openai": broken(Cut(after=24)), "anthropic": rest, "google": rest},
-            tell_story,
-            said,
-            STORY,
+            title="2 of 7 · Another task, another vendor",
+            note="The policy (config/demo.yaml) sends code to Anthropic first.",
+            task=TaskType.CODE_GENERATION,
+            scripts={"anthropic": Reply(CODE, pace=pace)},
+            ask=lambda: coder("Write a function for the n-th Fibonacci number."),
+            tracker=tracker,
+            text=CODE,
         ),
         Scene(
-            "4 · The speaker falls silent",
-            text,
-            {"openai": broken(Stall(after=40)), "anthropic": rest},
-            tell_story,
-            said,
-            STORY,
+            title="3 of 7 · The connection breaks in mid-sentence",
+            note="OpenAI's connection is cut after 24 words, and again when it is asked to go on. Anthropic finishes "
+            "the sentence. It repeats a few words so that the seam can be checked, and these are cut out.",
+            scripts={
+                "openai": Reply(FERRY, fault=Cut(after=24), pace=pace),
+                "anthropic": go_on(FERRY),
+                "google": go_on(FERRY),
+            },
+            ask=tell("a ferry in the fog"),
+            tracker=said,
+            text=FERRY,
         ),
         Scene(
-            "5 · Too many requests: the vendor says when to come back",
-            text,
-            {"openai": [limited, Reply(STORY, pace=pace)]},
-            tell_story,
-            said,
-            STORY,
+            title="4 of 7 · The vendor falls silent",
+            note=f"OpenAI stops after 30 words and keeps the connection open. After {IDLE:g} seconds of silence (the "
+            "`idle` clock) it is asked again, stops again, and Anthropic goes on.",
+            scripts={
+                "openai": Reply(TRAIN, fault=Stall(after=30), pace=pace),
+                "anthropic": go_on(TRAIN),
+                "google": go_on(TRAIN),
+            },
+            ask=tell("a night train"),
+            tracker=said,
+            text=TRAIN,
+            idle=IDLE,
         ),
-        Scene("6 · With a cache: asked once", text, {"openai": Reply(STORY, pace=pace)}, tell_once, tracker, STORY),
-        Scene("7 · Asked again, typed otherwise, and every vendor is down", text, {}, tell_again, tracker, STORY),
+        Scene(
+            title="5 of 7 · Too many requests",
+            note="OpenAI answers 429 and says when to come back (Retry-After). The request waits that long and is sent "
+            "again.",
+            scripts={"openai": [Reply(fault=HttpError(429, retry_after=0.3)), Reply(BAKERY, pace=pace)]},
+            ask=tell("a bakery on market day"),
+            tracker=said,
+            text=BAKERY,
+        ),
+        Scene(
+            title="6 of 7 · With a cache, asked for the first time",
+            note="The answer is recorded while it is read.",
+            scripts={"openai": Reply(OWL, pace=pace)},
+            ask=tell_twice("Tell a short story about an owl."),
+            tracker=tracker,
+            text=OWL,
+        ),
+        Scene(
+            title="7 of 7 · Every vendor is down, and the same is asked again",
+            note="It is typed a little differently. The recording is the answer: no vendor is asked, so there is no "
+            "ledger.",
+            scripts={},
+            ask=tell_twice("tell a short story about an owl"),
+            tracker=tracker,
+            text=OWL,
+        ),
     ):
-        await _play(show, vendors, scene, count)
+        with use_switch(_with_idle(get_global_switch(), scene.idle)) as switch:
+            await _play(show, vendors, scene, count)
+        if scene.idle is not None:
+            await switch.aclose()
+
+
+def _with_idle(switch: LLMSwitch, idle: float | None) -> LLMSwitch:
+    """A switch by the same policy with this `idle` clock. The policy's own is far longer than a busy machine pauses."""
+    if idle is None:
+        return switch
+    resilience = switch.policy.resilience
+    clocks = structs.replace(resilience.timeouts, idle=idle)
+    return LLMSwitch(structs.replace(switch.policy, resilience=structs.replace(resilience, timeouts=clocks)))
 
 
 async def _play(show: Show, vendors: dict[str, SimulatedVendor], scene: Scene, count: Count) -> None:
     _tell(vendors, scene.scripts)
     show.title(scene.title)
+    show.note(scene.note)
     show.plan(get_global_switch().explain(TaskRequest("…", task_type=scene.task)))
     stream = scene.ask()
     show.open(scene.tracker)
@@ -234,7 +271,16 @@ async def _play(show: Show, vendors: dict[str, SimulatedVendor], scene: Scene, c
         show.close()
     response = stream.response
     show.ledger(response.attempts)
-    count.add(scene.text, response.text, len(response.attempts))
+    _judge(show, count, scene.text, response.text, len(response.attempts))
+
+
+def _judge(show: Show, count: Count, owed: str, read: str, attempts: int) -> None:
+    count.add(owed, read, attempts)
+    show.note(
+        f"✓ all {len(owed)} characters arrived, each once"
+        if owed == read
+        else "✗ NOT what was owed: please report this"
+    )
 
 
 def _tell(vendors: dict[str, SimulatedVendor], scripts: dict[str, Script]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol, TextIO
 
 from ..events import (
@@ -19,7 +21,12 @@ from ..events import (
 from ..routing import Plan
 from ..streaming import ProgressTracker
 
-COLOURS: Final = {"openai": "green", "anthropic": "yellow", "google": "blue", "body": "magenta"}
+CACHE: Final = "cache"
+COLOURS: Final = {"openai": "green", "anthropic": "yellow", "google": "blue", "body": "magenta", CACHE: "cyan"}
+"""The colour of each speaker's words."""
+
+WIDE: Final = 96
+"""Columns of a text that goes where nobody says how many there are."""
 
 
 class Show(Protocol):
@@ -27,6 +34,9 @@ class Show(Protocol):
 
     def title(self, text: str) -> None: ...
     def note(self, text: str) -> None: ...
+    def command(self, line: str) -> None: ...
+    def legend(self, speakers: Mapping[str, str]) -> None: ...
+    def table(self, heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None: ...
     def plan(self, plan: Plan) -> None: ...
     def open(self, tracker: ProgressTracker) -> None: ...
     def event(self, event: Event) -> None: ...
@@ -35,8 +45,8 @@ class Show(Protocol):
 
 
 def show_on(out: TextIO) -> Show:
-    """The live view where somebody looks at a terminal."""
-    if out.isatty():
+    """The live view where somebody looks at a terminal, unless it is one that cannot draw (`TERM=dumb`)."""
+    if out.isatty() and os.environ.get("TERM") != "dumb":
         from .live import LiveShow
 
         return LiveShow()
@@ -54,7 +64,21 @@ class PlainShow:
         self._line(f"\n── {text}")
 
     def note(self, text: str) -> None:
-        self._line(f"   {text}")
+        for line in text.splitlines():
+            for wrapped in textwrap.wrap(line, WIDE, break_long_words=False, break_on_hyphens=False):
+                self._line(f"   {wrapped}")
+
+    def command(self, line: str) -> None:
+        self._line(f"     {line}")
+
+    def legend(self, speakers: Mapping[str, str]) -> None:
+        """There are no colours to explain."""
+
+    def table(self, heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        lines = [heading, *rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
+        for line in lines:
+            self._line("   " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
     def plan(self, plan: Plan) -> None:
         for line in str(plan).splitlines():
@@ -75,8 +99,9 @@ class PlainShow:
         self._line("")
 
     def ledger(self, attempts: Iterable[Attempt]) -> None:
-        for cells in ledger_rows(attempts):
-            self._line("   " + "  ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True)).rstrip())
+        heading, *rows = ledger_rows(attempts)
+        if rows:
+            self.table(heading, rows)
 
     def _line(self, text: str) -> None:
         if self._in_text:
@@ -84,9 +109,6 @@ class PlainShow:
             self._in_text = False
         self._out.write(text + "\n")
         self._out.flush()
-
-
-WIDTHS: Final = (3, 28, 30, 9, 8, 16)
 
 
 def in_words(event: Event) -> str | None:
