@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
 from msgspec import Struct
 from typer.main import get_command
 
@@ -237,7 +238,17 @@ def test_the_page_of_errors_names_every_one() -> None:
     assert named - ours <= {"TimeoutError", "TypeError", "ValueError", "RuntimeError"}
 
 
+@pytest.mark.found("N-B16", "H-7")
+def test_the_navigation_lists_each_page_once() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    entries = [entry for section in nav for entry in section.items()]
+    assert sorted(title for title, _ in entries) == sorted({title for title, _ in entries})
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")}
+    assert sorted(target for _, target in entries if target != "decisions") == sorted(pages)
+
+
 @pytest.mark.slow
+@pytest.mark.found("N-B16")
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="what it takes is installed by `make docs`")
 def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(
@@ -250,3 +261,7 @@ def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
         assert name in read["reference.html"]
     fetched = re.findall(r'(?:src|<link[^>]* href)="(https?://[^"]+)"', "".join(read.values()))
     assert fetched == [], "a page fetches nothing from elsewhere"
+    # On the disk a browser reads no JSON and starts no worker: the index is a script, and the search runs in a frame.
+    assert (tmp_path / "search" / "search_index.js").exists()
+    assert 'src="javascripts/iframe-worker.js"' in read["index.html"]
+    assert (tmp_path / "javascripts" / "iframe-worker.js").exists()
