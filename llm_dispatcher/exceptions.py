@@ -3,6 +3,7 @@
 LLMDispatcherError
 ├── ProviderError                          one vendor's doing: another may do better
 │   ├── ProviderConnectionError            ┐
+│   │   └── LocalResourceError             │ (this machine's doing: it counts against no vendor)
 │   ├── ProviderTimeoutError               │
 │   ├── ProviderRateLimitError             │ try the same target again,
 │   ├── ProviderServiceUnavailableError    │ then switch
@@ -105,6 +106,14 @@ class ProviderConnectionError(ProviderError):
     """The connection could not be made, or broke."""
 
     retryable = True
+
+
+class LocalResourceError(ProviderConnectionError):
+    """The connection could not be made because this machine lacks file descriptors, memory, threads or ports.
+
+    It is tried again after a pause, because these come back when other work ends. No vendor is to blame, so it counts
+    against no breaker, no health and no retry budget.
+    """
 
 
 class ProviderTimeoutError(ProviderError):

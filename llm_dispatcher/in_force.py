@@ -6,6 +6,7 @@ Streams keep the one that they began with, whatever is configured later.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from random import random
@@ -17,7 +18,7 @@ from . import catalog
 from .config.policy import Policy, Timeouts, is_offline
 from .events import Usage
 from .exceptions import CacheError, ConfigurationError, InvalidRequestError
-from .provider import BODY, Provider
+from .provider import BODY, Provider, ProviderSettings
 from .providers import make
 from .routing import Admission, Errand, Plan, Situation, Traffic, Wishes, candidates, demands, plan, route_of
 from .tasks import NAMESPACE, Target, TaskRequest, namespace_of
@@ -32,7 +33,9 @@ class InForce:
     def __init__(self, policy: Policy, before: InForce | None = None) -> None:
         check_cache(policy)
         self.policy = policy
-        self.catalog = catalog.Catalog(self._vendor_model, policy.catalog)
+        # (No bound method: in a circle, a configuration that is replaced would wait for the garbage collector, and keep
+        # the connections of its providers open until then.)
+        self.catalog = catalog.Catalog(partial(_vendor_model, policy.providers), policy.catalog)
         kept = {} if before is None else before.providers
         self.providers: dict[str, Provider] = {
             name: kept[name] if name in kept and kept[name].settings == settings else make(settings)
@@ -108,8 +111,14 @@ class InForce:
             last=decided.targets[-1],
             patience=min(resilience.max_retry_after, resilience.timeouts.total or resilience.max_retry_after),
             capabilities=partial(self.catalog.capabilities, load=False),
+            own_limit=self._own_limit,
         )
         return Admission(traffic, errand)
+
+    def _own_limit(self, target: Target) -> int | None:
+        """The limit of output tokens that a target's provider sends where a request has none."""
+        limit: object = getattr(self.providers[target.provider], "max_tokens", None)
+        return limit if isinstance(limit, int) else None
 
     def timeouts(self, request: TaskRequest, decided: Plan, wishes: Wishes) -> Timeouts:
         """The clocks of a request. With `max_latency`, a first token that is later moves the request on while there is
@@ -135,11 +144,6 @@ class InForce:
             raise InvalidRequestError(f"no provider {found.provider!r} is configured (configured: {configured})")
         return self.catalog.capabilities(found)
 
-    def _vendor_model(self, target: Target) -> tuple[str, str]:
-        """The kind of vendor, and its own name for the model."""
-        settings = self.policy.providers[target.provider]
-        return settings.kind, settings.vendor_model(target.model)
-
 
 def routing_keys(policy: Policy) -> frozenset[str]:
     """The metadata keys that routing reads: `namespace`, and each key that a route of the policy names as `sticky`."""
@@ -157,3 +161,9 @@ def check_cache(policy: Policy) -> None:
         check_file(Path(policy.cache.store))
     except CacheError as error:
         raise ConfigurationError(error.message, file=policy.source, key="cache.store") from error
+
+
+def _vendor_model(providers: Mapping[str, ProviderSettings], target: Target) -> tuple[str, str]:
+    """The kind of vendor, and its own name for the model."""
+    settings = providers[target.provider]
+    return settings.kind, settings.vendor_model(target.model)

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from .exceptions import InvalidRequestError
+from .exceptions import InvalidRequestError, LocalResourceError
+from .local_trouble import what_is_lacking
 from .messages import how_to_pass
 from .tasks import AudioPart, ImagePart, Media, MediaSource, Message, Part, TaskRequest, TaskType
 
@@ -207,6 +208,8 @@ def _of_file(path: Path, kind: Kind) -> Media:
                 raise _not_one(head, kind, f"in {str(path)!r}")
             return _of_bytes(head + opened.read(), kind, f"in {str(path)!r}")
     except OSError as error:
+        if (lacking := what_is_lacking(error)) is not None:
+            raise LocalResourceError(f"{str(path)!r} cannot be read: {lacking}") from error
         raise InvalidRequestError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
 
 

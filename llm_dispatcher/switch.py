@@ -19,10 +19,11 @@ from .calls import CallSettings, RequestCache, a_request, check_is
 from .config import load
 from .config.policy import OnBreak, Policy, Strategy
 from .config.watched import Watched
-from .dispatch import Dispatch, Ledger, UnderWay, attempts
+from .dispatch import Dispatch, Ledger, UnderWay, attempts, load_what_failures_need
 from .events import Event
 from .exceptions import ConfigurationError, InvalidRequestError
 from .in_force import InForce
+from .local_trouble import trouble_of_this_machine
 from .provider import BODY, Provider
 from .routing import Admission, BudgetAlert, Period, Plan, TargetHealth, Traffic, Wishes, metered, needs_prices
 from .stream import LLMStream, Reading, Source
@@ -56,6 +57,7 @@ class LLMSwitch:
         watch: bool = False,
         on_budget_alert: Callable[[BudgetAlert], None] | None = None,
     ) -> None:
+        load_what_failures_need()
         self._keys = keys
         self._in_force = InForce(load(config, keys=keys))
         self._traffic = Traffic(self.policy, alert=on_budget_alert)
@@ -238,15 +240,22 @@ class LLMSwitch:
 
     async def _learn_prices(self, request: TaskRequest, in_force: InForce, wishes: Wishes) -> None:
         """Load prices, and the file of what was spent, before they are needed."""
-        spending = self._traffic.budgets.spending
-        if not spending.is_read:
-            await asyncio.to_thread(spending.read)
+        await self._traffic.budgets.spending.ready()
         if not catalog.are_prices_loaded():
             if self._traffic.budgets.are_set or needs_prices(request, in_force.policy, wishes):
-                await asyncio.to_thread(catalog.load_prices)
+                with trouble_of_this_machine():
+                    await asyncio.to_thread(catalog.load_prices)
             elif not self._prices_asked_for:
-                asyncio.get_running_loop().run_in_executor(None, catalog.load_prices)  # they are needed at the end
-            self._prices_asked_for = True
+                self._prices_asked_for = True  # they are needed at the end
+                loading = asyncio.get_running_loop().run_in_executor(None, catalog.load_prices)
+                loading.add_done_callback(self._look_at_prices)
+
+    def _look_at_prices(self, loading: asyncio.Future[None]) -> None:
+        """See whether loading the prices failed. Then it is logged, and the next stream tries again."""
+        error = None if loading.cancelled() else loading.exception()
+        self._prices_asked_for = error is None
+        if error is not None:
+            logger.warning("prices could not be loaded yet: %s: %s", type(error).__name__, error)
 
     # ── what it knows ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -305,8 +314,7 @@ class LLMSwitch:
         await self._under_way.end()
         for provider in self._in_force.providers.values():
             await provider.aclose()
-        if self._traffic.budgets.spending.is_unwritten:
-            await asyncio.to_thread(self._traffic.budgets.spending.write)
+        await self._traffic.budgets.spending.flush()
         if (cache := self._in_force.cache_in_use) is not None:
             await asyncio.to_thread(cache.flush)
 

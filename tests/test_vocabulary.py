@@ -189,7 +189,7 @@ def test_the_switch_knows_from_the_class_what_to_try_again() -> None:
     retryable = {kind.__name__ for kind in vars(exceptions).values() if getattr(kind, "retryable", False) is True}
     assert retryable == {
         "ProviderConnectionError", "ProviderTimeoutError", "ProviderRateLimitError",
-        "ProviderServiceUnavailableError", "ProviderProtocolError", "StreamTruncatedError",
+        "ProviderServiceUnavailableError", "ProviderProtocolError", "StreamTruncatedError", "LocalResourceError",
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from ..events import Event, StreamReset, StreamStarted, StreamSwitched, TextDelta, UsageReport
 from ..join import Join
+from ..local_trouble import trouble_of_this_machine
 from ..provider import BODY, Ask
 from .clocks import Clocks
 from .given import Dispatch
@@ -47,7 +48,7 @@ async def attempt(
         row.join = joined(dispatch.request, text, style)
     ask = Ask(request, row.target, dispatch.resilience.timeouts.connect, dispatch.raw)
     provider = dispatch.provider(row.target)
-    with clocks.unless_closed():
+    with clocks.unless_closed(), trouble_of_this_machine(row.target):
         await provider.prepare()
     row.began = clocks.now  # loading an SDK says nothing of how soon its vendor answers
     beginning = _Beginning(dispatch, row, rows, delivered, clocks)

@@ -15,6 +15,7 @@ from ..exceptions import (
     AllProvidersFailedError,
     BudgetExceededError,
     LLMDispatcherError,
+    LocalResourceError,
     ProviderError,
     RequestTimeoutError,
     StreamBudgetExceededError,
@@ -103,7 +104,8 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
         ) from error.__cause__
     finally:
         clocks.close()
-    if len(dispatch.targets) == 1 and not delivered.chunks:
+    alone = len(dispatch.targets) == 1 or all(isinstance(failure, LocalResourceError) for failure in failures)
+    if alone and not delivered.chunks:
         raise failures[-1]
     raise _exhausted(dispatch, delivered, failures) from failures[-1]
 

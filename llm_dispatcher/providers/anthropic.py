@@ -34,8 +34,8 @@ class AnthropicProvider:
     def __init__(self, settings: ProviderSettings) -> None:
         check_options(settings, "max_tokens")
         self.settings: Final = settings
-        self._max_tokens: Final = settings.options.get("max_tokens", MAX_TOKENS)
-        if type(self._max_tokens) is not int or self._max_tokens < 1:
+        self.max_tokens: Final = settings.options.get("max_tokens", MAX_TOKENS)
+        if type(self.max_tokens) is not int or self.max_tokens < 1:
             raise ConfigurationError("is an int of 1 or more", key=f"providers.{settings.name}.options.max_tokens")
         self._cap: Final = max_event_bytes(settings)
         self._clients: Final = PerLoop(partial(_client, settings))
@@ -48,7 +48,7 @@ class AnthropicProvider:
     @asynccontextmanager
     async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
         model = self.settings.vendor_model(ask.target.model)
-        body = anthropic_request.body(ask.request, model, ask.target, self._max_tokens)
+        body = anthropic_request.body(ask.request, model, ask.target, self.max_tokens)
         body = as_it_is(body, messages=(), max_tokens=body["max_tokens"])
         client = await self._clients.get()
         # Only the transport can tell that a connection is being made; all other clocks are the loop's.

@@ -15,12 +15,14 @@ from msgspec import Struct
 from ..exceptions import (
     ContentFilterError,
     InvalidRequestError,
+    LocalResourceError,
     ProviderConnectionError,
     ProviderError,
     ProviderProtocolError,
     ProviderRateLimitError,
     ProviderTimeoutError,
 )
+from ..local_trouble import what_is_lacking
 from ..provider import Ask
 from ..redaction import loggable, loggable_id
 from ..tasks import Target
@@ -162,6 +164,8 @@ def _ours(
     for link in chain:
         if (answer := answer_of(link)) is not None:
             return error_for(answer, target)
+        if (lacking := what_is_lacking(link)) is not None:
+            return LocalResourceError(lacking)
         if isinstance(link, TimeoutError):
             return ProviderTimeoutError("no connection was made in time (the connect clock)", clock="connect")
         if isinstance(link, (OSError, *transport)):

@@ -23,14 +23,17 @@ from ..exceptions import (
 )
 from ..provider import BODY, Opened
 from ..tasks import Target
-from .budgets import BudgetAlert, Budgets
+from .budgets import ROUNDING, BudgetAlert, Budgets
 from .demands import BYTES_A_TOKEN, EXPECTED_OUTPUT, Demands
-from .health import Health
+from .health import LOCAL, Health
 from .limits import Entry, Limiter
 from .retries import RetryBudget
 
-ROUNDING: Final = 1e-9
-"""Dollars that are none."""
+REASONING_OUTPUT: Final = 64_000
+"""Output tokens that are reserved for an answer of a model that reasons, if its request sets no limit. What a model
+thinks unseen can be counted only when it is done. No model that we know writes more than twice as much in one answer;
+so all that run at once cannot pass a budget by more than what was reserved for them.
+"""
 
 
 class Traffic:
@@ -72,7 +75,8 @@ class Traffic:
 
 class Errand(Struct, frozen=True, kw_only=True):
     """What admission has to know of a request. `last` is the target after which there is none; `patience` is how many
-    seconds the request may wait for a rate limit.
+    seconds the request may wait for a rate limit. `own_limit` is the limit of output tokens that a target's provider
+    sends where the request has none.
     """
 
     demands: Demands
@@ -81,6 +85,7 @@ class Errand(Struct, frozen=True, kw_only=True):
     last: Target | None = None
     patience: float = 0.0
     capabilities: Callable[[Target], Capabilities] = lambda target: Capabilities()
+    own_limit: Callable[[Target], int | None] = lambda target: None
 
 
 class _Held(Struct, frozen=True):
@@ -105,6 +110,7 @@ class Admission:
         self._asked: set[Target] = set()
         self._providers: set[str] = set()
         self._holding: _Held | None = None
+        self._is_excused = False
         self._spent = 0.0
         self._reserved = 0.0
         self._cost = 0.0
@@ -157,12 +163,16 @@ class Admission:
         held, target, usage, failure = self._holding, attempt.target, attempt.usage, attempt.failure
         if held is None:
             return
+        self._is_excused = failure is not None and failure.kind == LOCAL
         with logged_not_raised(target, "health"):
             self._traffic.health.note(attempt, held.era)
         with logged_not_raised(target, "rate limits"):
             if failure is not None and failure.status == 429 and failure.retry_after:
                 self._traffic.limiter.shut(target, failure.retry_after)
-            held.entry.count(0 if usage.source == "unknown" else usage.total_tokens)
+            if failure is not None and failure.kind == LOCAL and usage.source == "unknown":
+                held.entry.give_back()  # nothing was sent
+            else:
+                held.entry.count(0 if usage.source == "unknown" else usage.total_tokens)
         with logged_not_raised(target, "cost"):
             if usage.cost:
                 self._spent += usage.cost
@@ -177,12 +187,13 @@ class Admission:
         self._release()
 
     def _may_try(self, target: Target) -> bool:
-        """Every try after a request's first draws on the budget of the provider that receives it.
+        """Every try after a request's first draws on the budget of the provider that receives it. One that follows
+        trouble of this machine does not: no vendor has received anything.
 
         A switch may owe what it draws where the target is doing well, or is another provider's and still unknown: it
         is not failing, and refusing it would save nobody but lose the request.
         """
-        if not self._asked:
+        if not self._asked or self._is_excused:
             return True
         health = self._traffic.health
         is_unknown = target.provider not in self._providers and health.is_new(target)
@@ -221,13 +232,25 @@ class Admission:
                 f"another attempt may cost ${dollars:.6f}: with what was spent already (${self._spent:.6f}) "
                 f"that is more than max_cost (${errand.max_cost:g})"
             )
-        reserved = known.dollars(wanted.input_tokens, wanted.most_output or EXPECTED_OUTPUT) or 0.0
-        if (budget := self._traffic.budgets.reserve(errand.namespace, reserved)) is not None:
+        reserved = known.dollars(wanted.input_tokens, self._most_output(target, known)) or 0.0
+        expected = None if wanted.most_output else dollars
+        if (budget := self._traffic.budgets.reserve(errand.namespace, reserved, expected)) is not None:
             return BudgetExceededError(f"{budget} has not the ${reserved:.6f} left that this may cost")
         self._reserved = reserved
         self._cost = known.dollars(wanted.input_tokens, 0) or 0.0
         self._a_byte = (known.dollars(0, 1) or 0.0) / BYTES_A_TOKEN
         return None
+
+    def _most_output(self, target: Target, known: Capabilities) -> int:
+        """The output tokens to reserve money for. What a reader sees is counted while it is written, so for that a
+        usual answer is enough: one that grows longer reserves more. Unseen reasoning has no such second chance.
+        """
+        wanted = self._errand.demands
+        if wanted.most_output:
+            return wanted.most_output
+        if known.reasoning and wanted.may_reason:
+            return self._errand.own_limit(target) or REASONING_OUTPUT
+        return EXPECTED_OUTPUT
 
     def _release(self) -> None:
         if self._reserved:

@@ -23,6 +23,10 @@ EVERYBODY: Final = ""
 """The namespace that every request counts towards."""
 
 
+ROUNDING: Final = 1e-9
+"""Dollars that count as none: sums of floats are not exact."""
+
+
 class BudgetAlert(Struct, frozen=True):
     """So much of a budget is spent. `namespace` is empty where the budget is everybody's."""
 
@@ -89,12 +93,20 @@ class Budgets:
                 least, whose = left, str(budget)
         return least, whose
 
-    def reserve(self, namespace: str, dollars: float) -> str | None:
-        """Keep so much for an attempt; where it is not there, the name of the budget that lacks it."""
+    def reserve(self, namespace: str, dollars: float, expected: float | None = None) -> str | None:
+        """Keep so much for an attempt. Returns the name of a budget that has not so much left, or `None`.
+
+        `dollars` is the most that the attempt may cost, and often far more than it is `expected` to cost. Where nobody
+        else has reserved anything, it is enough that the expected amount is left: otherwise the last dollars of a
+        budget could not be spent at all.
+        """
         with self._lock:
-            left, whose = self.left(namespace)
-            if left < dollars or left <= 0:
-                return whose
+            for budget in self._of(namespace):
+                reserved = self._reserved.get(budget.namespace, 0.0)
+                left = budget.limit - self.spending.of(budget.line) - reserved
+                needed = dollars if reserved or expected is None else min(expected, dollars)
+                if left < needed or left <= 0:
+                    return str(budget)
             for scope in _scopes(namespace):
                 self._reserved[scope] = self._reserved.get(scope, 0.0) + dollars
         return None
@@ -103,7 +115,8 @@ class Budgets:
         """What was reserved is not needed any more."""
         with self._lock:
             for scope in _scopes(namespace):
-                self._reserved[scope] = max(0.0, self._reserved.get(scope, 0.0) - dollars)
+                left = self._reserved.get(scope, 0.0) - dollars
+                self._reserved[scope] = left if left > ROUNDING else 0.0
 
     def spend(self, namespace: str, dollars: float) -> None:
         """It was spent, as the ledger has it."""

@@ -20,13 +20,16 @@ SURE: Final = 0.8
 
 
 class Demands(Struct, frozen=True):
-    """One look at a request, for however many targets."""
+    """One look at a request, for however many targets. `reasoning` is whether it demands a model that reasons,
+    `may_reason` whether a model that does so by itself is left to do it.
+    """
 
     vision: bool
     audio: bool
     tools: bool
     schema: bool
     reasoning: bool
+    may_reason: bool
     transcription: bool
     input_tokens: int
     output_tokens: int
@@ -59,6 +62,7 @@ def demands(request: TaskRequest) -> Demands:
         tools=bool(request.tools),
         schema=request.response_format is not None,
         reasoning=request.reasoning_effort not in (None, "none"),
+        may_reason=request.reasoning_effort != "none",
         transcription=request.task_type is TaskType.AUDIO_TRANSCRIPTION,
         input_tokens=-(-size // BYTES_A_TOKEN),
         output_tokens=min(most or EXPECTED_OUTPUT, EXPECTED_OUTPUT),

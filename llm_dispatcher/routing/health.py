@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from ..config.policy import Resilience
 from ..events import Attempt, Failure
-from ..exceptions import InvalidRequestError, ModelUnsupportedError, ProviderTimeoutError
+from ..exceptions import InvalidRequestError, LocalResourceError, ModelUnsupportedError, ProviderTimeoutError
 from ..tasks import Target
 from .breaker import Breaker, counts
 from .pulse import Pulse, TargetHealth
@@ -21,6 +21,9 @@ KNOWN: Final = 1_000
 
 _REFUSED_HERE: Final = frozenset((ModelUnsupportedError.__name__, InvalidRequestError.__name__))
 """What a request that cannot be written on a vendor's wire ends in, as well as one that the vendor refuses."""
+
+LOCAL: Final = LocalResourceError.__name__
+"""What fails because of this machine says nothing about a target."""
 
 
 class Health:
@@ -112,4 +115,6 @@ class Health:
 
 def _was_sent(attempt: Attempt, failure: Failure) -> bool:
     """Whether the vendor has seen the request: its refusals have a status, or are of an answer that had begun."""
+    if failure.kind == LOCAL:
+        return False
     return failure.kind not in _REFUSED_HERE or failure.status is not None or attempt.usage.source != "unknown"

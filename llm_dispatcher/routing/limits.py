@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from math import inf
+from random import uniform
 from threading import Lock
 from typing import Final
 
@@ -17,6 +18,8 @@ from .buckets import Bucket, Slots
 
 SOON: Final = 0.01
 """Seconds that are no wait: clocks and timers differ by less."""
+SPREAD: Final = 8.0
+"""Seconds, at most, over which those are spread who wait for the moment at which a vendor said to come back."""
 KNOWN: Final = 1_000
 """Targets whose gates are kept at hand; those of others are found again. Of as many is remembered what their vendors
 said last: a request may name any model.
@@ -37,10 +40,15 @@ class Gate:
     def seconds_until(self, tokens: float) -> float:
         """Seconds until a request of so many tokens may be sent; slots are another matter."""
         return max(
-            self._shut_until - self._clock(),
+            self.shut_for,
             self._requests.seconds_until(1) if self._requests is not None else 0.0,
             self._tokens.seconds_until(tokens) if self._tokens is not None else 0.0,
         )
+
+    @property
+    def shut_for(self) -> float:
+        """Seconds until the moment at which the vendor has said to come back."""
+        return self._shut_until - self._clock()
 
     def take(self, requests: int, tokens: float) -> None:
         if self._requests is not None:
@@ -106,11 +114,21 @@ class Entry:
             raise
         if seconds > SOON:
             try:
-                await asyncio.sleep(seconds)
+                await asyncio.sleep(seconds + self._spread(seconds, end - loop.time()))
             except BaseException:
                 self.give_back()
                 raise
         return True
+
+    def _spread(self, seconds: float, patience: float) -> float:
+        """A random time more to wait, where the vendor has said when to come back. All who wait for that moment would
+        come back in it together; the other waits differ, because each request takes its share of a bucket at once.
+        """
+        shut = max((gate.shut_for for gate in self._gates), default=0.0)
+        if shut < seconds:
+            return 0.0
+        most = min(seconds, SPREAD, patience - seconds)
+        return uniform(0.0, most) if most > 0 else 0.0  # noqa: S311 - a pause is no secret
 
     def give_back(self) -> None:
         """Nothing was sent."""

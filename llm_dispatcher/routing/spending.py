@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections import defaultdict
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Final, TypeAlias
@@ -18,6 +20,8 @@ logger: Final = logging.getLogger("llm_dispatcher")
 Line: TypeAlias = tuple[str, str]
 """A namespace and a period: a day (`2026-11-21`) or a month (`2026-11`)."""
 
+PATIENCE: Final = 10.0
+"""Seconds that one write waits for another process to give up the lock of the file."""
 _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS spending (namespace TEXT, period TEXT, dollars REAL NOT NULL,"
     " PRIMARY KEY (namespace, period)) WITHOUT ROWID"
@@ -29,9 +33,15 @@ _ADD: Final = (
 
 
 class Spending:
-    """Dollars by line. What is added counts at once; the file follows, in a thread of the loop's executor.
+    """Dollars by line. What is added counts at once; the file follows, in a thread of its own.
 
-    Several processes may share a file: each sees what the others spent when it next writes.
+    Another process may hold the file's lock for as long as it likes. So nothing here waits for the file but the one
+    thread of this object, and it is asked to write again only after it has begun the write before: an answer adds to
+    the amounts that wait, and not to a queue. No event loop and no other thread pool is held up. What could not be
+    written stays among the unwritten amounts and goes with the next write, at the latest with `flush`.
+
+    `_lock` guards the amounts and is held for moments. `_file` is held while the file is read or written. Several
+    processes may share a file: each sees what the others spent when it next writes.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -40,7 +50,16 @@ class Spending:
         self._unwritten: defaultdict[Line, float] = defaultdict(float)
         self._is_read = path is None
         self._lock = Lock()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what belongs to one process: its thread, and what the thread holds or is to do."""
+        self._process = os.getpid()
         self._file = Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="llm-dispatcher-spending")
+        self._is_write_due = False
+        self._writing: Future[None] | None = None
+        self._reading: Future[None] | None = None
 
     @property
     def is_read(self) -> bool:
@@ -56,18 +75,54 @@ class Spending:
         return self._dollars[line]
 
     def add(self, lines: list[Line], dollars: float) -> None:
-        """Count it now, and have it written."""
+        """Count it now, and have it written soon. Without a running loop there is nothing to hold up: it is written
+        before this returns.
+        """
         with self._lock:
+            self._forget_the_parent()
             for line in lines:
                 self._dollars[line] += dollars
                 if self._path is not None:
                     self._unwritten[line] += dollars
-        if self._path is None:
+            if self._path is None or self._is_write_due:
+                return
+            try:
+                asyncio.get_running_loop()
+                self._writing, self._is_write_due = self._thread.submit(self.write), True
+                return
+            except RuntimeError:  # no loop is running, or the process is ending and its threads take no more work
+                pass
+        self.write()
+
+    async def ready(self) -> None:
+        """Learn what was spent before, if that is not known yet. All who come meanwhile wait for the same reading."""
+        if self._is_read:
             return
-        try:
-            asyncio.get_running_loop().run_in_executor(None, self.write)
-        except RuntimeError:
-            self.write()  # no loop, or one whose executor is closed: there is nothing to hold up
+        with self._lock:
+            self._forget_the_parent()
+            if self._reading is None or self._reading.done():
+                self._reading = self._thread.submit(self.read)
+            reading = self._reading
+        await _outcome(reading)
+
+    async def flush(self) -> None:
+        """Write what is not yet written. This takes no longer than two writes may wait for the lock of the file: the
+        one that is under way, and the next one, which is the last.
+        """
+        with self._lock:
+            self._forget_the_parent()
+            if not self.is_unwritten:
+                return
+            if not self._is_write_due or self._writing is None:
+                self._writing, self._is_write_due = self._thread.submit(self.write), True
+            writing = self._writing
+        await _outcome(writing)
+
+    def _forget_the_parent(self) -> None:
+        """After a fork: the thread stayed with the parent, and so did the duty to write what it had spent."""
+        if self._process != os.getpid():
+            self._unwritten.clear()
+            self._begin()
 
     def look(self) -> None:
         """Learn what was spent before, if there is a file that says so; none is made."""
@@ -94,6 +149,7 @@ class Spending:
         """Write what is not yet written."""
         with self._file:
             with self._lock:
+                self._is_write_due = False  # (what is added from now on is not in this batch)
                 batch = dict(self._unwritten)
                 self._unwritten.clear()
             if not batch:
@@ -103,7 +159,7 @@ class Spending:
                     file.executemany(_ADD, [(*line, dollars) for line, dollars in batch.items()])
                     read = "SELECT namespace, period, dollars FROM spending WHERE namespace = ? AND period = ?"
                     rows = [row for line in batch for row in file.execute(read, line)]
-            except sqlite3.Error as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, no amount is lost
                 with self._lock:
                     for line, dollars in batch.items():
                         self._unwritten[line] += dollars
@@ -113,7 +169,7 @@ class Spending:
 
     def _open(self) -> sqlite3.Connection:
         assert self._path is not None
-        file = sqlite3.connect(self._path, timeout=10.0)
+        file = sqlite3.connect(self._path, timeout=PATIENCE)
         file.execute("PRAGMA journal_mode = WAL")
         file.execute(_TABLE)
         return file
@@ -124,3 +180,23 @@ class Spending:
             for namespace, period, dollars in rows:
                 line = (namespace, period)
                 self._dollars[line] = dollars + self._unwritten.get(line, 0.0)
+
+
+async def _outcome(future: Future[None]) -> None:
+    """Wait for work in a thread. Unlike `asyncio.wrap_future`, cancelling this does not cancel the work, for which
+    others may wait as well; and a loop that ends in the meantime is not woken.
+    """
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def wake() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def wake_from_thread(_: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(wake)
+
+    future.add_done_callback(wake_from_thread)
+    await done
+    future.result()

@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 import llm_dispatcher
-from llm_dispatcher import LLMSwitch, StreamingCache, StreamingCallbacks, TaskRequest
+from llm_dispatcher import LLMSwitch, StreamingCache, StreamingCallbacks, TaskRequest, catalog
 from llm_dispatcher.cache.sqlite import SQLiteStore
 from llm_dispatcher.exceptions import LLMDispatcherError
 from llm_dispatcher.testing import (
@@ -251,6 +251,18 @@ async def impossible_numbers(start: Start) -> None:
         await ask(switch)
 
 
+async def unloadable_prices(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that cannot read the list of prices."""
+    with monkeypatch.context() as patched:
+        patched.setattr(catalog, "load_prices", lambda: 1 // 0)
+        patched.setattr(catalog, "are_prices_loaded", lambda: False)
+        async with LLMSwitch(policy_over(start("openai-chat"))) as switch:
+            await ask(switch)
+            async with asyncio.timeout(60):
+                while switch._prices_asked_for:
+                    await asyncio.sleep(0.001)
+
+
 async def late_trouble() -> None:
     """A vendor that says an error when it has said all."""
     said = (
@@ -283,6 +295,7 @@ async def test_every_line_of_the_table_is_met(
     await callbacks(simulated_vendor)
     await caches(simulated_vendor, tmp_path)
     await impossible_numbers(simulated_vendor)
+    await unloadable_prices(simulated_vendor, monkeypatch)
     await late_trouble()
     await unprepared(simulated_vendor, monkeypatch)
     assert told(caplog) == {line.words for line in LINES}

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 
 from llm_dispatcher.config.policy import Resilience, Timeouts
@@ -230,11 +232,32 @@ def test_patience_is_for_faults_that_pass() -> None:
     assert patience.wait(broken, 3, None) is None
     assert patience.wait(ProviderAuthenticationError("no"), 1, None) is None
     assert patience.wait(InvalidRequestError("no"), 1, None) is None
-    assert patience.wait(ProviderRateLimitError("later", retry_after=4.0), 1, None) == 4.0
+    for _ in range(200):
+        assert 4.0 <= (patience.wait(ProviderRateLimitError("later", retry_after=4.0), 1, None) or 0.0) <= 4.0 + 2.0
     assert patience.wait(ProviderRateLimitError("later", retry_after=11.0), 1, None) is None
     assert patience.wait(ProviderRateLimitError("later", retry_after=4.0), 1, 3.0) is None, (
         "it would outlast the request"
     )
+
+
+@pytest.mark.found("B-24")
+@given(
+    st.floats(0, 20), st.one_of(st.none(), st.floats(0, 60)), st.floats(0, 2), st.floats(0, 10),
+)  # fmt: skip
+def test_what_a_vendor_asked_for_is_waited_for_and_a_random_time_more(
+    asked: float, left: float | None, backoff: float, most: float
+) -> None:
+    patience = Patience(Resilience(max_retries=1, backoff=backoff, max_backoff=most, max_retry_after=20.0))
+    error = ProviderRateLimitError("later", retry_after=asked)
+    waits = [patience.wait(error, 1, left) for _ in range(50)]
+    if left is not None and asked >= left:
+        assert waits == [None] * 50
+        return
+    spread = min(max(asked, backoff), most, *([] if left is None else [(left - asked) / 2]))
+    known = [wait for wait in waits if wait is not None]
+    assert len(known) == 50
+    assert asked <= min(known) and max(known) <= asked + spread + 1e-9
+    assert spread < 0.01 or max(known) - min(known) > spread / 4, "they do not come back together"
 
 
 def test_the_wording_of_a_continuation_is_not_a_template_of_the_text() -> None:

@@ -20,6 +20,7 @@ from llm_dispatcher.routing.limits import Limiter
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor, Stall
 from tests.conftest import PATIENT
+from tests.faults.leaping_loop import leap_through
 
 A = Target("a", "m")
 Start = Callable[..., SimulatedVendor]
@@ -141,6 +142,39 @@ async def test_patience_ends() -> None:
     assert not await slots.take(0.001)
     slots.give()
     assert not slots.are_taken
+
+
+@pytest.mark.found("B-24")
+def test_who_waits_for_the_moment_that_a_vendor_named_comes_back_apart() -> None:
+    """A hundred requests wait for it. None is early, and they do not come in one instant."""
+
+    async def wait() -> list[float]:
+        loop = asyncio.get_running_loop()
+        gates = Limiter({}, loop.time)
+        gates.shut(A, 2.0)
+
+        async def one() -> float:
+            assert await gates.entry(A, 1.0).take(60.0)
+            return loop.time()
+
+        return sorted(await asyncio.gather(*(one() for _ in range(100))))
+
+    times = leap_through(wait)
+    assert times[0] >= 2.0 - 1e-6
+    assert times[-1] <= 4.0 + 1e-6, "as long again as the vendor said, at most"
+    assert times[90] - times[10] > 1.0
+
+
+@pytest.mark.found("B-24")
+def test_the_spread_does_not_outlast_the_patience_of_a_request() -> None:
+    async def wait() -> float:
+        loop = asyncio.get_running_loop()
+        gates = Limiter({}, loop.time)
+        gates.shut(A, 2.0)
+        assert await gates.entry(A, 1.0).take(2.1)
+        return loop.time()
+
+    assert all(2.0 - 1e-6 <= leap_through(wait) <= 2.1 + 1e-6 for _ in range(20))
 
 
 # ── in a switch ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher.config.policy import RetryBudgetSettings
 from llm_dispatcher.exceptions import LLMDispatcherError
+from llm_dispatcher.routing import Traffic
 from llm_dispatcher.routing.retries import WINDOW, RetryBudget
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
 from llm_dispatcher.testing.received import ReceivedRequest
@@ -54,11 +55,18 @@ async def answered(switch: LLMSwitch, requests: int, at_once: int = 40) -> int:
     return sum(await asyncio.gather(*(one() for _ in range(requests))))
 
 
+def in_one_minute(switch: LLMSwitch) -> LLMSwitch:
+    """Let its time stand still: all requests fall in one window of the budget, however slow the machine is."""
+    switch._traffic = Traffic(switch.policy, clock=lambda: 100.0)
+    return switch
+
+
 async def test_a_single_vendor_that_is_down_is_not_asked_three_times_as_often(
     simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
 ) -> None:
     down = simulated_vendor("openai-chat", Reply(fault=HttpError(500)))
-    switch = switch_over(down, max_retries=2, breaker=NO_BREAKER, retry_budget={"share": 0.1, "floor": 2})
+    budget = {"share": 0.1, "floor": 2}
+    switch = in_one_minute(switch_over(down, max_retries=2, breaker=NO_BREAKER, retry_budget=budget))
     assert await answered(switch, 100) == 0
     assert len(down.requests) == 100 + 10 + 2
 
@@ -90,7 +98,7 @@ async def test_a_total_outage_is_asked_at_most_a_tenth_more(
     switch_over: Callable[..., LLMSwitch],
 ) -> None:
     down, well = simulated_vendor("openai-chat", Reply(fault=HttpError(503))), simulated_vendor("anthropic")
-    switch = switch_over(down, well, max_retries=2, breaker=breaker, retry_budget=BUDGET)
+    switch = in_one_minute(switch_over(down, well, max_retries=2, breaker=breaker, retry_budget=BUDGET))
     assert await answered(switch, 2000) == 2000
     assert len(down.requests) <= 1.1 * 2000 + BUDGET["floor"]
     assert len(well.requests) == 2000
@@ -109,7 +117,7 @@ async def test_at_half_failure_nearly_all_is_answered(
         return Reply("Well.", fault=HttpError(503) if dice.random() < 0.5 else None)
 
     flaky, well = simulated_vendor("openai-chat", half), simulated_vendor("anthropic")
-    switch = switch_over(flaky, well, max_retries=2, breaker=breaker, retry_budget=BUDGET)
+    switch = in_one_minute(switch_over(flaky, well, max_retries=2, breaker=breaker, retry_budget=BUDGET))
     served = await answered(switch, 2000)
     assert served >= 0.99 * 2000
     assert len(flaky.requests) <= 1.1 * 2000 + BUDGET["floor"]

@@ -1,0 +1,64 @@
+"""Trouble of this machine or this process, for which no vendor is to be blamed.
+
+A process that has no file descriptor left, or a machine without memory or a free port, cannot reach any vendor. The
+errors of the system look like those of a broken connection, so they are told apart here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from .exceptions import LocalResourceError
+from .tasks import Target
+
+_LACKING: Final[Mapping[int, str]] = {
+    errno.EMFILE: "this process has no file descriptor left; raise its limit (ulimit -n) or open fewer streams",
+    errno.ENFILE: "this machine has no file descriptor left; raise its limit (fs.file-max)",
+    errno.ENOMEM: "this machine has no memory left",
+    errno.ENOBUFS: "this machine has no memory left for its network",
+    errno.EADDRNOTAVAIL: "this machine has no free port or no address to connect from",
+}
+_NO_THREAD: Final = "can't start new thread"
+"""How CPython says it; there is neither a class nor a code for this."""
+
+
+def what_is_lacking(error: BaseException) -> str | None:
+    """What this machine lacks, if the error comes of that; in words for an error message."""
+    match error:
+        case socket.gaierror() | ImportError():
+            # Looking up a name and loading a library open files. Neither error says why that failed.
+            return _descriptors()
+        case OSError(errno=int() as code):
+            return _LACKING.get(code)
+        case MemoryError():
+            return _LACKING[errno.ENOMEM]
+        case RuntimeError() if _NO_THREAD in str(error):
+            return "this process cannot start another thread"
+        case _:
+            return None
+
+
+@contextmanager
+def trouble_of_this_machine(target: Target | None = None) -> Generator[None, None, None]:
+    """Raise a `LocalResourceError` in place of an error that comes of what this machine lacks."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, LocalResourceError) or (lacking := what_is_lacking(error)) is None:
+            raise
+        provider, model = (None, None) if target is None else (target.provider, target.model)
+        raise LocalResourceError(lacking, provider=provider, model=model) from error
+
+
+def _descriptors() -> str | None:
+    """What is lacking, if no file can be opened now."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return _LACKING.get(error.errno or 0)
+    return None

@@ -1,0 +1,147 @@
+"""What is reserved of a budget: enough for what a model may think unseen, and no more than can be spent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher.config.policy import Amounts, BudgetSettings
+from llm_dispatcher.exceptions import BudgetExceededError, LLMDispatcherError
+from llm_dispatcher.routing import Wishes
+from llm_dispatcher.routing.admission import REASONING_OUTPUT
+from llm_dispatcher.routing.budgets import Budgets
+from llm_dispatcher.tasks import Target
+from llm_dispatcher.testing import Reply, SaidUsage, SimulatedVendor
+from tests.conftest import policy_over
+
+pytestmark = pytest.mark.found("B-09")
+Start = Callable[..., SimulatedVendor]
+A_MILLION = {"input_price": 0.0, "output_price": 1_000_000.0}
+"""A dollar a token of output, so that what is reserved can be read off."""
+
+
+def over(*vendors: SimulatedVendor, daily: float, **known: Any) -> LLMSwitch:
+    return LLMSwitch({**policy_over(*vendors), "catalog": {"a/m": known}, "budgets": {"daily": daily}})
+
+
+async def outcome(switch: LLMSwitch, request: TaskRequest) -> str | LLMDispatcherError:
+    try:
+        return await switch.stream_request(request)
+    except LLMDispatcherError as error:
+        return error
+
+
+@pytest.mark.parametrize("output", [50_000, 2 * REASONING_OUTPUT], ids=["much", "as much as there can be"])
+@pytest.mark.parametrize("daily", [0.7, 1.0, 3.0])
+async def test_hidden_reasoning_passes_a_budget_by_no_more_than_was_reserved(
+    daily: float, output: int, simulated_vendor: Start
+) -> None:
+    usage = SaidUsage(input=7, output=output, reasoning=output - 10)
+    vendor = simulated_vendor("openai-chat", Reply("Hello there.", usage=usage))
+    async with over(vendor, daily=daily, input_price=1, output_price=10, reasoning=True) as switch:
+        outcomes = await asyncio.gather(*(outcome(switch, TaskRequest("Hello?")) for _ in range(50)))
+        assert {type(each) for each in outcomes} == {str, BudgetExceededError}
+        reserved_each = REASONING_OUTPUT * 10 / 1_000_000
+        at_once = max(1, int(daily / reserved_each))
+        assert len(vendor.requests) == at_once
+        assert switch.spent()["daily"] <= daily + at_once * reserved_each
+        assert switch._traffic.budgets._reserved == {"": 0.0}
+
+
+async def test_one_after_the_other_a_budget_can_be_spent_to_its_end(simulated_vendor: Start) -> None:
+    """What is reserved is more than the whole budget, and what an answer costs is a fiftieth of it."""
+    vendor = simulated_vendor("openai-chat", Reply("Hello.", usage=SaidUsage(input=0, output=1_000, reasoning=990)))
+    async with over(vendor, daily=0.5, input_price=0, output_price=10, reasoning=True) as switch:
+        outcomes = [await outcome(switch, TaskRequest("Hello?")) for _ in range(60)]
+        assert outcomes.count("Hello.") == 50
+        assert isinstance(outcomes[-1], BudgetExceededError)
+        assert switch.spent()["daily"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("wire", "known", "request_", "tokens"),
+    [
+        ("openai-chat", {}, {}, 500),
+        ("openai-chat", {"reasoning": True}, {}, REASONING_OUTPUT),
+        ("openai-chat", {"reasoning": True}, {"reasoning_effort": "low"}, REASONING_OUTPUT),
+        ("openai-chat", {"reasoning": True}, {"reasoning_effort": "none"}, 500),
+        ("openai-chat", {"reasoning": True}, {"max_tokens": 9_000}, 9_000),
+        ("openai-chat", {}, {"max_tokens": 9_000}, 9_000),
+        ("anthropic", {"reasoning": True}, {}, 4_096),
+        ("anthropic", {}, {}, 500),
+    ],
+)
+async def test_what_is_reserved_is_what_an_answer_may_have(
+    wire: str, known: dict[str, Any], request_: dict[str, Any], tokens: int, simulated_vendor: Start
+) -> None:
+    async with over(simulated_vendor(wire), daily=1e6, **known, **A_MILLION) as switch:
+        in_force, traffic, request = switch._in_force, switch._traffic, TaskRequest("Hello?", **request_)
+        decided = in_force.plan(request, Wishes(), traffic)
+        admission = in_force.admission(request, decided, Wishes(), traffic)
+        assert await admission.enter(Target("a", "m")) is None
+        assert traffic.budgets._reserved == {"": pytest.approx(tokens)}
+        admission.leave()
+        assert traffic.budgets._reserved == {"": 0.0}
+
+
+ATTEMPTS = st.lists(
+    st.tuples(
+        st.sampled_from(["", "a"]),
+        st.floats(0.01, 2),  # the most that is reserved for it
+        st.floats(0, 1),  # what it is expected to cost, as a share of that
+        st.floats(0, 2),  # what it costs in the end, as a share of that
+        st.integers(0, 5),  # how many attempts begin before it ends
+    ),
+    max_size=40,
+)
+
+
+@given(ATTEMPTS)
+def test_overshoot_is_at_most_what_was_reserved_or_one_answer(
+    attempts: list[tuple[str, float, float, float, int]],
+) -> None:
+    """However attempts overlap, if none costs more than twice what was reserved for it. One that was let in because it
+    was alone may cost more than was left, whatever was reserved for it.
+    """
+    budgets = Budgets(BudgetSettings(daily=3.0, namespaces={"a": Amounts(daily=1.0)}))
+    running: list[tuple[int, str, float, float]] = []
+    reserved = {"": 0.0, "a": 0.0}
+    dearest = {"": 0.0, "a": 0.0}
+
+    def end(until: int) -> None:
+        for each in [each for each in running if each[0] <= until]:
+            running.remove(each)
+            _, namespace, most, cost = each
+            budgets.release(namespace, most)
+            budgets.spend(namespace, cost)
+
+    for number, (namespace, most, expected, cost, lasts) in enumerate(attempts):
+        end(number)
+        before = {scope: budgets.spent(scope)["daily"] for scope in reserved}
+        if budgets.reserve(namespace, most, most * expected) is None:
+            running.append((number + lasts + 1, namespace, most, most * cost))
+            for scope in {"", namespace}:
+                reserved[scope] = max(reserved[scope], budgets._reserved[scope])
+                dearest[scope] = max(dearest[scope], most * cost)
+                assert before[scope] < {"": 3.0, "a": 1.0}[scope]
+    end(10**9)
+    assert budgets.spent()["daily"] <= 3.0 + max(reserved[""], dearest[""]) + 1e-6
+    assert budgets.spent("a")["daily"] <= 1.0 + max(reserved["a"], dearest["a"]) + 1e-6
+    assert all(left == 0.0 for left in budgets._reserved.values())
+
+
+@given(st.floats(0.01, 0.99), st.floats(1, 1_000))
+def test_who_is_alone_needs_only_what_is_expected(spent: float, most: float) -> None:
+    budgets = Budgets(BudgetSettings(daily=1.0))
+    budgets.spend("", spent)
+    assert budgets.reserve("", most, (1.0 - spent) / 2) is None
+    assert budgets.reserve("", most, 0.0) == "the daily budget", "not beside another"
+    budgets.release("", most)
+    assert budgets.reserve("", most, 1.0) == "the daily budget", "not even what is expected is left"
+    assert budgets.reserve("", most) == "the daily budget", "where nothing else is expected, all of it is needed"
