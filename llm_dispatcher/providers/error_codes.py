@@ -44,6 +44,9 @@ BY_STATUS: Final[dict[int, type[VendorError]]] = {
 MEDIA_NOT_TAKEN: Final = "media_not_taken"
 """Our word for llama.cpp's HTTP 500 to an image or a sound that its model does not take."""
 
+UNKNOWN_TO_LITELLM: Final = "unknown_to_litellm"
+"""Our word for a model that LiteLLM's proxy does not know: it has no code for that."""
+
 _CODES: Final[dict[type[VendorError], tuple[str, ...]]] = {
     InvalidRequestError: (
         "invalid_request_error", "BadRequestError", "INVALID_ARGUMENT", "OUT_OF_RANGE", "ALREADY_EXISTS",
@@ -58,6 +61,7 @@ _CODES: Final[dict[type[VendorError], tuple[str, ...]]] = {
         "organization_on_hold", "organization_type_not_supported", "cmek_context_unavailable", "cmek_key_disabled",
         "cmek_key_network_blocked", "cmek_key_unreachable", "claude_code_key_creator_not_member",
         "no_db_connection",  # LiteLLM's proxy without a database: a key that is not its master key
+        "token_not_found_in_db", "expired_key", "auth_error",  # (these are LiteLLM's too)
         "litellm.AuthenticationError", "litellm.PermissionDeniedError",
         "FAILED_PRECONDITION",  # Gemini's word for an account that may not be served where it is
     ),
@@ -66,11 +70,13 @@ _CODES: Final[dict[type[VendorError], tuple[str, ...]]] = {
         "contract_spend_limit_reached", "enforced_spend_limit_reached", "linked_organization_spend_limit_reached",
         "linked_organization_billing_unavailable",
         "quota_of_the_day",  # ours, for what Google says in a list
-        "litellm.BudgetExceededError",
+        "budget_exceeded", "litellm.BudgetExceededError",
     ),
     ModelNotFoundError: (
         "model_not_found", "not_found_error", "NotFoundError", "NOT_FOUND", "DeploymentNotFound", "invalid_model",
-        "model_decommissioned", "litellm.NotFoundError",
+        "model_decommissioned", "litellm.NotFoundError", "key_model_access_denied", "team_model_access_denied",
+        "user_model_access_denied", "customer_model_access_denied", "org_model_access_denied",
+        "project_model_access_denied", UNKNOWN_TO_LITELLM,
     ),
     ModelUnsupportedError: (
         "unsupported_parameter", "unsupported_value", "unsupported_file", "unsupported_model", "not_supported_error",

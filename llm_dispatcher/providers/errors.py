@@ -26,7 +26,7 @@ from ..local_trouble import what_is_lacking
 from ..provider import Ask
 from ..redaction import loggable, loggable_id
 from ..tasks import Target
-from .error_codes import VendorError, class_of
+from .error_codes import UNKNOWN_TO_LITELLM, VendorError, class_of
 from .retry_after import believable, reset_after, retry_after
 from .unsendable import unsendable
 
@@ -76,14 +76,16 @@ def answer_in(error: object) -> Answer:
     words = (special, *(error.get(name) for name in ("code", "type", "error_type")))
     codes = [each for each in words if isinstance(each, str)]
     message = said(error) or "the vendor sent an error"
-    if (named := _CLASS.match(message)) is not None:
-        codes.insert(0, named[1])
+    if (opening := _LITELLM.match(message)) is not None:
+        codes.insert(0, opening[1] or UNKNOWN_TO_LITELLM)
     param = error.get("param")
     return Answer(message, status, tuple(codes), param=param if isinstance(param, str) else None)
 
 
-_CLASS: Final = re.compile(r"(litellm\.\w+): ")
-"""The name of LiteLLM's own class, with which its proxy begins every sentence. Its `code` and `type` say less."""
+_LITELLM: Final = re.compile(r"(litellm\.\w+): |\S+: Invalid model name passed in model=")
+"""How LiteLLM's proxy begins what it says, where its `code` and `type` say nothing: with the name of its own class; or,
+of a model that it does not know, with the route and the same words in every version.
+"""
 
 
 def _number(value: object) -> int | None:

@@ -20,6 +20,7 @@ from llm_dispatcher.exceptions import (
     ModelUnsupportedError,
     ProviderAuthenticationError,
     ProviderProtocolError,
+    ProviderQuotaExceededError,
     ProviderServiceUnavailableError,
 )
 from llm_dispatcher.provider import ProviderSettings
@@ -77,7 +78,12 @@ def by_litellm(name: str) -> dict[str, Any]:
         (by_litellm("BadRequestError"), InvalidRequestError),
         (by_litellm("SomethingNewError"), InvalidRequestError),
         ({**LITELLM, "message": "they said litellm.ContextWindowExceededError: x"}, InvalidRequestError),
-        ({**LITELLM, "message": "Invalid model name passed in model=x", "param": "model"}, ModelNotFoundError),
+        ({**LITELLM, "message": "/chat/completions: Invalid model name passed in model=x."}, ModelNotFoundError),
+        ({**LITELLM, "message": "You said: Invalid model name passed in model=x."}, InvalidRequestError),
+        ({**LITELLM, "param": "model"}, ModelNotFoundError),
+        ({**LITELLM, "type": "budget_exceeded"}, ProviderQuotaExceededError),
+        ({**LITELLM, "type": "key_model_access_denied"}, ModelNotFoundError),
+        ({**LITELLM, "type": "token_not_found_in_db"}, ProviderAuthenticationError),
         ({**LITELLM, "message": "No connected db.", "type": "no_db_connection"}, ProviderAuthenticationError),
         ({"message": "no", "type": "invalid_request_error", "param": "response_format"}, ModelUnsupportedError),
         (
