@@ -323,7 +323,7 @@ def test_who_waits_for_a_pipe_is_told_so_and_ctrl_c_ends_it(
 def test_who_wants_no_colours_gets_none(
     environment: dict[str, str], start: Any, policy: str, terminal: Terminal
 ) -> None:
-    command = start("stream", "x", "-c", policy, stdout=subprocess.PIPE, stderr=terminal.theirs, env=environment)
+    command = start("stream", "x", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs, env=environment)
     with ended(command):
         terminal.hand_over()
         drawn = terminal.read_to_the_end()
