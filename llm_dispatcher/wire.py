@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from msgspec import Struct
-
 from .exceptions import ProviderProtocolError
 
 LONGEST_EVENT: Final = 64 << 20
@@ -25,16 +23,13 @@ _LF: Final = 10
 """As numbers, because `b"\\n" in data` makes an error and forgets it, each time, before it looks."""
 
 
-class SSEEvent(Struct, frozen=True, gc=False):
-    """One server-sent event; lines of data are joined by newlines."""
+class SSEDataDecoder:
+    """The data of server-sent events and nothing else: the data of every wire says itself what it is.
 
-    data: bytes
-    name: str = ""
-    id: str = ""
-
-
-class _SSEBlocks:
-    """What lies between blank lines, whichever of the three line ends they are made of, and after a BOM."""
+    Lines may end in any of the three ways and follow a BOM; comments are left out, and data over several lines is
+    joined. A last event that the end of the stream cuts off from its blank line is delivered all the same: vendors send
+    such streams, and what is in it decides whether it was whole.
+    """
 
     def __init__(self, *, cap: int = LONGEST_EVENT) -> None:
         self._cap = cap
@@ -43,7 +38,39 @@ class _SSEBlocks:
         self._head: bytes | None = b""  # what came while it may still be part of a BOM
         self._after_cr = False
         self._between = False  # whether nothing is under way
-        self._id = ""
+
+    def feed(self, data: bytes) -> Iterable[bytes]:
+        """The data of the events that these bytes complete."""
+        # What a model says comes an event at a time, each of one line of data, alone or under the event's name.
+        if self._between and len(data) <= self._cap:
+            end = -2 if data[-2:] == b"\n\n" else -4 if data[-4:] == b"\r\n\r\n" else 0
+            head, _, line = data[:end].rpartition(b"\n")
+            if (
+                line[:6] == b"data: "
+                and _CR not in line
+                and (not head or (head[:7] == b"event: " and _LF not in head and _CR not in head))
+            ):
+                return (line[6:],)
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> Iterator[bytes]:
+        cap = self._cap
+        for block in self._blocks(data):
+            head, _, line = block.rpartition(b"\n")
+            if (
+                line[:6] == b"data: "
+                and len(block) <= cap
+                and (not head or (head[:7] == b"event: " and _LF not in head))
+            ):
+                yield line[6:]
+            elif found := self._data(block):
+                yield found
+        self._check_rest()
+
+    def close(self) -> Iterator[bytes]:
+        """The data of the event that the end of the stream completes, if any."""
+        if found := self._data(self._last_block()):
+            yield found
 
     def _blocks(self, data: bytes) -> list[bytes]:
         """The blocks that these bytes complete; the rest is kept."""
@@ -103,79 +130,12 @@ class _SSEBlocks:
         if self._size > self._cap and self._size - self._pending[-1].endswith(b"\n") > self._cap:
             raise _too_long(self._cap)
 
-    def _event(self, block: bytes) -> SSEEvent | None:
+    def _data(self, block: bytes) -> bytes:
+        """The data of one event; none if it has nothing but a name or a comment."""
         if len(block) > self._cap:
             raise _too_long(self._cap)
-        data: list[bytes] = []
-        name = ""
-        for line in block.split(b"\n"):
-            field, _, value = line.partition(b":")
-            value = value.removeprefix(b" ")
-            if field == b"data":
-                data.append(value)
-            elif field == b"event":
-                name = value.decode("utf-8", "replace")
-            elif field == b"id" and b"\0" not in value:
-                self._id = value.decode("utf-8", "replace")
-        text = b"\n".join(data)
-        return SSEEvent(text, name, self._id) if text or name else None
-
-
-class SSEDecoder(_SSEBlocks):
-    """Server-sent events, with any of the three line ends, a BOM, comments, and data over several lines.
-
-    A last event that the end of the stream cuts off from its blank line is delivered all the same: vendors send such
-    streams, and what is in it decides whether it was whole.
-    """
-
-    def feed(self, data: bytes) -> Iterator[SSEEvent]:
-        """The events that these bytes complete."""
-        for block in self._blocks(data):
-            if (event := self._event(block)) is not None:
-                yield event
-        self._check_rest()
-
-    def close(self) -> Iterator[SSEEvent]:
-        """The event that the end of the stream completes, if any."""
-        if (event := self._event(self._last_block())) is not None:
-            yield event
-
-
-class SSEDataDecoder(_SSEBlocks):
-    """The data of server-sent events and nothing else, for wires whose data says itself what it is: half the work."""
-
-    def feed(self, data: bytes) -> Iterable[bytes]:
-        """The data of the events that these bytes complete."""
-        # What a model says comes an event at a time, each of one line of data, alone or under the event's name.
-        if self._between and len(data) <= self._cap:
-            end = -2 if data[-2:] == b"\n\n" else -4 if data[-4:] == b"\r\n\r\n" else 0
-            head, _, line = data[:end].rpartition(b"\n")
-            if (
-                line[:6] == b"data: "
-                and _CR not in line
-                and (not head or (head[:7] == b"event: " and _LF not in head and _CR not in head))
-            ):
-                return (line[6:],)
-        return self._feed(data)
-
-    def _feed(self, data: bytes) -> Iterator[bytes]:
-        cap = self._cap
-        for block in self._blocks(data):
-            head, _, line = block.rpartition(b"\n")
-            if (
-                line[:6] == b"data: "
-                and len(block) <= cap
-                and (not head or (head[:7] == b"event: " and _LF not in head))
-            ):
-                yield line[6:]
-            elif (event := self._event(block)) is not None and event.data:
-                yield event.data
-        self._check_rest()
-
-    def close(self) -> Iterator[bytes]:
-        """The data of the event that the end of the stream completes, if any."""
-        if (event := self._event(self._last_block())) is not None and event.data:
-            yield event.data
+        fields = (line.partition(b":") for line in block.split(b"\n"))
+        return b"\n".join(value.removeprefix(b" ") for field, _, value in fields if field == b"data")
 
 
 class NDJSONDecoder:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_dispatcher import wire
 from llm_dispatcher.exceptions import ProviderProtocolError
-from llm_dispatcher.wire import LONGEST_EVENT, JSONArrayDecoder, NDJSONDecoder, SSEDataDecoder, SSEDecoder, SSEEvent
+from llm_dispatcher.wire import LONGEST_EVENT, JSONArrayDecoder, NDJSONDecoder, SSEDataDecoder
 
 
 class Decoder(Protocol):
@@ -38,30 +39,20 @@ def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(ends)]
 
 
-def plain_sse(data: bytes) -> list[SSEEvent]:
-    """The rules, one line at a time."""
+def plain_sse(data: bytes) -> list[bytes]:
+    """The rules, one line at a time: the data of each event."""
     text = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    events: list[SSEEvent] = []
+    events: list[bytes] = []
     lines: list[bytes] = []
-    name = last_id = ""
     for line in [*text.split(b"\n"), b""]:
         if not line:
-            if (lines and b"\n".join(lines)) or name:
-                events.append(SSEEvent(b"\n".join(lines), name, last_id))
-            lines, name = [], ""
+            events.append(b"\n".join(lines))
+            lines = []
             continue
         field, _, value = line.partition(b":")
-        value = value[1:] if value.startswith(b" ") else value
-        match field:
-            case b"data":
-                lines.append(value)
-            case b"event":
-                name = value.decode("utf-8", "replace")
-            case b"id" if b"\0" not in value:
-                last_id = value.decode("utf-8", "replace")
-            case _:
-                pass
-    return events
+        if field == b"data":
+            lines.append(value[1:] if value.startswith(b" ") else value)
+    return [event for event in events if event]
 
 
 line = st.sampled_from(
@@ -82,21 +73,13 @@ places = st.lists(st.integers(min_value=0, max_value=1 << 16), max_size=10)
 @given(sse_stream, places)
 def test_every_split_of_server_sent_events_gives_what_the_rules_say(data: bytes, places: list[int]) -> None:
     expected = plain_sse(data)
-    assert read(SSEDecoder(), [data]) == expected
-    assert read(SSEDecoder(), cut(data, places)) == expected
-    assert read(SSEDecoder(), [bytes([byte]) for byte in data]) == expected
-
-
-@given(sse_stream, places)
-def test_the_decoder_of_data_gives_the_data_and_nothing_else(data: bytes, places: list[int]) -> None:
-    expected = [event.data for event in plain_sse(data) if event.data]
     assert read(SSEDataDecoder(), [data]) == expected
     assert read(SSEDataDecoder(), cut(data, places)) == expected
+    assert read(SSEDataDecoder(), [bytes([byte]) for byte in data]) == expected
 
 
 @given(sse_stream, places, st.integers(min_value=1, max_value=20))
 def test_the_cap_does_not_depend_on_the_split(data: bytes, places: list[int], cap: int) -> None:
-    assert read(SSEDecoder(cap=cap), cut(data, places)) == read(SSEDecoder(cap=cap), [data])
     assert read(SSEDataDecoder(cap=cap), cut(data, places)) == read(SSEDataDecoder(cap=cap), [data])
 
 
@@ -140,9 +123,7 @@ def test_an_array_that_is_cut_off_gives_its_whole_elements_only() -> None:
     assert read(JSONArrayDecoder(), [b'[{"a": 1}, {"b": "]', b"}"]) == [b'{"a": 1}']
 
 
-@pytest.mark.parametrize(
-    "decoder", [SSEDecoder(cap=100), SSEDataDecoder(cap=100), NDJSONDecoder(cap=100), JSONArrayDecoder(cap=100)]
-)
+@pytest.mark.parametrize("decoder", [SSEDataDecoder(cap=100), NDJSONDecoder(cap=100), JSONArrayDecoder(cap=100)])
 def test_a_line_without_end_is_refused_at_the_cap(decoder: Decoder) -> None:
     with pytest.raises(ProviderProtocolError, match="longer than 100 bytes"):
         for _ in range(60):
@@ -150,6 +131,12 @@ def test_a_line_without_end_is_refused_at_the_cap(decoder: Decoder) -> None:
 
 
 def test_the_usual_cap_is_sixty_four_mebibytes() -> None:
-    assert len(list(SSEDecoder().feed(b"data: " + b"x" * (LONGEST_EVENT - 6) + b"\n\n"))) == 1
+    assert len(list(SSEDataDecoder().feed(b"data: " + b"x" * (LONGEST_EVENT - 6) + b"\n\n"))) == 1
     with pytest.raises(ProviderProtocolError):
-        list(SSEDecoder().feed(b"data: " + b"x" * LONGEST_EVENT + b"\n\n"))
+        list(SSEDataDecoder().feed(b"data: " + b"x" * LONGEST_EVENT + b"\n\n"))
+
+
+@pytest.mark.found("H-7")
+def test_there_is_one_decoder_of_server_sent_events() -> None:
+    decoders = [name for name in vars(wire) if name.endswith("Decoder")]
+    assert sorted(decoders) == ["JSONArrayDecoder", "NDJSONDecoder", "SSEDataDecoder"]

@@ -24,7 +24,7 @@ from llm_dispatcher.testing import (
 )
 from llm_dispatcher.testing.answers import Answer, streamed
 from llm_dispatcher.testing.http import END_OF_BODY
-from llm_dispatcher.wire import NDJSONDecoder, SSEDecoder
+from llm_dispatcher.wire import NDJSONDecoder, SSEDataDecoder
 
 all_wires = pytest.mark.parametrize("wire", list(Wire))
 TEN = Reply("q0 q1 q2 q3 q4 q5 q6 q7 q8 q9")
@@ -116,7 +116,7 @@ def test_a_seed_cuts_the_same_way_every_time() -> None:
 @all_wires
 def test_events_are_what_the_decoders_of_this_library_read(wire: Wire) -> None:
     reply = Reply("Grüße 東京", reasoning=("hm",), tool_calls=(SaidToolCall("look", '{"a": 1}'),))
-    decoder = NDJSONDecoder() if wire is Wire.OLLAMA else SSEDecoder()
+    decoder = NDJSONDecoder() if wire is Wire.OLLAMA else SSEDataDecoder()
     whole = body(streamed(wire, reply, "m"))
     events = [*decoder.feed(whole), *decoder.close()]
     assert len(events) > 4
