@@ -22,6 +22,7 @@ from llm_dispatcher.dispatch import Dispatch, Ledger, attempts
 from llm_dispatcher.exceptions import AllProvidersFailedError, LLMDispatcherError, LocalResourceError
 from llm_dispatcher.local_trouble import what_is_lacking
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece
+from llm_dispatcher.routing import Traffic
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import HttpError, Refuse, Reply, SimulatedVendor
 from tests.conftest import KINDS, policy_over
@@ -140,6 +141,17 @@ async def test_where_a_vendor_failed_as_well_all_failures_are_told(simulated_ven
         "ProviderServiceUnavailableError",
         "LocalResourceError",
     ]
+
+
+async def test_what_was_not_sent_takes_nothing_of_a_rate_limit(simulated_vendor: Start) -> None:
+    policy = policy_over(simulated_vendor("openai-chat", Reply("Hello.")))
+    policy["providers"]["a"]["limits"] = {"requests_per_minute": 1}
+    async with LLMSwitch(policy) as switch:
+        switch._traffic = Traffic(switch.policy, clock=lambda: 100.0)
+        await switch.warm()
+        with no_descriptors():
+            assert isinstance(await outcome(switch), LocalResourceError)
+        assert await outcome(switch) == "Hello."
 
 
 async def test_a_vendor_that_refuses_is_no_trouble_of_this_machine(simulated_vendor: Start, switch_over: Over) -> None:

@@ -17,13 +17,14 @@ from llm_dispatcher.allowance import LONGEST, Allowance, Left, allowance
 from llm_dispatcher.catalog import Capabilities
 from llm_dispatcher.config.policy import BreakerSettings, BudgetSettings, Policy, Resilience, Route
 from llm_dispatcher.dispatch import Dispatch, Ledger, attempts
-from llm_dispatcher.events import StreamCompleted, Usage
+from llm_dispatcher.events import Attempt, StreamCompleted, Usage
 from llm_dispatcher.exceptions import InvalidRequestError, ProviderError
 from llm_dispatcher.provider import Ask, Finished, Limits, Opened, Piece, ProviderSettings
 from llm_dispatcher.providers.errors import Answer, error_for
 from llm_dispatcher.providers.retry_after import believable, reset_after, retry_after
 from llm_dispatcher.routing import Admission, Errand, Traffic, demands
 from llm_dispatcher.routing.buckets import Bucket
+from llm_dispatcher.routing.health import Health
 from llm_dispatcher.routing.limits import Entry, Limiter
 from llm_dispatcher.tasks import MOST_TOKENS, Target
 from llm_dispatcher.testing import HttpError, Reply, SaidUsage, SimulatedVendor
@@ -189,6 +190,22 @@ async def test_an_impossible_count_is_not_believed_and_the_attempt_is_estimated(
     assert 0 < switch.spent()["daily"] < 0.001
     assert switch._traffic.budgets._reserved == {"": 0.0}
     assert switch.health()[A].tokens_a_second is not None
+
+
+@pytest.mark.found("B-12")
+def test_health_keeps_no_sample_that_it_cannot_count_with() -> None:
+    """No provider gets such a count past the loop. If one did, the attempts after it would still be noted."""
+    health = Health(Resilience(), lambda: 100.0)
+
+    def note(output: int) -> None:
+        attempt = Attempt(A, 1, "completed", None, 5, "", None, Usage(output_tokens=output), None, 0.5, 1.5)
+        health.note(attempt, health.enter(A) or 0)
+
+    note(20)
+    with pytest.raises(OverflowError):
+        note(HUGE)
+    note(20)
+    assert health.snapshot()[A].tokens_a_second == pytest.approx(20)
 
 
 @pytest.mark.found("B-12")

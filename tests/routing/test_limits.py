@@ -165,6 +165,23 @@ def test_who_waits_for_the_moment_that_a_vendor_named_comes_back_apart() -> None
     assert times[90] - times[10] > 1.0
 
 
+def test_who_waits_for_a_bucket_waits_to_the_letter() -> None:
+    """Each request takes its share at once, so these waits differ by themselves."""
+
+    async def wait() -> list[float]:
+        loop = asyncio.get_running_loop()
+        settings = ProviderSettings(name="a", kind="openai", limits=Limits(requests_per_minute=60))
+        gates = Limiter({"a": settings}, loop.time)
+
+        async def one() -> float:
+            assert await gates.entry(A, 1.0).take(60.0)
+            return loop.time()
+
+        return sorted(await asyncio.gather(*(one() for _ in range(63))))
+
+    assert leap_through(wait) == pytest.approx([0.0] * 60 + [1.0, 2.0, 3.0])
+
+
 @pytest.mark.found("B-24")
 def test_the_spread_does_not_outlast_the_patience_of_a_request() -> None:
     async def wait() -> float:

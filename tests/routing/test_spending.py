@@ -76,12 +76,20 @@ async def test_amounts_that_wait_are_written_together(path: Path, monkeypatch: p
         made: sqlite3.Connection = connect(*args, **settings)
         return made
 
+    submit, submitted = spending._thread.submit, []
+
+    def queueing(*work: Any) -> Any:
+        submitted.append(1)
+        return submit(*work)
+
     with locked(path):
         monkeypatch.setattr(sqlite3, "connect", counting)
+        monkeypatch.setattr(spending._thread, "submit", queueing)
         for _ in range(200):
             spending.add([LINE], 1.0)
     await spending.flush()
     assert len(opened) <= 3
+    assert len(submitted) <= 3, "amounts wait, and not two hundred pieces of work"
     assert written(path) == 200.0
 
 
