@@ -76,7 +76,7 @@ class LLMSwitch:
         health, rate limits and what was spent go on.
         """
         file = self._file(path)
-        self._adopt(load(file, keys=self._keys))
+        self._adopt(load(file, keys=self._keys, is_found=path is None and self.policy.is_found))
         if self._watched is not None:
             self._watched = Watched(file)
 
@@ -96,7 +96,9 @@ class LLMSwitch:
         if self._watched is None or not self._watched.has_changed():
             return
         try:
-            self._adopt(await asyncio.to_thread(load, self._watched.path, keys=self._keys))
+            self._adopt(
+                await asyncio.to_thread(load, self._watched.path, keys=self._keys, is_found=self.policy.is_found)
+            )
         except ConfigurationError as error:
             logger.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - it says all there is to say
 

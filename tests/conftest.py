@@ -65,7 +65,13 @@ sys.addaudithook(_stay_on_this_machine)
 @pytest.fixture(autouse=True)
 def _no_developer_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith("LLM_DISPATCHER_") or name.endswith("_API_KEY") or name.lower().endswith("_proxy"):
+        is_address = name.endswith(("_BASE_URL", "_ENDPOINT")) or name == "OLLAMA_HOST"
+        if (
+            name.startswith("LLM_DISPATCHER_")
+            or name.endswith("_API_KEY")
+            or name.lower().endswith("_proxy")
+            or is_address
+        ):
             monkeypatch.delenv(name)
 
 

@@ -20,17 +20,10 @@ from msgspec.structs import asdict
 
 from ..config import config_shown, load
 from ..config.vendors import vendor
-from ..hosts import HOSTS
 from ..provider import ProviderSettings
 from ..redaction import redacted
 from .endings import DONE, FAILED, one_line
 from .out import say_json, say_table
-
-_HOMES: Final = {
-    "anthropic": "https://api.anthropic.com",
-    "google": "https://generativelanguage.googleapis.com",
-    "ollama": "http://localhost:11434",
-}
 
 
 class Reached(Struct, frozen=True, kw_only=True):
@@ -94,8 +87,7 @@ def home(settings: ProviderSettings) -> str | None:
     """Where a provider is: where its entry says, or else where its kind usually is."""
     if settings.base_url is not None:
         return settings.base_url
-    host = HOSTS.get(settings.kind)
-    return host.base_url if host is not None else _HOMES.get(settings.kind)
+    return vendor(settings.kind).home
 
 
 def reach(settings: Iterable[ProviderSettings], timeout: float) -> dict[str, Reached]:

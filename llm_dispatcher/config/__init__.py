@@ -19,6 +19,7 @@ def load(
     *,
     keys: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
+    is_found: bool = False,
 ) -> Policy:
     """The policy that a mapping, a YAML file or the environment describes.
 
@@ -26,10 +27,14 @@ def load(
     file is the one that `LLM_DISPATCHER_CONFIG` names, else `llm_dispatcher.yaml` in the working folder, else in the
     user's config folder; with none of these, every vendor whose key is in the environment is used. `keys` are API keys
     by kind of vendor, and win over all others. A `ConfigurationError` tells every problem at once.
+
+    A file that was merely found in the working folder sends no key and no variable of the environment to an address of
+    its own, unless `LLM_DISPATCHER_TRUST_CONFIG` names it. With `is_found`, so is the file `config` treated: it is
+    such a file, read again.
     """
     from .loading import load_policy
 
-    return load_policy(config, keys=keys or {}, environ=os.environ if environ is None else environ)
+    return load_policy(config, keys=keys or {}, environ=os.environ if environ is None else environ, is_found=is_found)
 
 
 def config_schema() -> dict[str, Any]:

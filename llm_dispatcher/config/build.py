@@ -37,6 +37,7 @@ def build_policy(
     api_keys: Mapping[str, str | None],
     first_routes: bool,
     source: str | None,
+    is_found: bool,
 ) -> Policy:
     """The policy of these settings; its default route is empty if there is no model to put into it.
 
@@ -66,6 +67,7 @@ def build_policy(
         cache=None if settings.cache is None else convert(settings.cache.model_dump(), CacheSettings),
         resilience=convert(settings.resilience.model_dump(), Resilience),
         source=source,
+        is_found=is_found,
     )
 
 

@@ -14,7 +14,8 @@ from .tree import KeyPath, Tree, child, over
 class Layer(Struct, frozen=True, kw_only=True):
     """The settings of one source, the places where they stand, and what is wrong with it on its own.
 
-    `unset` are problems of variables that have no value; they do not matter where a stronger layer has one.
+    `unset` are problems of variables that have no value; they do not matter where a stronger layer has one. A file
+    that nobody named `is_found`: it stands in the working folder.
     """
 
     tree: Tree
@@ -23,6 +24,7 @@ class Layer(Struct, frozen=True, kw_only=True):
     variables: Mapping[KeyPath, str] = {}
     problems: Sequence[Problem] = ()
     unset: Sequence[Problem] = ()
+    is_found: bool = False
 
     def depth(self, path: KeyPath) -> int:
         """How much of a path this layer has."""

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from ..exceptions import ConfigurationError
 from ..provider import BODY, Secret
 from ..tasks import Target
+from .addresses import address_layer
 from .argument import argument_layer
 from .build import build_policy
 from .checks import kinds_of, provider_problems, target_problems, written_targets
@@ -22,6 +23,7 @@ from .layers import Layer, located, merged
 from .policy import Policy, Route, is_offline
 from .problems import Problem, configuration_error, nearest
 from .settings import Settings
+from .smuggling import smuggling_problems
 from .tree import KeyPath, Tree, is_mapping, mapping_at, over
 from .variables import environment_layer, interpolated
 from .vendors import VENDORS, vendor
@@ -33,13 +35,14 @@ def load_policy(
     *,
     keys: Mapping[str, str],
     environ: Mapping[str, str],
+    is_found: bool = False,
 ) -> Policy:
     """See `llm_dispatcher.config.load`."""
     _check_arguments(config, keys)
     at_hand = Keys(keys, environ)
     if isinstance(config, Policy):
         return _with_keys(config, at_hand)
-    written = _written(config, environ)
+    written = _written(config, environ, is_found=is_found)
     filled, variables = interpolated(written, environ), environment_layer(environ)
     layers = [variables, filled] if isinstance(config, Mapping) else [filled, variables]
     return _judge(written, layers, at_hand, offline=is_offline(environ))
@@ -53,6 +56,8 @@ def _judge(written: Layer, layers: Sequence[Layer], keys: Keys, *, offline: bool
     entries = {name: mapping_at(tree, "providers", name) for name in kinds}
     literal = {name for name in kinds if _is_literal(name, entries[name], written)}
     api_keys = {name: find_key(name, kinds, entries[name], keys, literal=name in literal) for name in kinds}
+    addresses = address_layer(kinds, entries, keys.environ)
+    tree, layers = over(tree, addresses.tree), [addresses, *layers]
     unneeded = {("providers", name, "api_key") for name in kinds if offline or kinds[name] in keys.given}
     settings = judged(tree)
     misread = [problem for layer in layers for problem in layer.problems]
@@ -63,6 +68,7 @@ def _judge(written: Layer, layers: Sequence[Layer], keys: Keys, *, offline: bool
         *_keys_for_nobody(keys, kinds),
         *target_problems(tree),
         *provider_problems(tree, kinds, api_keys, offline=offline),
+        *smuggling_problems(written, layers, kinds, api_keys, keys),
         *_nothing_configured(tree, offline=offline),
     ]
     if misread or problems or not isinstance(settings, Settings):
@@ -75,6 +81,7 @@ def _judge(written: Layer, layers: Sequence[Layer], keys: Keys, *, offline: bool
         api_keys=api_keys,
         first_routes=not mapping_at(given, "providers") and not mapping_at(given, "routing"),
         source=written.file,
+        is_found=written.is_found,
     )
     return _with_default(policy, layers, offline=offline)
 
@@ -105,12 +112,14 @@ def _with_keys(policy: Policy, keys: Keys) -> Policy:
     return replace(policy, providers=providers)
 
 
-def _written(config: Mapping[str, object] | str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Layer:
+def _written(
+    config: Mapping[str, object] | str | os.PathLike[str] | None, environ: Mapping[str, str], *, is_found: bool
+) -> Layer:
     """What the user wrote: the argument, or the file that it or the environment names, or nothing."""
     if isinstance(config, Mapping):
         return argument_layer(config)
-    path = find_file(environ) if config is None else Path(config).expanduser()
-    return Layer(tree={}) if path is None else read_document(path)
+    path, is_found = find_file(environ) if config is None else (Path(config).expanduser(), is_found)
+    return Layer(tree={}) if path is None else replace(read_document(path), is_found=is_found)
 
 
 def _with_providers_of_keys(tree: Tree, keys: Keys) -> Tree:

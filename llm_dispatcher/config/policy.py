@@ -138,7 +138,9 @@ class CacheSettings(Struct, frozen=True):
 
 
 class Policy(Struct, frozen=True):
-    """One whole configuration. `source` is the file that it was read from, if any."""
+    """One whole configuration. `source` is the file that it was read from, if any; a file that nobody named, but which
+    was found in the working folder, `is_found`.
+    """
 
     providers: Mapping[str, ProviderSettings]
     default: Route
@@ -148,6 +150,7 @@ class Policy(Struct, frozen=True):
     budgets: BudgetSettings = BudgetSettings()
     cache: CacheSettings | None = None
     source: str | None = None
+    is_found: bool = False
 
     def route(self, task_type: TaskType) -> Route:
         return self.tasks.get(task_type, self.default)

@@ -15,7 +15,7 @@ from .tree import KeyPath
 MOST_SHOWN: Final = 50
 """A file can be wrong in more places than anyone will read."""
 
-_LONGEST_MESSAGE: Final = 300
+_LONGEST_MESSAGE: Final = 600
 _LONGEST_KEY: Final = 60
 
 

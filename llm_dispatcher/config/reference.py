@@ -55,6 +55,32 @@ A vendor's key comes from its usual variable; the first one that is set counts.
 KEYS: Final = """
 A variable's key is for the provider that bears the kind's name, and for others of that kind without one of their own. A
 key that stands in the file beside a `base_url` stays: a vendor's key is not sent elsewhere by surprise.
+
+An entry without a `base_url` takes the address that the environment names for the vendor's SDK, or else the vendor's
+own. `base_url: null` is the vendor's own address whatever the environment says.
+"""
+
+TRUST: Final = """
+Headers that an SDK takes from the environment (`OPENAI_CUSTOM_HEADERS`, `OPENAI_ORG_ID`, `OPENAI_PROJECT_ID`,
+`ANTHROPIC_CUSTOM_HEADERS`) go to the vendor's own address and to the one that its variable names, and to no other.
+
+## A file that nobody named
+
+`llm_dispatcher.yaml` in the working folder is used because it stands there, and the folder may be a checkout of
+somebody else's. So such a file may use your keys, or name addresses of its own, but not both. It is refused, with a
+`ConfigurationError` before anything is sent, if
+
+- a key from the environment, from `init(openai_api_key=…)` or from the machine's Google credentials would go to an
+  address that the file names. The vendor's own address and one that is a whole variable (`base_url: ${GATEWAY_URL}`)
+  are not the file's. `localhost` is: any program may listen there. A local server without a key needs nothing:
+  `vllm: {base_url: "http://localhost:8000/v1"}`;
+- `${VAR}` stands where it would be sent to such an address, or with a key that stands in the file: in the provider's
+  entry, under `routing`, or in `resilience.continuation`.
+
+A file is trusted if somebody names it: as an argument, by `--config`, by `LLM_DISPATCHER_CONFIG`, by putting it into
+the user's config folder, or by `LLM_DISPATCHER_TRUST_CONFIG`, which holds its whole path (several as in `PATH`).
+`reload()` and `watch` keep to what was decided when the file was found. A file that is not trusted can still send your
+*prompts* to an address of its own: read it first (`llm-dispatcher config show`).
 """
 
 
@@ -65,7 +91,12 @@ def reference() -> str:
 
 def _keys() -> str:
     rows = [(f"`{kind}`", _either(known.key_variables)) for kind, known in VENDORS.items() if known.key_variables]
-    return "\n".join([*_table(("kind", "variable"), rows), KEYS])
+    addresses = [
+        (f"`{kind}`", f"`{known.address_variable}`") for kind, known in VENDORS.items() if known.address_variable
+    ]
+    return "\n".join(
+        [*_table(("kind", "variable"), rows), KEYS, *_table(("kind", "variable of its address"), addresses), TRUST]
+    )
 
 
 def _first_routes() -> str:

@@ -36,6 +36,7 @@ from .policy import (
     Timeouts,
     Weights,
 )
+from .vendors import VENDORS
 
 T = TypeVar("T")
 
@@ -182,7 +183,11 @@ Models: TypeAlias = Annotated[
 class ProviderSection(Section):
     """One vendor, or one more account with it."""
 
-    kind: Text | None = Field(None, description="Whose wire it speaks; by default the provider's name.")
+    kind: Text | None = Field(
+        None,
+        description="Whose wire it speaks; by default the provider's name. Packages may bring further kinds.",
+        json_schema_extra={"anyOf": [{"enum": list(VENDORS)}, {"type": "string", "minLength": 1}, {"type": "null"}]},
+    )
     api_key: SecretStr | None = Field(None, description="By default the vendor's usual variable.")
     base_url: Annotated[str, AfterValidator(_base_url)] | None = Field(
         None, description="Where the vendor is, if not at its usual address."
@@ -383,8 +388,15 @@ class Settings(Section):
     providers: Maybe[dict[Annotated[str, AfterValidator(_provider_name)], ProviderSection]] = Field(
         {}, description="Who can be asked, by names of yours."
     )
-    routing: RoutingSection = Field(default_factory=lambda: RoutingSection.model_validate({}))
+    routing: RoutingSection = Field(
+        default_factory=lambda: RoutingSection.model_validate({}),
+        description="Which models serve which task, in order.",
+    )
     catalog: Maybe[dict[TargetName, CorrectionSection]] = Field({}, description="By provider/model.")
-    budgets: BudgetsSection = Field(default_factory=lambda: BudgetsSection.model_validate({}))
+    budgets: BudgetsSection = Field(
+        default_factory=lambda: BudgetsSection.model_validate({}), description="US dollars that may be spent."
+    )
     cache: Maybe[CacheSection | None] = Field(None, description="Without it there is none, but what a call names.")
-    resilience: ResilienceSection = Field(default_factory=lambda: ResilienceSection.model_validate({}))
+    resilience: ResilienceSection = Field(
+        default_factory=lambda: ResilienceSection.model_validate({}), description="What is done before a request fails."
+    )

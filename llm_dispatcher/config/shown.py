@@ -31,7 +31,7 @@ def shown(policy: Policy) -> Tree:
     }
     for field in fields(policy):
         value = getattr(policy, field.name)
-        if field.name not in ("providers", "default", "tasks", "source") and value is not None:
+        if field.name not in ("providers", "default", "tasks", "source", "is_found") and value is not None:
             tree[field.name] = plain(value)  # (a cache that is not there is not shown: an empty section is one)
     return tree
 

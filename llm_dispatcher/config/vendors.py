@@ -17,7 +17,9 @@ Size: TypeAlias = Literal["general", "strong", "small", "audio"]
 class Vendor(Struct, frozen=True, kw_only=True):
     """One kind of provider. One with key variables needs a key; the first variable that is set gives it.
 
-    An entry with the option that `instead_of_key` names needs none.
+    An entry with the option that `instead_of_key` names needs none. `home` is the vendor's own address.
+    `address_variable` is the one by which the vendor's SDK takes another address; an entry without a `base_url` takes
+    it too.
     """
 
     key_variables: tuple[str, ...] = ()
@@ -25,6 +27,8 @@ class Vendor(Struct, frozen=True, kw_only=True):
     has_api_choice: bool = False
     models: Mapping[Size, str] = {}
     instead_of_key: str | None = None
+    home: str | None = None
+    address_variable: str | None = None
 
     def model(self, size: Size) -> str:
         """Its first model of a size; where it has none of that size, its general one."""
@@ -37,12 +41,18 @@ _MODELS: Final[Mapping[str, Mapping[Size, str]]] = {
 """Good first models of hosts that speak OpenAI's wires."""
 
 
+_ADDRESS_VARIABLES: Final = {"openai": "OPENAI_BASE_URL", "azure": "AZURE_OPENAI_ENDPOINT"}
+"""Those that OpenAI's SDK reads; other hosts have no SDK here that reads one."""
+
+
 def _host(kind: str, host: Host) -> Vendor:
     return Vendor(
         key_variables=host.key_variables,
         needs_base_url=host.base_url is None,
         has_api_choice=True,
         models=_MODELS.get(kind, {}),
+        home=host.base_url,
+        address_variable=_ADDRESS_VARIABLES.get(kind),
     )
 
 
@@ -51,13 +61,17 @@ VENDORS: Final[Mapping[str, Vendor]] = {
     "anthropic": Vendor(
         key_variables=("ANTHROPIC_API_KEY",),
         models={"general": "claude-sonnet-5-5", "strong": "claude-opus-5-5", "small": "claude-haiku-5-5"},
+        home="https://api.anthropic.com",
+        address_variable="ANTHROPIC_BASE_URL",
     ),
     "google": Vendor(
         key_variables=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
         models={"general": "gemini-3.8-flash", "strong": "gemini-4-argon", "small": "gemini-3.5-flash-lite"},
         instead_of_key="vertex",
+        home="https://generativelanguage.googleapis.com",
+        address_variable="GOOGLE_GEMINI_BASE_URL",
     ),
-    "ollama": Vendor(),
+    "ollama": Vendor(home="http://localhost:11434", address_variable="OLLAMA_HOST"),
     **{kind: _host(kind, host) for kind, host in HOSTS.items() if kind != "openai"},
 }
 

@@ -14,7 +14,7 @@ from ..provider import Ask, Piece, ProviderSettings
 from ..wire import SSEDataDecoder
 from . import anthropic_messages, anthropic_request
 from .clients import CONNECTIONS, PerLoop
-from .entries import check_options, max_event_bytes, required_key
+from .entries import check_options, headers_of, max_event_bytes, required_key
 from .errors import Answer, answer_in, said, translated
 from .reading import Answering, lower, pieces_of
 from .requests import as_it_is
@@ -24,6 +24,7 @@ from .trust import trust
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
+HOME: Final = "https://api.anthropic.com"
 MAX_TOKENS: Final = 4096
 """This wire wants a limit in every request; this is the one where the request has none (option `max_tokens`)."""
 
@@ -81,8 +82,8 @@ def _made(settings: ProviderSettings) -> AsyncAnthropic:
 
     client = anthropic.AsyncAnthropic(
         api_key=required_key(settings),
-        base_url=settings.base_url,
-        default_headers=dict(settings.headers),
+        base_url=settings.base_url or HOME,  # (with none, the SDK would look for one in the environment)
+        default_headers=headers_of(settings, "ANTHROPIC", anthropic.Omit()),
         max_retries=0,
         http_client=anthropic.DefaultAioHttpClient(verify=trust(), limits=httpx2.Limits(max_connections=CONNECTIONS)),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+import os
+import re
+from typing import Any, Final
 
 from msgspec import Struct, ValidationError, convert
 
@@ -44,6 +46,21 @@ def required_key(settings: ProviderSettings) -> str:
     return settings.api_key.reveal()
 
 
+def headers_of(settings: ProviderSettings, prefix: str, omit: object) -> dict[str, Any]:
+    """The headers of every request. OpenAI's and Anthropic's SDKs add headers that the environment names (`prefix` is
+    that of their variables, e.g. `OPENAI_CUSTOM_HEADERS`), and these may hold keys. They are for the vendor itself, or
+    for the address that `OPENAI_BASE_URL` names. At any other, each is left out (`omit` is the SDK's word for that).
+    """
+    at_home = settings.base_url in (None, os.environ.get(f"{prefix}_BASE_URL", "").rstrip("/"))
+    if at_home and settings.kind == prefix.lower():
+        return dict(settings.headers)
+    ambient = [line.partition(":")[0].strip() for line in os.environ.get(f"{prefix}_CUSTOM_HEADERS", "").split("\n")]
+    if prefix == "OPENAI":
+        ambient += ["OpenAI-Organization", "OpenAI-Project"]
+    configured = {name.lower() for name in settings.headers}
+    return {**{name: omit for name in ambient if name and name.lower() not in configured}, **settings.headers}
+
+
 def quirks_of(settings: ProviderSettings) -> frozenset[Quirk]:
     """What a host does otherwise: as its row says, or as its entry does (option `quirks`), for one that has changed."""
     named = settings.options.get("quirks")
@@ -67,6 +84,9 @@ class Vertex(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.location is not None and self.project is None:
             raise ValueError("a location goes with a project")
+        # The SDK makes the host's name of it, and credentials go there.
+        if self.location is not None and not re.fullmatch("[a-z0-9-]+", self.location):
+            raise ValueError("a location is small letters, figures and hyphens")
 
 
 def vertex_of(settings: ProviderSettings) -> Vertex | None:

@@ -40,6 +40,9 @@ class _Sent(Struct):
 
 _sent: Final[ContextVar[_Sent]] = ContextVar("sent")
 
+HOME: Final = "https://generativelanguage.googleapis.com"
+"""Gemini's own interface. With no address, the SDK would look for one in the environment."""
+
 _NOTHING: Final = {"parts": ()}
 """What the SDK is asked to send; `_door` puts the body in its place."""
 
@@ -134,7 +137,7 @@ def _made(settings: ProviderSettings, session: ClientSession) -> Client:
     client = genai.Client(
         **_access(settings),
         http_options=types.HttpOptions(
-            base_url=settings.base_url,
+            base_url=settings.base_url or (HOME if vertex_of(settings) is None else None),
             headers=dict(settings.headers),
             retry_options=types.HttpRetryOptions(attempts=1),
             aiohttp_client=session,

@@ -16,7 +16,7 @@ from ..tasks import AudioPart, ImagePart, TaskRequest
 from ..wire import SSEDataDecoder
 from . import openai_chat, openai_chat_request, openai_responses, openai_responses_request
 from .clients import CONNECTIONS, PerLoop
-from .entries import check_options, max_event_bytes, quirks_of, required_key
+from .entries import check_options, headers_of, max_event_bytes, quirks_of, required_key
 from .error_codes import MEDIA_NOT_TAKEN, names_a_model
 from .errors import Answer, answer_in, said, translated
 from .reading import Answering, lower, pieces_of
@@ -99,7 +99,7 @@ def _made(settings: ProviderSettings) -> AsyncOpenAI:
 
     key = "none" if _wants_no_key(settings) else required_key(settings)
     rest: Any = {
-        "default_headers": dict(settings.headers),
+        "default_headers": headers_of(settings, "OPENAI", openai.Omit()),
         "max_retries": 0,
         "http_client": openai.DefaultAioHttpClient(verify=trust(), limits=httpx2.Limits(max_connections=CONNECTIONS)),
     }

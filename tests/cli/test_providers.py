@@ -152,6 +152,7 @@ def test_who_speaks_something_else_is_told(run: Any) -> None:
 
 def test_nobody_is_asked_who_should_not_be(house: House, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("LLM_DISPATCHER_TRUST_CONFIG", str(Path("llm_dispatcher.yaml").absolute()))
     Path("llm_dispatcher.yaml").write_text(
         f"providers: {{anthropic: {{base_url: '{house.address}'}}, ollama: {{models: [m]}}}}"
     )

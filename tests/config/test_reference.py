@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from llm_dispatcher.config import config_reference, config_schema
 from llm_dispatcher.config.vendors import VENDORS
 from llm_dispatcher.tasks import TaskType
@@ -40,6 +42,15 @@ def test_every_task_kind_and_key_variable_is_there() -> None:
     page = config_reference()
     assert all(f"`{task}`" in page for task in TaskType)
     assert all(f"`{variable}`" in page for known in VENDORS.values() for variable in known.key_variables)
+
+
+@pytest.mark.found("N-C17")
+def test_an_editor_completes_kinds_and_explains_every_section() -> None:
+    schema = config_schema()
+    kind = schema["$defs"]["ProviderSection"]["properties"]["kind"]
+    assert {"enum": list(VENDORS)} in kind["anyOf"]
+    assert {"type": "string", "minLength": 1} in kind["anyOf"], "packages may bring further kinds"
+    assert [name for name, section in schema["properties"].items() if not section.get("description")] == []
 
 
 def test_no_cell_breaks_its_table() -> None:
