@@ -5,9 +5,7 @@ Defaults are those of the frozen values in `policy.py`, so that each is written 
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
-from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
     AfterValidator,
@@ -23,8 +21,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from ..catalog import Continues
-from ..provider import BODY, Api, OnLimit
+from ..provider import Api, OnLimit
 from ..tasks import TaskType
+from . import texts
 from .policy import (
     BreakerSettings,
     BudgetSettings,
@@ -40,7 +39,6 @@ from .vendors import VENDORS
 
 T = TypeVar("T")
 
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TIMEOUTS: Final = Timeouts()
 _RESILIENCE: Final = Resilience()
 _CACHE: Final = CacheSettings()
@@ -65,82 +63,12 @@ def _nothing_is_empty(value: object) -> object:
     return {} if value is None else value
 
 
-def _header_name(name: str) -> str:
-    if not _HEADER_NAME.fullmatch(name):
-        raise PydanticCustomError("header_name", "is no name of an HTTP header")
-    return name
-
-
-def _header_value(value: str) -> str:
-    if not all(" " <= character <= "~" or character == "\t" for character in value):
-        raise PydanticCustomError("header_value", "holds a character that no HTTP header can carry")
-    return value
-
-
-def _base_url(url: str) -> str:
-    # The value is not quoted: an address may hold a password.
-    if not re.fullmatch(r"https?://[^/?#\s]+[^\s]*", url):
-        raise PydanticCustomError("base_url", "must be an address that begins with http:// or https://")
-    if "@" in url.split("/", 3)[2]:
-        raise PydanticCustomError(
-            "base_url",
-            "holds a user or a password before '@'; put the credentials into api_key or headers",
-        )
-    return url.rstrip("/")
-
-
-def _provider_name(name: str) -> str:
-    if name == BODY:
-        raise PydanticCustomError("reserved", "the name 'body' is reserved for the decorated function's own body")
-    _printable(name)
-    if not name or "/" in name or name != name.strip():
-        raise PydanticCustomError("provider_name", "a provider's name is text without slashes or outer spaces")
-    return name
-
-
-def _printable(name: str) -> str:
-    # Names stand in log lines and in error messages.
-    if not name.isprintable():
-        raise PydanticCustomError("printable", "must be text without line breaks and control characters")
-    return name
-
-
-def _wording(text: str) -> str:
-    if "{anchor}" not in text:
-        raise PydanticCustomError(
-            "wording", "must hold {{anchor}}, which stands for the last words of the broken answer"
-        )
-    return text
-
-
-def _time_zone(name: str) -> str:
-    if name == "UTC":
-        return name  # (which not every machine has a file for)
-    try:
-        ZoneInfo(name)
-    except (LookupError, ValueError, OSError):
-        if not available_timezones():
-            raise PydanticCustomError(
-                "time_zone", "cannot be looked up, because this system has no time zones: `pip install tzdata`"
-            ) from None
-        raise PydanticCustomError("time_zone", "is no time zone, such as Europe/Berlin") from None
-    return name
-
-
-def _target(written: str) -> str:
-    _printable(written)
-    provider, slash, model = written.partition("/")
-    if written == BODY or (slash and provider and model and provider != BODY):
-        return written
-    raise PydanticCustomError("target", "must be written provider/model, or body; got {got}", {"got": repr(written)})
-
-
 Truth: TypeAlias = Annotated[bool, Field(strict=True)]
 Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 Dollars: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1_000_000, allow_inf_nan=False)]
 Share: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1_000_000, allow_inf_nan=False)]
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
-Name: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
+Name: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(texts.printable)]
 Seconds: TypeAlias = Annotated[float, Field(strict=True, gt=0, le=86_400, allow_inf_nan=False)]
 Wait: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=3_600, allow_inf_nan=False)]
 Maybe: TypeAlias = Annotated[T, BeforeValidator(_nothing_is_empty)]
@@ -189,11 +117,11 @@ class ProviderSection(Section):
         json_schema_extra={"anyOf": [{"enum": list(VENDORS)}, {"type": "string", "minLength": 1}, {"type": "null"}]},
     )
     api_key: SecretStr | None = Field(None, description="By default the vendor's usual variable.")
-    base_url: Annotated[str, AfterValidator(_base_url)] | None = Field(
+    base_url: Annotated[str, AfterValidator(texts.base_url)] | None = Field(
         None, description="Where the vendor is, if not at its usual address."
     )
     headers: Maybe[
-        dict[Annotated[str, AfterValidator(_header_name)], Annotated[str, AfterValidator(_header_value)]]
+        dict[Annotated[str, AfterValidator(texts.header_name)], Annotated[str, AfterValidator(texts.header_value)]]
     ] = Field({}, description="Sent with every request.")
     models: Models | None = Field(None, description="In order of preference; the first is the default.")
     api: Api | None = Field(None, description="Which of OpenAI's two interfaces is spoken.")
@@ -202,7 +130,7 @@ class ProviderSection(Section):
     limits: LimitsSection | None = Field(None, description="How much may be asked of all its models together.")
 
 
-TargetName: TypeAlias = Annotated[str, AfterValidator(_target)]
+TargetName: TypeAlias = Annotated[str, AfterValidator(texts.target)]
 TargetNames: TypeAlias = Annotated[list[TargetName], Field(min_length=1)]
 
 
@@ -294,7 +222,7 @@ class BudgetsSection(AmountsSection):
     """Budgets of all requests together, and of namespaces."""
 
     namespaces: Maybe[dict[Name, AmountsSection]] = Field({}, description="By the request's namespace.")
-    time_zone: Annotated[str, AfterValidator(_time_zone)] = Field(
+    time_zone: Annotated[str, AfterValidator(texts.time_zone)] = Field(
         _BUDGETS.time_zone, description="Whose days and months they are."
     )
     alert_at: Annotated[float, Field(strict=True, gt=0, le=1)] = Field(
@@ -356,7 +284,7 @@ class ResilienceSection(Section):
         _RESILIENCE.max_retry_after,
         description="When a vendor asks for a longer wait than these seconds, the next target is asked.",
     )
-    continuation: Annotated[str, AfterValidator(_wording)] | None = Field(
+    continuation: Annotated[str, AfterValidator(texts.wording)] | None = Field(
         None, description="The user turn that asks for the rest of a broken answer; {anchor} stands for its last words."
     )
     timeouts: TimeoutsSection = Field(default_factory=lambda: TimeoutsSection.model_validate({}))
@@ -385,7 +313,7 @@ class CacheSection(Section):
 class Settings(Section):
     """llm_dispatcher.yaml"""
 
-    providers: Maybe[dict[Annotated[str, AfterValidator(_provider_name)], ProviderSection]] = Field(
+    providers: Maybe[dict[Annotated[str, AfterValidator(texts.provider_name)], ProviderSection]] = Field(
         {}, description="Who can be asked, by names of yours."
     )
     routing: RoutingSection = Field(
