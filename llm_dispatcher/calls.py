@@ -10,9 +10,10 @@ from msgspec import Struct
 from .buffering import buffered
 from .config.policy import OnBreak, Policy, Strategy
 from .events import Event
+from .exceptions import InvalidRequestError
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.observe import Watcher
-from .tasks import Target, TaskRequest
+from .tasks import MOST_TOKENS, Target, TaskRequest
 
 if TYPE_CHECKING:
     from .routing import Wishes
@@ -123,6 +124,16 @@ def a_request(request: object) -> TaskRequest:
     if not isinstance(request, TaskRequest):
         raise TypeError(f"a request is a TaskRequest, got {type(request).__name__}; write TaskRequest(prompt=…)")
     return request
+
+
+def judge(request: TaskRequest) -> None:
+    """Refuse what no model could answer, before anything is sent."""
+    if request.prompt is not None and not request.prompt.strip() and not (request.images or request.audio):
+        raise InvalidRequestError("the prompt is empty: nothing was asked")
+    if not request.conversation:
+        raise InvalidRequestError("the request has neither a prompt nor messages: give one of them")
+    if request.max_tokens is not None and request.max_tokens > MOST_TOKENS:
+        raise InvalidRequestError(f"max_tokens is more than {MOST_TOKENS}: give a smaller number, or leave it out")
 
 
 def check_is(name: str, value: object, kind: type) -> None:

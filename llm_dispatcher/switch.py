@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 from msgspec.structs import replace
 
 from . import catalog, media
-from .calls import CallSettings, RequestCache, a_request, check_is
+from .calls import CallSettings, RequestCache, a_request, check_is, judge
 from .config import load
 from .config.policy import OnBreak, Policy, Strategy
 from .config.watched import Watched
@@ -30,7 +30,7 @@ from .stream import LLMStream, Reading, Source
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
 from .streaming.observe import Watcher
-from .tasks import MOST_TOKENS, Target, TaskRequest
+from .tasks import Target, TaskRequest
 from .warming import LoadOthers, load_in_background, missing_sdks, prepare
 
 logger: Final = logging.getLogger("llm_dispatcher")
@@ -170,7 +170,7 @@ class LLMSwitch:
         if settings.progress_tracker is not None:
             # (Before the callbacks, which may ask it; and one of which may hang.)
             watchers.insert(0, settings.progress_tracker.watcher(request.max_tokens))
-        _judge(request)
+        judge(request)
         kinds = in_force.kinds(request)
         if missing_sdks(kinds):
             watchers.append(LoadOthers(kinds))
@@ -270,7 +270,7 @@ class LLMSwitch:
         max_latency: float | None = None,
     ) -> Plan:
         """The targets for a request in order, and every rejected one with its reason; nothing is sent."""
-        _judge(a_request(request))
+        judge(a_request(request))
         settings = CallSettings(optimization_strategy=optimization_strategy, max_cost=max_cost, max_latency=max_latency)
         self._traffic.budgets.spending.look()
         return self._in_force.plan(request, settings.wishes(self.policy), self._traffic)
@@ -327,16 +327,6 @@ class LLMSwitch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _judge(request: TaskRequest) -> None:
-    """Refuse what no model could answer, before anything is sent."""
-    if request.prompt is not None and not request.prompt.strip() and not (request.images or request.audio):
-        raise InvalidRequestError("the prompt is empty: nothing was asked")
-    if not request.conversation:
-        raise InvalidRequestError("the request has neither a prompt nor messages: give one of them")
-    if request.max_tokens is not None and request.max_tokens > MOST_TOKENS:
-        raise InvalidRequestError(f"max_tokens is more than {MOST_TOKENS}: give a smaller number, or leave it out")
 
 
 # ── the one that everybody uses ────────────────────────────────────────────────────────────────────────────────────

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic_core import PydanticCustomError
 
