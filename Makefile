@@ -1,16 +1,19 @@
 # Every target makes what it needs in .venv first; nothing is installed anywhere else.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format docs peers clean run-venv dev-venv docs-venv
+.PHONY: help demo test test-all test-applications check format docs peers clean run-venv dev-venv apps-venv docs-venv
 export PYTHONDONTWRITEBYTECODE = 1
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run-venv:
 	@sh scripts/venv.sh run
 
 dev-venv:
 	@sh scripts/venv.sh dev
+
+apps-venv:
+	@sh scripts/venv.sh apps
 
 docs-venv:
 	@sh scripts/venv.sh docs
@@ -26,8 +29,11 @@ demo: run-venv  ## see it work without a key; with CONFIG=my.yaml PROMPT="…" o
 test: dev-venv  ## the tests, without the slow ones
 	@.venv/bin/python -m pytest -q -m "not slow"
 
-test-all: dev-venv  ## all tests
+test-all: dev-venv  ## all tests; those of applications only where their frameworks are installed
 	@.venv/bin/python -m pytest -q
+
+test-applications: apps-venv  ## small applications in Django, Flask, Streamlit and others
+	@.venv/bin/python -m pytest -q tests/applications
 
 check: dev-venv  ## formatting, lint, types, import contracts
 	@.venv/bin/ruff format --check .

@@ -17,6 +17,7 @@ from msgspec.structs import asdict, replace
 
 from .events import Usage
 from .hosts import HOSTS, PREFILLS
+from .importing import importing
 from .tasks import Target, TaskType
 
 Continues: TypeAlias = Literal["prefill", "anchored"]
@@ -264,7 +265,7 @@ def cost(kind: str, model: str, usage: Usage) -> float | None:
 @cache
 def load_prices() -> None:
     """Load what prices are read from, which takes a third of a second the first time: better in a thread."""
-    _is_priced("openai", "")
+    importing(_is_priced, "openai", "")
 
 
 def are_prices_loaded() -> bool:

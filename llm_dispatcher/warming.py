@@ -5,8 +5,8 @@ for that in the middle of an answer. So the SDKs of a route's other vendors are 
 stream is under way, and `LLMSwitch.warm()` prepares all of them before the first request.
 
 The thread is a daemon and imports modules, nothing else: it holds no connection, and a process that ends does not wait
-for it. It runs at most once at a time in a process. A module that cannot be imported is left to the request that needs
-it, which says what is missing.
+for it, but a fork waits for the module that is being imported. It runs at most once at a time in a process. A module
+that cannot be imported is left to the request that needs it, which says what is missing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import Final
 
 from .events import Event, StreamStarted
+from .importing import importing
 from .provider import Provider
 from .providers import sdk_modules
 from .streaming.account import Account
@@ -52,7 +53,7 @@ def load_in_background(kinds: Iterable[str]) -> threading.Thread | None:
 def _load(modules: list[str]) -> None:
     for module in modules:
         try:
-            import_module(module)
+            importing(import_module, module)
         except Exception:  # noqa: BLE001, S112 - the request that needs it raises this again, with its reason
             continue
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Make or refresh .venv:  scripts/venv.sh run    what the library needs to run
 #                         scripts/venv.sh dev    and what its tests and checks need
+#                         scripts/venv.sh apps   and the frameworks whose applications are tested
 #                         scripts/venv.sh docs   what it needs to run, and what builds its documentation
 #
 # Which Python: the one that PYTHON names (make test PYTHON=python3.13), else the oldest on PATH that the library supports,
@@ -54,16 +55,20 @@ fi
 
 sum=$(cat pyproject.toml constraints.txt scripts/venv.sh | cksum | tr ' ' -)
 stamp=".venv/.installed-$want"
-# What the others need includes what running needs.
-also="$stamp"
-[ "$want" = run ] && also=.venv/.installed-dev
-for have in "$stamp" "$also"; do
+# What `dev` installs includes what `run` installs, and `apps` includes both.
+case $want in
+    run) enough="$stamp .venv/.installed-dev .venv/.installed-apps" ;;
+    dev) enough="$stamp .venv/.installed-apps" ;;
+    *) enough="$stamp" ;;
+esac
+for have in $enough; do
     if [ -f "$have" ] && [ "$(cat "$have")" = "$sum" ]; then exit 0; fi
 done
 
 rm -f "$stamp"
 case $want in
     run) extra="" what="run" ;;
+    apps) extra="[dev,apps]" what="develop, and to run applications in their frameworks" ;;
     docs) extra="[docs]" what="build the documentation" ;;
     *) extra="[dev]" what="develop" ;;
 esac

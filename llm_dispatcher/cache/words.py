@@ -10,16 +10,16 @@ from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from importlib import resources
 from string import ascii_lowercase
-from threading import Lock
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
+from ..importing import importing
+
 FREQUENT: Final = 500
 """An ordinary word is seen so often in pyspellchecker's corpus, in which `the` is seen 20 million times."""
 _SEEN: Final = 1000
-_loading: Final = Lock()
 _PREFIXES: Final = ("non", "pre", "over", "under", "out", "mis", "dis", "un", "re", "in", "co")
 _SUFFIXES: Final = ("s", "es", "ed", "d", "ing", "er", "ers", "ly", "less", "ness", "able", "ish")
 
@@ -63,8 +63,7 @@ def are_words_loaded() -> bool:
 
 def load_words() -> None:
     """Load the word lists, once, in whichever thread comes first."""
-    with _loading:
-        lexicon()
+    importing(lexicon)
 
 
 @cache

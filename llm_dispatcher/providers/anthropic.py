@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from ..exceptions import ConfigurationError
+from ..importing import importing
 from ..provider import Ask, Piece, ProviderSettings
 from ..wire import SSEDataDecoder
 from . import anthropic_messages, anthropic_request
@@ -68,7 +69,7 @@ class AnthropicProvider:
 
 
 async def _client(settings: ProviderSettings) -> AsyncGenerator[AsyncAnthropic, None]:
-    client = await asyncio.to_thread(_made, settings)
+    client = await asyncio.to_thread(importing, _made, settings)
     try:
         yield client
     finally:

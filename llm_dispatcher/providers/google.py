@@ -14,6 +14,7 @@ from urllib.request import getproxies
 from msgspec import Struct
 
 from ..exceptions import InvalidRequestError
+from ..importing import importing
 from ..provider import Ask, Piece, ProviderSettings
 from ..redaction import loggable
 from ..wire import JSONArrayDecoder, SSEDataDecoder
@@ -43,7 +44,7 @@ _sent: Final[ContextVar[_Sent]] = ContextVar("sent")
 HOME: Final = "https://generativelanguage.googleapis.com"
 """Gemini's own interface. With no address, the SDK would look for one in the environment."""
 
-_NOTHING: Final = {"parts": ()}
+_NOTHING: Final[Any] = {"parts": ()}
 """What the SDK is asked to send; `_door` puts the body in its place."""
 
 
@@ -122,10 +123,10 @@ async def _response(client: Client, model: str, own_tools: list[Any], sent: _Sen
 
 
 async def _client(settings: ProviderSettings) -> AsyncGenerator[Client, None]:
-    await asyncio.to_thread(import_module, "google.genai")  # half a second, the first time
+    await asyncio.to_thread(importing, import_module, "google.genai")  # half a second, the first time
     session = _session()
     try:
-        yield await asyncio.to_thread(_made, settings, session)
+        yield await asyncio.to_thread(importing, _made, settings, session)
     finally:
         await session.close()
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from ..events import FinishReason, ReasoningDelta, ToolCallDelta, Usage, UsageReport, UsageSource
+from ..importing import importing
 from ..provider import Ask, Finished, Piece, ProviderSettings
 from ..tasks import Target
 from ..wire import NDJSONDecoder
@@ -85,7 +86,8 @@ async def _client(settings: ProviderSettings) -> AsyncGenerator[ClientSession, N
         headers["authorization"] = f"Bearer {key.reveal()}"
     address = urlsplit(settings.base_url or HOME)
     encrypted = address.scheme == "https"
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=await asyncio.to_thread(trust) if encrypted else True)
+    trusted = await asyncio.to_thread(importing, trust) if encrypted else True
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=trusted)
     proxied = address.hostname not in _HERE and bool(getproxies())
     async with aiohttp.ClientSession(headers=headers, connector=connector, trust_env=proxied) as session:
         yield session

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..catalog import traits
 from ..hosts import Quirk, host_of
+from ..importing import importing
 from ..provider import Ask, Piece, ProviderSettings
 from ..tasks import AudioPart, ImagePart, TaskRequest
 from ..wire import SSEDataDecoder
@@ -85,7 +86,7 @@ class OpenAIProvider:
 
 
 async def _client(settings: ProviderSettings) -> AsyncGenerator[AsyncOpenAI, None]:
-    client = await asyncio.to_thread(_made, settings)
+    client = await asyncio.to_thread(importing, _made, settings)
     try:
         yield client
     finally:

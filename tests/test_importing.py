@@ -1,0 +1,39 @@
+"""A fork waits until no thread of ours imports anything."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FORK = """
+import importlib, os, sys, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of any fork beside threads
+from llm_dispatcher.importing import importing
+begun = threading.Event()
+sys.modules["told"] = begun
+thread = threading.Thread(target=importing, args=(importlib.import_module, "slowly"))
+thread.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    import slowly
+    os._exit(0 if slowly.done else 1)
+_, status = os.waitpid(child, 0)
+thread.join()
+print(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.found("N-A7")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_waits_for_an_import_that_is_under_way(tmp_path: Path) -> None:
+    """Else the child waits for ever for the lock of that import: `gunicorn --preload` forks at such a moment."""
+    (tmp_path / "slowly.py").write_text("import told, time\ntold.set()\ntime.sleep(0.3)\ndone = True\n")
+    done = subprocess.run(
+        [sys.executable, "-c", FORK], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout.strip(), done.stderr) == ("0", "")
