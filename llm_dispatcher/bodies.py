@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dis
 import inspect
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from enum import Enum
 from typing import Any, Final, get_args, get_type_hints, overload
@@ -132,10 +132,22 @@ class StandIn:
         """There is nothing to close."""
 
 
-def _text(function: Callable[..., Any], text: object) -> str:
+def _text(function: Callable[..., Any], item: object) -> str:
+    """The text of what a body yields: text, or a dict such as `llm_stream_with_metadata` gives, whose `chunk` it is.
+    Everything else in the dict is left out, since the stream knows it better.
+    """
+    text = item.get("chunk") if isinstance(item, Mapping) else item
     if not isinstance(text, str):
-        raise TypeError(f"{function.__qualname__}() has to yield str, it yielded {type(text).__name__}")
+        raise TypeError(
+            f"{function.__qualname__}() has to yield str, or dicts with the text in 'chunk'; it yielded {_shown(item)}"
+        )
     return text
+
+
+def _shown(item: object) -> str:
+    """The type of something, and the keys of a dict."""
+    keys = f" with {', '.join(map(repr, item)) or 'nothing in it'}" if isinstance(item, Mapping) else ""
+    return f"{type(item).__name__}{keys}"
 
 
 class InnerStreams(Sequence[Attempt]):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, get_type_hints
 
 import pytest
 
-from llm_dispatcher import ChunkMetadata, llm_stream_with_metadata
+from llm_dispatcher import LLM, ChunkMetadata, LLMSwitch, llm_stream_with_metadata, use_switch
 from llm_dispatcher.exceptions import StreamingError
 from llm_dispatcher.testing import Continuing, Cut, Reply, Stall
 from llm_dispatcher.testing.plugin import SimulatedSwitch
@@ -40,6 +41,62 @@ async def test_each_chunk_has_every_name_and_the_text_is_their_sum(simulated_swi
     assert {item[name] for item in chunks for name in ONLY_AT_THE_END} == {None}  # type: ignore[literal-required]
     assert (closing["chunk"], closing["finish_reason"], closing["cached"]) == ("", "stop", False)
     assert closing["total_tokens"] == stream.response.usage.total_tokens
+
+
+@pytest.mark.found("S-D6")
+async def test_a_stand_in_may_yield_such_dicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the page of the API shows it. What such a dict says beside its text, the stream knows better."""
+
+    @llm_stream_with_metadata
+    async def rehearsed(topic: str) -> AsyncIterator[dict[str, Any]]:
+        for index, chunk in enumerate(("One", " two", f" {topic}")):
+            yield {"chunk": chunk, "chunk_index": 7 * index, "provider": "nobody", "note": "a rehearsal"}
+        yield {"chunk": "", "finish_reason": "stop"}
+
+    monkeypatch.setenv("LLM_DISPATCHER_OFFLINE", "1")
+    with use_switch(LLMSwitch()):
+        items = [item async for item in rehearsed("foxes")]
+        assert await rehearsed("foxes") == "One two foxes"
+    assert [item["chunk"] for item in items] == ["One", " two", " foxes", ""]
+    assert [item["chunk_index"] for item in items] == [0, 1, 2, 3]
+    assert {item["provider"] for item in items} == {"body"}
+    assert {frozenset(item) for item in items} == {frozenset(NAMES)}
+
+
+@pytest.mark.found("S-D6")
+async def test_a_body_may_yield_the_items_of_another_stream(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT))
+
+    @llm_stream_with_metadata
+    async def passed_on(llm: LLM, topic: str) -> AsyncIterator[Any]:
+        async for item in story(topic):
+            yield item
+
+    items = [item async for item in passed_on("foxes")]
+    assert [item["chunk"] for item in items] == [*Reply(TEXT).pieces, ""]
+
+
+@pytest.mark.found("S-D6")
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        ({"text": "One"}, "has to yield str, or dicts with the text in 'chunk'; it yielded dict with 'text'"),
+        ({"chunk": 3}, "it yielded dict with 'chunk'"),
+        ({}, "it yielded dict with nothing in it"),
+        (b"One", "it yielded bytes"),
+    ],
+)
+async def test_a_dict_without_text_is_refused_with_what_to_write(
+    item: object, words: str, simulated_switch: SimulatedSwitch
+) -> None:
+    simulated_switch(only=Reply(TEXT))
+
+    @llm_stream_with_metadata
+    async def wrong(llm: LLM, topic: str) -> AsyncIterator[Any]:
+        yield item
+
+    with pytest.raises(TypeError, match=words):
+        await wrong("foxes")
 
 
 async def test_the_closing_item_has_the_cost(simulated_switch: SimulatedSwitch) -> None:
