@@ -12,7 +12,9 @@ from .config.policy import OnBreak, Policy, Strategy
 from .events import Event
 from .exceptions import InvalidRequestError
 from .streaming import ProgressTracker, StreamingCallbacks
+from .streaming.account import Account
 from .streaming.observe import Watcher
+from .streaming.progress import following_tracker
 from .tasks import MOST_TOKENS, Target, TaskRequest
 
 if TYPE_CHECKING:
@@ -67,6 +69,14 @@ class CallSettings(Struct, frozen=True, kw_only=True):
     def watchers(self) -> list[Watcher]:
         """Who watches a stream of this call, the cache and the progress tracker excepted: these need the request."""
         return [] if self.callbacks is None else [self.callbacks.watcher()]
+
+    def trackers(self, account: Account, max_tokens: int | None) -> list[Watcher]:
+        """What moves progress trackers: the one that the call was given, and one that follows its task's streams. A
+        stream inside of another is a part of that one's progress.
+        """
+        tracker = None if account.is_inside_another else following_tracker()
+        own = [] if self.progress_tracker is None else [self.progress_tracker.watcher(max_tokens)]
+        return own if tracker is None else [*own, tracker.follow(max_tokens)]
 
     def __post_init__(self) -> None:
         check_is("callbacks", self.callbacks, StreamingCallbacks)

@@ -217,8 +217,7 @@ class _Decorated:
         llm = self._llm.following(inner.add, the_switch(), data_uris=data_uris)
 
         async def source(_: Reading) -> AsyncGenerator[Event, None]:
-            if self.call.progress_tracker is not None:
-                watchers.insert(0, self.call.progress_tracker.watcher(self._request.get("max_tokens")))
+            watchers[:0] = self.call.trackers(outer, self._request.get("max_tokens"))
             body = self._function(*bound.args[:place], llm, *bound.args[place:], **bound.kwargs)
             return self.call.in_chunks(held_by_body(self._function, body, inner, outer, self.call.timeout))
 

@@ -11,6 +11,7 @@ import asyncio
 import sys
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from contextvars import ContextVar
 from functools import partial
 from types import AsyncGeneratorType, TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
@@ -27,6 +28,10 @@ Reading: TypeAlias = Literal["chunks", "events", "whole"]
 """How a stream is read: chunks that were shown cannot be taken back, events can, and a whole is shown at the end."""
 Source: TypeAlias = Callable[[Reading], Awaitable[AsyncGenerator[Event, None]]]
 """Where a stream's events come from: opened when it is read."""
+
+
+_Generator: TypeAlias = weakref.ref[AsyncGeneratorType[Any, None]]
+_begun: Final[ContextVar[tuple[_Generator, ...]]] = ContextVar("the streams that this task has begun", default=())
 
 
 class EventLoopRunningError(RuntimeError, TypeError):
@@ -62,7 +67,7 @@ class LLMStream(Generic[Chunk]):
         self._watchers = watchers
         self._with_metadata = with_metadata
         self._read_as: str | None = None
-        self._reading: weakref.ref[AsyncGeneratorType[Any, None]] | None = None
+        self._reading: _Generator | None = None
         self._reader = Reader()
 
     # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -89,7 +94,9 @@ class LLMStream(Generic[Chunk]):
 
     def __iter__(self) -> Iterator[Chunk]:
         caller = sys._getframe(1).f_globals.get("__name__")  # noqa: SLF001 - nothing else tells who called `iter()`
-        if not _is_read_in_threads(caller):
+        if caller in _READ_IN_THREADS and (request := _current_task()) is not None:
+            request.add_done_callback(lambda _: finish_in_background(self.aclose(), may_block=False))
+        else:
             _refuse_to_block(_ASYNC_FOR)
         self._refuse_another_reading()
         return self._blocking()
@@ -168,6 +175,7 @@ class LLMStream(Generic[Chunk]):
         def claim() -> None:
             self._refuse_another_reading()
             self._read_as, self._reading = how, generator
+            self._account.is_inside_another = _begin(generator)
 
         source = partial(self._source, reading)
         events = observed(claim, source, self._account, self._watchers, self._reader, shapes[reading])
@@ -206,6 +214,21 @@ class LLMStream(Generic[Chunk]):
 
 
 _ASYNC_FOR: Final = "async for chunk in stream: …"
+_READ_IN_THREADS: Final = ("quart.wrappers.response", "litestar.utils.sync")
+"""Modules that call `iter()` in the event loop, and `next()` in threads. Quart's `Response` and Litestar's
+`ServerSentEvent` test `isinstance(stream, Iterable)` before they look for `__aiter__`, so no exception makes them use
+that. They do not close what they read, so it is closed when the task that handles the request ends
+(docs/decisions/0026).
+"""
+
+
+def _begin(generator: _Generator) -> bool:
+    """Note that a stream begins in this task. Whether another stream of the task is being asked for its next chunk at
+    this moment: then the new one is read inside of it, by its body or by one of its callbacks.
+    """
+    unfinished = [(begun, reading) for begun in _begun.get() if (reading := begun()) is not None and reading.ag_frame]
+    _begun.set((*(begun for begun, _ in unfinished), generator))
+    return any(reading.ag_running for _, reading in unfinished)
 
 
 def _refuse_to_block(instead: str) -> None:
@@ -236,10 +259,8 @@ def _in_a_notebook_cell() -> bool:
     return marimo is not None and marimo.app_meta().mode in ("edit", "run", "script")
 
 
-def _is_read_in_threads(caller: str | None) -> bool:
-    """Whether `iter()` was called by a framework that calls it in the event loop, and `next()` in a thread.
-
-    Quart's `Response` and Litestar's `ServerSentEvent` test `isinstance(stream, Iterable)` before they look for
-    `__aiter__`, so no exception makes them fall back to it (docs/decisions/0026).
-    """
-    return caller in ("quart.wrappers.response", "litestar.utils.sync")
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop is running
+        return None

@@ -145,12 +145,13 @@ class LLMSwitch:
         makes the provider that stands for the decorated function's own body.
         """
         ledger = Ledger()
+        account = Account(ledger)
         watchers = settings.watchers()
 
         async def source(reading: Reading) -> AsyncGenerator[Event, None]:
-            return settings.in_chunks(await self._opened(request, settings, body, ledger, watchers, reading))
+            return settings.in_chunks(await self._opened(request, settings, body, ledger, account, watchers, reading))
 
-        return source, Account(ledger), watchers
+        return source, account, watchers
 
     async def _opened(
         self,
@@ -158,6 +159,7 @@ class LLMSwitch:
         settings: CallSettings,
         body: Callable[[], Provider] | None,
         ledger: Ledger,
+        account: Account,
         watchers: list[Watcher],
         reading: Reading,
     ) -> AsyncGenerator[Event, None]:
@@ -167,9 +169,8 @@ class LLMSwitch:
         request = asked if isinstance(asked, TaskRequest) else await asked()
         if media.has_media(request):  # files are read once, however many targets are asked
             request = await asyncio.to_thread(media.normal, request)
-        if settings.progress_tracker is not None:
-            # (Before the callbacks, which may ask it; and one of which may hang.)
-            watchers.insert(0, settings.progress_tracker.watcher(request.max_tokens))
+        # (Before the callbacks, which may ask a tracker; and one of which may hang.)
+        watchers[:0] = settings.trackers(account, request.max_tokens)
         judge(request)
         kinds = in_force.kinds(request)
         if missing_sdks(kinds):

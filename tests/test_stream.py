@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -153,6 +154,25 @@ async def test_in_a_running_loop_it_is_not_iterable_but_asynchronously(fresh: Ca
     with pytest.raises(TypeError, match=r"async for chunk in stream.*StreamingResponse\(stream\).*aiter\(stream\)"):
         iter(stream)
     assert [chunk async for chunk in aiter(stream)] == list(Reply(TEXT).pieces)
+
+
+@pytest.mark.found("N-A3")
+@pytest.mark.parametrize("module", ["quart.wrappers.response", "litestar.utils.sync"])
+async def test_a_framework_may_take_the_iterator_in_its_loop_and_read_it_in_threads(
+    module: str, simulated_vendor: Start, switch_over: Over
+) -> None:
+    """What the framework leaves open is closed when the task that handles the request ends."""
+    vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))
+    stream = switch_over(vendor).stream_request(ASK)
+    reading: list[Any] = []
+
+    async def request() -> list[str]:
+        reading.append(eval("iter(stream)", {"__name__": module, "stream": stream}))
+        return [await asyncio.to_thread(next, reading[0]) for _ in range(3)]
+
+    assert await asyncio.create_task(request()) == ["One", " two", " three"]
+    assert await over_at(vendor) == "left"
+    assert await asyncio.to_thread(list, reading[0]) == []
 
 
 async def test_an_iterator_from_another_thread_is_refused_in_a_running_loop(
@@ -307,6 +327,30 @@ async def test_what_a_thread_reads_is_closed_from_another_loop(simulated_vendor:
     assert (await reading).text == "One two three"
     assert await asyncio.to_thread(list, chunks) == []
     assert await vendor.until_unconnected() == 0
+
+
+def test_a_stream_is_closed_in_the_loop_that_reads_it(simulated_vendor: Start) -> None:
+    """Only its own loop's thread may cancel a task, and only it may wake who waits there."""
+    vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))
+    closed_in: list[int] = []
+    stream = over(vendor).stream_request(
+        ASK, callbacks=StreamingCallbacks(on_stream_end=lambda _: closed_in.append(threading.get_ident()))
+    )
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(asyncio.run(stream.text())))
+    reader.start()
+    while stream.partial != "One two three":
+        time.sleep(0.001)
+
+    async def close() -> None:
+        async with asyncio.timeout(60):
+            await stream.aclose()
+        assert stream.response.finish_reason == "cancelled", "it is over when `aclose` returns"
+
+    asyncio.run(close())
+    reader.join(60)
+    assert read == ["One two three"]
+    assert closed_in == [reader.ident]
 
 
 async def test_a_stream_that_was_closed_unread_cannot_be_read(simulated_vendor: Start, switch_over: Over) -> None:

@@ -30,6 +30,8 @@ class Account:
 
     def __init__(self, ledger: Sequence[Attempt] = (), clock: Callable[[], float] = time.monotonic) -> None:
         self.ledger = ledger
+        self.is_inside_another = False
+        """Whether the stream began while another stream of its task was at work on its next chunk."""
         self._clock = clock
         self._began: float | None = None
         self._ended: float | None = None

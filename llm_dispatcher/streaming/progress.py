@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +28,9 @@ SHORT_OF_WHOLE: Final = 0.99
 
 class ProgressTracker:
     """Progress of the streams that were given this tracker; of several at once, their sum.
+
+    A tracker that no stream was given follows the streams that begin in its own task after it was made, and in tasks
+    started from there. Of several such trackers in a task, the one that was made last follows.
 
     What each stream is expected to bring is `expected_tokens` or `expected_chunks`; with neither, its request's
     `max_tokens`, or else how long this tracker's streams have been. A new run begins when a stream starts while no
@@ -53,8 +58,9 @@ class ProgressTracker:
         self._ended: float | None = None
         self._usual: float | None = None
         self._owner: str | None = None
-        self._given = False
+        self._given = self._follows = self._has_warned = False
         self._made = next(_ticks)
+        _made_here.set((*(made for made in _made_here.get() if _may_follow(made())), weakref.ref(self)))
 
     def get_progress(self) -> float:
         """0.0 before anything came, 100.0 when every stream ended well, never falling in between."""
@@ -125,22 +131,39 @@ class ProgressTracker:
     # ── for streams and for those that make them ───────────────────────────────────────────────────────────────────
 
     def give(self, owner: str | None = None) -> None:
-        """Some stream has this tracker, or will have it; `owner` is the function whose own it is."""
+        """Some stream has this tracker, or will have it; `owner` is the function whose own it is. It follows no others
+        from now on, and forgets those that it has followed.
+        """
+        if self._follows:
+            self._follows = False
+            self._forget()
         self._given = True
         self._owner = owner or self._owner
 
     def watcher(self, max_tokens: int | None = None) -> Watcher:
-        """A watcher for one stream that is about to be read: it joins the run."""
+        """A watcher for one stream that is about to be read, and that was given this tracker: it joins the run."""
         global _latest
-        if all(stream.ended for stream in self._streams):
-            self._streams.clear()
-            self._shown = 0.0
-            self._began, self._ended = self._clock(), None
-        share = _Share(self, self._expected(max_tokens))
-        self._streams.append(share)
         self._given = True
         _latest = (next(_ticks), self._owner)
+        return self._joined(max_tokens)
+
+    def follow(self, max_tokens: int | None = None) -> Watcher:
+        """A watcher for one stream that is about to be read, and that this tracker follows."""
+        self._follows = True
+        return self._joined(max_tokens)
+
+    def _joined(self, max_tokens: int | None) -> Watcher:
+        if all(stream.ended for stream in self._streams):
+            self._forget()
+            self._began = self._clock()
+        share = _Share(self, self._expected(max_tokens))
+        self._streams.append(share)
         return share
+
+    def _forget(self) -> None:
+        self._streams.clear()
+        self._shown = 0.0
+        self._began = self._ended = None
 
     def leave(self, share: _Share) -> None:
         """A stream is over."""
@@ -154,19 +177,37 @@ class ProgressTracker:
         return self.expected_chunks or self.expected_tokens or max_tokens or self._usual or USUAL_TOKENS
 
     def _warn_if_nobodys(self) -> None:
-        """Say once that this one will stay at 0, if others have run since it was made and no stream has it."""
-        if self._given or _latest[0] < self._made:
+        """Say once that this one stays at 0, if others have run since it was made and it has and follows no stream."""
+        if self._given or self._follows or self._has_warned or _latest[0] < self._made:
             return
-        self._given = True
+        self._has_warned = True
         other = _latest[1]
         whose = f"that of {other}()" if other else "another"
         warnings.warn(
             f"no stream has this ProgressTracker, and so it stays at 0; {whose} has run. The tracker of a decorated "
-            "function is story.progress_tracker; to have another one, give it as progress_tracker=",
+            "function is story.progress_tracker. To use another one, give it as progress_tracker=, or make it in the "
+            "task that reads the stream",
             stacklevel=3,
         )
 
 
+def following_tracker() -> ProgressTracker | None:
+    """The tracker that follows a stream which begins here and now."""
+    for made in reversed(_made_here.get()):
+        tracker = made()
+        if _may_follow(tracker):
+            return tracker
+    return None
+
+
+def _may_follow(tracker: ProgressTracker | None) -> bool:
+    return tracker is not None and not tracker._given  # noqa: SLF001 - of this class
+
+
+_made_here: Final[ContextVar[tuple[weakref.ref[ProgressTracker], ...]]] = ContextVar("trackers made here", default=())
+"""The trackers that were made in this task or in those from which it was started. A task inherits a copy, so that what
+one task makes after the start of another is none of the other's business.
+"""
 _ticks: Final = count()
 _latest: tuple[int, str | None] = (-1, None)
 """When a stream with a tracker was last read, and whose tracker it was: for one warning, and nothing else."""

@@ -227,14 +227,110 @@ def test_it_never_falls_within_a_run_and_is_whole_at_its_end_only(steps: list[tu
         before = now
 
 
-# ── the mistake that is easily made ────────────────────────────────────────────────────────────────────────────────
+# ── a tracker that no stream was given ─────────────────────────────────────────────────────────────────────────────
 
 
-async def test_reading_a_tracker_that_no_stream_has_warns_once(simulated_switch: SimulatedSwitch) -> None:
+@pytest.mark.found("S-D5")
+async def test_a_tracker_made_where_a_stream_is_read_moves(simulated_switch: SimulatedSwitch) -> None:
+    """As the page of the API uses it: the function was given another one."""
     simulated_switch(only=Reply(TEXT))
+
+    @llm_stream(progress_tracker=ProgressTracker())
+    async def given_another(topic: str) -> AsyncIterator[str]:
+        yield ""
+
+    tracker = ProgressTracker(expected_chunks=6)
+    for function in (given_another, story):
+        seen = await shown(function("foxes"), tracker)
+        assert seen == pytest.approx([100 * chunks / 6 for chunks in range(1, 6)] + [seen[-1]])
+        assert 90.0 < seen[-1] < 100.0 == tracker.get_progress()
+
+
+@pytest.mark.found("S-D5")
+def test_a_tracker_made_where_a_thread_reads_moves(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT))
+    tracker = ProgressTracker(expected_chunks=6)
+    seen = [tracker.get_progress() for _ in LLM()("foxes")]
+    assert seen == sorted(seen)
+    assert 0.0 < seen[0] < seen[-1] < 100.0 == tracker.get_progress()
+
+
+@pytest.mark.found("S-D5")
+async def test_trackers_of_two_tasks_do_not_mix(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT, pace=0.001))
+    others = ProgressTracker()
+
+    async def read(chunks: int) -> list[int]:
+        tracker = ProgressTracker()
+        tokens: list[int] = []
+        async with story("foxes") as stream:
+            async for _ in stream:
+                tokens.append(tracker.tokens)
+                if len(tokens) == chunks:
+                    return tokens
+        return tokens
+
+    longer, shorter = await asyncio.gather(read(6), read(2))
+    assert longer == [1, 2, 4, 5, 6, 7]
+    assert shorter == longer[:2]
+    with pytest.warns(UserWarning, match="no stream has this ProgressTracker"):
+        assert others.tokens == 0, "each task has made one of its own"
+
+
+@pytest.mark.found("S-D5")
+async def test_a_tracker_follows_the_tasks_that_are_started_after_it(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT))
+    tracker = ProgressTracker()
+    await asyncio.gather(*(story(topic).text() for topic in ("foxes", "owls", "bees")))
+    assert (tracker.tokens, tracker.get_progress()) == (21, 100.0)
+
+
+@pytest.mark.found("S-D5")
+async def test_streams_inside_a_stream_are_a_part_of_its_progress(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT))
+
+    @llm_stream
+    async def summary(topic: str) -> str:
+        return f"Sum up: {await story(topic)}"  # read while the outer stream makes its prompt
+
+    @llm_stream
+    async def held(llm: LLM, topic: str) -> AsyncIterator[str]:
+        for stream in (llm(topic), story(topic)):
+            async for chunk in stream:
+                yield chunk
+
+    tracker = ProgressTracker()
+    assert await shown(summary("foxes"), tracker) == sorted(await shown(summary("foxes"), ProgressTracker()))
+    assert (tracker.tokens, tracker.get_progress()) == (7, 100.0)
+    both = ProgressTracker()
+    seen = await shown(held("foxes"), both)
+    assert seen == sorted(seen)
+    assert seen[-1] < 100.0
+    assert (both.tokens, both.get_progress()) == (14, 100.0)
+
+
+@pytest.mark.found("S-D5")
+async def test_a_tracker_that_is_given_to_a_stream_forgets_those_that_it_followed(
+    simulated_switch: SimulatedSwitch,
+) -> None:
+    simulated_switch(only=Reply(TEXT))
+    tracker = ProgressTracker()
+    await story("foxes")
+    assert tracker.get_progress() == 100.0
+    stream = LLM(progress_tracker=tracker)("owls")
+    assert (tracker.get_progress(), tracker.tokens, tracker.elapsed) == (0.0, 0, 0.0)
+    await story("foxes")
+    assert tracker.get_progress() == 0.0
+    await stream
+    assert (tracker.get_progress(), tracker.tokens) == (100.0, 7)
+
+
+async def test_reading_a_tracker_that_has_and_follows_no_stream_warns_once(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=Reply(TEXT))
+    elsewhere = asyncio.create_task(story("foxes").text())  # it was started before the tracker was made
     mine = ProgressTracker()
     assert mine.get_progress() == 0.0, "nothing has run yet"
-    await story("foxes")
+    await elsewhere
     with pytest.warns(
         UserWarning, match=r"no stream has this ProgressTracker.* story\(\) has run.*story\.progress_tracker"
     ):
