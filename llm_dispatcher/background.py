@@ -20,6 +20,7 @@ import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
@@ -47,6 +48,8 @@ class _Background:
         def run() -> None:
             # The loop is made in its own thread, because gevent's selector belongs to the thread that made it.
             self.loop = asyncio.new_event_loop()
+            if _gevent_is_in_force():
+                self.loop.set_default_executor(_GeventExecutor())
             self.loop.call_soon(started.release)
             try:
                 self.loop.run_forever()
@@ -165,6 +168,27 @@ class _Signal(Protocol):
     def set(self) -> None: ...
 
     def wait(self, timeout: float | None = None) -> bool: ...
+
+
+class _GeventExecutor(ThreadPoolExecutor):
+    """Runs the loop's blocking calls in the thread pool of gevent's hub, whose threads are real.
+
+    The workers of an ordinary pool would be greenlets of the background thread: a call that blocks would stop the loop.
+    `submit` is called, and the future resolved, in the background thread only.
+    """
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # (it cannot be cancelled any more)
+
+        def done(result: Any) -> None:
+            if result.successful():
+                future.set_result(result.value)
+            else:
+                future.set_exception(result.exception)
+
+        import_module("gevent").get_hub().threadpool.spawn(function, *args, **kwargs).rawlink(done)
+        return future
 
 
 class _GeventSignal:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
 import subprocess
 import sys
-import zoneinfo
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +14,6 @@ from typing import Any, Final
 import pytest
 
 import llm_dispatcher
-from llm_dispatcher import LLMSwitch
-from llm_dispatcher.exceptions import ConfigurationError
 from llm_dispatcher.testing import Reply, SimulatedVendor
 
 PACKAGE: Final = Path(llm_dispatcher.__file__).parent
@@ -133,13 +132,17 @@ main()
 
 
 @pytest.mark.found("N-A1")
-def test_a_system_without_time_zones_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = zoneinfo.TZPATH
-    monkeypatch.setitem(sys.modules, "tzdata", None)
-    zoneinfo.reset_tzpath(())
-    zoneinfo.ZoneInfo.clear_cache()
-    try:
-        with pytest.raises(ConfigurationError, match=r"budgets\.time_zone: .*no time zones: `pip install tzdata`"):
-            LLMSwitch({"providers": {"openai": {"api_key": "x"}}, "budgets": {"time_zone": "Europe/Berlin"}})
-    finally:
-        zoneinfo.reset_tzpath(before)
+def test_a_system_without_time_zones_is_told_what_to_install() -> None:
+    code = """
+sys.modules["tzdata"] = None
+from llm_dispatcher import LLMSwitch
+from llm_dispatcher.exceptions import ConfigurationError
+try:
+    LLMSwitch({"providers": {"openai": {"api_key": "x"}}, "budgets": {"time_zone": "Europe/Berlin"}})
+except ConfigurationError as error:
+    print(error)
+"""
+    done = run(code, env={**os.environ, "PYTHONTZPATH": ""})
+    assert re.search("budgets.time_zone: .* no time zones: `pip install tzdata`", done.stdout), (
+        done.stdout + done.stderr
+    )

@@ -37,7 +37,7 @@ _VENDORS: Final = re.compile(r"<!-- vendors: (?P<words>[^\n]*) -->\s*\Z")
 _TITLE: Final = re.compile(r'title="(?P<title>[^"]+)"')
 TALE: Final = "Once upon a time."
 SIMULATED: Final = {name: getattr(testing, name) for name in testing.__all__}
-COMMANDS: Final = {"uvicorn", "curl", "pytest", "export", "cd", "git", "sqlite3"}
+COMMANDS: Final = {"uvicorn", "gunicorn", "marimo", "streamlit", "curl", "pytest", "export", "cd", "git", "sqlite3"}
 """Other people's commands, which pages may name; that ours exist is looked up."""
 
 

@@ -204,6 +204,22 @@ async def test_a_notebooks_cell_may_block_although_its_thread_has_a_running_loop
     assert len(vendor.requests) == 4
 
 
+@pytest.mark.found("N-A7")
+@pytest.mark.parametrize(("mode", "may_block"), [("edit", True), ("run", True), ("script", True), (None, False)])
+async def test_a_cell_of_marimo_may_block_and_what_only_imports_marimo_may_not(
+    mode: str | None, may_block: bool, vendor: SimulatedVendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("marimo")
+    module.__dict__["app_meta"] = lambda: types.SimpleNamespace(mode=mode)
+    monkeypatch.setitem(sys.modules, "marimo", module)
+    if may_block:
+        assert list(story("foxes")) == PIECES
+        assert story("foxes").result().text == TEXT
+    else:
+        with pytest.raises(RuntimeError, match="an event loop is running"):
+            iter(story("foxes"))
+
+
 INTERRUPTED = """
 import asyncio, os, signal, sys, threading, time
 from llm_dispatcher import LLMSwitch, StreamingCallbacks, TaskRequest
@@ -283,6 +299,40 @@ def test_what_is_still_open_at_the_end_of_the_process_is_closed_without_a_word(
     assert vendor.requests[0].wait_until_over() == "left"
 
 
+ORDER_AT_THE_END = """
+import atexit
+from contextlib import aclosing
+closed = []
+atexit.register(lambda: print(*closed))  # called after the loop's own end, which is registered later
+from llm_dispatcher.background import closed_at_the_end, run_in_background
+async def inside(number):
+    try:
+        while True:
+            yield number
+    finally:
+        closed.append(f"inner{number}")
+async def read_from_outside(number):
+    async with aclosing(inside(number)) as inner:
+        try:
+            async for item in inner:
+                yield item
+        finally:
+            closed.append(f"outer{number}")
+async def begin(reading):
+    await anext(reading)
+readings = [closed_at_the_end(read_from_outside(number)) for number in range(16)]
+for reading in readings:
+    run_in_background(begin(reading))
+"""
+
+
+def test_at_the_end_of_the_process_an_outer_generator_is_closed_before_the_one_inside_it() -> None:
+    closed = run(ORDER_AT_THE_END).split()
+    assert len(closed) == 32
+    for number in range(16):
+        assert closed.index(f"outer{number}") < closed.index(f"inner{number}")
+
+
 def test_the_loops_own_thread_may_be_the_one_that_drops_a_reader(simulated_switch: SimulatedSwitch) -> None:
     """The collector runs where it likes; who waited there for the loop would wait for ever."""
     vendor = simulated_switch(only=Reply(TEXT, fault=Stall(3)))["only"]
@@ -352,6 +402,28 @@ def test_a_timeout_after_some_text_has_it(function: Callable[[str], LLMStream[st
         assert await vendor.requests[0].until_over() == "left"
 
     leaping(Reply(TEXT, fault=Stall(3)), read)
+
+
+def test_a_body_that_takes_its_cancellation_for_its_end_leaves_its_reader_uncancelled() -> None:
+    """The timeout cancels the reader's task. If the body swallows that, the task still counts a cancellation, and the
+    next `asyncio.timeout` around it would take somebody else's cancellation for its own.
+    """
+
+    @llm_stream(timeout=15)
+    async def content_with_less(llm: LLM, topic: str) -> AsyncIterator[str]:
+        yield "Enough."
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return
+
+    async def read(vendor: SimulatedVendor) -> None:
+        assert await content_with_less("foxes") == "Enough."
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+    leaping(Reply(TEXT), read)
 
 
 def test_a_callers_own_timeout_is_not_ours() -> None:

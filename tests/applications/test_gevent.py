@@ -1,0 +1,65 @@
+"""gevent without a server: greenlets wait for streams, and the hub goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from llm_dispatcher.testing import Continuing, Cut, Reply, Stall
+
+from .conftest import TEXT, Vendors, needs, run
+
+pytestmark = [needs("gevent"), pytest.mark.found("N-A7")]
+
+PATCHED: Final = "from gevent import monkey; monkey.patch_all()\n"
+SEVERAL: Final = """
+import gevent
+from llm_dispatcher import LLM
+llm = LLM()
+print(llm("one").result().text, llm("another").result().text, sep="|")
+others = 0
+def other():
+    global others
+    while True:
+        gevent.sleep(0.001)
+        others += 1
+gevent.spawn(other)
+readers = [gevent.spawn(lambda: "".join(llm("many"))) for _ in range(25)]
+gevent.joinall(readers, raise_error=True)
+print({reader.value for reader in readers}, others > 0)
+"""
+LEAVING: Final = """
+import gevent
+from llm_dispatcher import LLM
+stream = LLM()("x")
+def read():
+    for chunk in stream:
+        pass
+reader = gevent.spawn(read)
+while stream.partial != "One two three":
+    gevent.sleep(0.001)
+reader.kill()
+print(stream.response.finish_reason)
+"""
+
+
+@pytest.mark.parametrize("before", ["", "import llm_dispatcher.stream\n"], ids=["patched-first", "imported-first"])
+def test_greenlets_read_streams_that_break(before: str, folder: Path, vendors: Vendors) -> None:
+    vendors.say(Reply(TEXT, fault=Cut(3)), Continuing(TEXT))
+    assert run(folder, "-c", before + PATCHED + SEVERAL) == f"{TEXT}|{TEXT}\n{{'{TEXT}'}} True\n"
+    assert len(vendors.second.requests) == 27
+
+
+def test_a_greenlet_that_is_killed_closes_its_connection(folder: Path, vendors: Vendors) -> None:
+    vendors.say(Reply(TEXT, fault=Stall(3)))
+    assert run(folder, "-c", PATCHED + LEAVING) == "cancelled\n"
+    assert vendors.first.requests[0].wait_until_over() == "left"
+
+
+def test_a_background_thread_from_before_the_patch_is_of_use_after_it(folder: Path, vendors: Vendors) -> None:
+    vendors.say(Reply(TEXT))
+    before = "from llm_dispatcher import LLM\nLLM()('before').result()\n"
+    after = "print(LLM()('after').result().text, ''.join(LLM()('after')), sep='|')"
+    assert run(folder, "-W", "ignore", "-c", before + PATCHED + after) == f"{TEXT}|{TEXT}\n"
