@@ -145,8 +145,7 @@ class LLMSwitch:
         makes the provider that stands for the decorated function's own body.
         """
         ledger = Ledger()
-        account = Account(ledger)
-        watchers = settings.watchers()
+        account, watchers = Account(ledger), settings.watchers()
 
         async def source(reading: Reading) -> AsyncGenerator[Event, None]:
             return settings.in_chunks(await self._opened(request, settings, body, ledger, account, watchers, reading))
