@@ -32,7 +32,8 @@ class RequestCache(Protocol):
         apart: Hashable = (),
     ) -> AsyncGenerator[Event, None]:
         """The events of the answer: recorded ones of this request, or of one so like it that its answer serves; else
-        those of `upstream`, which asks the targets. Requests that differ in `apart` do not share a stream.
+        those of `upstream`, which asks the targets. Requests that differ in `apart` do not share a stream. The switch
+        gives an `Upstream`, which also says what each target really is, and how much time there is.
         """
         ...
 
@@ -106,13 +107,17 @@ class CallSettings(Struct, frozen=True, kw_only=True):
         _positive("max_cost", self.max_cost, "US dollars")
         _positive("max_latency", self.max_latency, "seconds")
 
+    def total(self, policy: Policy) -> float | None:
+        """Seconds that the whole call may take."""
+        return policy.resilience.timeouts.total if self.timeout is None else self.timeout
+
     def apart(self, policy: Policy, reading: str) -> Hashable:
         """What two calls must agree in to share one stream: all that bears on how it goes. How they are read does only
         where a stream that breaks may begin again, which chunks cannot.
         """
         on_break = self.on_break or policy.resilience.on_break
         return (
-            self.timeout,
+            self.total(policy),
             on_break,
             on_break == "restart" and reading == "chunks",
             self.max_retries,

@@ -16,6 +16,7 @@ from msgspec.structs import asdict, replace
 
 from . import catalog
 from .config.policy import Policy, Timeouts, is_offline
+from .config.shown import identity
 from .events import Usage
 from .exceptions import CacheError, ConfigurationError, InvalidRequestError
 from .provider import BODY, Provider, ProviderSettings
@@ -42,6 +43,7 @@ class InForce:
             for name, settings in policy.providers.items()
         }
         self._routing_keys = routing_keys(policy)
+        self._identities: dict[Target, str] = {}
         self.cache_in_use: StreamingCache | None = None
         if before is not None and before.policy.cache == policy.cache:
             self.cache_in_use = before.cache_in_use
@@ -66,6 +68,15 @@ class InForce:
         providers = self.policy.providers
         names = {target.provider for target in self.may_answer(request, has_body=False)} & providers.keys()
         return tuple(providers[name].kind for name in names)
+
+    def models(self, targets: tuple[Target, ...]) -> tuple[str, ...]:
+        """What each of these targets really is; see `identity`."""
+        known, providers = self._identities, self.policy.providers
+        for target in targets:
+            if target not in known:
+                settings = providers.get(target.provider)
+                known[target] = target.provider if settings is None else identity(settings, target.model)
+        return tuple([known[target] for target in targets])
 
     def plan(
         self,

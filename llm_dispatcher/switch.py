@@ -6,8 +6,9 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from threading import Lock
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias
@@ -31,6 +32,7 @@ from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
 from .streaming.observe import Watcher
 from .tasks import Target, TaskRequest
+from .upstream import Deadline, Upstream
 from .warming import LoadOthers, load_in_background, missing_sdks, prepare
 
 logger: Final = logging.getLogger("llm_dispatcher")
@@ -175,9 +177,9 @@ class LLMSwitch:
         if missing_sdks(kinds):
             watchers.append(LoadOthers(kinds))
 
-        async def answering() -> AsyncGenerator[Event, None]:
+        async def answering(deadline: Deadline | None = None) -> AsyncGenerator[Event, None]:
             await self._learn_prices(request, in_force, settings.wishes(in_force.policy))
-            dispatch, admission = self._dispatch(request, settings, body, ledger, reading, in_force)
+            dispatch, admission = self._dispatch(request, settings, body, ledger, reading, in_force, deadline)
             source = attempts(dispatch)
             return metered(source, admission, lambda: ledger.usage) if admission.is_metered else source
 
@@ -185,12 +187,8 @@ class LLMSwitch:
         if cache and not settings.raw:
             # (The cache is asked first: what it holds, it gives when no target could, and for nothing.)
             may_answer = in_force.may_answer(request, has_body=body is not None)
-
-            async def upstream() -> AsyncGenerator[Event, None]:
-                async with aclosing(await answering()) as events:
-                    async for event in events:
-                        yield event
-
+            deadline = Deadline(settings.total(in_force.policy))
+            upstream = Upstream(partial(answering, deadline), in_force.models(may_answer), deadline)
             return cache.stream(request, may_answer, upstream, settings.apart(in_force.policy, reading))
         return await answering()
 
@@ -202,6 +200,7 @@ class LLMSwitch:
         ledger: Ledger,
         reading: Reading,
         in_force: InForce,
+        deadline: Deadline | None = None,
     ) -> tuple[Dispatch, Admission]:
         """Plan a request, and put together what the loop needs."""
         resilience = in_force.policy.resilience
@@ -237,6 +236,7 @@ class LLMSwitch:
             on_break=on_break,
             raw=settings.raw,
             under_way=self._under_way,
+            deadline=deadline,
         )
         return dispatch, admission
 

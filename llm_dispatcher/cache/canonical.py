@@ -15,7 +15,7 @@ from typing import Final
 from msgspec import Struct
 
 from .courtesies import ENDS, first_word, quotes, without_courtesies
-from .vocabulary import FUNCTION, I_AFTER, I_BEFORE, NAMES_TOO, OF_A_TEXT, ORDERS, QUESTIONS
+from .vocabulary import FUNCTION, I_AFTER, I_BEFORE, NAMES_TOO, OF_A_TEXT, ORDERS, QUESTIONS, TYPED_SMALL
 from .words import lexicon
 
 _LOOKALIKES: Final = str.maketrans(
@@ -161,10 +161,13 @@ def _word(word: str, begins: bool, before: str, after: str) -> Token:
 
 
 def _keeps_capitals(word: str, small: str) -> bool:
-    """Whether the capitals mean something: `Turkey`, `IT`, `mA`. `Norway` and `SQL` are the same in small letters."""
+    """Whether the capitals mean something: `Turkey`, `Java`, `IT`, `mA`. `Norway` and `SQL` are the same in small
+    letters.
+    """
     if len(word) < 3 or not (word[0].isupper() and (word[1:].islower() or word.isupper() or len(word) > 4)):
         return True
-    return any(lexicon().writes_small(part) for part in (small, small.removesuffix("'s"), *small.split("-")))
+    parts = {small, small.removesuffix("'s"), *small.split("-")} - TYPED_SMALL
+    return any(part in NAMES_TOO or lexicon().writes_small(part) for part in parts)
 
 
 def _is_a_name_too(small: str) -> bool:

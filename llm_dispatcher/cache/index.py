@@ -8,20 +8,27 @@ signs, one of how the skeleton's words begin and one of how they end. What has n
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from itertools import islice
 from threading import Lock
 from typing import Final, Literal, TypeAlias
 
 from cachetools import TLRUCache
 from msgspec import Struct
-from rapidfuzz.distance import OSA
+from rapidfuzz.distance import OSA, Postfix, Prefix
 
 from .likeness import Likeness, Reading, is_slip, judged, read
 
 _SEPARATOR: Final = "\x1f"
 Gone: TypeAlias = Literal["evicted", "expired"]
 
+# Prompts may be chosen so that thousands of them have signs in common. A look-up runs on the event loop: each of its
+# steps is bounded, the dearer the step the closer.
 MOST_CANDIDATES: Final = 400
-"""So many texts with a sign in common are looked at, at most."""
+"""So many texts with a sign in common are looked at, at most: where they begin and end like the text, 1 µs each."""
+MOST_SLIPS: Final = 8
+"""So many words are looked up as slips of others, at most: up to 300 µs each."""
+MOST_JUDGED: Final = 4000
+"""Texts of so many characters together are judged, at most, or else a single one: up to 0.5 µs a character."""
 OVERHEAD: Final = 1500
 """Bytes that an entry takes in memory beside its text and its recording, about."""
 
@@ -78,7 +85,11 @@ class Index:
             return None, Likeness(False, f"exact only: {reading.only}", 0.0)
         with self._lock:
             self._shelf.expire()
+            judged_so_far = 0
             for filed in self._candidates(bucket, reading):
+                judged_so_far += len(filed.text)
+                if judged_so_far > max(MOST_JUDGED, len(filed.text)):
+                    break
                 likeness = judged(reading, read(filed.text), threshold)
                 if likeness.hit:
                     self._shelf.get(filed.key)  # it was used
@@ -121,23 +132,28 @@ class Index:
             yield filed
         seen: set[bytes] = set()
         skeleton = _SEPARATOR.join(reading.skeleton)
-        looked_at = 0
+        looked_at = slips = 0
         for sign in _signs(bucket, reading.skeleton, (0, -1, 1)):
-            for filed in self._posted(sign):
-                if looked_at >= MOST_CANDIDATES:
-                    return
+            for filed in self._posted(sign, MOST_CANDIDATES - looked_at):
                 looked_at += 1
                 other = self._skeletons[filed.key][0]
-                if filed.key not in seen and OSA.distance(skeleton, other, score_cutoff=1) <= 1:
-                    seen.add(filed.key)
-                    if skeleton == other or _one_slip(reading.skeleton, tuple(other.split(_SEPARATOR))):
+                if filed.key in seen or not _nearly_equal(skeleton, other):
+                    continue
+                seen.add(filed.key)
+                if skeleton == other:
+                    yield filed
+                elif (pair := _different(reading.skeleton, tuple(other.split(_SEPARATOR)))) is not None:
+                    slips += 1
+                    if slips > MOST_SLIPS:
+                        return
+                    if is_slip(*pair):
                         yield filed
 
-    def _posted(self, sign: int) -> list[Filed]:
+    def _posted(self, sign: int, most: int = MOST_CANDIDATES) -> list[Filed]:
         found = self._postings.get(sign)
         if found is None:
             return []
-        return [found] if isinstance(found, Filed) else list(found.values())
+        return [found][:most] if isinstance(found, Filed) else list(islice(found.values(), most))
 
     def _post(self, sign: int, filed: Filed) -> None:
         there = self._postings.get(sign)
@@ -187,10 +203,23 @@ class _Shelf(TLRUCache[bytes, Filed]):
         return expired
 
 
-def _one_slip(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether what differs is one word, and one that may be a slip: the judgement itself reads the whole text anew."""
-    different = [(x, y) for x, y in zip(one, other, strict=False) if x != y]
-    return len(one) == len(other) and len(different) == 1 and is_slip(*different[0])
+def _nearly_equal(one: str, other: str) -> bool:
+    """Whether two texts differ by one edit at most. Only where all but two of their characters are a common beginning
+    and a common end is the distance computed, because that is a thousand times dearer.
+    """
+    common = Prefix.similarity(one, other) + Postfix.similarity(one, other)
+    return common >= max(len(one), len(other)) - 2 and OSA.distance(one, other, score_cutoff=1) <= 1
+
+
+def _different(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, str] | None:
+    """The two words that differ, if it is one pair, and one that may be a slip: the judgement reads the whole text."""
+    if len(one) != len(other):
+        return None
+    different = [(x, y) for x, y in zip(one, other, strict=True) if x != y]
+    if len(different) != 1:
+        return None
+    x, y = different[0]
+    return different[0] if x.isalpha() and y.isalpha() and x[0] == y[0] else None
 
 
 def _signs(bucket: bytes, skeleton: tuple[str, ...], lengths: tuple[int, ...]) -> Iterator[int]:

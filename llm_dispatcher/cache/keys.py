@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import zip_longest
 from operator import attrgetter
 from typing import Any, Final
 
@@ -55,13 +56,17 @@ class Asked(Struct, frozen=True, gc=False):
     exact: bool
 
 
-def asked(request: TaskRequest, targets: Iterable[Target], namespace: str, secret: bytes) -> Asked:
-    """The bucket and the words of a request. A `CacheError` says why a request has none."""
+def asked(
+    request: TaskRequest, targets: Iterable[Target], namespace: str, secret: bytes, models: Sequence[str] = ()
+) -> Asked:
+    """The bucket and the words of a request. `models` says what each target really is. A `CacheError` says why there
+    are none.
+    """
     text, earlier = _last_words(request)
     tenant = namespace_of(request)
     if tenant:
         namespace = f"{namespace}\x00{tenant}"
-    alike = (KEY_VERSION, namespace, _names(tuple(targets)), earlier, *_compared(request))
+    alike = (KEY_VERSION, namespace, _names(tuple(targets), tuple(models)), earlier, *_compared(request))
     bucket = blake2b(_encoder.encode(alike), key=secret, digest_size=16).digest()
     key = blake2b(bucket + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return Asked(bucket, key, text, namespace, exact=request.task_type in _EXACT or _about_a_text(request))
@@ -71,9 +76,9 @@ _compared: Final = attrgetter(*COMPARED)
 
 
 @lru_cache(maxsize=1024)
-def _names(targets: tuple[Target, ...]) -> list[str]:
-    """The targets whatever their order: it changes with their health and with chance."""
-    return sorted(str(target) for target in targets)
+def _names(targets: tuple[Target, ...], models: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The targets, and what they really are, whatever their order: it changes with their health and with chance."""
+    return sorted((str(target), model) for target, model in zip_longest(targets, models, fillvalue=""))
 
 
 def _last_words(request: TaskRequest) -> tuple[str, tuple[Message, ...]]:

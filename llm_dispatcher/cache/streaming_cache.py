@@ -16,6 +16,7 @@ from ..events import Event
 from ..exceptions import CacheError
 from ..provider import BODY
 from ..tasks import Target, TaskRequest
+from ..upstream import Deadline, Upstream
 from .flights import Flight
 from .index import OVERHEAD, Filed, Gone, Index
 from .keys import Asked, asked
@@ -90,15 +91,18 @@ class StreamingCache:
         apart: Hashable = (),
     ) -> AsyncGenerator[Event, None]:
         """The events of an answer: recorded ones, or those of a stream that is under way, or else those of `upstream`,
-        which are recorded. `targets` are those that may answer; only requests that agree in `apart` share a stream.
+        which are recorded. `targets` are those that may answer; only requests that agree in `apart` share a stream. An
+        `Upstream` also says what each target really is, and until when it goes on: that moves to a later time when a
+        call that has more time shares the stream.
         """
         targets = tuple(targets)
+        models, deadline = (upstream.models, upstream.deadline) if isinstance(upstream, Upstream) else ((), None)
         what: Asked | None = None
         found: list[Event] | None = None
         if not self._is_open:
             await self._open_in_a_thread()
         try:
-            what = asked(request, targets, self._namespace, self._secret)
+            what = asked(request, targets, self._namespace, self._secret, models)
             found = await self._look_up(what)
         except CacheError as error:
             self._tally.misses[f"uncacheable: {error.message}"] += 1
@@ -110,7 +114,8 @@ class StreamingCache:
         elif what is None:
             source = upstream()
         else:
-            source = self._shared(what, upstream, None if any(each.provider == BODY for each in targets) else apart)
+            sharing = None if any(each.provider == BODY for each in targets) else apart
+            source = self._shared(what, upstream, sharing, Deadline() if deadline is None else deadline)
         async with aclosing(source) as events:
             async for event in events:
                 yield event
@@ -169,25 +174,31 @@ class StreamingCache:
     # ── recording ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _shared(
-        self, what: Asked, upstream: Callable[[], AsyncGenerator[Event, None]], apart: Hashable | None
+        self,
+        what: Asked,
+        upstream: Callable[[], AsyncGenerator[Event, None]],
+        apart: Hashable | None,
+        deadline: Deadline,
     ) -> AsyncGenerator[Event, None]:
         flights = self._flights.setdefault(asyncio.get_running_loop(), {})
         name = (what.key, apart)
         flight = flights.get(name) if apart is not None else None
-        first = flight is None or not flight.is_boarding
-        if flight is None or not flight.is_boarding:
+        if flight is not None and not flight.is_boarding:
+            flight = None
+        first = flight is None
+        if flight is None:
 
             def landed(events: list[Event], whole: bool) -> None:
                 if flights.get(name) is flight:
                     del flights[name]
                 self._record(what, events, whole)
 
-            flight = Flight(upstream, landed)
+            flight = Flight(upstream, landed, deadline)
             if apart is not None:
                 flights[name] = flight
         else:
             self._tally.shared += 1
-        async with aclosing(flight.read(first=first)) as events:
+        async with aclosing(flight.read(deadline, first=first)) as events:
             async for event in events:
                 yield event
 

@@ -125,11 +125,13 @@ PERHAPS_OF_THE_SURFACE: Final = _words("""
 """)
 
 NAMES_TOO: Final = _words("""
-    access alphabet amazon apple block bloom bridge brave canvas chrome cell crest dart delta discord dodge dove
-    edge excel express fiddler flash flask ford fortune fox galaxy gap gem go guardian holland independent intel
-    java jordan julia kindle life lincoln lisp meta mint mirror nature notion office oracle opera outlook pandas
-    people perl phoenix pixel polish postman puma python rails react ruby rust safari scala science shell signal
-    slack spark square steam stripe subway sun surface swift target teams tide time tinder twitter unity visa
-    vogue windows wired word zoom
+    access acts alphabet amazon apple block bloom bologna bridge brave canvas chrome cell cologne crest dart delta
+    discord dodge dove drake edge excel express fiddler flash flask ford fortune fox galaxy gap gem go graves
+    guardian heath holland hunter independent intel java jordan julia kindle life lincoln lisp meta miles mint
+    mirror nature notion numbers office opal oracle opera outlook pandas people perl phoenix pixel polish postman
+    puma python rails react ruby rust safari scala science shell signal slack spark square steam stripe subway sun
+    surface swift target teams tide time tinder twitter unity visa vogue windows wired wolves word zoom
 """)
-"""Words that are somebody's name as well: even at the beginning of a sentence their capital may mean something."""
+"""Words that are somebody's name as well: wherever they stand, their capital may mean something."""
+TYPED_SMALL: Final = _words("holland julia lincoln perl python scala twitter")
+"""Names that are often typed without a capital and hardly ever mean anything else."""

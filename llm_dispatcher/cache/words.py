@@ -43,7 +43,7 @@ class Lexicon(Struct, frozen=True):
     def writes_small(self, word: str) -> bool:
         """Whether the word without capitals is a word of its own, so that `Turkey` and `turkey` are two things."""
         if word in self.names:
-            return word in self.rare and self._usual(word)
+            return word in self.rare and self.ordinary(word)
         return word in self.rare or self._usual(word)
 
     def ordinary(self, word: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -48,6 +49,15 @@ def _provider(settings: ProviderSettings) -> Tree:
     if settings.options:
         tree["options"] = _without_secrets(settings.options)
     return tree
+
+
+def identity(settings: ProviderSettings, model: str) -> str:
+    """What a target really is, without secrets: the kind of vendor, its address and options, and its own name for the
+    model. The cache compares it, because a configuration may give a target's name to another model.
+    """
+    tree = _provider(settings)
+    parts = [settings.kind, settings.api, tree.get("base_url"), tree.get("options"), settings.vendor_model(model)]
+    return json.dumps(parts, sort_keys=True, default=str)
 
 
 def _route(route: Route) -> object:

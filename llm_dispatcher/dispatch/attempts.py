@@ -37,7 +37,7 @@ logger: Final = logging.getLogger("llm_dispatcher")
 async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
     """The events of one stream: a legal order up to its `Failed` or `Cancelled`, which is raised here."""
     loop = asyncio.get_running_loop()
-    clocks = Clocks(dispatch.resilience.timeouts)
+    clocks = Clocks(dispatch.resilience.timeouts, dispatch.deadline)
     if dispatch.under_way is not None:
         dispatch.under_way.add(clocks)
     patience = Patience(dispatch.resilience)

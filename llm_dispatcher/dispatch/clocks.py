@@ -19,6 +19,7 @@ from typing import Final, Literal, TypeAlias
 from ..config.policy import Timeouts
 from ..events import Usage
 from ..exceptions import StreamingError
+from ..upstream import Deadline
 
 Clock: TypeAlias = Literal["first_token", "idle", "total"]
 
@@ -41,7 +42,7 @@ class Clocks:
     anew: a handful of timers a stream, however many chunks.
     """
 
-    def __init__(self, timeouts: Timeouts) -> None:
+    def __init__(self, timeouts: Timeouts, deadline: Deadline | None = None) -> None:
         self.loop: Final = asyncio.get_running_loop()
         self._timeouts: Final = timeouts
         # A clock that is not set is set to infinity: so nobody has to ask.
@@ -50,7 +51,7 @@ class Clocks:
             "idle": _or_endless(timeouts.idle),
             "total": _or_endless(timeouts.total),
         }
-        self._end: Final = self.loop.time() + self._seconds["total"]
+        self._deadline: Final = Deadline(timeouts.total) if deadline is None else deadline
         self._least: Final = min(PAUSE, self._seconds["total"] / 8)
         self._turn_end = inf
         self._targets = self._others = self._chances = 0
@@ -80,10 +81,15 @@ class Clocks:
         self._chances = chances
         seconds = _or_endless(self._timeouts.first_token)
         if self._end < inf and self._is_last_of_several:
-            seconds = self._end - self.loop.time()
+            seconds = inf  # `total` rings first, also where it moves to a later time
         elif self._end < inf and self._others:
             seconds = min(seconds, self._turn_end - self.loop.time())
         self._seconds["first_token"] = seconds
+
+    @property
+    def _end(self) -> float:
+        """When `total` rings. A stream that several calls read may be given more time while it is under way."""
+        return self._deadline.end
 
     @property
     def now(self) -> float:

@@ -12,6 +12,7 @@ from ..events import Attempt
 from ..exceptions import LLMDispatcherError
 from ..provider import Opened, Provider
 from ..tasks import Target, TaskRequest
+from ..upstream import Deadline
 from .ledger import Ledger
 from .resume import Continuation
 from .under_way import UnderWay
@@ -58,6 +59,7 @@ class EverybodyIsLetIn:
 class Dispatch(Struct, frozen=True):
     """One request with all that the loop needs to serve it; the switch puts it together.
 
+    `deadline` is when the stream has to be over; without one, the `total` clock runs from the loop's beginning.
     `style` says how a model continues a broken answer. `on_break` is `restart` only where the reader can take back
     what it has seen.
     """
@@ -72,3 +74,4 @@ class Dispatch(Struct, frozen=True):
     on_break: OnBreak = "continue"
     raw: bool = False
     under_way: UnderWay | None = None
+    deadline: Deadline | None = None

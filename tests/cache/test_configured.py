@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from llm_dispatcher import LLM, LLMSwitch, StreamingCallbacks, TaskRequest, llm_stream, set_global_switch
 from llm_dispatcher.cache import StreamingCache
+from llm_dispatcher.config import load
+from llm_dispatcher.config.shown import identity
 from llm_dispatcher.exceptions import ConfigurationError
 from llm_dispatcher.testing import Cut, HttpError, Reply, SimulatedVendor
 from llm_dispatcher.testing.plugin import SimulatedSwitch
@@ -92,6 +95,55 @@ async def test_a_configured_file_that_no_cache_made_is_a_mistake_of_the_configur
                 switch.reload()
             assert await switch.stream_request(TaskRequest(PROMPT)) == TEXT
     assert precious.read_text() == "precious"
+
+
+def entry(vendor: SimulatedVendor, alias: str, key: str = "test-key") -> dict[str, Any]:
+    """A provider whose only model is called `fast` here, and `alias` by its vendor."""
+    return {
+        "kind": "openai", "api": "chat", "api_key": key, "base_url": vendor.base_url,
+        "models": {"fast": {"alias": alias}},
+    }  # fmt: skip
+
+
+@pytest.mark.found("B-25")
+async def test_an_answer_is_not_served_for_another_model_under_the_same_name(tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    with (
+        SimulatedVendor("openai-chat", Reply("one"), api_key=None) as one,
+        SimulatedVendor("openai-chat", Reply("other"), api_key=None) as other,
+    ):
+
+        async def cached(**a: Any) -> bool:
+            file.write_text(json.dumps({"providers": {"a": a}, "routing": {"default": ["a/fast"]}, "cache": {}}))
+            switch.reload()
+            return (await switch.stream_request(TaskRequest(PROMPT)).collect()).cached
+
+        file.write_text(json.dumps({"providers": {"a": entry(one, "m")}}))
+        async with LLMSwitch(file) as switch:
+            assert not await cached(**entry(one, "m"))
+            assert not await cached(**entry(one, "new-m"))
+            assert not await cached(**entry(other, "m"))
+            assert not await cached(**entry(other, "m") | {"options": {"quirks": ["no_stream_options"]}})
+            assert await cached(**entry(one, "m"))
+            assert await cached(**entry(one, "m", key="another-key") | {"headers": {"x-trace": "1"}})
+
+
+@pytest.mark.found("B-25")
+async def test_applications_that_share_a_file_share_answers_of_the_same_model_only(tmp_path: Path) -> None:
+    store = {"store": str(tmp_path / "answers.sqlite")}
+    with SimulatedVendor("openai-chat", Reply(TEXT)) as vendor:
+        for alias, cached in (("m", False), ("n", False), ("m", True), ("n", True)):
+            async with LLMSwitch({"providers": {"a": entry(vendor, alias)}, "cache": store}) as switch:
+                assert (await switch.stream_request(TaskRequest(PROMPT)).collect()).cached is cached
+
+
+def test_what_a_target_really_is_holds_no_secret() -> None:
+    provider = {
+        "kind": "openai", "api_key": "sk-secret", "base_url": "https://gateway.example/v1", "models": ["m"],
+        "headers": {"authorization": "secret"},
+    }  # fmt: skip
+    settings = load({"providers": {"a": provider}}).providers["a"]
+    assert "secret" not in identity(settings, "m") and "gateway.example/v1" in identity(settings, "m")
 
 
 async def test_a_repeat_is_served_when_every_vendor_is_down() -> None:

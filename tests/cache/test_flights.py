@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,12 +13,26 @@ from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch
 from llm_dispatcher.cache import StreamingCache
+from llm_dispatcher.cache.flights import LEAD
+from llm_dispatcher.calls import CallSettings
+from llm_dispatcher.config import load
+from llm_dispatcher.config.policy import Resilience, Timeouts
+from llm_dispatcher.dispatch import Dispatch, Ledger, attempts
 from llm_dispatcher.events import Event, StreamCompleted, StreamStarted, TextDelta
-from llm_dispatcher.exceptions import ProviderConnectionError, StreamingError
+from llm_dispatcher.exceptions import (
+    ProviderConnectionError,
+    RequestTimeoutError,
+    StreamingError,
+    StreamTimeoutError,
+)
+from llm_dispatcher.provider import Ask, Finished, Opened, Piece, ProviderSettings
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import Reply, SimulatedVendor
+from llm_dispatcher.upstream import Deadline
+from llm_dispatcher.upstream import Upstream as TimedUpstream
 from tests.cache.conftest import PROMPT, TARGET, USAGE, Upstream, answer, served, was_cached
 from tests.conftest import first_is_fast, policy_over
+from tests.faults.leaping_loop import leap_through
 
 WHOLE = answer("Many", " good", " reasons", ".")
 TEXT = "Many good reasons to drink it, and then some more of them, at length."
@@ -138,3 +154,232 @@ async def test_an_error_after_delivery_says_the_same_to_everybody() -> None:
     upstream = Upstream(WHOLE[:2], StreamingError("it broke", partial="Many", usage=USAGE, failures=[]))
     results = await asyncio.gather(*(served(cache, PROMPT, upstream) for _ in range(2)), return_exceptions=True)
     assert [(getattr(each, "partial", None), getattr(each, "usage", None)) for each in results] == [("Many", USAGE)] * 2
+
+
+async def test_nobody_joins_a_flight_that_is_ending() -> None:
+    """The last reader has left, and upstream takes its time to close: whoever asks now gets a stream of their own."""
+    cache, closing, may_close = StreamingCache(), asyncio.Event(), asyncio.Event()
+
+    async def slow_to_close() -> AsyncGenerator[Event, None]:
+        try:
+            yield WHOLE[0]
+            await asyncio.Event().wait()
+        finally:
+            closing.set()
+            await may_close.wait()
+
+    only_reader = cache.stream(TaskRequest(PROMPT), (TARGET,), slow_to_close)
+    await anext(only_reader)
+    leaving = asyncio.create_task(only_reader.aclose())
+    await closing.wait()
+    upstream = Upstream(WHOLE)
+    async with asyncio.timeout(30):  # who joined the ending flight would wait for ever
+        assert await served(cache, PROMPT, upstream) == WHOLE
+    assert upstream.opened == 1
+    may_close.set()
+    await leaving
+
+
+POLICY = load({"providers": {"ollama": {"models": ["m"]}}})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"timeout": 4.0},
+        {"on_break": "raise"},
+        {"max_retries": 0},
+        {"fallback_enabled": False},
+        {"optimization_strategy": "cost"},
+        {"max_cost": 1.0},
+        {"max_latency": 1.0},
+    ],
+)
+def test_a_setting_that_bears_on_how_a_stream_goes_keeps_two_calls_apart(setting: dict[str, Any]) -> None:
+    assert CallSettings(**setting).apart(POLICY, "chunks") != CallSettings().apart(POLICY, "chunks")
+
+
+def test_readers_share_a_stream_that_may_begin_again_only_if_they_can_discard() -> None:
+    restart = CallSettings(on_break="restart")
+    assert restart.apart(POLICY, "chunks") != restart.apart(POLICY, "events") == restart.apart(POLICY, "whole")
+    assert CallSettings().apart(POLICY, "chunks") == CallSettings().apart(POLICY, "whole")
+
+
+# ── pace ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+LONG = answer(*(f"{number} " for number in range(500)))
+
+
+@pytest.mark.found("B-13")
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(1, 150) | st.just("leaves")), max_size=15),
+    st.integers(0, 2),
+)
+async def test_upstream_is_held_back_for_the_fastest_reader(steps: list[tuple[int, int | str]], stays: int) -> None:
+    """Three readers, of whom one never leaves, read so many events at a time."""
+    cache, taken = StreamingCache(), 0
+
+    async def upstream() -> AsyncGenerator[Event, None]:
+        nonlocal taken
+        for event in LONG:
+            taken += 1
+            yield event
+
+    readers = [cache.stream(TaskRequest(PROMPT), (TARGET,), upstream) for _ in range(3)]
+    read = [[await anext(reader)] for reader in readers]
+    for number, step in steps:
+        if isinstance(step, int):
+            for _ in range(step):
+                if (event := await anext(readers[number], None)) is not None:
+                    read[number].append(event)
+        elif number != stays:
+            await readers[number].aclose()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert taken <= max(map(len, read)) + LEAD
+    read[stays] += [event async for event in readers[stays]]
+    assert len(read[stays]) == len(LONG) and cache.stats().entries == 1
+    for reader in readers:
+        await reader.aclose()
+
+
+async def test_a_flight_that_was_held_back_ends_when_its_only_reader_leaves() -> None:
+    cache, upstream = StreamingCache(), Upstream(LONG)
+    reader = cache.stream(TaskRequest(PROMPT), (TARGET,), upstream)
+    await anext(reader)
+    for _ in range(3 * LEAD):
+        await asyncio.sleep(0)
+    await reader.aclose()
+    assert upstream.closed_early == 1 and asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# ── time ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+WORDS = [f"word {number}, " for number in range(10)]
+
+
+class Slow:
+    """A vendor that says ten words in so many seconds, after so many of silence."""
+
+    def __init__(self, seconds: float, silence: float = 0.0) -> None:
+        self.settings = ProviderSettings(name="openai", kind="scripted")
+        self.seconds = seconds
+        self.silence = silence
+        self.opened = 0
+
+    async def prepare(self) -> None: ...
+    async def aclose(self) -> None: ...
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        self.opened += 1
+        yield Opened(None, {})
+        await asyncio.sleep(self.silence)
+        for word in WORDS:
+            await asyncio.sleep(self.seconds / len(WORDS))
+            yield word
+        yield Finished("stop", "stop")
+
+
+class Call:
+    """One call of several for the same: when it begins, how long it may take, and what became of it."""
+
+    def __init__(self, cache: StreamingCache, vendors: list[Slow], begins: float, timeout: float) -> None:
+        self.cache, self.vendors, self.begins, self.timeout = cache, vendors, begins, timeout
+        self.text = ""
+        self.took = 0.0
+        self.error: RequestTimeoutError | None = None
+
+    async def read(self) -> None:
+        await asyncio.sleep(self.begins)
+        deadline = Deadline(self.timeout)
+        dispatch = Dispatch(
+            request=TaskRequest(PROMPT),
+            targets=tuple(Target("openai", str(number)) for number in range(len(self.vendors))),
+            provider=lambda target: self.vendors[int(target.model)],
+            style=lambda target: "anchored",
+            resilience=Resilience(max_retries=0, timeouts=Timeouts(first_token=30, idle=30, total=self.timeout)),
+            ledger=Ledger(),
+            deadline=deadline,
+        )
+
+        async def opened() -> AsyncGenerator[Event, None]:
+            return attempts(dispatch)
+
+        upstream = TimedUpstream(opened, deadline=deadline)
+        began = asyncio.get_running_loop().time()
+        try:
+            async for event in self.cache.stream(dispatch.request, (TARGET,), upstream):
+                self.text += event.text if isinstance(event, TextDelta) else ""
+        except RequestTimeoutError as error:
+            self.error = error
+        self.took = asyncio.get_running_loop().time() - began
+
+
+def together(vendors: list[Slow], *calls: tuple[float, float]) -> list[Call]:
+    async def everybody() -> list[Call]:
+        cache = StreamingCache()
+        made = [Call(cache, vendors, *call) for call in calls]
+        await asyncio.gather(*(call.read() for call in made))
+        return made
+
+    return leap_through(everybody)
+
+
+@pytest.mark.found("B-18")
+@settings(max_examples=25)
+@given(
+    tenths=st.integers(1, 80),
+    followers=st.lists(st.tuples(st.integers(0, 39), st.sampled_from([1.0, 2.5, 4.0, 7.0])), max_size=5),
+)
+def test_each_reader_of_a_flight_has_its_own_time(tenths: int, followers: list[tuple[int, float]]) -> None:
+    """The first call has four seconds, and the others begin before they are over."""
+    vendor, seconds = Slow((tenths + 0.5) / 10), (tenths + 0.5) / 10
+    calls = together([vendor], (0.0, 4.0), *((begins / 10, timeout) for begins, timeout in followers))
+    assert vendor.opened == 1
+    for call in calls:
+        if call.begins + call.timeout > seconds:
+            assert (call.error, call.text) == (None, "".join(WORDS))
+            assert call.took == pytest.approx(max(0.0, seconds - call.begins), abs=0.01)
+        else:
+            assert call.took == pytest.approx(call.timeout, abs=0.01)
+            assert f"not complete within {call.timeout:g} s" in str(call.error)
+            assert isinstance(call.error, StreamTimeoutError) is bool(call.text)
+            assert getattr(call.error, "partial", "") == call.text
+
+
+@pytest.mark.found("B-18")
+def test_the_last_target_may_use_the_time_of_a_follower() -> None:
+    """The first target is silent for its share of the leader's time; the second one's first word comes too late for the
+    leader, and in time for the follower.
+    """
+    leader, follower = together([Slow(1, silence=100), Slow(1, silence=2.5)], (0.0, 4.0), (3.0, 4.0))
+    assert type(leader.error) is RequestTimeoutError and leader.took == pytest.approx(4, abs=0.01)
+    assert (follower.error, follower.text) == (None, "".join(WORDS))
+
+
+@pytest.mark.found("B-18")
+def test_nobody_joins_a_flight_that_is_out_of_time() -> None:
+    vendor = Slow(6)
+    leader, late = together([vendor], (0.0, 4.0), (4.0, 7.0))
+    assert isinstance(leader.error, StreamTimeoutError) and leader.took == pytest.approx(4, abs=0.01)
+    assert (late.error, late.text, vendor.opened) == (None, "".join(WORDS), 2)
+
+
+@pytest.mark.found("B-18")
+def test_a_call_that_joins_late_has_its_own_timeout_through_a_switch() -> None:
+    async def both() -> tuple[object, str, int]:
+        async with (
+            SimulatedVendor("openai-chat", Reply("a few words " * 3, pace=0.5)) as vendor,
+            LLMSwitch({**policy_over(vendor), "cache": None}) as switch,
+        ):
+            request = TaskRequest(PROMPT)
+            leader = asyncio.create_task(switch.stream_request(request, timeout=4).text())
+            await asyncio.sleep(3.5)
+            text = await switch.stream_request(request, timeout=4)
+            (error,) = await asyncio.gather(leader, return_exceptions=True)
+            return error, text, len(vendor.requests)
+
+    error, text, requests = leap_through(both)
+    assert isinstance(error, StreamTimeoutError) and "not complete within 4 s" in str(error)
+    assert (text, requests) == ("a few words " * 3, 1)

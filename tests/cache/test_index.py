@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from random import Random
+from string import ascii_lowercase
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rapidfuzz.distance import OSA
 
-from llm_dispatcher.cache.index import Filed, Gone, Index, _signs
-from llm_dispatcher.cache.likeness import LIKE, alike, read
+from llm_dispatcher.cache.index import MOST_JUDGED, MOST_SLIPS, Filed, Gone, Index, _nearly_equal, _signs
+from llm_dispatcher.cache.likeness import LIKE, Likeness, Reading, alike, is_slip, judged, read
 from tests.cache.conftest import Clock
 
 BUCKETS = (b"one", b"other")
@@ -63,6 +69,82 @@ def test_wherever_a_key_was_hit_wrongly_the_two_texts_share_a_sign(word: str, da
     one, other = ("explain", "the", word, "of", "tea"), ("explain", "the", slip, "of", "tea")
     for a, b in ((one, other), (other, one)):
         assert set(_signs(BUCKETS[0], a, (0,))) & set(_signs(BUCKETS[0], b, (0, -1, 1)))
+
+
+letters = st.text("ab c", max_size=12)
+
+
+@given(letters, letters)
+def test_texts_that_differ_by_one_edit_are_never_passed_over(one: str, other: str) -> None:
+    assert _nearly_equal(one, other) is (OSA.distance(one, other) <= 1)
+
+
+# ── chosen prompts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+PROSE = ("what are the benefits of green tea in winter for people that " * 30).split()
+
+
+def prose(words: Mapping[int, str]) -> str:
+    return " ".join(words.get(place, word) for place, word in enumerate(PROSE))[:1990]
+
+
+def far_apart() -> list[str]:
+    """Every seventh word is another one in each text, and all of them begin and end alike."""
+    draw = Random(1)
+    return [
+        prose({place: f"co{''.join(draw.choices(ascii_lowercase, k=6))}ed" for place in range(0, len(PROSE), 7)})
+        for _ in range(600)
+    ]
+
+
+def one_letter_apart(word: str, before: str = "the") -> list[str]:
+    """The text that is asked for, and 200 of which each has one other letter in one word."""
+    changed = [
+        f"{word[:place]}{letter}{word[place + 1 :]}"
+        for place in range(3, 11)
+        for letter in ascii_lowercase
+        if letter != word[place]
+    ]
+    return [prose({149: before, 150: each}) for each in (word, *changed)]
+
+
+@pytest.mark.found("B-19")
+@pytest.mark.parametrize(
+    "texts",
+    [far_apart(), one_letter_apart("cobcdefghijkled"), one_letter_apart("communication", before="named")],
+    ids=["far apart", "no words", "slips that are no hits"],
+)
+def test_chosen_prompts_cost_a_look_up_no_more_than_its_bounds(
+    texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query, *others = texts
+    index = index_of(*others)
+    far = slips = judged_characters = 0
+
+    class Counting:
+        @staticmethod
+        def distance(one: str, other: str, *, score_cutoff: int) -> int:
+            nonlocal far
+            far += OSA.distance(one, other) > 2
+            return OSA.distance(one, other, score_cutoff=score_cutoff)
+
+    def counting_slips(one: str, other: str) -> bool:
+        nonlocal slips
+        slips += 1
+        return is_slip(one, other)
+
+    def counting_judged(one: Reading, other: Reading, threshold: float) -> Likeness:
+        nonlocal judged_characters
+        judged_characters += len(other.text)
+        return judged(one, other, threshold)
+
+    monkeypatch.setattr("llm_dispatcher.cache.index.OSA", Counting)
+    monkeypatch.setattr("llm_dispatcher.cache.index.is_slip", counting_slips)
+    monkeypatch.setattr("llm_dispatcher.cache.index.judged", counting_judged)
+    assert index.find(BUCKETS[0], read(query), LIKE)[0] is None
+    assert far == 0
+    assert slips <= MOST_SLIPS
+    assert judged_characters <= MOST_JUDGED
 
 
 def test_what_was_nearest_is_told_where_nothing_was_like_it() -> None:

@@ -44,6 +44,20 @@ def test_rewrites_are_alike(a: str, b: str) -> None:
     assert alike(a, b).hit
 
 
+NAMES_THAT_ARE_WORDS = [
+    "apple", "amazon", "basil", "bologna", "chad", "china", "cologne", "cooper", "ford", "hunter", "java", "kindle",
+    "march", "may", "miles", "opal", "pandas", "polish", "potter", "rose", "ruby", "titanic", "turkey",
+]  # fmt: skip
+
+
+@pytest.mark.found("S-D8")
+@pytest.mark.parametrize("word", NAMES_THAT_ARE_WORDS)
+def test_a_word_and_the_name_that_is_written_like_it_are_not_alike(word: str) -> None:
+    for question in ("What is {} made of?", "Tell me about {} and its history.", "Why do people like {}?"):
+        small, name = question.format(word), question.format(word.capitalize())
+        assert not alike(small, name).hit and not alike(name, small).hit
+
+
 @pytest.mark.parametrize(
     ("a", "b", "rule"),
     [

@@ -187,6 +187,20 @@ async def test_another_programs_open_database_is_refused_and_left_alone(file: Pa
     open_elsewhere.close()
 
 
+@pytest.mark.found("N-A2")
+async def test_a_damaged_database_that_is_not_ours_is_refused_and_left_alone(file: Path) -> None:
+    """There is a log beside it, so that only opening it tells whose it is, and it cannot be opened."""
+    file.parent.mkdir()
+    file.write_bytes(b"SQLite format 3\0" + bytes(4000))
+    file.with_name(f"{file.name}-wal").write_bytes(b"noise" * 20)
+    before = file.read_bytes()
+    cache = StreamingCache(store=file)
+    with pytest.raises(CacheError, match="give the cache a path of its own"):
+        await served(cache, PROMPT, Upstream(WHOLE))
+    assert file.read_bytes() == before and not list(file.parent.glob("*.aside-*"))
+    cache.close()
+
+
 @pytest.mark.found("N-A2", "N-C17")
 @pytest.mark.parametrize("layout", [0, 99])
 async def test_a_file_of_another_version_is_left_as_it_is(
