@@ -117,6 +117,13 @@ async def test_it_is_read_once(fresh: Callable[..., LLMStream[str]]) -> None:
     assert stream.response.text == stream.partial == TEXT
 
 
+@pytest.mark.found("N-C17")
+def test_a_stream_that_nobody_reads_says_how_it_is_read(simulated_vendor: Start) -> None:
+    """Making one sends nothing, and is no mistake; whoever types it into a notebook sees what to do."""
+    shown = repr(over(simulated_vendor("openai-chat", Reply(TEXT))).stream_request(ASK))
+    assert shown == "<LLMStream, unread: iterate over it, await it or call .result(), 0 characters so far>"
+
+
 @pytest.mark.found("N-A3")
 def test_asking_for_an_iterator_does_not_read_it(simulated_vendor: Start) -> None:
     """Streamlit calls `iter()` to see whether it may, and iterates then."""
