@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from itertools import accumulate
 from typing import Final
 
 from .events import Event, StreamStarted
@@ -53,7 +54,10 @@ def load_in_background(kinds: Iterable[str]) -> threading.Thread | None:
 def _load(modules: list[str]) -> None:
     for module in modules:
         try:
-            importing(import_module, module)
+            # The package comes first, as in an application's own `import`. A thread that begins with a module inside
+            # does not wait for one that is in the middle of the package, and sees that half loaded.
+            for name in accumulate(module.split("."), "{}.{}".format):
+                importing(import_module, name)
         except Exception:  # noqa: BLE001, S112 - the request that needs it raises this again, with its reason
             continue
 

@@ -6,6 +6,10 @@ import json
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,3 +127,34 @@ def test_what_is_loaded_is_not_loaded_again() -> None:
         thread.join()
     assert missing_sdks(["openai", "a kind of somebody else's"]) == []
     assert load_in_background(["openai"]) is None
+
+
+@pytest.mark.found("N-B10", "S-D15")
+def test_an_application_that_imports_an_sdk_meanwhile_gets_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two modules that import each other: from two ends in two threads, each would wait for the other."""
+    package = tmp_path / "slow_sdk"
+    (package / "resources").mkdir(parents=True)
+    modules = {
+        "__init__": "time.sleep(0.1)\nfrom . import _client",
+        "_client": "time.sleep(0.2)\nfrom ._base import RETRIES",
+        "_base": "time.sleep(0.2)\nfrom . import _client\nRETRIES = 2",
+        "resources/__init__": "",
+        "resources/messages": "from .._base import RETRIES",
+    }
+    for name, body in modules.items():
+        (package / f"{name}.py").write_text(f"import time\n{body}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("llm_dispatcher.warming.sdk_modules", lambda kind: ("slow_sdk.resources.messages",))
+    with ThreadPoolExecutor(1) as application:
+        imported = application.submit(import_module, "slow_sdk")
+        while "slow_sdk" not in sys.modules:
+            time.sleep(0.001)
+        thread = load_in_background(["any"])
+        assert thread is not None
+        thread.join()
+        assert imported.result()._client.RETRIES == 2
+    assert missing_sdks(["any"]) == []
+    for name in [name for name in sys.modules if name.partition(".")[0] == "slow_sdk"]:
+        del sys.modules[name]
