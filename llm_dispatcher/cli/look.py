@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from .. import catalog
 from ..config import config_reference, config_schema, config_shown, load
 from ..config.policy import Policy, Strategy
 from ..config.shown import plain
+from ..config.vendors import VENDORS
 from ..exceptions import ConfigurationError, NoProviderAvailableError
 from ..in_force import check_cache
 from ..provider import BODY
+from ..routing import never_asked
 from ..switch import LLMSwitch
 from ..tasks import Target, TaskRequest, TaskType
 from .endings import DONE, FAILED, MISCONFIGURED, one_line
@@ -61,19 +63,30 @@ def explain(
 
 def _unknown(policy: Policy, targets: Iterable[Target]) -> list[str]:
     """Those of the targets that neither the catalog nor the configuration knows: they get their vendor's defaults."""
+    return [str(target) for target, can in _known(policy, targets).items() if not can.known]
+
+
+def _known(policy: Policy, targets: Iterable[Target]) -> dict[Target, catalog.Capabilities]:
+    """What is known of those of the targets that are models, without prices."""
 
     def vendor_model(target: Target) -> tuple[str, str]:
         settings = policy.providers[target.provider]
         return settings.kind, settings.vendor_model(target.model)
 
     known = catalog.Catalog(vendor_model, policy.catalog)
-    asked = (target for target in targets if target.provider in policy.providers)
-    return [str(target) for target in asked if not known.capabilities(target, load=False).known]
+    models = (target for target in targets if target.provider in policy.providers)
+    return {target: known.capabilities(target, load=False) for target in models}
 
 
 def _say_unknown(targets: list[str]) -> None:
     for target in targets:
         say(f"note: {one_line(target)} is not in the catalog and gets its vendor's defaults; catalog: can say more")
+
+
+def _say_never_asked(known: Mapping[Target, catalog.Capabilities]) -> None:
+    for target, can in known.items():
+        if (reason := never_asked(can)) is not None:
+            say(f"note: {one_line(str(target))} is never asked: {reason}")
 
 
 def models(task: TaskType | None, *, config: Path | None, as_json: bool) -> int:
@@ -85,7 +98,8 @@ def models(task: TaskType | None, *, config: Path | None, as_json: bool) -> int:
         say_json([_as_json(target, known.get(target)) for target in targets])
         return DONE
     heading = ("model", "takes", "gives", "window", "$/M in", "$/M out", "goes on by", "known")
-    say_table(heading, (_row(target, known.get(target)) for target in targets))
+    say_table(heading, (_row(target, known.get(target), switch.policy) for target in targets))
+    _say_never_asked(known)
     return DONE
 
 
@@ -98,16 +112,19 @@ def _targets(policy: Policy) -> list[Target]:
 def _as_json(target: Target, can: catalog.Capabilities | None) -> dict[str, object]:
     fields = plain(can) if can is not None else {}
     assert isinstance(fields, dict)
-    return {"target": str(target), "provider": target.provider, "model": target.model, **fields}
+    never = None if can is None else never_asked(can)
+    return {"target": str(target), "provider": target.provider, "model": target.model, **fields, "never_asked": never}
 
 
-def _row(target: Target, can: catalog.Capabilities | None) -> tuple[str, ...]:
+def _row(target: Target, can: catalog.Capabilities | None, policy: Policy) -> tuple[str, ...]:
     if can is None:
         return (str(target), "the function's own body", *[""] * 6)
     takes = ["text", *(name for name in ("vision", "audio") if getattr(can, name))]
     gives = [
         name for name in ("text", "transcription", "tools", "structured_output", "reasoning") if getattr(can, name)
     ]
+    if not can.known and policy.providers[target.provider].kind not in VENDORS:
+        takes, gives = ["?"], ["?"]  # a kind that somebody else brings: only it knows
     return (
         str(target),
         " ".join(takes),
@@ -130,9 +147,12 @@ def check(file: Path | None, *, as_json: bool) -> int:
             raise
         say_json({"sound": False, "configuration": error.file, "problems": plain(error.problems)})
         return MISCONFIGURED
-    unknown = _unknown(policy, _targets(policy))
+    targets = _targets(policy)
+    unknown, known = _unknown(policy, targets), _known(policy, targets)
     if as_json:
-        say_json({"sound": True, "configuration": policy.source, "problems": [], "unknown": unknown})
+        never = {str(target): reason for target, can in known.items() if (reason := never_asked(can)) is not None}
+        about: dict[str, object] = {"problems": [], "unknown": unknown, "never_asked": never}
+        say_json({"sound": True, "configuration": policy.source, **about})
     else:
         count = sum(len(settings.models) for settings in policy.providers.values())
         where = policy.source or "no file, but the keys at hand"
@@ -143,6 +163,7 @@ def check(file: Path | None, *, as_json: bool) -> int:
         )
         say(f"{where}: sound: {', '.join(counted)}")
         _say_unknown(unknown)
+        _say_never_asked(known)
     return DONE
 
 

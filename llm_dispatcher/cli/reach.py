@@ -112,8 +112,10 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 def _asked(settings: ProviderSettings, timeout: float) -> Reached:
     address = home(settings)
-    if address is None or settings.options.get("vertex"):
+    if settings.options.get("vertex"):
         return Reached(well=None, health="not asked: its address is made by its SDK")
+    if address is None:
+        return Reached(well=None, health=f"not asked: only the kind {settings.kind} knows its address")
     request = urllib.request.Request(address + _path(settings.kind), headers=_headers(settings))  # noqa: S310 - http(s), checked
     began = time.monotonic()
     try:

@@ -198,7 +198,9 @@ class CorrectionSection(Section):
     text: Truth | None = Field(None, description="Whether it gives text.")
     vision: Truth | None = Field(None, description="Whether it takes images.")
     audio: Truth | None = Field(None, description="Whether it takes sounds.")
-    transcription: Truth | None = Field(None, description="Whether it turns sounds into their words.")
+    transcription: Truth | None = Field(
+        None, description="Whether it turns sounds into their words; one that does nothing else is not asked yet."
+    )
     tools: Truth | None = Field(None, description="Whether it calls tools.")
     structured_output: Truth | None = Field(None, description="Whether it follows a JSON schema.")
     reasoning: Truth | None = Field(None, description="Whether it thinks before it answers.")

@@ -3,7 +3,7 @@
 from .admission import Admission, Errand, Traffic
 from .budgets import BudgetAlert, Period
 from .candidates import candidates
-from .demands import demands
+from .demands import demands, never_asked
 from .meter import metered
 from .plan import Plan, Situation, Wishes, needs_prices, plan, route_of
 from .pulse import TargetHealth
@@ -22,6 +22,7 @@ __all__ = [
     "demands",
     "metered",
     "needs_prices",
+    "never_asked",
     "plan",
     "route_of",
 ]

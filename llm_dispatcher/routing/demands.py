@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from ..catalog import Capabilities
-from ..tasks import AudioPart, ImagePart, TaskRequest, TaskType, TextPart, ToolCallPart, ToolResultPart
+from ..tasks import AudioPart, ImagePart, TaskRequest, TextPart, ToolCallPart, ToolResultPart
 
 BYTES_A_TOKEN: Final = 4
 """Vendors' tokenizers differ; before one has counted, UTF-8 bytes are the least misleading measure."""
@@ -30,7 +30,6 @@ class Demands(Struct, frozen=True):
     schema: bool
     reasoning: bool
     may_reason: bool
-    transcription: bool
     input_tokens: int
     output_tokens: int
     most_output: int
@@ -63,7 +62,6 @@ def demands(request: TaskRequest) -> Demands:
         schema=request.response_format is not None,
         reasoning=request.reasoning_effort not in (None, "none"),
         may_reason=request.reasoning_effort != "none",
-        transcription=request.task_type is TaskType.AUDIO_TRANSCRIPTION,
         input_tokens=-(-size // BYTES_A_TOKEN),
         output_tokens=min(most or EXPECTED_OUTPUT, EXPECTED_OUTPUT),
         most_output=most,
@@ -78,11 +76,11 @@ def lacking(can: Capabilities, wanted: Demands) -> str | None:
         return f"its context window of {window} tokens is too small for {asked}"
     if not can.known:
         return None
-    if not can.text and not (can.transcription and wanted.transcription):
-        return "it does not generate text"
+    if (reason := never_asked(can)) is not None:
+        return reason
     if wanted.vision and not can.vision:
         return "it cannot take images"
-    if wanted.audio and not (can.audio or (can.transcription and wanted.transcription)):
+    if wanted.audio and not can.audio:
         return "it cannot take audio"
     if wanted.tools and not can.tools:
         return "it cannot call tools"
@@ -91,6 +89,16 @@ def lacking(can: Capabilities, wanted: Demands) -> str | None:
     if wanted.reasoning and not can.reasoning:
         return "it does not reason"
     return None
+
+
+def never_asked(can: Capabilities) -> str | None:
+    """Why no request goes to a model, whatever is asked."""
+    if can.text or not can.known:
+        return None
+    if can.transcription:
+        # (It would have to be asked at /audio/transcriptions, and a chat interface refuses it.)
+        return "it does nothing but transcribe, which is not supported yet; models that take audio in a chat can do it"
+    return "it does not generate text"
 
 
 def _bytes(text: str) -> int:

@@ -153,7 +153,25 @@ def test_check_says_that_all_is_well(run: Any) -> None:
         "configuration": "llm_dispatcher.yaml",
         "problems": [],
         "unknown": ["ollama/llama3.3"],
+        "never_asked": {},
     }
+
+
+@pytest.mark.found("S-D3", "N-A6")
+def test_a_model_that_does_nothing_but_transcribe_is_told_of(run: Any) -> None:
+    Path("llm_dispatcher.yaml").write_text(
+        "providers: {openai: {api_key: test-key, models: [whisper-1, gpt-audio-mini]}}\n"
+        "routing: {default: [openai/gpt-audio-mini, openai/whisper-1]}"
+    )
+    reason = "it does nothing but transcribe, which is not supported yet; models that take audio in a chat can do it"
+    told = f"note: openai/whisper-1 is never asked: {reason}"
+    for command in (("config", "check"), ("models",)):
+        done = run(*command)
+        assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, told)
+    assert json.loads(run("config", "check", "--json").stdout)["never_asked"] == {"openai/whisper-1": reason}
+    listed = {each["target"]: each["never_asked"] for each in json.loads(run("models", "--json").stdout)}
+    assert listed == {"openai/whisper-1": reason, "openai/gpt-audio-mini": None}
+    assert reason in " ".join(run("explain", "Hi.").stdout.split())
 
 
 def test_check_notes_a_model_that_only_a_route_names_and_none_that_the_configuration_knows(run: Any) -> None:

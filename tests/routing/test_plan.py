@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from llm_dispatcher import LLMSwitch
 from llm_dispatcher.catalog import Capabilities
 from llm_dispatcher.config.policy import Policy, Route, Strategy, Weights
 from llm_dispatcher.exceptions import BudgetExceededError, LLMDispatcherError, NoProviderAvailableError
@@ -329,7 +330,7 @@ def test_without_fallback_only_the_best_is_asked() -> None:
         ({"tools": False}, TaskRequest("hi", tools=["t"]), "it cannot call tools"),
         ({"structured_output": False}, TaskRequest("hi", response_format={}), "it cannot follow a schema"),
         ({"reasoning": False}, TaskRequest("hi", reasoning_effort="low"), "it does not reason"),
-        ({"text": False, "transcription": True}, TaskRequest("hi"), "it does not generate text"),
+        ({"text": False}, TaskRequest("hi"), "it does not generate text"),
         ({"context_window": 100}, TaskRequest("word " * 200), "its context window of 100 tokens is too small for ab"),
         ({"context_window": 100}, TaskRequest("hi", max_tokens=101), "its context window of 100 tokens is too small"),
     ],
@@ -340,10 +341,46 @@ def test_what_a_model_lacks_is_said(can: dict[str, Any], request_: TaskRequest, 
     assert decided.rejected[Target("p", "less")].startswith(reason)
 
 
-def test_a_transcriber_takes_sounds_to_transcribe() -> None:
+@pytest.mark.found("S-D3", "N-A6")
+@pytest.mark.parametrize("request_", [TaskRequest("hi"), TaskRequest(audio=["a.wav"], task_type="audio_transcription")])
+def test_a_model_that_does_nothing_but_transcribe_is_not_asked(request_: TaskRequest) -> None:
+    """Its interface is not spoken: it would be asked to chat."""
     whisper = Capabilities(text=False, transcription=True)
-    heard = TaskRequest("hi", audio=["a.wav"], task_type="audio_transcription")
-    assert order(planned(Route(named("whisper")), {"whisper": whisper}, request=heard)) == ["whisper"]
+    hears = Capabilities(audio=True)
+    decided = planned(Route(named("whisper", "hears")), {"whisper": whisper, "hears": hears}, request=request_)
+    assert order(decided) == ["hears"]
+    assert decided.rejected[Target("p", "whisper")].startswith("it does nothing but transcribe, which is not supported")
+
+
+@pytest.mark.found("S-D3", "N-A6")
+@pytest.mark.parametrize(
+    ("kind", "model", "is_asked"),
+    [
+        ("openai", "gpt-4o-transcribe", False),
+        ("openai", "gpt-4o-mini-transcribe", False),
+        ("openai", "gpt-transcribe", False),
+        ("openai", "whisper-1", False),
+        ("azure", "whisper-1", False),
+        ("groq", "whisper-large-v3", False),
+        ("mistral", "voxtral-mini-latest", False),
+        ("openrouter", "openai/gpt-4o-transcribe", False),
+        ("openai_compatible", "whisper-1", False),
+        ("openai", "gpt-audio-mini", True),
+        ("google", "gemini-3.8-flash", True),
+        ("mistral", "voxtral-small-latest", True),
+        ("openai_compatible", "a-model-of-ones-own", True),
+    ],
+)
+def test_sounds_go_to_models_that_take_them_in_a_chat(kind: str, model: str, is_asked: bool) -> None:
+    entry = {"kind": kind, "api_key": "test-key", "models": [model], "base_url": "http://127.0.0.1:1/v1"}
+    corrections = {f"a/{model}": {"audio": True}} if "own" in model else {}
+    switch = LLMSwitch({"providers": {"a": entry}, "catalog": corrections})
+    heard = TaskRequest("What is said?", audio=[b"RIFF\x00\x00\x00\x00WAVE"], task_type="audio_transcription")
+    if is_asked:
+        assert switch.explain(heard).targets == (Target("a", model),)
+    else:
+        with pytest.raises(NoProviderAvailableError, match="does nothing but transcribe"):
+            switch.explain(heard)
 
 
 @pytest.mark.parametrize(
