@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, get_args
 
 from msgspec import Struct
 
@@ -36,6 +36,14 @@ class RequestCache(Protocol):
         gives an `Upstream`, which also says what each target really is, and how much time there is.
         """
         ...
+
+
+class RouteSettings(TypedDict, total=False):
+    """What can be said of a request's route alone."""
+
+    optimization_strategy: Strategy | None
+    max_cost: float | None
+    max_latency: float | None
 
 
 class CallSettings(Struct, frozen=True, kw_only=True):

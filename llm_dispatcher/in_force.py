@@ -147,13 +147,13 @@ class InForce:
             return 0.0  # the decorated body: nobody sends a bill for it
         return self.catalog.cost(target, usage)
 
-    def capabilities(self, target: str | Target) -> catalog.Capabilities:
+    def capabilities(self, target: str | Target, *, load: bool = True) -> catalog.Capabilities:
         """What a model can do and what it costs; the target is written `provider/model`."""
         found = Target.parse(target) if isinstance(target, str) else target
         if found.provider not in self.policy.providers:
             configured = ", ".join(self.policy.providers)
             raise InvalidRequestError(f"no provider {found.provider!r} is configured (configured: {configured})")
-        return self.catalog.capabilities(found)
+        return self.catalog.capabilities(found, load=load)
 
 
 def routing_keys(policy: Policy) -> frozenset[str]:

@@ -210,7 +210,7 @@ class LLMStream(Generic[Chunk]):
             while (chunk := run_in_background(following())) is not done:
                 yield cast(Chunk, chunk)
         finally:
-            finish_in_background(close(), may_block=_may_block())
+            finish_in_background(close(), may_block=may_block())
 
 
 _ASYNC_FOR: Final = "async for chunk in stream: …"
@@ -233,14 +233,14 @@ def _begin(generator: _Generator) -> bool:
 
 def _refuse_to_block(instead: str) -> None:
     """Refuse to block a thread whose event loop is running: that would stop everything else on the loop."""
-    if not _may_block():
+    if not may_block():
         raise EventLoopRunningError(
             f"an event loop is running in this thread, and blocking would stop it; write: {instead} "
             "(in a web framework: return StreamingResponse(stream), or pass aiter(stream))"
         )
 
 
-def _may_block() -> bool:
+def may_block() -> bool:
     """Whether no event loop runs in this thread, or that of a notebook: its cells may block, and stop nothing else."""
     try:
         asyncio.get_running_loop()

@@ -11,23 +11,23 @@ from contextvars import ContextVar
 from functools import partial
 from threading import Lock
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias, Unpack
 
 from msgspec.structs import replace
 
 from . import catalog, media
-from .calls import CallSettings, RequestCache, a_request, check_is, judge
+from .calls import CallSettings, RequestCache, RouteSettings, a_request, check_is, judge
 from .config import load
 from .config.policy import OnBreak, Policy, Strategy
 from .config.watched import Watched
 from .dispatch import Dispatch, Ledger, UnderWay, attempts, load_what_failures_need
 from .events import Event
-from .exceptions import ConfigurationError, InvalidRequestError
+from .exceptions import ConfigurationError, InvalidRequestError, LLMDispatcherError
 from .in_force import InForce
-from .local_trouble import trouble_of_this_machine
+from .knowledge import Knowledge
 from .provider import BODY, Provider
-from .routing import Admission, BudgetAlert, Period, Plan, TargetHealth, Traffic, Wishes, metered, needs_prices
-from .stream import LLMStream, Reading, Source
+from .routing import Admission, BudgetAlert, Period, Plan, TargetHealth, Traffic, metered
+from .stream import LLMStream, Reading, Source, may_block
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
 from .streaming.observe import Watcher
@@ -65,7 +65,7 @@ class LLMSwitch:
         self._traffic = Traffic(self.policy, alert=on_budget_alert)
         self._under_way = UnderWay()
         self._watched = Watched(self._file(None)) if watch else None
-        self._prices_asked_for = False
+        self._knowledge = Knowledge(self._traffic)
 
     @property
     def policy(self) -> Policy:
@@ -178,7 +178,7 @@ class LLMSwitch:
             watchers.append(LoadOthers(kinds))
 
         async def answering(deadline: Deadline | None = None) -> AsyncGenerator[Event, None]:
-            await self._learn_prices(request, in_force, settings.wishes(in_force.policy))
+            await self._knowledge.learn(request, in_force.policy, settings.wishes(in_force.policy))
             dispatch, admission = self._dispatch(request, settings, body, ledger, reading, in_force, deadline)
             source = attempts(dispatch)
             return metered(source, admission, lambda: ledger.usage) if admission.is_metered else source
@@ -240,25 +240,6 @@ class LLMSwitch:
         )
         return dispatch, admission
 
-    async def _learn_prices(self, request: TaskRequest, in_force: InForce, wishes: Wishes) -> None:
-        """Load prices, and the file of what was spent, before they are needed."""
-        await self._traffic.budgets.spending.ready()
-        if not catalog.are_prices_loaded():
-            if self._traffic.budgets.are_set or needs_prices(request, in_force.policy, wishes):
-                with trouble_of_this_machine():
-                    await asyncio.to_thread(catalog.load_prices)
-            elif not self._prices_asked_for:
-                self._prices_asked_for = True  # they are needed at the end
-                loading = asyncio.get_running_loop().run_in_executor(None, catalog.load_prices)
-                loading.add_done_callback(self._look_at_prices)
-
-    def _look_at_prices(self, loading: asyncio.Future[None]) -> None:
-        """See whether loading the prices failed. Then it is logged, and the next stream tries again."""
-        error = None if loading.cancelled() else loading.exception()
-        self._prices_asked_for = error is None
-        if error is not None:
-            logger.warning("prices could not be loaded yet: %s: %s", type(error).__name__, error)
-
     # ── what it knows ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def explain(
@@ -269,30 +250,55 @@ class LLMSwitch:
         max_cost: float | None = None,
         max_latency: float | None = None,
     ) -> Plan:
-        """The targets for a request in order, and every rejected one with its reason; nothing is sent."""
+        """The targets for a request in order, and every rejected one with its reason; nothing is sent. In a running
+        event loop, a plan that depends on prices or on money spent that were not read yet is refused: await `aexplain`.
+        """
         judge(a_request(request))
         settings = CallSettings(optimization_strategy=optimization_strategy, max_cost=max_cost, max_latency=max_latency)
-        self._traffic.budgets.spending.look()
-        return self._in_force.plan(request, settings.wishes(self.policy), self._traffic)
+        wishes = settings.wishes(self.policy)
+        self._knowledge.look(request, self.policy, wishes, "await switch.aexplain(request)")
+        return self._in_force.plan(request, wishes, self._traffic, load=False)
+
+    async def aexplain(self, request: TaskRequest, **settings: Unpack[RouteSettings]) -> Plan:
+        """`explain` for a coroutine: what it needs to know is read in threads."""
+        await self._knowledge.look_in_a_thread()
+        return self.explain(request, **settings)
 
     def group_requests_by_provider(self, requests: Iterable[TaskRequest]) -> dict[str, list[TaskRequest]]:
-        """The requests by the provider that each would go to first, their order kept."""
+        """The requests by the provider that each would go to first, their order kept. Requests that nobody can serve
+        are under the key "", which no provider can have. In a running event loop, `await switch.warm()` once before.
+        """
         groups: dict[str, list[TaskRequest]] = {}
         for request in requests:
-            groups.setdefault(self.explain(request).targets[0].provider, []).append(request)
+            try:
+                provider = self.explain(request).targets[0].provider
+            except LLMDispatcherError:
+                provider = ""
+            groups.setdefault(provider, []).append(request)
         return groups
 
     def capabilities(self, target: str | Target) -> catalog.Capabilities:
-        """What a model can do and what it costs; the target is written `provider/model`."""
-        return self._in_force.capabilities(target)
+        """What a model can do and what it costs; the target is written `provider/model`. In a running event loop,
+        prices and windows are there once they were loaded: `await switch.warm()` before.
+        """
+        if not may_block():
+            self._knowledge.load_in_background()
+        return self._in_force.capabilities(target, load=may_block())
 
     def health(self) -> dict[Target, TargetHealth]:
         """How each target that was asked has been doing."""
         return self._traffic.health.snapshot()
 
     def spent(self, namespace: str = "") -> dict[Period, float]:
-        """US dollars spent today and this month, by all requests or by those of a namespace."""
-        self._traffic.budgets.spending.look()
+        """US dollars spent today and this month, by all requests or by those of a namespace. In a running event loop,
+        await `aspent` where no stream has been read yet: the file of what was spent was not either.
+        """
+        self._knowledge.look_at_spending("await switch.aspent()")
+        return self._traffic.budgets.spent(namespace)
+
+    async def aspent(self, namespace: str = "") -> dict[Period, float]:
+        """`spent` for a coroutine: the file of what was spent is read in a thread."""
+        await asyncio.to_thread(self._traffic.budgets.spending.look)
         return self._traffic.budgets.spent(namespace)
 
     async def warm(self) -> None:

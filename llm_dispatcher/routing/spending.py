@@ -67,6 +67,11 @@ class Spending:
         return self._is_read
 
     @property
+    def is_known(self) -> bool:
+        """Whether `look` would read nothing: the file was read, or there is none."""
+        return self._is_read or self._path is None or not self._path.exists()
+
+    @property
     def is_unwritten(self) -> bool:
         """Whether something is not in the file yet, or is on its way there: `write` waits for that."""
         return bool(self._unwritten) or self._file.locked()
@@ -126,7 +131,7 @@ class Spending:
 
     def look(self) -> None:
         """Learn what was spent before, if there is a file that says so; none is made."""
-        if not self._is_read and self._path is not None and self._path.exists():
+        if not self.is_known:
             self.read()
 
     def read(self) -> None:

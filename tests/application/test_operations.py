@@ -259,7 +259,7 @@ async def unloadable_prices(start: Start, monkeypatch: pytest.MonkeyPatch) -> No
         async with LLMSwitch(policy_over(start("openai-chat"))) as switch:
             await ask(switch)
             async with asyncio.timeout(60):
-                while switch._prices_asked_for:
+                while switch._knowledge.is_asked_for:
                     await asyncio.sleep(0.001)
 
 

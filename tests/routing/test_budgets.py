@@ -145,13 +145,14 @@ async def test_asking_what_would_be_done_makes_no_file(simulated_vendor: Start, 
     vendor = simulated_vendor("openai-chat", Reply(TEXT, usage=COUNTED))
     path = tmp_path / "new" / "spending.sqlite3"
     switch = make(vendor, daily=10.0, path=str(path))
-    assert switch.explain(TaskRequest("hi")).targets
+    assert (await switch.aexplain(TaskRequest("hi"))).targets
     assert switch.spent()["daily"] == 0.0
     assert not path.parent.exists()
     response = await outcome(switch)
     await switch.aclose()
     assert path.exists()
-    assert make(vendor, daily=10.0, path=str(path)).spent()["daily"] == pytest.approx(cost_of([response])) != 0.0
+    again = make(vendor, daily=10.0, path=str(path))
+    assert (await again.aspent())["daily"] == pytest.approx(cost_of([response])) != 0.0
 
 
 def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
