@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
@@ -19,7 +18,7 @@ from .entries import check_options, headers_of, max_event_bytes, required_key
 from .errors import Answer, answer_in, said, translated
 from .reading import Answering, lower, pieces_of
 from .requests import as_it_is
-from .transport import reader
+from .transport import readable, reader, response_to
 from .trust import trust
 
 if TYPE_CHECKING:
@@ -43,23 +42,22 @@ class AnthropicProvider:
         self._clients: Final = PerLoop(partial(_client, settings))
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
-        decode = anthropic_messages.Decoder(ask.target).pieces
         translating = translated(ask, _answer_of, _transport_errors)
-        return pieces_of(self._sending(ask), decode, translating, raw=ask.raw)
+        return pieces_of(partial(self._send, ask), anthropic_messages.Decoder(ask.target), translating, raw=ask.raw)
 
-    @asynccontextmanager
-    async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
+    async def _send(self, ask: Ask) -> Answering:
         model = self.settings.vendor_model(ask.target.model)
         body = anthropic_request.body(ask.request, model, ask.target, self.max_tokens)
         body = as_it_is(body, messages=(), max_tokens=body["max_tokens"])
         client = await self._clients.get()
         # Only the transport can tell that a connection is being made; all other clocks are the loop's.
         timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
-        async with client.messages.with_streaming_response.create(**body, stream=True, timeout=timeout) as response:
-            headers = lower(response.headers)
-            yield Answering(
-                headers.get("request-id"), headers, SSEDataDecoder(cap=self._cap), reader(response.http_response)
-            )
+        response = await response_to(
+            client.messages.with_streaming_response.create(**body, stream=True, timeout=timeout)
+        )
+        headers = lower(response.headers)
+        splitter = SSEDataDecoder(cap=self._cap)
+        return Answering(headers.get("request-id"), headers, splitter, response, reader(response))
 
     async def prepare(self) -> None:
         await self._clients.get()
@@ -81,12 +79,16 @@ def _made(settings: ProviderSettings) -> AsyncAnthropic:
     import anthropic
     import httpx2
 
+    from .connections import over_our_sessions
+
     client = anthropic.AsyncAnthropic(
         api_key=required_key(settings),
         base_url=settings.base_url or HOME,  # (with none, the SDK would look for one in the environment)
-        default_headers=headers_of(settings, "ANTHROPIC", anthropic.Omit()),
+        default_headers=readable(headers_of(settings, "ANTHROPIC", anthropic.Omit())),
         max_retries=0,
-        http_client=anthropic.DefaultAioHttpClient(verify=trust(), limits=httpx2.Limits(max_connections=CONNECTIONS)),
+        http_client=over_our_sessions(
+            anthropic.DefaultAioHttpClient(verify=trust(), limits=httpx2.Limits(max_connections=CONNECTIONS))
+        ),
     )
     _ = client.messages
     return client

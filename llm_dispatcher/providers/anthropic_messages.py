@@ -85,6 +85,7 @@ class Decoder:
         self._vendors_own: dict[int, tuple[dict[str, Any], list[str]]] = {}  # blocks whose input is under way
         self._usage: dict[str, Any] = {}
         self._stop_reason: str | None = None
+        self.ended = False
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
         if not data:
@@ -114,6 +115,7 @@ class Decoder:
                 if event.delta is not None:
                     self._stop_reason = event.delta.stop_reason or self._stop_reason
             case "message_stop":
+                self.ended = True
                 reason = self._stop_reason
                 yield Finished(_FINISH.get(reason or "", "stop"), reason)
             case "error":

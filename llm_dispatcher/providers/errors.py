@@ -46,6 +46,14 @@ class Answer(Struct, frozen=True):
     param: str | None = None
 
 
+class RefusedError(Exception):
+    """Carries an HTTP answer that is an error past an SDK; it becomes one of our errors in `translated`."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.message)
+        self.answer = answer
+
+
 def error_for(answer: Answer, target: Target) -> VendorError:
     """Our error for a vendor's answer."""
     kind = class_of(answer.status, answer.codes, answer.param)
@@ -164,7 +172,7 @@ def _ours(
     transport: tuple[type[BaseException], ...],
 ) -> VendorError | None:
     for link in chain:
-        if (answer := answer_of(link)) is not None:
+        if (answer := link.answer if isinstance(link, RefusedError) else answer_of(link)) is not None:
             return error_for(answer, target)
         if (lacking := what_is_lacking(link)) is not None:
             return LocalResourceError(lacking)
@@ -172,7 +180,18 @@ def _ours(
             return ProviderTimeoutError("no connection was made in time (the connect clock)", clock="connect")
         if isinstance(link, (OSError, *transport)):
             why = link.strerror if isinstance(link, OSError) and link.strerror else type(link).__name__
-            return ProviderConnectionError(f"the connection broke: {loggable(why)}")
+            host = _unreached_host(chain)
+            what = "the connection broke" if host is None else f"no connection to {host} was made"
+            return ProviderConnectionError(f"{what}: {loggable(why)}")
+    return None
+
+
+def _unreached_host(chain: list[BaseException]) -> str | None:
+    """The host and port that no connection could be made to, if this is what went wrong (`ClientConnectorError`)."""
+    for link in chain:
+        host, port = getattr(link, "host", None), getattr(link, "port", None)
+        if hasattr(link, "os_error") and isinstance(host, str):
+            return host if port is None else f"{host}:{port}"
     return None
 
 

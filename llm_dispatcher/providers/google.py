@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
 from importlib import import_module
@@ -19,7 +18,7 @@ from ..provider import Ask, Piece, ProviderSettings
 from ..redaction import loggable
 from ..wire import JSONArrayDecoder, SSEDataDecoder
 from . import google_content, google_request
-from .clients import CONNECTIONS, PerLoop
+from .clients import PerLoop
 from .entries import check_options, max_event_bytes, required_key, vertex_of
 from .errors import Answer, translated
 from .reading import Answering, lower, pieces_of
@@ -28,8 +27,10 @@ from .transport import all_that_came
 from .trust import trust
 
 if TYPE_CHECKING:
-    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, TCPConnector
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession
     from google.genai import Client
+
+    from .connections import Connector
 
 
 class _Sent(Struct):
@@ -76,25 +77,21 @@ class GoogleProvider:
         self._clients: Final = PerLoop(partial(_client, settings))
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
-        decode = google_content.Decoder(ask.target).pieces
         translating = translated(ask, _answer_of, _transport_errors)
-        return pieces_of(self._sending(ask), decode, translating, raw=ask.raw)
+        return pieces_of(partial(self._send, ask), google_content.Decoder(ask.target), translating, raw=ask.raw)
 
-    @asynccontextmanager
-    async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
+    async def _send(self, ask: Ask) -> Answering:
         model = self.settings.vendor_model(ask.target.model)
         client = await self._clients.get()
-        # (No name for the body: this generator lasts as long as the answer, which may be a while after it was sent.)
         sent = _Sent(encoded(google_request.body(ask.request, ask.target)), ask.connect_timeout)
         response = await _response(client, model, google_request.own_tools(ask.request), sent)
-        try:
-            headers = lower(response.headers)
-            # Proxies that do not pass `alt=sse` on answer with an array.
-            array = response.content_type == "application/json"
-            splitter = JSONArrayDecoder(cap=self._cap) if array else SSEDataDecoder(cap=self._cap)
-            yield Answering(headers.get("x-request-id"), headers, splitter, all_that_came(response))
-        finally:
-            response.close()
+        headers = lower(response.headers)
+        # Proxies that do not pass `alt=sse` on answer with an array.
+        array = response.content_type == "application/json"
+        splitter = JSONArrayDecoder(cap=self._cap) if array else SSEDataDecoder(cap=self._cap)
+        return Answering(
+            headers.get("x-request-id"), headers, splitter, response, all_that_came(response), may_trail=True
+        )
 
     async def prepare(self) -> None:
         await self._clients.get()
@@ -170,21 +167,23 @@ def _session() -> ClientSession:
     """Where the environment names a proxy, it is asked before each request: in a thread, for a file of passwords too.
     Where it names none, there is nothing to ask, and a first chunk comes sooner than a thread.
     """
-    from aiohttp import ClientSession
+    from .connections import session
 
-    return ClientSession(middlewares=(_door,), connector=_connector(), trust_env=bool(getproxies()))
+    return session(_connector(), _door, trust_env=bool(getproxies()))
 
 
-def _connector() -> TCPConnector:
+def _connector() -> Connector:
     """A connector with a clock of its own for connecting: the SDK passes none on, and would wait for minutes."""
     import aiohttp
 
-    class Connector(aiohttp.TCPConnector):
+    from .connections import Connector
+
+    class PatientConnector(Connector):
         async def connect(self, req: Any, traces: Any, timeout: aiohttp.ClientTimeout) -> Any:
             patience = aiohttp.ClientTimeout(total=timeout.total, sock_connect=_sent.get().connect_timeout)
             return await super().connect(req, traces, patience)
 
-    return Connector(limit=CONNECTIONS)
+    return PatientConnector()
 
 
 def _transport_errors() -> tuple[type[BaseException], ...]:

@@ -106,12 +106,13 @@ class Decoder:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._open: _OpenCall | None = None
-        self._called = self._counted = self._finished = False
+        self._called = self._counted = False
+        self.ended = False  # said with the last content; the count comes in the same event
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
         if not data:
             return ()
-        if self._counted and not self._finished:
+        if self._counted and not self.ended:
             try:
                 return (_decode_plain(data).candidates[0].content.parts[0].text,)
             except msgspec.ValidationError:
@@ -126,10 +127,10 @@ class Decoder:
             if not candidate.index:
                 yield from self._candidate(candidate, data)
         if chunk.prompt_feedback is not None and chunk.prompt_feedback.get("blockReason"):
-            self._finished = True
+            self.ended = True
             yield Finished("content_filter", str(chunk.prompt_feedback["blockReason"]))
         # The count comes with every event; it is read at the beginning, for the input's sake, and at the end.
-        if chunk.usage_metadata and (self._finished or not self._counted):
+        if chunk.usage_metadata and (self.ended or not self._counted):
             counted = msgspec.json.decode(chunk.usage_metadata, type=dict[str, Any] | None)
             if counted is not None:
                 self._counted = True
@@ -152,7 +153,7 @@ class Decoder:
             if (news := getattr(candidate, name)) is not None:
                 yield ProviderEvent(name, news)
         if candidate.finish_reason is not None:
-            self._finished = True
+            self.ended = True
             if self._open is not None:
                 yield from self._whole(self._open)
             reason = _FINISH.get(candidate.finish_reason, "stop")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -20,9 +19,9 @@ from ..provider import Ask, Finished, Piece, ProviderSettings
 from ..tasks import Target
 from ..wire import NDJSONDecoder
 from . import ollama_request
-from .clients import CONNECTIONS, PerLoop
+from .clients import PerLoop
 from .entries import check_options, max_event_bytes
-from .errors import Answer, answer_in, error_for, said, translated
+from .errors import Answer, RefusedError, answer_in, error_for, said, translated
 from .reading import Answering, lower, new_id, pieces_of, tokens, whole_call
 from .requests import encoded
 from .transport import all_that_came
@@ -34,13 +33,6 @@ if TYPE_CHECKING:
 HOME: Final = "http://localhost:11434"
 _HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 """Where Ollama mostly is, and where no proxy leads."""
-
-
-class _StatusError(Exception):
-    """An answer that is an HTTP error; it becomes one of ours before it leaves this file."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
 
 
 class OllamaProvider:
@@ -55,21 +47,20 @@ class OllamaProvider:
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         translating = translated(ask, _answer_of, _transport_errors)
-        return pieces_of(self._sending(ask), Decoder(ask.target).pieces, translating, raw=ask.raw)
+        return pieces_of(partial(self._send, ask), Decoder(ask.target), translating, raw=ask.raw)
 
-    @asynccontextmanager
-    async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
+    async def _send(self, ask: Ask) -> Answering:
         fields = ollama_request.body(ask.request, self.settings.vendor_model(ask.target.model), ask.target)
         session = await self._clients.get()
         timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=ask.connect_timeout)
         response = await session.post(self._url, data=encoded(fields), timeout=timeout)
-        try:
-            headers = lower(response.headers)
-            if response.status != 200:
-                raise _StatusError(_answer(await response.read(), response.status, headers))
-            yield Answering(None, headers, NDJSONDecoder(cap=self._cap), all_that_came(response))
-        finally:
-            response.close()
+        headers = lower(response.headers)
+        if response.status != 200:
+            try:
+                raise RefusedError(_answer(await response.read(), response.status, headers))
+            finally:
+                response.close()
+        return Answering(None, headers, NDJSONDecoder(cap=self._cap), response, all_that_came(response))
 
     async def prepare(self) -> None:
         await self._clients.get()
@@ -79,7 +70,7 @@ class OllamaProvider:
 
 
 async def _client(settings: ProviderSettings) -> AsyncGenerator[ClientSession, None]:
-    aiohttp = import_module("aiohttp")
+    connections = import_module(f"{__package__}.connections")
     key = settings.api_key
     headers = {"content-type": "application/json"} | {name.lower(): value for name, value in settings.headers.items()}
     if key is not None:
@@ -87,9 +78,9 @@ async def _client(settings: ProviderSettings) -> AsyncGenerator[ClientSession, N
     address = urlsplit(settings.base_url or HOME)
     encrypted = address.scheme == "https"
     trusted = await asyncio.to_thread(importing, trust) if encrypted else True
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS, ssl=trusted)
+    connector = connections.Connector(ssl=trusted)
     proxied = address.hostname not in _HERE and bool(getproxies())
-    async with aiohttp.ClientSession(headers=headers, connector=connector, trust_env=proxied) as session:
+    async with connections.session(connector, headers=headers, trust_env=proxied) as session:
         yield session
 
 
@@ -97,8 +88,9 @@ def _transport_errors() -> tuple[type[BaseException], ...]:
     return (import_module("aiohttp").ClientError,)
 
 
-def _answer_of(error: BaseException) -> Answer | None:
-    return error.answer if isinstance(error, _StatusError) else None
+def _answer_of(_: BaseException) -> Answer | None:
+    """Nothing more: an HTTP error is a `RefusedError` already."""
+    return None
 
 
 def _answer(data: bytes, status: int, headers: dict[str, str]) -> Answer:
@@ -145,6 +137,7 @@ class Decoder:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._called = False
+        self.ended = False
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
         line = _decode(data)
@@ -163,6 +156,7 @@ class Decoder:
                 yield ToolCallDelta(id, name, arguments)
                 yield whole_call(id, name, arguments)
         if line.done:
+            self.ended = True
             reason = _FINISH.get(line.done_reason or "stop", "stop")
             yield Finished("tool_calls" if self._called and reason == "stop" else reason, line.done_reason)
             if line.prompt_eval_count is not None or line.eval_count is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Container
-from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -20,9 +19,9 @@ from .clients import CONNECTIONS, PerLoop
 from .entries import check_options, headers_of, max_event_bytes, quirks_of, required_key
 from .error_codes import MEDIA_NOT_TAKEN, names_a_model
 from .errors import Answer, answer_in, said, translated
-from .reading import Answering, lower, pieces_of
+from .reading import Answering, Decoder, lower, pieces_of
 from .requests import as_it_is
-from .transport import reader
+from .transport import readable, reader, response_to
 from .trust import trust
 
 if TYPE_CHECKING:
@@ -51,15 +50,14 @@ class OpenAIProvider:
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         if self._chats(self.settings.vendor_model(ask.target.model)):
-            decode = openai_chat.Decoder(ask.target, self._quirks).pieces
+            decoder: Decoder = openai_chat.Decoder(ask.target, self._quirks)
         else:
             limit = ask.request.max_tokens if "partial_responses" in self._quirks else None
-            decode = openai_responses.Decoder(ask.target, limit).pieces
+            decoder = openai_responses.Decoder(ask.target, limit)
         translating = translated(ask, partial(_answer_of, ask.request, self._quirks), _transport_errors)
-        return pieces_of(self._sending(ask), decode, translating, raw=ask.raw)
+        return pieces_of(partial(self._send, ask), decoder, translating, raw=ask.raw)
 
-    @asynccontextmanager
-    async def _sending(self, ask: Ask) -> AsyncGenerator[Answering, None]:
+    async def _send(self, ask: Ask) -> Answering:
         model = self.settings.vendor_model(ask.target.model)
         chats = self._chats(model)
         if chats:
@@ -70,13 +68,14 @@ class OpenAIProvider:
         resource = client.chat.completions if chats else client.responses
         # Only the transport can tell that a connection is being made; all other clocks are the loop's.
         timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
-        async with resource.with_streaming_response.create(
-            **body, stream=True, timeout=timeout, extra_headers=_unauthorized(self.settings)
-        ) as response:
-            headers = lower(response.headers)
-            yield Answering(
-                headers.get("x-request-id"), headers, SSEDataDecoder(cap=self._cap), reader(response.http_response)
+        response = await response_to(
+            resource.with_streaming_response.create(
+                **body, stream=True, timeout=timeout, extra_headers=_unauthorized(self.settings)
             )
+        )
+        headers = lower(response.headers)
+        splitter = SSEDataDecoder(cap=self._cap)
+        return Answering(headers.get("x-request-id"), headers, splitter, response, reader(response))
 
     async def prepare(self) -> None:
         await self._clients.get()
@@ -98,11 +97,15 @@ def _made(settings: ProviderSettings) -> AsyncOpenAI:
     import httpx2
     import openai
 
+    from .connections import over_our_sessions
+
     key = "none" if _wants_no_key(settings) else required_key(settings)
     rest: Any = {
-        "default_headers": headers_of(settings, "OPENAI", openai.Omit()),
+        "default_headers": readable(headers_of(settings, "OPENAI", openai.Omit())),
         "max_retries": 0,
-        "http_client": openai.DefaultAioHttpClient(verify=trust(), limits=httpx2.Limits(max_connections=CONNECTIONS)),
+        "http_client": over_our_sessions(
+            openai.DefaultAioHttpClient(verify=trust(), limits=httpx2.Limits(max_connections=CONNECTIONS))
+        ),
     }
     if settings.kind == "azure":
         client = _azure(settings, key, rest)

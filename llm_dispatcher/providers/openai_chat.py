@@ -132,12 +132,15 @@ class Decoder:
         self._usage_makes_done_the_end = "done_after_usage" in quirks
         self._tools = ToolCalls()
         self._called = self._refused = self._finished = False
+        self.ended = False
         self._citations: list[Any] = []
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
-        if data == DONE and self._done_is_the_end and not self._finished:
-            self._finished = True
-            return (*self._tools.all(), Finished(self._reason("stop"), None))
+        if data == DONE:
+            self.ended = True  # (a usage report comes after the finish reason, and before this)
+            if self._done_is_the_end and not self._finished:
+                self._finished = True
+                return (*self._tools.all(), Finished(self._reason("stop"), None))
         if data == DONE or not data:
             return ()
         try:

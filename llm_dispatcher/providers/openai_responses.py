@@ -76,6 +76,7 @@ class Decoder:
         self._tools = ToolCalls()
         self._items: dict[int, _Item] = {}
         self._called = self._refused = False
+        self.ended = False
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
         if data == DONE or not data:
@@ -138,6 +139,7 @@ class Decoder:
                 return
 
     def _end(self, response: _Response) -> Iterable[Piece]:
+        self.ended = True
         if response.usage is not None:
             yield UsageReport(_usage(response.usage))
         if response.error or response.status == "failed":

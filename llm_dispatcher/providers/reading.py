@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any, Final, Protocol, TypeAlias
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from uuid import uuid4
 
 import msgspec
@@ -13,6 +14,10 @@ from msgspec import Struct
 from ..events import ToolCall, ToolCallDelta
 from ..provider import Opened, Piece, RawEvent
 from .errors import Exchange
+from .transport import let_go, within_a_moment
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse
 
 Decode: TypeAlias = Callable[[bytes], Iterable[Piece]]
 """The pieces in one event of the vendor's."""
@@ -27,29 +32,47 @@ class Splitter(Protocol):
     def close(self) -> Iterable[bytes]: ...
 
 
+class Decoder(Protocol):
+    """The pieces in each event of one answer."""
+
+    ended: bool
+    """Whether an event has said that the answer is complete and that nothing follows it."""
+
+    def pieces(self, data: bytes, /) -> Iterable[Piece]: ...
+
+
 class Answering(Struct):
-    """An answer whose headers have come. `read` gives the bytes as they come, and none at the end."""
+    """An answer whose headers have come. `read` gives the bytes as they come, and none at the end. Whoever has it
+    closes its response, or lets it go.
+    """
 
     request_id: str | None
     headers: dict[str, str]
     splitter: Splitter
+    response: ClientResponse
     read: Callable[[], Awaitable[bytes]]
+    may_trail: bool = False
+    """Whether something may follow the event that ends an answer: Google's wire has no word for its very end."""
 
 
 async def pieces_of(
-    sending: AbstractAsyncContextManager[Answering],
-    decode: Decode,
+    send: Callable[[], Awaitable[Answering]],
+    decoder: Decoder,
     translating: AbstractContextManager[Exchange],
     *,
     raw: bool,
 ) -> AsyncGenerator[Piece, None]:
     """Send, and take the answer apart. Errors become ours, and leaving at any point closes the connection.
 
-    This is every token's way; so what is one thing is one generator, and bytes are read without one.
+    The answer is over when the vendor says so, even where the connection stays open. Every token passes here, so this
+    is one generator, and bytes are read without one. Closing it awaits nothing: where a loop ends and closes all its
+    generators at once, this one and those around it do not meet half way.
     """
-    decode = with_raw_events(decode) if raw else decode
+    decode = with_raw_events(decoder.pieces) if raw else decoder.pieces
     with translating as exchange:
-        async with sending as answering:
+        answering = await send()
+        response = answering.response
+        try:
             exchange.request_id = answering.request_id
             yield Opened(answering.request_id, answering.headers)
             read, splitter = answering.read, answering.splitter
@@ -57,9 +80,18 @@ async def pieces_of(
                 for event in splitter.feed(data):
                     for piece in decode(event):
                         yield piece
-            for event in splitter.close():
-                for piece in decode(event):
-                    yield piece
+                if decoder.ended:
+                    if not answering.may_trail:
+                        break
+                    read = partial(within_a_moment, answering.read)
+            else:
+                for event in splitter.close():
+                    for piece in decode(event):
+                        yield piece
+        except BaseException:
+            response.close()
+            raise
+        let_go(response)
 
 
 def with_raw_events(decode: Decode) -> Decode:

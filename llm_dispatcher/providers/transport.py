@@ -1,32 +1,99 @@
-"""Past the layers between an SDK's response and its socket."""
+"""Past the layers between an SDK's response and its socket: how an answer is got, read, and let go."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import zlib
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
+
+from ..exceptions import ProviderProtocolError
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, StreamReader
-    from httpx2 import Response
+    from aiohttp.client_proto import ResponseHandler
 
 AT_ONCE: Final = 64 * 1024
 """Bytes to ask a socket for. asyncio asks for 256 KiB at each read. That is more than many a malloc keeps at hand: for
 each token, memory is then mapped, faulted in and unmapped (cpython#85451).
 """
+UNPACKED_AT_ONCE: Final = 16 * 1024
+"""Bytes that compressed ones are unpacked to before the loop gets a turn."""
+LINGER: Final = 1.0
+"""Seconds that a body may take to end, once the vendor has said in it that the answer is complete."""
+
+_responses: Final[ContextVar[list[ClientResponse]]] = ContextVar("responses")
 
 
-def reader(response: Response) -> Callable[[], Awaitable[bytes]]:
-    """Reads a response's bytes as they come, and none at the end.
+async def response_to(sending: AbstractAsyncContextManager[object]) -> ClientResponse:
+    """Send a request through an SDK, and return aiohttp's own response to it, unread.
 
-    Five generators lie between the response and aiohttp's own reader, and each event that comes alone wakes them all.
-    Where what is behind them can be had, it is read; where a release has moved it, or where the bytes are compressed,
-    the response's own way does the same.
+    Between the two lie several generators, and each event that comes alone would wake them all. So the SDK's response
+    is dropped, and aiohttp's is closed by whoever reads it. An HTTP error stays the SDK's to read and to raise.
     """
-    behind = getattr(getattr(response.stream, "_stream", None), "_aiohttp_response", None)
-    if behind is not None and "content-encoding" not in response.headers:
-        return all_that_came(behind)
-    return _reading(response.aiter_bytes())
+    seen: list[ClientResponse] = []
+    token = _responses.set(seen)
+    try:
+        await sending.__aenter__()
+        assert seen, "the SDK did not send this over a session of `connections`"
+        return seen.pop()
+    except BaseException:
+        for response in seen:
+            response.close()
+        raise
+    finally:
+        _responses.reset(token)
+        seen.clear()  # a connection that was made meanwhile keeps this context for as long as it lasts
+
+
+def hand_out(response: ClientResponse) -> None:
+    """Show a response to whoever waits for it in `response_to`."""
+    if (seen := _responses.get(None)) is not None:
+        seen.append(response)
+
+
+def readable(headers: dict[str, Any]) -> dict[str, Any]:
+    """These headers, and what `reader` can unpack: an SDK would ask for all that the installed packages can."""
+    if any(name.lower() == "accept-encoding" for name in headers):
+        return headers
+    return {"accept-encoding": "gzip, deflate", **headers}
+
+
+def reader(response: ClientResponse) -> Callable[[], Awaitable[bytes]]:
+    """Reads a body's bytes as they come, unpacked, and none at the end; its session does not unpack them."""
+    read = all_that_came(response)
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    return read if coding == "identity" else _unpacked(read, coding)
+
+
+def let_go(response: ClientResponse) -> None:
+    """The vendor has said that the answer is complete.
+
+    Where its body has ended as well, the connection is in the pool again already. Where it has not, nobody waits: if
+    the end of the body comes within a moment, the connection goes to the pool then, and else it is closed.
+    """
+    connection = response.connection
+    if response.content.is_eof() or connection is None or connection.protocol is None:
+        return
+    closing = asyncio.get_running_loop().call_later(LINGER, response.close)
+    response.content.on_eof(closing.cancel)
+
+    def close(_: object) -> None:
+        closing.cancel()
+        response.close()
+
+    _when_closed(connection.protocol, response.content, close)
+
+
+async def within_a_moment(read: Callable[[], Awaitable[bytes]]) -> bytes:
+    """What comes within a moment, or nothing."""
+    try:
+        async with asyncio.timeout(LINGER):
+            return await read()
+    except TimeoutError:
+        return b""
 
 
 def all_that_came(response: ClientResponse) -> Callable[[], Awaitable[bytes]]:
@@ -62,11 +129,13 @@ def _from_its_buffer(content: Any) -> Callable[[], Awaitable[bytes]]:
     buffer, protocol, future = content._buffer, content._protocol, asyncio.get_running_loop().create_future
     readany: Callable[[], Awaitable[bytes]] = content.readany
     fell_behind = False
+    _wake_when_closed(content)
 
     async def read() -> bytes:
         nonlocal fell_behind
         while not buffer:
             if content._eof or content._exception is not None or protocol.transport is None:
+                _check_framing(content)
                 return await readany()  # it says how this ended
             content._waiter = waiter = future()
             try:
@@ -84,9 +153,55 @@ def _from_its_buffer(content: Any) -> Callable[[], Awaitable[bytes]]:
         if fell_behind or protocol._reading_paused:
             fell_behind = True
             protocol.resume_reading()
+            if buffer:  # its parser unpacks more of what it holds, without a turn of the loop in between
+                await asyncio.sleep(0)
         return came
 
     return read
+
+
+def _wake_when_closed(content: Any) -> None:
+    """Have whoever waits for a body look again when its connection is closed.
+
+    aiohttp itself tells a body's reader of a connection that broke, but not that its parser (the one in C) could not
+    make sense of the framing: it closes the connection then, and the reader would wait for ever.
+    """
+
+    def wake(_: object) -> None:
+        if (waiter := content._waiter) is not None and not waiter.done():
+            waiter.set_result(None)
+
+    _when_closed(content._protocol, content, wake)
+
+
+def _hear(closed: asyncio.Future[None]) -> None:
+    """Take note of how a connection was closed: asyncio complains about an exception that nobody looks at."""
+    if not closed.cancelled():
+        closed.exception()
+
+
+def _when_closed(protocol: ResponseHandler, content: StreamReader, callback: Callable[[object], None]) -> None:
+    """Call this if the connection is closed before the body has ended."""
+    closed = protocol.closed  # (of the connection, which outlives a body that ends well)
+    if closed is None:
+        return
+    closed.remove_done_callback(_hear)  # (one of them is enough for all bodies)
+    closed.add_done_callback(_hear)
+    closed.add_done_callback(callback)
+
+    def forget() -> None:
+        closed.remove_done_callback(callback)
+
+    content.on_eof(forget)
+
+
+def _check_framing(content: Any) -> None:
+    """Raise what aiohttp's parser found wrong with a body, if it has not told the body."""
+    found = content._protocol.exception()
+    if found is not None and not content._eof and content._exception is None:
+        from aiohttp import ClientPayloadError
+
+        raise ClientPayloadError("the body's framing makes no sense") from found
 
 
 def _what_was_kept_last(content: StreamReader) -> Callable[[], Awaitable[bytes]]:
@@ -114,11 +229,37 @@ def _ask_for_little(transport: Any) -> None:
             asking.max_size = AT_ONCE
 
 
-def _reading(chunks: AsyncGenerator[bytes, None]) -> Callable[[], Awaitable[bytes]]:
-    async def read() -> bytes:
-        async for chunk in chunks:
-            if chunk:
-                return chunk
-        return b""
+def _unpacked(read: Callable[[], Awaitable[bytes]], coding: str) -> Callable[[], Awaitable[bytes]]:
+    """Unpacks what is read, a little at a time, with a turn for the loop in between.
 
-    return read
+    A few kilobytes may unpack to gigabytes. Whoever reads them is to be held up, and not the whole loop.
+    """
+    unpack, rest, more = None, b"", False
+
+    async def read_unpacked() -> bytes:
+        nonlocal unpack, rest, more
+        while True:
+            if more:
+                await asyncio.sleep(0)
+            elif not (rest := await read()):
+                return b""
+            if unpack is None:
+                unpack = _unpacker(coding, rest)
+            try:
+                data = b"" if unpack.eof else unpack.decompress(rest, UNPACKED_AT_ONCE)
+            except zlib.error as error:
+                raise ProviderProtocolError(f"the vendor's {coding} answer cannot be unpacked: {error}") from error
+            rest = unpack.unconsumed_tail
+            more = bool(rest) or len(data) == UNPACKED_AT_ONCE
+            if data:
+                return data
+
+    return read_unpacked
+
+
+def _unpacker(coding: str, beginning: bytes) -> Any:
+    if coding in ("gzip", "x-gzip"):
+        return zlib.decompressobj(16 + zlib.MAX_WBITS)
+    if coding == "deflate":  # with zlib's head, as it should be, or bare, as some send it
+        return zlib.decompressobj(zlib.MAX_WBITS if beginning[0] & 0x0F == 8 else -zlib.MAX_WBITS)
+    raise ProviderProtocolError(f"the vendor's answer is compressed as {coding!r}, which it was not asked for")

@@ -19,13 +19,17 @@ if TYPE_CHECKING:
     from .faults import Cut as Cut
     from .faults import ErrorFrame as ErrorFrame
     from .faults import Garbage as Garbage
+    from .faults import HangUp as HangUp
     from .faults import HttpError as HttpError
     from .faults import KeepAlives as KeepAlives
+    from .faults import Linger as Linger
     from .faults import MalformedJson as MalformedJson
+    from .faults import Redirect as Redirect
     from .faults import Refuse as Refuse
     from .faults import Resplit as Resplit
     from .faults import SlowHeaders as SlowHeaders
     from .faults import Stall as Stall
+    from .faults import UnaskedAnswer as UnaskedAnswer
     from .received import ReceivedRequest as ReceivedRequest
     from .received import Turn as Turn
     from .script import Reply as Reply
@@ -44,11 +48,14 @@ _HOMES = {
     "Cut": "faults",
     "ErrorFrame": "faults",
     "Garbage": "faults",
+    "HangUp": "faults",
     "HttpError": "faults",
     "KeepAlives": "faults",
     "Kind": "continuing",
+    "Linger": "faults",
     "MalformedJson": "faults",
     "ReceivedRequest": "received",
+    "Redirect": "faults",
     "Refuse": "faults",
     "Reply": "script",
     "Resplit": "faults",
@@ -60,6 +67,7 @@ _HOMES = {
     "SpawnedVendor": "spawned",
     "Stall": "faults",
     "Turn": "received",
+    "UnaskedAnswer": "faults",
     "Wire": "script",
     "WrittenScript": "script_json",
     "script_from_json": "script_json",

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from . import answers
 from .answers import Answer
 from .continuing import Continuing
-from .faults import HttpError, Refuse
+from .faults import HttpError, Redirect, Refuse
 from .http import HttpRequest
 from .received import ReceivedRequest
 from .script import Reply, Wire
@@ -146,6 +146,8 @@ class Judgement:
         reply = request.reply = part if isinstance(part, Reply) else part(request)
         if isinstance(reply.fault, Refuse):
             return answers.reset()
+        if isinstance(reply.fault, Redirect):
+            return answers.elsewhere(reply.fault)
         if isinstance(reply.fault, HttpError):
             return answers.refused(self._wire, reply.fault, request.request_id, reply.headers)
         key = (place, request.model, request.wants_usage)

@@ -16,13 +16,16 @@ from .faults import (
     Garbage,
     HttpError,
     KeepAlives,
+    Linger,
     MalformedJson,
+    Redirect,
     Refuse,
     Resplit,
     Stall,
     Stops,
+    UnaskedAnswer,
 )
-from .http import END_OF_BODY, chunk
+from .http import END_OF_BODY, chunk, head
 from .received import Ending
 from .script import Reply, Wire
 from .wires import WIRES, Frame, Rejection, WireModule
@@ -44,6 +47,7 @@ class Answer(Struct, frozen=True):
     ending: Ending = "served"
     fault: Fault | None = None
     keep_alive: bytes = b""
+    unasked: bytes = b""
 
 
 def streamed(wire: Wire, reply: Reply, model: str) -> Answer:
@@ -53,7 +57,7 @@ def streamed(wire: Wire, reply: Reply, model: str) -> Answer:
     if isinstance(reply.fault, Breaks):
         check_place(wire, reply, model)
     writes = _cut_anew(frames, reply) if reply.resplit else _as_they_are(frames, reply.pace)
-    if not isinstance(reply.fault, (Cut, Stall, KeepAlives)):
+    if not isinstance(reply.fault, (Cut, Stall, KeepAlives, Linger)):
         writes = [*writes, Write(END_OF_BODY)]
     return Answer(
         status=200,
@@ -62,7 +66,13 @@ def streamed(wire: Wire, reply: Reply, model: str) -> Answer:
         ending="broken" if isinstance(reply.fault, Breaks) else "served",
         fault=reply.fault,
         keep_alive=chunk(module.KEEP_ALIVE),
+        unasked=_unasked(wire, reply.fault.text, model) if isinstance(reply.fault, UnaskedAnswer) else b"",
     )
+
+
+def _unasked(wire: Wire, text: str, model: str) -> bytes:
+    answer = streamed(wire, Reply(text), model)
+    return head(answer.status, answer.headers) + b"".join(write.data for write in answer.writes)
 
 
 def check_place(wire: Wire, reply: Reply, model: str = "m") -> None:
@@ -95,6 +105,11 @@ def refused(wire: Wire, why: HttpError | Rejection, request_id: str, more: Mappi
     if error.retry_after is not None:
         headers["retry-after"] = f"{error.retry_after:g}"
     return Answer(error.status, headers, (Write(data),), "refused")
+
+
+def elsewhere(redirect: Redirect) -> Answer:
+    """A redirect."""
+    return Answer(redirect.status, {"location": redirect.location, "content-length": "0"}, (), "refused")
 
 
 def reset() -> Answer:

@@ -114,8 +114,38 @@ class KeepAlives(Breaks, frozen=True, tag="keep-alives"):
             raise ValueError(f"KeepAlives(every) is more than 0, got {self.every}")
 
 
+class HangUp(Written, frozen=True, tag="hang-up"):
+    """Answer in full, then close the connection, although nothing announced that: llama.cpp does this."""
+
+
+class Linger(Written, frozen=True, tag="linger"):
+    """Answer in full, with the vendor's word that it is complete, but leave the body and the connection open."""
+
+
+class UnaskedAnswer(Written, frozen=True, tag="unasked-answer"):
+    """Answer in full, and a moment later send a second answer on the same connection, which no request asked for."""
+
+    text: str = "Nobody asked for this."
+    moment: float = 0.02
+
+    def __post_init__(self) -> None:
+        not_negative("UnaskedAnswer(moment)", self.moment)
+
+
+class Redirect(Written, frozen=True, tag="redirect"):
+    """Send the request elsewhere."""
+
+    location: str
+    status: int = 307
+
+    def __post_init__(self) -> None:
+        if self.status not in (301, 302, 303, 307, 308):
+            raise ValueError(f"Redirect(status) is 301, 302, 303, 307 or 308, got {self.status}")
+
+
 Breaking: TypeAlias = Cut | CleanEnd | Stall | ErrorFrame | MalformedJson | Garbage | KeepAlives
-Fault: TypeAlias = Refuse | SlowHeaders | HttpError | Breaking
+AfterTheEnd: TypeAlias = HangUp | Linger | UnaskedAnswer
+Fault: TypeAlias = Refuse | SlowHeaders | HttpError | Redirect | Breaking | AfterTheEnd
 
 
 class Resplit(Written, frozen=True):

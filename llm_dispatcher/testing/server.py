@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Final, Protocol
 
 from .answers import Answer
-from .faults import Cut, KeepAlives, Refuse, SlowHeaders, Stall
+from .faults import Cut, HangUp, KeepAlives, Linger, Refuse, SlowHeaders, Stall, UnaskedAnswer
 from .http import HttpRequest, NotHttpError, RequestReader, head
 from .received import ReceivedRequest
 
@@ -142,6 +142,16 @@ class Connection(asyncio.Protocol):
                     await asyncio.sleep(every)
                     await self._flushed.wait()
                     self._transport.write(answer.keep_alive)
+            case HangUp():
+                request.end(answer.ending)
+                self._transport.close()
+            case Linger():
+                request.end(answer.ending)
+                await asyncio.Event().wait()
+            case UnaskedAnswer(moment=moment):
+                request.end(answer.ending)
+                await asyncio.sleep(moment)
+                self._transport.write(answer.unasked)
             case _:
                 request.end(answer.ending)
                 if request.headers.get("connection", "").lower() == "close":

@@ -284,6 +284,15 @@ async def late_trouble() -> None:
         assert await switch.stream_request(ASK) == "Hello!"
 
 
+async def closed_connections(simulated_vendor: Start) -> None:
+    """A vendor that closes a connection when the next request comes on it."""
+    vendor = simulated_vendor("openai-chat", [Reply("Hello!"), Reply(fault=Refuse()), Reply("Hello!")])
+    entry = {"kind": "openai", "api": "chat", "api_key": "test-key", "models": ["m"], "base_url": vendor.base_url}
+    async with LLMSwitch({"providers": {"a": entry}}) as switch:
+        for _ in range(2):
+            assert await switch.stream_request(ASK) == "Hello!"
+
+
 async def test_every_line_of_the_table_is_met(
     simulated_vendor: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -298,4 +307,5 @@ async def test_every_line_of_the_table_is_met(
     await unloadable_prices(simulated_vendor, monkeypatch)
     await late_trouble()
     await unprepared(simulated_vendor, monkeypatch)
+    await closed_connections(simulated_vendor)
     assert told(caplog) == {line.words for line in LINES}

@@ -151,7 +151,8 @@ def test_no_key_is_ever_said(wire: str, caplog: pytest.LogCaptureFixture) -> Non
                 heard.said += [f"{record.getMessage()} {record.args!r} {record.exc_text}" for record in caplog.records]
                 caplog.clear()
                 assert [said for said in heard.said if CANARY in said] == [], fault
-            assert len(first.requests) == 2 * len(FAULTS)
+            answered = [request for request in first.requests if request.status is not None]
+            assert len(answered) == 2 * (len(FAULTS) - 1)  # (who hangs up on a reused connection is asked once more)
 
     leap_through(every)
 

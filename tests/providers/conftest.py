@@ -55,14 +55,26 @@ def encrypted(certificate: Path) -> Callable[[SimulatedVendor], AbstractAsyncCon
     @asynccontextmanager
     async def behind(vendor: SimulatedVendor) -> AsyncIterator[str]:
         plain_port = int(vendor.base_url.split(":")[2].split("/")[0])
+        serving: set[asyncio.Task[None]] = set()
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            serving.add(task)
+            task.add_done_callback(serving.discard)
             behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", plain_port)
-            with suppress(asyncio.CancelledError):  # (of the test's end)
+            with suppress(
+                asyncio.CancelledError, OSError
+            ):  # (of the test's end; of whoever resets, or breaks off in TLS)
                 await asyncio.gather(pass_on(reader, behind_writer), pass_on(behind_reader, writer))
+            behind_writer.close()
+            writer.close()
 
         async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
             port = server.sockets[0].getsockname()[1]
             yield vendor.base_url.replace("http:", "https:").replace(str(plain_port), str(port))
+            for task in list(serving):
+                task.cancel()
+            await asyncio.gather(*serving, return_exceptions=True)
 
     return behind

@@ -439,29 +439,6 @@ async def test_a_body_is_forgotten_when_it_is_sent(simulated_vendor: Start, monk
     await provider.aclose()
 
 
-@pytest.mark.parametrize(("status", "method", "carries"), [(303, "GET", False), (307, "POST", True)])
-async def test_a_redirect_carries_the_body_only_where_it_asks_for_it(status: int, method: str, carries: bool) -> None:
-    seen: list[tuple[str, bytes]] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = [line.split(":")[1] for line in head.splitlines() if line.lower().startswith("content-length:")]
-        seen.append((head.split()[0], await reader.readexactly(int(length[0])) if length else b""))
-        location = f"location: {base_url}/elsewhere\r\n"
-        head = f"HTTP/1.1 {status if len(seen) == 1 else 404} X\r\n{location}content-length: 0\r\n"
-        writer.write(f"{head}connection: close\r\n\r\n".encode())
-        writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        provider = make(ProviderSettings(name="a", kind="google", api_key=Secret("test-key"), base_url=base_url))
-        with pytest.raises(ModelNotFoundError):
-            async for _ in provider.stream(Ask(TaskRequest("secret words"), A)):
-                pass
-        await provider.aclose()
-    assert [(asked, b"secret words" in body) for asked, body in seen] == [("POST", True), (method, carries)]
-
-
 @wires
 async def test_what_is_sent_says_that_it_is_json(wire: str, simulated_vendor: Start) -> None:
     vendor = simulated_vendor(wire, Reply(TEXT))
