@@ -29,16 +29,15 @@ import aiohttp
 from aiohttp.base_protocol import BaseProtocol
 from yarl import URL
 
+from ..exceptions import ProviderProtocolError
 from .clients import CONNECTIONS
 from .errors import Answer, RefusedError
-from .transport import hand_out
+from .transport import hand_out, reader
 
 logger: Final = logging.getLogger("llm_dispatcher")
 
 LONGEST_ERROR: Final = 64 * 1024
 """Bytes that are read of the body of an HTTP error. A proxy's page of HTML is shorter; an endless body is not."""
-LONGEST_PACKED_ERROR: Final = 16 * 1024
-"""The same for a compressed body, because it may unpack to a thousand times as much."""
 ERROR_PATIENCE: Final = 2.0
 """Seconds that the body of an HTTP error may take. After that, the status says what there is to say."""
 
@@ -136,8 +135,10 @@ class Connector(aiohttp.TCPConnector):
 
 
 def session(connector: Connector, *middlewares: aiohttp.ClientMiddlewareType, **options: Any) -> aiohttp.ClientSession:
-    """A session over this connector; `middlewares` see its answers before they are handed out."""
-    return aiohttp.ClientSession(connector=connector, middlewares=(*middlewares, connector.ask), **options)
+    """A session over this connector; `middlewares` see its answers after that. No body is unpacked: `reader` does."""
+    return aiohttp.ClientSession(
+        connector=connector, middlewares=(*middlewares, connector.ask), auto_decompress=False, **options
+    )
 
 
 def over_our_sessions(client: Any) -> Any:
@@ -195,27 +196,27 @@ def _check_redirect(request: aiohttp.ClientRequest, response: aiohttp.ClientResp
 
 
 def _is_same_host(here: URL, there: URL) -> bool:
-    """The same origin; or the same host, encrypted, on the usual ports."""
-    if here.origin() == there.origin():
+    """The same host, scheme and port; or the same host, encrypted, on the usual ports."""
+    if here.host != there.host:
+        return False
+    if (here.scheme, here.port) == (there.scheme, there.port):
         return True
-    return (
-        (here.scheme, there.scheme) == ("http", "https")
-        and here.host == there.host
-        and (here.is_default_port() and there.is_default_port())
-    )
+    return (here.scheme, here.port, there.scheme, there.port) == ("http", 80, "https", 443)
 
 
 async def _bound_error(response: aiohttp.ClientResponse) -> None:
     """Put the beginning of an error's body in the place of the body, which may be endless or never come."""
-    limit = LONGEST_PACKED_ERROR if "content-encoding" in response.headers else LONGEST_ERROR
-    content, body = response.content, bytearray()
-    with suppress(TimeoutError, aiohttp.ClientError):
+    read, body = reader(response), bytearray()
+    with suppress(TimeoutError, aiohttp.ClientError, ProviderProtocolError):
         async with asyncio.timeout(ERROR_PATIENCE):
-            while len(body) < limit and (data := await content.readany()):
+            while len(body) < LONGEST_ERROR and (data := await read()):
                 body += data
-    if not content.is_eof():
+    if not response.content.is_eof():
         response.close()
-    bounded = aiohttp.StreamReader(BaseProtocol(asyncio.get_running_loop()), limit)
-    bounded.feed_data(bytes(body[:limit]))
+    bounded = aiohttp.StreamReader(BaseProtocol(asyncio.get_running_loop()), LONGEST_ERROR)
+    bounded.feed_data(bytes(body[:LONGEST_ERROR]))
     bounded.feed_eof()
     response.content = bounded
+    # An SDK reads these headers, and would unpack again what is unpacked. (The public name caches what it gives.)
+    headers = response._raw_headers  # noqa: SLF001
+    response._raw_headers = tuple(each for each in headers if each[0].lower() != b"content-encoding")  # noqa: SLF001

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from urllib.request import getproxies
 
+import msgspec
 from msgspec import Struct
 
 from ..exceptions import InvalidRequestError
@@ -20,10 +21,10 @@ from ..wire import JSONArrayDecoder, SSEDataDecoder
 from . import google_content, google_request
 from .clients import PerLoop
 from .entries import check_options, max_event_bytes, required_key, vertex_of
-from .errors import Answer, translated
+from .errors import Answer, RefusedError, translated
 from .reading import Answering, lower, pieces_of
 from .requests import encoded
-from .transport import all_that_came
+from .transport import reader
 from .trust import trust
 
 if TYPE_CHECKING:
@@ -57,13 +58,25 @@ class _HandedOutError(Exception):
 
 
 async def _door(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """The SDK addresses, signs and sends what is ours; a good answer is read here. Errors stay the SDK's to explain."""
+    """The SDK addresses, signs and sends what is ours. What comes back is read here: the SDK would fail over the body
+    of an error that is no JSON, or not all of it.
+    """
     if request.body:  # (a redirect may ask anew without it)
         await request.update_body(_sent.get().body)
     response = await handler(request)
     if response.status == 200:
         raise _HandedOutError(response)
+    if response.status >= 400:
+        raise RefusedError(_refusal(await response.read(), response))
     return response
+
+
+def _refusal(body: bytes, response: ClientResponse) -> Answer:
+    try:
+        said: object = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        said = {"message": body.decode("utf-8", "replace"), "status": response.reason}
+    return google_content.answer(said, response.status, lower(response.headers))
 
 
 class GoogleProvider:
@@ -89,9 +102,7 @@ class GoogleProvider:
         # Proxies that do not pass `alt=sse` on answer with an array.
         array = response.content_type == "application/json"
         splitter = JSONArrayDecoder(cap=self._cap) if array else SSEDataDecoder(cap=self._cap)
-        return Answering(
-            headers.get("x-request-id"), headers, splitter, response, all_that_came(response), may_trail=True
-        )
+        return Answering(headers.get("x-request-id"), headers, splitter, response, reader(response), may_trail=True)
 
     async def prepare(self) -> None:
         await self._clients.get()
@@ -194,13 +205,9 @@ def _transport_errors() -> tuple[type[BaseException], ...]:
 
 
 def _answer_of(error: BaseException) -> Answer | None:
-    """What a `google.genai.errors.APIError` says, or the trouble with credentials that come of the machine."""
+    """The trouble with credentials that come of the machine; an HTTP error is a `RefusedError` already."""
     from google.auth.exceptions import GoogleAuthError, TransportError
-    from google.genai.errors import APIError
 
     if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
         return Answer(f"Google's credentials: {type(error).__name__}", codes=("UNAUTHENTICATED",))
-    if not isinstance(error, APIError):
-        return None
-    headers = lower(getattr(error.response, "headers", None))
-    return google_content.answer(error.details, error.code, headers, error.status)
+    return None

@@ -24,7 +24,7 @@ from .entries import check_options, max_event_bytes
 from .errors import Answer, RefusedError, answer_in, error_for, said, translated
 from .reading import Answering, lower, new_id, pieces_of, tokens, whole_call
 from .requests import encoded
-from .transport import all_that_came
+from .transport import reader
 from .trust import trust
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class OllamaProvider:
                 raise RefusedError(_answer(await response.read(), response.status, headers))
             finally:
                 response.close()
-        return Answering(None, headers, NDJSONDecoder(cap=self._cap), response, all_that_came(response))
+        return Answering(None, headers, NDJSONDecoder(cap=self._cap), response, reader(response))
 
     async def prepare(self) -> None:
         await self._clients.get()

@@ -62,7 +62,7 @@ def readable(headers: dict[str, Any]) -> dict[str, Any]:
 
 
 def reader(response: ClientResponse) -> Callable[[], Awaitable[bytes]]:
-    """Reads a body's bytes as they come, unpacked, and none at the end; its session does not unpack them."""
+    """Reads a body's bytes as they come, unpacked, and none at the end."""
     read = all_that_came(response)
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     return read if coding == "identity" else _unpacked(read, coding)
@@ -153,8 +153,6 @@ def _from_its_buffer(content: Any) -> Callable[[], Awaitable[bytes]]:
         if fell_behind or protocol._reading_paused:
             fell_behind = True
             protocol.resume_reading()
-            if buffer:  # its parser unpacks more of what it holds, without a turn of the loop in between
-                await asyncio.sleep(0)
         return came
 
     return read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import AsyncExitStack
 from types import coroutine
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher.stream import LLMStream
 from llm_dispatcher.testing import Continuing, Cut, Reply, SimulatedVendor, Wire
+from tests.conftest import first_is_fast
 
 STREAMS = 1_000
 AWAITS = 90
@@ -107,3 +109,26 @@ async def test_streams_that_are_cancelled_at_any_await_leave_nothing() -> None:
         assert [await vendor.until_unconnected() for vendor in vendors] == [0] * len(vendors)
     assert ended["whole"] + ended["cancelled"] == STREAMS
     assert min(ended.values()) > STREAMS // 20, "streams are cancelled in every stage, and some are read to their end"
+
+
+@pytest.mark.found("N-B15", "B-23")
+@pytest.mark.parametrize("wire", first_is_fast(*Wire))
+def test_a_loop_that_ends_over_open_streams_is_quiet(wire: str, caplog: pytest.LogCaptureFixture) -> None:
+    """`asyncio.run` closes all asynchronous generators at once, the inner ones beside the outer ones."""
+    held: list[tuple[LLMStream[str], AsyncIterator[str]]] = []
+
+    async def hold(switch: LLMSwitch) -> None:
+        for _ in range(12):
+            stream = switch.stream_request(TaskRequest("hi"))
+            reading = aiter(stream)
+            await anext(reading)
+            held.append((stream, reading))
+
+    with SimulatedVendor(wire, Reply(TEXT, pace=0.005)) as vendor:
+        entry = {"api_key": "test-key", "base_url": vendor.base_url, "models": ["m"], **KINDS[wire]}
+        for _ in range(10):
+            asyncio.run(hold(LLMSwitch({"providers": {"a": entry}})))
+        assert vendor.wait_until_unconnected() == 0
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+    assert {row.outcome for stream, _ in held for row in stream.response.attempts} == {"cancelled"}
+    assert all(len(stream.response.attempts) == 1 for stream, _ in held)
