@@ -31,7 +31,7 @@ WAYS = ("from its buffer", "by readany")
 async def feed(wire: str, way: str, tokens: int) -> None:
     """Feed a stream that has begun with so many tokens, each in a turn of the loop; valgrind counts while they come."""
     from llm_dispatcher import LLMSwitch, ProgressTracker, StreamingCallbacks, TaskRequest
-    from llm_dispatcher.providers import google, transport
+    from llm_dispatcher.providers import transport
     from llm_dispatcher.testing import Reply, SimulatedVendor, Stall
 
     contents: list[Any] = []
@@ -41,8 +41,7 @@ async def feed(wire: str, way: str, tokens: int) -> None:
         contents.append(response.content)
         return response.content.readany if way == "by readany" else ours(response)
 
-    for module in (transport, google):
-        setattr(module, "all_that_came", seen)  # noqa: B010 - not theirs to export
+    transport.all_that_came = seen
     came: list[str] = []
     begun = asyncio.Event()
     watched = {

@@ -27,7 +27,6 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp.base_protocol import BaseProtocol
-from yarl import URL
 
 from ..exceptions import ProviderProtocolError
 from .clients import CONNECTIONS
@@ -111,7 +110,7 @@ class Connector(aiohttp.TCPConnector):
         response = await self._sent(request, handler)
         if response.status in _REDIRECTS:
             _check_redirect(request, response)
-        elif response.status >= 400:
+        if response.status >= 300:
             await _bound_error(response)
         hand_out(response)
         return response
@@ -178,7 +177,7 @@ def _check_redirect(request: aiohttp.ClientRequest, response: aiohttp.ClientResp
     if said is None:
         return
     try:
-        there = request.url.join(URL(said))
+        there = request.url.join(type(request.url)(said))
         if response.status in _KEEPS_THE_BODY and _is_same_host(request.url, there):
             return
         where = f"{there.origin()}{there.path}"
@@ -195,7 +194,7 @@ def _check_redirect(request: aiohttp.ClientRequest, response: aiohttp.ClientResp
     )
 
 
-def _is_same_host(here: URL, there: URL) -> bool:
+def _is_same_host(here: Any, there: Any) -> bool:
     """The same host, scheme and port; or the same host, encrypted, on the usual ports."""
     if here.host != there.host:
         return False
@@ -205,7 +204,7 @@ def _is_same_host(here: URL, there: URL) -> bool:
 
 
 async def _bound_error(response: aiohttp.ClientResponse) -> None:
-    """Put the beginning of an error's body in the place of the body, which may be endless or never come."""
+    """Put the beginning of an error's or redirect's body in its place: the body may be endless, or never come."""
     read, body = reader(response), bytearray()
     with suppress(TimeoutError, aiohttp.ClientError, ProviderProtocolError):
         async with asyncio.timeout(ERROR_PATIENCE):

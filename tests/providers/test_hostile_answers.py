@@ -173,6 +173,24 @@ async def test_an_error_without_end_is_read_up_to_a_bound(wire: Wire) -> None:
 
 
 @pytest.mark.found("B-14")
+@wires
+async def test_nor_is_a_redirect_without_end_read_on(wire: Wire) -> None:
+    async def answer(came: Came) -> None:
+        if came.number > 1:
+            await came.send(whole(wire))
+            return
+        await came.send(refused(307, "location: /elsewhere"))
+        while True:
+            await came.send(b"%x\r\n%b\r\n" % (65536, b"x" * 65536))
+
+    async with raw_server(wire, answer) as server:
+        provider = provider_at(wire, server.base_url)
+        async with asyncio.timeout(30):
+            assert await text_of(provider) == TEXT
+        await provider.aclose()
+
+
+@pytest.mark.found("B-14")
 @pytest.mark.parametrize("began", [b"", b'{"error": {"message": "slow down"'])
 @wires
 def test_an_error_whose_body_does_not_come_is_told_by_its_status(wire: Wire, began: bytes) -> None:
