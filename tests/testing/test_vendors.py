@@ -399,7 +399,7 @@ def test_a_script_that_cannot_be_is_refused_when_it_is_written(impossible: Calla
 
 
 def test_a_script_of_the_wrong_type_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="a script is a Reply"):
+    with pytest.raises(TypeError, match="a script is a text, a Reply"):
         SimulatedVendor("google", 3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"Reply\(fault\) is a fault like Cut\(after=3\), got str"):
         Reply(fault="cut")  # type: ignore[arg-type]
