@@ -47,6 +47,9 @@ MEDIA_NOT_TAKEN: Final = "media_not_taken"
 UNKNOWN_TO_LITELLM: Final = "unknown_to_litellm"
 """Our word for a model that LiteLLM's proxy does not know: it has no code for that."""
 
+TOOLS_NOT_ENABLED: Final = "tools_not_enabled"
+"""Our word for a vLLM server that was started without tools: another target may take the same request."""
+
 _CODES: Final[dict[type[VendorError], tuple[str, ...]]] = {
     InvalidRequestError: (
         "invalid_request_error", "BadRequestError", "INVALID_ARGUMENT", "OUT_OF_RANGE", "ALREADY_EXISTS",
@@ -83,7 +86,7 @@ _CODES: Final[dict[type[VendorError], tuple[str, ...]]] = {
         "unsupported_image_media_type", "data_residency_mismatch", "OperationNotSupported", "UNIMPLEMENTED",
         "invalid_json_schema",  # OpenAI's, of a schema that others may take
         "litellm.UnsupportedParamsError",
-        MEDIA_NOT_TAKEN,
+        MEDIA_NOT_TAKEN, TOOLS_NOT_ENABLED,
     ),
     ContextLengthExceededError: (
         "context_length_exceeded", "string_above_max_length", "request_too_large", "exceed_context_size_error",

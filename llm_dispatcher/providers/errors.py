@@ -26,7 +26,7 @@ from ..local_trouble import what_is_lacking
 from ..provider import Ask
 from ..redaction import loggable, loggable_id
 from ..tasks import Target
-from .error_codes import UNKNOWN_TO_LITELLM, VendorError, class_of
+from .error_codes import TOOLS_NOT_ENABLED, UNKNOWN_TO_LITELLM, VendorError, class_of
 from .retry_after import believable, reset_after, retry_after
 from .unsendable import unsendable
 
@@ -86,6 +86,8 @@ def answer_in(error: object) -> Answer:
     message = said(error) or "the vendor sent an error"
     if (opening := _LITELLM.match(message)) is not None:
         codes.insert(0, opening[1] or UNKNOWN_TO_LITELLM)
+    elif message.startswith(_VLLM_LACKS_TOOLS):
+        codes.insert(0, TOOLS_NOT_ENABLED)
     param = error.get("param")
     return Answer(message, status, tuple(codes), param=param if isinstance(param, str) else None)
 
@@ -94,6 +96,9 @@ _LITELLM: Final = re.compile(r"(litellm\.\w+): |\S+: Invalid model name passed i
 """How LiteLLM's proxy begins what it says, where its `code` and `type` say nothing: with the name of its own class; or,
 of a model that it does not know, with the route and the same words in every version.
 """
+
+_VLLM_LACKS_TOOLS: Final = '"auto" tool choice requires --enable-auto-tool-choice'
+"""How vLLM begins its refusal of tools, if it was started without the flags for them. It has no code for that."""
 
 
 def _number(value: object) -> int | None:

@@ -58,6 +58,7 @@ def switch_over(*vendors: SimulatedVendor, **more: Any) -> LLMSwitch:
 # ── words for errors ───────────────────────────────────────────────────────────────────────────────────────────────
 
 VLLM = {"message": "no", "type": "BadRequestError", "code": 400}
+NO_TOOLS = '"auto" tool choice requires --enable-auto-tool-choice'
 LITELLM = {"message": "no", "type": "invalid_request_error", "param": None, "code": "400"}
 
 
@@ -72,6 +73,8 @@ def by_litellm(name: str) -> dict[str, Any]:
         ({**VLLM, "param": "input_tokens"}, ContextLengthExceededError),
         ({**VLLM, "param": "max_tokens"}, ModelUnsupportedError),
         ({**VLLM, "param": None}, InvalidRequestError),
+        ({**VLLM, "message": f"{NO_TOOLS} and --tool-call-parser to be set"}, ModelUnsupportedError),
+        ({**VLLM, "message": f"You said: {NO_TOOLS}"}, InvalidRequestError),
         ({**VLLM, "param": "temperature"}, InvalidRequestError),
         (by_litellm("ContextWindowExceededError"), ContextLengthExceededError),
         (by_litellm("AuthenticationError"), ProviderAuthenticationError),
