@@ -59,10 +59,7 @@ class _Background:
                 if self._waited_for is not None:
                     self._waited_for.set()
 
-        if _gevent_is_in_force():
-            _past_gevent("start_new_thread")(run, ())
-        else:
-            threading.Thread(target=run, name="llm_dispatcher", daemon=True).start()
+        start_thread(run, "llm_dispatcher")
         started.acquire()
 
     @property
@@ -215,6 +212,14 @@ class _GeventSignal:
 
 def _signal() -> _Signal:
     return _GeventSignal() if _gevent_is_in_force() else threading.Event()
+
+
+def start_thread(run: Callable[[], None], name: str) -> None:
+    """Run a function in a daemon thread of the operating system. A `threading.Thread` is one only without gevent."""
+    if _gevent_is_in_force():
+        _past_gevent("start_new_thread")(run, ())
+    else:
+        threading.Thread(target=run, name=name, daemon=True).start()
 
 
 def _gevent_is_in_force() -> bool:

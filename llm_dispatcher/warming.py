@@ -16,10 +16,12 @@ import logging
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from functools import partial
 from importlib import import_module
 from itertools import accumulate
 from typing import Final
 
+from .background import start_thread
 from .events import Event, StreamStarted
 from .importing import importing
 from .provider import Provider
@@ -39,16 +41,14 @@ def missing_sdks(kinds: Iterable[str]) -> list[str]:
     return [module for module in wanted if module not in sys.modules and module not in _asked_for]
 
 
-def load_in_background(kinds: Iterable[str]) -> threading.Thread | None:
-    """Import the SDKs of these kinds in a thread; `None` if there is nothing to import."""
+def load_in_background(kinds: Iterable[str]) -> bool:
+    """Import the SDKs of these kinds in a thread; `False` if there is nothing to import."""
     with _lock:
         modules = missing_sdks(kinds)
         _asked_for.update(modules)
-    if not modules:
-        return None
-    thread = threading.Thread(target=_load, args=(modules,), name="llm_dispatcher imports", daemon=True)
-    thread.start()
-    return thread
+    if modules:
+        start_thread(partial(_load, modules), "llm_dispatcher imports")
+    return bool(modules)
 
 
 def _load(modules: list[str]) -> None:
