@@ -331,7 +331,6 @@ def test_who_wants_no_colours_gets_none(
     assert not re.search(r"\x1b\[[0-9;]*m", drawn)
 
 
-@pytest.mark.found("B")
 def test_a_model_cannot_turn_the_direction_of_a_line(
     start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
