@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import ip_address
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from .layers import Layer
 from .tree import KeyPath, Tree, mapping_at
 from .vendors import vendor
+
+_PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
 
 
 def address_layer(kinds: Mapping[str, str], entries: Mapping[str, Tree], environ: Mapping[str, str]) -> Layer:
@@ -48,8 +52,10 @@ def ollama_address(host: str) -> str:
 def is_home(kind: str, address: str) -> bool:
     """Whether an address is the vendor's own, or below its own name: nobody else can have that."""
     home, found = split(vendor(kind).home or ""), split(address)
-    if home is None or found is None or home.hostname is None or found.hostname is None or "@" in found.netloc:
+    if home is None or found is None or home.hostname is None or found.hostname is None:
         return False
+    if not _PLAIN_HOST.fullmatch(found.netloc):
+        return False  # a user, or characters that a client may read in another way
     is_there = found.hostname == home.hostname or found.hostname.endswith(f".{home.hostname}")
     return is_there and (found.scheme, found.port) == (home.scheme, home.port)
 

@@ -102,19 +102,19 @@ def _own_place(entry: _Entry, environ: Mapping[str, str]) -> str | None:
         written = filled = vendor(entry.kind).home or ""  # the kind names it
     parts = split(filled)
     is_here = parts is not None and is_loopback(parts.hostname or "")
-    if (is_home(entry.kind, filled) and not is_here) or _is_of_the_environment(written, filled, environ) or not filled:
+    if (is_home(entry.kind, filled) and not is_here) or _is_of_the_environment(written, environ) or not filled:
         return None
     parts = split(written)
     return (parts.netloc.rpartition("@")[2] if parts is not None else "") or "its base_url"
 
 
-def _is_of_the_environment(written: str, filled: str, environ: Mapping[str, str]) -> bool:
+def _is_of_the_environment(written: str, environ: Mapping[str, str]) -> bool:
     """Whether a variable names the whole address. Its default would be the file's word."""
     found = _WHOLE_VARIABLE.fullmatch(written)
     if found is None or not (named := environ.get(found[1])):
         return False
-    address, whole = split(named), split(filled)
-    return address is not None and whole is not None and bool(address.hostname) and address.netloc == whole.netloc
+    address = split(named)
+    return address is not None and bool(address.hostname)
 
 
 def _has_own_account(entry: _Entry) -> bool:

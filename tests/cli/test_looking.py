@@ -12,7 +12,13 @@ import pytest
 import yaml
 
 from llm_dispatcher import TaskType
+from llm_dispatcher.catalog import Capabilities
+from llm_dispatcher.cli.look import _row
+from llm_dispatcher.cli.reach import reach
 from llm_dispatcher.config import config_reference, config_schema
+from llm_dispatcher.config.policy import Policy, Route
+from llm_dispatcher.provider import ModelSettings, ProviderSettings
+from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import SimulatedVendor
 
 POLICY = """
@@ -258,3 +264,14 @@ providers:
     done = run(*words, *more)
     assert done.exit_code == 0
     assert SECRET not in done.output
+
+
+@pytest.mark.found("N-C17")
+def test_nothing_is_made_up_of_a_kind_that_somebody_else_brings() -> None:
+    settings = ProviderSettings(name="polly", kind="parrot", models={"grey": ModelSettings()})
+    asked = reach([settings], timeout=1.0)["polly"]
+    assert (asked.well, asked.health) == (None, "not asked: only the kind parrot knows its address")
+    policy = Policy(providers={"polly": settings}, default=Route((Target("polly", "grey"),)))
+    unknown = Capabilities(tools=True, structured_output=True, known=False)
+    row = _row(Target("polly", "grey"), unknown, policy)
+    assert row[:3] == ("polly/grey", "?", "?")

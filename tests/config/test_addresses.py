@@ -131,6 +131,9 @@ def test_nobody_else_can_have_an_address_that_counts_as_the_vendors_own() -> Non
         "https://api.openai.com@evil.example",
         "https://api.openai.com\\@evil.example",
         "https://[::1",
+        "https://someone@api.openai.com/v1",
+        "https://evil.example\\.api.openai.com/v1",
+        "https://evil.example%2f.api.openai.com/v1",
     ):
         assert not is_home("openai", other), other
     assert not is_home("azure", "https://anything.openai.azure.com")

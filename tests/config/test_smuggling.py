@@ -31,6 +31,7 @@ ENVIRON = {
     "GATEWAY_URL": "https://gateway.example.org",
     "GATEWAY_KEY": SECRET,
     "PORT": "8000",
+    "SCHEME": "https:/",
 }
 
 
@@ -71,6 +72,7 @@ CARRIES_AWAY = {
     "a usual address of this machine": "{vllm: {headers: {a: '${SECRET}'}, models: [m]}}",
     "a path of this machine": "{x: {kind: vllm, base_url: 'http://localhost:8000/${SECRET}', models: [m]}}",
     "a default address": "{openai: {base_url: '${UNSET:-https://evil.example/v1}'}}",
+    "a scheme of the environment": "{openai: {base_url: '${SCHEME}/evil.example/v1'}}",
     "a piece of an address": "{openai: {base_url: '${GATEWAY_URL}.evil.example/v1'}}",
     "a user in an address": "{openai: {base_url: '${GATEWAY_URL}@evil.example/v1'}}",
     "an option": (
@@ -141,6 +143,18 @@ def test_nor_a_key_of_the_application_or_of_a_setting() -> None:
     text = "providers: {x: {kind: vllm, base_url: 'https://evil.example/v1', models: [m]}}"
     with pytest.raises(ConfigurationError, match="LLM_DISPATCHER_PROVIDERS__X__HEADERS would be sent to evil"):
         found(text, {"LLM_DISPATCHER_PROVIDERS__X__HEADERS": json.dumps({"authorization": SECRET})})
+
+
+@pytest.mark.found("N-B12")
+def test_any_option_of_a_kind_that_nobody_here_knows_may_be_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_dispatcher.config.checks.known_kinds", lambda: ["polly"])
+    monkeypatch.setenv("SECRET", SECRET)
+    entry = "{kind: polly, api_key: '${SECRET}', models: [m]"
+    with pytest.raises(
+        ConfigurationError, match=r"the key in \$\{SECRET\} would be sent to an address that its options"
+    ):
+        found(f"providers: {{x: {entry}, options: {{endpoint: 'https://evil.example'}}}}}}")
+    assert found(f"providers: {{x: {entry}}}}}").providers["x"].kind == "polly"
 
 
 STAYS = {
