@@ -276,7 +276,6 @@ RECORD = (
 )
 
 
-@pytest.mark.found("B-21")
 @pytest.mark.parametrize(("first", "second"), [("1", "2"), ("one", "two")])
 def test_a_record_like_the_first_is_no_restart(first: str, second: str) -> None:
     """It differs in a number, or so early that it is no repetition."""
@@ -284,6 +283,24 @@ def test_a_record_like_the_first_is_no_restart(first: str, second: str) -> None:
     assert joined(delivered, rest, "anchored")[0] == delivered + rest
     late = RECORD.replace("## Test {}\n\n", "")
     assert joined(late.format("1"), "\n\n" + late.format("2"), "anchored")[1].trimmed == ""
+
+
+@pytest.mark.parametrize(
+    ("place", "one", "other"),
+    [
+        (FAITHFUL - 20, "cold", "warm"),
+        (FAITHFUL + 20, "cold and dark and silent and far away", "warm"),
+        (FAITHFUL + 20, "cold", "warm and bright and loud and near and full"),
+    ],
+)
+def test_what_differs_early_or_at_length_is_no_restart(place: int, one: str, other: str) -> None:
+    letters = "".join(f"{chr(97 + index % 26)}{chr(97 + index // 26)}x " for index in range(120))
+    before, after = letters[:place], letters[place : place + 150]
+    delivered = f"{before} {one} {after}"
+    _, join = joined(delivered, f"{before} {other} {after} The end.", "anchored")
+    assert (join.seam, join.trimmed) == ("plain", "")
+    again = Join(delivered, "anchored")
+    assert again.feed(f"{before} {one} {after} The end.") == " The end."
 
 
 @pytest.mark.found("B-21")
@@ -315,6 +332,20 @@ def test_words_that_are_quoted_before_the_model_goes_on_go_twice(quotation: str,
     anchor = anchor_of(TALE)
     text, join = joined(TALE, quotation.format(anchor) + anchor + "x jumps", "anchored", size)
     assert (text, join.seam) == (TALE + "x jumps", "anchor")
+
+
+@given(tales(10, 10), pieces)
+def test_a_line_that_the_text_has_twice_is_no_quotation(line: str, size: int) -> None:
+    delivered, rest = f"They sang:\n{line}", f"\n{line}\nThen they left."
+    text, join = joined(delivered, f"<<<{line}>>>{rest}", "anchored", size)
+    assert (text, join.seam) == (delivered + rest, "anchor")
+
+
+@given(st.integers(10, 19), st.integers(10, 19), pieces)
+def test_words_that_repeat_themselves_are_no_quotation(sung: int, more: int, size: int) -> None:
+    delivered, rest = "They sang" + " la" * sung, " la" * more + ", and left."
+    text, join = joined(delivered, f'"{anchor_of(delivered)}"{rest}', "anchored", size)
+    assert (text, join.seam) == (delivered + rest, "anchor")
 
 
 @pytest.mark.found("R-5")
@@ -358,7 +389,6 @@ def all_of(delivered: str, style: Style, parts: list[str], spent: bool) -> tuple
     return emitted, join.seam, join.trimmed
 
 
-@pytest.mark.found("B-04")
 @given(texts | long_texts | refrains | texts_with_marks, st.data(), ways, splits, st.booleans(), styles)
 def test_how_an_answer_is_split_does_not_matter(
     whole: str, data: st.DataObject, way: str, lengths: list[int], spent: bool, style: Style
@@ -449,6 +479,8 @@ def test_six_hundred_characters_are_held_back_at_most() -> None:
     join = Join(TALE, "anchored")
     assert "".join(map(join.feed, "-" * 599)) == ""
     assert join.feed("-") == "-" * 600
+    at_once = Join(TALE, "anchored")
+    assert at_once.feed("-" * 600 + anchor_of(TALE)) == "-" * 600 + anchor_of(TALE)
 
 
 def test_the_reader_waits_no_longer_than_the_head_may_be_held() -> None:

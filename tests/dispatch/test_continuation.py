@@ -154,7 +154,6 @@ def test_there_is_room_for_the_words_to_repeat_and_for_one_more(
     assert asked.max_tokens <= max(limit, A_FEW_TOKENS + repeated), "a target may refuse more than the whole limit"
 
 
-@pytest.mark.found("R-3")
 async def test_a_restart_may_say_as_much_as_the_whole_answer(simulated_vendor: Start, switch_over: Over) -> None:
     other = simulated_vendor("openai-chat", Reply(TEXT))
     switch = switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=CleanEnd(20))), other, on_break="restart")
@@ -219,7 +218,6 @@ def test_a_model_that_only_repeats_is_given_up_by_the_idle_clock() -> None:
     assert max(after - before for before, after in pairwise(times)) <= 5 + SLOWLY.pace
 
 
-@pytest.mark.found("H-6")
 @pytest.mark.parametrize("idle", [5, None])
 def test_the_last_target_is_waited_for_while_it_repeats(idle: float | None) -> None:
     response, _ = read_in_leaps(BROKEN, Continuing(LONG, Kind.RESTART, SLOWLY), idle=idle)
