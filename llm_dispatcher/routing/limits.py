@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from math import inf
 from random import uniform
+from sys import maxsize
 from threading import Lock
 from typing import Final
 
@@ -78,6 +79,8 @@ class Gate:
         if limits.tokens_per_minute != before.tokens_per_minute:
             self._tokens = _bucket(limits.tokens_per_minute, self._clock)
         if limits.concurrent_streams is None:
+            if self.slots is not None:
+                self.slots.resize(maxsize)  # those in line go on
             self.slots = None
         elif self.slots is None:
             self.slots = Slots(limits.concurrent_streams)
@@ -99,11 +102,12 @@ class Entry:
         end = loop.time() + patience
         try:
             for gate in self._gates:
-                if gate.slots is not None:
-                    if not await gate.slots.take(end - loop.time()):
+                slots = gate.slots  # (a reload may change the gate's while this waits)
+                if slots is not None:
+                    if not await slots.take(end - loop.time()):
                         self._give_slots()
                         return False
-                    self._slots.append(gate.slots)
+                    self._slots.append(slots)
             seconds = max((gate.seconds_until(self._tokens) for gate in self._gates), default=0.0)
             if seconds > max(end - loop.time(), SOON):
                 self._give_slots()
@@ -172,7 +176,7 @@ class Limiter:
         with self._lock:
             self._said.clear()
         self._seen.clear()
-        for scope, gate in self._gates.items():
+        for scope, gate in list(self._gates.items()):  # (a copy: other threads may add theirs meanwhile)
             gate.change(self._limits(scope) or Limits())
 
     def entry(self, target: Target, tokens: float) -> Entry:

@@ -92,6 +92,27 @@ async def test_what_a_vendor_says_is_believed() -> None:
     assert gates.spent() == {A: pytest.approx(12.0)}
 
 
+@pytest.mark.parametrize("after", [None, 1, 3])
+async def test_a_reload_while_requests_wait_in_line_loses_no_slot(after: int | None) -> None:
+    """Each gives its slot back where it has taken it; and where the limit is lifted, nobody waits for it any more."""
+
+    def settings(count: int | None) -> dict[str, ProviderSettings]:
+        return {"a": ProviderSettings(name="a", kind="openai", limits=Limits(concurrent_streams=count))}
+
+    gates = Limiter(settings(1), lambda: 100.0)
+    first, second = gates.entry(A, 1), gates.entry(A, 1)
+    assert await first.take(0)
+    waiting = asyncio.create_task(second.take(60))
+    await asyncio.sleep(0)
+    gates.adopt(settings(None))
+    gates.adopt(settings(after))
+    assert await waiting
+    second.leave()
+    first.leave()
+    entries = [gates.entry(A, 1) for _ in range(5)]
+    assert sum([await entry.take(0) for entry in entries]) == (5 if after is None else after)
+
+
 @pytest.mark.parametrize("leaving", ["in line", "before its turn", "at its turn", "never"])
 async def test_slots_are_passed_on_in_line(leaving: str) -> None:
     slots = Slots(1)
