@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from threading import Lock
 from weakref import WeakSet
 
 from .clocks import Clocks
 
 
 class UnderWay:
-    """Knows the clocks of every stream that is being read, whichever loop reads it."""
+    """Knows the clocks of every stream that is being read, whichever loop reads it.
+
+    Other threads may begin streams while one of them closes the switch. So `_lock` guards the set; it is held for
+    moments.
+    """
 
     def __init__(self) -> None:
         self._clocks: WeakSet[Clocks] = WeakSet()
+        self._lock = Lock()
 
     def add(self, clocks: Clocks) -> None:
-        self._clocks.add(clocks)
+        with self._lock:
+            self._clocks.add(clocks)
 
     async def end(self) -> None:
         """End the streams of the running loop, and return when those that wait have closed their connections.
@@ -23,7 +30,8 @@ class UnderWay:
         Their readers get a `StreamingError`. One whose reader is at work on a chunk gets it when it asks for more.
         """
         loop = asyncio.get_running_loop()
-        # (A copy, because other threads' streams come and go meanwhile.)
-        ending = [over for clocks in list(self._clocks) if clocks.loop is loop and (over := clocks.stop()) is not None]
+        with self._lock:
+            under_way = list(self._clocks)
+        ending = [over for clocks in under_way if clocks.loop is loop and (over := clocks.stop()) is not None]
         if ending:
             await asyncio.wait(ending)

@@ -62,7 +62,7 @@ class Traffic:
         self.health.adopt(policy.resilience)
         self.limiter.adopt(policy.providers)
         self.budgets.adopt(policy.budgets)
-        for retries in self._retries.values():
+        for retries in list(self._retries.values()):  # (a copy: other threads may add theirs meanwhile)
             retries.adopt(policy.resilience.retry_budget)
 
     def retries(self, provider: str) -> RetryBudget:
@@ -120,7 +120,7 @@ class Admission:
 
     async def enter(self, target: Target, left: float | None = None) -> ProviderError | BudgetExceededError | None:
         """Let the request try a target, or say why not. Every successful `enter` must be followed by `leave`. A
-        request that has so many seconds `left` waits for no longer than that.
+        request that has so many seconds `left` for this target waits for no longer than that.
         """
         if target.provider == BODY:
             return None

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from llm_dispatcher import LLMSwitch, StreamingCache, Target, TaskRequest, llm_stream, use_switch
+from llm_dispatcher.config.policy import Timeouts
+from llm_dispatcher.dispatch import UnderWay
+from llm_dispatcher.dispatch.clocks import Clocks
 from llm_dispatcher.events import Event, StreamFailed, check_order
 from llm_dispatcher.exceptions import LLMDispatcherError, StreamingError
 from llm_dispatcher.testing import Cut, HttpError, Reply, SimulatedVendor, SlowHeaders, Stall, Wire
@@ -182,3 +187,31 @@ async def test_an_error_keeps_what_the_sdk_said_as_its_cause(
         await switch.stream_request(ASK)
     cause = raised.value.__cause__
     assert type(cause).__module__.startswith("openai") and getattr(cause, "status_code", None) == status
+
+
+def test_streams_may_begin_in_other_threads_while_a_switch_is_closed() -> None:
+    under_way, begun, over = UnderWay(), threading.Event(), threading.Event()
+    interval = sys.getswitchinterval()
+
+    async def many() -> list[Clocks]:
+        return [Clocks(Timeouts()) for _ in range(2_000)]
+
+    async def begin() -> None:
+        while not over.is_set():
+            under_way.add(Clocks(Timeouts()))
+            begun.set()
+
+    held = asyncio.run(many())
+    for clocks in held:
+        under_way.add(clocks)
+    sys.setswitchinterval(1e-6)
+    other = threading.Thread(target=lambda: asyncio.run(begin()))
+    other.start()
+    try:
+        assert begun.wait(60)
+        for _ in range(200):
+            asyncio.run(under_way.end())
+    finally:
+        over.set()
+        other.join()
+        sys.setswitchinterval(interval)
