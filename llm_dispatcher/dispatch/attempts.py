@@ -47,11 +47,11 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
     try:
         for place, target in enumerate(dispatch.targets):
             tries = 0
-            clocks.begin_target(len(dispatch.targets) - place - 1)
+            clocks.begin_target(_others(dispatch, place, rows))
             while not (target.provider == BODY and committed(rows)):
                 # (A stand-in's answer is no continuation of a model's: it is asked before commit only.)
                 with clocks.unless_closed():
-                    refusal = await dispatch.admission.enter(target, clocks.left)
+                    refusal = await dispatch.admission.enter(target, clocks.left_for_a_try)
                 if refusal is not None:
                     if clocks.are_over:  # all that was left went by in line
                         refusal = too_slow("total", target, clocks)
@@ -89,7 +89,8 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                     raise row.error  # (from what the SDK said, as it is already)
                 if final is not None:
                     raise final from row.error
-                seconds = patience.wait(row.error, tries, clocks.left_for_a_retry)
+                clocks.others = _others(dispatch, place, rows)
+                seconds = patience.wait(row.error, tries, clocks.left_for_a_try)
                 if seconds is None:
                     logger.warning("%s: giving it up after %s", target, _in_short(row.error, row.delivered))
                     break
@@ -108,6 +109,12 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
     if alone and not delivered.chunks:
         raise failures[-1]
     raise _exhausted(dispatch, delivered, failures) from failures[-1]
+
+
+def _others(dispatch: Dispatch, place: int, rows: list[Row]) -> int:
+    """How many targets can still be asked after this one. A stand-in does not continue what a model has begun."""
+    after = dispatch.targets[place + 1 :]
+    return sum(target.provider != BODY for target in after) if committed(rows) else len(after)
 
 
 def _chances(dispatch: Dispatch, place: int, tries: int, rows: list[Row]) -> int:

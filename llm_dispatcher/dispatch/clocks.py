@@ -54,7 +54,8 @@ class Clocks:
         self._deadline: Final = Deadline(timeouts.total) if deadline is None else deadline
         self._least: Final = min(PAUSE, self._seconds["total"] / 8)
         self._turn_end = inf
-        self._targets = self._others = self._chances = 0
+        self.others = 0  # (the loop says how many targets can still be asked after this one)
+        self._targets = self._chances = 0
         self._is_last_of_several = False
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
@@ -74,7 +75,7 @@ class Clocks:
         self._turn_end = self.loop.time() + left / (1 + others)
         self._is_last_of_several = others == 0 and self._targets > 0
         self._targets += 1
-        self._others = others
+        self.others = others
 
     def begin_attempt(self, chances: int) -> None:
         """An attempt begins; `chances` are the attempts that could continue its answer if it breaks."""
@@ -82,7 +83,7 @@ class Clocks:
         seconds = _or_endless(self._timeouts.first_token)
         if self._end < inf and self._is_last_of_several:
             seconds = inf  # `total` rings first, also where it moves to a later time
-        elif self._end < inf and self._others:
+        elif self._end < inf and self.others:
             seconds = min(seconds, self._turn_end - self.loop.time())
         self._seconds["first_token"] = seconds
 
@@ -113,9 +114,11 @@ class Clocks:
         return None if self._end == inf else self._end - self.loop.time()
 
     @property
-    def left_for_a_retry(self) -> float | None:
-        """Seconds in which the same target may be tried again; what is left after them belongs to the other targets."""
-        if self._end == inf or not self._others:
+    def left_for_a_try(self) -> float | None:
+        """Seconds for which a try of this target may be waited for, be it in line for a rate limit or between retries.
+        What is left after them belongs to that try and to the other targets.
+        """
+        if self._end == inf or not self.others:
             return self.left
         return self._turn_end - self._least - self.loop.time()
 

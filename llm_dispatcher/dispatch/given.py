@@ -23,7 +23,7 @@ class Admission(Protocol):
 
     def enter(self, target: Target, left: float | None, /) -> Awaitable[LLMDispatcherError | None]:
         """`None`, or why the target is not to be asked now: the loop passes it over. It may wait before it says so,
-        but for no longer than the `total` clock has `left`.
+        but for no longer than the clocks have `left` for that.
         """
         ...
 

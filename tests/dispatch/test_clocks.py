@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from llm_dispatcher.config.policy import Resilience, Timeouts
 from llm_dispatcher.dispatch import Dispatch, Ledger, attempts
+from llm_dispatcher.dispatch.given import EverybodyIsLetIn
 from llm_dispatcher.events import TextDelta
-from llm_dispatcher.exceptions import StreamTimeoutError
-from llm_dispatcher.provider import Ask, Finished, Opened, Piece, ProviderSettings
+from llm_dispatcher.exceptions import ProviderConnectionError, ProviderRateLimitError, StreamTimeoutError
+from llm_dispatcher.provider import BODY, Ask, Finished, Opened, Piece, ProviderSettings
 from llm_dispatcher.tasks import Target, TaskRequest
 from tests.faults.leaping_loop import leap_through
 
@@ -99,3 +100,67 @@ def test_a_vendor_that_pauses_for_a_second_is_not_taken_for_a_stalled_one() -> N
 def test_an_idle_clock_that_is_off_stays_off() -> None:
     with pytest.raises(StreamTimeoutError, match="the total clock"):
         read([Stalls(2), Stalls(None)], Timeouts(idle=None, total=8))
+
+
+class InLine(EverybodyIsLetIn):
+    """The first vendor's rate limit lets a request in after so many seconds, if it can wait for as long."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def enter(self, target: Target, left: float | None) -> ProviderRateLimitError | None:  # type: ignore[override]
+        if target.provider != "v0":
+            return None
+        if left is not None and self.seconds > left:
+            return ProviderRateLimitError("not asked: its rate limit is spent")
+        await asyncio.sleep(self.seconds)
+        return None
+
+
+@given(total=st.floats(1, 300), in_line=st.floats(0, 300), others=st.integers(0, 2))
+def test_whoever_was_waited_for_in_line_has_time_to_answer(total: float, in_line: float, others: int) -> None:
+    """A wait for a rate limit uses up neither the time of the target that is waited for nor that of the next ones."""
+    targets = tuple(Target(f"v{number}", "m") for number in range(1 + others))
+    job = Dispatch(
+        request=TaskRequest("Count."),
+        targets=targets,
+        provider=lambda target: Stalls(None, pause=0.01),
+        style=lambda target: "prefill",
+        resilience=Resilience(max_retries=0, timeouts=Timeouts(total=total)),
+        ledger=Ledger(),
+        admission=InLine(min(in_line, total - 0.5)),
+    )
+
+    async def text() -> str:
+        return "".join([event.text async for event in attempts(job) if isinstance(event, TextDelta)])
+
+    assert leap_through(text) == "".join(WORDS)
+    assert [attempt.outcome for attempt in job.ledger] == ["completed"], "nobody was asked in vain"
+
+
+def test_a_broken_answer_is_retried_late_where_only_the_functions_body_comes_next() -> None:
+    """The body stands in for an answer, not for the rest of one. So no time is kept for it."""
+    tries: list[Ask] = []
+
+    class Breaks(Stalls):
+        async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+            tries.append(ask)
+            async for piece in super().stream(ask):
+                yield piece
+                if piece == WORDS[5] and len(tries) == 1:
+                    raise ProviderConnectionError("cut")
+
+    vendor = Breaks(None, pause=10)
+    job = Dispatch(
+        request=TaskRequest("Count."),
+        targets=(Target("v0", "m"), Target(BODY, "")),
+        provider=lambda target: vendor,
+        style=lambda target: "prefill",
+        resilience=Resilience(max_retries=1, timeouts=Timeouts(total=100)),
+        ledger=Ledger(),
+    )
+
+    async def text() -> str:
+        return "".join([event.text async for event in attempts(job) if isinstance(event, TextDelta)])
+
+    assert leap_through(text) == "".join(WORDS)
