@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 from msgspec import Struct
 from msgspec.structs import replace
 
-from .media import Kind, kind_of, request_with_media, with_its_task
+from .media import Kind, kind_of, kind_of_name, request_with_media, with_its_task
 from .messages import how_to_pass
 from .tasks import AudioPart, ImagePart, TaskRequest
 
@@ -101,6 +101,8 @@ def prompted(
     found = sorted_arguments(function, arguments, settings, read)
     for name, value in found.others.items():
         _refuse_to_lose(function, name, value)
+    if isinstance(prompt, str):
+        _refuse_written_bytes(function, found, prompt)
     match prompt:
         case TaskRequest():
             return _completed(prompt, found)
@@ -177,15 +179,32 @@ def refuse_unread_media(function: Callable[..., Any], arguments: Mapping[str, An
 
 
 def _refuse_to_lose(function: Callable[..., Any], name: str, value: object) -> None:
-    """Refuse what may be meant as an image or a sound and is none, if the body does not read it."""
+    """Refuse what is probably meant as an image or a sound, but would not be sent: the body does not read it."""
     fix = how_to_pass(value)
     if fix is None and isinstance(value, bytes):
         fix = "its first bytes are those of no image and no sound that is known"
+    if fix is None and isinstance(value, str) and (kind := kind_of_name(value)) is not None:
+        plural = next(parameter for parameter, medium in _MEDIA_NAMES.items() if medium == kind)
+        fix = f"pass Path(…) or bytes, or call the parameter {plural!r}, where text is a path or an address"
     if fix is not None:
         raise TypeError(
             f"{function.__qualname__}(): the argument {name!r} is a {type(value).__name__}, and the body does not read "
             f"it, so it would not be sent: {fix}"
         )
+
+
+def _refuse_written_bytes(function: Callable[..., Any], found: Arguments, prompt: str) -> None:
+    """Refuse a prompt into which the bytes of an image or a sound were formatted: `f"What is in {photo}?"`."""
+    for kind, sources in found.media.items():
+        if any(isinstance(source, bytes) and repr(source[:8])[2:-1] in prompt for source in sources):
+            raise TypeError(
+                f"{function.__qualname__}(): the bytes of the {_NOUNS[kind]} stand in the prompt, as text: leave them "
+                f"out of it, since the {_NOUNS[kind]} is sent beside it; or, to give it a place between the words, "
+                f"pass encode_{kind}(…) as the argument"
+            )
+
+
+_NOUNS: Final[dict[Kind, str]] = {"image": "image", "audio": "sound"}
 
 
 # ── words ──────────────────────────────────────────────────────────────────────────────────────────────────────────

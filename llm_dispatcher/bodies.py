@@ -68,9 +68,9 @@ def _refuse_a_model(function: Callable[..., Any]) -> None:
             continue
         if isinstance(kind, type) and any(hasattr(kind, each) for each in _FIELDS):
             raise TypeError(
-                f"{function.__qualname__}() is annotated to return {kind.__name__}, but a stream is text: annotate "
-                "what the body itself returns or yields, and say in the decorator which form the answer is to have: "
-                "llm_stream(response_format=…)"
+                f"{function.__qualname__}() is annotated to return {kind.__name__}, but its body returns or yields "
+                "text: annotate that (`-> str`, `-> AsyncIterator[str]`). To have the answer follow a schema, pass it to the decorator: "
+                f"llm_stream(response_format={kind.__name__})"
             )
 
 

@@ -88,7 +88,7 @@ class CallSettings(Struct, frozen=True, kw_only=True):
         return own if tracker is None else [*own, tracker.follow(max_tokens)]
 
     def __post_init__(self) -> None:
-        check_is("callbacks", self.callbacks, StreamingCallbacks)
+        check_is("callbacks", self.callbacks, StreamingCallbacks, "write StreamingCallbacks(on_stream_end=…)")
         check_is("progress_tracker", self.progress_tracker, ProgressTracker)
         if self.progress_tracker is not None:
             self.progress_tracker.give()
@@ -145,7 +145,10 @@ class CallSettings(Struct, frozen=True, kw_only=True):
 def a_request(request: object) -> TaskRequest:
     """The request; a prompt that was passed in its place is a mistake that is often made."""
     if not isinstance(request, TaskRequest):
-        raise TypeError(f"a request is a TaskRequest, got {type(request).__name__}; write TaskRequest(prompt=…)")
+        raise TypeError(
+            f"a request is a TaskRequest, got {type(request).__name__}; write TaskRequest(prompt=…), or call an LLM: "
+            "LLM()(prompt)"
+        )
     return request
 
 
@@ -159,9 +162,9 @@ def judge(request: TaskRequest) -> None:
         raise InvalidRequestError(f"max_tokens is more than {MOST_TOKENS}: give a smaller number, or leave it out")
 
 
-def check_is(name: str, value: object, kind: type) -> None:
+def check_is(name: str, value: object, kind: type, fix: str | None = None) -> None:
     if value is not None and not isinstance(value, kind):
-        raise TypeError(f"{name} is a {kind.__name__}, got {type(value).__name__}")
+        raise TypeError(f"{name} is a {kind.__name__}, got {type(value).__name__}" + (f"; {fix}" if fix else ""))
 
 
 def _positive(name: str, value: object, unit: str) -> None:

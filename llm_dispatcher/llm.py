@@ -72,6 +72,8 @@ Follow: TypeAlias = Callable[[LLMStream[str], Account, list[Watcher]], None]
 
 REQUEST_SETTINGS: Final = frozenset(RequestSettings.__annotations__)
 STREAM_SETTINGS: Final = frozenset(StreamSettings.__annotations__)
+_OF_A_CALL: Final = ("messages", "images", "audio")
+"""What a call of an `LLM` takes beside the settings."""
 
 
 def divided(settings: StreamSettings) -> tuple[dict[str, Any], CallSettings]:
@@ -80,8 +82,10 @@ def divided(settings: StreamSettings) -> tuple[dict[str, Any], CallSettings]:
         if name not in STREAM_SETTINGS:
             from difflib import get_close_matches
 
-            near = get_close_matches(name, STREAM_SETTINGS, n=1)
+            near = get_close_matches(name, (*STREAM_SETTINGS, *_OF_A_CALL), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
+            if name in _OF_A_CALL:
+                hint = f"; pass {name} in the call: llm(prompt, {name}=…)"
             raise TypeError(f"there is no setting {name!r}{hint}")
     given: dict[str, Any] = dict(settings)
     request = {name: given.pop(name) for name in REQUEST_SETTINGS & given.keys()}
@@ -149,6 +153,8 @@ class LLM:
         **settings: Unpack[StreamSettings],
     ) -> LLMStream[str]:
         """A stream of the answer; nothing is sent before it is read."""
+        if isinstance(prompt, list):
+            raise TypeError("the prompt is a str, got list; write llm(messages=[…]) for a conversation")
         llm = self.but(**settings) if settings else self
         request = TaskRequest(prompt, messages=messages, images=images, audio=audio, **llm._request)  # noqa: SLF001 - another of this class
         data_uris = self._data_uris if prompt is None or kind_of(prompt) is None else (*self._data_uris, prompt)

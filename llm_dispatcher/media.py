@@ -244,6 +244,13 @@ def _kind_of_uri(uri: str) -> Kind | None:
     return None if declared is None else "image" if declared[1].lower() == "image" else "audio"
 
 
+def kind_of_name(name: str) -> Kind | None:
+    """Whether a text looks like the path or the address of an image or a sound. No file is looked at."""
+    address = name.partition("?")[0] if name[:8].lower() == "https://" else name
+    suffix = "" if any(map(str.isspace, address)) else Path(address).suffix.lower()
+    return next((kind for kind, suffixes in _SUFFIXES.items() if suffix in suffixes), None)
+
+
 def _kind_of_path(path: Path) -> Kind | None:
     for kind, suffixes in _SUFFIXES.items():
         if path.suffix.lower() in suffixes:

@@ -265,11 +265,14 @@ def _response_format(name: str, value: object) -> dict[str, Any]:
     if isinstance(value, type) and callable(schema_of := getattr(value, "model_json_schema", None)):
         value = schema_of()
     if not isinstance(value, Mapping):
-        shown = value.__name__ if isinstance(value, type) else type(value).__name__
-        raise TypeError(
-            f"{name} is a pydantic model class or a JSON schema as a dict, got {shown}; "
-            "for another type, give pydantic.TypeAdapter(type).json_schema()"
-        )
+        if isinstance(value, str):
+            got, fix = "text", 'for JSON of any form, write {"type": "json_object"}'
+        elif callable(getattr(value, "model_json_schema", None)):
+            got, fix = f"an instance of {type(value).__name__}", f"pass the class {type(value).__name__} itself"
+        else:
+            got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+            fix = "for another type, pass pydantic.TypeAdapter(type).json_schema()"
+        raise TypeError(f"{name} is a pydantic model class or a JSON schema as a dict, got {got}; {fix}")
     inner = value.get("json_schema", value)
     if not isinstance(inner, Mapping) or not isinstance(inner.get("schema", inner), Mapping):
         raise TypeError(f"{name} is in OpenAI's wrapping, but holds no JSON schema: 'schema' is a dict")

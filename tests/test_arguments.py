@@ -363,6 +363,39 @@ async def test_an_image_in_a_form_that_is_not_taken_is_refused_with_the_fix(
 
 
 @pytest.mark.found("N-B9")
+@pytest.mark.parametrize(
+    ("value", "plural"),
+    [("cat.PNG", "images"), ("https://example.org/cat.jpg?size=2", "images"), ("/tmp/said.wav", "audio")],
+)
+async def test_the_name_of_a_file_that_the_body_does_not_read_is_refused_with_the_fix(
+    value: str, plural: str, vendors: dict[str, SimulatedVendor]
+) -> None:
+    fix = rf"'photo' is a str, .* so it would not be sent: pass Path\(…\) or bytes, or call the parameter '{plural}'"
+    with pytest.raises(TypeError, match=fix):
+        await unread("What is this?", value)
+    assert not any(vendor.requests for vendor in vendors.values())
+
+
+@pytest.mark.found("N-B9")
+async def test_bytes_that_a_body_formats_into_its_prompt_are_refused(vendors: dict[str, SimulatedVendor]) -> None:
+    @llm_stream
+    def described(photo: Any) -> str:
+        return f"What is in {photo}?"
+
+    with pytest.raises(TypeError, match=r"the bytes of the image stand in the prompt, as text: .*pass encode_image"):
+        await described(PNG)
+    assert not any(vendor.requests for vendor in vendors.values())
+    assert await described(encode_image(PNG))
+
+
+@pytest.mark.parametrize("value", ["python:3.11", "a note", "The title of cat.png", ""])
+async def test_other_text_that_the_body_does_not_read_is_its_own_affair(
+    value: str, vendors: dict[str, SimulatedVendor]
+) -> None:
+    assert await unread("What is this?", value)
+
+
+@pytest.mark.found("N-B9")
 async def test_bytes_that_are_no_image_are_refused_unless_the_body_reads_them(
     vendors: dict[str, SimulatedVendor],
 ) -> None:

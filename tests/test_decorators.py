@@ -249,7 +249,9 @@ def test_a_model_as_a_return_annotation_is_refused_with_the_fix(model: Any) -> N
 
     for function, annotation in ((says_it, model), (says_it, list[model]), (stands_in, AsyncIterator[model])):
         function.__annotations__["return"] = annotation
-        with pytest.raises(TypeError, match=rf"to return {model.__name__}, but a stream is text: .*response_format="):
+        with pytest.raises(
+            TypeError, match=rf"to return {model.__name__}, but its body returns or yields text: .*response_format="
+        ):
             llm_stream(function)
     for allowed in (str, TaskRequest, list[Message], list[dict[str, Any]], AsyncIterator[str], Any, "Unknown"):
         says_it.__annotations__["return"] = allowed

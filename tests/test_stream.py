@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from llm_dispatcher import ChunkMetadata, LLMStream, LLMSwitch, ProgressTracker, StreamingCallbacks, TaskRequest
+from llm_dispatcher import LLM, ChunkMetadata, LLMStream, LLMSwitch, ProgressTracker, StreamingCallbacks, TaskRequest
 from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, StreamStarted, StreamSwitched, TextDelta
 from llm_dispatcher.exceptions import InvalidRequestError, ProviderAuthenticationError, StreamingError
 from llm_dispatcher.streaming.account import Account
@@ -568,7 +568,11 @@ def test_a_tracker_expects_numbers() -> None:
         ({"timeout": "soon"}, TypeError, "timeout is a number of seconds"),
         ({"timeout": 0}, ValueError, "timeout is more than 0"),
         ({"on_break": "cry"}, ValueError, "on_break is one of continue, restart, raise"),
-        ({"callbacks": print}, TypeError, "callbacks is a StreamingCallbacks"),
+        (
+            {"callbacks": print},
+            TypeError,
+            r"callbacks is a StreamingCallbacks, got .*; write StreamingCallbacks\(on_stream_end=…\)",
+        ),
         ({"progress_tracker": 3}, TypeError, "progress_tracker is a ProgressTracker"),
         ({"patience": 3}, TypeError, "patience"),
     ],
@@ -596,6 +600,8 @@ async def test_a_wrong_request_fails_the_stream_before_anything_is_sent(
             await switch.stream_request(request)
     with pytest.raises(TypeError, match="a request is a TaskRequest, got str"):
         switch.stream_request("hi")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"the prompt is a str, got list; write llm\(messages=\[…\]\)"):
+        LLM()([{"role": "user", "content": "hi"}])  # type: ignore[arg-type]
     assert vendor.requests == []
 
 

@@ -228,7 +228,8 @@ def check_file(path: Path) -> None:
     except OSError:
         return  # nothing is there, or it cannot be read: then opening it says why
     if owner is None:
-        raise CacheError(f"{path} is not a cache's file: it is not an SQLite database. {_FIX}")
+        what = "a folder" if path.is_dir() else "not an SQLite database"
+        raise CacheError(f"{path} is not a cache's file: it is {what}. {_FIX}")
     if owner != _OURS and not _log(path).exists():  # (the log, where there is one, may have a newer header)
         raise CacheError(f"{path} is another program's database. {_FIX}")
 

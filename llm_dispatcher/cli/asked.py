@@ -33,7 +33,7 @@ def request_of(
     """The request; what is `None` overrides nothing. What is piped in stands before the prompt, or is the prompt."""
     asked = _read(quiet) if prompt == "-" else _joined(_piped(quiet), prompt)
     if not asked and not images and not audio:
-        raise InvalidRequestError("nothing was asked: give a prompt, or - to read it from standard input")
+        raise InvalidRequestError("nothing was asked: give a prompt, or pipe one in")
     try:
         (asked or "").encode()
     except UnicodeEncodeError:

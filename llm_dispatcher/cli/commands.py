@@ -39,9 +39,9 @@ app = typer.Typer(
     rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,  # a pipe gets plain text
     epilog="\n\n".join(["Exit codes:", *(f"{code:>3}  {words}" for code, words in CODES.items())]),
 )
-config_app = typer.Typer(help="Check a configuration, show what is in force, or print its schema.")
+config_app = typer.Typer(help="Check a configuration, show it, or print its schema.")
 app.add_typer(config_app, name="config")
-cache_app = typer.Typer(help="Look at recorded answers, forget them, and say what counts as a repeat.")
+cache_app = typer.Typer(help="Look into a cache, clear it, or compare two prompts.")
 app.add_typer(cache_app, name="cache")
 
 
@@ -135,7 +135,10 @@ def explain(
 
 @app.command()
 def models(task: Task = None, config: Config = None, as_json: Json = False) -> None:
-    """List the configured models, what they can do and what they cost; with --task, those it goes to, in order."""
+    """List the models, what they can do and what they cost.
+
+    With --task, only those that a request for this task may go to, in order.
+    """
     from ..tasks import TaskType
     from .look import models
 
@@ -149,7 +152,10 @@ def providers(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for each.", metavar="SECONDS", min=0.1)] = 5.0,
     as_json: Json = False,
 ) -> None:
-    """List the providers, whether they can be reached, and whether they take their keys, which are not shown."""
+    """List the providers, and say whether each takes its key.
+
+    Each one is asked for its list of models, which is free. Keys are not shown.
+    """
     from .reach import providers
 
     raise typer.Exit(providers(config, ask=ask, timeout=timeout, as_json=as_json))
@@ -256,7 +262,9 @@ def simulate(
     model: Annotated[list[str] | None, typer.Option(help="A model it knows; all, if not said.")] = None,
     refuses_prefill: Annotated[list[str] | None, typer.Option(help="A model that takes no open answer.")] = None,
     remember: Annotated[int, typer.Option(help="How many requests to keep for /_simulated/requests.")] = 1000,
-    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", help="End with who started it.")] = False,
+    until_stdin_closes: Annotated[
+        bool, typer.Option("--until-stdin-closes", help="End when standard input closes.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Serve a simulated vendor until interrupted. The first line of output is JSON with its base_url."""

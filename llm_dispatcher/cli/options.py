@@ -97,11 +97,16 @@ Provider: TypeAlias = Annotated[
     ),
 ]
 Namespace: TypeAlias = Annotated[
-    str | None, typer.Option("--namespace", help="The budget that this request is on.", metavar="NAME")
+    str | None,
+    typer.Option("--namespace", help="Whose budget it counts for, and whose cached answers it gets.", metavar="NAME"),
 ]
 Sticky: TypeAlias = Annotated[
     str | None,
-    typer.Option("--sticky", help="Requests with the same key go to the same share of a split.", metavar="KEY"),
+    typer.Option(
+        "--sticky",
+        help="Where a route splits its requests, those with the same key go to the same target.",
+        metavar="KEY",
+    ),
 ]
 System: TypeAlias = Annotated[str | None, typer.Option("--system", "-s", help="The system prompt.", metavar="TEXT")]
 MaxTokens: TypeAlias = Annotated[

@@ -68,7 +68,10 @@ def smuggling_problems(
     if not written.is_found or written.file is None or is_trusted(Path(written.file), keys.environ):
         return
     usual, filled, stronger = layers
-    remedy = f"If you trust this file, set {TRUST}={Path(written.file).absolute()}"
+    whole = Path(written.file).absolute()
+    remedy = (
+        f"If you trust it, name it: init({whole.name!r}), --config, or LLM_DISPATCHER_CONFIG; or set {TRUST}={whole}"
+    )
     sends_away: list[str] = []
     for name in mapping_at(written.tree, "providers"):
         if name not in kinds:
@@ -182,6 +185,6 @@ def _variables_for_all(written: Layer, name: str, remedy: str) -> Iterator[Probl
 
 def _refused(what: str, place: str, remedy: str) -> str:
     return (
-        f"{what} would be sent to {place}, and nobody named this file: it was found in the working folder. "
-        f"{remedy}, or name it (--config, LLM_DISPATCHER_CONFIG)"
+        f"{what} would be sent to {place}. This file was only found in the working folder, so it may not decide that. "
+        f"{remedy}"
     )

@@ -121,7 +121,7 @@ def too_slow(clock: Clock, target: Target, clocks: Clocks, request_id: str | Non
     setting = clocks.setting(clock)
     share = ""
     if setting is not None and seconds < setting:
-        share = f"; it is set to {in_seconds(setting)}, and what total leaves is shared with the next attempt"
+        share = f", shortened from {in_seconds(setting)} to leave time for the next attempt"
     return ProviderTimeoutError(
         f"{what} within {in_seconds(seconds)} (the {clock} clock){share}",
         clock=clock,

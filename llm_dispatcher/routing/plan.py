@@ -91,6 +91,8 @@ NO_WISHES: Final = Wishes()
 NOTHING_KNOWN: Final = Situation()
 _NOTHING_YET: Final = TargetHealth()
 _STAND_IN: Final = Capabilities(input_price=0.0, output_price=0.0)
+_NO_STAND_IN: Final = "only the body of an async generator that yields its answer can stand in"
+_NO_STAND_IN_OFFLINE: Final = f"LLM_DISPATCHER_OFFLINE is set, so no vendor is asked, and {_NO_STAND_IN}"
 
 
 def plan(
@@ -115,7 +117,7 @@ def plan(
             if situation.has_body:
                 contenders.append(Contender(target, _STAND_IN, _NOTHING_YET, 0.0))
             else:
-                rejected[target] = "only the body of an async generator that yields its answer can stand in"
+                rejected[target] = _NO_STAND_IN_OFFLINE if situation.offline else _NO_STAND_IN
             continue
         can = capabilities(target)
         health = situation.health.get(target, _NOTHING_YET)

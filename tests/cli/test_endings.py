@@ -24,7 +24,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["stream"], "nothing was asked: give a prompt, or - to read it from standard input"),
+        (["stream"], "nothing was asked: give a prompt, or pipe one in"),
         (["stream", "x", "--tusk", "math"], "No such option: --tusk (Possible options: --task) (llm-dispatcher stream"),
         (["strem", "x"], "No such command 'strem'. Did you mean 'stream'? (llm-dispatcher --help)"),
         (["stream", "x", "--task", "tanslation"], "there is no task 'tanslation'; did you mean 'translation'?"),

@@ -346,9 +346,19 @@ async def test_what_a_caller_says_of_strict_holds(strict: bool, simulated_vendor
 
 
 @pytest.mark.found("N-A4")
-@pytest.mark.parametrize("wrong", [5, Node(value=1, after=None), list[int], dict, {"json_schema": 5}])
-def test_what_is_no_schema_is_refused_where_it_is_written(wrong: Any) -> None:
-    with pytest.raises(TypeError, match=r"^response_format is"):
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (5, r"got int; for another type, pass pydantic\.TypeAdapter"),
+        (Node(value=1, after=None), "got an instance of Node; pass the class Node itself"),
+        (list[int], "for another type, pass"),
+        (dict, "got the class dict; for another type, pass"),
+        ("json", 'got text; for JSON of any form, write {"type": "json_object"}'),
+        ({"json_schema": 5}, "holds no JSON schema"),
+    ],
+)
+def test_what_is_no_schema_is_refused_where_it_is_written(wrong: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=rf"^response_format is .*{words}"):
         LLM(response_format=wrong)
 
 
