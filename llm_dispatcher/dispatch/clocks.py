@@ -176,7 +176,7 @@ class Clocks:
     def stop(self) -> asyncio.Future[None] | None:
         """The switch is being closed: whoever waits, waits no longer, and who comes to wait does not begin to.
 
-        Returns what is done when the stream is over, if somebody waits.
+        Returns what is done when the vendor's stream is closed, if somebody waits.
         """
         self._stopped = True
         if self._task is None:
@@ -187,10 +187,15 @@ class Clocks:
             self._task.cancel()
         return self._over
 
-    def close(self) -> None:
+    def leave(self) -> None:
+        """The vendor's stream is closed. Whoever closes the switch has not to wait for the reader as well."""
         self._task = None
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
+
+    def close(self) -> None:
+        """The stream is over."""
+        self.leave()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -213,8 +218,8 @@ class Clocks:
     def _ring(self, overdue: float | None) -> None:
         self._timer = None
         task, (deadline, _), now = self._task, self._due(), self.loop.time()
-        if task is None:
-            return  # the reader is at work; the next wait arms a timer again
+        if task is None or self._rang:
+            return  # the reader is at work, and the next wait arms a timer again; or the task was cancelled already
         if now < deadline:
             self._arm(deadline)
         elif deadline != overdue:

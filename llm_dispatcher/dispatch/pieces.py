@@ -57,7 +57,7 @@ def listening(row: Row, clocks: Clocks) -> Generator[None, None, None]:
             raise
         logger.debug("%s: %s after the answer was complete", row.target, Failure.of(error).message)
     finally:
-        clocks.rest()  # from here on nobody waits on this vendor, however long the reader or a retry may take
+        clocks.leave()  # from here on nobody waits on this vendor, however long the reader or a retry may take
     if row.finished is None:
         raise StreamTruncatedError(
             "the stream ended without the vendor's word that the answer is complete",

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from llm_dispatcher import LLMSwitch, StreamingCache, Target, TaskRequest, llm_stream, use_switch
-from llm_dispatcher.config.policy import Timeouts
-from llm_dispatcher.dispatch import UnderWay
+from llm_dispatcher.config.policy import Resilience, Timeouts
+from llm_dispatcher.dispatch import UnderWay, attempts
 from llm_dispatcher.dispatch.clocks import Clocks
-from llm_dispatcher.events import Event, StreamFailed, check_order
+from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, Usage, UsageReport, check_order
 from llm_dispatcher.exceptions import LLMDispatcherError, StreamingError
+from llm_dispatcher.provider import Ask, Finished, Opened, Piece
 from llm_dispatcher.testing import Cut, HttpError, Reply, SimulatedVendor, SlowHeaders, Stall, Wire
+from tests.dispatch.test_loop import all_of, dispatch
+from tests.faults.leaping_loop import leap_through
 
 Start = Callable[..., SimulatedVendor]
 Over = Callable[..., LLMSwitch]
@@ -187,6 +190,60 @@ async def test_an_error_keeps_what_the_sdk_said_as_its_cause(
         await switch.stream_request(ASK)
     cause = raised.value.__cause__
     assert type(cause).__module__.startswith("openai") and getattr(cause, "status_code", None) == status
+
+
+@pytest.mark.parametrize("clocks", [Timeouts(total=3), Timeouts(first_token=3)])
+def test_a_clock_that_runs_out_while_a_closed_stream_ends_cancels_nobody(clocks: Timeouts) -> None:
+    """The connection takes a while to close. The reader gets the error of the closing, and no cancellation."""
+
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield Opened(None, {})
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(2)
+
+    async def closing() -> None:
+        under_way = UnderWay()
+        job = dispatch(answer, Resilience(max_retries=0, timeouts=clocks), under_way=under_way)
+        reading = asyncio.create_task(all_of(job))
+        await asyncio.sleep(2)
+        await under_way.end()
+        with pytest.raises(StreamingError, match="the switch was closed"):
+            await reading
+        assert not reading.cancelled()
+
+    leap_through(closing)
+
+
+def test_closing_waits_for_no_reader_who_takes_the_end_of_a_complete_answer_slowly() -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield Opened(None, {})
+        yield "all of it"
+        yield UsageReport(Usage(1, 1, source="reported"))
+        yield Finished("stop", "stop")
+        await asyncio.sleep(60)  # a vendor that does not end its answer
+
+    async def closing() -> None:
+        under_way, closed = UnderWay(), asyncio.Event()
+        job = dispatch(answer, Resilience(max_retries=0), under_way=under_way)
+        events: list[Event] = []
+
+        async def read() -> None:
+            async for event in attempts(job):
+                events.append(event)
+                if isinstance(event, UsageReport):
+                    await closed.wait()
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(1)
+        async with asyncio.timeout(60):
+            await under_way.end()
+        closed.set()
+        await reading
+        assert isinstance(events[-1], StreamCompleted)
+
+    leap_through(closing)
 
 
 def test_streams_may_begin_in_other_threads_while_a_switch_is_closed() -> None:
