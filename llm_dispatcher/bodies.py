@@ -69,8 +69,8 @@ def _refuse_a_model(function: Callable[..., Any]) -> None:
         if isinstance(kind, type) and any(hasattr(kind, each) for each in _FIELDS):
             raise TypeError(
                 f"{function.__qualname__}() is annotated to return {kind.__name__}, but its body returns or yields "
-                "text: annotate that (`-> str`, `-> AsyncIterator[str]`). To have the answer follow a schema, pass it to the decorator: "
-                f"llm_stream(response_format={kind.__name__})"
+                "text: annotate that (`-> str`, `-> AsyncIterator[str]`). To have the answer follow a schema, pass it "
+                f"to the decorator: llm_stream(response_format={kind.__name__})"
             )
 
 
