@@ -66,21 +66,21 @@ Headers that an SDK takes from the environment (`OPENAI_CUSTOM_HEADERS`, `OPENAI
 
 ## A file that nobody named
 
-`llm_dispatcher.yaml` in the working folder is used because it stands there, and the folder may be a checkout of
-somebody else's. So such a file may use your keys, or name addresses of its own, but not both. It is refused, with a
-`ConfigurationError` before anything is sent, if
+`llm_dispatcher.yaml` in the working folder is used although nobody named it, and the folder may be a checkout of
+somebody else's. So such a file may use your keys, or send requests to addresses of its own, but not both. It is
+refused with a `ConfigurationError`, before anything is sent, in two cases:
 
-- a key from the environment, from `init(openai_api_key=…)` or from the machine's Google credentials would go to an
-  address that the file names. The vendor's own address and one that is a whole variable (`base_url: ${GATEWAY_URL}`)
-  are not the file's. `localhost` is: any program may listen there. A local server without a key needs nothing:
-  `vllm: {base_url: "http://localhost:8000/v1"}`;
-- `${VAR}` stands where it would be sent to such an address, or with a key that stands in the file: in the provider's
-  entry, under `routing`, or in `resilience.continuation`.
+- **Your key would go to an address that the file names.** Your keys are those in the environment, those that you pass
+  (`init(openai_api_key=…)`), and the machine's Google credentials. Two addresses are allowed: the vendor's own, and one
+  that is a whole variable (`base_url: ${GATEWAY_URL}`). `localhost` is not, because any program may listen there. A
+  local server that needs no key works without further steps: `vllm: {base_url: "http://localhost:8000/v1"}`.
+- **The value of a `${VAR}` would go to such an address**, or to a vendor together with a key that stands in the file.
+  This concerns the provider's entry, `routing` and `resilience.continuation`.
 
-A file is trusted if somebody names it: as an argument, by `--config`, by `LLM_DISPATCHER_CONFIG`, by putting it into
-the user's config folder, or by `LLM_DISPATCHER_TRUST_CONFIG`, which holds its whole path (several as in `PATH`).
-`reload()` and `watch` keep to what was decided when the file was found. A file that is not trusted can still send your
-*prompts* to an address of its own: read it first (`llm-dispatcher config show`).
+If you trust the file, name it. Any of these does: `init("llm_dispatcher.yaml")`, `--config`, `LLM_DISPATCHER_CONFIG`,
+moving it into the user's config folder, or its whole path in `LLM_DISPATCHER_TRUST_CONFIG` (several as in `PATH`).
+Whether a file is trusted is decided when it is found; `reload()` and `watch` keep to that. A file that is not trusted
+can still send your *prompts* to an address of its own, so look at it first (`llm-dispatcher config show`).
 """
 
 

@@ -199,7 +199,7 @@ class CorrectionSection(Section):
     vision: Truth | None = Field(None, description="Whether it takes images.")
     audio: Truth | None = Field(None, description="Whether it takes sounds.")
     transcription: Truth | None = Field(
-        None, description="Whether it turns sounds into their words; one that does nothing else is not asked yet."
+        None, description="Whether it turns speech into text. A model that does nothing else is not asked yet."
     )
     tools: Truth | None = Field(None, description="Whether it calls tools.")
     structured_output: Truth | None = Field(None, description="Whether it follows a JSON schema.")
