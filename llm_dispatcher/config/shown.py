@@ -98,11 +98,12 @@ def plain(value: Any) -> object:
 
 
 def _without_secrets(options: Mapping[str, Any]) -> Tree:
-    """What only a vendor understands may hold its secrets: they are told by their names."""
+    """A vendor's own options without its secrets, which are recognised by their names. A number is none: `max_tokens`."""
 
     def without(name: str, value: Any) -> object:
         if isinstance(value, Mapping):
             return _without_secrets(value)
-        return MASK if SECRET_NAME.search(name) else plain(value)
+        is_number = isinstance(value, (int, float))
+        return MASK if SECRET_NAME.search(name) and not is_number else plain(value)
 
     return {str(name): without(str(name), value) for name, value in options.items()}

@@ -131,6 +131,14 @@ def test_the_mask_shows_that_there_is_something() -> None:
     }
 
 
+def test_a_number_is_not_masked_for_its_name() -> None:
+    options = {"max_tokens": 1000}
+    shown: Any = config_shown(
+        policy_of({"providers": {"anthropic": {"api_key": SECRET, "options": options, "models": ["m"]}}})
+    )
+    assert shown["providers"]["anthropic"]["options"] == options
+
+
 def test_defaults_that_are_in_force_are_shown() -> None:
     shown: Any = config_shown(policy_of({"providers": {"ollama": {"models": ["m"]}}}))
     assert shown["resilience"]["timeouts"]["total"] == 300
