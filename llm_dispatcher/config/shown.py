@@ -98,7 +98,7 @@ def plain(value: Any) -> object:
 
 
 def _without_secrets(options: Mapping[str, Any]) -> Tree:
-    """A vendor's own options without its secrets, which are recognised by their names. A number is none: `max_tokens`."""
+    """A vendor's own options without its secrets. A secret is recognised by its name, and is never a number."""
 
     def without(name: str, value: Any) -> object:
         if isinstance(value, Mapping):
