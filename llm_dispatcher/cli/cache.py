@@ -27,7 +27,7 @@ def stats(store: Path | None, *, config: Path | None, as_json: bool) -> int:
         namespaces = {name: {"entries": entries[name], "bytes": sizes[name]} for name in sorted(entries)}
         say_json({"file": str(file), "entries": len(rows), "bytes": sizes.total(), "namespaces": namespaces})
         return DONE
-    say(f"{file}: {len(rows)} entries, {sizes.total():,} bytes")
+    say(f"{file}: {_entries(len(rows))}, {sizes.total():,} bytes")
     if rows:
         say_table(
             ("namespace", "entries", "bytes"),
@@ -45,8 +45,12 @@ def clear(store: Path | None, *, namespace: str | None, config: Path | None, as_
     if as_json:
         say_json({"file": str(file), "forgotten": len(gone)})
     else:
-        say(f"{file}: {len(gone)} entries forgotten")
+        say(f"{file}: {_entries(len(gone))} forgotten")
     return DONE
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count:,} entries"
 
 
 def explain(a: str, b: str, *, threshold: float, as_json: bool) -> int:

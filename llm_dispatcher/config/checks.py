@@ -46,7 +46,7 @@ def provider_problems(
             variables = " or ".join(known.key_variables)
             yield Problem(("providers", name, "api_key"), f"provider {name!r} has no API key: set {variables}")
         if key is not None and not is_sendable(key):
-            yield Problem(("providers", name, "api_key"), "holds a character that no HTTP header can carry")
+            yield Problem(("providers", name, "api_key"), "holds a character that an HTTP header cannot carry")
         if known.needs_base_url and not entry.get("base_url"):
             yield Problem(("providers", name, "base_url"), f"is missing; the kind {kind} needs it")
         if entry.get("api") is not None and kind in VENDORS and not known.has_api_choice:

@@ -185,6 +185,6 @@ def _variables_for_all(written: Layer, name: str, remedy: str) -> Iterator[Probl
 
 def _refused(what: str, place: str, remedy: str) -> str:
     return (
-        f"{what} would be sent to {place}. This file was only found in the working folder, so it may not decide that. "
+        f"{what} would be sent to {place}. This file is not trusted, because it was only found in the working folder. "
         f"{remedy}"
     )

@@ -15,13 +15,13 @@ _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 def header_name(name: str) -> str:
     if not _HEADER_NAME.fullmatch(name):
-        raise PydanticCustomError("header_name", "is no name of an HTTP header")
+        raise PydanticCustomError("header_name", "is not a valid name of an HTTP header")
     return name
 
 
 def header_value(value: str) -> str:
     if not all(" " <= character <= "~" or character == "\t" for character in value):
-        raise PydanticCustomError("header_value", "holds a character that no HTTP header can carry")
+        raise PydanticCustomError("header_value", "holds a character that an HTTP header cannot carry")
     return value
 
 
@@ -71,7 +71,7 @@ def time_zone(name: str) -> str:
             raise PydanticCustomError(
                 "time_zone", "cannot be looked up, because this system has no time zones: `pip install tzdata`"
             ) from None
-        raise PydanticCustomError("time_zone", "is no time zone, such as Europe/Berlin") from None
+        raise PydanticCustomError("time_zone", "is not a time zone; write one such as Europe/Berlin") from None
     return name
 
 

@@ -24,7 +24,7 @@ def check_options(settings: ProviderSettings, *known: str) -> None:
     for name in settings.options:
         if name not in known:
             raise ConfigurationError(
-                f"is no option of a provider of the kind {settings.kind!r}; its options are {', '.join(known)}",
+                f"is not an option of a provider of the kind {settings.kind!r}; its options are {', '.join(known)}",
                 key=f"providers.{settings.name}.options.{name}",
             )
 

@@ -184,11 +184,20 @@ def _ours(
         if isinstance(link, TimeoutError):
             return ProviderTimeoutError("no connection was made in time (the connect clock)", clock="connect")
         if isinstance(link, (OSError, *transport)):
-            why = link.strerror if isinstance(link, OSError) and link.strerror else type(link).__name__
+            why = link.strerror if isinstance(link, OSError) and link.strerror else _in_words(type(link).__name__)
             host = _unreached_host(chain)
             what = "the connection broke" if host is None else f"no connection to {host} was made"
             return ProviderConnectionError(f"{what}: {loggable(why)}")
     return None
+
+
+def _in_words(name: str) -> str:
+    """What a transport's error means, for those that are met often and have no words of their own."""
+    words = {
+        "ClientPayloadError": "the body of the answer was cut off or makes no sense",
+        "ServerDisconnectedError": "the server closed it without an answer",
+    }.get(name)
+    return f"{words} ({name})" if words else name
 
 
 def _unreached_host(chain: list[BaseException]) -> str | None:

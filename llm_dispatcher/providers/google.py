@@ -123,7 +123,7 @@ async def _response(client: Client, model: str, own_tools: list[Any], sent: _Sen
     except ValueError as error:
         if type(error) is not ValueError:
             raise  # an answer that could not be read; this one is the SDK's word on what it was asked
-        raise InvalidRequestError(f"google-genai takes no such request: {loggable(str(error))}") from error
+        raise InvalidRequestError(f"google-genai does not accept this request: {loggable(str(error))}") from error
     finally:
         _sent.reset(token)
         sent.body = b""  # what was begun meanwhile keeps its context: a connection, for as long as it is in use

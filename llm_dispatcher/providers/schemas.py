@@ -91,7 +91,7 @@ def _check_not_recursive(schema: Mapping[str, Any]) -> None:
 
     def visit(reference: str, path: tuple[str, ...]) -> None:
         if reference in path:
-            raise NotStrictError(f"{reference} holds itself")
+            raise NotStrictError(f"{reference} contains itself")
         if len(path) > DEEPEST:
             raise NotStrictError(f"it is nested more than {DEEPEST} deep")
         if reference not in done:

@@ -39,7 +39,7 @@ async def test_stats_says_what_is_kept(run: Any, policy: str) -> None:
 
 async def test_clear_forgets_all_or_one_namespace(run: Any, policy: str) -> None:
     assert json.loads(run("cache", "clear", "--namespace", "team", "-c", policy, "--json").stdout)["forgotten"] == 2
-    assert run("cache", "clear", "-c", policy).stdout.endswith(": 1 entries forgotten\n")
+    assert run("cache", "clear", "-c", policy).stdout.endswith(": 1 entry forgotten\n")
     assert json.loads(run("cache", "stats", "-c", policy, "--json").stdout)["entries"] == 0
 
 
@@ -57,7 +57,7 @@ def closed(tmp_path: Path) -> Path:
 @pytest.mark.found("N-A2")
 def test_stats_only_reads(run: Any, closed: Path) -> None:
     before = closed.read_bytes()
-    assert "1 entries" in run("cache", "stats", "--store", str(closed)).stdout
+    assert "1 entry" in run("cache", "stats", "--store", str(closed)).stdout
     assert (closed.read_bytes(), [each.name for each in closed.parent.iterdir()]) == (before, [closed.name])
 
 

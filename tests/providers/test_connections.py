@@ -301,7 +301,7 @@ async def test_a_host_that_wants_no_key_is_sent_none() -> None:
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "google", "ollama"])
 def test_an_option_that_nobody_reads_is_refused(kind: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no option of a provider of the kind") as raised:
+    with pytest.raises(ConfigurationError, match="is not an option of a provider of the kind") as raised:
         make(ProviderSettings(name="x", kind=kind, options={"max_tokenz": 5}))
     assert raised.value.key == "providers.x.options.max_tokenz"
 

@@ -356,7 +356,7 @@ async def test_the_sdks_own_error_is_the_cause() -> None:
             {"google_maps": {"auth_config": {"api_key_config": {"api_key_string": "KEY-OF-THE-TOOL"}}, "typo": 1}},
             r"what it does not know: google_maps\.typo",
         ),
-        ({"enterprise_web_search": {}}, "takes no such request: enterprise_web_search"),  # on Vertex, it is
+        ({"enterprise_web_search": {}}, "does not accept this request: enterprise_web_search"),  # on Vertex, it is
     ],
 )
 async def test_what_googles_sdk_does_not_take_is_an_invalid_request(tool: dict[str, Any], words: str) -> None:

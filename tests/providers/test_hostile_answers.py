@@ -25,7 +25,7 @@ from llm_dispatcher.exceptions import (
 )
 from llm_dispatcher.provider import ProviderSettings, Secret
 from llm_dispatcher.providers import connections, make, transport
-from llm_dispatcher.testing import Redirect, Reply, SimulatedVendor, Wire
+from llm_dispatcher.testing import Cut, Redirect, Reply, SimulatedVendor, Wire
 from llm_dispatcher.testing.wires import WIRES
 from tests.faults.leaping_loop import leap_through
 from tests.providers.raw_server import TEXT, Came, raw_server, whole
@@ -339,6 +339,15 @@ async def test_a_host_that_is_not_known_is_named(wire: Wire, monkeypatch: pytest
     with pytest.raises(ProviderConnectionError) as raised:
         await text_of(provider)
     assert "no connection to vendor.invalid:8080 was made: Name or service not known" in str(raised.value)
+    await provider.aclose()
+
+
+@wires
+async def test_an_answer_that_is_cut_off_is_said_to_be(wire: Wire, simulated_vendor: Start) -> None:
+    vendor = simulated_vendor(wire, Reply(TEXT, fault=Cut(after=2)))
+    provider = provider_at(wire, vendor.base_url)
+    with pytest.raises(ProviderConnectionError, match=r"the connection broke: .*(was cut off|without an answer|reset)"):
+        await text_of(provider)
     await provider.aclose()
 
 

@@ -381,7 +381,7 @@ async def test_azures_deployments_have_addresses_of_their_own(simulated_vendor: 
 
 
 def test_an_api_version_is_azures() -> None:
-    with pytest.raises(ConfigurationError, match="is no option of a provider of the kind 'groq'"):
+    with pytest.raises(ConfigurationError, match="is not an option of a provider of the kind 'groq'"):
         make(ProviderSettings(name="a", kind="groq", options={"api_version": "2024-10-21"}))
 
 

@@ -96,7 +96,7 @@ def test_a_model_that_holds_itself_is_strict_at_openai_only() -> None:
     strict = strict_form(Node.model_json_schema(), OPENAI)
     assert strict["type"] == "object"
     assert openai_objection(strict) is None
-    with pytest.raises(NotStrictError, match="#/\\$defs/Node holds itself"):
+    with pytest.raises(NotStrictError, match="#/\\$defs/Node contains itself"):
         strict_form(Node.model_json_schema(), ANTHROPIC)
 
 
