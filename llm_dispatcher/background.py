@@ -160,7 +160,7 @@ def finish_in_background(coroutine: Coroutine[Any, Any, None], *, may_block: boo
 
 
 class _Signal(Protocol):
-    """What one thread waits for, and another sets once."""
+    """One thread waits for it, and another sets it once."""
 
     def set(self) -> None: ...
 

@@ -58,7 +58,7 @@ def form_of(function: Callable[..., Any], stand_in: bool) -> Form:
 
 
 def _refuse_a_model(function: Callable[..., Any]) -> None:
-    """A class of fields as the annotation of the return value says that objects are expected: a stream is text."""
+    """Refuse a model or a dataclass as the return annotation: its author expects objects, but a stream is text."""
     try:
         annotation = get_type_hints(function).get("return")
     except (NameError, TypeError, AttributeError):  # names that exist for type checkers only

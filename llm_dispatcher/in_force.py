@@ -106,7 +106,7 @@ class InForce:
         )
 
     def to_send(self, request: TaskRequest) -> TaskRequest:
-        """The request without the metadata that routing reads, which is no business of any vendor."""
+        """The request without the metadata that routing reads. No vendor is sent them."""
         if not request.metadata or self._routing_keys.isdisjoint(request.metadata):
             return request
         metadata = {name: value for name, value in request.metadata.items() if name not in self._routing_keys}

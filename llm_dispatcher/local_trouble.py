@@ -28,7 +28,7 @@ _NO_THREAD: Final = "can't start new thread"
 
 
 def what_is_lacking(error: BaseException) -> str | None:
-    """What this machine lacks, if the error comes of that; in words for an error message."""
+    """What this machine lacks, in words for an error message, if that is what caused the error; else `None`."""
     match error:
         case socket.gaierror() | ImportError():
             # Looking up a name and loading a library open files. Neither error says why that failed.

@@ -49,7 +49,7 @@ _known: tuple[str, ...] = ()
 
 
 def conceal(secret: str) -> None:
-    """Have this text taken out from now on, whatever it looks like. Texts that are plain words are left alone."""
+    """Take this text out from now on, whatever it looks like. Texts that are plain words are left alone."""
     global _known
     if len(secret) < _SHORTEST or (len(secret) < _LONGEST_WORDS and _WORDS.fullmatch(secret)):
         return
@@ -95,7 +95,7 @@ def conceal_header(name: str, value: str) -> None:
 
 
 def conceal_options(options: Mapping[str, object]) -> None:
-    """Have the texts in options taken out from now on whose names say that they are secret."""
+    """From now on, take out the texts of those options whose names say that they are secret."""
     for name, value in options.items():
         if isinstance(value, Mapping):
             conceal_options(cast("Mapping[str, object]", value))

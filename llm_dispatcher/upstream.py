@@ -1,4 +1,4 @@
-"""What a cache asks when it has no answer, and when the answer has to be complete."""
+"""Where a cache gets the answers that it does not have, and the deadline for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .events import Event
 
 
 class Deadline:
-    """The time until which a call may take, on the clock of the running loop; without `seconds` it has no end.
+    """When a call has to be complete, on the clock of the running loop. Without `seconds` it never has to be.
 
     A stream that several calls read has one deadline, and it moves to the latest of theirs: whoever lets a call join
     `extend`s it. It never becomes earlier. Only the loop's own thread reads or moves it.

@@ -107,6 +107,6 @@ def may_come(wanted: str, form: str, first: int, latest: int) -> bool:
 
 
 def _decorated(form: str, after: int) -> int:
-    """Where the decoration ends that stands there."""
+    """Where the decoration that begins at this place ends."""
     decoration = _DECORATION.match(form, after)
     return decoration.end() if decoration else after

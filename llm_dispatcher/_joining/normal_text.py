@@ -105,7 +105,7 @@ class NormalText:
         return self._walk(index + 1)[0]
 
     def raw_end(self, index: int, marks: str) -> int:
-        """Where in the text that ends of which the form ends at this place, with these marks on its last letter.
+        """The place in the text that corresponds to this place of the form, if its last letter has these marks.
 
         Marks that are not among these belong to what follows. Where one character holds both, such as "é" where only
         "e" is meant, all of it belongs to what follows.
@@ -142,8 +142,8 @@ class NormalText:
         self._form.extend(form)
 
     def _walk(self, index: int) -> tuple[int, int, str]:
-        """The character of the text with which its form first gets so long: its two ends, and the form that it adds
-        beyond that.
+        """The character of the text that brings its form to this length: where it begins and ends, and the part of
+        its form that goes beyond the length.
         """
         step = bisect_right(self._steps, (index - 1, self._raw_length))  # the last one that begins before this place
         formed, at = self._steps[max(0, step - 1)]
@@ -159,7 +159,7 @@ class NormalText:
 
 
 def _last_letter(text: str) -> int:
-    """Where the last character is that begins a letter, and is no mark of the one before."""
+    """Where the last letter of the text begins, with its marks after it."""
     at = len(text) - 1
     while at > 0 and _is_mark(text[at]):
         at -= 1

@@ -24,11 +24,12 @@ Gone: TypeAlias = Literal["evicted", "expired"]
 # Prompts may be chosen so that thousands of them have signs in common. A look-up runs on the event loop: each of its
 # steps is bounded, the dearer the step the closer.
 MOST_CANDIDATES: Final = 400
-"""So many texts with a sign in common are looked at, at most: where they begin and end like the text, 1 µs each."""
+"""How many texts that share a sign are looked at, at most. Each costs 1 µs, if it begins and ends like the text."""
 MOST_SLIPS: Final = 8
-"""So many words are looked up as slips of others, at most: up to 300 µs each."""
+"""How many words are looked up as slips of others, at most. Each costs up to 300 µs."""
 MOST_JUDGED: Final = 4000
-"""Texts of so many characters together are judged, at most, or else a single one: up to 0.5 µs a character."""
+"""How many characters are judged, at most, all texts together. A single longer text is judged all the same. Each
+character costs up to 0.5 µs."""
 OVERHEAD: Final = 1500
 """Bytes that an entry takes in memory beside its text and its recording, about."""
 

@@ -77,7 +77,7 @@ _compared: Final = attrgetter(*COMPARED)
 
 @lru_cache(maxsize=1024)
 def _names(targets: tuple[Target, ...], models: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The targets, and what they really are, whatever their order: it changes with their health and with chance."""
+    """The targets, and what they really are, sorted: their order depends on health and on chance."""
     return sorted((str(target), model) for target, model in zip_longest(targets, models, fillvalue=""))
 
 

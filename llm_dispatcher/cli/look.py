@@ -67,7 +67,7 @@ def _unknown(policy: Policy, targets: Iterable[Target]) -> list[str]:
 
 
 def _known(policy: Policy, targets: Iterable[Target]) -> dict[Target, catalog.Capabilities]:
-    """What is known of those of the targets that are models, without prices."""
+    """What the catalog knows of each target that is a model, without prices."""
 
     def vendor_model(target: Target) -> tuple[str, str]:
         settings = policy.providers[target.provider]

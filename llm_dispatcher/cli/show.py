@@ -26,7 +26,7 @@ COLOURS: Final = {"openai": "green", "anthropic": "yellow", "google": "blue", "b
 """The colour of each speaker's words."""
 
 WIDE: Final = 96
-"""Columns of a text that goes where nobody says how many there are."""
+"""The width of text where the output has none, such as a file."""
 
 
 class Show(Protocol):

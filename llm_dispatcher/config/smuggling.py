@@ -60,7 +60,7 @@ def smuggling_problems(
     api_keys: Mapping[str, str | None],
     keys: Keys,
 ) -> Iterator[Problem]:
-    """What a file that was merely found would carry away; nothing of one that somebody named or trusts.
+    """The problems of a file that was only found. A file that somebody named or trusts has none.
 
     `layers` are those that are in force: addresses of the environment, the file filled in, and settings of the
     environment.
@@ -112,7 +112,7 @@ def _own_place(entry: _Entry, environ: Mapping[str, str]) -> str | None:
 
 
 def _is_of_the_environment(written: str, environ: Mapping[str, str]) -> bool:
-    """Whether a variable names the whole address. Its default would be the file's word."""
+    """Whether a variable names the whole address. The default in `${VAR:-…}` does not count: the file wrote it."""
     found = _WHOLE_VARIABLE.fullmatch(written)
     if found is None or not (named := environ.get(found[1])):
         return False
@@ -158,14 +158,15 @@ def _variables_sent(entry: _Entry, place: str, remedy: str) -> Iterator[Problem]
         if not isinstance(value, str) or "${" not in value.replace("$${", ""):
             continue
         if path[-1] == "api_key":
-            continue  # it is told of as a key
+            continue  # reported by `_keys_sent`
         if path[-1] == "base_url" and not _carries(value):
             continue
         yield Problem(path, _refused(value, place, remedy))
 
 
 def _carries(address: str) -> bool:
-    """Whether an address carries a variable to a host, rather than being one or naming a port of this machine."""
+    """Whether the value of a variable would be sent as a part of this address. A variable that is the whole address, or
+    a port of this machine, is not."""
     if _WHOLE_VARIABLE.fullmatch(address):
         return False
     port = _LOCAL_PORT.fullmatch(address)

@@ -1,4 +1,4 @@
-"""Past the layers between an SDK's response and its socket: how an answer is got, read, and let go."""
+"""How an answer is fetched, read and closed directly at its connection, without the layers of an SDK in between."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _from_its_buffer(content: Any) -> Callable[[], Awaitable[bytes]]:
 
 
 def _wake_when_closed(content: Any) -> None:
-    """Have whoever waits for a body look again when its connection is closed.
+    """Wake up whoever waits for a body when its connection is closed.
 
     aiohttp itself tells a body's reader of a connection that broke, but not that its parser (the one in C) could not
     make sense of the framing: it closes the connection then, and the reader would wait for ever.

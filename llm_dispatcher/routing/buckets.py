@@ -11,8 +11,8 @@ from ..allowance import LONGEST
 
 
 class Bucket:
-    """Refills steadily, up to what a minute allows. More may be taken than is there: then the next request waits
-    until that much has come, but never longer than `LONGEST`.
+    """Refills steadily, up to what a minute allows. A request may take more than is there: then the next request waits
+    until the bucket has made up for it, but never longer than `LONGEST`.
     """
 
     def __init__(self, a_minute: float, clock: Callable[[], float]) -> None:

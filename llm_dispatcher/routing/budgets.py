@@ -24,7 +24,7 @@ EVERYBODY: Final = ""
 
 
 ROUNDING: Final = 1e-9
-"""Dollars that count as none: sums of floats are not exact."""
+"""Amounts below this count as zero, because sums of floats are not exact."""
 
 
 class BudgetAlert(Struct, frozen=True):
@@ -94,7 +94,7 @@ class Budgets:
         return least, whose
 
     def reserve(self, namespace: str, dollars: float, expected: float | None = None) -> str | None:
-        """Keep so much for an attempt. Returns the name of a budget that has not so much left, or `None`.
+        """Reserve an amount for an attempt. Returns the name of a budget that has too little left, or `None`.
 
         `dollars` is the most that the attempt may cost, and often far more than it is `expected` to cost. Where nobody
         else has reserved anything, it is enough that the expected amount is left: otherwise the last dollars of a

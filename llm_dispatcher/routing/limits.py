@@ -140,11 +140,11 @@ class Entry:
         self._give_slots()
 
     def count(self, tokens: int) -> None:
-        """It took so many tokens, and not as many as were expected."""
+        """Replace the number of tokens that was expected by the number that the attempt took."""
         self._change(0, tokens - self._tokens)
 
     def leave(self) -> None:
-        """It is over: others may have its slots."""
+        """The attempt is over: give back its slots."""
         self._give_slots()
 
     def _change(self, requests: int, tokens: float) -> None:

@@ -177,7 +177,7 @@ class ProgressTracker:
         return self.expected_chunks or self.expected_tokens or max_tokens or self._usual or USUAL_TOKENS
 
     def _warn_if_nobodys(self) -> None:
-        """Say once that this one stays at 0, if others have run since it was made and it has and follows no stream."""
+        """Warn once that this tracker stays at 0, if it has no stream while streams have run since it was made."""
         if self._given or self._follows or self._has_warned or _latest[0] < self._made:
             return
         self._has_warned = True

@@ -29,7 +29,7 @@ PREFILL_REFUSED = (
 )
 """Anthropic's sentence, of its newer models."""
 ANY_MODEL = "simulated"
-"""The one name in the list of a vendor that knows any."""
+"""The one model in the list of a vendor that accepts any name."""
 _CACHED = 256
 
 

@@ -23,7 +23,7 @@ class Wire(StrEnum):
 
 
 def key_of(wire: Wire, api_key: str | UnsetType | None) -> str | None:
-    """The key that a vendor asks for: as it is said, or else as the real one does. Ollama asks for none."""
+    """The key that a vendor asks for: `api_key` if it is set, else `test-key`. Ollama asks for none."""
     if not isinstance(api_key, UnsetType):
         return api_key
     return None if wire is Wire.OLLAMA else "test-key"

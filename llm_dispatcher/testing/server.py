@@ -185,7 +185,7 @@ class Listener:
 
 
 def raise_open_file_limit() -> None:
-    """As many connections as this process may have at all: the usual soft limit is far below the hard one. Windows has
+    """Raise the limit of open connections to the highest that this process may have. Windows has
     no such limit, and no module `resource`.
     """
     try:

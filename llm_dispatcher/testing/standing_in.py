@@ -83,7 +83,7 @@ def _entry(name: str) -> dict[str, Any]:
 
 
 def _quirks(settings: ProviderSettings) -> dict[str, Any]:
-    """The quirks that are in force, said outright: at another address, some of a host's own are not."""
+    """The quirks that are in force, as an option: a host at another address would lose some of its own."""
     if settings.kind in HOSTS and settings.base_url is None:
         return {"quirks": settings.options.get("quirks", sorted(HOSTS[settings.kind].quirks))}
     return {name: value for name, value in settings.options.items() if name == "quirks"}

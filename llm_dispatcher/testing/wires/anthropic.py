@@ -58,7 +58,7 @@ def read(request: ReceivedRequest) -> Rejection | None:
 
 
 def _refused(body: dict[str, Any]) -> Rejection | None:
-    """What this service has against metadata and schemas."""
+    """Why this service refuses the metadata or a schema, or `None`."""
     metadata = body.get("metadata")
     for name, value in metadata.items() if isinstance(metadata, dict) else ():
         if name != "user_id":

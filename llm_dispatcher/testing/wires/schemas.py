@@ -1,4 +1,4 @@
-"""What OpenAI and Anthropic have against a strict schema, in their words. What they take, they take without a word."""
+"""Why OpenAI and Anthropic refuse a strict schema, in their own words."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def openai_objection(schema: Any) -> str | None:
 
 
 def _openai(node: dict[str, Any]) -> str | None:
-    """What is wrong with one node, what is under it left aside."""
+    """What is wrong with one node, without the nodes under it."""
     if "$ref" in node:
         others = sorted(node.keys() - {"$ref"})
         return f"$ref cannot have keywords {set(others)}." if others else None
