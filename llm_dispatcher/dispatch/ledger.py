@@ -45,6 +45,11 @@ class Row:
         self.delivered = 0
 
     @property
+    def has_shown_a_tool_call(self) -> bool:
+        """Whether the reader has seen a tool call. One that came while the join held everything back was not shown."""
+        return self.tool_calls and self.shown
+
+    @property
     def seam(self) -> Seam | None:
         return self.join.seam if self.join is not None else None
 
@@ -55,7 +60,7 @@ class Row:
 
 def committed(rows: list[Row]) -> bool:
     """Whether the reader has content that cannot be taken back unseen."""
-    return any(row.delivered or row.tool_calls for row in rows)
+    return any(row.delivered or row.has_shown_a_tool_call for row in rows)
 
 
 class Ledger(Sequence[Attempt]):

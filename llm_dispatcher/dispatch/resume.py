@@ -27,7 +27,7 @@ A_FEW_TOKENS: Final = 8
 
 def why_not(request: TaskRequest, rows: list[Row]) -> str | None:
     """The reason why a broken stream of this request cannot be continued soundly, or `None` if it can."""
-    if any(row.tool_calls for row in rows):
+    if any(row.has_shown_a_tool_call for row in rows):
         return "a tool call had begun"
     if request.response_format is not None:
         return "the answer has to follow a schema"

@@ -16,7 +16,7 @@ from llm_dispatcher.dispatch import Dispatch, Ledger, attempts
 from llm_dispatcher.dispatch.clocks import Clocks
 from llm_dispatcher.dispatch.patience import Patience
 from llm_dispatcher.dispatch.resume import GO_ON, continued
-from llm_dispatcher.events import Event, ProviderEvent, StreamCompleted, TextDelta, Usage, UsageReport
+from llm_dispatcher.events import Event, ProviderEvent, StreamCompleted, TextDelta, ToolCallDelta, Usage, UsageReport
 from llm_dispatcher.exceptions import (
     InvalidRequestError,
     ProviderAuthenticationError,
@@ -327,3 +327,27 @@ async def test_who_leaves_has_left_also_where_closing_the_vendors_stream_fails(f
             break
     await events.aclose()
     assert [attempt.outcome for attempt in given.ledger] == ["cancelled"]
+
+
+async def test_a_tool_call_that_nobody_has_seen_does_not_end_the_stream() -> None:
+    """It came while the join held everything back. With the attempt that broke, it is gone."""
+    begun, rest = "one two three four five six seven eight nine ten eleven", " twelve."
+    tries = 0
+
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        nonlocal tries
+        tries += 1
+        yield Opened(None, {})
+        if tries == 1:
+            yield begun
+            raise ProviderConnectionError("cut")
+        yield "two three"  # the beginning of the anchor
+        if tries == 2:
+            yield ToolCallDelta("call", 0, "look_up", "{")
+            raise ProviderConnectionError("cut again")
+        yield " four five six seven eight nine ten eleven" + rest
+        yield Finished("stop", "stop")
+
+    events = await all_of(dispatch(answer, Resilience(max_retries=2, backoff=0.0)))
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == begun + rest
+    assert not any(isinstance(event, ToolCallDelta) for event in events)
