@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import logging
 import os
 import sqlite3
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Final, TypeAlias
+from weakref import WeakSet
 
 from ..exceptions import ConfigurationError
 
@@ -22,6 +25,8 @@ Line: TypeAlias = tuple[str, str]
 
 PATIENCE: Final = 10.0
 """Seconds that one write waits for another process to give up the lock of the file."""
+FORK_PATIENCE: Final = 1.0
+"""Seconds that a fork waits for a write to end. One that takes longer waits for another process, and holds no lock."""
 _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS spending (namespace TEXT, period TEXT, dollars REAL NOT NULL,"
     " PRIMARY KEY (namespace, period)) WITHOUT ROWID"
@@ -42,6 +47,9 @@ class Spending:
 
     `_lock` guards the amounts and is held for moments. `_file` is held while the file is read or written. Several
     processes may share a file: each sees what the others spent when it next writes.
+
+    A fork waits until no thread holds either lock. Otherwise the child would have a lock that no thread of it releases,
+    and a connection of SQLite in the middle of a write, which makes it write without the file's lock.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -49,13 +57,16 @@ class Spending:
         self._dollars: defaultdict[Line, float] = defaultdict(float)
         self._unwritten: defaultdict[Line, float] = defaultdict(float)
         self._is_read = path is None
-        self._lock = Lock()
         self._begin()
+        with _every_lock:
+            _every.add(self)
 
     def _begin(self) -> None:
         """Make what belongs to one process: its thread, and what the thread holds or is to do."""
         self._process = os.getpid()
+        self._lock = Lock()
         self._file = Lock()
+        self._is_file_paused = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="llm-dispatcher-spending")
         self._is_write_due = False
         self._writing: Future[None] | None = None
@@ -126,8 +137,27 @@ class Spending:
     def _forget_the_parent(self) -> None:
         """After a fork: the thread stayed with the parent, and so did the duty to write what it had spent."""
         if self._process != os.getpid():
-            self._unwritten.clear()
-            self._begin()
+            self.forget_the_parent()
+
+    # ── forks ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def pause(self) -> None:
+        """Before a fork: wait until no other thread is in the middle of something."""
+        self._is_file_paused = self._file.acquire(timeout=FORK_PATIENCE)
+        self._lock.acquire()
+
+    def resume(self) -> None:
+        """After a fork, in the parent."""
+        self._lock.release()
+        if self._is_file_paused:
+            self._file.release()
+
+    def forget_the_parent(self) -> None:
+        """After a fork, in the child."""
+        self._unwritten.clear()
+        self._begin()
+
+    # ── the file ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def look(self) -> None:
         """Learn what was spent before, if there is a file that says so; none is made."""
@@ -205,3 +235,34 @@ async def _outcome(future: Future[None]) -> None:
     future.add_done_callback(wake_from_thread)
     await done
     future.result()
+
+
+_every: Final[WeakSet[Spending]] = WeakSet()
+_every_lock: Final = _thread.RLock()  # (the thread that forks holds it, and releases it in the child as well)
+_paused: Final[list[Spending]] = []
+
+
+def _pause_all() -> None:
+    _every_lock.acquire()
+    _paused.extend(_every)
+    for spending in _paused:
+        spending.pause()
+
+
+def _resume_all() -> None:
+    _after_fork(Spending.resume)
+
+
+def _forget_the_parent() -> None:
+    _after_fork(Spending.forget_the_parent)
+
+
+def _after_fork(what: Callable[[Spending], None]) -> None:
+    for spending in _paused:
+        what(spending)
+    _paused.clear()
+    _every_lock.release()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(before=_pause_all, after_in_parent=_resume_all, after_in_child=_forget_the_parent)

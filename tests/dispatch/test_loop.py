@@ -343,7 +343,7 @@ async def test_a_tool_call_that_nobody_has_seen_does_not_end_the_stream() -> Non
             raise ProviderConnectionError("cut")
         yield "two three"  # the beginning of the anchor
         if tries == 2:
-            yield ToolCallDelta("call", 0, "look_up", "{")
+            yield ToolCallDelta("call", "look_up", "{")
             raise ProviderConnectionError("cut again")
         yield " four five six seven eight nine ten eleven" + rest
         yield Finished("stop", "stop")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -172,6 +174,57 @@ async def test_after_a_fork_the_child_writes_what_it_spent_itself(path: Path, mo
     spending.add([LINE], 1.0)
     await spending.flush()
     assert written(path) == 1.0
+
+
+FORK = """
+import asyncio, os, signal, sys, threading, warnings
+from pathlib import Path
+from llm_dispatcher.routing.spending import Spending
+warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of any fork beside threads
+sys.setswitchinterval(1e-6)
+spending, begun, over, added = Spending(Path(sys.argv[1])), threading.Event(), threading.Event(), 0
+
+async def spend():
+    global added
+    await spending.ready()
+    while not over.is_set():
+        spending.add([("", "2026-11")], 1.0)
+        added += 1
+        begun.set()
+        await asyncio.sleep(0)
+    await spending.flush()
+
+async def spend_in_child():
+    await spending.ready()
+    spending.add([("", "2026-11")], 1e9)
+    await spending.flush()
+
+thread = threading.Thread(target=asyncio.run, args=(spend(),))
+thread.start()
+begun.wait()
+statuses = []
+for _ in range(20):
+    if (child := os.fork()) == 0:
+        signal.alarm(20)
+        asyncio.run(spend_in_child())
+        os._exit(0)
+    statuses.append(os.waitpid(child, 0)[1])
+    if statuses[-1]:
+        break
+over.set()
+thread.join()
+file = Spending(Path(sys.argv[1]))
+file.read()
+print(sum(statuses), file.of(("", "2026-11")) - added)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_while_spending_is_written_loses_no_dollar_and_blocks_nobody(path: Path) -> None:
+    """A child with half of its parent's connection to SQLite writes without the lock of the file, or waits for ever."""
+    command = [sys.executable, "-c", FORK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout.split(), done.stderr) == (["0", "20000000000.0"], "")
 
 
 async def test_a_switch_answers_while_its_file_is_locked_and_writes_it_when_it_is_closed(
