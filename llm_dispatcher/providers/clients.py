@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 Client = TypeVar("Client")
 
@@ -62,6 +62,9 @@ class PerLoop(Generic[Client]):
         for loop in list(self._held):
             if loop.is_closed() and (held := self._held.pop(loop, None)) is not None:
                 held.forget()
+        for each in list(_dropped):
+            if each[0].is_closed():
+                _dropped.discard(each)
 
 
 class _Held(Generic[Client]):
@@ -77,10 +80,20 @@ class _Held(Generic[Client]):
             self.dropped.detach()
 
 
-def _close_later(loop: asyncio.AbstractEventLoop, life: AsyncGenerator[object, None]) -> None:
+_dropped: Final[set[tuple[asyncio.AbstractEventLoop, AsyncGenerator[Any, None]]]] = set()
+"""Clients that are to be closed in their loops, because nobody else has them any more. They are held here until then:
+where the loop ends before it gets to them, `asyncio.run` finds them alive, and waits until they are closed.
+"""
+
+
+def _close_later(loop: asyncio.AbstractEventLoop, life: AsyncGenerator[Any, None]) -> None:
     if loop.is_running():  # else whoever ends the loop closes what it holds
-        asyncio.run_coroutine_threadsafe(_close(life), loop)
+        _dropped.add((loop, life))
+        asyncio.run_coroutine_threadsafe(_close(loop, life), loop)
 
 
-async def _close(life: AsyncGenerator[object, None]) -> None:
-    await life.aclose()
+async def _close(loop: asyncio.AbstractEventLoop, life: AsyncGenerator[Any, None]) -> None:
+    try:
+        await life.aclose()
+    finally:
+        _dropped.discard((loop, life))

@@ -356,6 +356,29 @@ async def test_a_waiter_that_is_cancelled_leaves_the_client_to_its_maker() -> No
     await clients.aclose()
 
 
+def test_a_client_that_is_dropped_as_its_loop_ends_is_closed_in_it() -> None:
+    """A function that makes a provider, reads an answer and returns leaves the loop no turn to close the client in."""
+    closed: list[str] = []
+    complaints: list[dict[str, Any]] = []
+
+    async def life() -> AsyncGenerator[object, None]:
+        try:
+            yield object()
+        finally:
+            closed.append("begun")
+            for _ in range(5):  # (as long as a connection takes to close)
+                await asyncio.sleep(0)
+            closed.append("done")
+
+    async def use() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        await PerLoop(life).get()
+
+    asyncio.run(use())
+    gc.collect()
+    assert (closed, complaints) == (["begun", "done"], [])
+
+
 def test_loops_that_are_closed_are_forgotten() -> None:
     async def life() -> AsyncGenerator[object, None]:
         yield object()
