@@ -64,11 +64,11 @@ async def _door(request: ClientRequest, handler: ClientHandlerType) -> ClientRes
     if request.body:  # (a redirect may ask anew without it)
         await request.update_body(_sent.get().body)
     response = await handler(request)
-    if response.status == 200:
+    if 200 <= response.status < 300:
         raise _HandedOutError(response)
-    if response.status >= 400:
-        raise RefusedError(_refusal(await response.read(), response))
-    return response
+    if response.status in (307, 308) and "location" in response.headers:
+        return response  # aiohttp follows it, and asks here again
+    raise RefusedError(_refusal(await response.read(), response))
 
 
 def _refusal(body: bytes, response: ClientResponse) -> Answer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from uuid import uuid4
 
@@ -14,7 +13,7 @@ from msgspec import Struct
 from ..events import ToolCall, ToolCallDelta
 from ..provider import Opened, Piece, RawEvent
 from .errors import Exchange
-from .transport import let_go, within_a_moment
+from .transport import for_a_moment, let_go
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -83,7 +82,8 @@ async def pieces_of(
                 if decoder.ended:
                     if not answering.may_trail:
                         break
-                    read = partial(within_a_moment, answering.read)
+                    if read is answering.read:
+                        read = for_a_moment(read)
             else:
                 for event in splitter.close():
                     for piece in decode(event):

@@ -64,8 +64,13 @@ def readable(headers: dict[str, Any]) -> dict[str, Any]:
 def reader(response: ClientResponse) -> Callable[[], Awaitable[bytes]]:
     """Reads a body's bytes as they come, unpacked, and none at the end."""
     read = all_that_came(response)
-    coding = response.headers.get("content-encoding", "identity").strip().lower()
-    return read if coding == "identity" else _unpacked(read, coding)
+    names = (name.strip() for name in response.headers.get("content-encoding", "").lower().split(","))
+    codings = [name for name in names if name in _COMPRESSIONS]
+    return _unpacked(read, ", ".join(codings)) if codings else read
+
+
+_COMPRESSIONS: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
+"""Other names for an encoding compress nothing. Some servers send `none`, `utf-8` or nothing at all, and plain text."""
 
 
 def let_go(response: ClientResponse) -> None:
@@ -87,13 +92,18 @@ def let_go(response: ClientResponse) -> None:
     _when_closed(connection.protocol, response.content, close)
 
 
-async def within_a_moment(read: Callable[[], Awaitable[bytes]]) -> bytes:
-    """What comes within a moment, or nothing."""
-    try:
-        async with asyncio.timeout(LINGER):
-            return await read()
-    except TimeoutError:
-        return b""
+def for_a_moment(read: Callable[[], Awaitable[bytes]]) -> Callable[[], Awaitable[bytes]]:
+    """Reads what comes from now on, for `LINGER` seconds in all; after that, the body counts as ended."""
+    until = asyncio.get_running_loop().time() + LINGER
+
+    async def read_until_then() -> bytes:
+        try:
+            async with asyncio.timeout_at(until):
+                return await read()
+        except TimeoutError:
+            return b""
+
+    return read_until_then
 
 
 def all_that_came(response: ClientResponse) -> Callable[[], Awaitable[bytes]]:
@@ -241,18 +251,28 @@ def _unpacked(read: Callable[[], Awaitable[bytes]], coding: str) -> Callable[[],
                 await asyncio.sleep(0)
             elif not (rest := await read()):
                 return b""
+            if unpack is not None and unpack.eof:
+                if not _begins_a_member(coding, rest):
+                    more = False
+                    continue  # what follows the compressed bytes is padding
+                unpack = None
             if unpack is None:
                 unpack = _unpacker(coding, rest)
             try:
-                data = b"" if unpack.eof else unpack.decompress(rest, UNPACKED_AT_ONCE)
+                data: bytes = unpack.decompress(rest, UNPACKED_AT_ONCE)
             except zlib.error as error:
                 raise ProviderProtocolError(f"the vendor's {coding} answer cannot be unpacked: {error}") from error
-            rest = unpack.unconsumed_tail
+            rest = unpack.unused_data if unpack.eof else unpack.unconsumed_tail
             more = bool(rest) or len(data) == UNPACKED_AT_ONCE
             if data:
                 return data
 
     return read_unpacked
+
+
+def _begins_a_member(coding: str, data: bytes) -> bool:
+    """Whether another member of a gzip body begins here: some servers pack each event on its own (RFC 1952, 2.2)."""
+    return coding in ("gzip", "x-gzip") and data[:1] == b"\x1f"
 
 
 def _unpacker(coding: str, beginning: bytes) -> Any:

@@ -289,11 +289,21 @@ async def test_the_loop_goes_on_while_a_bomb_is_unpacked(wire: Wire, monkeypatch
     body=st.binary(max_size=3000).map(lambda some: some * 40),
     coding=st.sampled_from(["gzip", "x-gzip", "deflate", "raw deflate"]),
     cuts=st.lists(st.integers(1, 200), min_size=1, max_size=8),
+    members=st.integers(1, 4),
+    padding=st.sampled_from([b"", bytes(7)]),
 )
-def test_what_was_compressed_is_unpacked_to_the_same_bytes(body: bytes, coding: str, cuts: list[int]) -> None:
+def test_what_was_compressed_is_unpacked_to_the_same_bytes(
+    body: bytes, coding: str, cuts: list[int], members: int, padding: bytes
+) -> None:
+    """A gzip body may have several members (RFC 1952, 2.2): some servers pack each event on its own."""
     bits = {"gzip": 31, "x-gzip": 31, "deflate": 15, "raw deflate": -15}[coding]
-    pack = zlib.compressobj(9, zlib.DEFLATED, bits)
-    packed = pack.compress(body) + pack.flush()
+
+    def pack(part: bytes) -> bytes:
+        packer = zlib.compressobj(9, zlib.DEFLATED, bits)
+        return packer.compress(part) + packer.flush()
+
+    size = len(body) // members + 1 if "gzip" in coding else len(body) + 1
+    packed = b"".join(pack(body[start : start + size]) for start in range(0, len(body) or 1, size)) + padding
     sizes = iter(cuts * (len(packed) // sum(cuts) + 1))
     at = 0
 
@@ -312,7 +322,53 @@ def test_what_was_compressed_is_unpacked_to_the_same_bytes(body: bytes, coding: 
     assert asyncio.run(unpacked()) == body
 
 
-@pytest.mark.parametrize(("coding", "data"), [("gzip", b"not gzip at all"), ("br", b"\x8b\x01"), ("nonsense", b"x")])
+@pytest.mark.parametrize("coding", ["", "identity", "none", "utf-8", "identity, gzip"])
+async def test_an_encoding_that_compresses_nothing_is_passed_over(coding: str) -> None:
+    """Some servers write `none` or `utf-8` in this header, and send plain text."""
+    framed, body = whole(Wire.OLLAMA).split(b"\r\n\r\n", 1)[1], b""
+    while size := int((line := framed.partition(b"\r\n")[0]), 16):
+        start = len(line) + 2
+        body, framed = body + framed[start : start + size], framed[start + size + 2 :]
+    data = gzip.compress(body) if "gzip" in coding else body
+
+    async def answer(came: Came) -> None:
+        head = f"HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\ncontent-length: {len(data)}\r\n\r\n"
+        await came.send(head.encode() + data)
+
+    async with raw_server(Wire.OLLAMA, answer) as server:
+        provider = provider_at(Wire.OLLAMA, server.base_url)
+        assert await text_of(provider) == TEXT
+        await provider.aclose()
+
+
+@pytest.mark.parametrize("status", [b"201 Created", b"206 Partial Content"])
+async def test_a_status_of_success_is_one_whichever_it_is(status: bytes) -> None:
+    """google-genai raises an error of its own for any other than 200."""
+
+    async def answer(came: Came) -> None:
+        await came.send(whole(Wire.GOOGLE).replace(b"200 OK", status, 1))
+
+    async with raw_server(Wire.GOOGLE, answer) as server:
+        provider = provider_at(Wire.GOOGLE, server.base_url)
+        assert await text_of(provider) == TEXT
+        await provider.aclose()
+
+
+@pytest.mark.parametrize("status", [b"300 Multiple Choices", b"304 Not Modified", b"307 No Location", b"399 Strange"])
+@wires
+async def test_a_redirect_that_says_not_where_to_is_a_typed_error(wire: Wire, status: bytes) -> None:
+    async def answer(came: Came) -> None:
+        await came.send(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\n\r\n")
+
+    async with raw_server(wire, answer) as server:
+        provider = provider_at(wire, server.base_url)
+        with pytest.raises(ProviderError) as raised:
+            await text_of(provider)
+        assert raised.value.status == int(status[:3])
+        await provider.aclose()
+
+
+@pytest.mark.parametrize(("coding", "data"), [("gzip", b"not gzip at all"), ("br", b"\x8b\x01"), ("gzip, br", b"x")])
 async def test_what_cannot_be_unpacked_is_a_typed_error(coding: str, data: bytes) -> None:
     async def answer(came: Came) -> None:
         head = f"HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\ncontent-length: {len(data)}\r\n\r\n"

@@ -229,6 +229,31 @@ def test_an_answer_is_complete_when_the_vendor_says_so(wire: Wire) -> None:
 
 @pytest.mark.found("B-11")
 @wires
+def test_what_trickles_after_the_end_holds_nobody_up(wire: Wire) -> None:
+    """A proxy's keep-alives go on after the answer is complete."""
+
+    async def read() -> tuple[str, float]:
+        loop = asyncio.get_running_loop()
+
+        async def answer(came: Came) -> None:
+            await came.send(without_its_end(wire))
+            while True:
+                await asyncio.sleep(0.3)
+                await came.send(b"1\r\n\n\r\n" if wire == "ollama" else b"3\r\n:\n\n\r\n")
+
+        async with raw_server(wire, answer) as server, switch_over(wire, server.base_url, max_retries=0) as switch:
+            began = loop.time()
+            async with asyncio.timeout(60):
+                text = await switch.stream_request(TaskRequest("hi")).text()
+            return text, loop.time() - began
+
+    text, took = leap_through(read)
+    assert text == TEXT
+    assert took <= (1.5 if wire == "google" else 0.5)
+
+
+@pytest.mark.found("B-11")
+@wires
 def test_and_gives_its_place_to_the_next(wire: Wire) -> None:
     async def read() -> float:
         loop = asyncio.get_running_loop()
