@@ -189,12 +189,12 @@ class StreamingCache:
         if flight is None:
 
             def landed(events: list[Event], whole: bool) -> None:
-                if flights.get(name) is flight:
+                if flight is not None and flights.get(name) is flight:
                     del flights[name]
                 self._record(what, events, whole)
 
             flight = Flight(upstream, landed, deadline)
-            if apart is not None:
+            if apart is not None and flight.is_boarding:  # (where tasks are eager, it may have landed already)
                 flights[name] = flight
         else:
             self._tally.shared += 1

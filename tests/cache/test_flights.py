@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -94,6 +94,30 @@ async def test_each_reader_has_its_own_pace() -> None:
     assert len(await served(cache, PROMPT, upstream)) == len(WHOLE)
     slow.set()
     assert len(await dawdler) == len(WHOLE)
+
+
+async def test_a_stream_that_ends_at_once_is_recorded_where_tasks_are_eager() -> None:
+    """As with `asyncio.eager_task_factory`: the flight has landed before anybody knows it."""
+
+    def eager(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], **_: Any) -> asyncio.Future[None]:
+        with pytest.raises(StopIteration):
+            work.send(None)
+        done = loop.create_future()
+        done.set_result(None)
+        return done
+
+    async def upstream() -> AsyncGenerator[Event, None]:
+        for event in WHOLE:
+            yield event
+
+    cache, loop = StreamingCache(), asyncio.get_running_loop()
+    loop.set_task_factory(cast(Any, eager))
+    try:
+        events = [event async for event in cache.stream(TaskRequest(PROMPT), (TARGET,), upstream)]
+    finally:
+        loop.set_task_factory(None)
+    assert events == WHOLE
+    assert cache.stats().recorded == 1
 
 
 async def test_an_error_reaches_every_reader() -> None:
