@@ -250,7 +250,6 @@ async def test_both_are_a_task_of_their_own(function: Any, vendors: dict[str, Si
     assert sent(vendors)[:2] == ("What are these?", [PICTURE, in_the_body(WAV)])
 
 
-@pytest.mark.found("S-D4")
 async def test_a_task_that_the_decorator_names_is_kept(vendors: dict[str, SimulatedVendor]) -> None:
     @llm_stream(task_type="multimodal_analysis")
     async def named(prompt: str, photo: str) -> AsyncIterator[str]:

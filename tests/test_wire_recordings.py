@@ -108,7 +108,6 @@ def test_damaged_recordings_give_events_or_typed_errors() -> None:
     assert events > MUTATIONS, "most of a damaged stream is still read"
 
 
-@pytest.mark.found("H-7")
 @pytest.mark.skipif(not RECORDED.is_dir(), reason="the recordings (../shared/recorded) are not beside this project")
 def test_whole_recordings_are_read_whole_however_they_are_split() -> None:
     chance = random.Random(7)

@@ -54,7 +54,6 @@ def closed(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.found("N-A2")
 def test_stats_only_reads(run: Any, closed: Path) -> None:
     before = closed.read_bytes()
     assert "1 entry" in run("cache", "stats", "--store", str(closed)).stdout

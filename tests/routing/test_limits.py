@@ -203,7 +203,6 @@ def test_who_waits_for_a_bucket_waits_to_the_letter() -> None:
     assert leap_through(wait) == pytest.approx([0.0] * 60 + [1.0, 2.0, 3.0])
 
 
-@pytest.mark.found("B-24")
 def test_the_spread_does_not_outlast_the_patience_of_a_request() -> None:
     async def wait() -> float:
         loop = asyncio.get_running_loop()
