@@ -86,6 +86,9 @@ class Join:
             return False
         if self._anchoring and self._anchor.has_begun(self._head):
             return True
+        begun = self._anchor.begun_within(self._head, REMARK) if self._anchor.is_unique else None
+        if self._style == "anchored" and self._remark_before(begun) is not None:
+            return True
         restarts, passages = (self._restart, self._again), (self._passage, self._after_ellipsis)
         return any(restart is not None and restart.is_exact and restart.is_proven for restart in restarts) or any(
             passage is not None and passage.is_the_only_one for passage in passages

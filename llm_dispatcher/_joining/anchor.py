@@ -69,6 +69,12 @@ class Anchor:
     def may_come_within(self, text: NormalText, latest: int) -> bool:
         return may_come(self._wanted, self._heard(text.form(0, _LOOKED_AT)), 0, latest)
 
+    def begun_within(self, text: NormalText, latest: int) -> int | None:
+        """Where the text's end is a beginning of the anchor, if that place comes by then."""
+        form = self._heard(text.form(0, _LOOKED_AT))
+        places = range(max(1, len(form) - len(self._wanted)), min(latest, len(form) - 1) + 1)
+        return next((start for start in places if self._wanted.startswith(form[start:])), None)
+
     def has_begun(self, text: NormalText) -> bool:
         """Whether the text ends in a beginning of the anchor, or of our own marks around it."""
         form = self._heard(text.form(0, _LOOKED_AT))

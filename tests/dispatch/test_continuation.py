@@ -227,6 +227,14 @@ def test_the_last_target_is_waited_for_while_it_repeats(idle: float | None) -> N
 
 
 @pytest.mark.found("H-6")
+def test_words_that_are_repeated_after_a_remark_are_waited_for_as_well() -> None:
+    """The idle clock runs out in the middle of the anchor: to show it now would repeat it."""
+    response, _ = read_in_leaps(BROKEN, Continuing(LONG, Kind.REMARK, replace(Reply(), pace=1.0)), idle=5)
+    assert response.text == LONG
+    assert response.attempts[1].seam == "anchor"
+
+
+@pytest.mark.found("H-6")
 def test_what_may_still_be_a_remark_is_shown_when_the_idle_clock_is_over() -> None:
     words = "It is quite another matter that nobody had thought of at all before that day came. "
     other = Reply(words * 3, pace=2.0)
