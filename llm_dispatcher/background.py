@@ -16,6 +16,7 @@ import _thread
 import asyncio
 import atexit
 import os
+import socket
 import sys
 import threading
 import weakref
@@ -48,7 +49,7 @@ class _Background:
         def run() -> None:
             # The loop is made in its own thread, because gevent's selector belongs to the thread that made it.
             self.loop = asyncio.new_event_loop()
-            if _gevent_is_in_force():
+            if gevent_is_in_force():
                 self.loop.set_default_executor(_GeventExecutor())
             self.loop.call_soon(started.release)
             try:
@@ -168,9 +169,12 @@ class _Signal(Protocol):
 
 
 class _GeventExecutor(ThreadPoolExecutor):
-    """Runs the loop's blocking calls in the thread pool of gevent's hub, whose threads are real.
+    """Runs the loop's blocking calls in the background thread itself, and only looks up addresses in another thread.
 
-    The workers of an ordinary pool would be greenlets of the background thread: a call that blocks would stop the loop.
+    The workers of an ordinary pool would be greenlets of the background thread. Those of gevent's own pool are real
+    threads, but their hubs do not run: where such a thread and the background thread want one lock that gevent has
+    patched (`logging` has one, which every import takes), the release is told to a hub that never hears it, and the
+    loop waits for ever. So an import holds up the loop, once for each SDK. Looking up an address takes no such lock.
     `submit` is called, and the future resolved, in the background thread only.
     """
 
@@ -184,7 +188,13 @@ class _GeventExecutor(ThreadPoolExecutor):
             else:
                 future.set_exception(result.exception)
 
-        import_module("gevent").get_hub().threadpool.spawn(function, *args, **kwargs).rawlink(done)
+        if function is socket.getaddrinfo:
+            import_module("gevent").get_hub().threadpool.spawn(function, *args, **kwargs).rawlink(done)
+            return future
+        try:
+            future.set_result(function(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the future gets it
+            future.set_exception(error)
         return future
 
 
@@ -211,18 +221,18 @@ class _GeventSignal:
 
 
 def _signal() -> _Signal:
-    return _GeventSignal() if _gevent_is_in_force() else threading.Event()
+    return _GeventSignal() if gevent_is_in_force() else threading.Event()
 
 
 def start_thread(run: Callable[[], None], name: str) -> None:
     """Run a function in a daemon thread of the operating system. A `threading.Thread` is one only without gevent."""
-    if _gevent_is_in_force():
+    if gevent_is_in_force():
         _past_gevent("start_new_thread")(run, ())
     else:
         threading.Thread(target=run, name=name, daemon=True).start()
 
 
-def _gevent_is_in_force() -> bool:
+def gevent_is_in_force() -> bool:
     """Whether gevent has patched `threading`."""
     monkey = sys.modules.get("gevent.monkey")
     return monkey is not None and monkey.is_module_patched("threading")

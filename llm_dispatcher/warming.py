@@ -21,7 +21,7 @@ from importlib import import_module
 from itertools import accumulate
 from typing import Final
 
-from .background import start_thread
+from .background import gevent_is_in_force, start_thread
 from .events import Event, StreamStarted
 from .importing import importing
 from .provider import Provider
@@ -42,7 +42,13 @@ def missing_sdks(kinds: Iterable[str]) -> list[str]:
 
 
 def load_in_background(kinds: Iterable[str]) -> bool:
-    """Import the SDKs of these kinds in a thread; `False` if there is nothing to import."""
+    """Import the SDKs of these kinds in a thread; `False` if there is nothing to import.
+
+    Under gevent, each is imported when it is needed. A thread that imports takes locks that gevent has patched, and has
+    no hub that runs: a greenlet that waits for such a lock may never hear that it is free.
+    """
+    if gevent_is_in_force():
+        return False
     with _lock:
         modules = missing_sdks(kinds)
         _asked_for.update(modules)

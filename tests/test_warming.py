@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from llm_dispatcher import warming
+from llm_dispatcher.background import _GeventExecutor
 from llm_dispatcher.warming import load_in_background, missing_sdks
 
 SDKS = ["anthropic.resources.messages", "google.genai", "openai.resources.responses"]
@@ -119,6 +122,22 @@ def test_a_vendor_that_cannot_be_prepared_is_logged_and_keeps_no_other_from_it()
     print(json.dumps(asyncio.run(main())))
     """
     ) == ["anthropic: not prepared: ModuleNotFoundError: ", 1, True]
+
+
+def test_no_thread_imports_anything_under_gevent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take locks that gevent has patched, and nobody would hear that they are free again."""
+    monkeypatch.setattr(warming, "gevent_is_in_force", lambda: True)
+    monkeypatch.setattr(warming, "start_thread", lambda run, name: pytest.fail(f"{name} began"))
+    monkeypatch.setattr(warming, "missing_sdks", lambda kinds: ["a_module"])
+    assert not load_in_background(["openai"])
+
+    def fail() -> None:
+        raise OSError("no such file")
+
+    executor = _GeventExecutor()
+    assert executor.submit(threading.get_ident).result(timeout=0) == threading.get_ident()
+    with pytest.raises(OSError, match="no such file"):
+        executor.submit(fail).result(timeout=0)
 
 
 def test_what_is_loaded_is_not_loaded_again() -> None:

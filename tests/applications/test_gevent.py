@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,14 @@ readers = [gevent.spawn(lambda: "".join(llm("many"))) for _ in range(25)]
 gevent.joinall(readers, raise_error=True)
 print({reader.value for reader in readers}, others > 0)
 """
+AT_ONCE: Final = """
+import gevent
+from llm_dispatcher import LLM
+llm = LLM()
+readers = [gevent.spawn(lambda: "".join(llm("many"))) for _ in range(20)]
+gevent.joinall(readers, timeout=60)
+print({reader.value for reader in readers})
+"""
 LEAVING: Final = """
 import gevent
 from llm_dispatcher import LLM
@@ -50,6 +59,14 @@ def test_greenlets_read_streams_that_break(before: str, folder: Path, vendors: V
     vendors.say(Reply(TEXT, fault=Cut(3)), Continuing(TEXT))
     assert run(folder, "-c", before + PATCHED + SEVERAL) == f"{TEXT}|{TEXT}\n{{'{TEXT}'}} True\n"
     assert len(vendors.second.requests) == 27
+
+
+def test_greenlets_that_begin_at_once_do_not_wait_for_ever(folder: Path, vendors: Vendors) -> None:
+    """An SDK that is imported in a thread and the background loop want the lock of `logging` at the same time."""
+    vendors.say(Reply(TEXT))
+    with ThreadPoolExecutor(4) as processes:  # (on a busy machine the two meet more often)
+        outputs = list(processes.map(lambda _: run(folder, "-c", PATCHED + AT_ONCE), range(8)))
+    assert set(outputs) == {f"{{'{TEXT}'}}\n"}
 
 
 def test_a_greenlet_that_is_killed_closes_its_connection(folder: Path, vendors: Vendors) -> None:
