@@ -31,7 +31,7 @@ from aiohttp.base_protocol import BaseProtocol
 from ..exceptions import ProviderProtocolError
 from .clients import CONNECTIONS
 from .errors import Answer, RefusedError
-from .transport import hand_out, reader
+from .transport import all_that_came, hand_out, reader
 
 logger: Final = logging.getLogger("llm_dispatcher")
 
@@ -92,7 +92,8 @@ class Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             transport, protocol = connection.transport, connection.protocol
-            assert transport is not None and protocol is not None  # (aiohttp looks when it takes it from the pool)
+            if transport is None or protocol is None:
+                return connection  # a new one that has broken already: sending on it says so
             watch = transport.get_protocol()
             if not isinstance(watch, _IdleWatch):
                 break  # a new connection
@@ -143,8 +144,10 @@ def session(connector: Connector, *middlewares: aiohttp.ClientMiddlewareType, **
 def over_our_sessions(client: Any) -> Any:
     """Make an SDK's aiohttp client for httpx2 open its connections through `Connector`, behind a proxy too."""
     # (httpx2 shows its transports to nobody. One that is handed to it is used without the environment's proxies.)
-    for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001
-        if transport is not None:
+    # Where a release has moved them, the SDK opens its own connections, and `response_to` finds its responses anyway.
+    transports: list[Any] = [getattr(client, "_transport", None), *getattr(client, "_mounts", {}).values()]
+    for transport in transports:
+        if all(hasattr(transport, name) for name in ("client", "limits", "ssl_context")):
             transport.client = partial(_session_of, transport)
     return client
 
@@ -205,7 +208,10 @@ def _is_same_host(here: Any, there: Any) -> bool:
 
 async def _bound_error(response: aiohttp.ClientResponse) -> None:
     """Put the beginning of an error's or redirect's body in its place: the body may be endless, or never come."""
-    read, body = reader(response), bytearray()
+    # An SDK reads aiohttp's raw headers, and would unpack again what is unpacked. Where they cannot be changed, it gets
+    # the bytes as they came.
+    is_known = hasattr(response, _RAW_HEADERS)
+    read, body = reader(response) if is_known else all_that_came(response), bytearray()
     with suppress(TimeoutError, aiohttp.ClientError, ProviderProtocolError):
         async with asyncio.timeout(ERROR_PATIENCE):
             while len(body) < LONGEST_ERROR and (data := await read()):
@@ -216,6 +222,9 @@ async def _bound_error(response: aiohttp.ClientResponse) -> None:
     bounded.feed_data(bytes(body[:LONGEST_ERROR]))
     bounded.feed_eof()
     response.content = bounded
-    # An SDK reads these headers, and would unpack again what is unpacked. (The public name caches what it gives.)
-    headers = response._raw_headers  # noqa: SLF001
-    response._raw_headers = tuple(each for each in headers if each[0].lower() != b"content-encoding")  # noqa: SLF001
+    if is_known:  # (the public name caches what it gives)
+        headers = tuple(each for each in getattr(response, _RAW_HEADERS) if each[0].lower() != b"content-encoding")
+        setattr(response, _RAW_HEADERS, headers)
+
+
+_RAW_HEADERS: Final = "_raw_headers"

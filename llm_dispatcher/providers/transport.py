@@ -36,9 +36,8 @@ async def response_to(sending: AbstractAsyncContextManager[object]) -> ClientRes
     seen: list[ClientResponse] = []
     token = _responses.set(seen)
     try:
-        await sending.__aenter__()
-        assert seen, "the SDK did not send this over a session of `connections`"
-        return seen.pop()
+        opened = await sending.__aenter__()
+        return seen.pop() if seen else _beneath(opened)
     except BaseException:
         for response in seen:
             response.close()
@@ -46,6 +45,15 @@ async def response_to(sending: AbstractAsyncContextManager[object]) -> ClientRes
     finally:
         _responses.reset(token)
         seen.clear()  # a connection that was made meanwhile keeps this context for as long as it lasts
+
+
+def _beneath(opened: object) -> ClientResponse:
+    """aiohttp's response beneath an SDK's, where the SDK did not send over a session of `connections`."""
+    stream: Any = getattr(getattr(opened, "http_response", None), "stream", None)
+    stream = getattr(stream, "_stream", stream)  # (httpx2 wraps that of its transport)
+    response: ClientResponse | None = getattr(stream, "_aiohttp_response", None)
+    assert response is not None, "this release of the SDK does not send with aiohttp as those before it did"
+    return response
 
 
 def hand_out(response: ClientResponse) -> None:

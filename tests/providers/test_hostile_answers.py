@@ -210,8 +210,17 @@ def test_an_error_whose_body_does_not_come_is_told_by_its_status(wire: Wire, beg
     assert leap_through(read) <= connections.ERROR_PATIENCE + 1
 
 
+@pytest.mark.parametrize("aiohttp_is", ["as we know it", "another"])
 @wires
-async def test_an_error_that_is_compressed_is_understood(wire: Wire) -> None:
+async def test_an_error_that_is_compressed_is_understood(
+    wire: Wire, aiohttp_is: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if aiohttp_is == "another":
+        monkeypatch.setattr(connections, "_RAW_HEADERS", "_moved")
+    is_read = aiohttp_is == "as we know it" or wire not in (
+        Wire.GOOGLE,
+        Wire.OLLAMA,
+    )  # (these two have no SDK that unpacks)
     body = gzip.compress(b'{"error": {"message": "the words of the vendor", "code": 429}}')
 
     async def answer(came: Came) -> None:
@@ -219,7 +228,7 @@ async def test_an_error_that_is_compressed_is_understood(wire: Wire) -> None:
 
     async with raw_server(wire, answer) as server:
         provider = provider_at(wire, server.base_url)
-        with pytest.raises(ProviderRateLimitError, match="the words of the vendor"):
+        with pytest.raises(ProviderRateLimitError, match="the words of the vendor" if is_read else None):
             await text_of(provider)
         await provider.aclose()
 

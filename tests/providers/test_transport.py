@@ -16,7 +16,8 @@ from aiohttp.client_proto import ResponseHandler
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llm_dispatcher.providers import transport
+from llm_dispatcher.exceptions import ProviderConnectionError
+from llm_dispatcher.providers import connections, transport
 from llm_dispatcher.testing import Reply, SimulatedVendor, Wire
 from tests.providers.test_connections import ASK, provider_at
 
@@ -154,6 +155,39 @@ async def test_an_inside_that_is_not_known_is_left_alone(monkeypatch: pytest.Mon
     monkeypatch.setattr(transport, "_INSIDE", (*transport._INSIDE, "_moved"))
     assert not transport._is_known(aiohttp.StreamReader(protocol, 64))
     assert not transport._is_known(aiohttp.streams.EMPTY_PAYLOAD)
+
+
+@pytest.mark.parametrize("wire", [Wire.OPENAI_CHAT, Wire.OPENAI_RESPONSES, Wire.ANTHROPIC])
+async def test_an_sdk_whose_transports_are_not_found_opens_its_own_connections(
+    wire: Wire, simulated_vendor: Callable[..., SimulatedVendor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = connections.over_our_sessions
+    hidden: Any = SimpleNamespace()
+    assert found(hidden) is hidden
+    monkeypatch.setattr(connections, "over_our_sessions", lambda client: client)
+    vendor = simulated_vendor(wire, Reply("All is well."))
+    provider = provider_at(wire, vendor.base_url)
+    for _ in range(2):
+        assert "".join([piece async for piece in provider.stream(ASK) if isinstance(piece, str)]) == "All is well."
+    await provider.aclose()
+
+
+async def test_a_connection_that_breaks_as_it_is_made_is_the_vendors_failure(
+    simulated_vendor: Callable[..., SimulatedVendor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = aiohttp.TCPConnector._create_connection
+
+    async def broken(self: Any, *args: Any) -> Any:
+        protocol = await ours(self, *args)
+        protocol.close()
+        return protocol
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", broken)
+    vendor = simulated_vendor(Wire.OLLAMA, Reply("All is well."))
+    provider = provider_at(Wire.OLLAMA, vendor.base_url)
+    with pytest.raises(ProviderConnectionError):
+        _ = [piece async for piece in provider.stream(ASK)]
+    await provider.aclose()
 
 
 @wires
