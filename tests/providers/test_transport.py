@@ -172,19 +172,12 @@ async def test_an_sdk_whose_transports_are_not_found_opens_its_own_connections(
     await provider.aclose()
 
 
-async def test_a_connection_that_breaks_as_it_is_made_is_the_vendors_failure(
-    simulated_vendor: Callable[..., SimulatedVendor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ours = aiohttp.TCPConnector._create_connection
-
-    async def broken(self: Any, *args: Any) -> Any:
-        protocol = await ours(self, *args)
-        protocol.close()
-        return protocol
+async def test_a_connection_that_breaks_as_it_is_made_is_the_vendors_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: Any) -> ResponseHandler:
+        return ResponseHandler(asyncio.get_running_loop())
 
     monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", broken)
-    vendor = simulated_vendor(Wire.OLLAMA, Reply("All is well."))
-    provider = provider_at(Wire.OLLAMA, vendor.base_url)
+    provider = provider_at(Wire.OLLAMA, "http://127.0.0.1:9")
     with pytest.raises(ProviderConnectionError):
         _ = [piece async for piece in provider.stream(ASK)]
     await provider.aclose()
