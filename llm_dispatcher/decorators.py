@@ -23,7 +23,6 @@ from typing import (
 
 from msgspec.structs import replace
 
-from .arguments import prompted, refuse_unread_media, request_of, sorted_arguments
 from .bodies import Form, InnerStreams, StandIn, form_of, held_by_body, names_read, place_of_llm
 from .calls import CallSettings
 from .events import Event
@@ -187,6 +186,8 @@ class _Decorated:
                     f"it returned {type(said).__name__}"
                 )
             arguments = _arguments(bound)
+            from .arguments import prompted  # with all that recognises media: decorating a function needs none of it
+
             return prompted(self._function, arguments, self._request, said, self._read(bound, arguments))
 
         return the_switch().opening(request, self.call)
@@ -201,6 +202,8 @@ class _Decorated:
 
     def stood_for(self, bound: inspect.BoundArguments) -> Opening:
         """The arguments are the request; the body may stand in."""
+        from .arguments import request_of
+
         request = request_of(self._function, _arguments(bound), self._request)
         return the_switch().opening(request, self.call, lambda: StandIn(self._function, bound.args, bound.kwargs))
 
@@ -212,6 +215,8 @@ class _Decorated:
         place = place_of_llm(self._function) or 0
         arguments = _arguments(bound)
         read = self._read(bound, arguments)
+        from .arguments import refuse_unread_media, sorted_arguments
+
         refuse_unread_media(self._function, arguments, read)
         data_uris = sorted_arguments(self._function, arguments, {}, read).data_uris
         llm = self._llm.following(inner.add, the_switch(), data_uris=data_uris)

@@ -9,7 +9,6 @@ from msgspec import structs
 
 from .calls import CallSettings, RequestCache, a_request
 from .config.policy import OnBreak, Strategy
-from .media import kind_of, request_with_media, with_its_task
 from .stream import LLMStream
 from .streaming import ProgressTracker, StreamingCallbacks
 from .streaming.account import Account
@@ -155,6 +154,8 @@ class LLM:
         """A stream of the answer; nothing is sent before it is read."""
         if isinstance(prompt, list):
             raise TypeError("the prompt is a str, got list; write llm(messages=[…]) for a conversation")
+        from .media import kind_of, request_with_media, with_its_task  # when first needed
+
         llm = self.but(**settings) if settings else self
         request = TaskRequest(prompt, messages=messages, images=images, audio=audio, **llm._request)  # noqa: SLF001 - another of this class
         data_uris = self._data_uris if prompt is None or kind_of(prompt) is None else (*self._data_uris, prompt)

@@ -17,7 +17,6 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
-from urllib.parse import unquote, urlsplit
 
 HIDDEN: Final = "[redacted]"
 
@@ -74,6 +73,8 @@ def _in_base64(secret: str) -> list[str]:
 
 def conceal_credentials(url: str) -> None:
     """Have the user and the password in an address taken out from now on, and the keys in its query."""
+    from urllib.parse import unquote, urlsplit  # not loaded to decorate a function
+
     try:
         address = urlsplit(url)
     except ValueError:
