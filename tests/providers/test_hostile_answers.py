@@ -27,6 +27,7 @@ from llm_dispatcher.provider import ProviderSettings, Secret
 from llm_dispatcher.providers import connections, make, transport
 from llm_dispatcher.testing import Cut, Redirect, Reply, SimulatedVendor, Wire
 from llm_dispatcher.testing.wires import WIRES
+from tests.conftest import first_is_fast
 from tests.faults.leaping_loop import leap_through
 from tests.providers.raw_server import TEXT, Came, raw_server, whole
 from tests.providers.test_connections import KINDS, provider_at
@@ -251,7 +252,7 @@ async def test_an_error_leaves_its_connection_to_the_next(wire: Wire) -> None:
 
 
 @pytest.mark.found("B-14")
-@wires
+@pytest.mark.parametrize("wire", first_is_fast(*Wire))
 async def test_the_loop_goes_on_while_a_bomb_is_unpacked(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     """32 kB that unpack to 32 MB of nothing: what is taken apart between two turns of the loop stays small."""
     nothing = b"\n" * (1 << 20) if wire == "ollama" else b": \n\n" * (1 << 18)
