@@ -60,8 +60,8 @@ def load_in_background(kinds: Iterable[str]) -> bool:
 def _load(modules: list[str]) -> None:
     for module in modules:
         try:
-            # The package comes first, as in an application's own `import`. A thread that begins with a module inside
-            # does not wait for one that is in the middle of the package, and sees that half loaded.
+            # Import the package first, as an application does. A thread that imports a submodule directly does not
+            # wait for another thread that is still importing the package: it would find the package half loaded.
             for name in accumulate(module.split("."), "{}.{}".format):
                 importing(import_module, name)
         except Exception:  # noqa: BLE001, S112 - the request that needs it raises this again, with its reason

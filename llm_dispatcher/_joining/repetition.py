@@ -30,7 +30,7 @@ _NUMBER: Final = re.compile(r"\d")
 
 
 def is_proof(form: str) -> bool:
-    """Whether a text is long enough that nobody says it twice by chance."""
+    """Whether a text is so long that a model would not repeat it by chance."""
     return len(form) >= LEAST_CHARACTERS and sum(1 for _ in islice(_WORD.finditer(form), LEAST_WORDS)) == LEAST_WORDS
 
 
