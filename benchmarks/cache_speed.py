@@ -10,10 +10,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from llm_dispatcher.cache.index import OVERHEAD, Filed, Index
-from llm_dispatcher.cache.keys import Asked, asked
-from llm_dispatcher.cache.likeness import LIKE, judged, read
-from llm_dispatcher.cache.words import lexicon
+from llm_dispatcher.cache._english.index import OVERHEAD, Filed, Index
+from llm_dispatcher.cache._english.lexicon import lexicon
+from llm_dispatcher.cache._english.likeness import LIKE, judged, read
+from llm_dispatcher.cache._request_key import Asked, asked
 from llm_dispatcher.tasks import Target, TaskRequest
 
 TARGETS = (Target("openai", "m"), Target("anthropic", "m"))

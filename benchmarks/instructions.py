@@ -31,7 +31,7 @@ WAYS = ("from its buffer", "by readany")
 async def feed(wire: str, way: str, tokens: int) -> None:
     """Feed a stream that has begun with so many tokens, each in a turn of the loop; valgrind counts while they come."""
     from llm_dispatcher import LLMSwitch, ProgressTracker, StreamingCallbacks, TaskRequest
-    from llm_dispatcher.providers import transport
+    from llm_dispatcher._providers.base import transport
     from llm_dispatcher.testing import Reply, SimulatedVendor, Stall
 
     contents: list[Any] = []

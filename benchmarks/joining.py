@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
-from llm_dispatcher.join import Join, anchor_of
+from llm_dispatcher._join.join import Join, anchor_of
 
 LENGTH = 200_000
 PIECE = 4

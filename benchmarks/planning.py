@@ -11,11 +11,11 @@ import time
 from functools import partial
 from typing import get_args
 
-from llm_dispatcher.catalog import Catalog, Correction, load_prices
-from llm_dispatcher.config.policy import Policy, Route, Strategy
+from llm_dispatcher._catalog import Catalog, Correction, load_prices
+from llm_dispatcher._policy import Policy, Route, Strategy
+from llm_dispatcher._routing import Admission, Errand, Situation, Traffic, Wishes, demands, plan
 from llm_dispatcher.events import Attempt, Usage
 from llm_dispatcher.provider import ProviderSettings
-from llm_dispatcher.routing import Admission, Errand, Situation, Traffic, Wishes, demands, plan
 from llm_dispatcher.tasks import Target, TaskRequest, TaskType
 
 TARGETS = tuple(Target(f"p{number % 4}", f"m{number}") for number in range(20))

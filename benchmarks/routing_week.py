@@ -22,13 +22,13 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llm_dispatcher.catalog import Catalog, Correction
-from llm_dispatcher.config.policy import Policy, Resilience, Route, Strategy
-from llm_dispatcher.dispatch.patience import Patience
+from llm_dispatcher._catalog import Catalog, Correction
+from llm_dispatcher._dispatch.retrying import Patience
+from llm_dispatcher._policy import Policy, Resilience, Route, Strategy
+from llm_dispatcher._routing import Admission, Errand, Situation, Traffic, Wishes, demands, plan
 from llm_dispatcher.events import Attempt, Failure, Usage
 from llm_dispatcher.exceptions import ProviderServiceUnavailableError
 from llm_dispatcher.provider import ProviderSettings
-from llm_dispatcher.routing import Admission, Errand, Situation, Traffic, Wishes, demands, plan
 from llm_dispatcher.tasks import Target, TaskRequest, TaskType
 
 DAY: Final = 86_400.0

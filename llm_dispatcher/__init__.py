@@ -18,28 +18,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .arguments import Local as Local
+    from ._arguments import Local as Local
+    from ._decorators import llm_stream as llm_stream
+    from ._decorators import llm_stream_with_metadata as llm_stream_with_metadata
+    from ._decorators import settings_of as settings_of
+    from ._llm import LLM as LLM
+    from ._media import encode_audio as encode_audio
+    from ._media import encode_image as encode_image
+    from ._serving.switch import LLMSwitch as LLMSwitch
+    from ._serving.switch import get_global_switch as get_global_switch
+    from ._serving.switch import init as init
+    from ._serving.switch import set_global_switch as set_global_switch
+    from ._serving.switch import use_switch as use_switch
+    from ._stream import LLMStream as LLMStream
     from .cache import StreamingCache as StreamingCache
-    from .decorators import llm_stream as llm_stream
-    from .decorators import llm_stream_with_metadata as llm_stream_with_metadata
-    from .decorators import settings_of as settings_of
     from .events import Attempt as Attempt
     from .events import TaskResponse as TaskResponse
     from .events import Usage as Usage
     from .exceptions import LLMDispatcherError as LLMDispatcherError
-    from .llm import LLM as LLM
-    from .media import encode_audio as encode_audio
-    from .media import encode_image as encode_image
-    from .stream import LLMStream as LLMStream
     from .streaming import ChunkMetadata as ChunkMetadata
     from .streaming import ProgressTracker as ProgressTracker
     from .streaming import StreamingCallbacks as StreamingCallbacks
     from .streaming import StreamMetadata as StreamMetadata
-    from .switch import LLMSwitch as LLMSwitch
-    from .switch import get_global_switch as get_global_switch
-    from .switch import init as init
-    from .switch import set_global_switch as set_global_switch
-    from .switch import use_switch as use_switch
     from .tasks import Message as Message
     from .tasks import Target as Target
     from .tasks import TaskRequest as TaskRequest
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attempt": "events",
     "ChunkMetadata": "streaming",
-    "LLM": "llm",
+    "LLM": "_llm",
     "LLMDispatcherError": "exceptions",
-    "LLMStream": "stream",
-    "LLMSwitch": "switch",
-    "Local": "arguments",
+    "LLMStream": "_stream",
+    "LLMSwitch": "_serving.switch",
+    "Local": "_arguments",
     "Message": "tasks",
     "ProgressTracker": "streaming",
     "StreamingCache": "cache",
@@ -63,15 +63,15 @@ _HOMES = {
     "TaskResponse": "events",
     "TaskType": "tasks",
     "Usage": "events",
-    "encode_audio": "media",
-    "encode_image": "media",
-    "get_global_switch": "switch",
-    "init": "switch",
-    "llm_stream": "decorators",
-    "llm_stream_with_metadata": "decorators",
-    "set_global_switch": "switch",
-    "settings_of": "decorators",
-    "use_switch": "switch",
+    "encode_audio": "_media",
+    "encode_image": "_media",
+    "get_global_switch": "_serving.switch",
+    "init": "_serving.switch",
+    "llm_stream": "_decorators",
+    "llm_stream_with_metadata": "_decorators",
+    "set_global_switch": "_serving.switch",
+    "settings_of": "_decorators",
+    "use_switch": "_serving.switch",
 }
 """Each public name and its module, which is imported when the name is first asked for."""
 

@@ -1,5 +1,5 @@
 """`python -m llm_dispatcher` is the command `llm-dispatcher`."""
 
-from .cli import main
+from ._cli import main
 
 main()

@@ -19,8 +19,8 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from ._redaction import loggable, loggable_id
 from .exceptions import LLMDispatcherError
-from .redaction import loggable, loggable_id
 from .tasks import Target
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "cancelled"]

@@ -7,8 +7,8 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
+from ._redaction import conceal, conceal_credentials, conceal_header, conceal_options
 from .events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
-from .redaction import conceal, conceal_credentials, conceal_header, conceal_options
 from .tasks import Target, TaskRequest
 
 Api: TypeAlias = Literal["responses", "chat"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from .chat_messages import messages_of
-from .messages import (
+from ._chat_messages import messages_of
+from ._messages import (
     AudioPart,
     ImagePart,
     Media,

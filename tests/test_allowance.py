@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_dispatcher.allowance import Allowance, Left, allowance
+from llm_dispatcher._providers.base.rate_limit_headers import Allowance, Left, allowance
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 OPENAI = {

@@ -172,7 +172,7 @@ async def test_a_setting_that_the_body_leaves_open_completes_what_it_returns(
 
 
 def test_what_a_function_reads_is_seen_through_other_decorators() -> None:
-    from llm_dispatcher.bodies import names_read
+    from llm_dispatcher._bodies import names_read
 
     def wrapped(function: Callable[..., str]) -> Callable[..., str]:
         @functools.wraps(function)

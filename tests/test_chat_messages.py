@@ -17,7 +17,7 @@ from openai.types.chat import ChatCompletionMessage, ChatCompletionMessageParam
 from pydantic import TypeAdapter
 
 from llm_dispatcher import LLMSwitch, llm_stream, use_switch
-from llm_dispatcher.chat_messages import AUDIO_FORMATS
+from llm_dispatcher._chat_messages import AUDIO_FORMATS
 from llm_dispatcher.exceptions import InvalidRequestError
 from llm_dispatcher.tasks import (
     AudioPart,

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher import LLM, LLMStream, LLMSwitch, TaskRequest, llm_stream
-from llm_dispatcher.durations import in_seconds
+from llm_dispatcher._durations import in_seconds
 from llm_dispatcher.exceptions import ProviderTimeoutError
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.testing import Reply, SimulatedVendor, Stall
-from llm_dispatcher.testing.plugin import SimulatedSwitch
 
 
 @given(st.floats(1e-9, 1e9))

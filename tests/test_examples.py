@@ -24,7 +24,7 @@ def test_the_readme_shows_the_example_that_the_demo_runs() -> None:
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "llm_dispatcher.cli", *arguments],
+        [sys.executable, "-W", "error", "-m", "llm_dispatcher._cli", *arguments],
         capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **environment},
     )  # fmt: skip
 

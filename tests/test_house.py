@@ -73,12 +73,31 @@ def test_decorating_a_function_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["llm_dispatcher", "llm_dispatcher.streaming", "llm_dispatcher.exceptions", "llm_dispatcher.testing.plugin"],
+    [
+        "llm_dispatcher",
+        "llm_dispatcher.streaming",
+        "llm_dispatcher.exceptions",
+        "llm_dispatcher.pytest_plugin",
+    ],
 )
 def test_fixed_import_paths_are_light(module: str) -> None:
     code = f"import sys, {module}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {name.partition(".")[0] for name in loaded} & set(HEAVY)
+
+
+PUBLIC = {
+    "__main__", "cache", "events", "exceptions", "provider", "pytest_plugin", "streaming", "tasks", "testing",
+    "testing.faults",
+}  # fmt: skip
+"""The modules that an application may import. Every other module, or a package that it is in, begins with `_`."""
+
+
+def test_only_the_documented_modules_are_public() -> None:
+    modules = [path.relative_to(PACKAGE).with_suffix("").parts for path in PACKAGE.rglob("*.py")]
+    names = {".".join(part for part in parts if part != "__init__") for parts in modules}
+    public = {name for name in names - {""} if not any(re.match("_(?!_)", part) for part in name.split("."))}
+    assert public == PUBLIC
 
 
 def test_files_hold_one_idea() -> None:

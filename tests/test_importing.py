@@ -12,7 +12,7 @@ import pytest
 FORK = """
 import importlib, os, sys, threading, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of any fork beside threads
-from llm_dispatcher.importing import importing
+from llm_dispatcher._importing import importing
 begun = threading.Event()
 sys.modules["told"] = begun
 thread = threading.Thread(target=importing, args=(importlib.import_module, "slowly"))

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
-from llm_dispatcher._joining.normal_text import normal_form, without_last_marks
-from llm_dispatcher._joining.repetition import FAITHFUL, RETURN, is_proof
-from llm_dispatcher.join import HOLD, Join, Style, anchor_of
+from llm_dispatcher._join.join import HOLD, Join, Style, anchor_of
+from llm_dispatcher._join.normal_text import normal_form, without_last_marks
+from llm_dispatcher._join.repetition import FAITHFUL, RETURN, is_proof
 from tests.texts import FORMS, texts_with_marks, written
 
 VOCABULARY = (

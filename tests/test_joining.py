@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_dispatcher._joining.normal_text import NormalText, normal_form, without_last_marks
+from llm_dispatcher._join.normal_text import NormalText, normal_form, without_last_marks
 from tests.texts import FORMS, texts_with_marks, written
 
 any_text = (

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_dispatcher import LLMSwitch, TaskRequest, encode_audio, encode_image, media
+from llm_dispatcher import LLMSwitch, TaskRequest, encode_audio, encode_image
+from llm_dispatcher import _media as media
 from llm_dispatcher.exceptions import InvalidRequestError
 from llm_dispatcher.tasks import AudioPart, ImagePart, Media, Message
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_dispatcher import redaction
-from llm_dispatcher.config import config_schema
+from llm_dispatcher import _redaction as redaction
+from llm_dispatcher._config import config_schema
+from llm_dispatcher._redaction import HIDDEN, conceal, loggable, one_line, redacted
+from llm_dispatcher._vendors.hosts import HOSTS
 from llm_dispatcher.events import Failure
-from llm_dispatcher.hosts import HOSTS
 from llm_dispatcher.provider import ProviderSettings, Secret
-from llm_dispatcher.redaction import HIDDEN, conceal, loggable, one_line, redacted
 
 # ── what is no key ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -18,7 +18,7 @@ import pytest
 from llm_dispatcher import LLM, ChunkMetadata, LLMStream, LLMSwitch, ProgressTracker, StreamingCallbacks, TaskRequest
 from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, StreamStarted, StreamSwitched, TextDelta
 from llm_dispatcher.exceptions import InvalidRequestError, ProviderAuthenticationError, StreamingError
-from llm_dispatcher.streaming.account import Account
+from llm_dispatcher.streaming._account import Account
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, SaidToolCall, SimulatedVendor, Stall
 

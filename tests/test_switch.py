@@ -22,7 +22,8 @@ from llm_dispatcher import (
     set_global_switch,
     use_switch,
 )
-from llm_dispatcher.calls import CallSettings
+from llm_dispatcher._llm import REQUEST_SETTINGS, STREAM_SETTINGS
+from llm_dispatcher._serving.settings import CallSettings
 from llm_dispatcher.events import Event, StreamCompleted, StreamStarted, TextDelta, Usage
 from llm_dispatcher.exceptions import (
     ConfigurationError,
@@ -30,7 +31,6 @@ from llm_dispatcher.exceptions import (
     NoProviderAvailableError,
     ProviderServiceUnavailableError,
 )
-from llm_dispatcher.llm import REQUEST_SETTINGS, STREAM_SETTINGS
 from llm_dispatcher.tasks import AudioPart, ImagePart, Message
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
 from tests.conftest import policy_over

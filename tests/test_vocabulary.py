@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher import events, exceptions
+from llm_dispatcher._redaction import redacted
 from llm_dispatcher.events import (
     Event,
     Failure,
@@ -36,7 +37,6 @@ from llm_dispatcher.events import (
 )
 from llm_dispatcher.exceptions import LLMDispatcherError, ProviderError, StreamTimeoutError
 from llm_dispatcher.provider import Secret
-from llm_dispatcher.redaction import redacted
 from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TaskType, TextPart
 
 A, B = Target("a", "m"), Target("b", "x/y")

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from llm_dispatcher import warming
-from llm_dispatcher.background import _GeventExecutor
-from llm_dispatcher.warming import load_in_background, missing_sdks
+from llm_dispatcher._background import _GeventExecutor
+from llm_dispatcher._serving import warming
+from llm_dispatcher._serving.warming import load_in_background, missing_sdks
 
 SDKS = ["anthropic.resources.messages", "google.genai", "openai.resources.responses"]
 
@@ -163,7 +163,7 @@ def test_an_application_that_imports_an_sdk_meanwhile_gets_it_whole(
     for name, body in modules.items():
         (package / f"{name}.py").write_text(f"import time\n{body}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("llm_dispatcher.warming.sdk_modules", lambda kind: ("slow_sdk.resources.messages",))
+    monkeypatch.setattr("llm_dispatcher._serving.warming.sdk_modules", lambda kind: ("slow_sdk.resources.messages",))
     with ThreadPoolExecutor(1) as application:
         imported = application.submit(import_module, "slow_sdk")
         while "slow_sdk" not in sys.modules:

@@ -73,10 +73,10 @@ def test_our_plugin_lets_the_tests_of_another_project_run(tmp_path: Path) -> Non
 
 @pytest.mark.found("N-A1")
 def test_our_plugin_loads_nothing_of_ours_that_another_project_does_not_use() -> None:
-    code = "import sys, llm_dispatcher.testing.plugin; print(*(m for m in sys.modules if 'llm_dispatcher' in m))"
+    code = "import sys, llm_dispatcher.pytest_plugin; print(*(m for m in sys.modules if 'llm_dispatcher' in m))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {
-        "llm_dispatcher", "llm_dispatcher.testing", "llm_dispatcher.testing.plugin",
+        "llm_dispatcher", "llm_dispatcher.pytest_plugin", "llm_dispatcher.pytest_plugin._fixtures",
     }  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_the_command_writes_an_answer_into_a_pipe(simulated_vendor: Callable[...
     )
     code = """
 import os, tempfile
-from llm_dispatcher.cli import main
+from llm_dispatcher._cli import main
 with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "policy.yaml")
     with open(path, "w") as file:
@@ -122,7 +122,7 @@ with tempfile.TemporaryDirectory() as folder:
 @pytest.mark.found("N-A1")
 def test_a_simulated_vendor_of_the_command_ends_when_its_standard_input_closes() -> None:
     code = """
-from llm_dispatcher.cli import main
+from llm_dispatcher._cli import main
 sys.argv[1:] = ["simulate", "--wire", "ollama", "--until-stdin-closes"]
 main()
 """

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_dispatcher import wire
+from llm_dispatcher import _wire as wire
+from llm_dispatcher._wire import LONGEST_EVENT, JSONArrayDecoder, NDJSONDecoder, SSEDataDecoder
 from llm_dispatcher.exceptions import ProviderProtocolError
-from llm_dispatcher.wire import LONGEST_EVENT, JSONArrayDecoder, NDJSONDecoder, SSEDataDecoder
 
 
 class Decoder(Protocol):

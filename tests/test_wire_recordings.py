@@ -11,8 +11,8 @@ from typing import Protocol
 import msgspec
 import pytest
 
+from llm_dispatcher._wire import JSONArrayDecoder, NDJSONDecoder, SSEDataDecoder
 from llm_dispatcher.exceptions import ProviderProtocolError
-from llm_dispatcher.wire import JSONArrayDecoder, NDJSONDecoder, SSEDataDecoder
 
 RECORDED = Path(__file__).parents[2] / "shared" / "recorded"
 MUTATIONS = 100_000

@@ -1,7 +1,7 @@
 """The tap: whatever watches a stream and decides nothing."""
 
-from .callbacks import StreamingCallbacks
-from .metadata import ChunkMetadata, StreamMetadata
-from .progress import ProgressTracker
+from ._callbacks import StreamingCallbacks
+from ._metadata import ChunkMetadata, StreamMetadata
+from ._progress import ProgressTracker
 
 __all__ = ["ChunkMetadata", "ProgressTracker", "StreamMetadata", "StreamingCallbacks"]

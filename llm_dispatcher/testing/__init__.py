@@ -12,9 +12,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .answering import Script as Script
-    from .continuing import Continuing as Continuing
-    from .continuing import Kind as Kind
+    from ._continuing import Continuing as Continuing
+    from ._continuing import Kind as Kind
+    from ._player import Script as Script
+    from ._received import ReceivedRequest as ReceivedRequest
+    from ._received import Turn as Turn
+    from ._script import Reply as Reply
+    from ._script import SaidToolCall as SaidToolCall
+    from ._script import SaidUsage as SaidUsage
+    from ._script import Wire as Wire
+    from ._script_json import WrittenScript as WrittenScript
+    from ._script_json import script_from_json as script_from_json
+    from ._script_json import script_to_json as script_to_json
+    from ._spawned import SpawnedVendor as SpawnedVendor
+    from ._vendor import SimulatedVendor as SimulatedVendor
     from .faults import CleanEnd as CleanEnd
     from .faults import Cut as Cut
     from .faults import ErrorFrame as ErrorFrame
@@ -30,48 +41,37 @@ if TYPE_CHECKING:
     from .faults import SlowHeaders as SlowHeaders
     from .faults import Stall as Stall
     from .faults import UnaskedAnswer as UnaskedAnswer
-    from .received import ReceivedRequest as ReceivedRequest
-    from .received import Turn as Turn
-    from .script import Reply as Reply
-    from .script import SaidToolCall as SaidToolCall
-    from .script import SaidUsage as SaidUsage
-    from .script import Wire as Wire
-    from .script_json import WrittenScript as WrittenScript
-    from .script_json import script_from_json as script_from_json
-    from .script_json import script_to_json as script_to_json
-    from .spawned import SpawnedVendor as SpawnedVendor
-    from .vendor import SimulatedVendor as SimulatedVendor
 
 _HOMES = {
     "CleanEnd": "faults",
-    "Continuing": "continuing",
+    "Continuing": "_continuing",
     "Cut": "faults",
     "ErrorFrame": "faults",
     "Garbage": "faults",
     "HangUp": "faults",
     "HttpError": "faults",
     "KeepAlives": "faults",
-    "Kind": "continuing",
+    "Kind": "_continuing",
     "Linger": "faults",
     "MalformedJson": "faults",
-    "ReceivedRequest": "received",
+    "ReceivedRequest": "_received",
     "Redirect": "faults",
     "Refuse": "faults",
-    "Reply": "script",
+    "Reply": "_script",
     "Resplit": "faults",
-    "SaidToolCall": "script",
-    "SaidUsage": "script",
-    "Script": "answering",
-    "SimulatedVendor": "vendor",
+    "SaidToolCall": "_script",
+    "SaidUsage": "_script",
+    "Script": "_player",
+    "SimulatedVendor": "_vendor",
     "SlowHeaders": "faults",
-    "SpawnedVendor": "spawned",
+    "SpawnedVendor": "_spawned",
     "Stall": "faults",
-    "Turn": "received",
+    "Turn": "_received",
     "UnaskedAnswer": "faults",
-    "Wire": "script",
-    "WrittenScript": "script_json",
-    "script_from_json": "script_json",
-    "script_to_json": "script_json",
+    "Wire": "_script",
+    "WrittenScript": "_script_json",
+    "script_from_json": "_script_json",
+    "script_to_json": "_script_json",
 }
 """Each public name and its module, which is imported when the name is first asked for. pytest imports this package in
 every project, for its plugin, and most projects never start a vendor."""

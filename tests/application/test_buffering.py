@@ -20,18 +20,12 @@ from llm_dispatcher import (
     llm_stream,
     llm_stream_with_metadata,
 )
-from llm_dispatcher.buffering import buffered
-from llm_dispatcher.events import (
-    Event,
-    ReasoningDelta,
-    StreamStarted,
-    StreamSwitched,
-    TextDelta,
-)
+from llm_dispatcher._serving.stages.buffering import buffered
+from llm_dispatcher.events import Event, ReasoningDelta, StreamStarted, StreamSwitched, TextDelta
 from llm_dispatcher.exceptions import StreamingError
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Continuing, Cut, Reply, SaidToolCall, Stall
-from llm_dispatcher.testing.plugin import SimulatedSwitch
 
 TEXT = "One two three four five six seven."
 A = Target("a", "m")

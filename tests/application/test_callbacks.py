@@ -9,20 +9,12 @@ from typing import Any
 
 import pytest
 
-from llm_dispatcher import (
-    LLM,
-    LLMStream,
-    LLMSwitch,
-    StreamingCallbacks,
-    TaskRequest,
-    get_global_switch,
-    llm_stream,
-)
+from llm_dispatcher import LLM, LLMStream, LLMSwitch, StreamingCallbacks, TaskRequest, get_global_switch, llm_stream
 from llm_dispatcher.events import Event
 from llm_dispatcher.exceptions import InvalidRequestError, ProviderAuthenticationError, StreamingError
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, SaidToolCall, Stall
-from llm_dispatcher.testing.plugin import SimulatedSwitch
 
 TEXT = "One two three four five six."
 PIECES = list(Reply(TEXT).pieces)

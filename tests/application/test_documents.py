@@ -25,8 +25,8 @@ from msgspec import Struct
 from typer.main import get_command
 
 from llm_dispatcher import exceptions, testing
-from llm_dispatcher.cli import app
-from llm_dispatcher.testing.plugin import SimulatedSwitch
+from llm_dispatcher._cli import app
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])

@@ -14,8 +14,8 @@ import pytest
 
 from llm_dispatcher import LLM, LLMSwitch, use_switch
 from llm_dispatcher.exceptions import ConfigurationError
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, Stall
-from llm_dispatcher.testing.plugin import SimulatedSwitch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TALE = "Once upon a time there was a fox."

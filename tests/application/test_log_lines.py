@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher.config import load
+from llm_dispatcher._config import load
 from llm_dispatcher.exceptions import ConfigurationError, LLMDispatcherError
 from llm_dispatcher.testing import ErrorFrame, HttpError, Reply, SimulatedVendor
 from tests.conftest import KINDS, PATIENT

@@ -9,8 +9,8 @@ import pytest
 
 from llm_dispatcher import LLM, ChunkMetadata, LLMSwitch, llm_stream_with_metadata, use_switch
 from llm_dispatcher.exceptions import StreamingError
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.testing import Continuing, Cut, Reply, Stall
-from llm_dispatcher.testing.plugin import SimulatedSwitch
 
 TEXT = "One two three four five six."
 NAMES = {

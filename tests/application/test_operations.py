@@ -18,8 +18,9 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 import llm_dispatcher
-from llm_dispatcher import LLMSwitch, StreamingCache, StreamingCallbacks, TaskRequest, catalog
-from llm_dispatcher.cache.sqlite import SQLiteStore
+from llm_dispatcher import LLMSwitch, StreamingCache, StreamingCallbacks, TaskRequest
+from llm_dispatcher import _catalog as catalog
+from llm_dispatcher.cache._sqlite import SQLiteStore
 from llm_dispatcher.exceptions import LLMDispatcherError
 from llm_dispatcher.testing import (
     CleanEnd,
@@ -296,7 +297,7 @@ async def closed_connections(simulated_vendor: Start) -> None:
 async def test_every_line_of_the_table_is_met(
     simulated_vendor: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("llm_dispatcher.config.watched.EVERY", 0.0)
+    monkeypatch.setattr("llm_dispatcher._config.watched_file.EVERY", 0.0)
     caplog.set_level(logging.DEBUG, "llm_dispatcher")
     await breakers(simulated_vendor)
     await money(simulated_vendor, tmp_path)

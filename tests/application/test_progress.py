@@ -26,11 +26,11 @@ from llm_dispatcher.events import (
     Usage,
 )
 from llm_dispatcher.exceptions import StreamingError
-from llm_dispatcher.streaming.account import Account
-from llm_dispatcher.streaming.observe import Watcher
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
+from llm_dispatcher.streaming._account import Account
+from llm_dispatcher.streaming._observe import Watcher
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Continuing, Cut, Reply, Stall
-from llm_dispatcher.testing.plugin import SimulatedSwitch
 
 TEXT = "One two three four five six."
 STARTED: Final = StreamStarted(Target("a", "m"), 1, cached=False)

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from llm_dispatcher import LLM, LLMStream, LLMSwitch, llm_stream, use_switch
-from llm_dispatcher.background import background_loop
+from llm_dispatcher._background import background_loop
 from llm_dispatcher.events import StreamCompleted, TextDelta
 from llm_dispatcher.exceptions import RequestTimeoutError, StreamTimeoutError
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.testing import Continuing, Cut, Reply, SimulatedVendor, SlowHeaders, Stall
-from llm_dispatcher.testing.plugin import SimulatedSwitch
 from tests.conftest import policy_over
 from tests.faults.leaping_loop import leap_through
 
@@ -304,7 +304,7 @@ import atexit
 from contextlib import aclosing
 closed = []
 atexit.register(lambda: print(*closed))  # called after the loop's own end, which is registered later
-from llm_dispatcher.background import closed_at_the_end, run_in_background
+from llm_dispatcher._background import closed_at_the_end, run_in_background
 async def inside(number):
     try:
         while True:

@@ -24,9 +24,9 @@ from llm_dispatcher import (
     settings_of,
     use_switch,
 )
+from llm_dispatcher._redaction import redacted
 from llm_dispatcher.exceptions import ConfigurationError, LLMDispatcherError
 from llm_dispatcher.provider import ProviderSettings, Secret
-from llm_dispatcher.redaction import redacted
 from llm_dispatcher.testing import (
     CleanEnd,
     Continuing,

@@ -17,11 +17,11 @@ from llm_dispatcher import (
     llm_stream_with_metadata,
     settings_of,
 )
+from llm_dispatcher._llm import STREAM_SETTINGS, FunctionSettings
 from llm_dispatcher.events import TextDelta
 from llm_dispatcher.exceptions import ProviderServiceUnavailableError, StreamingError
-from llm_dispatcher.llm import STREAM_SETTINGS, FunctionSettings
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply
-from llm_dispatcher.testing.plugin import SimulatedSwitch
 
 TEXT = "One two three four five six."
 NAMED = {

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from llm_dispatcher import LLM, LLMSwitch, get_global_switch, llm_stream, set_global_switch
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.testing import Continuing, Cut, Reply
-from llm_dispatcher.testing.plugin import SimulatedSwitch
 
 TALE = "Once upon a time there was a fox who lived by the sea."
 POLICY = """

@@ -20,8 +20,8 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from llm_dispatcher import LLMStream, llm_stream, llm_stream_with_metadata
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, Stall
-from llm_dispatcher.testing.plugin import SimulatedSwitch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TEXT = "One two three four five six."

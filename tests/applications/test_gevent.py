@@ -54,7 +54,7 @@ print(stream.response.finish_reason)
 """
 
 
-@pytest.mark.parametrize("before", ["", "import llm_dispatcher.stream\n"], ids=["patched-first", "imported-first"])
+@pytest.mark.parametrize("before", ["", "import llm_dispatcher._stream\n"], ids=["patched-first", "imported-first"])
 def test_greenlets_read_streams_that_break(before: str, folder: Path, vendors: Vendors) -> None:
     vendors.say(Reply(TEXT, fault=Cut(3)), Continuing(TEXT))
     assert run(folder, "-c", before + PATCHED + SEVERAL) == f"{TEXT}|{TEXT}\n{{'{TEXT}'}} True\n"

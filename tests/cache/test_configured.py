@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import LLM, LLMSwitch, StreamingCallbacks, TaskRequest, llm_stream, set_global_switch
+from llm_dispatcher._config import load
+from llm_dispatcher._config.dump import identity
 from llm_dispatcher.cache import StreamingCache
-from llm_dispatcher.config import load
-from llm_dispatcher.config.shown import identity
 from llm_dispatcher.exceptions import ConfigurationError
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.testing import Cut, HttpError, Reply, SimulatedVendor
-from llm_dispatcher.testing.plugin import SimulatedSwitch
 from tests.conftest import policy_over
 
 TEXT = "It calms, it warms, and it keeps."

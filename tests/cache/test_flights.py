@@ -12,24 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch
+from llm_dispatcher._config import load
+from llm_dispatcher._dispatch import Dispatch, Ledger, attempts
+from llm_dispatcher._policy import Resilience, Timeouts
+from llm_dispatcher._serving.settings import CallSettings
+from llm_dispatcher._upstream import Deadline
+from llm_dispatcher._upstream import Upstream as TimedUpstream
 from llm_dispatcher.cache import StreamingCache
-from llm_dispatcher.cache.flights import LEAD
-from llm_dispatcher.calls import CallSettings
-from llm_dispatcher.config import load
-from llm_dispatcher.config.policy import Resilience, Timeouts
-from llm_dispatcher.dispatch import Dispatch, Ledger, attempts
 from llm_dispatcher.events import Event, StreamCompleted, StreamStarted, TextDelta
-from llm_dispatcher.exceptions import (
-    ProviderConnectionError,
-    RequestTimeoutError,
-    StreamingError,
-    StreamTimeoutError,
-)
+from llm_dispatcher.exceptions import ProviderConnectionError, RequestTimeoutError, StreamingError, StreamTimeoutError
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece, ProviderSettings
+from llm_dispatcher.streaming._shared import LEAD
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import Reply, SimulatedVendor
-from llm_dispatcher.upstream import Deadline
-from llm_dispatcher.upstream import Upstream as TimedUpstream
 from tests.cache.conftest import PROMPT, TARGET, USAGE, Upstream, answer, served, was_cached
 from tests.conftest import first_is_fast, policy_over
 from tests.faults.leaping_loop import leap_through

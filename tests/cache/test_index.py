@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import OSA
 
-from llm_dispatcher.cache.index import MOST_JUDGED, MOST_SLIPS, Filed, Gone, Index, _nearly_equal, _signs
-from llm_dispatcher.cache.likeness import LIKE, Likeness, Reading, alike, is_slip, judged, read
+from llm_dispatcher.cache._english.index import MOST_JUDGED, MOST_SLIPS, Filed, Gone, Index, _nearly_equal, _signs
+from llm_dispatcher.cache._english.likeness import LIKE, Likeness, Reading, alike, is_slip, judged, read
 from tests.cache.conftest import Clock
 
 BUCKETS = (b"one", b"other")
@@ -138,9 +138,9 @@ def test_chosen_prompts_cost_a_look_up_no_more_than_its_bounds(
         judged_characters += len(other.text)
         return judged(one, other, threshold)
 
-    monkeypatch.setattr("llm_dispatcher.cache.index.OSA", Counting)
-    monkeypatch.setattr("llm_dispatcher.cache.index.is_slip", counting_slips)
-    monkeypatch.setattr("llm_dispatcher.cache.index.judged", counting_judged)
+    monkeypatch.setattr("llm_dispatcher.cache._english.index.OSA", Counting)
+    monkeypatch.setattr("llm_dispatcher.cache._english.index.is_slip", counting_slips)
+    monkeypatch.setattr("llm_dispatcher.cache._english.index.judged", counting_judged)
     assert index.find(BUCKETS[0], read(query), LIKE)[0] is None
     assert far == 0
     assert slips <= MOST_SLIPS

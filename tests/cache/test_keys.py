@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import force_setattr
 
-from llm_dispatcher.cache.keys import COMPARED, NOT_COMPARED, asked
+from llm_dispatcher.cache._request_key import COMPARED, NOT_COMPARED, asked
 from llm_dispatcher.exceptions import CacheError
 from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TaskType
 

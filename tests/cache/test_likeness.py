@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llm_dispatcher.cache import Likeness, alike
-from llm_dispatcher.cache.vocabulary import ARTICLES
-from llm_dispatcher.cache.words import lexicon, meant
+from llm_dispatcher.cache._english.lexicon import lexicon, meant
+from llm_dispatcher.cache._english.vocabulary import ARTICLES
 
 HERE = Path(__file__).parent
 PAIRS = HERE.parents[2] / "shared" / "pairs"

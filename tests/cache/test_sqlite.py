@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llm_dispatcher.cache import SQLiteStore, StreamingCache
-from llm_dispatcher.cache.sqlite import rows_of
+from llm_dispatcher.cache._sqlite import rows_of
 from llm_dispatcher.exceptions import CacheError
 from llm_dispatcher.tasks import TaskRequest
 from tests.cache.conftest import PROMPT, Clock, Upstream, answer, served, was_cached
@@ -224,7 +224,7 @@ async def test_versions_that_differ_in_their_keys_alone_share_a_file(
 ) -> None:
     upstream = Upstream(WHOLE)
     for key_version, cached in ((1, False), (2, False), (1, True), (2, True)):
-        monkeypatch.setattr("llm_dispatcher.cache.keys.KEY_VERSION", key_version)
+        monkeypatch.setattr("llm_dispatcher.cache._request_key.KEY_VERSION", key_version)
         cache = StreamingCache(store=file)
         assert was_cached(await served(cache, PROMPT, upstream)) is cached
         cache.close()

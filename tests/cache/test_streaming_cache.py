@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher.cache import Kept, Row, StreamingCache
-from llm_dispatcher.cache.recording import events_of, recorded, replayed
+from llm_dispatcher.cache._recording import events_of, recorded, replayed
 from llm_dispatcher.events import (
     Event,
     Failure,

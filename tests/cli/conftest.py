@@ -13,7 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from llm_dispatcher.cli import app
+from llm_dispatcher._cli import app
 from llm_dispatcher.testing import Reply, SimulatedVendor
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +86,7 @@ def policy(write: Write, simulated_vendor: Callable[..., SimulatedVendor]) -> st
 @pytest.fixture
 def start() -> Start:
     def start_it(*words: str, **options: Any) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-W", "error", "-m", "llm_dispatcher.cli", *words]
+        command = [sys.executable, "-W", "error", "-m", "llm_dispatcher._cli", *words]
         # (The path, because these tests work in a folder of their own.)
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(command, env={**environment, **options.pop("env", {})}, **options)

@@ -59,7 +59,7 @@ def test_ctrl_c_while_it_loads_ends_it_quietly(interrupted: str, tmp_path: Path)
         f"import os, signal, time\nos.kill(os.getpid(), {int(signal.SIGINT)})\ntime.sleep(60)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from llm_dispatcher.cli import main; sys.exit(main())", "stream", "hi"],
+        [sys.executable, "-c", "import sys; from llm_dispatcher._cli import main; sys.exit(main())", "stream", "hi"],
         capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
     )  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_dispatcher.cli.demo_stories import LIGHTHOUSE
+from llm_dispatcher._cli.demo.stories import LIGHTHOUSE
 
 ROOT = Path(__file__).parents[2]
 SURVIVAL = (ROOT / "docs" / "survival.md").read_text()
@@ -37,7 +37,7 @@ def drawn_in_a_terminal(columns: int, **environment: str) -> tuple[int, str]:
     """How the demo ends in a terminal of its own, and what it drew there, without colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
-    command = [sys.executable, "-W", "error", "-m", "llm_dispatcher.cli", "demo"]
+    command = [sys.executable, "-W", "error", "-m", "llm_dispatcher._cli", "demo"]
     kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     drawn = b""
     with subprocess.Popen(
@@ -83,7 +83,7 @@ def test_a_terminal_that_cannot_draw_gets_lines() -> None:
 
 @pytest.mark.found("N-C17")
 def test_each_scene_has_a_text_of_its_own() -> None:
-    from llm_dispatcher.cli import demo_stories
+    from llm_dispatcher._cli.demo import stories as demo_stories
 
     texts = [value for name, value in vars(demo_stories).items() if name.isupper()]
     assert len(texts) == len(set(texts)) == 6, "the last scene repeats the one before it: that is what it is about"
@@ -91,7 +91,7 @@ def test_each_scene_has_a_text_of_its_own() -> None:
 
 @pytest.mark.found("N-C17")
 def test_the_figures_of_the_last_screen_are_those_that_were_measured() -> None:
-    from llm_dispatcher.cli.demo_ending import FAULTS, comparison
+    from llm_dispatcher._cli.demo.ending import FAULTS, comparison
 
     found = comparison(SURVIVAL)
     assert found.heading == ("the vendor", "ours", "LiteLLM", "pydantic-ai", "LangChain")
@@ -110,4 +110,4 @@ def test_what_the_demo_reads_is_packaged() -> None:
     packaged = {source: Path(target) for source, target in build["force-include"].items()}
     assert packaged.keys() == {"config/demo.yaml", "docs/survival.md", "examples/first_stream.py"}
     assert {target.name == Path(source).name for source, target in packaged.items()} == {True}
-    assert {target.parent for target in packaged.values()} == {Path("llm_dispatcher/cli/files")}
+    assert {target.parent for target in packaged.values()} == {Path("llm_dispatcher/_cli/files")}

@@ -13,8 +13,9 @@ import pytest
 from typer.main import get_command
 
 from llm_dispatcher import exceptions
-from llm_dispatcher.cli import app, look
-from llm_dispatcher.cli.endings import BUG, CODES, exit_code, harmless
+from llm_dispatcher._cli import app
+from llm_dispatcher._cli import inspect as look
+from llm_dispatcher._cli.exit_codes import BUG, CODES, exit_code, harmless
 from llm_dispatcher.events import Usage
 from llm_dispatcher.tasks import TaskType
 
@@ -170,7 +171,7 @@ HEAVY = {"openai", "anthropic", "google", "pydantic", "rich", "aiohttp", "httpx2
 
 
 def test_the_command_loads_nothing_heavy_before_it_knows_what_to_do() -> None:
-    code = "import sys, llm_dispatcher.cli.commands; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    code = "import sys, llm_dispatcher._cli.commands; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     root = PAGE.parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     loaded = done.stdout.split()

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from llm_dispatcher import TaskType
-from llm_dispatcher.catalog import Capabilities
-from llm_dispatcher.cli.look import _row
-from llm_dispatcher.cli.reach import reach
-from llm_dispatcher.config import config_reference, config_schema
-from llm_dispatcher.config.policy import Policy, Route
+from llm_dispatcher._catalog import Capabilities
+from llm_dispatcher._cli.inspect import _row
+from llm_dispatcher._cli.providers import reach
+from llm_dispatcher._config import config_reference, config_schema
+from llm_dispatcher._policy import Policy, Route
 from llm_dispatcher.provider import ModelSettings, ProviderSettings
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import SimulatedVendor

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher.config import load
-from llm_dispatcher.config.addresses import is_home, is_loopback, ollama_address
-from llm_dispatcher.config.policy import Policy
+from llm_dispatcher._config import load
+from llm_dispatcher._config.addresses import is_home, is_loopback, ollama_address
+from llm_dispatcher._policy import Policy
+from llm_dispatcher._providers.anthropic import provider as anthropic
+from llm_dispatcher._providers.openai import provider as openai
 from llm_dispatcher.exceptions import ConfigurationError
 from llm_dispatcher.provider import ProviderSettings, Secret
-from llm_dispatcher.providers import anthropic, openai
 from llm_dispatcher.testing import Reply, SimulatedVendor
 
 Start = Callable[..., SimulatedVendor]

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import pytest
 
-from llm_dispatcher.config import load
-from llm_dispatcher.config.policy import Policy
+from llm_dispatcher._config import load
+from llm_dispatcher._policy import Policy
 from llm_dispatcher.exceptions import ConfigurationError, ConfigurationProblem
 
 SOUND = "providers:\n  openai: {api_key: test-key, models: [m]}\n"

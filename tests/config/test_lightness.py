@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["llm_dispatcher.config", "llm_dispatcher.config.policy"])
+@pytest.mark.parametrize("module", ["llm_dispatcher._config", "llm_dispatcher._policy"])
 def test_importing_the_policy_loads_neither_pydantic_nor_yaml(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'pydantic', 'pydantic_settings', 'yaml'}} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -18,7 +18,7 @@ def test_importing_the_policy_loads_neither_pydantic_nor_yaml(module: str) -> No
 def test_loading_does_load_them() -> None:
     """So that the test above cannot pass for looking at the wrong names."""
     code = (
-        "import sys; from llm_dispatcher.config import load;"
+        "import sys; from llm_dispatcher._config import load;"
         "load({'providers': {'ollama': {'models': ['m']}}}, environ={});"
         "print({'pydantic', 'pydantic_settings', 'yaml'} <= set(sys.modules))"
     )

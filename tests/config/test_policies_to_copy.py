@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from llm_dispatcher import LLMSwitch, Target, TaskRequest, TaskType
-from llm_dispatcher.config import load
-from llm_dispatcher.config.policy import Policy
+from llm_dispatcher._config import load
+from llm_dispatcher._policy import Policy
 from llm_dispatcher.exceptions import ConfigurationError, NoProviderAvailableError
 
 FOLDER = Path(__file__).parents[2] / "config"

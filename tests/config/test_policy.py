@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import ChatModel
 
-from llm_dispatcher.config import config_schema, load, vendors
-from llm_dispatcher.config.document import parse_document
-from llm_dispatcher.config.policy import Policy, Route
+from llm_dispatcher._config import config_schema, load
+from llm_dispatcher._config.from_yaml import parse_document
+from llm_dispatcher._policy import Policy, Route
+from llm_dispatcher._vendors import table as vendors
 from llm_dispatcher.exceptions import ConfigurationError
 from llm_dispatcher.provider import BODY, ModelSettings
 from llm_dispatcher.tasks import Target, TaskType

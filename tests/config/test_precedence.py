@@ -8,8 +8,8 @@ from typing import Protocol
 
 import pytest
 
-from llm_dispatcher.config import load
-from llm_dispatcher.config.policy import Policy, Resilience
+from llm_dispatcher._config import load
+from llm_dispatcher._policy import Policy, Resilience
 from llm_dispatcher.exceptions import ConfigurationError
 from llm_dispatcher.tasks import Target
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from llm_dispatcher.config import config_reference, config_schema
-from llm_dispatcher.config.vendors import VENDORS
+from llm_dispatcher._config import config_reference, config_schema
+from llm_dispatcher._vendors.table import VENDORS
 from llm_dispatcher.tasks import TaskType
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from llm_dispatcher.config import config_shown, load
-from llm_dispatcher.config.policy import Policy
+from llm_dispatcher._config import config_shown, load
+from llm_dispatcher._policy import Policy
 from llm_dispatcher.exceptions import ConfigurationError
 from llm_dispatcher.provider import Secret
 

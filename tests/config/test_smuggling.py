@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import llm_dispatcher
 from llm_dispatcher import LLMSwitch, TaskRequest, set_global_switch
-from llm_dispatcher.config import load
+from llm_dispatcher._config import load
 from llm_dispatcher.exceptions import ConfigurationError, LLMDispatcherError
 from llm_dispatcher.testing import Reply, SimulatedVendor
 
@@ -148,7 +148,7 @@ def test_nor_a_key_of_the_application_or_of_a_setting() -> None:
 
 @pytest.mark.found("N-B12")
 def test_any_option_of_a_kind_that_nobody_here_knows_may_be_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llm_dispatcher.config.checks.known_kinds", lambda: ["polly"])
+    monkeypatch.setattr("llm_dispatcher._config.checks.known_kinds", lambda: ["polly"])
     monkeypatch.setenv("SECRET", SECRET)
     entry = "{kind: polly, api_key: '${SECRET}', models: [m]"
     with pytest.raises(

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_dispatcher.config.policy import Resilience, Timeouts
-from llm_dispatcher.dispatch import Dispatch, Ledger, attempts
-from llm_dispatcher.dispatch.given import EverybodyIsLetIn
+from llm_dispatcher._dispatch import Dispatch, Ledger, attempts
+from llm_dispatcher._dispatch.job import EverybodyIsLetIn
+from llm_dispatcher._policy import Resilience, Timeouts
 from llm_dispatcher.events import TextDelta
 from llm_dispatcher.exceptions import ProviderConnectionError, ProviderRateLimitError, StreamTimeoutError
 from llm_dispatcher.provider import BODY, Ask, Finished, Opened, Piece, ProviderSettings

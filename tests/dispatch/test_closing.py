@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import LLMSwitch, StreamingCache, Target, TaskRequest, llm_stream, use_switch
-from llm_dispatcher.config.policy import Resilience, Timeouts
-from llm_dispatcher.dispatch import UnderWay, attempts
-from llm_dispatcher.dispatch.clocks import Clocks
+from llm_dispatcher._dispatch import UnderWay, attempts
+from llm_dispatcher._dispatch.watchdog import Clocks
+from llm_dispatcher._policy import Resilience, Timeouts
 from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, Usage, UsageReport, check_order
 from llm_dispatcher.exceptions import LLMDispatcherError, StreamingError
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher.dispatch.ledger import Row, estimated_tokens
-from llm_dispatcher.dispatch.resume import A_FEW_TOKENS, Continuation, continued, tokens_delivered
+from llm_dispatcher._dispatch.continuation import A_FEW_TOKENS, Continuation, continued, tokens_delivered
+from llm_dispatcher._dispatch.ledger import Row, estimated_tokens
+from llm_dispatcher._join.join import anchor_of
 from llm_dispatcher.events import Event, StreamCompleted, StreamSwitched, TextDelta
 from llm_dispatcher.exceptions import ProviderTimeoutError
-from llm_dispatcher.join import anchor_of
 from llm_dispatcher.tasks import ImagePart, Message, ReasoningPart, Target, TextPart, ToolCallPart, ToolResultPart
 from llm_dispatcher.testing import CleanEnd, Continuing, Cut, Kind, ReceivedRequest, Reply, SimulatedVendor, Wire
 from tests.conftest import policy_over

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from llm_dispatcher.config.policy import Resilience, Timeouts
-from llm_dispatcher.dispatch import Dispatch, Ledger, attempts
-from llm_dispatcher.dispatch.clocks import Clocks
-from llm_dispatcher.dispatch.patience import Patience
-from llm_dispatcher.dispatch.resume import GO_ON, continued
+from llm_dispatcher._dispatch import Dispatch, Ledger, attempts
+from llm_dispatcher._dispatch.continuation import GO_ON, continued
+from llm_dispatcher._dispatch.retrying import Patience
+from llm_dispatcher._dispatch.watchdog import Clocks
+from llm_dispatcher._policy import Resilience, Timeouts
 from llm_dispatcher.events import Event, ProviderEvent, StreamCompleted, TextDelta, ToolCallDelta, Usage, UsageReport
 from llm_dispatcher.exceptions import (
     InvalidRequestError,

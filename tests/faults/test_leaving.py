@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher.stream import LLMStream
+from llm_dispatcher._stream import LLMStream
 from llm_dispatcher.testing import Continuing, Cut, Reply, SimulatedVendor, Wire
 from tests.conftest import first_is_fast
 

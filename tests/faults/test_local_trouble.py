@@ -16,13 +16,14 @@ from typing import Any
 
 import pytest
 
-from llm_dispatcher import LLMSwitch, TaskRequest, catalog
-from llm_dispatcher.config.policy import Resilience
-from llm_dispatcher.dispatch import Dispatch, Ledger, attempts
+from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher import _catalog as catalog
+from llm_dispatcher._dispatch import Dispatch, Ledger, attempts
+from llm_dispatcher._local_trouble import what_is_lacking
+from llm_dispatcher._policy import Resilience
+from llm_dispatcher._routing import Traffic
 from llm_dispatcher.exceptions import AllProvidersFailedError, LLMDispatcherError, LocalResourceError
-from llm_dispatcher.local_trouble import what_is_lacking
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece
-from llm_dispatcher.routing import Traffic
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import HttpError, Refuse, Reply, SimulatedVendor
 from tests.conftest import KINDS, policy_over

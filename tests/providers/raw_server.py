@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from llm_dispatcher.testing import Cut, Reply, Wire
-from llm_dispatcher.testing.answers import streamed
-from llm_dispatcher.testing.http import END_OF_BODY, head
-from llm_dispatcher.testing.wires import WIRES
+from llm_dispatcher.testing._answers import streamed
+from llm_dispatcher.testing._http import END_OF_BODY, head
+from llm_dispatcher.testing._wires import WIRES
 
 TEXT = "One two three."
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from llm_dispatcher._providers import make
+from llm_dispatcher._providers.base.clients import PerLoop
 from llm_dispatcher.exceptions import (
     ConfigurationError,
     ProviderAuthenticationError,
@@ -22,8 +24,6 @@ from llm_dispatcher.exceptions import (
     ProviderTimeoutError,
 )
 from llm_dispatcher.provider import Ask, Finished, Opened, Provider, ProviderSettings, Secret
-from llm_dispatcher.providers import make
-from llm_dispatcher.providers.clients import PerLoop
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import CleanEnd, Cut, ErrorFrame, HttpError, Reply, SimulatedVendor, Stall, Wire
 from tests.faults.leaping_loop import leap_through
@@ -63,8 +63,8 @@ async def provider_of() -> AsyncIterator[Callable[[SimulatedVendor], Provider]]:
 TWO_LOOPS = """
 import asyncio, gc, sys, threading
 from llm_dispatcher.provider import Ask, ProviderSettings, Secret
-from llm_dispatcher.providers import make
-from llm_dispatcher.providers.clients import PerLoop
+from llm_dispatcher._providers import make
+from llm_dispatcher._providers.base.clients import PerLoop
 from llm_dispatcher.tasks import Target, TaskRequest
 
 settings = ProviderSettings(name="a", api_key=Secret("test-key"), **{settings})
@@ -108,8 +108,8 @@ def note(event, args):
         seen.setdefault(args[0], threading.current_thread() is threading.main_thread())
 sys.addaudithook(note)
 from llm_dispatcher.provider import ProviderSettings, Secret
-from llm_dispatcher.providers import make
-from llm_dispatcher.providers.clients import PerLoop
+from llm_dispatcher._providers import make
+from llm_dispatcher._providers.base.clients import PerLoop
 provider = make(ProviderSettings(name="a", kind="{kind}", api_key=Secret("test-key")))
 assert "{module}" not in sys.modules
 async def main():

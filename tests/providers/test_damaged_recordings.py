@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 
+from llm_dispatcher._providers.anthropic import messages as anthropic_messages
+from llm_dispatcher._providers.base.decoding import Decode, Splitter, with_raw_events
+from llm_dispatcher._providers.base.errors import translated
+from llm_dispatcher._providers.google import content as google_content
+from llm_dispatcher._providers.ollama import provider as ollama
+from llm_dispatcher._providers.openai import chat as openai_chat
+from llm_dispatcher._providers.openai import responses as openai_responses
+from llm_dispatcher._wire import JSONArrayDecoder, NDJSONDecoder, SSEDataDecoder
 from llm_dispatcher.exceptions import ContentFilterError, InvalidRequestError, ProviderError
 from llm_dispatcher.provider import Ask, RawEvent
-from llm_dispatcher.providers import anthropic_messages, google_content, ollama, openai_chat, openai_responses
-from llm_dispatcher.providers.errors import translated
-from llm_dispatcher.providers.reading import Decode, Splitter, with_raw_events
 from llm_dispatcher.tasks import Target, TaskRequest
-from llm_dispatcher.wire import JSONArrayDecoder, NDJSONDecoder, SSEDataDecoder
 from tests.test_wire_recordings import LONGEST, MUTATIONS, RECORDED, damaged, in_pieces
 
 TARGET = Target("a", "m")

@@ -16,6 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses.response_error import ResponseError
 
+from llm_dispatcher._providers import make
+from llm_dispatcher._providers.anthropic import messages as anthropic_messages
+from llm_dispatcher._providers.base.error_codes import BY_CODE, class_of
+from llm_dispatcher._providers.base.errors import Answer, answer_in, error_for, said
+from llm_dispatcher._providers.base.retry_after import reset_after, retry_after
+from llm_dispatcher._providers.google import content as google_content
+from llm_dispatcher._providers.google.content import answer as google_answer
+from llm_dispatcher._providers.ollama import provider as ollama
+from llm_dispatcher._providers.openai import chat as openai_chat
+from llm_dispatcher._providers.openai import responses as openai_responses
 from llm_dispatcher.exceptions import (
     ContentFilterError,
     ContextLengthExceededError,
@@ -30,18 +40,6 @@ from llm_dispatcher.exceptions import (
     ProviderTimeoutError,
 )
 from llm_dispatcher.provider import Ask, ProviderSettings, Secret
-from llm_dispatcher.providers import (
-    anthropic_messages,
-    google_content,
-    make,
-    ollama,
-    openai_chat,
-    openai_responses,
-)
-from llm_dispatcher.providers.error_codes import BY_CODE, class_of
-from llm_dispatcher.providers.errors import Answer, answer_in, error_for, said
-from llm_dispatcher.providers.google_content import answer as google_answer
-from llm_dispatcher.providers.retry_after import reset_after, retry_after
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import Reply, SimulatedVendor
 

@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
+from llm_dispatcher._providers import make
+from llm_dispatcher._providers.base import connections, transport
 from llm_dispatcher.exceptions import (
     ProviderConnectionError,
     ProviderError,
@@ -24,9 +26,8 @@ from llm_dispatcher.exceptions import (
     ProviderServiceUnavailableError,
 )
 from llm_dispatcher.provider import ProviderSettings, Secret
-from llm_dispatcher.providers import connections, make, transport
 from llm_dispatcher.testing import Cut, Redirect, Reply, SimulatedVendor, Wire
-from llm_dispatcher.testing.wires import WIRES
+from llm_dispatcher.testing._wires import WIRES
 from tests.conftest import first_is_fast
 from tests.faults.leaping_loop import leap_through
 from tests.providers.raw_server import TEXT, Came, raw_server, whole
@@ -274,7 +275,7 @@ async def test_the_loop_goes_on_while_a_bomb_is_unpacked(wire: Wire, monkeypatch
             fed[turns] = 0
             await asyncio.sleep(0)
 
-    from llm_dispatcher import wire as splitters
+    from llm_dispatcher import _wire as splitters
 
     for kind in (splitters.SSEDataDecoder, splitters.NDJSONDecoder):
         feed: Any = kind.feed

@@ -16,8 +16,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from llm_dispatcher import LLMSwitch, catalog
-from llm_dispatcher.config import load
+from llm_dispatcher import LLMSwitch
+from llm_dispatcher import _catalog as catalog
+from llm_dispatcher._config import load
+from llm_dispatcher._providers import kinds, make
+from llm_dispatcher._providers.openai import chat as openai_chat
+from llm_dispatcher._providers.openai import chat_request as openai_chat_request
+from llm_dispatcher._providers.openai import responses as openai_responses
+from llm_dispatcher._providers.openai import responses_request as openai_responses_request
+from llm_dispatcher._providers.openai.provider import OpenAIProvider
+from llm_dispatcher._vendors.hosts import HOSTS, PREFILLS, QUIRKS, Quirk
 from llm_dispatcher.exceptions import (
     ConfigurationError,
     ModelUnsupportedError,
@@ -25,17 +33,7 @@ from llm_dispatcher.exceptions import (
     ProviderError,
     ProviderServiceUnavailableError,
 )
-from llm_dispatcher.hosts import HOSTS, PREFILLS, QUIRKS, Quirk
 from llm_dispatcher.provider import Ask, Finished, Provider, ProviderSettings, Secret
-from llm_dispatcher.providers import (
-    kinds,
-    make,
-    openai_chat,
-    openai_chat_request,
-    openai_responses,
-    openai_responses_request,
-)
-from llm_dispatcher.providers.openai import OpenAIProvider
 from llm_dispatcher.tasks import Message, Target, TaskRequest
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
 

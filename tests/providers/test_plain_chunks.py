@@ -12,7 +12,8 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from llm_dispatcher.providers import google_content, openai_chat
+from llm_dispatcher._providers.google import content as google_content
+from llm_dispatcher._providers.openai import chat as openai_chat
 
 CHAT = {"choices": [{"delta": {"content": "x"}}]}
 GEMINI = {"candidates": [{"content": {"parts": [{"text": "x"}]}}]}

@@ -11,6 +11,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from llm_dispatcher._media import normal
+from llm_dispatcher._providers import kinds, make
+from llm_dispatcher._providers.base.clients import PerLoop
+from llm_dispatcher._providers.base.decoding import ToolCalls, whole_call
+from llm_dispatcher._providers.base.encoding import encoded
+from llm_dispatcher._providers.google import content_request as google_request
+from llm_dispatcher._providers.google import provider as google
+from llm_dispatcher._vendors.hosts import Host
 from llm_dispatcher.events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
 from llm_dispatcher.exceptions import (
     ConfigurationError,
@@ -25,8 +33,6 @@ from llm_dispatcher.exceptions import (
     ProviderServiceUnavailableError,
     ProviderTimeoutError,
 )
-from llm_dispatcher.hosts import Host
-from llm_dispatcher.media import normal
 from llm_dispatcher.provider import (
     Ask,
     Finished,
@@ -38,10 +44,6 @@ from llm_dispatcher.provider import (
     RawEvent,
     Secret,
 )
-from llm_dispatcher.providers import google, google_request, kinds, make
-from llm_dispatcher.providers.clients import PerLoop
-from llm_dispatcher.providers.reading import ToolCalls, whole_call
-from llm_dispatcher.providers.requests import encoded
 from llm_dispatcher.tasks import (
     AudioPart,
     Message,
@@ -476,7 +478,7 @@ async def test_at_openais_own_host_a_model_is_asked_over_the_interface_that_take
     """One provider, one key: models that take audio do so over `chat` alone, all others are asked over `responses`."""
     vendor = simulated_vendor(wire, Reply(TEXT))
     home = Host(title="OpenAI", base_url=vendor.base_url)
-    monkeypatch.setattr("llm_dispatcher.providers.openai.host_of", lambda kind: home)
+    monkeypatch.setattr("llm_dispatcher._providers.openai.provider.host_of", lambda kind: home)
     models = {"ear": ModelSettings(alias="gpt-audio-mini")}
     provider = make(ProviderSettings(name="a", kind="openai", api_key=Secret("test-key"), models=models))
     audio = [] if wire == "openai-responses" else [b"RIFF\x10\x00\x00\x00WAVEfmt "]

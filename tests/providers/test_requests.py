@@ -23,17 +23,15 @@ from pydantic import TypeAdapter, alias_generators
 from pydantic_core import SchemaValidator
 from typing_extensions import TypedDict
 
+from llm_dispatcher._providers.anthropic import messages_request as anthropic_request
+from llm_dispatcher._providers.google import content_request as google_request
+from llm_dispatcher._providers.ollama import chat_request as ollama_request
+from llm_dispatcher._providers.openai import chat_request as openai_chat_request
+from llm_dispatcher._providers.openai import responses as openai_responses
+from llm_dispatcher._providers.openai import responses_request as openai_responses_request
+from llm_dispatcher._vendors.hosts import HOSTS
 from llm_dispatcher.events import ReasoningDelta
 from llm_dispatcher.exceptions import InvalidRequestError, ModelUnsupportedError
-from llm_dispatcher.hosts import HOSTS
-from llm_dispatcher.providers import (
-    anthropic_request,
-    google_request,
-    ollama_request,
-    openai_chat_request,
-    openai_responses,
-    openai_responses_request,
-)
 from llm_dispatcher.tasks import (
     AudioPart,
     ImagePart,

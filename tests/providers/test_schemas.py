@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter, create_model
 
 from llm_dispatcher import LLM, LLMSwitch, TaskRequest, use_switch
+from llm_dispatcher._providers.base.schemas import ANTHROPIC, DEEPEST, OPENAI, Dialect, NotStrictError, strict_form
 from llm_dispatcher.exceptions import ModelUnsupportedError
-from llm_dispatcher.providers.schemas import ANTHROPIC, DEEPEST, OPENAI, Dialect, NotStrictError, strict_form
 from llm_dispatcher.testing import Reply, SimulatedVendor
-from llm_dispatcher.testing.wires.schemas import anthropic_objection, openai_objection
+from llm_dispatcher.testing._wires.schemas import anthropic_objection, openai_objection
 
 Start = Callable[..., SimulatedVendor]
 

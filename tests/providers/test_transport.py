@@ -16,8 +16,8 @@ from aiohttp.client_proto import ResponseHandler
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from llm_dispatcher._providers.base import connections, transport
 from llm_dispatcher.exceptions import ProviderConnectionError
-from llm_dispatcher.providers import connections, transport
 from llm_dispatcher.testing import Reply, SimulatedVendor, Wire
 from tests.providers.test_connections import ASK, provider_at
 

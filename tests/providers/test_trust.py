@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from llm_dispatcher._providers.base import tls as trust
 from llm_dispatcher.exceptions import ProviderConnectionError
 from llm_dispatcher.provider import Ask
-from llm_dispatcher.providers import trust
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import Reply, SimulatedVendor, Wire
 from tests.providers.test_connections import provider_at

@@ -12,12 +12,12 @@ import pydantic
 import pytest
 from openai._utils import _json as openai_json
 
+from llm_dispatcher._providers import make
+from llm_dispatcher._providers.base.encoding import encoded
+from llm_dispatcher._providers.base.errors import Answer, translated
+from llm_dispatcher._providers.base.json_check import unsendable
 from llm_dispatcher.exceptions import InvalidRequestError, ProviderRateLimitError
 from llm_dispatcher.provider import Ask, ProviderSettings, Secret
-from llm_dispatcher.providers import make
-from llm_dispatcher.providers.errors import Answer, translated
-from llm_dispatcher.providers.requests import encoded
-from llm_dispatcher.providers.unsendable import unsendable
 from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TextPart, ToolResultPart
 from llm_dispatcher.testing import Reply, SimulatedVendor
 

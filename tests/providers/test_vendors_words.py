@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher.config import load
+from llm_dispatcher._config import load
+from llm_dispatcher._providers import kinds, make
+from llm_dispatcher._providers.anthropic import messages as anthropic_messages
+from llm_dispatcher._providers.base.decoding import DEEPEST, whole_call
+from llm_dispatcher._providers.base.errors import Answer, answer_in, error_for
+from llm_dispatcher._providers.ollama import provider as ollama
+from llm_dispatcher._providers.openai import chat as openai_chat
 from llm_dispatcher.events import ReasoningDelta, StreamCompleted, ToolCall, UsageReport
 from llm_dispatcher.exceptions import (
     ConfigurationError,
@@ -24,9 +30,6 @@ from llm_dispatcher.exceptions import (
     ProviderServiceUnavailableError,
 )
 from llm_dispatcher.provider import ProviderSettings
-from llm_dispatcher.providers import anthropic_messages, kinds, make, ollama, openai_chat
-from llm_dispatcher.providers.errors import Answer, answer_in, error_for
-from llm_dispatcher.providers.reading import DEEPEST, whole_call
 from llm_dispatcher.tasks import Message, Target, ToolCallPart
 from llm_dispatcher.testing import Garbage, HttpError, Reply, SaidToolCall, SimulatedVendor
 

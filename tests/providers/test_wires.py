@@ -7,22 +7,16 @@ from typing import Any
 
 import pytest
 
+from llm_dispatcher._providers.anthropic import messages as anthropic_messages
+from llm_dispatcher._providers.google import content as google_content
+from llm_dispatcher._providers.google import content_request as google_request
+from llm_dispatcher._providers.google.partial_arguments import PartialArgument, PartialArguments
+from llm_dispatcher._providers.ollama import provider as ollama
+from llm_dispatcher._providers.openai import chat as openai_chat
+from llm_dispatcher._providers.openai import responses as openai_responses
 from llm_dispatcher.events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
-from llm_dispatcher.exceptions import (
-    ProviderProtocolError,
-    ProviderRateLimitError,
-    ProviderServiceUnavailableError,
-)
+from llm_dispatcher.exceptions import ProviderProtocolError, ProviderRateLimitError, ProviderServiceUnavailableError
 from llm_dispatcher.provider import Finished, Piece
-from llm_dispatcher.providers import (
-    anthropic_messages,
-    google_content,
-    google_request,
-    ollama,
-    openai_chat,
-    openai_responses,
-)
-from llm_dispatcher.providers.partial_arguments import PartialArgument, PartialArguments
 from llm_dispatcher.tasks import Message, ReasoningPart, Target, TaskRequest, ToolCallPart
 
 A = Target("a", "m")

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from llm_dispatcher import LLMSwitch, Target, TaskRequest
-from llm_dispatcher.config.policy import BreakerSettings
+from llm_dispatcher._policy import BreakerSettings
+from llm_dispatcher._routing.breaker import Breaker, counts
+from llm_dispatcher._routing.sliding_window import SLOTS
 from llm_dispatcher.events import Failure
 from llm_dispatcher.exceptions import AllProvidersFailedError, ProviderError
-from llm_dispatcher.routing.breaker import Breaker, counts
-from llm_dispatcher.routing.recent import SLOTS
 from llm_dispatcher.testing import Cut, HttpError, Reply, SimulatedVendor, Stall
 from tests.conftest import policy_over
 from tests.faults.leaping_loop import leap_through

@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch, TaskRequest, TaskResponse
-from llm_dispatcher.config.policy import Amounts, BudgetSettings
+from llm_dispatcher._policy import Amounts, BudgetSettings
+from llm_dispatcher._routing import BudgetAlert
+from llm_dispatcher._routing.budgets import Budgets
 from llm_dispatcher.exceptions import (
     BudgetExceededError,
     ConfigurationError,
     LLMDispatcherError,
     StreamBudgetExceededError,
 )
-from llm_dispatcher.routing import BudgetAlert
-from llm_dispatcher.routing.budgets import Budgets
 from llm_dispatcher.testing import HttpError, Reply, SaidUsage, SimulatedVendor
 from tests.conftest import PATIENT
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest, TaskType
-from llm_dispatcher.catalog import Capabilities, Catalog, Correction, Traits, traits
+from llm_dispatcher._catalog import Capabilities, Catalog, Correction, Traits, traits
 from llm_dispatcher.events import Usage
 from llm_dispatcher.tasks import Target
 
@@ -80,7 +80,7 @@ def test_a_correction_in_yaml_decides_who_can_serve() -> None:
 def test_no_price_is_loaded_before_it_is_needed(strategy: str) -> None:
     code = f"""
 import sys
-from llm_dispatcher.catalog import Catalog, are_prices_loaded
+from llm_dispatcher._catalog import Catalog, are_prices_loaded
 from llm_dispatcher.tasks import Target
 made = Catalog(lambda target: ("openai", target.model))
 before = made.capabilities(Target("openai", "gpt-5-mini"), load={strategy == "cost"})

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from llm_dispatcher import LLMSwitch
-from llm_dispatcher.allowance import Allowance, Left
-from llm_dispatcher.catalog import Capabilities
-from llm_dispatcher.config.policy import BreakerSettings, Policy, Resilience, Route, Strategy
-from llm_dispatcher.durations import in_seconds
+from llm_dispatcher._catalog import Capabilities
+from llm_dispatcher._durations import in_seconds
+from llm_dispatcher._policy import BreakerSettings, Policy, Resilience, Route, Strategy
+from llm_dispatcher._providers.base.rate_limit_headers import Allowance, Left
+from llm_dispatcher._routing import Admission, Errand, Situation, TargetHealth, Traffic, Wishes, demands, plan
+from llm_dispatcher._routing import rate_limits as limits
+from llm_dispatcher._routing.health import KNOWN, Health
+from llm_dispatcher._routing.rate_limits import Limiter
+from llm_dispatcher._routing.target_stats import FRESH, TAIL
 from llm_dispatcher.events import Attempt, Failure, Usage
 from llm_dispatcher.provider import Limits, ProviderSettings
-from llm_dispatcher.routing import Admission, Errand, Situation, TargetHealth, Traffic, Wishes, demands, limits, plan
-from llm_dispatcher.routing.health import KNOWN, Health
-from llm_dispatcher.routing.limits import Limiter
-from llm_dispatcher.routing.pulse import FRESH, TAIL
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
 

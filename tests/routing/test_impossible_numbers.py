@@ -12,20 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import force_setattr
 
-from llm_dispatcher import LLMSwitch, TaskRequest, TaskResponse, catalog
-from llm_dispatcher.allowance import LONGEST, Allowance, Left, allowance
-from llm_dispatcher.catalog import Capabilities
-from llm_dispatcher.config.policy import BreakerSettings, BudgetSettings, Policy, Resilience, Route
-from llm_dispatcher.dispatch import Dispatch, Ledger, attempts
+from llm_dispatcher import LLMSwitch, TaskRequest, TaskResponse
+from llm_dispatcher import _catalog as catalog
+from llm_dispatcher._catalog import Capabilities
+from llm_dispatcher._dispatch import Dispatch, Ledger, attempts
+from llm_dispatcher._policy import BreakerSettings, BudgetSettings, Policy, Resilience, Route
+from llm_dispatcher._providers.base.errors import Answer, error_for
+from llm_dispatcher._providers.base.rate_limit_headers import LONGEST, Allowance, Left, allowance
+from llm_dispatcher._providers.base.retry_after import believable, reset_after, retry_after
+from llm_dispatcher._routing import Admission, Errand, Traffic, demands
+from llm_dispatcher._routing.health import Health
+from llm_dispatcher._routing.rate_limits import Entry, Limiter
+from llm_dispatcher._routing.token_bucket import Bucket
 from llm_dispatcher.events import Attempt, StreamCompleted, Usage
 from llm_dispatcher.exceptions import InvalidRequestError, ProviderError
 from llm_dispatcher.provider import Ask, Finished, Limits, Opened, Piece, ProviderSettings
-from llm_dispatcher.providers.errors import Answer, error_for
-from llm_dispatcher.providers.retry_after import believable, reset_after, retry_after
-from llm_dispatcher.routing import Admission, Errand, Traffic, demands
-from llm_dispatcher.routing.buckets import Bucket
-from llm_dispatcher.routing.health import Health
-from llm_dispatcher.routing.limits import Entry, Limiter
 from llm_dispatcher.tasks import MOST_TOKENS, Target
 from llm_dispatcher.testing import HttpError, Reply, SaidUsage, SimulatedVendor
 from tests.conftest import KINDS, PATIENT

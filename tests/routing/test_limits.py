@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher.allowance import Allowance, Left
+from llm_dispatcher._providers.base.rate_limit_headers import Allowance, Left
+from llm_dispatcher._routing import Traffic
+from llm_dispatcher._routing.rate_limits import Limiter
+from llm_dispatcher._routing.token_bucket import Bucket, Slots
 from llm_dispatcher.exceptions import ProviderError, ProviderRateLimitError, RequestTimeoutError
 from llm_dispatcher.provider import Limits, ModelSettings, ProviderSettings
-from llm_dispatcher.routing import Traffic
-from llm_dispatcher.routing.buckets import Bucket, Slots
-from llm_dispatcher.routing.limits import Limiter
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor, Stall
 from tests.conftest import PATIENT

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from llm_dispatcher import LLMSwitch, TaskRequest, catalog
-from llm_dispatcher.routing.spending import Spending
-from llm_dispatcher.stream import EventLoopRunningError
+from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher import _catalog as catalog
+from llm_dispatcher._routing.spending import Spending
+from llm_dispatcher._stream import EventLoopRunningError
 from llm_dispatcher.testing import Reply, SimulatedVendor
 from tests.conftest import policy_over
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from llm_dispatcher import LLMSwitch
-from llm_dispatcher.catalog import Capabilities
-from llm_dispatcher.config.policy import Policy, Route, Strategy, Weights
+from llm_dispatcher._catalog import Capabilities
+from llm_dispatcher._policy import Policy, Route, Strategy, Weights
+from llm_dispatcher._routing import Plan, Situation, TargetHealth, Wishes, plan
+from llm_dispatcher._routing.plan import needs_prices
+from llm_dispatcher._routing.requirements import demands, lacking
 from llm_dispatcher.exceptions import BudgetExceededError, LLMDispatcherError, NoProviderAvailableError
 from llm_dispatcher.provider import BODY, ModelSettings, ProviderSettings
-from llm_dispatcher.routing import Plan, Situation, TargetHealth, Wishes, plan
-from llm_dispatcher.routing.demands import demands, lacking
-from llm_dispatcher.routing.plan import needs_prices
 from llm_dispatcher.tasks import AudioPart, Message, Target, TaskRequest, TaskType
 
 ABLE = Capabilities(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher.config.watched import EVERY, Watched
+from llm_dispatcher._config.watched_file import EVERY, Watched
 from llm_dispatcher.exceptions import ConfigurationError, ProviderError
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
@@ -152,7 +152,7 @@ async def test_reloading_under_load_fails_no_stream(simulated_vendor: Start, fil
 async def test_a_watched_file_is_taken_when_it_has_changed(
     simulated_vendor: Start, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("llm_dispatcher.config.watched.EVERY", 0.0)
+    monkeypatch.setattr("llm_dispatcher._config.watched_file.EVERY", 0.0)
     old, new = simulated_vendor("openai-chat", Reply("old")), simulated_vendor("openai-chat", Reply("new"))
     file.write_text(policy(old))
     async with LLMSwitch(file, watch=True) as switch:

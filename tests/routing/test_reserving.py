@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher.config.policy import Amounts, BudgetSettings
+from llm_dispatcher._policy import Amounts, BudgetSettings
+from llm_dispatcher._routing import Wishes
+from llm_dispatcher._routing.admission import REASONING_OUTPUT
+from llm_dispatcher._routing.budgets import Budgets
 from llm_dispatcher.exceptions import BudgetExceededError, LLMDispatcherError
-from llm_dispatcher.routing import Wishes
-from llm_dispatcher.routing.admission import REASONING_OUTPUT
-from llm_dispatcher.routing.budgets import Budgets
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Reply, SaidUsage, SimulatedVendor
 from tests.conftest import policy_over

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher.config.policy import RetryBudgetSettings
+from llm_dispatcher._policy import RetryBudgetSettings
+from llm_dispatcher._routing import Traffic
+from llm_dispatcher._routing.retry_budget import WINDOW, RetryBudget
 from llm_dispatcher.exceptions import LLMDispatcherError
-from llm_dispatcher.routing import Traffic
-from llm_dispatcher.routing.retries import WINDOW, RetryBudget
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
-from llm_dispatcher.testing.received import ReceivedRequest
+from llm_dispatcher.testing._received import ReceivedRequest
 
 NO_BREAKER = {"failures": None}
 BUDGET = {"share": 0.1, "floor": 10}

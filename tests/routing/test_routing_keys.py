@@ -19,9 +19,9 @@ from llm_dispatcher import (
     settings_of,
     use_switch,
 )
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.tasks import namespace_of
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
-from llm_dispatcher.testing.plugin import SimulatedSwitch
 from tests.conftest import KINDS, PATIENT
 
 Start = Callable[..., SimulatedVendor]

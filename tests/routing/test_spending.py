@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher._routing import spending as module
+from llm_dispatcher._routing.spending import Spending
 from llm_dispatcher.exceptions import ConfigurationError
-from llm_dispatcher.routing import spending as module
-from llm_dispatcher.routing.spending import Spending
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Reply, SimulatedVendor
 from tests.conftest import policy_over
@@ -179,7 +179,7 @@ async def test_after_a_fork_the_child_writes_what_it_spent_itself(path: Path, mo
 FORK = """
 import asyncio, os, signal, sys, threading, warnings
 from pathlib import Path
-from llm_dispatcher.routing.spending import Spending
+from llm_dispatcher._routing.spending import Spending
 warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of any fork beside threads
 sys.setswitchinterval(1e-6)
 spending, begun, over, added = Spending(Path(sys.argv[1])), threading.Event(), threading.Event(), 0

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_dispatcher._wire import NDJSONDecoder, SSEDataDecoder
 from llm_dispatcher.testing import (
     CleanEnd,
     Cut,
@@ -22,9 +23,8 @@ from llm_dispatcher.testing import (
     Stall,
     Wire,
 )
-from llm_dispatcher.testing.answers import Answer, streamed
-from llm_dispatcher.testing.http import END_OF_BODY
-from llm_dispatcher.wire import NDJSONDecoder, SSEDataDecoder
+from llm_dispatcher.testing._answers import Answer, streamed
+from llm_dispatcher.testing._http import END_OF_BODY
 
 all_wires = pytest.mark.parametrize("wire", list(Wire))
 TEN = Reply("q0 q1 q2 q3 q4 q5 q6 q7 q8 q9")

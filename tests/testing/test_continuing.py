@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llm_dispatcher.dispatch.resume import GO_ON
-from llm_dispatcher.join import anchor_of
+from llm_dispatcher._dispatch.continuation import GO_ON
+from llm_dispatcher._join.join import anchor_of
 from llm_dispatcher.testing import Continuing, Kind, ReceivedRequest, Turn, Wire
 
 TEXT = "First, install it. Then run `a >>> b <<< c`, wait, and\n\nread the log: nothing else was ever needed. The end."

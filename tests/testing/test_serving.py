@@ -270,7 +270,16 @@ def test_a_vendor_that_cannot_start_says_so() -> None:
 def test_the_command_says_where_it_listens_and_ends_with_a_signal(number: signal.Signals, tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text('[{"text": "from a file"}]')
-    command = [sys.executable, "-m", "llm_dispatcher.cli", "simulate", "--wire", "openai-chat", "--script", str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "llm_dispatcher._cli",
+        "simulate",
+        "--wire",
+        "openai-chat",
+        "--script",
+        str(script),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
@@ -280,7 +289,7 @@ def test_the_command_says_where_it_listens_and_ends_with_a_signal(number: signal
 
 
 def test_a_spawned_vendor_ends_when_who_started_it_is_gone() -> None:
-    command = [sys.executable, "-m", "llm_dispatcher.cli", "simulate", "--wire", "google", "--until-stdin-closes"]
+    command = [sys.executable, "-m", "llm_dispatcher", "simulate", "--wire", "google", "--until-stdin-closes"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None

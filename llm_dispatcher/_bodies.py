@@ -1,0 +1,252 @@
+"""What a decorated body is: the prompt, the holder of the stream, or a stand-in. Told apart at decoration."""
+
+from __future__ import annotations
+
+import asyncio
+import dis
+import inspect
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from enum import Enum
+from typing import Any, Final, get_args, get_type_hints, overload
+
+from ._durations import in_seconds
+from ._llm import LLM
+from ._stream import LLMStream
+from .events import Attempt, Event, StreamCompleted, StreamStarted, TextDelta, Usage
+from .exceptions import RequestTimeoutError, StreamTimeoutError
+from .provider import BODY, Ask, Finished, Opened, Piece, ProviderSettings
+from .streaming import StreamingCallbacks
+from .streaming._account import Account
+from .streaming._observe import Watcher
+from .tasks import Message, Target, TaskRequest
+
+
+class Form(Enum):
+    """The three honest forms."""
+
+    PROMPT = "the body is the prompt"
+    STREAM = "the body holds the stream"
+    STAND_IN = "the body is a stand-in"
+
+
+def form_of(function: Callable[..., Any], stand_in: bool) -> Form:
+    """Which form a function has; anything else is a `TypeError` that says what to write."""
+    name = getattr(function, "__qualname__", repr(function))
+    if not inspect.isroutine(function) or not inspect.isfunction(function):
+        raise TypeError(f"llm_stream decorates functions and methods, got {type(function).__name__} {name}")
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(
+            f"{name}() is a synchronous generator: write `async def {function.__name__}`, or return the prompt"
+        )
+    _refuse_a_model(function)
+    if place_of_llm(function) is not None:
+        if not inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{name}() takes an LLM, so it has to be an async generator: `async for chunk in llm(…): yield chunk`"
+            )
+        return Form.STREAM
+    if not inspect.isasyncgenfunction(function):
+        return Form.PROMPT
+    if _awaits(function) and not stand_in:
+        raise TypeError(
+            f"{name}() awaits, but the body of such a function does not run: its arguments are the request. To use "
+            "the stream inside the body, make its first parameter `llm: LLM`; if the body stands in offline, pass "
+            'body="stand-in"'
+        )
+    return Form.STAND_IN
+
+
+def _refuse_a_model(function: Callable[..., Any]) -> None:
+    """Refuse a model or a dataclass as the return annotation: its author expects objects, but a stream is text."""
+    try:
+        annotation = get_type_hints(function).get("return")
+    except (NameError, TypeError, AttributeError):  # names that exist for type checkers only
+        return
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, (TaskRequest, Message)):
+            continue
+        if isinstance(kind, type) and any(hasattr(kind, each) for each in _FIELDS):
+            raise TypeError(
+                f"{function.__qualname__}() is annotated to return {kind.__name__}, but its body returns or yields "
+                "text: annotate that (`-> str`, `-> AsyncIterator[str]`). To have the answer follow a schema, pass it "
+                f"to the decorator: llm_stream(response_format={kind.__name__})"
+            )
+
+
+_FIELDS: Final = ("model_json_schema", "__dataclass_fields__", "__struct_fields__")
+"""What pydantic's models, dataclasses and msgspec's structs have."""
+
+
+def place_of_llm(function: Callable[..., Any]) -> int | None:
+    """Where the parameter annotated `LLM` is: first, or second after a bare `self` or `cls`."""
+    for place, parameter in enumerate(list(inspect.signature(function).parameters.values())[:2]):
+        annotation = parameter.annotation
+        if annotation is LLM or (isinstance(annotation, str) and annotation.rpartition(".")[2] == "LLM"):
+            return place
+        if annotation is not inspect.Parameter.empty:
+            return None
+    return None
+
+
+def _awaits(function: Callable[..., Any]) -> bool:
+    """Whether the function's own code, not that of functions inside it, awaits anything."""
+    return any(step.opname in ("GET_AWAITABLE", "GET_AITER") for step in dis.get_instructions(function))
+
+
+def names_read(function: Callable[..., Any]) -> frozenset[str]:
+    """The names of a function's parameters that its own code reads, or that functions inside it read."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None or not _LOOK_AT_ALL.isdisjoint(code.co_names):
+        return frozenset(inspect.signature(function).parameters)
+    read = set(code.co_cellvars)
+    for step in dis.get_instructions(code):
+        if "LOAD_FAST" in step.opname and step.opname != "LOAD_FAST_AND_CLEAR":  # (that one begins a comprehension)
+            read.update(step.argval if isinstance(step.argval, tuple) else [step.argval])
+    return frozenset(read)
+
+
+_LOOK_AT_ALL: Final = frozenset(("locals", "vars", "eval", "exec"))
+"""A function that calls one of these may read any of its parameters."""
+
+
+class StandIn:
+    """A provider made of one call's body: an offline rehearsal, or a graceful last answer."""
+
+    def __init__(self, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        self._call: Final = (function, args, kwargs)
+        self.settings: Final = ProviderSettings(name=BODY, kind=BODY)
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        function, args, kwargs = self._call
+        yield Opened(None, {})
+        async with aclosing(function(*args, **kwargs)) as body:
+            async for text in body:
+                yield _text(function, text)
+        yield Finished("stop", None)
+
+    async def prepare(self) -> None:
+        """There is nothing to prepare."""
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+
+def _text(function: Callable[..., Any], item: object) -> str:
+    """The text of what a body yields: text, or a dict such as `llm_stream_with_metadata` gives, whose `chunk` it is.
+    Everything else in the dict is left out, since the stream knows it better.
+    """
+    text = item.get("chunk") if isinstance(item, Mapping) else item
+    if not isinstance(text, str):
+        raise TypeError(
+            f"{function.__qualname__}() has to yield str, or dicts with the text in 'chunk'; it yielded {_shown(item)}"
+        )
+    return text
+
+
+def _shown(item: object) -> str:
+    """The type of something, and the keys of a dict."""
+    keys = f" with {', '.join(map(repr, item)) or 'nothing in it'}" if isinstance(item, Mapping) else ""
+    return f"{type(item).__name__}{keys}"
+
+
+class InnerStreams(Sequence[Attempt]):
+    """The streams that a body opened; as a ledger, theirs are one. `callbacks` hear what the outer one cannot say."""
+
+    def __init__(self, callbacks: StreamingCallbacks | None = None) -> None:
+        self.accounts: list[Account] = []
+        self._streams: list[LLMStream[str]] = []
+        self._callbacks = callbacks
+
+    def add(self, stream: LLMStream[str], account: Account, watchers: list[Watcher]) -> None:
+        self._streams.append(stream)
+        self.accounts.append(account)
+        if self._callbacks is not None:
+            watchers.append(self._callbacks.bystander())
+
+    async def aclose(self) -> None:
+        """Close what the body has left open: an outer stream that is over leaves nothing under way."""
+        for stream in self._streams:
+            await stream.aclose()
+
+    def _attempts(self) -> list[Attempt]:
+        return [attempt for account in self.accounts for attempt in account.ledger]
+
+    @overload
+    def __getitem__(self, index: int) -> Attempt: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Attempt]: ...
+    def __getitem__(self, index: int | slice) -> Attempt | Sequence[Attempt]:
+        return self._attempts()[index]
+
+    def __len__(self) -> int:
+        return sum(len(account.ledger) for account in self.accounts)
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return iter(self._attempts())
+
+
+async def held_by_body(
+    function: Callable[..., Any],
+    body: AsyncGenerator[object, None],
+    inner: InnerStreams,
+    outer: Account,
+    timeout: float | None = None,
+) -> AsyncGenerator[Event, None]:
+    """The events of a stream that the body holds: its deltas are what the body yields, its figures their sum. The
+    `timeout` is for all that the body does.
+    """
+    from ._dispatch.watchdog import Clocks
+    from ._policy import Timeouts
+
+    clocks = Clocks(Timeouts(connect=None, first_token=None, idle=None, total=timeout))
+    pieces: list[str] = []
+    try:
+        async with aclosing(inner), aclosing(body):
+            clocks.wait("idle")
+            async for piece in body:
+                clocks.rest()
+                if text := _text(function, piece):
+                    if not pieces:
+                        yield _started(function, inner)
+                    else:
+                        outer.target = _target(function, inner)
+                    event = TextDelta(text, len(pieces))
+                    pieces.append(text)
+                    yield event
+                clocks.wait("idle")
+            clocks.rang()  # (a body that takes its cancellation for its end has had its say)
+    except (asyncio.CancelledError, Exception):
+        if timeout is None or clocks.rang() is None:
+            raise
+        raise _too_late(timeout, "".join(pieces), inner) from None
+    finally:
+        clocks.close()
+    if not pieces:
+        yield _started(function, inner)
+    last = inner.accounts[-1].finish_reason if inner.accounts else None
+    yield StreamCompleted(
+        "".join(pieces),
+        Usage.sum(account.usage for account in inner.accounts),
+        last if last not in (None, "cancelled") else "stop",  # (a body that has heard enough has its whole answer)
+        None,
+    )
+
+
+def _too_late(seconds: float, delivered: str, inner: InnerStreams) -> RequestTimeoutError:
+    message = f"not complete within {in_seconds(seconds)} (the total clock)"
+    if not delivered:
+        return RequestTimeoutError(message)
+    usage = Usage.sum(account.usage for account in inner.accounts)
+    return StreamTimeoutError(message, partial=delivered, usage=usage)
+
+
+def _started(function: Callable[..., Any], inner: InnerStreams) -> StreamStarted:
+    cached = bool(inner.accounts) and all(account.cached for account in inner.accounts)
+    return StreamStarted(_target(function, inner), max(1, len(inner)), cached)
+
+
+def _target(function: Callable[..., Any], inner: InnerStreams) -> Target:
+    """Who is speaking: the model that the body asked last, or the body itself."""
+    speaking = inner.accounts[-1].target if inner.accounts else None
+    return speaking or Target(BODY, function.__name__)

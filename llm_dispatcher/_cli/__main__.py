@@ -1,0 +1,5 @@
+"""`python -m llm_dispatcher._cli`."""
+
+from . import main
+
+main()

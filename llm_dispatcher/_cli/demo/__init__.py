@@ -1,0 +1,1 @@
+"""The demo: simulated vendors that break when they are told to."""

@@ -1,0 +1,194 @@
+"""Commands that look and send nothing: `explain`, `models` and `config`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from .. import _catalog as catalog
+from .._config import config_reference, config_schema, config_shown, load
+from .._config.dump import plain
+from .._policy import Policy, Strategy
+from .._routing import never_asked
+from .._serving.runtime import check_cache
+from .._serving.switch import LLMSwitch
+from .._vendors.table import VENDORS
+from ..exceptions import ConfigurationError, NoProviderAvailableError
+from ..provider import BODY
+from ..tasks import Target, TaskRequest, TaskType
+from .exit_codes import DONE, FAILED, MISCONFIGURED, one_line
+from .printing import say, say_json, say_table
+
+
+def explain(
+    request: TaskRequest,
+    *,
+    config: Path | None,
+    strategy: Strategy | None,
+    max_cost: float | None,
+    max_latency: float | None,
+    as_json: bool,
+) -> int:
+    """Where a request would go, and why not elsewhere."""
+    switch = LLMSwitch(config)
+    about = {"task": str(request.task_type), "configuration": switch.policy.source}
+    try:
+        plan = switch.explain(request, optimization_strategy=strategy, max_cost=max_cost, max_latency=max_latency)
+    except NoProviderAvailableError as error:
+        if not as_json:
+            raise
+        unknown = _unknown(switch.policy, error.reasons)
+        say_json({**about, "targets": [], "rejected": plain(error.reasons), "unknown": unknown})
+        return FAILED
+    reasons = plan.reasons
+    unknown = _unknown(switch.policy, [*plan.targets, *plan.rejected])
+    if as_json:
+        asked = [
+            {"target": str(target), "reason": reasons[target], "dollars": dollars}
+            for target, dollars in zip(plan.targets, plan.dollars, strict=True)
+        ]
+        rejected = plain(plan.rejected)
+        say_json({**about, "strategy": plan.strategy, "targets": asked, "rejected": rejected, "unknown": unknown})
+        return DONE
+    say(f"{request.task_type} ({plan.strategy}), by {switch.policy.source or 'the keys at hand'}")
+    rows = [
+        (f"{place}.", str(target), reasons[target], "" if dollars is None else f"${dollars:.6f}")
+        for place, (target, dollars) in enumerate(zip(plan.targets, plan.dollars, strict=True), start=1)
+    ]
+    rows += [("-", str(target), reason, "") for target, reason in plan.rejected.items()]
+    say_table(("", "target", "why", "about"), rows)
+    _say_unknown(unknown)
+    return DONE
+
+
+def _unknown(policy: Policy, targets: Iterable[Target]) -> list[str]:
+    """Those of the targets that neither the catalog nor the configuration knows: they get their vendor's defaults."""
+    return [str(target) for target, can in _known(policy, targets).items() if not can.known]
+
+
+def _known(policy: Policy, targets: Iterable[Target]) -> dict[Target, catalog.Capabilities]:
+    """What the catalog knows of each target that is a model, without prices."""
+
+    def vendor_model(target: Target) -> tuple[str, str]:
+        settings = policy.providers[target.provider]
+        return settings.kind, settings.vendor_model(target.model)
+
+    known = catalog.Catalog(vendor_model, policy.catalog)
+    models = (target for target in targets if target.provider in policy.providers)
+    return {target: known.capabilities(target, load=False) for target in models}
+
+
+def _say_unknown(targets: list[str]) -> None:
+    for target in targets:
+        say(f"note: {one_line(target)} is not in the catalog and gets its vendor's defaults; catalog: can say more")
+
+
+def _say_never_asked(known: Mapping[Target, catalog.Capabilities]) -> None:
+    for target, can in known.items():
+        if (reason := never_asked(can)) is not None:
+            say(f"note: {one_line(str(target))} is never asked: {reason}")
+
+
+def models(task: TaskType | None, *, config: Path | None, as_json: bool) -> int:
+    """The configured models, or those that a task goes to in their order, with what is known of them."""
+    switch = LLMSwitch(config)
+    targets = _targets(switch.policy) if task is None else switch.policy.route(task).targets
+    known = {target: switch.capabilities(target) for target in targets if target.provider != BODY}
+    if as_json:
+        say_json([_as_json(target, known.get(target)) for target in targets])
+        return DONE
+    heading = ("model", "takes", "gives", "window", "$/M in", "$/M out", "goes on by", "known")
+    say_table(heading, (_row(target, known.get(target), switch.policy) for target in targets))
+    _say_never_asked(known)
+    return DONE
+
+
+def _targets(policy: Policy) -> list[Target]:
+    listed = [Target(name, model) for name, settings in policy.providers.items() for model in settings.models]
+    routed = [target for task in TaskType for target in policy.route(task).targets if target.provider != BODY]
+    return list(dict.fromkeys([*listed, *routed]))
+
+
+def _as_json(target: Target, can: catalog.Capabilities | None) -> dict[str, object]:
+    fields = plain(can) if can is not None else {}
+    assert isinstance(fields, dict)
+    never = None if can is None else never_asked(can)
+    return {"target": str(target), "provider": target.provider, "model": target.model, **fields, "never_asked": never}
+
+
+def _row(target: Target, can: catalog.Capabilities | None, policy: Policy) -> tuple[str, ...]:
+    if can is None:
+        return (str(target), "the function's own body", *[""] * 6)
+    takes = ["text", *(name for name in ("vision", "audio") if getattr(can, name))]
+    gives = [
+        name for name in ("text", "transcription", "tools", "structured_output", "reasoning") if getattr(can, name)
+    ]
+    if not can.known and policy.providers[target.provider].kind not in VENDORS:
+        takes, gives = ["?"], ["?"]  # a kind that somebody else brings: only it knows
+    return (
+        str(target),
+        " ".join(takes),
+        " ".join(gives),
+        f"{can.context_window:,}" if can.context_window is not None else "?",
+        f"{can.input_price:g}" if can.input_price is not None else "?",
+        f"{can.output_price:g}" if can.output_price is not None else "?",
+        can.continues,
+        "yes" if can.known else "vendor's defaults",
+    )
+
+
+def check(file: Path | None, *, as_json: bool) -> int:
+    """Whether a configuration is sound; everything that is wrong with it, if it is not."""
+    try:
+        policy = load(file)
+        check_cache(policy)
+    except ConfigurationError as error:
+        if not as_json:
+            raise
+        say_json({"sound": False, "configuration": error.file, "problems": plain(error.problems)})
+        return MISCONFIGURED
+    targets = _targets(policy)
+    unknown, known = _unknown(policy, targets), _known(policy, targets)
+    if as_json:
+        never = {str(target): reason for target, can in known.items() if (reason := never_asked(can)) is not None}
+        about: dict[str, object] = {"problems": [], "unknown": unknown, "never_asked": never}
+        say_json({"sound": True, "configuration": policy.source, **about})
+    else:
+        count = sum(len(settings.models) for settings in policy.providers.values())
+        where = policy.source or "no file, but the keys at hand"
+        counted = (
+            _many(len(policy.providers), "provider"),
+            _many(count, "model"),
+            _many(len(policy.tasks) + 1, "route"),
+        )
+        say(f"{where}: sound: {', '.join(counted)}")
+        _say_unknown(unknown)
+        _say_never_asked(known)
+    return DONE
+
+
+def show(file: Path | None, *, as_json: bool) -> int:
+    """What is in force, without secrets."""
+    policy = load(file)
+    shown = config_shown(policy)
+    if as_json:
+        say_json(shown)
+        return DONE
+    import yaml
+
+    say(f"# {policy.source or 'from no file, but the keys at hand'}")
+    say(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True).rstrip())
+    return DONE
+
+
+def schema(*, markdown: bool) -> int:
+    """The shape of the configuration, for editors or for readers."""
+    if markdown:
+        say(config_reference().rstrip())
+    else:
+        say_json(config_schema())
+    return DONE
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

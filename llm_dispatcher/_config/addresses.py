@@ -1,0 +1,79 @@
+"""Where vendors are: their own addresses, and those that the environment names for their SDKs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from .._vendors.table import vendor
+from .layers import Layer
+from .tree import KeyPath, Tree, mapping_at
+
+_PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
+
+
+def address_layer(kinds: Mapping[str, str], entries: Mapping[str, Tree], environ: Mapping[str, str]) -> Layer:
+    """The weakest layer: for providers whose entry names no `base_url`, the address that the environment names."""
+    tree: Tree = {}
+    variables: dict[KeyPath, str] = {}
+    for name, kind in kinds.items():
+        variable = vendor(kind).address_variable
+        address = "" if variable is None else environ.get(variable, "").strip()
+        if not address or "base_url" in entries[name] or mapping_at(entries[name], "options").get("vertex") is not None:
+            continue
+        if variable == "OLLAMA_HOST":
+            address = ollama_address(address)
+        if address.rstrip("/") == vendor(kind).home:
+            continue  # it is the default anyway: the vendor's own interface is spoken there
+        tree[name] = {"base_url": address}
+        variables["providers", name, "base_url"] = str(variable)
+    return Layer(tree={"providers": tree} if tree else {}, variables=variables)
+
+
+def ollama_address(host: str) -> str:
+    """`OLLAMA_HOST` as an address. Its parts may be left out, as in `gpu-box`, `:8080` or `https://example.org`."""
+    scheme, separator, rest = host.partition("://")
+    if not separator:
+        scheme, rest = "http", host
+    port = 11434 if not separator else 443 if scheme == "https" else 80
+    parts = split(f"{scheme}://{rest}")
+    if parts is None:
+        return host
+    name = parts.hostname or "127.0.0.1"
+    if name in ("0.0.0.0", "::"):  # noqa: S104 - where a server listens; a client connects to this machine
+        name = "127.0.0.1"
+    return f"{scheme}://{f'[{name}]' if ':' in name else name}:{parts.port or port}{parts.path.rstrip('/')}"
+
+
+def is_home(kind: str, address: str) -> bool:
+    """Whether an address is the vendor's own, or below its own name: nobody else can have that."""
+    home, found = split(vendor(kind).home or ""), split(address)
+    if home is None or found is None or home.hostname is None or found.hostname is None:
+        return False
+    if not _PLAIN_HOST.fullmatch(found.netloc):
+        return False  # a user, or characters that a client may read in another way
+    is_there = found.hostname == home.hostname or found.hostname.endswith(f".{home.hostname}")
+    return is_there and (found.scheme, found.port) == (home.scheme, home.port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
+    if host == "localhost":
+        return True
+    with suppress(ValueError):
+        return ip_address(host.strip("[]")).is_loopback
+    return False
+
+
+def split(address: str) -> SplitResult | None:
+    """The parts of an address; `None` where it has no such parts."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port, parts.hostname
+    except ValueError:
+        return None
+    return parts

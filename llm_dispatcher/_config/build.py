@@ -1,0 +1,137 @@
+"""From settings that are known to be right to the frozen policy, what was left out filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import convert
+from msgspec.structs import replace
+
+from .._catalog import Correction
+from .._policy import BudgetSettings, CacheSettings, Policy, Resilience, Route, Weights
+from .._vendors.table import FIRST_ROUTE, FIRST_TASK_ROUTES, Size, vendor
+from ..provider import BODY, Limits, ModelSettings, ProviderSettings, Secret
+from ..tasks import Target
+from .models import (
+    CorrectionSection,
+    LimitsSection,
+    ModelSection,
+    ProviderSection,
+    RouteSection,
+    RoutingSection,
+    Settings,
+)
+
+
+class Headers(dict[str, str]):
+    """Headers may hold keys: like a `Secret`, they show their values only to who asks for them."""
+
+    def __repr__(self) -> str:
+        return repr(dict.fromkeys(self, "***"))
+
+
+def build_policy(
+    settings: Settings,
+    *,
+    kinds: Mapping[str, str],
+    api_keys: Mapping[str, str | None],
+    first_routes: bool,
+    source: str | None,
+    is_found: bool,
+) -> Policy:
+    """The policy of these settings; its default route is empty if there is no model to put into it.
+
+    With `first_routes` (nothing but keys was configured) every task gets a route of its own. A provider that lists no
+    models has those that are routed to it, or else its vendor's general one.
+    """
+    routing = settings.routing
+    if first_routes:
+        default: Route | None = _first_route(kinds, *FIRST_ROUTE)
+        tasks = {task: _first_route(kinds, *route) for task, route in FIRST_TASK_ROUTES.items()}
+    else:
+        default = None if routing.default is None else _route(routing.default, routing)
+        tasks = {task: _route(route, routing) for task, route in routing.tasks.items()}
+    routed = [target for route in (default, *tasks.values()) if route is not None for target in route.targets]
+    models = {name: _models(name, section, kinds[name], routed) for name, section in settings.providers.items()}
+    if default is None:
+        default = _plain_route((Target(name, model) for name, listed in models.items() for model in listed), routing)
+    return Policy(
+        providers={
+            name: _provider(name, section, kinds[name], models[name], api_keys[name])
+            for name, section in settings.providers.items()
+        },
+        default=default,
+        tasks=tasks,
+        catalog={_target(name): _correction(section) for name, section in settings.catalog.items()},
+        budgets=convert(settings.budgets.model_dump(), BudgetSettings),
+        cache=None if settings.cache is None else convert(settings.cache.model_dump(), CacheSettings),
+        resilience=convert(settings.resilience.model_dump(), Resilience),
+        source=source,
+        is_found=is_found,
+    )
+
+
+def _route(written: list[str] | RouteSection, routing: RoutingSection) -> Route:
+    """A route; what it does not say for itself is as the routing says for all."""
+    if isinstance(written, list):
+        return _plain_route(map(_target, written), routing)
+    return replace(
+        _plain_route(map(_target, written.targets), routing),
+        **{
+            name: value
+            for name in ("strategy", "max_cost", "max_latency")
+            if (value := getattr(written, name)) is not None
+        },
+        weights=convert(written.weights.model_dump(), Weights),
+        split={_target(each): share for each, share in written.split.items()},
+        sticky=written.sticky,
+    )
+
+
+def _plain_route(targets: Iterable[Target], routing: RoutingSection) -> Route:
+    return Route(tuple(targets), routing.optimization_strategy, routing.max_cost, routing.max_latency)
+
+
+def _target(written: str) -> Target:
+    return Target(BODY, "") if written == BODY else Target.parse(written)
+
+
+def _first_route(kinds: Mapping[str, str], size: Size, order: Iterable[str]) -> Route:
+    return Route(tuple(Target(kind, vendor(kind).model(size)) for kind in order if kind in kinds))
+
+
+def _models(name: str, section: ProviderSection, kind: str, routed: Iterable[Target]) -> dict[str, ModelSettings]:
+    if section.models and isinstance(section.models, Mapping):
+        return {model: _model(each) for model, each in section.models.items()}
+    listed = section.models or [target.model for target in routed if target.provider == name]
+    general = vendor(kind).models.get("general")
+    return dict.fromkeys(listed or ([general] if general else []), ModelSettings())
+
+
+def _model(section: ModelSection) -> ModelSettings:
+    return ModelSettings(alias=section.alias, enabled=section.enabled, limits=_limits(section.limits))
+
+
+def _limits(section: LimitsSection | None) -> Limits | None:
+    return None if section is None else Limits(**section.model_dump())
+
+
+def _correction(section: CorrectionSection) -> Correction:
+    return Correction(**section.model_dump(exclude_none=True))
+
+
+def _provider(
+    name: str, section: ProviderSection, kind: str, models: Mapping[str, ModelSettings], api_key: str | None
+) -> ProviderSettings:
+    return ProviderSettings(
+        name=name,
+        kind=kind,
+        api_key=None if api_key is None else Secret(api_key),
+        base_url=section.base_url,
+        headers=Headers(section.headers),
+        models=models,
+        api=section.api,
+        options=section.options,
+        enabled=section.enabled,
+        limits=_limits(section.limits),
+    )

@@ -1,0 +1,85 @@
+"""What a type cannot say: that targets name providers that exist, and that these have a kind and a key.
+
+The tree may be wrong elsewhere; these checks look at what they understand of it, so that all problems come at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from .._vendors.table import VENDORS, known_kinds, vendor
+from ..provider import BODY
+from .api_keys import is_sendable
+from .problems import Problem, nearest
+from .tree import KeyPath, Tree, is_list, is_mapping, mapping_at
+
+
+def kinds_of(tree: Tree) -> tuple[dict[str, str], list[Problem]]:
+    """The kind of every provider: what it says, or its name where that is a kind."""
+    kinds: dict[str, str] = {}
+    problems: list[Problem] = []
+    for name, entry in mapping_at(tree, "providers").items():
+        if not is_mapping(entry) and entry is not None:
+            continue
+        kind = mapping_at(tree, "providers", name).get("kind")
+        path = ("providers", name, "kind")
+        if kind is None and not _is_known(name):
+            problems.append(Problem(path, f"is missing, and {name!r} is no kind itself{nearest(name, known_kinds())}"))
+        elif isinstance(kind, str) and not _is_known(kind):
+            problems.append(Problem(path, f"unknown kind {kind!r}{nearest(kind, known_kinds())}"))
+        elif kind is None or isinstance(kind, str):
+            kinds[name] = kind or name
+    return kinds, problems
+
+
+def provider_problems(
+    tree: Tree, kinds: Mapping[str, str], api_keys: Mapping[str, str | None], *, offline: bool
+) -> Iterator[Problem]:
+    """What providers lack, or have and cannot use. Offline nothing is sent, so no key is missed."""
+    for name, kind in kinds.items():
+        entry = mapping_at(tree, "providers", name)
+        known = vendor(kind)
+        key = api_keys[name]
+        options = mapping_at(tree, "providers", name, "options")
+        entered_otherwise = known.instead_of_key is not None and bool(options.get(known.instead_of_key))
+        if key is None and known.key_variables and not entered_otherwise and not offline:
+            variables = " or ".join(known.key_variables)
+            yield Problem(("providers", name, "api_key"), f"provider {name!r} has no API key: set {variables}")
+        if key is not None and not is_sendable(key):
+            yield Problem(("providers", name, "api_key"), "holds a character that an HTTP header cannot carry")
+        if known.needs_base_url and not entry.get("base_url"):
+            yield Problem(("providers", name, "base_url"), f"is missing; the kind {kind} needs it")
+        if entry.get("api") is not None and kind in VENDORS and not known.has_api_choice:
+            yield Problem(("providers", name, "api"), "is only for kinds that speak OpenAI's wires")
+
+
+def target_problems(tree: Tree) -> Iterator[Problem]:
+    """Targets whose provider is not configured. Any model will do: the vendor judges."""
+    providers = mapping_at(tree, "providers")
+    for path, written in written_targets(tree):
+        provider, slash, model = written.partition("/")
+        if provider and slash and model and provider not in providers and provider != BODY:
+            yield Problem(path, _unknown(provider, providers))
+
+
+def _unknown(provider: str, providers: Iterable[str]) -> str:
+    if provider in VENDORS:
+        return f"provider {provider!r} is not configured: write {provider}: {{}} under providers"
+    return f"unknown provider {provider!r}{nearest(provider, providers) or '; write it under providers'}"
+
+
+def written_targets(tree: Tree) -> Iterator[tuple[KeyPath, str]]:
+    """Every target of every route, with its place."""
+    routes: list[tuple[KeyPath, object]] = [(("routing", "default"), mapping_at(tree, "routing").get("default"))]
+    routes += [(("routing", "tasks", task), route) for task, route in mapping_at(tree, "routing", "tasks").items()]
+    yield from ((("catalog", name), name) for name in mapping_at(tree, "catalog"))
+    for where, route in routes:
+        path, targets = ((*where, "targets"), route.get("targets")) if is_mapping(route) else (where, route)
+        for position, target in enumerate(targets if is_list(targets) else []):
+            if isinstance(target, str):
+                yield (*path, position), target
+
+
+def _is_known(kind: str) -> bool:
+    # Third parties' kinds are looked up on disk: only where ours do not do.
+    return kind in VENDORS or kind in known_kinds()

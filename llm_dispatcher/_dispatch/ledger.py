@@ -1,0 +1,127 @@
+"""The ledger: a row an attempt, aborted ones included; every total is its sum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, overload
+
+from msgspec.structs import replace
+
+from .._bookkeeping import logged_not_raised
+from .._join.join import Join
+from ..events import Attempt, AttemptOutcome, Failure, Seam, Usage
+from ..exceptions import LLMDispatcherError
+from ..provider import Finished
+from ..tasks import Target, TaskRequest
+
+BYTES_A_TOKEN = 4
+"""Vendors' tokenizers differ; where none has counted, UTF-8 bytes are the least misleading measure."""
+
+
+def estimated_tokens(text: str) -> int:
+    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_A_TOKEN)
+
+
+class Row:
+    """One attempt under way. `shown` is whether the reader has seen anything of it, `left` whether the reader left."""
+
+    def __init__(self, target: Target, number: int, now: float) -> None:
+        self.target = target
+        self.number = number
+        self.began = now
+        self.opened = False
+        self.request_id: str | None = None
+        self.first_token_at: float | None = None
+        self.raw: dict[str, Any] | None = None
+        self.usage_raw: dict[str, Any] | None = None
+        self.finished_raw: dict[str, Any] | None = None
+        self.produced: list[str] = []
+        self.tool_calls = False
+        self.usage: Usage | None = None
+        self.finished: Finished | None = None
+        self.error: LLMDispatcherError | None = None
+        self.join: Join | None = None
+        self.shown = self.left = False
+        self.delivered = 0
+
+    @property
+    def has_shown_a_tool_call(self) -> bool:
+        """Whether the reader has seen a tool call. One that came while the join held everything back was not shown."""
+        return self.tool_calls and self.shown
+
+    @property
+    def seam(self) -> Seam | None:
+        return self.join.seam if self.join is not None else None
+
+    @property
+    def trimmed(self) -> str:
+        return self.join.trimmed if self.join is not None else ""
+
+
+def committed(rows: list[Row]) -> bool:
+    """Whether the reader has content that cannot be taken back unseen."""
+    return any(row.delivered or row.has_shown_a_tool_call for row in rows)
+
+
+class Ledger(Sequence[Attempt]):
+    """The rows of one stream, in order."""
+
+    def __init__(self, price: Callable[[Target, Usage], float | None] = lambda target, usage: None) -> None:
+        self.price = price
+        self._attempts: list[Attempt] = []
+
+    @overload
+    def __getitem__(self, index: int) -> Attempt: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Attempt]: ...
+    def __getitem__(self, index: int | slice) -> Attempt | Sequence[Attempt]:
+        return self._attempts[index]
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    def __iter__(self) -> Iterator[Attempt]:
+        return iter(self._attempts)
+
+    @property
+    def usage(self) -> Usage:
+        return Usage.sum(attempt.usage for attempt in self._attempts)
+
+    def close(self, row: Row, request: TaskRequest, outcome: AttemptOutcome, now: float) -> Attempt:
+        """Write the row of an attempt that is over. If its price cannot be calculated, its cost is `None`."""
+        usage = _usage(row, request)
+        if usage.source != "unknown":
+            with logged_not_raised(row.target, "price"):
+                usage = replace(usage, cost=self.price(row.target, usage))
+        attempt = Attempt(
+            target=row.target,
+            number=row.number,
+            outcome=outcome,
+            failure=Failure.of(row.error) if row.error is not None and outcome == "failed" else None,
+            delivered=row.delivered,
+            trimmed=row.trimmed,
+            seam=row.seam,
+            usage=usage,
+            request_id=row.request_id or getattr(row.error, "request_id", None),
+            first_token_after=None if row.first_token_at is None else row.first_token_at - row.began,
+            elapsed=now - row.began,
+        )
+        self._attempts.append(attempt)
+        return attempt
+
+
+def _usage(row: Row, request: TaskRequest) -> Usage:
+    """What the vendor reported, if it did so at the end; else an estimate, if it took the request at all."""
+    reported, finished = row.usage, row.finished is not None
+    if reported is not None and finished and reported.source == "reported":
+        return reported
+    if not row.opened:
+        return Usage()
+    output = estimated_tokens("".join(row.produced))
+    if reported is not None:
+        # Anthropic and Google report along the way: the output is as of the vendor's last word on it.
+        output = reported.output_tokens if finished else max(reported.output_tokens, output)
+        if reported.source == "reported":
+            return replace(reported, output_tokens=output, source="estimated")
+    words = [request.system or "", *(message.text for message in request.conversation)]
+    return Usage(input_tokens=sum(map(estimated_tokens, words)), output_tokens=output, source="estimated")

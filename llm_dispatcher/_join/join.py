@@ -1,0 +1,323 @@
+"""The join filter: where a continuation meets the text that the reader already has.
+
+A model that is asked to go on may repeat the last words it was shown, or only some of them, or begin the whole answer
+again, or comment first. The join holds back the head of the model's text until it knows where the two texts meet. Then
+it cuts off what was delivered before, and nothing else. Texts are compared in a normal form (white space, quotes,
+dashes, decomposed characters), but what comes out is always, to the letter, an end of what came in.
+
+One stream owns a join and feeds it. Nothing here waits, so a cancelled stream leaves nothing to clean up. The pages
+docs/decisions/0004 and 0022 say what counts as proof.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from ..events import Seam
+from .anchor import Anchor, anchor_of, may_come
+from .normal_text import NormalText, normal_form, without_last_marks
+from .repetition import LEAST_CHARACTERS, Passage, Restart, is_proof
+
+__all__ = ["HOLD", "Join", "Style", "anchor_of"]
+
+Style: TypeAlias = Literal["prefill", "anchored"]
+
+REMARK: Final = 120
+"""A model's remark before it goes on is no longer than this."""
+HOLD: Final = 600
+"""So many characters are held back at most, unless they go on to repeat what was delivered, to the letter."""
+
+_PICKING_UP: Final = re.compile(r" ?[\[(]?\.{3,}[\])]? ?")
+_MAY_PICK_UP: Final = re.compile(r" ?[\[(]?\.*[\])]? ?")
+_AROUND: Final = "\"'*_`>.<#- \t“”‘’«"
+
+
+class _Cut(NamedTuple):
+    """What is cut off the head: how the texts met, and where in its normal form the repetition begins and ends.
+
+    There is no end where the whole head is a repetition.
+    """
+
+    seam: Seam
+    start: int
+    end: int | None
+
+
+_NOTHING: Final = _Cut("plain", 0, 0)
+
+
+class Join:
+    """Takes the pieces of a continuation and says which text may be emitted.
+
+    `seam` is how the texts met and `trimmed` what was cut off the head: all that was fed is always `trimmed` and then
+    what was emitted, however it was split into pieces. Once `decided`, everything passes.
+    """
+
+    def __init__(self, delivered: str, style: Style, *, anchor: str | None = None, hold: int = HOLD) -> None:
+        core = delivered.rstrip()
+        self._space = delivered[len(core) :]
+        self._style = style
+        self._hold = hold
+        self._whole, self._marks = without_last_marks(normal_form(core).lstrip(" "))
+        words = anchor_of(delivered) if anchor is None else anchor.strip()
+        self._anchor = Anchor(words, self._whole)
+        before = core.removesuffix(words).rstrip(" \t")
+        self._mid_sentence = before[-1:].isalnum() or before.endswith(",")
+        self._head = NormalText()
+        self._ended = self._spent = self._quoted = False
+        self._anchoring = style == "anchored" and bool(self._anchor.form)
+        self._restart: Restart | None = None
+        self._passage: Passage | None = None
+        self._after_ellipsis: Passage | None = None
+        self._again: Restart | None = None
+        self._cut: _Cut | None = None
+        self.seam: Seam | None = None
+        self.trimmed = ""
+
+    @property
+    def decided(self) -> bool:
+        return self.seam is not None
+
+    @property
+    def is_repeating(self) -> bool:
+        """Whether all that is held back has been, so far, what the reader has already."""
+        if self.decided:
+            return False
+        if self._anchoring and self._anchor.has_begun(self._head):
+            return True
+        begun = self._anchor.begun_within(self._head, REMARK) if self._anchor.is_unique else None
+        if self._style == "anchored" and self._remark_before(begun) is not None:
+            return True
+        restarts, passages = (self._restart, self._again), (self._passage, self._after_ellipsis)
+        return any(restart is not None and restart.is_exact and restart.is_proven for restart in restarts) or any(
+            passage is not None and passage.is_the_only_one for passage in passages
+        )
+
+    def feed(self, text: str) -> str:
+        """What may be emitted now that this has come."""
+        if self.seam is not None:
+            return text
+        room = self._hold - len(self._head)
+        if 0 < room < len(text):  # (so that it does not matter how the text was split into pieces)
+            return self.feed(text[:room]) + self.feed(text[room:])
+        self._head.add(text)
+        return self._look()
+
+    def close(self, spent: bool = False) -> str:
+        """Decide with what there is: the model has ended, or was waited for long enough.
+
+        `spent` says that a token limit ended it. Then a mere beginning of what it was asked to repeat is nothing new.
+        """
+        if self.seam is not None:
+            return ""
+        self._head.end()
+        self._ended, self._spent = True, spent and self._style == "anchored"
+        return self._look()
+
+    # ── the readings ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _look(self) -> str:
+        if self._cut is None:
+            self._cut = self._read()
+        return "" if self._cut is None else self._emit(self._cut)
+
+    def _read(self) -> _Cut | None:
+        """Try the readings in the order of their strength; one that may still come true holds up the weaker ones.
+
+        A reading returns `None` while it may still come true, and `_NOTHING` when it is refuted.
+        """
+        full = self._ended or len(self._head) >= self._hold
+        readings = (self._anchored, self._restarted, self._overlapping, self._after_remark)
+        for reading in readings if self._style == "anchored" else (self._restarted,):
+            cut = reading(full)
+            if cut is not _NOTHING:
+                return cut
+        return _NOTHING
+
+    def _anchored(self, full: bool) -> _Cut | None:
+        """The anchor, with nothing but decoration before it."""
+        if not self._anchoring:
+            return _NOTHING
+        start = self._anchor.place(self._head)
+        if start is not None:
+            return _Cut("anchor", start, start + len(self._anchor.form))
+        self._anchoring = self._anchor.may_come(self._head)
+        if self._anchoring and not full:
+            return None
+        if self._anchoring and self._spent and self._anchor.has_begun(self._head):
+            return _Cut("anchor", 0, None)
+        return _NOTHING
+
+    def _restarted(self, full: bool) -> _Cut | None:
+        """All of the text again, from its first word on."""
+        if self._restart is None:
+            if not is_proof(self._whole):
+                return _NOTHING
+            lenient = self._style == "anchored"
+            start = _blank(self._head) if lenient else 0
+            if start == self._head.form_length and not full:
+                return None
+            self._restart = Restart(self._whole, self._head, start, lenient=lenient)
+        return self._outcome(self._restart)
+
+    def _outcome(self, restart: Restart) -> _Cut | None:
+        """What a restart comes to. It holds up everything else for as long as it goes on."""
+        restart.look()
+        if restart.end is not None:
+            return _Cut("restart", restart.start, restart.end)
+        if restart.failed:
+            return _NOTHING
+        if not self._ended:
+            return None
+        # It ended before it came to anything new.
+        if restart.is_exact and (restart.is_proven or (self._spent and restart.has_begun)):
+            return _Cut("restart", restart.start, None)
+        return _NOTHING
+
+    def _overlapping(self, full: bool) -> _Cut | None:
+        """Some of the last words again, or the last page. The model may say by an ellipsis that it picks up there."""
+        if not self._whole:
+            return _NOTHING
+        if self._passage is None:
+            start = _blank(self._head)
+            if start == self._head.form_length and not full:
+                return None
+            self._passage = Passage(self._whole, self._head, start)
+        cut = self._outcome_of(self._passage, full)
+        if cut is not _NOTHING:
+            return cut
+        if self._after_ellipsis is None:
+            beginning = self._head.form(0, LEAST_CHARACTERS)
+            if not full and _MAY_PICK_UP.fullmatch(beginning):
+                return None
+            ellipsis = _PICKING_UP.match(beginning)
+            if ellipsis is None:
+                return _NOTHING
+            self._after_ellipsis = Passage(self._whole, self._head, ellipsis.end())
+        return self._outcome_of(self._after_ellipsis, full)
+
+    def _outcome_of(self, passage: Passage, full: bool) -> _Cut | None:
+        """What a passage comes to. One that was said in one place only may be longer than what is held otherwise."""
+        passage.look()
+        if passage.end is not None:
+            return _Cut("overlap", passage.start, passage.end)
+        if not passage.failed and not full:
+            return None
+        if passage.failed or not passage.is_the_only_one:
+            passage.failed = True
+            return _NOTHING
+        if not self._ended:
+            return None
+        # It ended before it came to anything new. A short passage may be a phrase that the text uses again.
+        return _Cut("overlap", passage.start, None) if self._spent and len(self._head) > REMARK else _NOTHING
+
+    def _after_remark(self, full: bool) -> _Cut | None:
+        """The anchor, or all of the text again, after a remark of the model's such as "Here is the rest:".
+
+        Only what is not there by chance proves that the words before it are no part of the text: an anchor that is long
+        enough and stands in the text once, or all of the text.
+        """
+        hopes = False
+        if self._anchor.is_unique:
+            start = self._remark_before(self._anchor.place_within(self._head, REMARK))
+            if start is not None:
+                return _Cut("anchor", start, start + len(self._anchor.form))
+            hopes = self._anchor.may_come_within(self._head, REMARK)
+        if self._restart is not None:  # (else the text is too short to prove anything)
+            beginning = self._whole[:LEAST_CHARACTERS]
+            form = self._head.form(0, REMARK + LEAST_CHARACTERS)
+            if self._again is None:
+                found = form.find(beginning, 1)
+                start = self._remark_before(found if found > 0 else None)
+                if start is not None:
+                    self._again = Restart(self._whole, self._head, start, lenient=True)
+            if self._again is not None:
+                return self._outcome(self._again)
+            hopes = hopes or may_come(beginning, form, 0, REMARK)
+        return None if hopes and not full else _NOTHING
+
+    def _remark_before(self, start: int | None) -> int | None:
+        """This place of the head, if what stands before it is a remark or decoration."""
+        if start is None:
+            return None
+        remark = self._head.raw[: self._head.raw_start(start)].rstrip(_AROUND)
+        return start if not remark or remark.endswith((":", "\n")) else None
+
+    # ── the cut ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _emit(self, cut: _Cut) -> str:
+        """Cut after the repeated text, the marks that close what opened before it, and the white space that the reader
+        has; hold on while any of these may still come.
+        """
+        head, ended = self._head, self._ended
+        if cut.end is None:
+            return self._decide(cut.seam, len(head))
+        if cut is _NOTHING and self._style == "anchored" and self._whole:
+            return self._decide("plain", 0)
+        # (Another plain request had to end without this white space, or without a word to go on from. So the model
+        # says it again.)
+        marks = self._anchor.marks if cut.seam == "anchor" else self._marks
+        if cut.end and marks and not head.settled(cut.end):
+            return ""
+        at = head.raw_end(cut.end, marks)
+        if cut.seam == "anchor":
+            closed = self._anchor.closed(head.raw[: head.raw_start(cut.start)], head.raw[at:], ended)
+            if closed is None:
+                return ""
+            if closed:
+                again = self._quotes_first(cut.end)
+                if again is None:
+                    return ""
+                if again:
+                    return self._look()
+            at += closed
+        rest = head.raw[at:]
+        if self._space:
+            text = rest.lstrip()
+            if not text and not ended:
+                return ""
+            at += _said_again(self._space, rest[: len(rest) - len(text)])
+        return self._decide(cut.seam, at)
+
+    def _quotes_first(self, end: int) -> bool | None:
+        """Whether the anchor comes a second time, because the model quoted it before it went on; `None` while it may.
+
+        A line may well be in the text twice. But words that begin in the middle of a sentence hardly follow themselves.
+        """
+        if self._quoted or not (self._mid_sentence and self._anchor.is_unique):
+            return False
+        start = self._anchor.place(self._head, end)
+        may_come = self._anchor.may_come(self._head, end) and len(self._head) < self._hold and not self._ended
+        if start is None and may_come:
+            return None
+        self._quoted = True  # (it is looked for once)
+        if start is not None:
+            self._cut = _Cut("anchor", start, start + len(self._anchor.form))
+        return start is not None
+
+    def _decide(self, seam: Seam, cut: int) -> str:
+        self.seam = seam
+        raw = self._head.raw
+        self.trimmed = raw[:cut]
+        self._head = NormalText()
+        return raw[cut:]
+
+
+def _blank(head: NormalText) -> int:
+    """How long the white space at the beginning of the head is, in its normal form."""
+    return int(head.form(0, 1) == " ")
+
+
+def _said_again(delivered: str, now: str) -> int:
+    """How much of the white space at the head of the rest the reader has already.
+
+    A line break that the reader has not seen is kept; a blank in the place of another is not.
+    """
+    same = 0
+    while same < min(len(delivered), len(now)) and delivered[same] == now[same]:
+        same += 1
+    more = now[same:]
+    if same == len(delivered) or not more:
+        return same
+    return same + (more.index("\n") if "\n" in more else len(more))

@@ -1,0 +1,1 @@
+"""Anthropic and its messages wire."""

@@ -1,0 +1,189 @@
+"""Anthropic's messages wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ...events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageReport
+from ...provider import Finished, Piece
+from ...tasks import Target
+from ..base.decoding import ToolCalls, tokens
+from ..base.errors import answer_in, error_for
+
+
+class _Delta(Struct):
+    type: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    partial_json: str | None = None
+    citation: dict[str, Any] | None = None
+    stop_reason: str | None = None
+
+
+class _Block(Struct):
+    type: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: Any = None
+
+
+class _Message(Struct):
+    usage: dict[str, Any] | None = None
+
+
+class _Event(Struct):
+    type: str | None = None
+    index: int | None = 0
+    delta: _Delta | None = None
+    content_block: _Block | None = None
+    message: _Message | str | None = None
+    usage: dict[str, Any] | None = None
+    error: dict[str, Any] | str | None = None
+    request_id: str | None = None
+
+
+class _TextDelta(Struct, gc=False):
+    type: Literal["text_delta"]
+    text: str
+
+
+class _Text(Struct, gc=False):
+    """What nearly every event is."""
+
+    type: Literal["content_block_delta"]
+    delta: _TextDelta
+
+
+_decode: Final = msgspec.json.Decoder(_Event).decode
+_decode_text: Final = msgspec.json.Decoder(_Text).decode
+
+_FINISH: Final[dict[str, FinishReason]] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "refusal",
+}
+
+
+class Decoder:
+    """One stream's decoder."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._tools = ToolCalls()
+        self._vendors_own: dict[int, tuple[dict[str, Any], list[str]]] = {}  # blocks whose input is under way
+        self._usage: dict[str, Any] = {}
+        self._stop_reason: str | None = None
+        self.ended = False
+
+    def pieces(self, data: bytes) -> Iterable[Piece]:
+        if not data:
+            return ()
+        try:
+            return (_decode_text(data).delta.text,)
+        except msgspec.ValidationError:
+            pass
+        return self._others(_decode(data), data)
+
+    def _others(self, event: _Event, data: bytes) -> Iterable[Piece]:
+        index = event.index or 0
+        match event.type:
+            case "content_block_delta" if event.delta is not None:
+                yield from self._delta(event.delta, index, data)
+            case "content_block_start" if event.content_block is not None:
+                yield from self._start(event.content_block, index, data)
+            case "content_block_stop":
+                if (call := self._tools.whole(index)) is not None:
+                    yield call
+                if index in self._vendors_own:
+                    yield self._whole_block(index)
+            case "message_start" if isinstance(event.message, _Message):
+                yield from self._count(event.message.usage)
+            case "message_delta":
+                yield from self._count(event.usage)
+                if event.delta is not None:
+                    self._stop_reason = event.delta.stop_reason or self._stop_reason
+            case "message_stop":
+                self.ended = True
+                reason = self._stop_reason
+                yield Finished(_FINISH.get(reason or "", "stop"), reason)
+            case "error":
+                answer = replace(answer_in(event.error or {"message": event.message}), request_id=event.request_id)
+                raise error_for(answer, self._target)
+            case _:
+                return
+
+    def _start(self, block: _Block, index: int, data: bytes) -> Iterable[Piece]:
+        match block.type:
+            case "text":
+                if block.text:
+                    yield block.text
+            case "thinking":
+                if block.thinking:
+                    yield ReasoningDelta(block.thinking)
+            case "tool_use":
+                whole = msgspec.json.encode(block.input).decode() if block.input else ""
+                yield self._tools.fragment(index, block.id or "", block.name or "", whole)
+            case "server_tool_use" | "mcp_tool_use":
+                self._vendors_own[index] = (msgspec.json.decode(data)["content_block"], [])
+            case kind:
+                yield ProviderEvent(kind or "content_block", msgspec.json.decode(data)["content_block"])
+
+    def _whole_block(self, index: int) -> ProviderEvent:
+        """A call of the vendor's own tool, with the input that came in fragments."""
+        block, fragments = self._vendors_own.pop(index)
+        if written := "".join(fragments):
+            block["input"] = msgspec.json.decode(written)
+        return ProviderEvent(block["type"], block)
+
+    def _delta(self, delta: _Delta, index: int, data: bytes) -> Iterable[Piece]:
+        match delta.type:
+            case "text_delta":
+                if delta.text:
+                    yield delta.text
+            case "thinking_delta":
+                yield ReasoningDelta(delta.thinking or "")
+            case "signature_delta":
+                yield ReasoningDelta("", signature=delta.signature or None)
+            case "input_json_delta" if index in self._tools:
+                yield self._tools.fragment(index, "", "", delta.partial_json or "")
+            case "input_json_delta" if index in self._vendors_own:
+                self._vendors_own[index][1].append(delta.partial_json or "")
+            case "citations_delta":
+                yield ProviderEvent("citation", delta.citation or {})
+            case kind:
+                yield ProviderEvent(kind or "content_block_delta", msgspec.json.decode(data)["delta"])
+
+    def _count(self, said_now: dict[str, Any] | None) -> Iterable[Piece]:
+        """Counts are cumulative: what is said later stands, what is not said again stays."""
+        if said_now is None:
+            return
+        self._usage.update({name: value for name, value in said_now.items() if value is not None})
+        yield UsageReport(_usage(dict(self._usage)))
+
+
+def _usage(said_so_far: dict[str, Any]) -> Usage:
+    """Anthropic counts the input without what was read from or written to its cache; ours includes both."""
+    read = tokens(said_so_far, "cache_read_input_tokens")
+    written = tokens(said_so_far, "cache_creation_input_tokens")
+    return Usage(
+        input_tokens=tokens(said_so_far, "input_tokens") + read + written,
+        output_tokens=tokens(said_so_far, "output_tokens"),
+        reasoning_tokens=tokens(said_so_far, "output_tokens_details", "thinking_tokens")
+        or tokens(said_so_far, "output_tokens_details", "reasoning_tokens"),
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        source="reported" if "input_tokens" in said_so_far else "unknown",  # (llama.cpp may leave out message_start)
+        raw=said_so_far,
+    )

@@ -1,0 +1,132 @@
+"""What is asked on Anthropic's messages wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...tasks import (
+    AudioPart,
+    ImagePart,
+    Message,
+    Part,
+    ReasoningPart,
+    Target,
+    TaskRequest,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from ..base.encoding import (
+    FOUR_IMAGES,
+    NamedTool,
+    Schema,
+    Tool,
+    arguments_of,
+    cannot,
+    given,
+    image_of,
+    is_vendors_own,
+    split_system,
+    text_metadata,
+    tool_choice,
+)
+from ..base.schemas import ANTHROPIC
+
+
+def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> dict[str, Any]:
+    """The request on this wire, which has no place for a seed and takes of metadata the user's id only."""
+    if request.seed is not None:
+        raise cannot("a seed", target)
+    if extra_metadata := set(request.metadata) - {"user_id"}:
+        raise cannot(f"metadata other than user_id ({', '.join(sorted(map(str, extra_metadata)))})", target)
+    system, turns = split_system(request, target)
+    return given(
+        model=model,
+        max_tokens=request.max_tokens or max_tokens,
+        messages=_turns(turns, target),
+        system=system,
+        stop_sequences=list(request.stop) or None,
+        metadata=text_metadata(request, target),
+        tools=[_tool(tool, target) for tool in request.tools] or None,
+        tool_choice=_tool_choice(request),
+        thinking={"type": "disabled"} if request.reasoning_effort == "none" else None,
+        output_config=_output_config(request, target),
+        # The SDK has no parameters for these any more, since newer models refuse them; older models take them still.
+        extra_body=given(temperature=request.temperature, top_p=request.top_p) | dict(request.extra),
+    )
+
+
+def _output_config(request: TaskRequest, target: Target) -> dict[str, Any]:
+    effort = None if request.reasoning_effort == "none" else request.reasoning_effort
+    if effort == "minimal":
+        raise cannot("the reasoning effort 'minimal'", target)
+    config: dict[str, Any] = given(effort=effort)
+    if request.response_format is not None:
+        schema = Schema(request.response_format)
+        if schema.any_json:
+            raise cannot("a response_format without a schema", target)
+        config["format"] = {"type": "json_schema", "schema": schema.for_anthropic(target)}
+    return config
+
+
+def _turns(messages: list[Message], target: Target) -> list[dict[str, Any]]:
+    """Turns with their blocks. Turns of the same role are one; tool results are a user's, and its first blocks."""
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        role = "assistant" if message.role == "assistant" else "user"
+        blocks = [block for part in message.parts if (block := _block(part, target)) is not None]
+        if turns and turns[-1]["role"] == role:
+            turns[-1]["content"].extend(blocks)
+        elif blocks:
+            turns.append({"role": role, "content": blocks})
+    for turn in turns:
+        turn["content"].sort(key=lambda block: block["type"] != "tool_result")
+    return turns
+
+
+def _block(part: Part, target: Target) -> dict[str, Any] | None:
+    match part:
+        case TextPart():
+            return {"type": "text", "text": part.text} if part.text else None
+        case ReasoningPart():
+            if part.signature is None:
+                return None  # without its signature this vendor refuses it
+            return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+        case ToolCallPart():
+            return {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments_of(part)}
+        case ToolResultPart():
+            return {"type": "tool_result", "tool_use_id": part.id, "content": part.result, "is_error": part.error}
+        case ImagePart():
+            return {"type": "image", "source": _source(part, target)}
+        case AudioPart():
+            raise cannot("audio", target)
+
+
+def _source(part: ImagePart, target: Target) -> dict[str, Any]:
+    image = image_of(part, target, types=FOUR_IMAGES)
+    if image.url is not None:
+        return {"type": "url", "url": image.url}
+    return {"type": "base64", "media_type": image.media_type, "data": image.data}
+
+
+def _tool(given_tool: Any, target: Target) -> dict[str, Any]:
+    if is_vendors_own(given_tool):
+        return dict(given_tool)
+    tool = Tool(given_tool)
+    return {
+        "name": tool.name,
+        "input_schema": tool.strict_parameters(ANTHROPIC, target),
+        **given(description=tool.description, strict=tool.strict),
+    }
+
+
+def _tool_choice(request: TaskRequest) -> dict[str, Any] | None:
+    match tool_choice(request):
+        case None:
+            return None
+        case NamedTool(name):
+            return {"type": "tool", "name": name}
+        case "required":
+            return {"type": "any"}
+        case choice:
+            return {"type": choice}

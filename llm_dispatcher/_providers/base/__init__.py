@@ -1,0 +1,1 @@
+"""What all providers share: connections, decoding, encoding and the translation of errors."""

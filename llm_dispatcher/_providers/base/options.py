@@ -1,0 +1,102 @@
+"""What a provider demands of its entry in the configuration."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Final
+
+from msgspec import Struct, ValidationError, convert
+
+from ..._vendors.hosts import QUIRKS, Quirk, host_of
+from ..._wire import LONGEST_EVENT
+from ...exceptions import ConfigurationError, ProviderAuthenticationError
+from ...provider import ProviderSettings
+
+MAX_EVENT_BYTES: Final = "max_event_bytes"
+SHORTEST_LIMIT: Final = 1024
+"""A smaller limit would refuse ordinary events."""
+
+
+def check_options(settings: ProviderSettings, *known: str) -> None:
+    """Refuse an option that nothing reads. `max_event_bytes` is one of every kind."""
+    known = (*known, MAX_EVENT_BYTES)
+    for name in settings.options:
+        if name not in known:
+            raise ConfigurationError(
+                f"is not an option of a provider of the kind {settings.kind!r}; its options are {', '.join(known)}",
+                key=f"providers.{settings.name}.options.{name}",
+            )
+
+
+def max_event_bytes(settings: ProviderSettings) -> int:
+    """How long one event of the vendor's may be, in bytes."""
+    limit = settings.options.get(MAX_EVENT_BYTES, LONGEST_EVENT)
+    if type(limit) is not int or limit < SHORTEST_LIMIT:
+        raise ConfigurationError(
+            f"is an int of {SHORTEST_LIMIT} or more", key=f"providers.{settings.name}.options.{MAX_EVENT_BYTES}"
+        )
+    return limit
+
+
+def required_key(settings: ProviderSettings) -> str:
+    """The key. SDKs would look for one in the environment; which key goes where is the configuration's to say."""
+    if settings.api_key is None:
+        raise ProviderAuthenticationError("no API key is configured", provider=settings.name)
+    return settings.api_key.reveal()
+
+
+def headers_of(settings: ProviderSettings, prefix: str, omit: object) -> dict[str, Any]:
+    """The headers of every request. OpenAI's and Anthropic's SDKs add headers that the environment names (`prefix` is
+    that of their variables, e.g. `OPENAI_CUSTOM_HEADERS`), and these may hold keys. They are for the vendor itself, or
+    for the address that `OPENAI_BASE_URL` names. At any other, each is left out (`omit` is the SDK's word for that).
+    """
+    at_home = settings.base_url in (None, os.environ.get(f"{prefix}_BASE_URL", "").rstrip("/"))
+    if at_home and settings.kind == prefix.lower():
+        return dict(settings.headers)
+    ambient = [line.partition(":")[0].strip() for line in os.environ.get(f"{prefix}_CUSTOM_HEADERS", "").split("\n")]
+    if prefix == "OPENAI":
+        ambient += ["OpenAI-Organization", "OpenAI-Project"]
+    configured = {name.lower() for name in settings.headers}
+    return {**{name: omit for name in ambient if name and name.lower() not in configured}, **settings.headers}
+
+
+def quirks_of(settings: ProviderSettings) -> frozenset[Quirk]:
+    """What a host does otherwise: as its row says, or as its entry does (option `quirks`), for one that has changed."""
+    named = settings.options.get("quirks")
+    if named is None:
+        quirks = host_of(settings.kind).quirks
+        # Behind another address is a gateway: it may take metadata that OpenAI itself refuses.
+        return quirks - {"stored_metadata"} if settings.kind == "openai" and settings.base_url else quirks
+    if not isinstance(named, (list, tuple)) or not all(isinstance(name, str) and name in QUIRKS for name in named):
+        raise ConfigurationError(
+            f"is a list of quirks, each one of {', '.join(QUIRKS)}", key=f"providers.{settings.name}.options.quirks"
+        )
+    return frozenset(named)
+
+
+class Vertex(Struct, frozen=True, forbid_unknown_fields=True):
+    """A place in Google's cloud: a project, or none where a key says whose it is."""
+
+    project: str | None = None
+    location: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.location is not None and self.project is None:
+            raise ValueError("a location goes with a project")
+        # The SDK makes the host's name of it, and credentials go there.
+        if self.location is not None and not re.fullmatch("[a-z0-9-]+", self.location):
+            raise ValueError("a location is small letters, figures and hyphens")
+
+
+def vertex_of(settings: ProviderSettings) -> Vertex | None:
+    """The option `vertex`: `{project: …, location: …}`; `None` where Gemini's own interface is meant."""
+    given = settings.options.get("vertex")
+    if given is None:
+        return None
+    try:
+        return convert(given, Vertex)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"is a mapping with project and location: {error}", key=f"providers.{settings.name}.options.vertex"
+        ) from None

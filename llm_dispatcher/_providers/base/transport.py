@@ -1,0 +1,291 @@
+"""How an answer is fetched, read and closed directly at its connection, without the layers of an SDK in between."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from ...exceptions import ProviderProtocolError
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, StreamReader
+    from aiohttp.client_proto import ResponseHandler
+
+AT_ONCE: Final = 64 * 1024
+"""Bytes to ask a socket for. asyncio asks for 256 KiB at each read. That is more than many a malloc keeps at hand: for
+each token, memory is then mapped, faulted in and unmapped (cpython#85451).
+"""
+UNPACKED_AT_ONCE: Final = 16 * 1024
+"""Bytes that compressed ones are unpacked to before the loop gets a turn."""
+LINGER: Final = 1.0
+"""Seconds that a body may take to end, once the vendor has said in it that the answer is complete."""
+
+_responses: Final[ContextVar[list[ClientResponse]]] = ContextVar("responses")
+
+
+async def response_to(sending: AbstractAsyncContextManager[object]) -> ClientResponse:
+    """Send a request through an SDK, and return aiohttp's own response to it, unread.
+
+    Between the two lie several generators, and each event that comes alone would wake them all. So the SDK's response
+    is dropped, and aiohttp's is closed by whoever reads it. An HTTP error stays the SDK's to read and to raise.
+    """
+    seen: list[ClientResponse] = []
+    token = _responses.set(seen)
+    try:
+        opened = await sending.__aenter__()
+        return seen.pop() if seen else _beneath(opened)
+    except BaseException:
+        for response in seen:
+            response.close()
+        raise
+    finally:
+        _responses.reset(token)
+        seen.clear()  # a connection that was made meanwhile keeps this context for as long as it lasts
+
+
+def _beneath(opened: object) -> ClientResponse:
+    """aiohttp's response beneath an SDK's, where the SDK did not send over a session of `connections`."""
+    stream: Any = getattr(getattr(opened, "http_response", None), "stream", None)
+    stream = getattr(stream, "_stream", stream)  # (httpx2 wraps that of its transport)
+    response: ClientResponse | None = getattr(stream, "_aiohttp_response", None)
+    assert response is not None, "this release of the SDK does not send with aiohttp as those before it did"
+    return response
+
+
+def hand_out(response: ClientResponse) -> None:
+    """Show a response to whoever waits for it in `response_to`."""
+    if (seen := _responses.get(None)) is not None:
+        seen.append(response)
+
+
+def readable(headers: dict[str, Any]) -> dict[str, Any]:
+    """These headers, and what `reader` can unpack: an SDK would ask for all that the installed packages can."""
+    if any(name.lower() == "accept-encoding" for name in headers):
+        return headers
+    return {"accept-encoding": "gzip, deflate", **headers}
+
+
+def reader(response: ClientResponse) -> Callable[[], Awaitable[bytes]]:
+    """Reads a body's bytes as they come, unpacked, and none at the end."""
+    read = all_that_came(response)
+    names = (name.strip() for name in response.headers.get("content-encoding", "").lower().split(","))
+    codings = [name for name in names if name in _COMPRESSIONS]
+    return _unpacked(read, ", ".join(codings)) if codings else read
+
+
+_COMPRESSIONS: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
+"""Other names for an encoding compress nothing. Some servers send `none`, `utf-8` or nothing at all, and plain text."""
+
+
+def let_go(response: ClientResponse) -> None:
+    """The vendor has said that the answer is complete.
+
+    Where its body has ended as well, the connection is in the pool again already. Where it has not, nobody waits: if
+    the end of the body comes within a moment, the connection goes to the pool then, and else it is closed.
+    """
+    connection = response.connection
+    if response.content.is_eof() or connection is None or connection.protocol is None:
+        return
+    closing = asyncio.get_running_loop().call_later(LINGER, response.close)
+    response.content.on_eof(closing.cancel)
+
+    def close(_: object) -> None:
+        closing.cancel()
+        response.close()
+
+    _when_closed(connection.protocol, response.content, close)
+
+
+def for_a_moment(read: Callable[[], Awaitable[bytes]]) -> Callable[[], Awaitable[bytes]]:
+    """Reads what comes from now on, for `LINGER` seconds in all; after that, the body counts as ended."""
+    until = asyncio.get_running_loop().time() + LINGER
+
+    async def read_until_then() -> bytes:
+        try:
+            async with asyncio.timeout_at(until):
+                return await read()
+        except TimeoutError:
+            return b""
+
+    return read_until_then
+
+
+def all_that_came(response: ClientResponse) -> Callable[[], Awaitable[bytes]]:
+    """Reads a body's bytes as they come, and none at the end.
+
+    aiohttp's reader does more for each read than a token needs; and it raises as soon as it has heard that the
+    connection broke, before what it had received by then is read. So what it has received is taken from it, where its
+    inside is as we know it. `docs/decisions/0014` says why.
+    """
+    content = response.content
+    if not _is_known(content):
+        return _what_was_kept_last(content)
+    _ask_for_little(content._protocol.transport)
+    return _from_its_buffer(content)
+
+
+def _is_known(content: StreamReader) -> bool:
+    from aiohttp import StreamReader
+    from aiohttp.helpers import TimerNoop
+
+    return (
+        type(content) is StreamReader
+        and all(hasattr(content, name) for name in _INSIDE)
+        and hasattr(content._protocol, "_reading_paused")
+        and type(content._timer) is TimerNoop  # (a clock of aiohttp's own would have to be minded)
+    )
+
+
+_INSIDE: Final = ("_buffer", "_cursor", "_eof", "_exception", "_http_chunk_splits", "_protocol", "_size", "_waiter")
+
+
+def _from_its_buffer(content: Any) -> Callable[[], Awaitable[bytes]]:
+    buffer, protocol, future = content._buffer, content._protocol, asyncio.get_running_loop().create_future
+    readany: Callable[[], Awaitable[bytes]] = content.readany
+    fell_behind = False
+    _wake_when_closed(content)
+
+    async def read() -> bytes:
+        nonlocal fell_behind
+        while not buffer:
+            if content._eof or content._exception is not None or protocol.transport is None:
+                _check_framing(content)
+                return await readany()  # it says how this ended
+            content._waiter = waiter = future()
+            try:
+                await waiter
+            finally:
+                content._waiter = None
+        came: bytes = buffer.popleft() if len(buffer) == 1 else b"".join(buffer)
+        buffer.clear()
+        # What aiohttp keeps account by: how much is unread, how much was read, and where chunks ended, for who asks.
+        content._size = 0
+        content._cursor = content.total_bytes
+        if splits := content._http_chunk_splits:
+            splits.clear()
+        # (aiohttp resumes after each read. From the first pause on that is owed: its parser may hold something back.)
+        if fell_behind or protocol._reading_paused:
+            fell_behind = True
+            protocol.resume_reading()
+        return came
+
+    return read
+
+
+def _wake_when_closed(content: Any) -> None:
+    """Wake up whoever waits for a body when its connection is closed.
+
+    aiohttp itself tells a body's reader of a connection that broke, but not that its parser (the one in C) could not
+    make sense of the framing: it closes the connection then, and the reader would wait for ever.
+    """
+
+    def wake(_: object) -> None:
+        if (waiter := content._waiter) is not None and not waiter.done():
+            waiter.set_result(None)
+
+    _when_closed(content._protocol, content, wake)
+
+
+def _hear(closed: asyncio.Future[None]) -> None:
+    """Take note of how a connection was closed: asyncio complains about an exception that nobody looks at."""
+    if not closed.cancelled():
+        closed.exception()
+
+
+def _when_closed(protocol: ResponseHandler, content: StreamReader, callback: Callable[[object], None]) -> None:
+    """Call this if the connection is closed before the body has ended."""
+    closed = protocol.closed  # (of the connection, which outlives a body that ends well)
+    if closed is None:
+        return
+    closed.remove_done_callback(_hear)  # (one of them is enough for all bodies)
+    closed.add_done_callback(_hear)
+    closed.add_done_callback(callback)
+
+    def forget() -> None:
+        closed.remove_done_callback(callback)
+
+    content.on_eof(forget)
+
+
+def _check_framing(content: Any) -> None:
+    """Raise what aiohttp's parser found wrong with a body, if it has not told the body."""
+    found = content._protocol.exception()
+    if found is not None and not content._eof and content._exception is None:
+        from aiohttp import ClientPayloadError
+
+        raise ClientPayloadError("the body's framing makes no sense") from found
+
+
+def _what_was_kept_last(content: StreamReader) -> Callable[[], Awaitable[bytes]]:
+    """The public way; and when it raises, what it has kept is asked for."""
+
+    async def read() -> bytes:
+        try:
+            return await content.readany()
+        except Exception:
+            kept: Callable[[int], bytes] | None = getattr(content, "_read_nowait", None)  # (the public one raises too)
+            if kept is not None and (came := kept(-1)):
+                return came
+            raise
+
+    return read
+
+
+def _ask_for_little(transport: Any) -> None:
+    """From now on, reads of a connection ask for `AT_ONCE`, where its loop can be told. (uvloop need not be.)
+
+    Under TLS it is the protocol that asks; what it is given is a record at a time, which is 16 KiB at most.
+    """
+    for asking in (transport, getattr(transport, "_ssl_protocol", None)):
+        if asking is not None and getattr(asking, "max_size", 0) > AT_ONCE:
+            asking.max_size = AT_ONCE
+
+
+def _unpacked(read: Callable[[], Awaitable[bytes]], coding: str) -> Callable[[], Awaitable[bytes]]:
+    """Unpacks what is read, a little at a time, with a turn for the loop in between.
+
+    A few kilobytes may unpack to gigabytes. Whoever reads them is to be held up, and not the whole loop.
+    """
+    unpack, rest, more = None, b"", False
+
+    async def read_unpacked() -> bytes:
+        nonlocal unpack, rest, more
+        while True:
+            if more:
+                await asyncio.sleep(0)
+            elif not (rest := await read()):
+                return b""
+            if unpack is not None and unpack.eof:
+                if not _begins_a_member(coding, rest):
+                    more = False
+                    continue  # what follows the compressed bytes is padding
+                unpack = None
+            if unpack is None:
+                unpack = _unpacker(coding, rest)
+            try:
+                data: bytes = unpack.decompress(rest, UNPACKED_AT_ONCE)
+            except zlib.error as error:
+                raise ProviderProtocolError(f"the vendor's {coding} answer cannot be unpacked: {error}") from error
+            rest = unpack.unused_data if unpack.eof else unpack.unconsumed_tail
+            more = bool(rest) or len(data) == UNPACKED_AT_ONCE
+            if data:
+                return data
+
+    return read_unpacked
+
+
+def _begins_a_member(coding: str, data: bytes) -> bool:
+    """Whether another member of a gzip body begins here: some servers pack each event on its own (RFC 1952, 2.2)."""
+    return coding in ("gzip", "x-gzip") and data[:1] == b"\x1f"
+
+
+def _unpacker(coding: str, beginning: bytes) -> Any:
+    if coding in ("gzip", "x-gzip"):
+        return zlib.decompressobj(16 + zlib.MAX_WBITS)
+    if coding == "deflate":  # with zlib's head, as it should be, or bare, as some send it
+        return zlib.decompressobj(zlib.MAX_WBITS if beginning[0] & 0x0F == 8 else -zlib.MAX_WBITS)
+    raise ProviderProtocolError(f"the vendor's answer is compressed as {coding!r}, which it was not asked for")

@@ -1,0 +1,233 @@
+"""Google's wire: `streamGenerateContent`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ...events import FinishReason, ProviderEvent, ReasoningDelta, ToolCallDelta, Usage, UsageReport
+from ...provider import Finished, Piece
+from ...tasks import Target
+from ..base.decoding import new_id, tokens, whole_call
+from ..base.errors import Answer, error_for, said
+from ..base.retry_after import amount
+from .partial_arguments import PartialArgument, PartialArguments
+
+
+class _FunctionCall(Struct, rename="camel"):
+    name: str | None = None
+    args: dict[str, Any] | None = None
+    id: str | None = None
+    partial_args: list[PartialArgument] | None = None
+    will_continue: bool | None = None
+
+
+class _Part(Struct, rename="camel"):
+    text: str | None = None
+    thought: bool | None = None
+    thought_signature: str | None = None
+    function_call: _FunctionCall | None = None
+
+
+class _Content(Struct):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(Struct, rename="camel"):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    index: int | None = 0
+    grounding_metadata: dict[str, Any] | None = None
+    citation_metadata: dict[str, Any] | None = None
+    url_context_metadata: dict[str, Any] | None = None
+
+
+class _Chunk(Struct, rename="camel"):
+    candidates: list[_Candidate] | None = None
+    usage_metadata: msgspec.Raw = msgspec.Raw()
+    prompt_feedback: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Chunk).decode
+
+
+class _PlainPart(Struct, gc=False, rename="camel"):
+    text: Annotated[str, Meta(min_length=1)]
+    thought: None = None
+    thought_signature: None = None
+    function_call: None = None
+
+
+class _PlainContent(Struct, gc=False):
+    parts: tuple[_PlainPart]
+
+
+class _PlainCandidate(Struct, gc=False, rename="camel"):
+    content: _PlainContent
+    finish_reason: None = None
+    index: Literal[0] | None = 0
+    grounding_metadata: None = None
+    citation_metadata: None = None
+    url_context_metadata: None = None
+
+
+class _PlainChunk(Struct, gc=False, rename="camel"):
+    """Text and nothing else, but for a count that is not read: as nearly every chunk is."""
+
+    candidates: tuple[_PlainCandidate]
+    prompt_feedback: None = None
+    error: None = None
+
+
+_decode_plain: Final = msgspec.json.Decoder(_PlainChunk).decode
+
+_NEWS: Final = ("grounding_metadata", "citation_metadata", "url_context_metadata")
+
+_FINISH: Final[dict[str, FinishReason]] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    "SAFETY": "content_filter",
+    "RECITATION": "content_filter",
+    "BLOCKLIST": "content_filter",
+    "PROHIBITED_CONTENT": "content_filter",
+    "SPII": "content_filter",
+    "LANGUAGE": "content_filter",
+    "IMAGE_SAFETY": "content_filter",
+}
+
+
+class Decoder:
+    """One stream's decoder. Its last usage and its finish reason come with content, in the same event."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._open: _OpenCall | None = None
+        self._called = self._counted = False
+        self.ended = False  # said with the last content; the count comes in the same event
+
+    def pieces(self, data: bytes) -> Iterable[Piece]:
+        if not data:
+            return ()
+        if self._counted and not self.ended:
+            try:
+                return (_decode_plain(data).candidates[0].content.parts[0].text,)
+            except msgspec.ValidationError:
+                pass
+        return self._others(_decode(data), data)
+
+    def _others(self, chunk: _Chunk, data: bytes) -> Iterable[Piece]:
+        if chunk.error:
+            code = chunk.error.get("code")
+            raise error_for(answer(chunk.error, code if isinstance(code, int) else None), self._target)
+        for candidate in chunk.candidates or ():
+            if not candidate.index:
+                yield from self._candidate(candidate, data)
+        if chunk.prompt_feedback is not None and chunk.prompt_feedback.get("blockReason"):
+            self.ended = True
+            yield Finished("content_filter", str(chunk.prompt_feedback["blockReason"]))
+        # The count comes with every event; it is read at the beginning, for the input's sake, and at the end.
+        if chunk.usage_metadata and (self.ended or not self._counted):
+            counted = msgspec.json.decode(chunk.usage_metadata, type=dict[str, Any] | None)
+            if counted is not None:
+                self._counted = True
+                yield UsageReport(_usage(counted))
+
+    def _candidate(self, candidate: _Candidate, data: bytes) -> Iterable[Piece]:
+        for number, part in enumerate((candidate.content and candidate.content.parts) or ()):
+            if part.thought:
+                yield ReasoningDelta(part.text or "", part.thought_signature or None)
+                continue
+            if part.thought_signature:
+                yield ReasoningDelta("", part.thought_signature)  # of the part that follows
+            if part.text:
+                yield part.text
+            elif part.function_call is not None:
+                yield from self._call(part.function_call)
+            elif part.text is None:
+                yield from _unknown(data, number)
+        for name in _NEWS:
+            if (news := getattr(candidate, name)) is not None:
+                yield ProviderEvent(name, news)
+        if candidate.finish_reason is not None:
+            self.ended = True
+            if self._open is not None:
+                yield from self._whole(self._open)
+            reason = _FINISH.get(candidate.finish_reason, "stop")
+            yield Finished("tool_calls" if self._called and reason == "stop" else reason, candidate.finish_reason)
+
+    def _call(self, call: _FunctionCall) -> Iterable[Piece]:
+        """A call, whole or in pieces: the first piece has the name, the last does not say that more will come."""
+        self._called = True
+        if self._open is not None and call.name is not None:
+            yield from self._whole(self._open)
+        current = self._open = self._open or _OpenCall(call.id or new_id(), call.name or "")
+        current.arguments.value.update(call.args or {})
+        for part in call.partial_args or ():
+            current.arguments.add(part)
+        if call.will_continue:
+            yield ToolCallDelta(current.id, current.name, "")  # a sign of life: a value's path is no piece of JSON
+        else:
+            yield from self._whole(current)
+
+    def _whole(self, call: _OpenCall) -> Iterable[Piece]:
+        self._open = None
+        arguments = msgspec.json.encode(call.arguments.value).decode()
+        yield ToolCallDelta(call.id, call.name, arguments)
+        yield whole_call(call.id, call.name, arguments)
+
+
+class _OpenCall:
+    """A call whose arguments may come in pieces."""
+
+    __slots__ = ("arguments", "id", "name")
+
+    def __init__(self, id: str, name: str) -> None:  # noqa: A002 - the event's own word
+        self.id = id
+        self.name = name
+        self.arguments = PartialArguments()
+
+
+def _unknown(data: bytes, number: int) -> Iterable[Piece]:
+    """A part that is neither text nor a call, such as code that the vendor ran: it is told as it came."""
+    candidates = msgspec.json.decode(data)["candidates"]
+    part = next(candidate for candidate in candidates if not candidate.get("index"))["content"]["parts"][number]
+    for name, value in part.items():
+        if isinstance(value, dict):
+            yield ProviderEvent(name, value)
+
+
+def _usage(said_now: dict[str, Any]) -> Usage:
+    """Google counts what the model wrote and what it thought apart; our output is both."""
+    thoughts = tokens(said_now, "thoughtsTokenCount")
+    return Usage(
+        input_tokens=tokens(said_now, "promptTokenCount") + tokens(said_now, "toolUsePromptTokenCount"),
+        output_tokens=tokens(said_now, "candidatesTokenCount") + thoughts,
+        reasoning_tokens=thoughts,
+        cache_read_tokens=tokens(said_now, "cachedContentTokenCount"),
+        source="reported",
+        raw=said_now,
+    )
+
+
+def answer(body: Any, status: int | None, headers: dict[str, str] | None = None, code: str | None = None) -> Answer:
+    inner: Any = body[0] if isinstance(body, list) and body else body
+    inner = inner.get("error", inner) if isinstance(inner, dict) else {}
+    if not isinstance(inner, dict):
+        return Answer(said(inner) or "the vendor sent an error", status, headers=headers or {})
+    codes = [str(inner.get("status") or code)] if inner.get("status") or code else []
+    retry: float | None = None
+    details = inner.get("details")
+    for detail in details if isinstance(details, list) else ():
+        if isinstance(detail, dict):
+            if detail.get("reason"):
+                codes.insert(0, str(detail["reason"]))
+            if str(detail.get("@type", "")).endswith("RetryInfo"):
+                retry = amount(str(detail.get("retryDelay")).removesuffix("s"))  # a protobuf duration: "3.5s"
+            if "PerDay" in str(detail.get("violations")):  # in the name of a quota that was exceeded
+                codes.insert(0, "quota_of_the_day")
+    message = said(inner) or "the vendor sent an error"
+    return Answer(message, status, tuple(codes), headers or {}, retry)

@@ -1,0 +1,222 @@
+"""What is asked on Google's wire, `streamGenerateContent`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from ...exceptions import InvalidRequestError
+from ...tasks import (
+    AudioPart,
+    ImagePart,
+    Media,
+    Message,
+    ReasoningPart,
+    Target,
+    TaskRequest,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from ..base.encoding import (
+    NamedTool,
+    Schema,
+    Tool,
+    arguments_of,
+    cannot,
+    given,
+    image_of,
+    is_nameless,
+    is_vendors_own,
+    sound_of,
+    split_system,
+    text_metadata,
+    tool_choice,
+)
+
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+=*")
+_LABEL: Final = re.compile(r"[\w-]{1,63}")
+_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
+
+
+def body(request: TaskRequest, target: Target) -> dict[str, Any]:
+    """The request on this wire, in its own words: what the SDK would make of it."""
+    system, turns = split_system(request, target)
+    names = {part.id: part.name for turn in turns for part in turn.parts if isinstance(part, ToolCallPart)}
+    contents = _contents(turns, names, target)
+    if not contents:
+        raise InvalidRequestError("the request holds nothing to send: its messages are empty")
+    found = {
+        "contents": contents,
+        **given(
+            systemInstruction=None if system is None else {"role": "user", "parts": [{"text": system}]},
+            tools=_tools(request.tools, target) or None,
+            toolConfig=_tool_config(request),
+            labels=_labels(request, target),
+            generationConfig=_generation(request, target),
+        ),
+    }
+    return _merged(found, request.extra)
+
+
+def own_tools(request: TaskRequest) -> list[Any]:
+    """The tools that Google runs itself."""
+    return [tool for tool in request.tools if is_nameless(tool)]
+
+
+def _labels(request: TaskRequest, target: Target) -> dict[str, str]:
+    """Metadata, where it may be a label of Google's cloud."""
+    labels = text_metadata(request, target)
+    for name, value in labels.items():
+        is_one = _LABEL.fullmatch(name) and name[0].isalpha() and _LABEL.fullmatch(value or "_")
+        if not is_one or (name + value) != (name + value).lower():
+            raise cannot(f"metadata that is no label of Google's ({name}: small letters, figures, _ and -)", target)
+    return labels
+
+
+def _generation(request: TaskRequest, target: Target) -> dict[str, Any]:
+    config = given(
+        temperature=request.temperature,
+        topP=request.top_p,
+        maxOutputTokens=request.max_tokens,
+        stopSequences=list(request.stop) or None,
+        seed=request.seed,
+        thinkingConfig=None if request.reasoning_effort is None else _thinking(request.reasoning_effort, target),
+    )
+    if request.response_format is not None:
+        config["responseMimeType"] = "application/json"
+        schema = Schema(request.response_format)
+        if not schema.any_json:
+            config["responseJsonSchema"] = schema.schema
+    return config
+
+
+def _merged(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The body with what a caller adds. This wire takes its words in both spellings; what is one thing stays one."""
+    both = dict(body)
+    for word, value in extra.items():
+        name = camel if word not in body and (camel := _camel(str(word))) in body else word
+        ours = body.get(name)
+        both[name] = _merged(ours, value) if isinstance(ours, dict) and isinstance(value, Mapping) else value
+    return both
+
+
+def _camel(word: str) -> str:
+    first, *rest = word.split("_")
+    return first + "".join(part[:1].upper() + part[1:] for part in rest)
+
+
+def _contents(turns: list[Message], names: dict[str, str], target: Target) -> list[dict[str, Any]]:
+    """The turns that hold anything. Results of one turn's calls are one content, however many messages they came in."""
+    contents: list[dict[str, Any]] = []
+    before = ""
+    for turn in turns:
+        content = _content(turn, names, target)
+        if turn.role == before == "tool":
+            contents[-1]["parts"] += content["parts"]
+        elif content["parts"]:
+            contents.append(content)
+            before = turn.role
+    return contents
+
+
+def _content(message: Message, names: dict[str, str], target: Target) -> dict[str, Any]:
+    """A turn with its parts. A signature without words of its own belongs to the part after it."""
+    parts: list[dict[str, Any]] = []
+    signature: dict[str, Any] = {}
+    for part in message.parts:
+        match part:
+            case TextPart():
+                if part.text:
+                    parts.append({"text": part.text, **signature})
+                    signature = {}
+            case ReasoningPart():
+                if part.signature and part.text:
+                    parts.append({"text": part.text, "thought": True, "thoughtSignature": _signature(part.signature)})
+                elif part.signature:
+                    signature = {"thoughtSignature": _signature(part.signature)}
+            case ToolCallPart():
+                parts.append({"functionCall": {"name": part.name, "args": arguments_of(part)}, **signature})
+                signature = {}
+            case ToolResultPart():
+                result = {"error" if part.error else "result": part.result}
+                name = part.name or names.get(part.id, "")
+                parts.append({"functionResponse": {"name": name, "response": result}})
+            case ImagePart():
+                parts.append(_media(image_of(part, target, types=_IMAGES), target))
+            case AudioPart():
+                parts.append(_media(sound_of(part, target, addresses=True), target))
+    if signature:
+        parts.append({"text": "", **signature})
+    return {"role": "model" if message.role == "assistant" else "user", "parts": parts}
+
+
+def _signature(signature: str) -> str:
+    if not _BASE64.fullmatch(signature):
+        raise InvalidRequestError("a ReasoningPart's signature is not Google's: name the provider who gave it")
+    return signature
+
+
+def _media(media: Media, target: Target) -> dict[str, Any]:
+    if media.media_type is None:
+        raise cannot("an address that does not end in the name of its type (.png, .mp3 …)", target)
+    if media.url is not None:
+        return {"fileData": {"fileUri": media.url, "mimeType": media.media_type}}
+    return {"inlineData": {"data": media.data, "mimeType": media.media_type}}
+
+
+def _tools(given_tools: tuple[Any, ...], target: Target) -> list[dict[str, Any]]:
+    """The vendor's own tools, which bear no name (`{"google_search": {}}`), and one list of functions beside them."""
+    own: list[dict[str, Any]] = []
+    functions: list[dict[str, Any]] = []  # in one list: several are refused
+    for tool in given_tools:
+        if is_vendors_own(tool):
+            raise cannot(f"the tool {tool['type']!r}", target)
+        if is_nameless(tool):
+            known = _googles_own(tool)
+            functions += known.pop("functionDeclarations", [])
+            own += [known] if known else []
+        else:
+            functions.append(_function(Tool(tool), target))
+    return [*own, *([{"functionDeclarations": functions}] if functions else [])]
+
+
+def _googles_own(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """One of Google's own tools, in either spelling: the SDK knows them all, and is loaded where a client was made."""
+    from google.genai.types import Tool as Known
+
+    try:
+        known = Known.model_validate(dict(tool))
+    except ValueError as error:
+        wrong = cast("Any", error).errors(include_input=False, include_url=False)  # (a tool may hold a key)
+        places = ", ".join(dict.fromkeys(".".join(map(str, each["loc"])) for each in wrong))
+        raise InvalidRequestError(f"google-genai takes no such tool; what it does not know: {places}") from None
+    return known.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _function(tool: Tool, target: Target) -> dict[str, Any]:
+    if tool.strict:
+        raise cannot(f"a strict tool ({tool.name!r})", target)
+    return {"name": tool.name, "parametersJsonSchema": tool.parameters, **given(description=tool.description)}
+
+
+def _tool_config(request: TaskRequest) -> dict[str, Any] | None:
+    match tool_choice(request):
+        case None:
+            return None
+        case NamedTool(name):
+            config: dict[str, Any] = {"mode": "ANY", "allowedFunctionNames": [name]}
+        case "required":
+            config = {"mode": "ANY"}
+        case choice:
+            config = {"mode": choice.upper()}
+    return {"functionCallingConfig": config}
+
+
+def _thinking(effort: str, target: Target) -> dict[str, Any]:
+    if effort == "none":
+        return {"thinkingBudget": 0}
+    if effort == "max":
+        raise cannot("the reasoning effort 'max'", target)
+    return {"thinkingLevel": effort.upper(), "includeThoughts": True}

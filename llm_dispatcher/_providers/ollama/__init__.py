@@ -1,0 +1,1 @@
+"""Ollama and its native chat wire."""

@@ -1,0 +1,105 @@
+"""What is asked of Ollama's native chat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ...tasks import (
+    AudioPart,
+    ImagePart,
+    Message,
+    ReasoningPart,
+    Target,
+    TaskRequest,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from ..base.encoding import (
+    Schema,
+    Tool,
+    arguments_of,
+    cannot,
+    conversation,
+    given,
+    image_of,
+    is_vendors_own,
+    tool_choice,
+)
+
+
+def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
+    """The request on this wire, which has no place for metadata and cannot be told which tool to use."""
+    if request.metadata:
+        raise cannot("metadata", target)
+    if tool_choice(request) not in (None, "auto"):
+        raise cannot("a tool choice", target)
+    messages: list[dict[str, Any]] = []
+    if request.system is not None:
+        messages.append({"role": "system", "content": request.system})
+    for message in conversation(request, target):
+        messages.extend(_messages(message, target))
+    options = given(
+        temperature=request.temperature,
+        top_p=request.top_p,
+        num_predict=request.max_tokens,
+        stop=list(request.stop) or None,
+        seed=request.seed,
+    )
+    effort = request.reasoning_effort
+    return {
+        "model": model,
+        "messages": messages,
+        "stream": True,
+        **given(
+            options=options,
+            tools=[_tool(tool, target) for tool in request.tools] or None,
+            format=None if request.response_format is None else _format(request.response_format),
+            think=None if effort is None else _think(effort, target),
+        ),
+        **request.extra,
+    }
+
+
+def _messages(message: Message, target: Target) -> Iterable[dict[str, Any]]:
+    calls: list[dict[str, Any]] = []
+    images: list[str] = []
+    for part in message.parts:
+        match part:
+            case ToolCallPart():
+                calls.append({"function": {"name": part.name, "arguments": arguments_of(part)}})
+            case ToolResultPart():
+                yield {"role": "tool", "tool_name": part.name, "content": part.result}
+            case ImagePart():
+                images.append(image_of(part, target, addresses=False).data)
+            case AudioPart():
+                raise cannot("audio", target)
+            case TextPart() | ReasoningPart():
+                continue
+    if message.text or calls or images:
+        more = given(images=images or None, tool_calls=calls or None)
+        yield {"role": message.role, "content": message.text, **more}
+
+
+def _format(wanted: Any) -> Any:
+    schema = Schema(wanted)
+    return "json" if schema.any_json else schema.schema
+
+
+def _think(effort: str, target: Target) -> str | bool:
+    if effort == "none":
+        return False
+    if effort not in ("low", "medium", "high"):
+        raise cannot(f"the reasoning effort {effort!r}", target)
+    return effort
+
+
+def _tool(given_tool: Any, target: Target) -> dict[str, Any]:
+    if is_vendors_own(given_tool):
+        raise cannot(f"the tool {given_tool['type']!r}", target)
+    tool = Tool(given_tool)
+    if tool.strict:
+        raise cannot(f"a strict tool ({tool.name!r})", target)
+    function = {"name": tool.name, "parameters": tool.parameters, **given(description=tool.description)}
+    return {"type": "function", "function": function}

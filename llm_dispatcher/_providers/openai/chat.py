@@ -1,0 +1,253 @@
+"""The chat completions wire, as OpenAI and many other hosts speak it."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from ..._vendors.hosts import Quirk
+from ...events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageReport
+from ...provider import Finished, Piece
+from ...tasks import Target
+from ..base.decoding import DONE, ToolCalls, tokens, written
+from ..base.errors import answer_in, error_for
+
+
+class _Function(Struct):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _Custom(Struct):
+    name: str | None = None
+    input: str | None = None
+
+
+class _ToolCall(Struct):
+    index: int | str | None = None
+    id: str | None = None
+    function: _Function | None = None
+    custom: _Custom | None = None
+
+    @property
+    def called(self) -> _Function:
+        """What is called; a custom tool's input is text of any form."""
+        if self.custom is not None:
+            return _Function(self.custom.name, self.custom.input)
+        return self.function or _Function()
+
+
+class _Delta(Struct):
+    content: str | list[dict[str, Any]] | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+    annotations: list[dict[str, Any]] | None = None
+    audio: dict[str, Any] | None = None
+    images: list[dict[str, Any]] | None = None
+
+
+class _Choice(Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    index: int | None = 0
+
+
+class _Groq(Struct):
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+class _Chunk(Struct):
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+    object: Any = None
+    message: Any = None
+    type: Any = None
+    code: Any = None
+    citations: list[Any] | None = None
+    x_groq: _Groq | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Chunk).decode
+
+_NoText: TypeAlias = Literal[""] | None
+_NoList: TypeAlias = Annotated[list[Any], Meta(max_length=0)] | None
+
+
+class _PlainDelta(Struct, gc=False):
+    content: Annotated[str, Meta(min_length=1)]
+    refusal: _NoText = None
+    reasoning_content: _NoText = None
+    reasoning: _NoText = None
+    tool_calls: _NoList = None
+    function_call: None = None
+    annotations: _NoList = None
+    audio: None = None
+    images: _NoList = None
+
+
+class _PlainChoice(Struct, gc=False):
+    delta: _PlainDelta
+    finish_reason: _NoText = None
+    index: Literal[0] | None = 0
+
+
+class _PlainChunk(Struct, gc=False):
+    """Text and nothing else, as nearly every chunk is: whether one is, msgspec finds out sooner than we could ask."""
+
+    choices: tuple[_PlainChoice]
+    usage: None = None
+    error: None = None
+    citations: None = None
+    x_groq: None = None
+
+
+_decode_plain: Final = msgspec.json.Decoder(_PlainChunk).decode
+
+_FINISH: Final[dict[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "eos": "stop",
+    "end_turn": "stop",
+    "model_length": "length",
+}
+
+
+class Decoder:
+    """One stream's decoder."""
+
+    def __init__(self, target: Target, quirks: Container[Quirk] = ()) -> None:
+        self._target = target
+        self._done_is_the_end = "omits_finish_reason" in quirks
+        self._usage_makes_done_the_end = "done_after_usage" in quirks
+        self._tools = ToolCalls()
+        self._called = self._refused = self._finished = False
+        self.ended = False
+        self._citations: list[Any] = []
+
+    def pieces(self, data: bytes) -> Iterable[Piece]:
+        if data == DONE:
+            self.ended = True  # (a usage report comes after the finish reason, and before this)
+            if self._done_is_the_end and not self._finished:
+                self._finished = True
+                return (*self._tools.all(), Finished(self._reason("stop"), None))
+        if data == DONE or not data:
+            return ()
+        try:
+            return (_decode_plain(data).choices[0].delta.content,)
+        except msgspec.ValidationError:
+            pass
+        return self._others(_decode(data))
+
+    def _others(self, chunk: _Chunk) -> Iterable[Piece]:
+        if (error := _error(chunk)) is not None:
+            raise error_for(answer_in(error), self._target)
+        if chunk.citations is not None and chunk.citations != self._citations:  # said again with every chunk
+            self._citations = chunk.citations
+            yield ProviderEvent("citations", {"citations": chunk.citations})
+        for choice in chunk.choices or ():
+            if choice.index:
+                continue  # the request asks for one answer; who wants several reads the raw events
+            if choice.delta is not None:
+                yield from self._delta(choice.delta)
+            if choice.finish_reason and not self._finished:
+                self._finished = True
+                yield from self._tools.all()
+                yield Finished(self._reason(choice.finish_reason), choice.finish_reason)
+        counted = chunk.usage if chunk.x_groq is None or chunk.usage is not None else chunk.x_groq.usage
+        if counted is not None:
+            self._done_is_the_end = self._done_is_the_end or self._usage_makes_done_the_end
+            yield UsageReport(usage(counted))
+
+    def _reason(self, said: str) -> FinishReason:
+        """What a model was made to do by a `tool_choice`, or did instead of answering, still ends in `stop`."""
+        reason = _FINISH.get(said, "stop")
+        if reason != "stop":
+            return reason
+        return "tool_calls" if self._called else "refusal" if self._refused else "stop"
+
+    def _delta(self, delta: _Delta) -> Iterable[Piece]:
+        thought = delta.reasoning_content or delta.reasoning
+        if thought:
+            yield ReasoningDelta(thought)
+        if delta.refusal:
+            self._refused = True
+            yield ProviderEvent("refusal", {"text": delta.refusal})
+        if isinstance(delta.content, str):
+            if delta.content:
+                yield delta.content
+        elif delta.content:
+            yield from _parts(delta.content)
+        for call in delta.tool_calls or ():
+            yield self._call(self._key(call), call.id, call.called)
+        if delta.function_call is not None:
+            yield self._call("function_call", None, delta.function_call)
+        for annotation in delta.annotations or ():
+            yield ProviderEvent("citation", annotation)
+        if delta.audio is not None:
+            yield ProviderEvent("audio", delta.audio)
+        for image in delta.images or ():
+            yield ProviderEvent("image", image)
+
+    def _call(self, key: object, id: str | None, function: _Function) -> Piece:  # noqa: A002 - the event's own word
+        self._called = True
+        return self._tools.fragment(key, id or "", function.name or "", written(function.arguments))
+
+    def _key(self, call: _ToolCall) -> object:
+        """Which call a fragment belongs to: hosts differ in whether they send an index, an id, or both."""
+        if call.index is not None:
+            return int(call.index) if isinstance(call.index, str) and call.index.isdecimal() else call.index
+        if call.id:
+            return call.id
+        return object() if call.called.name or self._tools.latest() is None else self._tools.latest()
+
+
+def _parts(parts: list[dict[str, Any]]) -> Iterable[Piece]:
+    """Content as a list, as Mistral's thinking models send it."""
+    for part in parts:
+        match part.get("type"):
+            case "text":
+                yield str(part.get("text") or "")
+            case "thinking":
+                inner = part.get("thinking")
+                for thought in inner if isinstance(inner, list) else [inner]:
+                    text = thought.get("text") if isinstance(thought, dict) else thought
+                    if isinstance(text, str) and text:
+                        yield ReasoningDelta(text)
+            case kind:
+                yield ProviderEvent(str(kind), part)
+
+
+def usage(said: dict[str, Any]) -> Usage:
+    """OpenAI's count: the prompt includes what was cached, the completion includes reasoning."""
+    return Usage(
+        input_tokens=tokens(said, "prompt_tokens"),
+        output_tokens=tokens(said, "completion_tokens"),
+        reasoning_tokens=tokens(said, "completion_tokens_details", "reasoning_tokens"),
+        cache_read_tokens=tokens(said, "prompt_tokens_details", "cached_tokens"),
+        source="reported",
+        raw=said,
+    )
+
+
+def _error(chunk: _Chunk) -> Any:
+    """A host's error in the stream; not each puts it under the same name."""
+    if chunk.error:
+        return chunk.error
+    if chunk.x_groq is not None and chunk.x_groq.error:
+        return chunk.x_groq.error
+    if chunk.object == "error":
+        return {"message": chunk.message, "type": chunk.type, "code": chunk.code}
+    if any(choice.finish_reason == "error" for choice in chunk.choices or ()):
+        return {"message": "the model's answer ended in an error"}
+    return None

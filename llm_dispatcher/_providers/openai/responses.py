@@ -1,0 +1,170 @@
+"""OpenAI's responses wire."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Struct
+
+from ...events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, Usage, UsageReport
+from ...provider import Finished, Piece
+from ...tasks import Target
+from ..base.decoding import DONE, ToolCalls, new_id, tokens, whole_call, written
+from ..base.errors import Answer, answer_in, error_for, said
+
+
+class _Item(Struct):
+    type: str | None = None
+    id: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: Any = None
+    input: Any = None
+    encrypted_content: str | None = None
+
+
+class _Response(Struct):
+    status: str | None = None
+    usage: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    incomplete_details: dict[str, Any] | None = None
+
+
+class _Event(Struct):
+    type: str | None = None
+    delta: Any = None
+    output_index: int | None = 0
+    item: _Item | None = None
+    annotation: dict[str, Any] | None = None
+    response: _Response | None = None
+    message: Any = None
+    code: Any = None
+    error: Any = None
+
+
+class _Text(Struct, gc=False):
+    """What nearly every event is."""
+
+    type: Literal["response.output_text.delta"]
+    delta: str
+
+
+_decode: Final = msgspec.json.Decoder(_Event).decode
+_decode_text: Final = msgspec.json.Decoder(_Text).decode
+
+_INCOMPLETE: Final[dict[str, FinishReason]] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+_REASONING: Final = frozenset({"response.reasoning_summary_text.delta", "response.reasoning_text.delta"})
+_SAID_ELSEWHERE: Final = re.compile(
+    r"response\.(created|queued|in_progress|content_part\..*|.*\.done|output_item\.added|reasoning_summary_part\..*)|keepalive"
+)
+"""Events that frame or repeat what other events say. `*.done` repeats deltas, but for `output_item.done`."""
+
+
+_OWN_ITEMS: Final = frozenset({"", "message", "reasoning", "function_call", "custom_tool_call"})
+"""Items that become pieces of our own; what a vendor's tools do is told as it comes."""
+
+
+class Decoder:
+    """One stream's decoder."""
+
+    def __init__(self, target: Target, unsaid_limit: int | None = None) -> None:
+        self._target = target
+        self._unsaid_limit = unsaid_limit  # of a host that says `completed` when the limit on output tokens is spent
+        self._tools = ToolCalls()
+        self._items: dict[int, _Item] = {}
+        self._called = self._refused = False
+        self.ended = False
+
+    def pieces(self, data: bytes) -> Iterable[Piece]:
+        if data == DONE or not data:
+            return ()
+        try:
+            return (_decode_text(data).delta,)
+        except msgspec.ValidationError:
+            pass
+        return self._others(_decode(data), data)
+
+    def _others(self, event: _Event, data: bytes) -> Iterable[Piece]:
+        index = event.output_index or 0
+        match event.type:
+            case "response.output_text.delta" if event.delta is None or isinstance(event.delta, str):
+                if event.delta:
+                    yield event.delta
+            case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
+                item = self._items.get(index, _Item())
+                yield self._tools.fragment(index, item.call_id or "", item.name or "", written(event.delta))
+            case kind if kind in _REASONING:
+                yield ReasoningDelta(written(event.delta))
+            case "response.refusal.delta":
+                self._refused = True
+                yield ProviderEvent("refusal", {"text": event.delta})
+            case "response.output_item.added" if event.item is not None:
+                # An item's id may change until it is done; its place in the output does not.
+                self._items[index] = event.item
+                if (kind := event.item.type) is not None and kind not in _OWN_ITEMS:
+                    yield ProviderEvent(kind, msgspec.json.decode(data)["item"])
+            case "response.output_item.done" if event.item is not None:
+                yield from self._done(event.item, index, data)
+            case "response.output_text.annotation.added" if event.annotation is not None:
+                yield ProviderEvent("citation", event.annotation)
+            case "response.completed" | "response.incomplete" | "response.failed" if event.response is not None:
+                yield from self._end(event.response)
+            case "error" | "response.error":
+                raise error_for(self._answer(event), self._target)
+            case kind if kind and not _SAID_ELSEWHERE.fullmatch(kind):
+                yield ProviderEvent(kind.removeprefix("response."), msgspec.json.decode(data))
+            case _:
+                return
+
+    def _done(self, item: _Item, index: int, data: bytes) -> Iterable[Piece]:
+        match item.type:
+            case "function_call" | "custom_tool_call":
+                self._called = True
+                # The fragments were only shown: what counts is what the vendor says at the end.
+                shown = self._tools.whole(index)
+                id, name = item.call_id or item.id or (shown.id if shown else new_id()), item.name or ""  # noqa: A001
+                if item.type == "function_call":
+                    yield whole_call(id, name, written(item.arguments))
+                else:
+                    yield ToolCall(id, name, None, written(item.input))  # of any form
+            case "reasoning" if item.encrypted_content:
+                # What goes back is the item by its id; one string holds both, as `openai_responses_request` reads it.
+                yield ReasoningDelta("", signature=f"{item.id or ''}:{item.encrypted_content}")
+            case kind if kind is not None and kind not in _OWN_ITEMS:
+                yield ProviderEvent(kind, msgspec.json.decode(data)["item"])
+            case _:
+                return
+
+    def _end(self, response: _Response) -> Iterable[Piece]:
+        self.ended = True
+        if response.usage is not None:
+            yield UsageReport(_usage(response.usage))
+        if response.error or response.status == "failed":
+            raise error_for(answer_in(response.error or {"message": "the response failed"}), self._target)
+        if response.status == "incomplete":
+            reason = str((response.incomplete_details or {}).get("reason"))
+            yield Finished(_INCOMPLETE.get(reason, "length"), "incomplete")
+            return
+        finish: FinishReason = "tool_calls" if self._called else "refusal" if self._refused else "stop"
+        if finish == "stop" and self._unsaid_limit and tokens(response.usage, "output_tokens") >= self._unsaid_limit:
+            finish = "length"
+        yield Finished(finish, response.status)
+
+    def _answer(self, event: _Event) -> Answer:
+        error = event.error if isinstance(event.error, dict) else {}
+        message = said(event.message) or said(event.error)
+        return answer_in({**error, "code": event.code or error.get("code"), "message": message})
+
+
+def _usage(said: dict[str, Any]) -> Usage:
+    return Usage(
+        input_tokens=tokens(said, "input_tokens"),
+        output_tokens=tokens(said, "output_tokens"),
+        reasoning_tokens=tokens(said, "output_tokens_details", "reasoning_tokens"),
+        cache_read_tokens=tokens(said, "input_tokens_details", "cached_tokens"),
+        source="reported",
+        raw=said,
+    )

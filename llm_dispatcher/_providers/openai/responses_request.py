@@ -1,0 +1,131 @@
+"""What is asked on OpenAI's responses wire."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from typing import Any
+
+from ..._vendors.hosts import Quirk
+from ...tasks import (
+    AudioPart,
+    ImagePart,
+    Message,
+    ReasoningPart,
+    Target,
+    TaskRequest,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from ..base.encoding import (
+    FOUR_IMAGES,
+    NamedTool,
+    Schema,
+    Tool,
+    cannot,
+    given,
+    image_of,
+    is_vendors_own,
+    split_system,
+    text_metadata,
+    tool_choice,
+)
+from ..base.schemas import OPENAI
+
+
+def body(request: TaskRequest, model: str, target: Target, quirks: Container[Quirk]) -> dict[str, Any]:
+    """The request on this wire, which has no place for stop sequences, seeds and sounds."""
+    if request.stop:
+        raise cannot("a stop sequence", target)
+    if request.seed is not None:
+        raise cannot("a seed", target)
+    if request.response_format is not None and "partial_responses" in quirks:
+        raise cannot("a response_format (this host ignores it here; set api: chat)", target)
+    system, turns = split_system(request, target)
+    return given(
+        model=model,
+        input=[item for message in turns for item in _items(message, target, quirks)],
+        instructions=system,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        max_output_tokens=request.max_tokens,
+        reasoning=None if request.reasoning_effort is None else {"effort": request.reasoning_effort},
+        metadata=text_metadata(request, target),
+        tools=[_tool(tool, target) for tool in request.tools] or None,
+        tool_choice=_tool_choice(request),
+        text=None if request.response_format is None else {"format": _text_format(request.response_format, target)},
+        extra_body=dict(request.extra),
+    )
+
+
+def _items(message: Message, target: Target, quirks: Container[Quirk]) -> Iterable[dict[str, Any]]:
+    """One of our messages may be several items here, in the order of its parts; what is said together is one."""
+    content: list[dict[str, Any]] = []
+    for part in message.parts:
+        match part:
+            case TextPart():
+                if part.text:
+                    content.append({"type": "input_text", "text": part.text})
+            case ImagePart():
+                types = FOUR_IMAGES if "few_media" in quirks else None
+                image = image_of(part, target, types=types, addresses="no_image_urls" not in quirks)
+                content.append({"type": "input_image", "image_url": image.uri, "detail": "auto"})
+            case ToolCallPart():
+                yield from _said(message, content)
+                yield {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments}
+            case ToolResultPart():
+                yield from _said(message, content)
+                yield {"type": "function_call_output", "call_id": part.id, "output": part.result}
+            case AudioPart():
+                raise cannot("audio", target)
+            case ReasoningPart():
+                yield from _said(message, content)
+                yield from _thought(part)
+    yield from _said(message, content)
+
+
+def _thought(part: ReasoningPart) -> Iterable[dict[str, Any]]:
+    """A thought that the vendor encrypted, under the id that it gave it; without these it takes none back."""
+    identity, colon, encrypted = (part.signature or "").partition(":")
+    if colon and identity.startswith("rs_"):
+        summary = [{"type": "summary_text", "text": part.text}] if part.text else []
+        yield {"type": "reasoning", "id": identity, "summary": summary, "encrypted_content": encrypted}
+
+
+def _said(message: Message, content: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """What was said so far as one item, if anything was. Text alone is a string, which is right for every role.
+
+    An assistant's item names its type: OpenAI's documents ask for it, and llama.cpp takes none without.
+    """
+    if content:
+        only_text = all(part["type"] == "input_text" for part in content)
+        said = "".join(part["text"] for part in content) if only_text else list(content)
+        content.clear()
+        named = {"type": "message"} if message.role == "assistant" else {}
+        yield {**named, "role": message.role, "content": said}
+
+
+def _tool(given_tool: Any, target: Target) -> dict[str, Any]:
+    if is_vendors_own(given_tool):
+        return dict(given_tool)
+    tool = Tool(given_tool)
+    rest = given(description=tool.description)
+    return {
+        "type": "function",
+        "name": tool.name,
+        "parameters": tool.strict_parameters(OPENAI, target),
+        "strict": bool(tool.strict),
+        **rest,
+    }
+
+
+def _tool_choice(request: TaskRequest) -> Any:
+    choice = tool_choice(request)
+    return {"type": "function", "name": choice.name} if isinstance(choice, NamedTool) else choice
+
+
+def _text_format(response_format: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    schema = Schema(response_format)
+    if schema.any_json:
+        return {"type": "json_object"}
+    return {"type": "json_schema", **schema.for_openai(target)}

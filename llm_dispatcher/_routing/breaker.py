@@ -1,0 +1,147 @@
+"""A breaker: it keeps requests away from a target that fails, and lets a few through to see whether it still does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, Literal, TypeAlias
+
+from .._durations import in_seconds
+from .._policy import BreakerSettings
+from ..events import Failure
+from ..exceptions import (
+    ProviderConnectionError,
+    ProviderProtocolError,
+    ProviderQuotaExceededError,
+    ProviderRateLimitError,
+    ProviderServiceUnavailableError,
+    ProviderTimeoutError,
+    StreamTruncatedError,
+)
+from ..tasks import Target
+from .sliding_window import Recent
+
+logger: Final = logging.getLogger("llm_dispatcher")
+
+State: TypeAlias = Literal["closed", "open", "half_open"]
+
+_COUNTED: Final = frozenset(
+    kind.__name__
+    for kind in (
+        ProviderConnectionError,
+        ProviderTimeoutError,  # stalls and late first tokens are among these
+        ProviderRateLimitError,
+        ProviderServiceUnavailableError,
+        ProviderProtocolError,
+        ProviderQuotaExceededError,
+        StreamTruncatedError,
+    )
+)
+
+
+def counts(failure: Failure) -> bool:
+    """Whether a failure says that the target is ill. One that the request brought on itself says nothing of it."""
+    if failure.status is not None and 400 <= failure.status < 500 and failure.status not in (408, 429):
+        return False
+    return failure.kind in _COUNTED
+
+
+class Breaker:
+    """One target's breaker.
+
+    Closed, it opens when `failures` attempts within `window` seconds failed, and these were in a row or at least half
+    of all. Open, it lets nobody in for `cooldown` seconds; then, half open, `probes` attempts at a time. The first of
+    these to end closes it or opens it again; where none has ended for `cooldown` seconds, because readers hold them
+    or answers are long, one more is let in. A pass is the number of the era in which it was given: an attempt that
+    began in another era says nothing about this one.
+    """
+
+    def __init__(self, target: Target, settings: BreakerSettings, clock: Callable[[], float]) -> None:
+        self._target = target
+        self._settings = settings
+        self._clock = clock
+        self._attempts = Recent(settings.window, clock)
+        self._failures = Recent(settings.window, clock)
+        self._in_a_row = 0
+        self._state: State = "closed"
+        self._until = 0.0
+        self._probes = 0
+        self._era = 0
+
+    def adopt(self, settings: BreakerSettings) -> None:
+        """Other settings from now on; what is counted within another window is counted anew."""
+        if settings.window != self._settings.window:
+            self._attempts = Recent(settings.window, self._clock)
+            self._failures = Recent(settings.window, self._clock)
+        self._settings = settings
+
+    @property
+    def state(self) -> State:
+        """The state that the next attempt will find."""
+        return "half_open" if self._state == "open" and self._clock() >= self._until else self._state
+
+    @property
+    def is_closed(self) -> bool:
+        return self._state == "closed"
+
+    @property
+    def opens_in(self) -> float | None:
+        """Seconds until somebody is let in, `None` where they are now. (None can be told while all probes are out.)"""
+        match self.state:
+            case "open":
+                return self._until - self._clock()
+            case "half_open" if self._probes >= self._settings.probes and self._clock() < self._until:
+                return 0.0
+            case _:
+                return None
+
+    def enter(self) -> int | None:
+        """A pass for one attempt, or `None`: not now."""
+        if self.opens_in is not None:
+            return None
+        if self._state == "open":
+            self._change("half_open", "the next attempt is a probe")
+        if self._state == "half_open":
+            self._probes += 1
+            self._until = self._clock() + self._settings.cooldown
+        return self._era
+
+    def leave(self, era: int) -> None:
+        """Take back a pass: the attempt that had it is over, or was not made."""
+        if era == self._era and self._state == "half_open":
+            self._probes -= 1
+
+    def note(self, era: int, *, failed: bool) -> None:
+        """Count an attempt that told something about the target. Its pass goes back by `leave`."""
+        if era != self._era:
+            return
+        if self._state == "half_open":
+            if failed:
+                self._open("a probe failed")
+            else:
+                self._change("closed", "a probe was answered")
+            return
+        self._attempts.add()
+        self._in_a_row = self._in_a_row + 1 if failed else 0
+        if failed:
+            self._failures.add()
+            self._judge()
+
+    def _judge(self) -> None:
+        most, failures, attempts = self._settings.failures, self._failures.total, self._attempts.total
+        if most is not None and failures >= most and (self._in_a_row >= most or 2 * failures >= attempts):
+            self._open(f"{failures} of {attempts} attempts failed within {in_seconds(self._settings.window)}")
+
+    def _open(self, reason: str) -> None:
+        self._until = self._clock() + self._settings.cooldown
+        self._change("open", f"{reason}; it stays so for {in_seconds(self._settings.cooldown)}")
+
+    def _change(self, state: State, reason: str) -> None:
+        self._state = state
+        self._era += 1
+        self._probes = 0
+        self._attempts.clear()
+        self._failures.clear()
+        self._in_a_row = 0
+        level = logging.WARNING if state == "open" else logging.INFO
+        logger.log(level, "%s: the breaker is %s: %s", self._target, state.replace("_", " "), reason)

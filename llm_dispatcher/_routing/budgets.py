@@ -1,0 +1,170 @@
+"""Budgets: what may be spent in a day and in a month, by all and by each namespace."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, tzinfo
+from math import inf
+from pathlib import Path
+from threading import Lock
+from typing import Final, Literal, TypeAlias
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from .._policy import BudgetSettings
+from .spending import Line, Spending
+
+logger: Final = logging.getLogger("llm_dispatcher")
+
+Period: TypeAlias = Literal["daily", "monthly"]
+EVERYBODY: Final = ""
+"""The namespace that every request counts towards."""
+
+
+ROUNDING: Final = 1e-9
+"""Amounts below this count as zero, because sums of floats are not exact."""
+
+
+class BudgetAlert(Struct, frozen=True):
+    """So much of a budget is spent. `namespace` is empty where the budget is everybody's."""
+
+    namespace: str
+    period: Period
+    begins: str
+    spent: float
+    limit: float
+
+    def __str__(self) -> str:
+        whose = f"of {self.namespace!r} " if self.namespace else ""
+        share = f"{self.spent / self.limit:.0%}" if self.limit else "100%"
+        return f"the {self.period} budget {whose}is spent to {share}: ${self.spent:.4f} of ${self.limit:g}"
+
+
+class Budget(Struct, frozen=True):
+    """One budget in its present period."""
+
+    namespace: str
+    period: Period
+    line: Line
+    limit: float
+
+    def __str__(self) -> str:
+        return f"the {self.period} budget" + (f" of {self.namespace!r}" if self.namespace else "")
+
+
+class Budgets:
+    """Who may still spend what. Money that a running attempt may cost is reserved, so that many at once cannot all
+    spend the last dollar.
+    """
+
+    def __init__(
+        self,
+        settings: BudgetSettings,
+        alert: Callable[[BudgetAlert], None] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._settings = settings
+        self._alert = alert
+        self._now = now
+        self._zone = _zone(settings.time_zone)
+        self.spending = Spending(None if settings.path is None else Path(settings.path).expanduser())
+        self._reserved: dict[str, float] = {}
+        self._alerted: set[Line] = set()
+        self._lock = Lock()
+
+    def adopt(self, settings: BudgetSettings) -> None:
+        """Other budgets from now on. What was spent stays so, unless it is kept elsewhere now."""
+        if settings.path != self._settings.path:
+            self.spending = Spending(None if settings.path is None else Path(settings.path).expanduser())
+        self._settings, self._zone = settings, _zone(settings.time_zone)
+
+    @property
+    def are_set(self) -> bool:
+        return self._settings.are_set
+
+    def left(self, namespace: str) -> tuple[float, str]:
+        """What a request of this namespace may cost at most, and the name of the budget that says so."""
+        least, whose = inf, ""
+        for budget in self._of(namespace):
+            left = budget.limit - self.spending.of(budget.line) - self._reserved.get(budget.namespace, 0.0)
+            if left < least:
+                least, whose = left, str(budget)
+        return least, whose
+
+    def reserve(self, namespace: str, dollars: float, expected: float | None = None) -> str | None:
+        """Reserve an amount for an attempt. Returns the name of a budget that has too little left, or `None`.
+
+        `dollars` is the most that the attempt may cost, and often far more than it is `expected` to cost. Where nobody
+        else has reserved anything, it is enough that the expected amount is left: otherwise the last dollars of a
+        budget could not be spent at all.
+        """
+        with self._lock:
+            for budget in self._of(namespace):
+                reserved = self._reserved.get(budget.namespace, 0.0)
+                left = budget.limit - self.spending.of(budget.line) - reserved
+                needed = dollars if reserved or expected is None else min(expected, dollars)
+                if left < needed or left <= 0:
+                    return str(budget)
+            for scope in _scopes(namespace):
+                self._reserved[scope] = self._reserved.get(scope, 0.0) + dollars
+        return None
+
+    def release(self, namespace: str, dollars: float) -> None:
+        """What was reserved is not needed any more."""
+        with self._lock:
+            for scope in _scopes(namespace):
+                left = self._reserved.get(scope, 0.0) - dollars
+                self._reserved[scope] = left if left > ROUNDING else 0.0
+
+    def spend(self, namespace: str, dollars: float) -> None:
+        """It was spent, as the ledger has it."""
+        now = self._now().astimezone(self._zone)
+        periods = (f"{now:%Y-%m-%d}", f"{now:%Y-%m}")
+        self.spending.add([(scope, period) for scope in _scopes(namespace) for period in periods], dollars)
+        for budget in self._of(namespace):
+            self._watch(budget)
+
+    def spent(self, namespace: str = EVERYBODY) -> dict[Period, float]:
+        """Dollars spent today and this month, by a namespace or by all."""
+        now = self._now().astimezone(self._zone)
+        return {
+            "daily": self.spending.of((namespace, f"{now:%Y-%m-%d}")),
+            "monthly": self.spending.of((namespace, f"{now:%Y-%m}")),
+        }
+
+    def _of(self, namespace: str) -> Iterator[Budget]:
+        now = self._now().astimezone(self._zone)
+        for scope in _scopes(namespace):
+            amounts = self._settings if scope == EVERYBODY else self._settings.namespaces.get(scope)
+            if amounts is None:
+                continue
+            if amounts.daily is not None:
+                yield Budget(scope, "daily", (scope, f"{now:%Y-%m-%d}"), amounts.daily)
+            if amounts.monthly is not None:
+                yield Budget(scope, "monthly", (scope, f"{now:%Y-%m}"), amounts.monthly)
+
+    def _watch(self, budget: Budget) -> None:
+        """Say once a period that its budget is spent to the share that was asked for."""
+        spent = self.spending.of(budget.line)
+        if budget.line in self._alerted or spent < self._settings.alert_at * budget.limit:
+            return
+        self._alerted.add(budget.line)
+        alert = BudgetAlert(budget.namespace, budget.period, budget.line[1], spent, budget.limit)
+        logger.warning("budget alert: %s", alert)
+        if self._alert is not None:
+            try:
+                self._alert(alert)
+            except Exception:
+                logger.exception("the callback for budget alerts failed")
+
+
+def _zone(name: str) -> tzinfo:
+    return (
+        UTC if name == "UTC" else ZoneInfo(name)
+    )  # (not every machine has a file for the one that none is needed for)
+
+
+def _scopes(namespace: str) -> tuple[str, ...]:
+    return (EVERYBODY,) if namespace == EVERYBODY else (EVERYBODY, namespace)

@@ -1,0 +1,71 @@
+"""Who may be asked: a route's targets, or those that a request pins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from .._policy import Policy
+from ..exceptions import InvalidRequestError
+from ..provider import BODY
+from ..tasks import Target, TaskRequest
+
+
+def candidates(request: TaskRequest, policy: Policy) -> Iterable[Target]:
+    """The route's targets, or those that the request pins, each once."""
+    for provider in request.providers:
+        _known(provider, policy, "providers")
+    if request.model is not None:
+        return dict.fromkeys(_pinned_model(request.model, request, policy))
+    route = policy.route(request.task_type).targets
+    if not request.providers:
+        return dict.fromkeys(route)
+    pinned: list[Target] = []
+    for provider in request.providers:
+        in_route = [target for target in route if target.provider == provider]
+        pinned += in_route or _first_model(provider, policy)
+    return dict.fromkeys(pinned)
+
+
+def _pinned_model(model: str, request: TaskRequest, policy: Policy) -> list[Target]:
+    provider, slash, name = model.partition("/")
+    if slash and name and (provider in policy.providers or provider == BODY):
+        if request.providers and provider not in request.providers:
+            raise InvalidRequestError(f"model={model!r} and providers={list(request.providers)} exclude each other")
+        return [Target(provider, name)]
+    if request.providers:
+        return [Target(pinned, model) for pinned in request.providers]
+    listed = [Target(each, model) for each, settings in policy.providers.items() if model in settings.models]
+    if listed:
+        return listed
+    if len(policy.providers) == 1 and not slash:
+        return [Target(only, model) for only in policy.providers]
+    if slash:
+        _known(provider, policy, "model")
+    raise InvalidRequestError(
+        f"model={model!r} is listed by no configured provider; write it as provider/model, "
+        f"with one of {', '.join(policy.providers)}"
+    )
+
+
+def _known(provider: str, policy: Policy, setting: str) -> None:
+    if provider in policy.providers or provider == BODY:
+        return
+    near = get_close_matches(provider, policy.providers, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InvalidRequestError(
+        f"{setting}= names the provider {provider!r}, which is not configured "
+        f"(configured: {', '.join(policy.providers)}){hint}"
+    )
+
+
+def _first_model(provider: str, policy: Policy) -> list[Target]:
+    if provider == BODY:
+        return [Target(BODY, "")]
+    models = policy.providers[provider].models
+    if not models:
+        raise InvalidRequestError(
+            f"providers= names {provider!r}, which has no model in the route and lists none; "
+            f'write model="{provider}/…" or list models under providers.{provider}.models'
+        )
+    return [Target(provider, next(iter(models)))]

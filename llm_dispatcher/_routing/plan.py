@@ -1,0 +1,241 @@
+"""The plan: targets in order, and every rejected one with its reason. Pure: values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import inf, isinf
+from typing import Final
+
+from msgspec import Struct
+
+from .._catalog import Capabilities
+from .._durations import in_seconds
+from .._policy import Policy, Route, Strategy
+from ..exceptions import BudgetExceededError, NoProviderAvailableError
+from ..provider import BODY
+from ..tasks import Target, TaskRequest
+from .candidates import candidates
+from .requirements import Demands, demands, lacking
+from .strategies import STRATEGIES, Contender, Contest, in_words
+from .target_stats import TargetHealth
+
+
+class Plan(Struct, frozen=True):
+    """Where a request goes: `targets` are asked in this order; `rejected` says why the others are not.
+
+    For each target in order, `figures` holds that by which the strategy placed it, `dollars` what the request is
+    expected to cost there, and `health` how it has been doing. Those in `late` have been slower than `max_latency` and
+    are asked after the others.
+    """
+
+    targets: tuple[Target, ...]
+    rejected: Mapping[Target, str]
+    strategy: Strategy = "ordered"
+    figures: tuple[float, ...] = ()
+    dollars: tuple[float | None, ...] = ()
+    late: frozenset[Target] = frozenset()
+    health: tuple[TargetHealth, ...] = ()
+
+    @property
+    def reasons(self) -> dict[Target, str]:
+        """Why each target has its place, and how it failed last: it may keep its place in spite of that."""
+        reasons: dict[Target, str] = {}
+        for place, (target, figure, health) in enumerate(
+            zip(self.targets, self.figures, self.health, strict=True), start=1
+        ):
+            late = "slower than max_latency" if target in self.late else None
+            said = (late, in_words(self.strategy, figure, place), health.failed)
+            reasons[target] = "; ".join(words for words in said if words is not None)
+        return reasons
+
+    def __str__(self) -> str:
+        asked = [
+            f"{place}. {target}" + (f": {health.failed}" if health.failed is not None else "")
+            for place, (target, health) in enumerate(zip(self.targets, self.health, strict=True), start=1)
+        ]
+        return "\n".join([*asked, *(f"-  {target}: {reason}" for target, reason in self.rejected.items())])
+
+
+SMALL_WINDOW: Final = 4_000
+"""Tokens that every model takes."""
+
+
+class Wishes(Struct, frozen=True, kw_only=True):
+    """What one call says of its routing; `None` leaves it to the route."""
+
+    strategy: Strategy | None = None
+    max_cost: float | None = None
+    max_latency: float | None = None
+    fallback: bool = True
+
+
+class Situation(Struct, frozen=True, kw_only=True):
+    """How things stand at the moment of planning.
+
+    `limited` holds the targets whose rate limits are spent, with the seconds until there is room again (infinite where
+    nobody knows): they are asked only where nobody else can serve. `money_left` is what the budgets still allow and
+    `budget` the name of the tightest. `draw` decides where a split has no sticky
+    key.
+    """
+
+    health: Mapping[Target, TargetHealth] = {}
+    limited: Mapping[Target, float] = {}
+    money_left: float = inf
+    budget: str = ""
+    draw: float = 0.0
+    has_body: bool = False
+    offline: bool = False
+
+
+NO_WISHES: Final = Wishes()
+NOTHING_KNOWN: Final = Situation()
+_NOTHING_YET: Final = TargetHealth()
+_STAND_IN: Final = Capabilities(input_price=0.0, output_price=0.0)
+_NO_STAND_IN: Final = "only the body of an async generator that yields its answer can stand in"
+_NO_STAND_IN_OFFLINE: Final = f"LLM_DISPATCHER_OFFLINE is set, so no vendor is asked, and {_NO_STAND_IN}"
+
+
+def plan(
+    request: TaskRequest,
+    policy: Policy,
+    *,
+    capabilities: Callable[[Target], Capabilities],
+    situation: Situation = NOTHING_KNOWN,
+    wishes: Wishes = NO_WISHES,
+) -> Plan:
+    """The targets for a request. A pin that names no configured provider is refused; where nothing is left, so is the
+    request, with every target's reason.
+    """
+    route = route_of(request, policy, wishes)
+    wanted = demands(request)
+    rejected: dict[Target, str] = {}
+    contenders: list[Contender] = []
+    waiting: list[Contender] = []
+    too_dear = False
+    for target in (Target(BODY, ""),) if situation.offline else candidates(request, policy):
+        if target.provider == BODY:
+            if situation.has_body:
+                contenders.append(Contender(target, _STAND_IN, _NOTHING_YET, 0.0))
+            else:
+                rejected[target] = _NO_STAND_IN_OFFLINE if situation.offline else _NO_STAND_IN
+            continue
+        can = capabilities(target)
+        health = situation.health.get(target, _NOTHING_YET)
+        contender = Contender(target, can, health, can.dollars(wanted.input_tokens, wanted.output_tokens))
+        reason = _why_not(contender, wanted, policy)
+        if reason is None:
+            reason = _too_dear(contender, route, situation)
+            too_dear = too_dear or reason is not None
+        if reason is None and situation.limited and (seconds := situation.limited.get(target)) is not None:
+            waiting.append(contender)
+            reason = (
+                "all its streams are taken"
+                if isinf(seconds)
+                else f"its rate limit is spent for {in_seconds(seconds)} more"
+            )
+        if reason is None:
+            contenders.append(contender)
+        else:
+            rejected[target] = reason
+    if not contenders:
+        contenders = waiting  # there is nowhere to switch to: the request waits its turn
+        rejected = {target: why for target, why in rejected.items() if target not in {each.target for each in waiting}}
+    if not contenders:
+        raise _nobody(request, rejected, too_dear=too_dear)
+    return _ordered(contenders, rejected, route, wanted, request, situation, wishes)
+
+
+def needs_prices(request: TaskRequest, policy: Policy, wishes: Wishes) -> bool:
+    """Whether a plan would be another one if prices and windows were not known."""
+    route = route_of(request, policy, wishes)
+    if route.max_cost is not None or route.strategy in ("cost", "balanced"):
+        return True
+    return demands(request).input_tokens >= SMALL_WINDOW
+
+
+def route_of(request: TaskRequest, policy: Policy, wishes: Wishes) -> Route:
+    """The task's route, with what the call wishes over it."""
+    route = policy.route(request.task_type)
+    if wishes.strategy is None and wishes.max_cost is None and wishes.max_latency is None:
+        return route
+    return Route(
+        route.targets,
+        wishes.strategy or route.strategy,
+        route.max_cost if wishes.max_cost is None else wishes.max_cost,
+        route.max_latency if wishes.max_latency is None else wishes.max_latency,
+        route.weights,
+        route.split,
+        route.sticky,
+    )
+
+
+def _why_not(contender: Contender, wanted: Demands, policy: Policy) -> str | None:
+    """Why a target cannot serve now, money and rate limits aside."""
+    target, health = contender.target, contender.health
+    if not policy.providers[target.provider].is_enabled(target.model):
+        return "it is disabled"
+    reason = lacking(contender.capabilities, wanted)
+    if reason is not None:
+        return reason
+    if health.opens_in is not None:
+        wait = f"for {in_seconds(health.opens_in)} more" if health.opens_in else "and its probes are out"
+        return f"its breaker is open {wait}" + (f"; {health.failed}" if health.failed is not None else "")
+    return None
+
+
+def _too_dear(contender: Contender, route: Route, situation: Situation) -> str | None:
+    dollars = contender.dollars
+    if route.max_cost is not None:
+        if dollars is None:
+            return "its price is not known, and max_cost is set (prices can be given under catalog:)"
+        if dollars > route.max_cost:
+            return f"at about ${dollars:.6f} it is over max_cost (${route.max_cost:g})"
+    if situation.money_left < (dollars or 0.0) or situation.money_left <= 0:
+        return f"it is over budget: ${max(situation.money_left, 0.0):.6f} is left of {situation.budget}"
+    return None
+
+
+def _nobody(request: TaskRequest, rejected: Mapping[Target, str], *, too_dear: bool) -> Exception:
+    none = NoProviderAvailableError(f"no target can serve this {request.task_type} request", reasons=rejected)
+    return BudgetExceededError(none.message) if too_dear else none
+
+
+def _ordered(
+    contenders: list[Contender],
+    rejected: dict[Target, str],
+    route: Route,
+    wanted: Demands,
+    request: TaskRequest,
+    situation: Situation,
+    wishes: Wishes,
+) -> Plan:
+    sticky = request.sticky
+    if sticky is None and route.sticky is not None:
+        sticky = request.metadata.get(route.sticky)
+    draw = str(situation.draw if sticky is None else sticky)
+    contest = Contest(contenders, route, wanted, request.task_type, draw)
+    figures = STRATEGIES[route.strategy](contest)
+    late: frozenset[Target] = frozenset()
+    if route.max_latency is not None:
+        late = frozenset(each.target for each in contenders if (each.health.first_token_tail or 0) > route.max_latency)
+    order = list(range(len(contenders)))
+    if route.strategy != "ordered" or late:
+        # The stand-in is no model: only a route that lists its targets in order can put it anywhere but last.
+        last = "" if route.strategy == "ordered" else BODY
+        order.sort(key=lambda place: _rank(contenders[place].target, figures[place], late, last))
+    if not wishes.fallback:
+        rejected.update((contenders[place].target, "fallback is switched off") for place in order[1:])
+        del order[1:]
+    return Plan(
+        tuple([contenders[place].target for place in order]),
+        rejected,
+        route.strategy,
+        tuple([figures[place] for place in order]),
+        tuple([contenders[place].dollars for place in order]),
+        late,
+        tuple([contenders[place].health for place in order]),
+    )
+
+
+def _rank(target: Target, figure: float, late: frozenset[Target], last: str) -> tuple[bool, bool, float]:
+    return target.provider == last, bool(late) and target in late, figure

@@ -1,0 +1,105 @@
+"""What a request demands of a model, and why a model cannot meet it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from .._catalog import Capabilities
+from ..tasks import AudioPart, ImagePart, TaskRequest, TextPart, ToolCallPart, ToolResultPart
+
+BYTES_A_TOKEN: Final = 4
+"""Vendors' tokenizers differ; before one has counted, UTF-8 bytes are the least misleading measure."""
+
+EXPECTED_OUTPUT: Final = 500
+"""Tokens that an answer is taken to have, where `max_tokens` allows as many."""
+
+SURE: Final = 0.8
+"""An estimate may be that far too high: a window is too small only if it is so all the same."""
+
+
+class Demands(Struct, frozen=True):
+    """One look at a request, for however many targets. `reasoning` is whether it demands a model that reasons,
+    `may_reason` whether a model that does so by itself is left to do it.
+    """
+
+    vision: bool
+    audio: bool
+    tools: bool
+    schema: bool
+    reasoning: bool
+    may_reason: bool
+    input_tokens: int
+    output_tokens: int
+    most_output: int
+
+
+def demands(request: TaskRequest) -> Demands:
+    """What a request demands. Its tokens are estimated; of images and sounds only the vendor knows how many."""
+    size = _bytes(request.system or "")
+    vision = audio = False
+    for message in request.conversation:
+        for part in message.parts:
+            match part:
+                case TextPart():
+                    size += _bytes(part.text)
+                case ImagePart():
+                    vision = True
+                case AudioPart():
+                    audio = True
+                case ToolCallPart():
+                    size += _bytes(part.arguments)
+                case ToolResultPart():
+                    size += _bytes(part.result)
+                case _:
+                    pass
+    most = request.max_tokens or 0
+    return Demands(
+        vision=vision,
+        audio=audio,
+        tools=bool(request.tools),
+        schema=request.response_format is not None,
+        reasoning=request.reasoning_effort not in (None, "none"),
+        may_reason=request.reasoning_effort != "none",
+        input_tokens=-(-size // BYTES_A_TOKEN),
+        output_tokens=min(most or EXPECTED_OUTPUT, EXPECTED_OUTPUT),
+        most_output=most,
+    )
+
+
+def lacking(can: Capabilities, wanted: Demands) -> str | None:
+    """Why a model cannot serve. What the catalog does not know of it is left to its vendor."""
+    window = can.context_window
+    if window is not None and SURE * wanted.input_tokens + wanted.most_output > window:
+        asked = f"about {wanted.input_tokens} tokens" + (f" and {wanted.most_output} more" * bool(wanted.most_output))
+        return f"its context window of {window} tokens is too small for {asked}"
+    if not can.known:
+        return None
+    if (reason := never_asked(can)) is not None:
+        return reason
+    if wanted.vision and not can.vision:
+        return "it cannot take images"
+    if wanted.audio and not can.audio:
+        return "it cannot take audio"
+    if wanted.tools and not can.tools:
+        return "it cannot call tools"
+    if wanted.schema and not can.structured_output:
+        return "it cannot follow a schema"
+    if wanted.reasoning and not can.reasoning:
+        return "it does not reason"
+    return None
+
+
+def never_asked(can: Capabilities) -> str | None:
+    """Why no request goes to a model, whatever is asked."""
+    if can.text or not can.known:
+        return None
+    if can.transcription:
+        # (It would have to be asked at /audio/transcriptions, and a chat interface refuses it.)
+        return "it does nothing but transcribe, which is not supported yet; models that take audio in a chat can do it"
+    return "it does not generate text"
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

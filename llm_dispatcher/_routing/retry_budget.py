@@ -1,0 +1,39 @@
+"""A retry budget: in an outage, retries must not become the greater part of the load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from .._policy import RetryBudgetSettings
+from .sliding_window import Recent
+
+WINDOW: Final = 60.0
+"""Seconds in which requests and retries are counted."""
+
+
+class RetryBudget:
+    """One provider's: within a minute, at most `share` of its requests and `floor` more are tried again."""
+
+    def __init__(self, settings: RetryBudgetSettings, clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._requests = Recent(WINDOW, clock)
+        self._retries = Recent(WINDOW, clock)
+
+    def adopt(self, settings: RetryBudgetSettings) -> None:
+        """Another budget from now on."""
+        self._settings = settings
+
+    def request(self) -> None:
+        """A request comes to this provider for the first time."""
+        self._requests.add()
+
+    def draw(self, *, owing: bool = False) -> bool:
+        """Take one retry out of the budget, if there is one or if it may be owed."""
+        share = self._settings.share
+        if share is None:
+            return True
+        if not owing and self._retries.total + 1 > share * self._requests.total + self._settings.floor:
+            return False
+        self._retries.add()
+        return True

@@ -1,0 +1,144 @@
+"""Strategies: in which order the targets that can serve are asked.
+
+Each gives every target a figure, and the least is first. Targets with equal figures stay in the order in which they are
+listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from math import inf, isinf, log
+from typing import Final
+
+from msgspec import Struct
+
+from .._catalog import Capabilities
+from .._durations import in_seconds
+from .._policy import Route, Strategy
+from ..tasks import Target, TaskType
+from .requirements import Demands
+from .target_stats import TargetHealth
+
+
+class Contender(Struct, frozen=True):
+    """A target that can serve, with all that a strategy may look at."""
+
+    target: Target
+    capabilities: Capabilities
+    health: TargetHealth
+    dollars: float | None
+
+
+class Contest(Struct, frozen=True):
+    """What a strategy decides between. `draw` is a key that decides where no sticky one does."""
+
+    contenders: Sequence[Contender]
+    route: Route
+    demands: Demands
+    task_type: TaskType
+    draw: str
+
+
+UNKNOWN: Final = -1.0
+"""The figure of a target that nobody has tried lately: it is asked first, or its speed would never be known."""
+
+
+def by_order(contest: Contest) -> list[float]:
+    return [0.0] * len(contest.contenders)
+
+
+def by_cost(contest: Contest) -> list[float]:
+    """US dollars that the request is expected to cost; what has no known price comes last."""
+    return [inf if each.dollars is None else each.dollars for each in contest.contenders]
+
+
+def by_speed(contest: Contest) -> list[float]:
+    """Seconds until the answer is expected to be whole, one try in ten being slower; failures make it later."""
+    tokens = contest.demands.output_tokens
+    figures: list[float] = []
+    for each in contest.contenders:
+        health = each.health
+        if health.first_token_tail is None:
+            figures.append(UNKNOWN if not health.failing else inf)
+            continue
+        writing = tokens / health.tokens_a_second if health.tokens_a_second else 0.0
+        figures.append(inf if health.failing >= 1 else (health.first_token_tail + writing) / (1 - health.failing))
+    return figures
+
+
+def by_quality(contest: Contest) -> list[float]:
+    """The operator's figure for the task, the best first; what has none comes last."""
+    task = contest.task_type
+    return [-each.capabilities.quality.get(task, -inf) for each in contest.contenders]
+
+
+def by_balance(contest: Contest) -> list[float]:
+    """Cost, speed and quality, each from 0 (the best here) to 1 (the worst here), by their weights."""
+    weights = contest.route.weights
+    total = weights.cost + weights.speed + weights.quality
+    columns = [
+        (weight / total, _from_0_to_1(figures(contest)))
+        for weight, figures in ((weights.cost, by_cost), (weights.speed, by_speed), (weights.quality, by_quality))
+        if weight
+    ]
+    return [sum(weight * column[place] for weight, column in columns) for place in range(len(contest.contenders))]
+
+
+def by_weight(contest: Contest) -> list[float]:
+    """A race in which each target wins its share, decided by a hash of the key: the same key, the same winner.
+
+    Where a target drops out, only the keys that it had won go elsewhere.
+    """
+    split, draw = contest.route.split, contest.draw
+    return [
+        -log(_fraction(f"{draw}\0{each.target}")) / weight if (weight := split.get(each.target, 0.0)) else inf
+        for each in contest.contenders
+    ]
+
+
+STRATEGIES: Final[Mapping[Strategy, Callable[[Contest], list[float]]]] = {
+    "ordered": by_order,
+    "cost": by_cost,
+    "speed": by_speed,
+    "quality": by_quality,
+    "balanced": by_balance,
+    "weighted": by_weight,
+}
+
+
+def in_words(strategy: Strategy, figure: float, place: int) -> str:
+    """Why a target has its place."""
+    match strategy:
+        case "ordered":
+            return f"number {place} as listed"
+        case "cost":
+            return "its price is not known" if isinf(figure) else f"about ${figure:.6f}"
+        case "speed" if figure == UNKNOWN:
+            return "its speed is not known yet"
+        case "speed":
+            return "it has been failing" if isinf(figure) else f"about {in_seconds(figure)}"
+        case "quality":
+            return "no quality is given for it" if isinf(figure) else f"quality {-figure:g}"
+        case "balanced":
+            return f"{figure:.2f} on a scale from 0 (the best in all) to 1"
+        case "weighted":
+            return "it has no share" if isinf(figure) else "its share of the split"
+
+
+def _from_0_to_1(figures: list[float]) -> list[float]:
+    """Figures on a common scale; one that is not known is in the middle, and a target that fails is at the end."""
+    known = [figure for figure in figures if figure != UNKNOWN and not isinf(figure)]
+    if not known:
+        return [0.5] * len(figures)
+    least, width = min(known), max(known) - min(known)
+    return [
+        0.5 if figure == UNKNOWN else 1.0 if isinf(figure) else (figure - least) / width if width else 0.0
+        for figure in figures
+    ]
+
+
+def _fraction(key: str) -> float:
+    """A number between 0 and 1 that looks random and is always the same for a key."""
+    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") + 0.5) / 2**64

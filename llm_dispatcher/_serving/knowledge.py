@@ -1,0 +1,92 @@
+"""What a plan needs to know beside the policy: the price list, and the file of what was spent.
+
+Loading the price list takes a third of a second, and another process may hold the file's lock. So both are read in
+threads while an event loop runs. `learn` is awaited by each stream. `look` is for methods that are no coroutines: where
+nothing would be held up it reads what is missing, and in a running loop it refuses if the answer depends on that.
+
+`is_asked_for` is set by whoever begins to load the prices in the background, in any loop, and reset if that fails.
+Loading twice does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from .. import _catalog as catalog
+from .._local_trouble import trouble_of_this_machine
+from .._policy import Policy
+from .._routing import Traffic, Wishes, needs_prices
+from .._stream import EventLoopRunningError, may_block
+from ..tasks import TaskRequest
+
+logger: Final = logging.getLogger("llm_dispatcher")
+
+
+class Knowledge:
+    """The prices, and what was spent, of one switch."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
+        self.is_asked_for = False
+
+    async def learn(self, request: TaskRequest, policy: Policy, wishes: Wishes) -> None:
+        """Load prices, and the file of what was spent, before a stream needs them."""
+        await self._traffic.budgets.spending.ready()
+        if self._needs_prices(request, policy, wishes):
+            with trouble_of_this_machine():
+                await asyncio.to_thread(catalog.load_prices)
+        else:
+            self.load_in_background()  # they are needed at the end
+
+    async def look_in_a_thread(self) -> None:
+        """Load what `look` would load, without holding up the loop."""
+        spending = self._traffic.budgets.spending
+        await asyncio.gather(asyncio.to_thread(spending.look), asyncio.to_thread(catalog.load_prices))
+
+    def look(self, request: TaskRequest, policy: Policy, wishes: Wishes, instead: str) -> None:
+        """Load what a plan depends on; raise an `EventLoopRunningError` where that would hold up a running loop."""
+        budgets = self._traffic.budgets
+        if may_block():
+            budgets.spending.look()
+            catalog.load_prices()
+        elif self._needs_prices(request, policy, wishes) or (budgets.are_set and not budgets.spending.is_known):
+            raise _blocking("this plan depends on prices or on what was spent", instead)
+        else:
+            self.load_in_background()
+
+    def look_at_spending(self, instead: str) -> None:
+        """Read the file of what was spent, if it was not read yet; raise in a running loop."""
+        spending = self._traffic.budgets.spending
+        if spending.is_known:
+            return
+        if not may_block():
+            raise _blocking("the file of what was spent was not read yet", instead)
+        spending.look()
+
+    def load_in_background(self) -> None:
+        """Begin to load the prices, in a thread of the running loop, for whoever asks later."""
+        if catalog.are_prices_loaded() or self.is_asked_for:
+            return
+        self.is_asked_for = True
+        loading = asyncio.get_running_loop().run_in_executor(None, catalog.load_prices)
+        loading.add_done_callback(self._were_prices_loaded)
+
+    def _were_prices_loaded(self, loading: asyncio.Future[None]) -> None:
+        """See whether loading the prices failed. Then it is logged, and the next stream tries again."""
+        error = None if loading.cancelled() else loading.exception()
+        self.is_asked_for = error is None
+        if error is not None:
+            logger.warning("prices could not be loaded yet: %s: %s", type(error).__name__, error)
+
+    def _needs_prices(self, request: TaskRequest, policy: Policy, wishes: Wishes) -> bool:
+        if catalog.are_prices_loaded():
+            return False
+        return self._traffic.budgets.are_set or needs_prices(request, policy, wishes)
+
+
+def _blocking(why: str, instead: str) -> EventLoopRunningError:
+    return EventLoopRunningError(
+        f"{why}, and reading that here would stop the event loop that runs in this thread; write: {instead}"
+    )

@@ -1,0 +1,180 @@
+"""One configuration in force: its policy with the providers and the catalog that were made of it.
+
+Streams keep the one that they began with, whatever is configured later.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from random import random
+from typing import TYPE_CHECKING
+
+from msgspec.structs import asdict, replace
+
+from .. import _catalog as catalog
+from .._config.dump import identity
+from .._policy import Policy, Timeouts, is_offline
+from .._providers import make
+from .._routing import Admission, Errand, Plan, Situation, Traffic, Wishes, candidates, demands, plan, route_of
+from ..events import Usage
+from ..exceptions import CacheError, ConfigurationError, InvalidRequestError
+from ..provider import BODY, Provider, ProviderSettings
+from ..tasks import NAMESPACE, Target, TaskRequest, namespace_of
+
+if TYPE_CHECKING:
+    from ..cache import StreamingCache
+
+
+class InForce:
+    """A policy and what was made of it. Providers whose settings are as `before` keep their connections."""
+
+    def __init__(self, policy: Policy, before: InForce | None = None) -> None:
+        check_cache(policy)
+        self.policy = policy
+        # (No bound method: in a circle, a configuration that is replaced would wait for the garbage collector, and keep
+        # the connections of its providers open until then.)
+        self.catalog = catalog.Catalog(partial(_vendor_model, policy.providers), policy.catalog)
+        kept = {} if before is None else before.providers
+        self.providers: dict[str, Provider] = {
+            name: kept[name] if name in kept and kept[name].settings == settings else make(settings)
+            for name, settings in policy.providers.items()
+        }
+        self._routing_keys = routing_keys(policy)
+        self._identities: dict[Target, str] = {}
+        self.cache_in_use: StreamingCache | None = None
+        if before is not None and before.policy.cache == policy.cache:
+            self.cache_in_use = before.cache_in_use
+
+    @property
+    def cache(self) -> StreamingCache | None:
+        """The cache that is configured, if any, for calls that name none."""
+        if self.cache_in_use is None and self.policy.cache is not None:
+            from ..cache import StreamingCache
+
+            self.cache_in_use = StreamingCache(**asdict(self.policy.cache))
+        return self.cache_in_use
+
+    def may_answer(self, request: TaskRequest, *, has_body: bool) -> tuple[Target, ...]:
+        """Every target that this request could be answered by, however things stand just now."""
+        if is_offline(os.environ):
+            return (Target(BODY, ""),)
+        return tuple(target for target in candidates(request, self.policy) if has_body or target.provider != BODY)
+
+    def kinds(self, request: TaskRequest) -> tuple[str, ...]:
+        """The kinds of the providers that may be asked for this request."""
+        providers = self.policy.providers
+        names = {target.provider for target in self.may_answer(request, has_body=False)} & providers.keys()
+        return tuple(providers[name].kind for name in names)
+
+    def models(self, targets: tuple[Target, ...]) -> tuple[str, ...]:
+        """What each of these targets really is; see `identity`."""
+        known, providers = self._identities, self.policy.providers
+        for target in targets:
+            if target not in known:
+                settings = providers.get(target.provider)
+                known[target] = target.provider if settings is None else identity(settings, target.model)
+        return tuple([known[target] for target in targets])
+
+    def plan(
+        self,
+        request: TaskRequest,
+        wishes: Wishes,
+        traffic: Traffic,
+        *,
+        has_body: bool = False,
+        load: bool = True,
+    ) -> Plan:
+        """The targets for a request as things stand now. Without `load`, prices count only if they were loaded."""
+        money_left, budget = traffic.budgets.left(namespace_of(request))
+        return plan(
+            request,
+            self.policy,
+            capabilities=partial(self.catalog.capabilities, load=load),
+            situation=Situation(
+                health=traffic.health.snapshot(),
+                limited=traffic.limiter.spent(),
+                money_left=money_left,
+                budget=budget,
+                draw=random(),  # noqa: S311 - a canary is no secret
+                has_body=has_body,
+                offline=is_offline(os.environ),
+            ),
+            wishes=wishes,
+        )
+
+    def to_send(self, request: TaskRequest) -> TaskRequest:
+        """The request without the metadata that routing reads. No vendor is sent them."""
+        if not request.metadata or self._routing_keys.isdisjoint(request.metadata):
+            return request
+        metadata = {name: value for name, value in request.metadata.items() if name not in self._routing_keys}
+        return replace(request, metadata=metadata)
+
+    def admission(self, request: TaskRequest, decided: Plan, wishes: Wishes, traffic: Traffic) -> Admission:
+        """What lets a planned request try its targets one after the other."""
+        resilience = self.policy.resilience
+        errand = Errand(
+            demands=demands(request),
+            namespace=namespace_of(request),
+            max_cost=route_of(request, self.policy, wishes).max_cost,
+            last=decided.targets[-1],
+            patience=min(resilience.max_retry_after, resilience.timeouts.total or resilience.max_retry_after),
+            capabilities=partial(self.catalog.capabilities, load=False),
+            own_limit=self._own_limit,
+        )
+        return Admission(traffic, errand)
+
+    def _own_limit(self, target: Target) -> int | None:
+        """The limit of output tokens that a target's provider sends where a request has none."""
+        limit: object = getattr(self.providers[target.provider], "max_tokens", None)
+        return limit if isinstance(limit, int) else None
+
+    def timeouts(self, request: TaskRequest, decided: Plan, wishes: Wishes) -> Timeouts:
+        """The clocks of a request. With `max_latency`, a first token that is later moves the request on while there is
+        somebody else to ask; the last one may take all the time that remains.
+        """
+        timeouts = self.policy.resilience.timeouts
+        latest = route_of(request, self.policy, wishes).max_latency
+        if latest is None or len(decided.targets) == 1 or timeouts.total is None:
+            return timeouts
+        return replace(timeouts, first_token=min(latest, timeouts.first_token or latest))
+
+    def price(self, target: Target, usage: Usage) -> float | None:
+        """US dollars for this usage, `None` where no price is known."""
+        if target.provider not in self.policy.providers:
+            return 0.0  # the decorated body: nobody sends a bill for it
+        return self.catalog.cost(target, usage)
+
+    def capabilities(self, target: str | Target, *, load: bool = True) -> catalog.Capabilities:
+        """What a model can do and what it costs; the target is written `provider/model`."""
+        found = Target.parse(target) if isinstance(target, str) else target
+        if found.provider not in self.policy.providers:
+            configured = ", ".join(self.policy.providers)
+            raise InvalidRequestError(f"no provider {found.provider!r} is configured (configured: {configured})")
+        return self.catalog.capabilities(found, load=load)
+
+
+def routing_keys(policy: Policy) -> frozenset[str]:
+    """The metadata keys that routing reads: `namespace`, and each key that a route of the policy names as `sticky`."""
+    routes = (policy.default, *policy.tasks.values())
+    return frozenset({NAMESPACE, *(route.sticky for route in routes if route.sticky is not None)})
+
+
+def check_cache(policy: Policy) -> None:
+    """Raise a `ConfigurationError` if the configured cache would have to write to a file that is not a cache's."""
+    if policy.cache is None or policy.cache.store == "memory":
+        return
+    from ..cache._sqlite import check_file
+
+    try:
+        check_file(Path(policy.cache.store))
+    except CacheError as error:
+        raise ConfigurationError(error.message, file=policy.source, key="cache.store") from error
+
+
+def _vendor_model(providers: Mapping[str, ProviderSettings], target: Target) -> tuple[str, str]:
+    """The kind of vendor, and its own name for the model."""
+    settings = providers[target.provider]
+    return settings.kind, settings.vendor_model(target.model)

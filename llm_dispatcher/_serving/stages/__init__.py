@@ -1,0 +1,1 @@
+"""Stages: each does one thing to the events of a call."""

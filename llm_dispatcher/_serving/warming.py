@@ -1,0 +1,94 @@
+"""Loading vendors' SDKs before they are needed.
+
+An SDK takes between a tenth of a second and three seconds to import. Without help, the first switch to a vendor waits
+for that in the middle of an answer. So the SDKs of a route's other vendors are imported in a thread as soon as a first
+stream is under way, and `LLMSwitch.warm()` prepares all of them before the first request.
+
+The thread is a daemon and imports modules, nothing else: it holds no connection, and a process that ends does not wait
+for it, but a fork waits for the module that is being imported. It runs at most once at a time in a process. A module
+that cannot be imported is left to the request that needs it, which says what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from functools import partial
+from importlib import import_module
+from itertools import accumulate
+from typing import Final
+
+from .._background import gevent_is_in_force, start_thread
+from .._importing import importing
+from .._providers import sdk_modules
+from ..events import Event, StreamStarted
+from ..provider import Provider
+from ..streaming._account import Account
+
+logger: Final = logging.getLogger("llm_dispatcher")
+
+_lock: Final = threading.Lock()
+_asked_for: Final[set[str]] = set()
+"""Modules that a thread has imported or is about to import."""
+
+
+def missing_sdks(kinds: Iterable[str]) -> list[str]:
+    """The SDK modules of these kinds of provider that nobody has imported or is importing."""
+    wanted = dict.fromkeys(module for kind in kinds for module in sdk_modules(kind))
+    return [module for module in wanted if module not in sys.modules and module not in _asked_for]
+
+
+def load_in_background(kinds: Iterable[str]) -> bool:
+    """Import the SDKs of these kinds in a thread; `False` if there is nothing to import.
+
+    Under gevent, each is imported when it is needed. A thread that imports takes locks that gevent has patched, and has
+    no hub that runs: a greenlet that waits for such a lock may never hear that it is free.
+    """
+    if gevent_is_in_force():
+        return False
+    with _lock:
+        modules = missing_sdks(kinds)
+        _asked_for.update(modules)
+    if modules:
+        start_thread(partial(_load, modules), "llm_dispatcher imports")
+    return bool(modules)
+
+
+def _load(modules: list[str]) -> None:
+    for module in modules:
+        try:
+            # Import the package first, as an application does. A thread that imports a submodule directly does not
+            # wait for another thread that is still importing the package: it would find the package half loaded.
+            for name in accumulate(module.split("."), "{}.{}".format):
+                importing(import_module, name)
+        except Exception:  # noqa: BLE001, S112 - the request that needs it raises this again, with its reason
+            continue
+
+
+class LoadOthers:
+    """Watches a stream: when its first answer begins, the SDKs of the other vendors are imported."""
+
+    chunk = None
+
+    def __init__(self, kinds: Iterable[str]) -> None:
+        self._kinds = tuple(kinds)
+
+    def watch(self, event: Event, account: Account) -> None:
+        if isinstance(event, StreamStarted):
+            load_in_background(self._kinds)
+
+
+async def prepare(providers: Mapping[str, Provider]) -> None:
+    """Load the SDKs of these providers and make their clients in the running loop; what fails is logged."""
+    enabled = [(name, provider) for name, provider in providers.items() if provider.settings.enabled]
+    await asyncio.gather(*(_prepare(name, provider) for name, provider in enabled))
+
+
+async def _prepare(name: str, provider: Provider) -> None:
+    try:
+        await provider.prepare()
+    except Exception as error:  # noqa: BLE001 - a third party's provider may raise anything; its requests raise it again
+        logger.warning("%s: not prepared: %s: %s", name, type(error).__name__, error)

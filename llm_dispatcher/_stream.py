@@ -1,0 +1,266 @@
+"""`LLMStream`: the object that a call returns, and the four ways to read it.
+
+Invariant: a stream is read once. `iter(stream)`, `aiter(stream)` and `events()` only make an iterator; the first `next`
+or `anext` of one of them claims the stream, and every other iterator is refused from then on. So frameworks may call
+`iter()` to find out what an object is. The claim is written by the task that reads, before anything is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from contextvars import ContextVar
+from functools import partial
+from types import AsyncGeneratorType, TracebackType
+from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
+
+from ._background import closed_at_the_end, finish_in_background, run_in_background
+from .events import Event, TaskResponse
+from .streaming._account import Account
+from .streaming._metadata import ChunkMetadata
+from .streaming._observe import Shape, Watcher, observed
+from .streaming._reader import Reader
+
+Chunk = TypeVar("Chunk", bound="str | ChunkMetadata", covariant=True)
+Reading: TypeAlias = Literal["chunks", "events", "whole"]
+"""How a stream is read: chunks that were shown cannot be taken back, events can, and a whole is shown at the end."""
+Source: TypeAlias = Callable[[Reading], Awaitable[AsyncGenerator[Event, None]]]
+"""Where a stream's events come from: opened when it is read."""
+
+
+_Generator: TypeAlias = weakref.ref[AsyncGeneratorType[Any, None]]
+_begun: Final[ContextVar[tuple[_Generator, ...]]] = ContextVar("the streams that this task has begun", default=())
+
+
+class EventLoopRunningError(RuntimeError, TypeError):
+    """Somebody blocks on a stream in a thread whose event loop is running.
+
+    It is a `TypeError` as well, because `iter()` raises one for an object that is not iterable. A framework that tries
+    `iter()` first, as Django does, then goes on to `aiter()`.
+    """
+
+
+class LLMStream(Generic[Chunk]):
+    """An answer that is under way, or will be as soon as somebody reads it. It is read once, in one of these ways:
+
+    `async for chunk in stream` · `text = await stream` · `async for event in stream.events()` ·
+    `for chunk in stream` where the calling thread may block. `collect()` and `result()` give the `TaskResponse`.
+    """
+
+    # Without a `__dict__`, encoders that fall back on an object's attributes (FastAPI's) find none to send, and say so.
+    __slots__ = (
+        "__weakref__", "_account", "_read_as", "_reader", "_reading", "_source", "_watchers", "_with_metadata",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        source: Source,
+        account: Account,
+        watchers: Sequence[Watcher] = (),
+        *,
+        with_metadata: bool = False,
+    ) -> None:
+        self._source = source
+        self._account = account
+        self._watchers = watchers
+        self._with_metadata = with_metadata
+        self._read_as: str | None = None
+        self._reading: _Generator | None = None
+        self._reader = Reader()
+
+    # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        # A fresh generator that nothing here holds on to: when a `break` drops it, it is closed while the stream is
+        # still held. (A generator kept on the stream would stay open until the stream itself went away.)
+        return self._reading_as("async for", "chunks")
+
+    def events(self) -> AsyncGenerator[Event, None]:
+        """Everything that happens, as values: a stream that fails ends with a `StreamFailed` and does not raise."""
+        return self._reading_as("events()", "events")
+
+    def __await__(self) -> Generator[Any, None, str]:
+        return self.text().__await__()
+
+    async def text(self) -> str:
+        """The whole text."""
+        return (await self._whole("await")).text
+
+    async def collect(self) -> TaskResponse:
+        """Read to the end: the text and all that is known of how it came to be."""
+        return await self._whole("collect()")
+
+    def __iter__(self) -> Iterator[Chunk]:
+        caller = sys._getframe(1).f_globals.get("__name__")  # noqa: SLF001 - nothing else tells who called `iter()`
+        if caller in _READ_IN_THREADS and (request := _current_task()) is not None:
+            request.add_done_callback(lambda _: finish_in_background(self.aclose(), may_block=False))
+        else:
+            _refuse_to_block(_ASYNC_FOR)
+        self._refuse_another_reading()
+        return self._blocking()
+
+    def result(self) -> TaskResponse:
+        """`collect()` for a thread that may block."""
+        _refuse_to_block("await stream.collect()")
+        return run_in_background(self._whole("result()"))
+
+    # ── what is known of it ────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def partial(self) -> str:
+        """The text so far."""
+        return self._account.text
+
+    @property
+    def response(self) -> TaskResponse:
+        """All that is known so far; after the end, all there is."""
+        return self._account.response()
+
+    # ── leaving ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def aclose(self) -> None:
+        """Stop reading: the vendor's connection is closed. Where another task is reading, its reading ends.
+
+        Closing twice, or before reading, is no error.
+        """
+        self._read_as = self._read_as or "aclose()"
+        task, over = self._reader.task, self._reader.over
+        if task is not None and not over.is_set():
+            loop = task.get_loop()
+            if loop is not asyncio.get_running_loop() and loop.is_running():
+                # A thread reads it on the background loop, or on its own: it is closed where it is read.
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.aclose(), loop))
+                return
+        reading = self._reading() if self._reading is not None else None
+        dropped = self._reading is not None and reading is None
+        if task is None or over.is_set() or (reading is not None and not reading.ag_running):
+            if reading is not None:
+                await reading.aclose()
+        elif dropped:
+            await over.wait()  # a `break` dropped the generator: its loop is closing it already
+        else:
+            self._reader.leave()
+            await over.wait()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an LLMStream is a live connection and cannot be copied or serialised: read it first")
+
+    def __repr__(self) -> str:
+        state = (
+            "unread: iterate over it, await it or call .result()"
+            if self._read_as is None
+            else f"read by {self._read_as}"
+        )
+        return f"<LLMStream, {state}, {len(self.partial)} characters so far>"
+
+    # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _reading_as(self, how: str, reading: Reading) -> AsyncGenerator[Any, None]:
+        """A generator that reads this stream. It claims the stream when it is first asked for something."""
+        self._refuse_another_reading()
+        shapes: dict[Reading, Shape] = {
+            "chunks": "metadata" if self._with_metadata else "text", "events": "events", "whole": "nothing",
+        }  # fmt: skip
+
+        def claim() -> None:
+            self._refuse_another_reading()
+            self._read_as, self._reading = how, generator
+            self._account.is_inside_another = _begin(generator)
+
+        source = partial(self._source, reading)
+        events = observed(claim, source, self._account, self._watchers, self._reader, shapes[reading])
+        generator = weakref.ref(cast(AsyncGeneratorType[Any, None], events))
+        self._reading = generator  # (`aclose` closes the one that was made last, if none has been asked for anything)
+        return events
+
+    def _refuse_another_reading(self) -> None:
+        if self._read_as is not None:
+            raise RuntimeError(
+                f"this stream was already read (by {self._read_as}); call the function again for a new one, "
+                "or keep what .response holds"
+            )
+
+    async def _whole(self, how: str) -> TaskResponse:
+        async for _ in self._reading_as(how, "whole"):
+            pass
+        return self._account.response()
+
+    def _blocking(self) -> Iterator[Chunk]:
+        _refuse_to_block(_ASYNC_FOR)  # (the iterator may have been made in another thread than this one)
+        chunks = closed_at_the_end(self._reading_as("for", "chunks"))
+        done: Final = object()
+
+        async def following() -> Chunk | object:
+            return await anext(chunks, done)
+
+        async def close() -> None:
+            await chunks.aclose()
+
+        try:
+            while (chunk := run_in_background(following())) is not done:
+                yield cast(Chunk, chunk)
+        finally:
+            finish_in_background(close(), may_block=may_block())
+
+
+_ASYNC_FOR: Final = "async for chunk in stream: …"
+_READ_IN_THREADS: Final = ("quart.wrappers.response", "litestar.utils.sync")
+"""Modules that call `iter()` in the event loop, and `next()` in threads. Quart's `Response` and Litestar's
+`ServerSentEvent` test `isinstance(stream, Iterable)` before they look for `__aiter__`, so no exception makes them use
+that. They do not close what they read, so it is closed when the task that handles the request ends
+(docs/decisions/0026).
+"""
+
+
+def _begin(generator: _Generator) -> bool:
+    """Note that a stream begins in this task. Whether another stream of the task is being asked for its next chunk at
+    this moment: then the new one is read inside of it, by its body or by one of its callbacks.
+    """
+    unfinished = [(begun, reading) for begun in _begun.get() if (reading := begun()) is not None and reading.ag_frame]
+    _begun.set((*(begun for begun, _ in unfinished), generator))
+    return any(reading.ag_running for _, reading in unfinished)
+
+
+def _refuse_to_block(instead: str) -> None:
+    """Refuse to block a thread whose event loop is running: that would stop everything else on the loop."""
+    if not may_block():
+        raise EventLoopRunningError(
+            f"an event loop is running in this thread, and blocking would stop it; write: {instead} "
+            "(in a web framework: return StreamingResponse(stream), or pass aiter(stream))"
+        )
+
+
+def may_block() -> bool:
+    """Whether no event loop runs in this thread, or that of a notebook: its cells may block, and stop nothing else."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    return _in_a_notebook_cell()
+
+
+def _in_a_notebook_cell() -> bool:
+    """Whether the caller runs in a kernel of Jupyter or of marimo."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None and hasattr(shell, "kernel"):
+        return True
+    marimo = sys.modules.get("marimo")
+    return marimo is not None and marimo.app_meta().mode in ("edit", "run", "script")
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop is running
+        return None

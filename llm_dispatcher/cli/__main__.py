@@ -1,5 +1,0 @@
-"""`python -m llm_dispatcher.cli`."""
-
-from . import main
-
-main()

@@ -1,0 +1,183 @@
+"""What is known of a stream so far, kept by watching its events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from ..events import (
+    Attempt,
+    Event,
+    FinishReason,
+    StreamCancelled,
+    StreamCompleted,
+    StreamReset,
+    StreamStarted,
+    TaskResponse,
+    ToolCall,
+    Usage,
+)
+from ..tasks import Target
+from ._metadata import ChunkMetadata, StreamMetadata
+
+CHARACTERS_A_TOKEN = 4
+"""A rule of thumb for running counts; the closing figures are the vendor's own."""
+
+
+class Account:
+    """One stream's running account: its text, who is speaking, when it began and how it ended."""
+
+    def __init__(self, ledger: Sequence[Attempt] = (), clock: Callable[[], float] = time.monotonic) -> None:
+        self.ledger = ledger
+        self.is_inside_another = False
+        """Whether the stream began while another stream of its task was at work on its next chunk."""
+        self._clock = clock
+        self._began: float | None = None
+        self._ended: float | None = None
+        self._pieces: list[str] = []
+        self._characters = 0
+        self._tool_calls: list[ToolCall] = []
+        self._completed: StreamCompleted | None = None
+        self.started: datetime | None = None
+        self.first_token_after: float | None = None
+        self.target: Target | None = None
+        self._speaker: ChunkMetadata = {
+            "chunk": "",
+            "chunk_index": 0,
+            "provider": "",
+            "model": "",
+            "attempt": 0,
+            "cached": False,
+            "elapsed": 0.0,
+            "tokens": 0,
+            "total_tokens": None,
+            "cost": None,
+            "finish_reason": None,
+        }
+        self.attempt = 0
+        self.cached = False
+        self.finish_reason: FinishReason | None = None
+        self.error: Exception | None = None
+
+    def begin(self) -> None:
+        """The stream is being read from now on."""
+        self._began = self._clock()
+        self.started = datetime.now(UTC)
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing more will come."""
+        self._ended = self._clock()
+        self.error = error
+
+    def add(self, text: str) -> None:
+        """A chunk has come."""
+        if self.first_token_after is None:
+            self.first_token_after = self.elapsed
+        self._pieces.append(text)
+        self._characters += len(text)
+
+    def see(self, event: Event) -> None:
+        """Something has happened."""
+        match event:
+            case StreamStarted():
+                self.target, self.attempt, self.cached = event.target, event.attempt, event.cached
+                speaker = self._speaker
+                speaker["provider"], speaker["model"] = event.target.provider, event.target.model
+                speaker["attempt"], speaker["cached"] = event.attempt, event.cached
+            case ToolCall():
+                self._tool_calls.append(event)
+            case StreamReset():
+                self._pieces.clear()
+                self._tool_calls.clear()
+                self._characters = 0
+            case StreamCompleted():
+                self._completed = event
+                self.finish_reason = event.finish_reason
+            case StreamCancelled():
+                self.finish_reason = "cancelled"
+            case _:
+                pass
+
+    @property
+    def over(self) -> bool:
+        return self._ended is not None
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+    @property
+    def chunks(self) -> int:
+        """Chunks so far."""
+        return len(self._pieces)
+
+    @property
+    def tokens(self) -> int:
+        """Output tokens so far, by rule of thumb."""
+        return -(-self._characters // CHARACTERS_A_TOKEN)
+
+    @property
+    def elapsed(self) -> float:
+        if self._began is None:
+            return 0.0
+        return (self._clock() if self._ended is None else self._ended) - self._began
+
+    @property
+    def usage(self) -> Usage:
+        if self._completed is not None:
+            return self._completed.usage
+        return Usage.sum(attempt.usage for attempt in self.ledger)
+
+    def chunk(self, text: str, index: int) -> ChunkMetadata:
+        """A chunk with what is known as it passes; what only the end can tell is `None`."""
+        began, ended = self._began, self._ended
+        metadata = self._speaker.copy()  # (half the price of writing all of it)
+        metadata["chunk"] = text
+        metadata["chunk_index"] = index
+        metadata["elapsed"] = 0.0 if began is None else (self._clock() if ended is None else ended) - began
+        metadata["tokens"] = -(-self._characters // CHARACTERS_A_TOKEN)
+        return metadata
+
+    def closing(self) -> ChunkMetadata:
+        """The item after the last chunk, with the figures that only the end can tell."""
+        whole = self.metadata()
+        return {
+            **self.chunk("", len(self._pieces)),
+            "total_tokens": whole["total_tokens"],
+            "cost": whole["cost"],
+            "finish_reason": whole["finish_reason"],
+        }
+
+    def metadata(self) -> StreamMetadata:
+        """The stream as a whole, as far as it has come."""
+        target = self.target or (self.ledger[-1].target if len(self.ledger) else None)  # (who failed before a word)
+        usage = self.usage if self.finish_reason or self.over else None
+        counted = usage is not None and usage.source != "unknown"
+        return {
+            "provider": target.provider if target else "",
+            "model": target.model if target else "",
+            "attempt": self.attempt,
+            "cached": self.cached,
+            "elapsed": self.elapsed,
+            "tokens": self.tokens,
+            "total_tokens": usage.total_tokens if usage and counted else None,
+            "cost": usage.cost if usage and counted else None,
+            "finish_reason": self.finish_reason,
+            "usage": usage,
+        }
+
+    def response(self) -> TaskResponse:
+        return TaskResponse(
+            text=self.text,
+            target=self.target,
+            finish_reason=self.finish_reason,
+            usage=self.usage,
+            tool_calls=tuple(self._tool_calls),
+            attempts=tuple(self.ledger),
+            cached=self.cached,
+            started=self.started,
+            first_token_after=self.first_token_after,
+            elapsed=self.elapsed,
+            error=self.error,
+        )

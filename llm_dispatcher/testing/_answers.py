@@ -1,0 +1,200 @@
+"""An answer before it is sent: all of its bytes, the pauses between them, and what becomes of the connection."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+from msgspec import Struct
+
+from ._http import END_OF_BODY, chunk, head
+from ._received import Ending
+from ._script import Reply, Wire
+from ._wires import WIRES, Frame, Rejection, WireModule
+from .faults import (
+    Breaks,
+    Cut,
+    ErrorFrame,
+    Fault,
+    Garbage,
+    HttpError,
+    KeepAlives,
+    Linger,
+    MalformedJson,
+    Redirect,
+    Refuse,
+    Resplit,
+    Stall,
+    Stops,
+    UnaskedAnswer,
+)
+
+
+class Write(Struct, frozen=True):
+    """Bytes that are sent in one go, and the pause after them."""
+
+    data: bytes
+    pause: float = 0.0
+
+
+class Answer(Struct, frozen=True):
+    """What a connection sends. `fault` is what it has to do besides."""
+
+    status: int
+    headers: Mapping[str, str]
+    writes: tuple[Write, ...]
+    ending: Ending = "served"
+    fault: Fault | None = None
+    keep_alive: bytes = b""
+    unasked: bytes = b""
+
+
+def streamed(wire: Wire, reply: Reply, model: str) -> Answer:
+    """The answer that a reply is on this wire; a `ValueError` if it has no such answer."""
+    module = WIRES[wire]
+    frames = _broken(module, module.frames(reply, model), reply.fault)
+    if isinstance(reply.fault, Breaks):
+        check_place(wire, reply, model)
+    writes = _cut_anew(frames, reply) if reply.resplit else _as_they_are(frames, reply.pace)
+    if not isinstance(reply.fault, (Cut, Stall, KeepAlives, Linger)):
+        writes = [*writes, Write(END_OF_BODY)]
+    return Answer(
+        status=200,
+        headers={"content-type": module.CONTENT_TYPE, "transfer-encoding": "chunked", **reply.headers},
+        writes=tuple(writes if reply.resplit else _joined(writes)),
+        ending="broken" if isinstance(reply.fault, Breaks) else "served",
+        fault=reply.fault,
+        keep_alive=chunk(module.KEEP_ALIVE),
+        unasked=_unasked(wire, reply.fault.text, model) if isinstance(reply.fault, UnaskedAnswer) else b"",
+    )
+
+
+def _unasked(wire: Wire, text: str, model: str) -> bytes:
+    answer = streamed(wire, Reply(text), model)
+    return head(answer.status, answer.headers) + b"".join(write.data for write in answer.writes)
+
+
+def check_place(wire: Wire, reply: Reply, model: str = "m") -> None:
+    """Refuse a fault past the end on this wire, where a tool call may be sent in one piece."""
+    if not isinstance(fault := reply.fault, Breaks):
+        return
+    frames = WIRES[wire].frames(reply, model)
+    length = sum(frame.content for frame in frames)
+    name = type(fault).__name__
+    if fault.after > length:
+        raise ValueError(
+            f"{name}(after={fault.after}) is past the end: on the {wire} wire the reply has {length} pieces of content"
+        )
+    if isinstance(fault, Stops):
+        following = frames[len(list(_before(frames, fault.after))) :]
+        if fault.into and (not following or fault.into >= len(following[0].data)):
+            raise ValueError(f"{name}(into={fault.into}) is past the end of the event that follows")
+
+
+def refused(wire: Wire, why: HttpError | Rejection, request_id: str, more: Mapping[str, str] | None = None) -> Answer:
+    """An HTTP error in the form of this wire's vendor."""
+    error = (
+        why
+        if isinstance(why, HttpError)
+        else HttpError(why.status, message=why.message, code=why.code, param=why.param)
+    )
+    body = WIRES[wire].error_body(error, request_id)
+    data = msgspec.json.encode(body) if error.body is None else error.body.encode()
+    headers = {"content-type": "application/json", "content-length": str(len(data)), **(more or {})}
+    if error.retry_after is not None:
+        headers["retry-after"] = f"{error.retry_after:g}"
+    return Answer(error.status, headers, (Write(data),), "refused")
+
+
+def elsewhere(redirect: Redirect) -> Answer:
+    """A redirect."""
+    return Answer(redirect.status, {"location": redirect.location, "content-length": "0"}, (), "refused")
+
+
+def reset() -> Answer:
+    """No answer."""
+    return Answer(0, {}, (), "refused", Refuse())
+
+
+def said(value: object) -> Answer:
+    """A value as JSON."""
+    data = msgspec.json.encode(value)
+    return Answer(200, {"content-type": "application/json", "content-length": str(len(data))}, (Write(data),))
+
+
+# ── frames to writes ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _broken(module: WireModule, frames: list[Frame], fault: Fault | None) -> list[Frame]:
+    """The frames before the fault, and what it puts in the place of the others."""
+    if not isinstance(fault, Breaks):
+        return frames
+    kept = list(_before(frames, fault.after))
+    match fault:
+        case ErrorFrame():
+            kept.append(Frame(module.error_frame(fault.message)))
+        case MalformedJson():
+            kept.append(Frame(module.event(b'{"broken": [1, ')))
+        case Garbage():
+            kept.append(Frame(module.event(fault.data)))
+        case Stops() if fault.into and len(kept) < len(frames):
+            kept.append(Frame(frames[len(kept)].data[: fault.into]))
+        case _:
+            pass
+    return kept
+
+
+def _before(frames: list[Frame], after: int) -> Iterator[Frame]:
+    """The frames up to so many pieces of content; those that precede the first piece come in any case."""
+    seen = 0
+    for frame in frames:
+        if seen == after and (frame.content or seen):
+            return
+        seen += frame.content
+        yield frame
+
+
+def _as_they_are(frames: Iterable[Frame], pace: float) -> list[Write]:
+    return [Write(chunk(frame.data), pace if frame.content else 0.0) for frame in frames]
+
+
+def _cut_anew(frames: list[Frame], reply: Reply) -> list[Write]:
+    """The frames' bytes in other pieces; the pause after a piece of content comes after the bytes that complete it."""
+    assert reply.resplit is not None
+    ends = list(_ends_of_content(frames))
+    return [
+        Write(chunk(data), reply.pace * (bisect_right(ends, end) - bisect_right(ends, end - len(data))))
+        for data, end in _pieces(b"".join(frame.data for frame in frames), reply.resplit)
+    ]
+
+
+def _ends_of_content(frames: Iterable[Frame]) -> Iterator[int]:
+    end = 0
+    for frame in frames:
+        end += len(frame.data)
+        if frame.content:
+            yield end
+
+
+def _pieces(data: bytes, resplit: Resplit) -> Iterator[tuple[bytes, int]]:
+    """Each piece with the place where it ends."""
+    at = 0
+    for length in resplit.lengths():
+        if at >= len(data):
+            return
+        piece = data[at : at + length]
+        at += len(piece)
+        yield piece, at
+
+
+def _joined(writes: Iterable[Write]) -> Iterator[Write]:
+    """As few writes as the pauses allow: a stream without any is one write."""
+    pending = bytearray()
+    for write in writes:
+        pending += write.data
+        if write.pause:
+            yield Write(bytes(pending), write.pause)
+            pending.clear()
+    if pending:
+        yield Write(bytes(pending))

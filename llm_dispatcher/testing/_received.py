@@ -1,0 +1,89 @@
+"""What a simulated vendor has received, and how each connection ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from ._latch import Moment
+from ._script import Reply, Wire
+
+Ending: TypeAlias = Literal["open", "served", "refused", "broken", "left"]
+"""`left` is the reader's doing, `refused` and `broken` the script's; `served` is a whole answer."""
+
+
+class Turn:
+    """One turn of the conversation that a request holds, whatever its wire."""
+
+    __slots__ = ("role", "text")
+
+    def __init__(self, role: str, text: str) -> None:
+        self.role = role
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"Turn({self.role!r}, {self.text!r})"
+
+
+class ReceivedRequest:
+    """One request: what came, what it was answered, and how that ended. Times are of `time.monotonic()`."""
+
+    def __init__(
+        self, wire: Wire, method: str, path: str, headers: Mapping[str, str], body: dict[str, Any], request_id: str = ""
+    ) -> None:
+        self.wire = wire
+        self.method = method
+        self.path = path
+        self.headers = dict(headers)
+        self.body = body
+        self.request_id = request_id
+        self.host = "openai"
+        self.model = ""
+        self.system: str | None = None
+        self.turns: list[Turn] = []
+        self.wants_usage = True
+        self.is_json = True
+        self.reply: Reply | None = None
+        self.status: int | None = None
+        self.received_at = time.monotonic()
+        self.ended: Ending = "open"
+        self.ended_at: float | None = None
+        self._over = Moment()
+
+    @property
+    def text(self) -> str:
+        """The last turn's text: what was asked."""
+        return self.turns[-1].text if self.turns else ""
+
+    def wait_until_over(self, timeout: float = 30.0) -> Ending:
+        """Block until the answer has ended one way or another; it is still `open` if that took too long."""
+        self._over.wait(timeout)
+        return self.ended
+
+    async def until_over(self, timeout: float = 30.0) -> Ending:
+        """`wait_until_over` for a coroutine."""
+        await self._over.reached(timeout)
+        return self.ended
+
+    def end(self, how: Ending) -> None:
+        if self.ended == "open":
+            self.ended_at = time.monotonic()
+            self.ended = how
+            self._over.pass_by()
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "wire": self.wire,
+            "method": self.method,
+            "path": self.path,
+            "body": self.body,
+            "request_id": self.request_id,
+            "status": self.status,
+            "received_at": self.received_at,
+            "ended": self.ended,
+            "ended_at": self.ended_at,
+        }
+
+    def __repr__(self) -> str:
+        return f"<{self.method} {self.path}, {self.text!r}: {self.status}, {self.ended}>"

@@ -1,0 +1,132 @@
+"""Anthropic's messages."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from .._received import ReceivedRequest
+from .._script import Reply
+from ..faults import HttpError
+from .frames import Frame, Rejection, bearer, dumps, take_messages, text_of
+from .schemas import anthropic_objection
+
+BASE_PATH = ""
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+KEEP_ALIVE = b'event: ping\ndata: {"type": "ping"}\n\n'
+REQUEST_ID_HEADER = "request-id"
+
+MODELS = re.compile(r"/v1/models")
+
+_FINISH = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def models(names: list[str]) -> dict[str, Any]:
+    return {"data": [{"type": "model", "id": name, "display_name": name} for name in names], "has_more": False}
+
+
+def read(request: ReceivedRequest) -> Rejection | None:
+    if request.path.partition("?")[0] != "/v1/messages":
+        return Rejection(404, f"unknown path {request.path}")
+    if "anthropic-version" not in request.headers:
+        return Rejection(400, "anthropic-version: header is required")
+    most = request.body.get("max_tokens")
+    if not isinstance(most, int) or most < 1:
+        return Rejection(400, "max_tokens: Field required" if most is None else "max_tokens: must be 1 or more")
+    request.system = text_of(request.body.get("system")) or None
+    if (rejection := take_messages(request)) is not None:
+        return rejection
+    for place, turn in enumerate(request.turns):
+        if turn.role not in ("user", "assistant"):
+            return Rejection(400, f"messages.{place}.role: Input should be 'user' or 'assistant'")
+    last = request.turns[-1]
+    if last.role == "assistant" and last.text != last.text.rstrip():
+        return Rejection(400, "messages: final assistant content cannot end with trailing whitespace")
+    return _refused(request.body)
+
+
+def _refused(body: dict[str, Any]) -> Rejection | None:
+    """Why this service refuses the metadata or a schema, or `None`."""
+    metadata = body.get("metadata")
+    for name, value in metadata.items() if isinstance(metadata, dict) else ():
+        if name != "user_id":
+            return Rejection(400, f"metadata.{name}: Extra inputs are not permitted")
+        if not isinstance(value, str):
+            return Rejection(400, "metadata.user_id: Input should be a valid string")
+    config = body.get("output_config")
+    wanted = config.get("format") if isinstance(config, dict) else None
+    if isinstance(wanted, dict) and (why := anthropic_objection(wanted.get("schema"))) is not None:
+        return Rejection(400, f"output_config.format.schema: {why}")
+    for place, tool in enumerate(body.get("tools") or ()):
+        if isinstance(tool, dict) and tool.get("strict") and (why := anthropic_objection(tool.get("input_schema"))):
+            return Rejection(400, f"tools.{place}.custom: {why}")
+    return None
+
+
+def key(request: ReceivedRequest) -> str | None:
+    return request.headers.get("x-api-key") or bearer(request)
+
+
+def event(data: bytes) -> bytes:
+    return b"event: content_block_delta\ndata: " + data + b"\n\n"
+
+
+def _named(kind: str, **fields: Any) -> bytes:
+    return b"event: " + kind.encode() + b"\ndata: " + dumps({"type": kind, **fields}) + b"\n\n"
+
+
+def frames(reply: Reply, model: str) -> list[Frame]:
+    usage = reply.usage
+    counted = {
+        "input_tokens": usage.input - usage.cached if usage else 0,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached if usage else 0,
+    }
+    message = {"id": "msg_sim", "type": "message", "role": "assistant", "model": model, "content": []}
+    open_ended = {"stop_reason": None, "stop_sequence": None, "usage": {**counted, "output_tokens": 1}}
+    made = [Frame(_named("message_start", message={**message, **open_ended})), Frame(_named("ping"))]
+    index = 0
+
+    def block(start: dict[str, Any], deltas: list[dict[str, Any]], closing: list[dict[str, Any]]) -> None:
+        nonlocal index
+        made.append(Frame(_named("content_block_start", index=index, content_block=start)))
+        made.extend(Frame(_named("content_block_delta", index=index, delta=delta), True) for delta in deltas)
+        made.extend(Frame(_named("content_block_delta", index=index, delta=delta)) for delta in closing)
+        made.append(Frame(_named("content_block_stop", index=index)))
+        index += 1
+
+    if reply.reasoning:
+        thoughts = [{"type": "thinking_delta", "thinking": thought} for thought in reply.reasoning]
+        signature = [{"type": "signature_delta", "signature": "c2ltdWxhdGVk"}]
+        block({"type": "thinking", "thinking": "", "signature": ""}, thoughts, signature)
+    if reply.pieces or not reply.tool_calls:
+        block({"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in reply.pieces], [])
+    for call in reply.tool_calls:
+        parts = [{"type": "input_json_delta", "partial_json": fragment} for fragment in call.fragments]
+        block({"type": "tool_use", "id": call.id, "name": call.name, "input": {}}, parts, [])
+    stop = {"stop_reason": reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish), "stop_sequence": None}
+    output = usage.output if usage else 0
+    made.append(Frame(_named("message_delta", delta=stop, usage={**counted, "output_tokens": output})))
+    made.append(Frame(_named("message_stop")))
+    return made
+
+
+def error_frame(message: str) -> bytes:
+    return _named("error", error={"type": "overloaded_error", "message": message})
+
+
+def error_body(error: HttpError, request_id: str) -> dict[str, Any]:
+    kind = _TYPES.get(error.status, "api_error")
+    return {"type": "error", "error": {"type": error.code or kind, "message": error.message}, "request_id": request_id}

@@ -1,0 +1,80 @@
+"""What the wires have in common: frames, rejections, and JSON on one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .._received import ReceivedRequest, Turn
+from .._script import SaidToolCall
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """Bytes that are sent in one go; `content` is whether a reader counts them as a piece of the answer."""
+
+    data: bytes
+    content: bool = False
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """What the service would say to a request that it does not take."""
+
+    status: int
+    message: str
+    code: str | None = None
+    param: str | None = None
+
+
+def dumps(value: Any) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def arguments_of(call: SaidToolCall) -> Any:
+    """A tool call's arguments for a wire that sends them as an object, not as text."""
+    try:
+        arguments: Any = msgspec.json.decode(call.arguments or "{}")
+    except msgspec.DecodeError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise ValueError(  # noqa: TRY004 - the type is right, the script is not
+            f"this wire cannot say the arguments {call.arguments!r}: it takes a JSON object only"
+        )
+    return arguments
+
+
+def bearer(request: ReceivedRequest) -> str | None:
+    return request.headers.get("authorization", "").removeprefix("Bearer ") or None
+
+
+def text_of(content: Any) -> str:
+    """The words of a message's content, which is a string or a list of parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return ""
+
+
+def turns_of(messages: Any) -> list[Turn]:
+    """The turns of a `messages` list as OpenAI, Anthropic and Ollama have it."""
+    if not isinstance(messages, list):
+        return []
+    return [Turn(str(one.get("role")), text_of(one.get("content"))) for one in messages if isinstance(one, dict)]
+
+
+def take_messages(request: ReceivedRequest) -> Rejection | None:
+    """Read `model` and `messages`, with system and developer messages apart."""
+    model = request.body.get("model")
+    if not isinstance(model, str) or not model:
+        return Rejection(400, "you must provide a model parameter")
+    request.model = model
+    if request.body.get("stream") is False:
+        return Rejection(400, "this simulation only streams: ask with stream=true")
+    turns = turns_of(request.body.get("messages"))
+    if not turns:
+        return Rejection(400, "messages: at least one message is required")
+    system = [turn.text for turn in turns if turn.role in ("system", "developer")]
+    request.system = "\n".join(system) or request.system
+    request.turns = [turn for turn in turns if turn.role not in ("system", "developer")]
+    return None if request.turns else Rejection(400, "messages: at least one message is required")

@@ -1,0 +1,187 @@
+"""OpenAI's responses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._received import ReceivedRequest, Turn
+from .._script import Reply
+from ..faults import HttpError
+from . import openai_chat
+from .frames import Frame, Rejection, bearer, dumps, text_of
+from .schemas import openai_objection
+
+BASE_PATH = "/v1"
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+KEEP_ALIVE = b": keep-alive\n\n"
+REQUEST_ID_HEADER = "x-request-id"
+
+MODELS = openai_chat.MODELS
+models = openai_chat.models
+
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+
+
+def read(request: ReceivedRequest) -> Rejection | None:
+    if request.path.partition("?")[0] != "/v1/responses":
+        return openai_chat.no_such_path(request)
+    body = request.body
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        return Rejection(400, "Missing required parameter: 'model'.")
+    request.model = body["model"]
+    if body.get("stream") is False:
+        return Rejection(400, "this simulation only streams: ask with stream=true")
+    instructions = body.get("instructions")
+    request.system = instructions if isinstance(instructions, str) else None
+    given = body.get("input")
+    if isinstance(given, str) and given:
+        request.turns = [Turn("user", given)]
+    elif isinstance(given, list):
+        messages = [item for item in given if isinstance(item, dict) and "role" in item]
+        system = [text_of(item.get("content")) for item in messages if item["role"] in ("system", "developer")]
+        request.system = request.system or "\n".join(system) or None
+        request.turns = [
+            Turn(item["role"], text_of(item.get("content")))
+            for item in messages
+            if item["role"] not in ("system", "developer")
+        ]
+    if not request.turns:
+        return Rejection(400, "Missing required parameter: 'input'.")
+    return _refused(body)
+
+
+def _refused(body: dict[str, Any]) -> Rejection | None:
+    """What OpenAI refuses; of an item without a type, what llama.cpp does, the strictest host on this wire."""
+    items = body["input"] if isinstance(body["input"], list) else []
+    if any(isinstance(item, dict) and item.get("role") == "assistant" and "type" not in item for item in items):
+        return Rejection(400, "Cannot determine type of 'item'")
+    if (rejection := openai_chat.metadata_rejection(body)) is not None:
+        return rejection
+    text = body.get("text")
+    wanted = text.get("format") if isinstance(text, dict) else None
+    if isinstance(wanted, dict) and wanted.get("strict") and (why := openai_objection(wanted.get("schema"))):
+        message = f"Invalid schema for response_format '{wanted.get('name')}': {why}"
+        return Rejection(400, message, "invalid_json_schema", "text.format.schema")
+    for place, tool in enumerate(body.get("tools") or ()):
+        if isinstance(tool, dict) and (why := openai_chat.tool_objection(tool)) is not None:
+            message = f"Invalid schema for function '{tool.get('name')}': {why}"
+            return Rejection(400, message, "invalid_function_parameters", f"tools[{place}].parameters")
+    return None
+
+
+def key(request: ReceivedRequest) -> str | None:
+    return bearer(request)
+
+
+def event(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
+
+
+class _Stream:
+    """Numbers the events and collects the output items as they are done."""
+
+    def __init__(self, model: str) -> None:
+        self.frames: list[Frame] = []
+        self.output: list[dict[str, Any]] = []
+        self.head = {"id": "resp_sim", "object": "response", "created_at": 1_760_000_000, "model": model}
+
+    def send(self, kind: str, *, content: bool = False, **fields: Any) -> None:
+        data = dumps({"type": kind, "sequence_number": len(self.frames), **fields})
+        self.frames.append(Frame(b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n", content))
+
+    def response(self, status: str, **more: Any) -> dict[str, Any]:
+        return {
+            **self.head,
+            "status": status,
+            "output": list(self.output),
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "error": None,
+            "incomplete_details": None,
+            **more,
+        }
+
+    def added(self, item: dict[str, Any]) -> None:
+        self.send("response.output_item.added", output_index=len(self.output), item=item)
+
+    def done(self, item: dict[str, Any]) -> None:
+        self.output.append(item)
+        self.send("response.output_item.done", output_index=len(self.output) - 1, item=item)
+
+
+def frames(reply: Reply, model: str) -> list[Frame]:
+    stream = _Stream(model)
+    for kind in ("created", "in_progress"):
+        stream.send(f"response.{kind}", response=stream.response("in_progress"))
+    if reply.reasoning:
+        _reasoning(stream, reply)
+    if reply.pieces or not reply.tool_calls:
+        _message(stream, reply)
+    for call in reply.tool_calls:
+        item = {"type": "function_call", "id": f"fc_{call.id}", "call_id": call.id, "name": call.name}
+        stream.added({**item, "arguments": "", "status": "in_progress"})
+        place: dict[str, Any] = {"item_id": item["id"], "output_index": len(stream.output)}
+        for fragment in call.fragments:
+            stream.send("response.function_call_arguments.delta", content=True, **place, delta=fragment)
+        stream.send("response.function_call_arguments.done", **place, name=call.name, arguments=call.arguments)
+        stream.done({**item, "arguments": call.arguments, "status": "completed"})
+    reason = reply.raw_finish_reason or _INCOMPLETE.get(reply.finish)
+    status = "incomplete" if reason else "completed"
+    details = {"reason": reason} if reason else None
+    stream.send(f"response.{status}", response=stream.response(status, incomplete_details=details, usage=_usage(reply)))
+    return stream.frames
+
+
+def _reasoning(stream: _Stream, reply: Reply) -> None:
+    item = {"type": "reasoning", "id": "rs_sim", "summary": []}
+    stream.added(item)
+    place: dict[str, Any] = {"item_id": "rs_sim", "output_index": len(stream.output), "summary_index": 0}
+    stream.send("response.reasoning_summary_part.added", **place, part={"type": "summary_text", "text": ""})
+    for thought in reply.reasoning:
+        stream.send("response.reasoning_summary_text.delta", content=True, **place, delta=thought)
+    text = "".join(reply.reasoning)
+    part = {"type": "summary_text", "text": text}
+    stream.send("response.reasoning_summary_text.done", **place, text=text)
+    stream.send("response.reasoning_summary_part.done", **place, part=part)
+    stream.done({**item, "summary": [part]})
+
+
+def _message(stream: _Stream, reply: Reply) -> None:
+    refuses = reply.finish == "refusal"
+    kind, field = ("refusal", "refusal") if refuses else ("output_text", "text")
+    text = "".join(reply.pieces)
+    said: dict[str, Any] = {field: text}
+    extra: dict[str, Any] = {} if refuses else {"annotations": [], "logprobs": []}
+    item = {"type": "message", "id": "msg_sim", "role": "assistant", "status": "in_progress", "content": []}
+    stream.added(item)
+    place: dict[str, Any] = {"item_id": "msg_sim", "output_index": len(stream.output), "content_index": 0}
+    stream.send("response.content_part.added", **place, part={"type": kind, field: "", **extra})
+    logprobs: dict[str, Any] = {} if refuses else {"logprobs": []}
+    for piece in reply.pieces:
+        stream.send(f"response.{kind}.delta", content=True, **place, delta=piece, **logprobs)
+    stream.send(f"response.{kind}.done", **place, **logprobs, **said)
+    part = {"type": kind, **said, **extra}
+    stream.send("response.content_part.done", **place, part=part)
+    stream.done({**item, "status": "completed", "content": [part]})
+
+
+def _usage(reply: Reply) -> dict[str, Any] | None:
+    if (usage := reply.usage) is None:
+        return None
+    return {
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "total_tokens": usage.input + usage.output,
+        "input_tokens_details": {"cached_tokens": usage.cached},
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+    }
+
+
+def error_frame(message: str) -> bytes:
+    data = {"type": "error", "sequence_number": 0, "code": "server_error", "message": message, "param": None}
+    return b"event: error\ndata: " + dumps(data) + b"\n\n"
+
+
+def error_body(error: HttpError, request_id: str) -> dict[str, Any]:
+    return openai_chat.error_body(error, request_id)
