@@ -80,6 +80,7 @@ _MODULES = ("cache", "events", "exceptions", "provider", "streaming", "tasks", "
 
 __all__ = [*_HOMES]  # noqa: PLE0604 - one list of names, not two  # pyright: ignore[reportUnsupportedDunderAll]
 __version__ = "0.1.0"
+"""The only place of the version: the build reads it here."""
 
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # what is logged is shown only to who asks for it

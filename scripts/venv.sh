@@ -90,6 +90,11 @@ ticking=$!
 trap 'kill "$ticking" 2>/dev/null || true' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet --no-input --progress-bar off --log "$log" \
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+# A checkout that was installed before the distribution had its present name is installed once, not twice.
+if .venv/bin/python -m pip show --quiet llm-dispatcher >/dev/null 2>&1; then
+    .venv/bin/python -m pip uninstall --quiet --yes llm-dispatcher
+fi
+.venv/bin/python -m pip install --quiet --no-input --progress-bar off --log "$log" \
     -c constraints.txt -e ".$extra"
 echo "$sum" > "$stamp"

@@ -20,6 +20,7 @@ from .. import _media as media
 from .._config import load
 from .._config.watched_file import Watched
 from .._dispatch import Dispatch, Ledger, UnderWay, attempts, load_what_failures_need
+from .._distribution import warn_of_the_other
 from .._policy import OnBreak, Policy, Strategy
 from .._routing import Admission, BudgetAlert, Period, Plan, TargetHealth, Traffic
 from .._stream import LLMStream, Reading, Source, may_block
@@ -39,10 +40,8 @@ from .warming import LoadOthers, load_in_background, missing_sdks, prepare
 
 logger: Final = logging.getLogger("llm_dispatcher")
 
-
 Asked: TypeAlias = TaskRequest | Callable[[], Awaitable[TaskRequest]]
-Opening: TypeAlias = tuple[Source, Account, list[Watcher]]
-"""A stream's source, its account and its watchers."""
+Opening: TypeAlias = tuple[Source, Account, list[Watcher]]  # a stream's source, its account and its watchers
 
 
 class LLMSwitch:
@@ -61,6 +60,7 @@ class LLMSwitch:
         watch: bool = False,
         on_budget_alert: Callable[[BudgetAlert], None] | None = None,
     ) -> None:
+        warn_of_the_other()
         load_what_failures_need()
         self._keys = keys
         self._in_force = InForce(load(config, keys=keys))

@@ -214,7 +214,7 @@ def test_the_commands_of_a_page_exist(page: Path) -> None:
                 named = [word for word in words if not word.startswith("-")]
                 assert words[0] == "-m" or (ROOT / named[0]).exists(), place
             case "pip":
-                assert words[0] == "install", place
+                assert words[0] in ("install", "uninstall"), place
             case _:
                 assert command in COMMANDS, f"{place}: {command}"
 
