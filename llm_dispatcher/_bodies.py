@@ -119,7 +119,7 @@ class StandIn:
 
     async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         function, args, kwargs = self._call
-        yield Opened(None, {})
+        yield Opened()
         async with aclosing(function(*args, **kwargs)) as body:
             async for text in body:
                 yield _text(function, text)

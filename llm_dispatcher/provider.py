@@ -103,11 +103,30 @@ class Ask(Struct, frozen=True):
     raw: bool = False
 
 
-class Opened(Struct, frozen=True):
-    """The vendor accepted the request: the head of its answer is here."""
+LONGEST_WAIT: Final = 86_400.0
+"""Seconds. If a vendor says that a limit lasts longer than a day, this is taken for a mistake and ignored."""
 
-    request_id: str | None
-    headers: Mapping[str, str]
+
+class Remaining(Struct, frozen=True):
+    """What is `left` of a vendor's rate limit, out of `limit`, and the seconds until all of it is available again."""
+
+    left: float
+    limit: float
+    full_in: float
+
+
+class Allowance(Struct, frozen=True):
+    """The rate limits that a vendor reported with an answer; `None` for a limit that it did not report."""
+
+    requests: Remaining | None = None
+    tokens: Remaining | None = None
+
+
+class Opened(Struct, frozen=True):
+    """The vendor accepted the request. The id and the rate limits come from the head of its answer."""
+
+    request_id: str | None = None
+    allowance: Allowance | None = None
 
 
 class RawEvent(Struct, frozen=True):

@@ -17,7 +17,7 @@ class EchoProvider:
         """Called before each attempt, on no vendor's clock: the place to make a client."""
 
     async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
-        yield Opened(request_id=None, headers={})
+        yield Opened()
         words = ask.request.conversation[-1].text.split()
         for number, word in enumerate(words):
             yield f" {word}" if number else word

@@ -13,7 +13,6 @@ from .._bookkeeping import logged_not_raised
 from .._catalog import Capabilities
 from .._durations import in_seconds
 from .._policy import Policy
-from .._providers.base.rate_limit_headers import allowance
 from ..events import Attempt
 from ..exceptions import BudgetExceededError, ProviderError, ProviderRateLimitError, ProviderServiceUnavailableError
 from ..provider import BODY, Opened
@@ -146,10 +145,10 @@ class Admission:
         return None
 
     def hear(self, target: Target, head: Opened) -> None:
-        """The vendor has answered: its headers may say how much it allows."""
-        with logged_not_raised(target, "rate limits"):
-            if (said := allowance(head.headers)) is not None:
-                self._traffic.limiter.hear(target, said)
+        """The vendor has accepted the request, and may have reported its rate limits."""
+        if head.allowance is not None:
+            with logged_not_raised(target, "rate limits"):
+                self._traffic.limiter.hear(target, head.allowance)
 
     def note(self, attempt: Attempt) -> None:
         """An attempt that was let in is over. Health, limits and budgets are told, each on its own: what one of them

@@ -12,8 +12,7 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from .._providers.base.rate_limit_headers import LONGEST, Allowance
-from ..provider import Limits, ProviderSettings
+from ..provider import LONGEST_WAIT, Allowance, Limits, ProviderSettings
 from ..tasks import Target
 from .token_bucket import Bucket, Slots
 
@@ -58,16 +57,16 @@ class Gate:
             self._tokens.take(tokens)
 
     def shut(self, seconds: float) -> None:
-        """The vendor has said when to come back. A time longer than `LONGEST` is not believed."""
-        if 0 <= seconds <= LONGEST:
+        """The vendor has said when to come back. A time longer than `LONGEST_WAIT` is not believed."""
+        if 0 <= seconds <= LONGEST_WAIT:
             self._shut_until = max(self._shut_until, self._clock() + seconds)
 
     def believe(self, allowance: Allowance) -> None:
-        """Count as the vendor counts. A limit that is full again only after `LONGEST` is not believed."""
-        if (said := allowance.requests) is not None and 0 <= said.full_in <= LONGEST:
+        """Count as the vendor counts. A limit that is full again only after `LONGEST_WAIT` is not believed."""
+        if (said := allowance.requests) is not None and 0 <= said.full_in <= LONGEST_WAIT:
             self._requests = self._requests or Bucket(said.limit, self._clock)
             self._requests.believe(said.left, said.limit, said.full_in)
-        if (said := allowance.tokens) is not None and 0 <= said.full_in <= LONGEST:
+        if (said := allowance.tokens) is not None and 0 <= said.full_in <= LONGEST_WAIT:
             self._tokens = self._tokens or Bucket(said.limit, self._clock)
             self._tokens.believe(said.left, said.limit, said.full_in)
 

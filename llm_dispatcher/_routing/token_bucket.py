@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable
 from threading import Lock
 
-from .._providers.base.rate_limit_headers import LONGEST
+from ..provider import LONGEST_WAIT
 
 
 class Bucket:
     """Refills steadily, up to what a minute allows. A request may take more than is there: then the next request waits
-    until the bucket has made up for it, but never longer than `LONGEST`.
+    until the bucket has made up for it, but never longer than `LONGEST_WAIT`.
     """
 
     def __init__(self, a_minute: float, clock: Callable[[], float]) -> None:
@@ -29,7 +29,7 @@ class Bucket:
 
     def take(self, amount: float) -> None:
         """Take so much, or put back what is less than nothing."""
-        self._level = max(min(self._now() - amount, self._capacity), -LONGEST * self._a_second)
+        self._level = max(min(self._now() - amount, self._capacity), -LONGEST_WAIT * self._a_second)
 
     def believe(self, left: float, limit: float, full_in: float) -> None:
         """Be as full as the vendor says."""

@@ -292,7 +292,7 @@ class Slow:
 
     async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         self.opened += 1
-        yield Opened(None, {})
+        yield Opened()
         await asyncio.sleep(self.silence)
         for word in WORDS:
             await asyncio.sleep(self.seconds / len(WORDS))

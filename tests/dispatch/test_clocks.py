@@ -31,7 +31,7 @@ class Stalls:
 
     async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         turn = ask.request.messages[-1].text if ask.request.messages else ""
-        yield Opened(None, {})
+        yield Opened()
         for number, word in enumerate(WORDS):
             if "".join(WORDS[: number + 1]).rstrip() in turn:
                 continue

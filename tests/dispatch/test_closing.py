@@ -197,7 +197,7 @@ def test_a_clock_that_runs_out_while_a_closed_stream_ends_cancels_nobody(clocks:
     """The connection takes a while to close. The reader gets the error of the closing, and no cancellation."""
 
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
-        yield Opened(None, {})
+        yield Opened()
         try:
             await asyncio.Event().wait()
         finally:
@@ -218,7 +218,7 @@ def test_a_clock_that_runs_out_while_a_closed_stream_ends_cancels_nobody(clocks:
 
 def test_closing_waits_for_no_reader_who_takes_the_end_of_a_complete_answer_slowly() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
-        yield Opened(None, {})
+        yield Opened()
         yield "all of it"
         yield UsageReport(Usage(1, 1, source="reported"))
         yield Finished("stop", "stop")

@@ -67,7 +67,7 @@ async def all_of(job: Dispatch) -> list[Event]:
 
 async def test_what_comes_after_the_end_cannot_spoil_it() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
-        yield Opened("r1", {})
+        yield Opened("r1")
         yield "all of it"
         yield Finished("stop", "stop")
         raise ProviderConnectionError("cut before the usage came")
@@ -103,7 +103,7 @@ async def test_a_vendors_event_goes_with_each_of_ours_that_was_made_of_it() -> N
 @pytest.mark.found("R-12")
 async def test_input_that_the_vendor_left_out_is_estimated_and_its_output_is_kept() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
-        yield Opened(None, {})
+        yield Opened()
         yield "x" * 400
         yield UsageReport(Usage(output_tokens=7))
         yield Finished("stop", None)
@@ -275,7 +275,7 @@ def test_blank_text_is_not_continued_but_asked_for_again() -> None:
 
 async def test_a_first_token_that_never_comes_rings() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
-        yield Opened(None, {})
+        yield Opened()
         yield ""
         await asyncio.Event().wait()
 
@@ -310,7 +310,7 @@ def test_getting_ready_is_no_time_of_the_vendors() -> None:
 async def test_who_leaves_has_left_also_where_closing_the_vendors_stream_fails(finished: bool) -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         try:
-            yield Opened("r", {})
+            yield Opened("r")
             yield "hello"
             yield UsageReport(Usage(1, 1, source="reported"))
             if finished:
@@ -337,7 +337,7 @@ async def test_a_tool_call_that_nobody_has_seen_does_not_end_the_stream() -> Non
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         nonlocal tries
         tries += 1
-        yield Opened(None, {})
+        yield Opened()
         if tries == 1:
             yield begun
             raise ProviderConnectionError("cut")

@@ -187,7 +187,7 @@ async def test_getting_ready_fails_in_a_typed_error_where_this_machine_lacks_som
             raise error
 
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
-        yield Opened(None, {})
+        yield Opened()
         yield Finished("stop", "stop")
 
     job = Dispatch(

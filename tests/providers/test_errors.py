@@ -20,7 +20,7 @@ from llm_dispatcher._providers import make
 from llm_dispatcher._providers.anthropic import messages as anthropic_messages
 from llm_dispatcher._providers.base.error_codes import BY_CODE, class_of
 from llm_dispatcher._providers.base.errors import Answer, answer_in, error_for, said
-from llm_dispatcher._providers.base.retry_after import reset_after, retry_after
+from llm_dispatcher._providers.base.rate_limit_headers import reset_after, retry_after
 from llm_dispatcher._providers.google import content as google_content
 from llm_dispatcher._providers.google.content import answer as google_answer
 from llm_dispatcher._providers.ollama import provider as ollama

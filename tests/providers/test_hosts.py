@@ -486,7 +486,7 @@ class Parrot:
         pass
 
     async def stream(self, ask):
-        yield Opened(None, {})
+        yield Opened()
         yield f"{ask.request.prompt}, {self.settings.options['says']}!"
         yield Finished("stop", "done")
 

@@ -34,6 +34,7 @@ from llm_dispatcher.exceptions import (
     ProviderTimeoutError,
 )
 from llm_dispatcher.provider import (
+    Allowance,
     Ask,
     Finished,
     ModelSettings,
@@ -42,6 +43,7 @@ from llm_dispatcher.provider import (
     Provider,
     ProviderSettings,
     RawEvent,
+    Remaining,
     Secret,
 )
 from llm_dispatcher.tasks import (
@@ -99,6 +101,17 @@ async def pieces_of(vendor: SimulatedVendor, request: TaskRequest = TaskRequest(
 
 
 # ── what comes back ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@wires
+async def test_the_first_piece_carries_the_rate_limits_of_the_headers(wire: str, simulated_vendor: Start) -> None:
+    limits = {
+        "x-ratelimit-limit-requests": "10000",
+        "x-ratelimit-remaining-requests": "9999",
+        "x-ratelimit-reset-requests": "6ms",
+    }
+    opened = (await pieces_of(simulated_vendor(wire, Reply("Hello.", headers=limits))))[0]
+    assert isinstance(opened, Opened) and opened.allowance == Allowance(Remaining(9999, 10000, 0.006))
 
 
 @wires

@@ -16,14 +16,13 @@ from llm_dispatcher import LLMSwitch
 from llm_dispatcher._catalog import Capabilities
 from llm_dispatcher._durations import in_seconds
 from llm_dispatcher._policy import BreakerSettings, Policy, Resilience, Route, Strategy
-from llm_dispatcher._providers.base.rate_limit_headers import Allowance, Left
 from llm_dispatcher._routing import Admission, Errand, Situation, TargetHealth, Traffic, Wishes, demands, plan
 from llm_dispatcher._routing import rate_limits as limits
 from llm_dispatcher._routing.health import KNOWN, Health
 from llm_dispatcher._routing.rate_limits import Limiter
 from llm_dispatcher._routing.target_stats import FRESH, TAIL
 from llm_dispatcher.events import Attempt, Failure, Usage
-from llm_dispatcher.provider import Limits, ProviderSettings
+from llm_dispatcher.provider import Allowance, Limits, ProviderSettings, Remaining
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
 
@@ -62,7 +61,7 @@ async def test_what_vendors_said_of_models_that_nobody_has_is_forgotten() -> Non
     for number in range(3 * KNOWN):
         if number % (KNOWN // 2) == 0:
             limiter.shut(A, 60)
-        limiter.hear(Target("a", f"made-up-{number}"), Allowance(requests=Left(1, 0, 60)))
+        limiter.hear(Target("a", f"made-up-{number}"), Allowance(requests=Remaining(1, 0, 60)))
     assert len(limiter._said) <= KNOWN
     assert (limiter.seconds_until(A, 1), limiter.seconds_until(B, 1)) == (60, 0), "who is spoken of is remembered"
 

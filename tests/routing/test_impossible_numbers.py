@@ -18,15 +18,24 @@ from llm_dispatcher._catalog import Capabilities
 from llm_dispatcher._dispatch import Dispatch, Ledger, attempts
 from llm_dispatcher._policy import BreakerSettings, BudgetSettings, Policy, Resilience, Route
 from llm_dispatcher._providers.base.errors import Answer, error_for
-from llm_dispatcher._providers.base.rate_limit_headers import LONGEST, Allowance, Left, allowance
-from llm_dispatcher._providers.base.retry_after import believable, reset_after, retry_after
+from llm_dispatcher._providers.base.rate_limit_headers import allowance, believable, reset_after, retry_after
 from llm_dispatcher._routing import Admission, Errand, Traffic, demands
 from llm_dispatcher._routing.health import Health
 from llm_dispatcher._routing.rate_limits import Entry, Limiter
 from llm_dispatcher._routing.token_bucket import Bucket
 from llm_dispatcher.events import Attempt, StreamCompleted, Usage
 from llm_dispatcher.exceptions import InvalidRequestError, ProviderError
-from llm_dispatcher.provider import Ask, Finished, Limits, Opened, Piece, ProviderSettings
+from llm_dispatcher.provider import (
+    LONGEST_WAIT,
+    Allowance,
+    Ask,
+    Finished,
+    Limits,
+    Opened,
+    Piece,
+    ProviderSettings,
+    Remaining,
+)
 from llm_dispatcher.tasks import MOST_TOKENS, Target
 from llm_dispatcher.testing import HttpError, Reply, SaidUsage, SimulatedVendor
 from tests.conftest import KINDS, PATIENT
@@ -146,7 +155,7 @@ async def test_an_account_that_fails_costs_no_answer_and_keeps_nothing(
             monkeypatch.setattr(ledger, "close", fail)
 
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
-        yield Opened(None, {})
+        yield Opened()
         yield "Hello."
         assert traffic.budgets._reserved[""] > 0
         yield Finished("stop", "stop")
@@ -214,7 +223,7 @@ def test_a_debt_of_tokens_is_waited_for_no_longer_than_a_day() -> None:
     now = 0.0
     bucket = Bucket(600.0, lambda: now)
     bucket.take(10.0**15)
-    now += LONGEST + 61
+    now += LONGEST_WAIT + 61
     assert bucket.seconds_until(600) == 0
 
 
@@ -265,15 +274,15 @@ async def test_a_retry_after_that_is_too_long_is_not_believed(
 
 
 @pytest.mark.found("B-12")
-@pytest.mark.parametrize("seconds", [float("inf"), 1e18, LONGEST + 1, -1.0])
+@pytest.mark.parametrize("seconds", [float("inf"), 1e18, LONGEST_WAIT + 1, -1.0])
 def test_a_limiter_believes_no_provider_that_shuts_a_target_for_more_than_a_day(seconds: float) -> None:
     """Also a provider of a third party, whose errors were not read by us."""
     limiter = Limiter({}, lambda: 100.0)
     limiter.shut(A, seconds)
-    limiter.hear(A, Allowance(Left(0, 10, seconds), Left(0, 10, seconds)))
+    limiter.hear(A, Allowance(Remaining(0, 10, seconds), Remaining(0, 10, seconds)))
     assert limiter.seconds_until(A, 1) == 0
-    limiter.shut(A, LONGEST)
-    assert limiter.seconds_until(A, 1) == LONGEST
+    limiter.shut(A, LONGEST_WAIT)
+    assert limiter.seconds_until(A, 1) == LONGEST_WAIT
 
 
 @pytest.mark.found("B-12")
@@ -311,20 +320,20 @@ HEADERS = st.dictionaries(
 @given(HEADERS)
 def test_no_header_breaks_its_reader_or_shuts_a_target_for_more_than_a_day(headers: Mapping[str, str]) -> None:
     assert (retry_after(headers) or 0.0) >= 0.0
-    assert 0 <= (reset_after(headers) or 0.0) <= LONGEST
+    assert 0 <= (reset_after(headers) or 0.0) <= LONGEST_WAIT
     error = error_for(Answer("busy", 429, headers=headers), A)
-    assert error.retry_after is None or 0 <= error.retry_after <= LONGEST
+    assert error.retry_after is None or 0 <= error.retry_after <= LONGEST_WAIT
     limiter = Limiter({}, lambda: 100.0)
     if error.retry_after is not None:
         limiter.shut(A, error.retry_after)
-    if (told := allowance(headers, datetime(2026, 11, 1, tzinfo=UTC))) is not None:
+    if (told := allowance(headers, lambda: datetime(2026, 11, 1, tzinfo=UTC).timestamp())) is not None:
         limiter.hear(A, told)
-    assert 0 <= limiter.seconds_until(A, 1.0) <= LONGEST
+    assert 0 <= limiter.seconds_until(A, 1.0) <= LONGEST_WAIT
 
 
 def test_a_day_is_believed_and_more_is_not() -> None:
-    assert believable(LONGEST) == LONGEST
-    assert believable(LONGEST + 1) is None and believable(None) is None
+    assert believable(LONGEST_WAIT) == LONGEST_WAIT
+    assert believable(LONGEST_WAIT + 1) is None and believable(None) is None
 
 
 @pytest.mark.found("B-12")

@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher._providers.base.rate_limit_headers import Allowance, Left
 from llm_dispatcher._routing import Traffic
 from llm_dispatcher._routing.rate_limits import Limiter
 from llm_dispatcher._routing.token_bucket import Bucket, Slots
 from llm_dispatcher.exceptions import ProviderError, ProviderRateLimitError, RequestTimeoutError
-from llm_dispatcher.provider import Limits, ModelSettings, ProviderSettings
+from llm_dispatcher.provider import Allowance, Limits, ModelSettings, ProviderSettings, Remaining
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor, Stall
 from tests.conftest import PATIENT
@@ -84,7 +83,7 @@ async def test_tokens_that_were_not_used_are_given_back() -> None:
 
 async def test_what_a_vendor_says_is_believed() -> None:
     gates, now = limiter()
-    gates.hear(A, Allowance(requests=Left(0, 60, 30)))
+    gates.hear(A, Allowance(requests=Remaining(0, 60, 30)))
     assert gates.seconds_until(A, 1) == pytest.approx(0.5), "sixty come back in thirty seconds: one in half of one"
     now[0] += 0.6
     assert gates.seconds_until(A, 1) == 0

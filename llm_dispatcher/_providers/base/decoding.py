@@ -13,6 +13,7 @@ from msgspec import Struct
 from ...events import ToolCall, ToolCallDelta
 from ...provider import Opened, Piece, RawEvent
 from .errors import Exchange
+from .rate_limit_headers import allowance
 from .transport import for_a_moment, let_go
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ async def pieces_of(
         response = answering.response
         try:
             exchange.request_id = answering.request_id
-            yield Opened(answering.request_id, answering.headers)
+            yield Opened(answering.request_id, allowance(answering.headers))
             read, splitter = answering.read, answering.splitter
             while data := await read():
                 for event in splitter.feed(data):

@@ -28,7 +28,7 @@ from ...provider import Ask
 from ...tasks import Target
 from .error_codes import TOOLS_NOT_ENABLED, UNKNOWN_TO_LITELLM, VendorError, class_of
 from .json_check import unsendable
-from .retry_after import believable, reset_after, retry_after
+from .rate_limit_headers import believable, reset_after, retry_after
 
 _LONGEST: Final = 2_000
 """A proxy's error may be a page of HTML."""

@@ -13,7 +13,7 @@ from ...provider import Finished, Piece
 from ...tasks import Target
 from ..base.decoding import new_id, tokens, whole_call
 from ..base.errors import Answer, error_for, said
-from ..base.retry_after import amount
+from ..base.rate_limit_headers import amount
 from .partial_arguments import PartialArgument, PartialArguments
 
 
