@@ -11,9 +11,9 @@ import time
 from functools import partial
 from typing import get_args
 
-from llm_dispatcher._catalog import Catalog, Correction, load_prices
-from llm_dispatcher._policy import Policy, Route, Strategy
-from llm_dispatcher._routing import Admission, Errand, Situation, Traffic, Wishes, demands, plan
+from llm_dispatcher._catalog import Catalog, load_prices
+from llm_dispatcher._policy import Correction, Policy, Route, Strategy, Wishes
+from llm_dispatcher._routing import Admission, Errand, Situation, Traffic, demands, plan
 from llm_dispatcher.events import Attempt, Usage
 from llm_dispatcher.provider import ProviderSettings
 from llm_dispatcher.tasks import Target, TaskRequest, TaskType

@@ -22,10 +22,10 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from llm_dispatcher._catalog import Catalog, Correction
+from llm_dispatcher._catalog import Catalog
 from llm_dispatcher._dispatch.retrying import Patience
-from llm_dispatcher._policy import Policy, Resilience, Route, Strategy
-from llm_dispatcher._routing import Admission, Errand, Situation, Traffic, Wishes, demands, plan
+from llm_dispatcher._policy import Correction, Policy, Resilience, Route, Strategy, Wishes
+from llm_dispatcher._routing import Admission, Errand, Situation, Traffic, demands, plan
 from llm_dispatcher.events import Attempt, Failure, Usage
 from llm_dispatcher.exceptions import ProviderServiceUnavailableError
 from llm_dispatcher.provider import ProviderSettings

@@ -12,10 +12,12 @@ from typing import Any, Final, get_args, get_type_hints, overload
 
 from ._durations import in_seconds
 from ._llm import LLM
+from ._policy import BODY, ProviderSettings
 from ._stream import LLMStream
-from .events import Attempt, Event, StreamCompleted, StreamStarted, TextDelta, Usage
+from ._usage import Usage
+from .events import Attempt, Event, StreamCompleted, StreamStarted, TextDelta
 from .exceptions import RequestTimeoutError, StreamTimeoutError
-from .provider import BODY, Ask, Finished, Opened, Piece, ProviderSettings
+from .provider import Ask, Finished, Opened, Piece
 from .streaming import StreamingCallbacks
 from .streaming._account import Account
 from .streaming._observe import Watcher

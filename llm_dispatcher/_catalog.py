@@ -10,17 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct
 from msgspec.structs import asdict, replace
 
 from ._importing import importing
+from ._policy import Continues, Correction
+from ._usage import Usage
 from ._vendors.hosts import HOSTS, PREFILLS
-from .events import Usage
 from .tasks import Target, TaskType
-
-Continues: TypeAlias = Literal["prefill", "anchored"]
 
 
 class Traits(Struct, frozen=True, kw_only=True):
@@ -53,31 +52,6 @@ class Capabilities(Traits, frozen=True, kw_only=True):
         if self.input_price is None or self.output_price is None:
             return None
         return (input_tokens * self.input_price + output_tokens * self.output_price) / 1_000_000
-
-
-class Correction(Struct, frozen=True, kw_only=True):
-    """What the configuration says of one model; what it leaves out stays as the catalog has it."""
-
-    text: bool | UnsetType = UNSET
-    vision: bool | UnsetType = UNSET
-    audio: bool | UnsetType = UNSET
-    transcription: bool | UnsetType = UNSET
-    tools: bool | UnsetType = UNSET
-    structured_output: bool | UnsetType = UNSET
-    reasoning: bool | UnsetType = UNSET
-    continues: Continues | UnsetType = UNSET
-    context_window: int | UnsetType = UNSET
-    input_price: float | UnsetType = UNSET
-    output_price: float | UnsetType = UNSET
-    quality: Mapping[TaskType, float] | UnsetType = UNSET
-
-    def over(self, known: Capabilities) -> Capabilities:
-        given = {name: value for name, value in asdict(self).items() if value is not UNSET}
-        return replace(known, **given, known=True)
-
-    @property
-    def has_prices(self) -> bool:
-        return self.input_price is not UNSET or self.output_price is not UNSET
 
 
 _VENDORS: Final[dict[str, Traits]] = {
@@ -199,7 +173,10 @@ class Catalog:
 
     def _corrected(self, target: Target, known: Capabilities) -> Capabilities:
         correction = self._corrections.get(target)
-        return known if correction is None else correction.over(known)
+        if correction is None:
+            return known
+        changes = {name: value for name, value in asdict(correction).items() if value is not UNSET}
+        return replace(known, **changes, known=True)
 
 
 @lru_cache(maxsize=1024)

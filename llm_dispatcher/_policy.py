@@ -1,18 +1,31 @@
-"""The configuration as the rest of the house sees it: frozen values, checked when they were read."""
+"""The configuration as frozen values. `_config` reads and checks it, and makes these values from it.
+
+Other modules only read them. A changed configuration is a new `Policy`; no value here changes after it was made.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from ._catalog import Correction
-from .provider import ProviderSettings
+from ._redaction import Secret, conceal_credentials, conceal_header, conceal_options
 from .tasks import Target, TaskType
 
 OnBreak: TypeAlias = Literal["continue", "restart", "raise"]
 Strategy: TypeAlias = Literal["ordered", "cost", "speed", "quality", "balanced", "weighted"]
+
+Continues: TypeAlias = Literal["prefill", "anchored"]
+"""How a model continues a broken answer: it goes on with an open assistant turn, or it is asked to begin with the last
+words that were delivered.
+"""
+
+Api: TypeAlias = Literal["responses", "chat"]
+OnLimit: TypeAlias = Literal["switch", "wait"]
+
+BODY: Final = "body"
+"""The provider's name that stands for the decorated function's own body."""
 
 OFFLINE: Final = "LLM_DISPATCHER_OFFLINE"
 """Set to 1, every request goes to its decorated body and nothing leaves the machine."""
@@ -96,6 +109,87 @@ class Route(Struct, frozen=True):
     weights: Weights = Weights()
     split: Mapping[Target, float] = {}
     sticky: str | None = None
+
+
+class Wishes(Struct, frozen=True, kw_only=True):
+    """What one call asks of its routing; `None` leaves it to the route."""
+
+    strategy: Strategy | None = None
+    max_cost: float | None = None
+    max_latency: float | None = None
+    fallback: bool = True
+
+
+class Limits(Struct, frozen=True):
+    """How much may be asked; `None` sets no bound. Where a limit is spent, `on_limit` says what a request does."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent_streams: int | None = None
+    on_limit: OnLimit = "switch"
+
+
+class ModelSettings(Struct, frozen=True):
+    """What the configuration says of one model; `alias` is the name that the vendor knows it by."""
+
+    alias: str | None = None
+    enabled: bool = True
+    limits: Limits | None = None
+
+
+class ProviderSettings(Struct, frozen=True, kw_only=True):
+    """One entry under `providers:`: `name` is its key there, `kind` says whose wire it speaks."""
+
+    name: str
+    kind: str
+    api_key: Secret | None = None
+    base_url: str | None = None
+    headers: Mapping[str, str] = {}
+    models: Mapping[str, ModelSettings] = {}
+    api: Api | None = None
+    options: Mapping[str, Any] = {}
+    enabled: bool = True
+    limits: Limits | None = None
+
+    def __post_init__(self) -> None:
+        """Have secret headers, options and parts of the address removed from messages too, as the key is."""
+        for name, value in self.headers.items():
+            conceal_header(name, value)
+        conceal_options(self.options)
+        if self.base_url is not None:
+            conceal_credentials(self.base_url)
+
+    def is_enabled(self, model: str) -> bool:
+        """Whether requests may go to a model."""
+        settings = self.models.get(model)
+        return self.enabled and (settings is None or settings.enabled)
+
+    def vendor_model(self, model: str) -> str:
+        """The vendor's own name for a model, aliases resolved."""
+        settings = self.models.get(model)
+        return (settings and settings.alias) or model
+
+
+class Correction(Struct, frozen=True, kw_only=True):
+    """Facts about one model that the configuration sets. Those it leaves out stay as the catalog has them."""
+
+    text: bool | UnsetType = UNSET
+    vision: bool | UnsetType = UNSET
+    audio: bool | UnsetType = UNSET
+    transcription: bool | UnsetType = UNSET
+    tools: bool | UnsetType = UNSET
+    structured_output: bool | UnsetType = UNSET
+    reasoning: bool | UnsetType = UNSET
+    continues: Continues | UnsetType = UNSET
+    context_window: int | UnsetType = UNSET
+    input_price: float | UnsetType = UNSET
+    output_price: float | UnsetType = UNSET
+    quality: Mapping[TaskType, float] | UnsetType = UNSET
+
+    @property
+    def has_prices(self) -> bool:
+        """Whether it sets a price."""
+        return self.input_price is not UNSET or self.output_price is not UNSET
 
 
 class Amounts(Struct, frozen=True):

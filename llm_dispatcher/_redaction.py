@@ -104,6 +104,30 @@ def conceal_options(options: Mapping[str, object]) -> None:
             conceal(value)
 
 
+class Secret:
+    """A key. Only `reveal()` gives its text. It is removed from messages and log lines from the moment it is made."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        conceal(value)
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
 def _without_known(text: str) -> str:
     plain = text.translate(_PLAIN)
     is_escaped = "%" in text or "\\" in text

@@ -20,52 +20,13 @@ import msgspec
 from msgspec import Struct
 
 from ._redaction import loggable, loggable_id
+from ._usage import Usage as Usage
+from ._usage import UsageSource as UsageSource
 from .exceptions import LLMDispatcherError
 from .tasks import Target
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "cancelled"]
 Seam: TypeAlias = Literal["anchor", "restart", "overlap", "plain"]
-UsageSource: TypeAlias = Literal["reported", "estimated", "unknown"]
-
-
-class Usage(Struct, frozen=True):
-    """Tokens and money, in one normal form for every vendor.
-
-    `input_tokens` include what was read from or written to a prompt cache, `output_tokens` include reasoning.
-    `cost` is in US dollars, `None` where no price is known. `raw` is what the vendor said last. A vendor's report has
-    the source "unknown" if the vendor left out its input; in the ledger, that input is then estimated.
-    """
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    cost: float | None = None
-    source: UsageSource = "unknown"
-    raw: dict[str, Any] | None = None
-
-    @property
-    def total_tokens(self) -> int:
-        return self.input_tokens + self.output_tokens
-
-    @classmethod
-    def sum(cls, usages: Iterable[Usage]) -> Usage:
-        """All of them together: as sure as the least sure, and priced only if each one is."""
-        known = [usage for usage in usages if usage.source != "unknown"]
-        if not known:
-            return cls()
-        costs = [usage.cost for usage in known if usage.cost is not None]
-        return cls(
-            input_tokens=sum(usage.input_tokens for usage in known),
-            output_tokens=sum(usage.output_tokens for usage in known),
-            reasoning_tokens=sum(usage.reasoning_tokens for usage in known),
-            cache_read_tokens=sum(usage.cache_read_tokens for usage in known),
-            cache_write_tokens=sum(usage.cache_write_tokens for usage in known),
-            cost=sum(costs) if len(costs) == len(known) else None,
-            source="estimated" if any(usage.source == "estimated" for usage in known) else "reported",
-            raw=known[0].raw if len(known) == 1 else None,
-        )
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):

@@ -30,13 +30,12 @@ LLMDispatcherError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from .events import Usage
-    from .tasks import Target
+from ._usage import Usage
+from .tasks import Target
 
 
 class LLMDispatcherError(Exception):

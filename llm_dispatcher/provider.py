@@ -1,92 +1,35 @@
-"""What the loop needs of a vendor: the `Provider` protocol, its settings, and the pieces that it streams."""
+"""What an author of a provider needs: the `Provider` protocol, its settings, and the pieces that it streams."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from collections.abc import AsyncGenerator
+from typing import Any, Final, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from ._redaction import conceal, conceal_credentials, conceal_header, conceal_options
+from ._policy import BODY, Api, Limits, ModelSettings, OnLimit, ProviderSettings
+from ._redaction import Secret
 from .events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
 from .tasks import Target, TaskRequest
 
-Api: TypeAlias = Literal["responses", "chat"]
-OnLimit: TypeAlias = Literal["switch", "wait"]
-
-
-class Secret:
-    """A key that shows itself only to who asks for it by name, and is taken out of what others say."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-        conceal(value)
-
-    def reveal(self) -> str:
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    __str__ = __repr__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-
-class Limits(Struct, frozen=True):
-    """How much may be asked; `None` sets no bound. Where a limit is spent, `on_limit` says what a request does."""
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    concurrent_streams: int | None = None
-    on_limit: OnLimit = "switch"
-
-
-class ModelSettings(Struct, frozen=True):
-    """What the configuration says of one model; `alias` is the name that the vendor knows it by."""
-
-    alias: str | None = None
-    enabled: bool = True
-    limits: Limits | None = None
-
-
-class ProviderSettings(Struct, frozen=True, kw_only=True):
-    """One entry under `providers:`: `name` is its key there, `kind` says whose wire it speaks."""
-
-    name: str
-    kind: str
-    api_key: Secret | None = None
-    base_url: str | None = None
-    headers: Mapping[str, str] = {}
-    models: Mapping[str, ModelSettings] = {}
-    api: Api | None = None
-    options: Mapping[str, Any] = {}
-    enabled: bool = True
-    limits: Limits | None = None
-
-    def __post_init__(self) -> None:
-        """What is secret beside the key is taken out of messages as well."""
-        for name, value in self.headers.items():
-            conceal_header(name, value)
-        conceal_options(self.options)
-        if self.base_url is not None:
-            conceal_credentials(self.base_url)
-
-    def is_enabled(self, model: str) -> bool:
-        """Whether requests may go to a model."""
-        settings = self.models.get(model)
-        return self.enabled and (settings is None or settings.enabled)
-
-    def vendor_model(self, model: str) -> str:
-        """The vendor's own name for a model, aliases resolved."""
-        settings = self.models.get(model)
-        return (settings and settings.alias) or model
+__all__ = [
+    "BODY",
+    "LONGEST_WAIT",
+    "Allowance",
+    "Api",
+    "Ask",
+    "Finished",
+    "Limits",
+    "ModelSettings",
+    "OnLimit",
+    "Opened",
+    "Piece",
+    "Provider",
+    "ProviderSettings",
+    "RawEvent",
+    "Remaining",
+    "Secret",
+]
 
 
 class Ask(Struct, frozen=True):
@@ -166,7 +109,3 @@ class Provider(Protocol):
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]: ...
 
     async def aclose(self) -> None: ...
-
-
-BODY: Final = "body"
-"""The provider's name that stands for the decorated function's own body."""

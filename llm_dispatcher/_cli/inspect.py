@@ -8,13 +8,12 @@ from pathlib import Path
 from .. import _catalog as catalog
 from .._config import config_reference, config_schema, config_shown, load
 from .._config.dump import plain
-from .._policy import Policy, Strategy
+from .._policy import BODY, Policy, Strategy
 from .._routing import never_asked
 from .._serving.runtime import check_cache
 from .._serving.switch import LLMSwitch
 from .._vendors.table import VENDORS
 from ..exceptions import ConfigurationError, NoProviderAvailableError
-from ..provider import BODY
 from ..tasks import Target, TaskRequest, TaskType
 from .exit_codes import DONE, FAILED, MISCONFIGURED, one_line
 from .printing import say, say_json, say_table

@@ -19,9 +19,9 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from .._config import config_shown, load
+from .._policy import ProviderSettings
 from .._redaction import redacted
 from .._vendors.table import vendor
-from ..provider import ProviderSettings
 from .exit_codes import DONE, FAILED, one_line
 from .printing import say_json, say_table
 

@@ -7,10 +7,21 @@ from collections.abc import Iterable, Mapping
 from msgspec import convert
 from msgspec.structs import replace
 
-from .._catalog import Correction
-from .._policy import BudgetSettings, CacheSettings, Policy, Resilience, Route, Weights
+from .._policy import (
+    BODY,
+    BudgetSettings,
+    CacheSettings,
+    Correction,
+    Limits,
+    ModelSettings,
+    Policy,
+    ProviderSettings,
+    Resilience,
+    Route,
+    Weights,
+)
+from .._redaction import Secret
 from .._vendors.table import FIRST_ROUTE, FIRST_TASK_ROUTES, Size, vendor
-from ..provider import BODY, Limits, ModelSettings, ProviderSettings, Secret
 from ..tasks import Target
 from .models import (
     CorrectionSection,

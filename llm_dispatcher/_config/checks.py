@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from .._policy import BODY
 from .._vendors.table import VENDORS, known_kinds, vendor
-from ..provider import BODY
 from .api_keys import is_sendable
 from .problems import Problem, nearest
 from .tree import KeyPath, Tree, is_list, is_mapping, mapping_at

@@ -11,9 +11,8 @@ from typing import Any, Final
 from msgspec import NODEFAULT, UNSET, Struct
 from msgspec.structs import FieldInfo, fields
 
-from .._policy import Policy, Route
-from .._redaction import SECRET_NAME
-from ..provider import ModelSettings, ProviderSettings, Secret
+from .._policy import ModelSettings, Policy, ProviderSettings, Route
+from .._redaction import SECRET_NAME, Secret
 from ..tasks import Target
 from .tree import Tree
 

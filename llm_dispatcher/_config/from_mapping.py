@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from ..provider import Secret
+from .._redaction import Secret
 from .layers import Layer
 from .problems import Problem
 from .tree import MOST_DEPTH, KeyPath, Tree

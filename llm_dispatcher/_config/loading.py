@@ -9,10 +9,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from .._policy import Policy, Route, is_offline
+from .._policy import BODY, Policy, Route, is_offline
+from .._redaction import Secret
 from .._vendors.table import VENDORS, vendor
 from ..exceptions import ConfigurationError
-from ..provider import BODY, Secret
 from ..tasks import Target
 from .addresses import address_layer
 from .api_keys import Keys, find_key

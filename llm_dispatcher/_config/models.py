@@ -20,12 +20,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from .._catalog import Continues
 from .._policy import (
+    Api,
     BreakerSettings,
     BudgetSettings,
     CacheSettings,
+    Continues,
     OnBreak,
+    OnLimit,
     Resilience,
     RetryBudgetSettings,
     Strategy,
@@ -33,7 +35,6 @@ from .._policy import (
     Weights,
 )
 from .._vendors.table import VENDORS
-from ..provider import Api, OnLimit
 from ..tasks import TaskType
 from . import text_types as texts
 

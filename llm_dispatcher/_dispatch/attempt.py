@@ -7,8 +7,9 @@ from contextlib import aclosing
 
 from .._join.join import Join
 from .._local_trouble import trouble_of_this_machine
+from .._policy import BODY
 from ..events import Event, StreamReset, StreamStarted, StreamSwitched, TextDelta, UsageReport
-from ..provider import BODY, Ask
+from ..provider import Ask
 from .continuation import GO_ON, continued, joined, tokens_delivered
 from .ending import Shown, kept, listening, only_repeats
 from .job import Dispatch

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from .._durations import in_seconds
 from .._redaction import loggable_id
-from ..events import Failure, ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, Usage, UsageReport
+from .._usage import Usage
+from ..events import Failure, ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
 from ..exceptions import (
     LLMDispatcherError,
     ProviderError,

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from .._bookkeeping import logged_not_raised
 from .._join.join import Join
-from ..events import Attempt, AttemptOutcome, Failure, Seam, Usage
+from .._usage import Usage
+from ..events import Attempt, AttemptOutcome, Failure, Seam
 from ..exceptions import LLMDispatcherError
 from ..provider import Finished
 from ..tasks import Target, TaskRequest

@@ -10,6 +10,7 @@ from typing import Final
 
 from .._bookkeeping import logged_not_raised
 from .._durations import in_seconds
+from .._policy import BODY
 from ..events import AttemptOutcome, Event, Failure, StreamCompleted, StreamInterrupted
 from ..exceptions import (
     AllProvidersFailedError,
@@ -22,7 +23,6 @@ from ..exceptions import (
     StreamingError,
     StreamTimeoutError,
 )
-from ..provider import BODY
 from .attempt import Delivered, attempt
 from .continuation import why_not
 from .ending import too_slow

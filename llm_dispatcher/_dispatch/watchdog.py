@@ -18,7 +18,7 @@ from typing import Final, Literal, TypeAlias
 
 from .._policy import Timeouts
 from .._upstream import Deadline
-from ..events import Usage
+from .._usage import Usage
 from ..exceptions import StreamingError
 
 Clock: TypeAlias = Literal["first_token", "idle", "total"]

@@ -7,9 +7,10 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Final, TypeAlias, cast
 
+from .._policy import ProviderSettings
 from .._vendors.hosts import HOSTS
 from ..exceptions import ConfigurationError
-from ..provider import Provider, ProviderSettings
+from ..provider import Provider
 
 Factory: TypeAlias = Callable[[ProviderSettings], Provider]
 

@@ -1,9 +1,9 @@
-"""Which targets may serve a request, in which order, and why not the others; and whether they may be asked now."""
+"""Routing: which targets may serve a request, in which order, why others may not, and whether they are free now."""
 
 from .admission import Admission, Errand, Traffic
 from .budgets import BudgetAlert, Period
 from .candidates import candidates
-from .plan import Plan, Situation, Wishes, needs_prices, plan, route_of
+from .plan import Plan, Situation, needs_prices, plan, route_of
 from .requirements import demands, never_asked
 from .target_stats import TargetHealth
 
@@ -16,7 +16,6 @@ __all__ = [
     "Situation",
     "TargetHealth",
     "Traffic",
-    "Wishes",
     "candidates",
     "demands",
     "needs_prices",

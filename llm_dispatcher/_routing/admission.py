@@ -12,10 +12,10 @@ from msgspec import Struct
 from .._bookkeeping import logged_not_raised
 from .._catalog import Capabilities
 from .._durations import in_seconds
-from .._policy import Policy
+from .._policy import BODY, Policy
 from ..events import Attempt
 from ..exceptions import BudgetExceededError, ProviderError, ProviderRateLimitError, ProviderServiceUnavailableError
-from ..provider import BODY, Opened
+from ..provider import Opened
 from ..tasks import Target
 from .budgets import ROUNDING, BudgetAlert, Budgets
 from .health import LOCAL, Health

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from .._policy import Policy
+from .._policy import BODY, Policy
 from ..exceptions import InvalidRequestError
-from ..provider import BODY
 from ..tasks import Target, TaskRequest
 
 

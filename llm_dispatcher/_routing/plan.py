@@ -10,9 +10,8 @@ from msgspec import Struct
 
 from .._catalog import Capabilities
 from .._durations import in_seconds
-from .._policy import Policy, Route, Strategy
+from .._policy import BODY, Policy, Route, Strategy, Wishes
 from ..exceptions import BudgetExceededError, NoProviderAvailableError
-from ..provider import BODY
 from ..tasks import Target, TaskRequest
 from .candidates import candidates
 from .requirements import Demands, demands, lacking
@@ -58,15 +57,6 @@ class Plan(Struct, frozen=True):
 
 SMALL_WINDOW: Final = 4_000
 """Tokens that every model takes."""
-
-
-class Wishes(Struct, frozen=True, kw_only=True):
-    """What one call says of its routing; `None` leaves it to the route."""
-
-    strategy: Strategy | None = None
-    max_cost: float | None = None
-    max_latency: float | None = None
-    fallback: bool = True
 
 
 class Situation(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,8 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from ..provider import LONGEST_WAIT, Allowance, Limits, ProviderSettings
+from .._policy import Limits, ProviderSettings
+from ..provider import LONGEST_WAIT, Allowance
 from ..tasks import Target
 from .token_bucket import Bucket, Slots
 

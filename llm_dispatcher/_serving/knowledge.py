@@ -16,8 +16,8 @@ from typing import Final
 
 from .. import _catalog as catalog
 from .._local_trouble import trouble_of_this_machine
-from .._policy import Policy
-from .._routing import Traffic, Wishes, needs_prices
+from .._policy import Policy, Wishes
+from .._routing import Traffic, needs_prices
 from .._stream import EventLoopRunningError, may_block
 from ..tasks import TaskRequest
 

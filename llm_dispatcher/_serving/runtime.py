@@ -16,12 +16,12 @@ from msgspec.structs import asdict, replace
 
 from .. import _catalog as catalog
 from .._config.dump import identity
-from .._policy import Policy, Timeouts, is_offline
+from .._policy import BODY, Policy, ProviderSettings, Timeouts, Wishes, is_offline
 from .._providers import make
-from .._routing import Admission, Errand, Plan, Situation, Traffic, Wishes, candidates, demands, plan, route_of
-from ..events import Usage
+from .._routing import Admission, Errand, Plan, Situation, Traffic, candidates, demands, plan, route_of
+from .._usage import Usage
 from ..exceptions import CacheError, ConfigurationError, InvalidRequestError
-from ..provider import BODY, Provider, ProviderSettings
+from ..provider import Provider
 from ..tasks import NAMESPACE, Target, TaskRequest, namespace_of
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, Literal, Protocol, TypedDict, get_args
+from typing import Literal, Protocol, TypedDict, get_args
 
 from msgspec import Struct
 
-from .._policy import OnBreak, Policy, Strategy
+from .._policy import OnBreak, Policy, Strategy, Wishes
 from ..events import Event
 from ..exceptions import InvalidRequestError
 from ..streaming import ProgressTracker, StreamingCallbacks
@@ -16,9 +16,6 @@ from ..streaming._observe import Watcher
 from ..streaming._progress import following_tracker
 from ..tasks import MOST_TOKENS, Target, TaskRequest
 from .stages.buffering import buffered
-
-if TYPE_CHECKING:
-    from .._routing import Wishes
 
 
 class RequestCache(Protocol):
@@ -66,8 +63,6 @@ class CallSettings(Struct, frozen=True, kw_only=True):
     def wishes(self, policy: Policy) -> Wishes:
         """What a call says of its routing, over what the configuration says."""
         fallback = policy.resilience.fallback_enabled if self.fallback_enabled is None else self.fallback_enabled
-        from .._routing import Wishes
-
         return Wishes(
             strategy=self.optimization_strategy,
             max_cost=self.max_cost,

@@ -21,13 +21,13 @@ from .._config import load
 from .._config.watched_file import Watched
 from .._dispatch import Dispatch, Ledger, UnderWay, attempts, load_what_failures_need
 from .._distribution import warn_of_the_other
-from .._policy import OnBreak, Policy, Strategy
+from .._policy import BODY, OnBreak, Policy, Strategy
 from .._routing import Admission, BudgetAlert, Period, Plan, TargetHealth, Traffic
 from .._stream import LLMStream, Reading, Source, may_block
 from .._upstream import Deadline, Upstream
 from ..events import Event
 from ..exceptions import ConfigurationError, InvalidRequestError, LLMDispatcherError
-from ..provider import BODY, Provider
+from ..provider import Provider
 from ..streaming import ProgressTracker, StreamingCallbacks
 from ..streaming._account import Account
 from ..streaming._observe import Watcher

@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from .._policy import BODY
 from ..events import (
     Event,
     StreamCompleted,
@@ -20,7 +21,6 @@ from ..events import (
     ToolCallDelta,
     ToolResult,
 )
-from ..provider import BODY
 from ..streaming._shared import as_cached
 
 Replay: TypeAlias = Literal["instant"] | float

@@ -12,10 +12,10 @@ from contextlib import aclosing
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from .._policy import BODY
 from .._upstream import Deadline, Upstream
 from ..events import Event
 from ..exceptions import CacheError
-from ..provider import BODY
 from ..streaming._shared import Flight
 from ..tasks import Target, TaskRequest
 from ._english.index import OVERHEAD, Filed, Gone, Index

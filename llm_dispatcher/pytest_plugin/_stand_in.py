@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from msgspec.structs import replace
 
+from .._policy import Api, ProviderSettings
+from .._redaction import Secret
 from .._vendors.hosts import HOSTS
-from ..provider import Api, ProviderSettings, Secret
 from ..testing._player import Script
 from ..testing._script import Wire
 from ..testing._vendor import HELLO, SimulatedVendor

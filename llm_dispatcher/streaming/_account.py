@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from .._usage import Usage
 from ..events import (
     Attempt,
     Event,
@@ -16,7 +17,6 @@ from ..events import (
     StreamStarted,
     TaskResponse,
     ToolCall,
-    Usage,
 )
 from ..tasks import Target
 from ._metadata import ChunkMetadata, StreamMetadata

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from ..events import FinishReason, Usage
+from .._usage import Usage
+from ..events import FinishReason
 
 
 class _AboutStream(TypedDict):

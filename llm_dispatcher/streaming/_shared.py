@@ -26,7 +26,8 @@ from msgspec.structs import replace
 
 from .._durations import in_seconds
 from .._upstream import Deadline
-from ..events import Event, StreamCompleted, StreamReset, StreamStarted, TextDelta, Usage, UsageReport
+from .._usage import Usage
+from ..events import Event, StreamCompleted, StreamReset, StreamStarted, TextDelta, UsageReport
 from ..exceptions import RequestTimeoutError, StreamTimeoutError
 
 LEAD: Final = 64

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest, TaskType
-from llm_dispatcher._catalog import Capabilities, Catalog, Correction, Traits, traits
+from llm_dispatcher._catalog import Capabilities, Catalog, Traits, traits
+from llm_dispatcher._policy import Correction
 from llm_dispatcher.events import Usage
 from llm_dispatcher.tasks import Target
 

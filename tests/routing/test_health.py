@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from llm_dispatcher import LLMSwitch
 from llm_dispatcher._catalog import Capabilities
 from llm_dispatcher._durations import in_seconds
-from llm_dispatcher._policy import BreakerSettings, Policy, Resilience, Route, Strategy
-from llm_dispatcher._routing import Admission, Errand, Situation, TargetHealth, Traffic, Wishes, demands, plan
+from llm_dispatcher._policy import BreakerSettings, Policy, Resilience, Route, Strategy, Wishes
+from llm_dispatcher._routing import Admission, Errand, Situation, TargetHealth, Traffic, demands, plan
 from llm_dispatcher._routing import rate_limits as limits
 from llm_dispatcher._routing.health import KNOWN, Health
 from llm_dispatcher._routing.rate_limits import Limiter

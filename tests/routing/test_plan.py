@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from llm_dispatcher import LLMSwitch
 from llm_dispatcher._catalog import Capabilities
-from llm_dispatcher._policy import Policy, Route, Strategy, Weights
-from llm_dispatcher._routing import Plan, Situation, TargetHealth, Wishes, plan
+from llm_dispatcher._policy import Policy, Route, Strategy, Weights, Wishes
+from llm_dispatcher._routing import Plan, Situation, TargetHealth, plan
 from llm_dispatcher._routing.plan import needs_prices
 from llm_dispatcher._routing.requirements import demands, lacking
 from llm_dispatcher.exceptions import BudgetExceededError, LLMDispatcherError, NoProviderAvailableError

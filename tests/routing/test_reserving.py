@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher._policy import Amounts, BudgetSettings
-from llm_dispatcher._routing import Wishes
+from llm_dispatcher._policy import Amounts, BudgetSettings, Wishes
 from llm_dispatcher._routing.admission import REASONING_OUTPUT
 from llm_dispatcher._routing.budgets import Budgets
 from llm_dispatcher.exceptions import BudgetExceededError, LLMDispatcherError

@@ -11,7 +11,8 @@ from ... import _catalog as catalog
 from ..._dispatch.ledger import estimated_tokens
 from ..._llm import LLM
 from ..._serving.switch import LLMSwitch, set_global_switch
-from ...events import TaskResponse, Usage
+from ..._usage import Usage
+from ...events import TaskResponse
 from ...streaming import ProgressTracker
 from ...tasks import Target, TaskRequest
 from ..printing import say_json

@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ...events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageReport
+from ..._usage import Usage
+from ...events import FinishReason, ProviderEvent, ReasoningDelta, UsageReport
 from ...provider import Finished, Piece
 from ...tasks import Target
 from ..base.decoding import ToolCalls, tokens

@@ -9,9 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from ..._importing import importing
+from ..._policy import ProviderSettings
 from ..._wire import SSEDataDecoder
 from ...exceptions import ConfigurationError
-from ...provider import Ask, Piece, ProviderSettings
+from ...provider import Ask, Piece
 from ..base.clients import CONNECTIONS, PerLoop
 from ..base.decoding import Answering, lower, pieces_of
 from ..base.encoding import as_it_is

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from msgspec import Struct, ValidationError, convert
 
+from ..._policy import ProviderSettings
 from ..._vendors.hosts import QUIRKS, Quirk, host_of
 from ..._wire import LONGEST_EVENT
 from ...exceptions import ConfigurationError, ProviderAuthenticationError
-from ...provider import ProviderSettings
 
 MAX_EVENT_BYTES: Final = "max_event_bytes"
 SHORTEST_LIMIT: Final = 1024

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from ...events import FinishReason, ProviderEvent, ReasoningDelta, ToolCallDelta, Usage, UsageReport
+from ..._usage import Usage
+from ...events import FinishReason, ProviderEvent, ReasoningDelta, ToolCallDelta, UsageReport
 from ...provider import Finished, Piece
 from ...tasks import Target
 from ..base.decoding import new_id, tokens, whole_call

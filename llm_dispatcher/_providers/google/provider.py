@@ -14,10 +14,11 @@ import msgspec
 from msgspec import Struct
 
 from ..._importing import importing
+from ..._policy import ProviderSettings
 from ..._redaction import loggable
 from ..._wire import JSONArrayDecoder, SSEDataDecoder
 from ...exceptions import InvalidRequestError
-from ...provider import Ask, Piece, ProviderSettings
+from ...provider import Ask, Piece
 from ..base.clients import PerLoop
 from ..base.decoding import Answering, lower, pieces_of
 from ..base.encoding import encoded

@@ -14,9 +14,11 @@ import msgspec
 from msgspec import Struct
 
 from ..._importing import importing
+from ..._policy import ProviderSettings
+from ..._usage import Usage, UsageSource
 from ..._wire import NDJSONDecoder
-from ...events import FinishReason, ReasoningDelta, ToolCallDelta, Usage, UsageReport, UsageSource
-from ...provider import Ask, Finished, Piece, ProviderSettings
+from ...events import FinishReason, ReasoningDelta, ToolCallDelta, UsageReport
+from ...provider import Ask, Finished, Piece
 from ...tasks import Target
 from ..base.clients import PerLoop
 from ..base.decoding import Answering, lower, new_id, pieces_of, tokens, whole_call

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from ..._usage import Usage
 from ..._vendors.hosts import Quirk
-from ...events import FinishReason, ProviderEvent, ReasoningDelta, Usage, UsageReport
+from ...events import FinishReason, ProviderEvent, ReasoningDelta, UsageReport
 from ...provider import Finished, Piece
 from ...tasks import Target
 from ..base.decoding import DONE, ToolCalls, tokens, written

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..._catalog import traits
 from ..._importing import importing
+from ..._policy import ProviderSettings
 from ..._vendors.hosts import Quirk, host_of
 from ..._wire import SSEDataDecoder
-from ...provider import Ask, Piece, ProviderSettings
+from ...provider import Ask, Piece
 from ...tasks import AudioPart, ImagePart, TaskRequest
 from ..base.clients import CONNECTIONS, PerLoop
 from ..base.decoding import Answering, Decoder, lower, pieces_of

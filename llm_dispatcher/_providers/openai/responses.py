@@ -9,7 +9,8 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from ...events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, Usage, UsageReport
+from ..._usage import Usage
+from ...events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, UsageReport
 from ...provider import Finished, Piece
 from ...tasks import Target
 from ..base.decoding import DONE, ToolCalls, new_id, tokens, whole_call, written

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from ..._routing.admission import Admission
-from ...events import Event, ReasoningDelta, StreamReset, TextDelta, ToolCallDelta, Usage
+from ..._usage import Usage
+from ...events import Event, ReasoningDelta, StreamReset, TextDelta, ToolCallDelta
 from ...exceptions import StreamBudgetExceededError
 
 
