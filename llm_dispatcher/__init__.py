@@ -75,7 +75,7 @@ _HOMES = {
 }
 """Each public name and its module, which is imported when the name is first asked for."""
 
-_MODULES = ("cache", "events", "exceptions", "provider", "streaming", "tasks", "testing")
+_MODULES = ("cache", "events", "exceptions", "notices", "provider", "streaming", "tasks", "testing")
 """The public modules, which are imported likewise."""
 
 __all__ = [*_HOMES]  # noqa: PLE0604 - one list of names, not two  # pyright: ignore[reportUnsupportedDunderAll]

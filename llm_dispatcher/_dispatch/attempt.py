@@ -53,10 +53,10 @@ async def attempt(
         await provider.prepare()
     row.began = clocks.now  # loading an SDK says nothing of how soon its vendor answers
     beginning = _Beginning(dispatch, row, rows, delivered, clocks)
-    with listening(row, clocks):
+    with listening(row, clocks, dispatch.notify):
         async with aclosing(provider.stream(ask)) as stream:
             async for piece in stream:
-                shown = piece if isinstance(piece, str) else kept(piece, row, dispatch.admission)
+                shown = piece if isinstance(piece, str) else kept(piece, row, dispatch.admission, dispatch.notify)
                 if not shown:
                     continue
                 clocks.rest()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
@@ -21,19 +20,18 @@ from ..exceptions import (
     RequestTimeoutError,
     StreamTruncatedError,
 )
+from ..notices import FailedAfterCompletion, Notify, UsageReportRejected
 from ..provider import Finished, Opened, RawEvent
 from ..tasks import MOST_TOKENS, Target
 from .job import Admission
 from .ledger import Row
 from .watchdog import Clock, Clocks, Rang, closed
 
-logger: Final = logging.getLogger("llm_dispatcher")
-
 Shown: TypeAlias = str | ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
 
 
 @contextmanager
-def listening(row: Row, clocks: Clocks) -> Generator[None, None, None]:
+def listening(row: Row, clocks: Clocks, notify: Notify) -> Generator[None, None, None]:
     """While a vendor's answer is read: what ends it becomes one of our errors, and a clock that rang is one of them.
 
     Once the vendor has said that the answer is complete, nothing that goes wrong afterwards makes it less so; and an
@@ -56,7 +54,7 @@ def listening(row: Row, clocks: Clocks) -> Generator[None, None, None]:
             if rang is not None:
                 raise _ended(rang, row, clocks) from error
             raise
-        logger.debug("%s: %s after the answer was complete", row.target, Failure.of(error).message)
+        notify(FailedAfterCompletion(row.target, Failure.of(error)))
     finally:
         clocks.leave()  # from here on nobody waits on this vendor, however long the reader or a retry may take
     if row.finished is None:
@@ -72,6 +70,7 @@ def kept(
     piece: Opened | RawEvent | UsageReport | Finished | ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent,
     row: Row,
     admission: Admission,
+    notify: Notify,
 ) -> Shown | None:
     """Keep in the row what a piece says of the attempt; return it, with the vendor's event, if it is to be shown."""
     match piece:
@@ -82,7 +81,7 @@ def kept(
         case RawEvent():
             row.raw = piece.data
         case UsageReport():
-            row.usage, row.usage_raw = _believable(piece.usage, row.target), row.raw
+            row.usage, row.usage_raw = _believable(piece.usage, row.target, notify), row.raw
         case Finished():
             row.finished, row.finished_raw = piece, row.raw
         case _:
@@ -94,7 +93,7 @@ def kept(
     return None
 
 
-def _believable(usage: Usage, target: Target) -> Usage | None:
+def _believable(usage: Usage, target: Target, notify: Notify) -> Usage | None:
     """A vendor's report of its usage, or `None` if a count in it is impossible: then the ledger estimates instead.
 
     Every provider's report passes here, so nothing behind this has to handle a negative count or one of 400 digits.
@@ -105,7 +104,7 @@ def _believable(usage: Usage, target: Target) -> Usage | None:
     )  # fmt: skip
     if all(0 <= count <= MOST_TOKENS for count in counts):
         return usage
-    logger.warning("%s: its usage report is not believed: a count is not between 0 and %s", target, MOST_TOKENS)
+    notify(UsageReportRejected(target, MOST_TOKENS))
     return None
 
 

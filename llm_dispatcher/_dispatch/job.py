@@ -7,14 +7,16 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from .._log import write
 from .._policy import OnBreak, Resilience
 from .._upstream import Deadline
 from ..events import Attempt
 from ..exceptions import LLMDispatcherError
+from ..notices import Notify
 from ..provider import Opened, Provider
 from ..tasks import Target, TaskRequest
 from .continuation import Continuation
-from .ledger import Ledger
+from .ledger import Ledger, Price, no_price
 from .open_streams import UnderWay
 
 
@@ -75,3 +77,5 @@ class Dispatch(Struct, frozen=True):
     raw: bool = False
     under_way: UnderWay | None = None
     deadline: Deadline | None = None
+    price: Price = no_price
+    notify: Notify = write

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 from msgspec.structs import replace
 
-from .._bookkeeping import logged_not_raised
+from .._bookkeeping import reported_not_raised
 from .._join.join import Join
 from .._usage import Usage
 from ..events import Attempt, AttemptOutcome, Failure, Seam
 from ..exceptions import LLMDispatcherError
+from ..notices import Notify
 from ..provider import Finished
 from ..tasks import Target, TaskRequest
 
@@ -21,6 +22,14 @@ BYTES_A_TOKEN = 4
 
 def estimated_tokens(text: str) -> int:
     return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_A_TOKEN)
+
+
+Price: TypeAlias = Callable[[Target, Usage], float | None]
+"""US dollars for what an attempt used, `None` if no price is known."""
+
+
+def no_price(target: Target, usage: Usage) -> None:
+    """The `Price` that knows none."""
 
 
 class Row:
@@ -67,8 +76,7 @@ def committed(rows: list[Row]) -> bool:
 class Ledger(Sequence[Attempt]):
     """The rows of one stream, in order."""
 
-    def __init__(self, price: Callable[[Target, Usage], float | None] = lambda target, usage: None) -> None:
-        self.price = price
+    def __init__(self) -> None:
         self._attempts: list[Attempt] = []
 
     @overload
@@ -88,27 +96,32 @@ class Ledger(Sequence[Attempt]):
     def usage(self) -> Usage:
         return Usage.sum(attempt.usage for attempt in self._attempts)
 
-    def close(self, row: Row, request: TaskRequest, outcome: AttemptOutcome, now: float) -> Attempt:
-        """Write the row of an attempt that is over. If its price cannot be calculated, its cost is `None`."""
-        usage = _usage(row, request)
-        if usage.source != "unknown":
-            with logged_not_raised(row.target, "price"):
-                usage = replace(usage, cost=self.price(row.target, usage))
-        attempt = Attempt(
-            target=row.target,
-            number=row.number,
-            outcome=outcome,
-            failure=Failure.of(row.error) if row.error is not None and outcome == "failed" else None,
-            delivered=row.delivered,
-            trimmed=row.trimmed,
-            seam=row.seam,
-            usage=usage,
-            request_id=row.request_id or getattr(row.error, "request_id", None),
-            first_token_after=None if row.first_token_at is None else row.first_token_at - row.began,
-            elapsed=now - row.began,
-        )
+    def add(self, attempt: Attempt) -> None:
+        """Add the row of an attempt that is over."""
         self._attempts.append(attempt)
-        return attempt
+
+
+def attempt_of(
+    row: Row, request: TaskRequest, outcome: AttemptOutcome, now: float, price: Price, notify: Notify
+) -> Attempt:
+    """The ledger's row of an attempt that is over. If its price cannot be calculated, its cost is `None`."""
+    usage = _usage(row, request)
+    if usage.source != "unknown":
+        with reported_not_raised(row.target, "price", notify):
+            usage = replace(usage, cost=price(row.target, usage))
+    return Attempt(
+        target=row.target,
+        number=row.number,
+        outcome=outcome,
+        failure=Failure.of(row.error) if row.error is not None and outcome == "failed" else None,
+        delivered=row.delivered,
+        trimmed=row.trimmed,
+        seam=row.seam,
+        usage=usage,
+        request_id=row.request_id or getattr(row.error, "request_id", None),
+        first_token_after=None if row.first_token_at is None else row.first_token_at - row.began,
+        elapsed=now - row.began,
+    )
 
 
 def _usage(row: Row, request: TaskRequest) -> Usage:

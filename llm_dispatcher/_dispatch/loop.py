@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Final
 
-from .._bookkeeping import logged_not_raised
-from .._durations import in_seconds
+from .._bookkeeping import reported_not_raised
 from .._policy import BODY
 from ..events import AttemptOutcome, Event, Failure, StreamCompleted, StreamInterrupted
 from ..exceptions import (
@@ -23,15 +20,14 @@ from ..exceptions import (
     StreamingError,
     StreamTimeoutError,
 )
+from ..notices import RetryScheduled, TargetGivenUp, TargetSkipped
 from .attempt import Delivered, attempt
 from .continuation import why_not
 from .ending import too_slow
 from .job import Dispatch
-from .ledger import Row, committed
+from .ledger import Row, attempt_of, committed
 from .retrying import Patience
 from .watchdog import Clocks, SwitchClosedError
-
-logger: Final = logging.getLogger("llm_dispatcher")
 
 
 async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
@@ -55,7 +51,7 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                 if refusal is not None:
                     if clocks.are_over:  # all that was left went by in line
                         refusal = too_slow("total", target, clocks)
-                    logger.warning("%s: passed over: %s", target, _in_short(refusal))
+                    dispatch.notify(TargetSkipped(target, Failure.of(refusal)))
                     if not tries or not isinstance(refusal, ProviderError):
                         failures.append(refusal)
                     if not isinstance(refusal, ProviderError):
@@ -92,11 +88,9 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                 clocks.others = _others(dispatch, place, rows)
                 seconds = patience.wait(row.error, tries, clocks.left_for_a_try)
                 if seconds is None:
-                    logger.warning("%s: giving it up after %s", target, _in_short(row.error, row.delivered))
+                    dispatch.notify(TargetGivenUp(target, Failure.of(row.error), row.delivered))
                     break
-                logger.info(
-                    "%s: trying again in %s after %s", target, in_seconds(seconds), _in_short(row.error, row.delivered)
-                )
+                dispatch.notify(RetryScheduled(target, Failure.of(row.error), seconds, row.delivered))
                 with clocks.unless_closed():
                     await asyncio.sleep(seconds)
     except SwitchClosedError as error:
@@ -130,8 +124,10 @@ def _record(dispatch: Dispatch, row: Row, outcome: AttemptOutcome, now: float) -
     may just have been completed. Whatever goes wrong here, admission gets back what the attempt held.
     """
     try:
-        with logged_not_raised(row.target, "outcome"):
-            dispatch.admission.note(dispatch.ledger.close(row, dispatch.request, outcome, now))
+        with reported_not_raised(row.target, "outcome", dispatch.notify):
+            written = attempt_of(row, dispatch.request, outcome, now, dispatch.price, dispatch.notify)
+            dispatch.ledger.add(written)
+            dispatch.admission.note(written)
     finally:
         dispatch.admission.leave()
 
@@ -173,10 +169,3 @@ def _broken(
     elif isinstance(failures[-1], BudgetExceededError):
         kind = StreamBudgetExceededError
     return kind(message, partial=delivered.text, usage=dispatch.ledger.usage, failures=failures)
-
-
-def _in_short(error: LLMDispatcherError, delivered: int = 0) -> str:
-    failure = Failure.of(error)
-    request = f" (request {failure.request_id})" if failure.request_id else ""
-    broke = f", {delivered} characters into the answer" if delivered else ""
-    return f"{failure.kind}: {failure.message}{request}{broke}"

@@ -1,7 +1,6 @@
 """Routing: which targets may serve a request, in which order, why others may not, and whether they are free now."""
 
 from .admission import Admission, Errand, Traffic
-from .budgets import BudgetAlert, Period
 from .candidates import candidates
 from .plan import Plan, Situation, needs_prices, plan, route_of
 from .requirements import demands, never_asked
@@ -9,9 +8,7 @@ from .target_stats import TargetHealth
 
 __all__ = [
     "Admission",
-    "BudgetAlert",
     "Errand",
-    "Period",
     "Plan",
     "Situation",
     "TargetHealth",

@@ -9,15 +9,17 @@ from typing import Final
 
 from msgspec import Struct
 
-from .._bookkeeping import logged_not_raised
+from .._bookkeeping import reported_not_raised
 from .._catalog import Capabilities
 from .._durations import in_seconds
+from .._log import write
 from .._policy import BODY, Policy
 from ..events import Attempt
 from ..exceptions import BudgetExceededError, ProviderError, ProviderRateLimitError, ProviderServiceUnavailableError
+from ..notices import BudgetAlert, Notify
 from ..provider import Opened
 from ..tasks import Target
-from .budgets import ROUNDING, BudgetAlert, Budgets
+from .budgets import ROUNDING, Budgets
 from .health import LOCAL, Health
 from .rate_limits import Entry, Limiter
 from .requirements import BYTES_A_TOKEN, EXPECTED_OUTPUT, Demands
@@ -42,10 +44,12 @@ class Traffic:
         alert: Callable[[BudgetAlert], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        notify: Notify = write,
     ) -> None:
-        self.health = Health(policy.resilience, clock)
+        self.health = Health(policy.resilience, clock, notify)
         self.limiter = Limiter(policy.providers, clock)
-        self.budgets = Budgets(policy.budgets, alert, now)
+        self.budgets = Budgets(policy.budgets, alert, now, notify)
+        self.notify = notify
         self._policy = policy
         self._clock = clock
         self._retries: dict[str, RetryBudget] = {}
@@ -147,7 +151,7 @@ class Admission:
     def hear(self, target: Target, head: Opened) -> None:
         """The vendor has accepted the request, and may have reported its rate limits."""
         if head.allowance is not None:
-            with logged_not_raised(target, "rate limits"):
+            with reported_not_raised(target, "rate limits", self._traffic.notify):
                 self._traffic.limiter.hear(target, head.allowance)
 
     def note(self, attempt: Attempt) -> None:
@@ -158,16 +162,16 @@ class Admission:
         if held is None:
             return
         self._is_excused = failure is not None and failure.kind == LOCAL
-        with logged_not_raised(target, "health"):
+        with reported_not_raised(target, "health", self._traffic.notify):
             self._traffic.health.note(attempt, held.era)
-        with logged_not_raised(target, "rate limits"):
+        with reported_not_raised(target, "rate limits", self._traffic.notify):
             if failure is not None and failure.status == 429 and failure.retry_after:
                 self._traffic.limiter.shut(target, failure.retry_after)
             if failure is not None and failure.kind == LOCAL and usage.source == "unknown":
                 held.entry.give_back()  # nothing was sent
             else:
                 held.entry.count(0 if usage.source == "unknown" else usage.total_tokens)
-        with logged_not_raised(target, "cost"):
+        with reported_not_raised(target, "cost", self._traffic.notify):
             if usage.cost:
                 self._spent += usage.cost
                 self._traffic.budgets.spend(self._errand.namespace, usage.cost)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from .._durations import in_seconds
+from .._log import write
 from .._policy import BreakerSettings
 from ..events import Failure
 from ..exceptions import (
@@ -18,12 +18,9 @@ from ..exceptions import (
     ProviderTimeoutError,
     StreamTruncatedError,
 )
+from ..notices import BreakerChanged, BreakerState, Notify
 from ..tasks import Target
 from .sliding_window import Recent
-
-logger: Final = logging.getLogger("llm_dispatcher")
-
-State: TypeAlias = Literal["closed", "open", "half_open"]
 
 _COUNTED: Final = frozenset(
     kind.__name__
@@ -56,14 +53,17 @@ class Breaker:
     began in another era says nothing about this one.
     """
 
-    def __init__(self, target: Target, settings: BreakerSettings, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, target: Target, settings: BreakerSettings, clock: Callable[[], float], notify: Notify = write
+    ) -> None:
         self._target = target
         self._settings = settings
         self._clock = clock
+        self._notify = notify
         self._attempts = Recent(settings.window, clock)
         self._failures = Recent(settings.window, clock)
         self._in_a_row = 0
-        self._state: State = "closed"
+        self._state: BreakerState = "closed"
         self._until = 0.0
         self._probes = 0
         self._era = 0
@@ -76,7 +76,7 @@ class Breaker:
         self._settings = settings
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         """The state that the next attempt will find."""
         return "half_open" if self._state == "open" and self._clock() >= self._until else self._state
 
@@ -136,12 +136,11 @@ class Breaker:
         self._until = self._clock() + self._settings.cooldown
         self._change("open", f"{reason}; it stays so for {in_seconds(self._settings.cooldown)}")
 
-    def _change(self, state: State, reason: str) -> None:
+    def _change(self, state: BreakerState, reason: str) -> None:
         self._state = state
         self._era += 1
         self._probes = 0
         self._attempts.clear()
         self._failures.clear()
         self._in_a_row = 0
-        level = logging.WARNING if state == "open" else logging.INFO
-        logger.log(level, "%s: the breaker is %s: %s", self._target, state.replace("_", " "), reason)
+        self._notify(BreakerChanged(self._target, state, reason))

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, tzinfo
 from math import inf
 from pathlib import Path
 from threading import Lock
-from typing import Final, Literal, TypeAlias
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from .._log import write
 from .._policy import BudgetSettings
+from ..notices import BudgetAlert, BudgetCallbackFailed, Notify, Period
 from .spending import Line, Spending
 
-logger: Final = logging.getLogger("llm_dispatcher")
-
-Period: TypeAlias = Literal["daily", "monthly"]
 EVERYBODY: Final = ""
 """The namespace that every request counts towards."""
 
 
 ROUNDING: Final = 1e-9
 """Amounts below this count as zero, because sums of floats are not exact."""
-
-
-class BudgetAlert(Struct, frozen=True):
-    """So much of a budget is spent. `namespace` is empty where the budget is everybody's."""
-
-    namespace: str
-    period: Period
-    begins: str
-    spent: float
-    limit: float
-
-    def __str__(self) -> str:
-        whose = f"of {self.namespace!r} " if self.namespace else ""
-        share = f"{self.spent / self.limit:.0%}" if self.limit else "100%"
-        return f"the {self.period} budget {whose}is spent to {share}: ${self.spent:.4f} of ${self.limit:g}"
 
 
 class Budget(Struct, frozen=True):
@@ -64,12 +47,14 @@ class Budgets:
         settings: BudgetSettings,
         alert: Callable[[BudgetAlert], None] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        notify: Notify = write,
     ) -> None:
         self._settings = settings
         self._alert = alert
         self._now = now
+        self._notify = notify
         self._zone = _zone(settings.time_zone)
-        self.spending = Spending(None if settings.path is None else Path(settings.path).expanduser())
+        self.spending = self._kept_at(settings.path)
         self._reserved: dict[str, float] = {}
         self._alerted: set[Line] = set()
         self._lock = Lock()
@@ -77,8 +62,11 @@ class Budgets:
     def adopt(self, settings: BudgetSettings) -> None:
         """Other budgets from now on. What was spent stays so, unless it is kept elsewhere now."""
         if settings.path != self._settings.path:
-            self.spending = Spending(None if settings.path is None else Path(settings.path).expanduser())
+            self.spending = self._kept_at(settings.path)
         self._settings, self._zone = settings, _zone(settings.time_zone)
+
+    def _kept_at(self, path: str | None) -> Spending:
+        return Spending(None if path is None else Path(path).expanduser(), self._notify)
 
     @property
     def are_set(self) -> bool:
@@ -152,12 +140,12 @@ class Budgets:
             return
         self._alerted.add(budget.line)
         alert = BudgetAlert(budget.namespace, budget.period, budget.line[1], spent, budget.limit)
-        logger.warning("budget alert: %s", alert)
+        self._notify(alert)
         if self._alert is not None:
             try:
                 self._alert(alert)
-            except Exception:
-                logger.exception("the callback for budget alerts failed")
+            except Exception as error:  # noqa: BLE001 - the application's code: the budget holds all the same
+                self._notify(BudgetCallbackFailed(error))
 
 
 def _zone(name: str) -> tzinfo:

@@ -9,9 +9,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from .._log import write
 from .._policy import Resilience
 from ..events import Attempt, Failure
 from ..exceptions import InvalidRequestError, LocalResourceError, ModelUnsupportedError, ProviderTimeoutError
+from ..notices import Notify
 from ..tasks import Target
 from .breaker import Breaker, counts
 from .target_stats import Pulse, TargetHealth
@@ -29,9 +31,12 @@ LOCAL: Final = LocalResourceError.__name__
 class Health:
     """The ledger's rows of all streams, folded into one pulse a target, and one breaker a target."""
 
-    def __init__(self, resilience: Resilience, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, resilience: Resilience, clock: Callable[[], float] = time.monotonic, notify: Notify = write
+    ) -> None:
         self._resilience = resilience
         self._clock = clock
+        self._notify = notify
         self._pulses: dict[Target, Pulse] = {}
         self._breakers: dict[Target, Breaker] = {}
         self._lock = Lock()  # a switch may be used from several threads, each with its loop
@@ -49,7 +54,7 @@ class Health:
             breaker = self._breakers.get(target)
             if breaker is None:
                 self._make_room()
-                breaker = self._breakers[target] = Breaker(target, self._resilience.breaker, self._clock)
+                breaker = self._breakers[target] = Breaker(target, self._resilience.breaker, self._clock, self._notify)
             return breaker.enter()
 
     def leave(self, target: Target, era: int) -> None:

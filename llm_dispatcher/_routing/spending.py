@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import asyncio
-import logging
 import os
 import sqlite3
 from collections import defaultdict
@@ -16,9 +15,10 @@ from threading import Lock
 from typing import Final, TypeAlias
 from weakref import WeakSet
 
+from .._log import write
+from ..events import Failure
 from ..exceptions import ConfigurationError
-
-logger: Final = logging.getLogger("llm_dispatcher")
+from ..notices import Notify, SpendingNotWritten
 
 Line: TypeAlias = tuple[str, str]
 """A namespace and a period: a day (`2026-11-21`) or a month (`2026-11`)."""
@@ -52,8 +52,9 @@ class Spending:
     and a connection of SQLite in the middle of a write, which makes it write without the file's lock.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, notify: Notify = write) -> None:
         self._path = path
+        self._notify = notify
         self._dollars: defaultdict[Line, float] = defaultdict(float)
         self._unwritten: defaultdict[Line, float] = defaultdict(float)
         self._is_read = path is None
@@ -198,7 +199,7 @@ class Spending:
                 with self._lock:
                     for line, dollars in batch.items():
                         self._unwritten[line] += dollars
-                logger.error("%s: spending is not written yet: %s", self._path, error)  # noqa: TRY400 - no traceback
+                self._notify(SpendingNotWritten(str(self._path), Failure.of(error)))
                 return
             self._take(rows)
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from .._durations import in_seconds
 from ..events import Attempt, Failure
-from .breaker import State
+from ..notices import BreakerState
 from .sliding_window import Recent
 
 KEPT: Final = 64
@@ -44,7 +44,7 @@ class TargetHealth(Struct, frozen=True):
     first_token_tail: float | None = None
     tokens_a_second: float | None = None
     failing: float = 0.0
-    breaker: State = "closed"
+    breaker: BreakerState = "closed"
     opens_in: float | None = None
 
     @property

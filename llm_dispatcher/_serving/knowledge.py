@@ -11,24 +11,24 @@ Loading twice does no harm.
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import Final
 
 from .. import _catalog as catalog
 from .._local_trouble import trouble_of_this_machine
+from .._log import write
 from .._policy import Policy, Wishes
 from .._routing import Traffic, needs_prices
 from .._stream import EventLoopRunningError, may_block
+from ..events import Failure
+from ..notices import Notify, PricesNotLoaded
 from ..tasks import TaskRequest
-
-logger: Final = logging.getLogger("llm_dispatcher")
 
 
 class Knowledge:
     """The prices, and what was spent, of one switch."""
 
-    def __init__(self, traffic: Traffic) -> None:
+    def __init__(self, traffic: Traffic, notify: Notify = write) -> None:
         self._traffic = traffic
+        self._notify = notify
         self.is_asked_for = False
 
     async def learn(self, request: TaskRequest, policy: Policy, wishes: Wishes) -> None:
@@ -74,11 +74,11 @@ class Knowledge:
         loading.add_done_callback(self._were_prices_loaded)
 
     def _were_prices_loaded(self, loading: asyncio.Future[None]) -> None:
-        """See whether loading the prices failed. Then it is logged, and the next stream tries again."""
+        """See whether loading the prices failed. Then a notice says so, and the next stream tries again."""
         error = None if loading.cancelled() else loading.exception()
         self.is_asked_for = error is None
         if error is not None:
-            logger.warning("prices could not be loaded yet: %s: %s", type(error).__name__, error)
+            self._notify(PricesNotLoaded(Failure.of(error)))
 
     def _needs_prices(self, request: TaskRequest, policy: Policy, wishes: Wishes) -> bool:
         if catalog.are_prices_loaded():

@@ -16,11 +16,13 @@ from msgspec.structs import asdict, replace
 
 from .. import _catalog as catalog
 from .._config.dump import identity
+from .._log import write
 from .._policy import BODY, Policy, ProviderSettings, Timeouts, Wishes, is_offline
 from .._providers import make
 from .._routing import Admission, Errand, Plan, Situation, Traffic, candidates, demands, plan, route_of
 from .._usage import Usage
 from ..exceptions import CacheError, ConfigurationError, InvalidRequestError
+from ..notices import Notify
 from ..provider import Provider
 from ..tasks import NAMESPACE, Target, TaskRequest, namespace_of
 
@@ -31,9 +33,10 @@ if TYPE_CHECKING:
 class InForce:
     """A policy and what was made of it. Providers whose settings are as `before` keep their connections."""
 
-    def __init__(self, policy: Policy, before: InForce | None = None) -> None:
+    def __init__(self, policy: Policy, before: InForce | None = None, notify: Notify = write) -> None:
         check_cache(policy)
         self.policy = policy
+        self._notify = notify
         # (No bound method: in a circle, a configuration that is replaced would wait for the garbage collector, and keep
         # the connections of its providers open until then.)
         self.catalog = catalog.Catalog(partial(_vendor_model, policy.providers), policy.catalog)
@@ -54,7 +57,7 @@ class InForce:
         if self.cache_in_use is None and self.policy.cache is not None:
             from ..cache import StreamingCache
 
-            self.cache_in_use = StreamingCache(**asdict(self.policy.cache))
+            self.cache_in_use = StreamingCache(**asdict(self.policy.cache), notify=self._notify)
         return self.cache_in_use
 
     def may_answer(self, request: TaskRequest, *, has_body: bool) -> tuple[Target, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from contextvars import ContextVar
 from functools import partial
 from threading import Lock
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeAlias, Unpack
+from typing import Any, Literal, Self, TypeAlias, Unpack
 
 from msgspec.structs import replace
 
@@ -21,12 +20,14 @@ from .._config import load
 from .._config.watched_file import Watched
 from .._dispatch import Dispatch, Ledger, UnderWay, attempts, load_what_failures_need
 from .._distribution import warn_of_the_other
+from .._log import write
 from .._policy import BODY, OnBreak, Policy, Strategy
-from .._routing import Admission, BudgetAlert, Period, Plan, TargetHealth, Traffic
+from .._routing import Admission, Plan, TargetHealth, Traffic
 from .._stream import LLMStream, Reading, Source, may_block
 from .._upstream import Deadline, Upstream
 from ..events import Event
 from ..exceptions import ConfigurationError, InvalidRequestError, LLMDispatcherError
+from ..notices import BudgetAlert, ConfigurationChanged, ConfigurationRejected, Notify, Period
 from ..provider import Provider
 from ..streaming import ProgressTracker, StreamingCallbacks
 from ..streaming._account import Account
@@ -37,8 +38,6 @@ from .runtime import InForce
 from .settings import CallSettings, RequestCache, RouteSettings, a_request, check_is, judge
 from .stages.metering import metered
 from .warming import LoadOthers, load_in_background, missing_sdks, prepare
-
-logger: Final = logging.getLogger("llm_dispatcher")
 
 Asked: TypeAlias = TaskRequest | Callable[[], Awaitable[TaskRequest]]
 Opening: TypeAlias = tuple[Source, Account, list[Watcher]]  # a stream's source, its account and its watchers
@@ -62,12 +61,13 @@ class LLMSwitch:
     ) -> None:
         warn_of_the_other()
         load_what_failures_need()
+        self._notify: Notify = write
         self._keys = keys
-        self._in_force = InForce(load(config, keys=keys))
-        self._traffic = Traffic(self.policy, alert=on_budget_alert)
+        self._in_force = InForce(load(config, keys=keys), notify=self._notify)
+        self._traffic = Traffic(self.policy, alert=on_budget_alert, notify=self._notify)
         self._under_way = UnderWay()
         self._watched = Watched(self._file(None)) if watch else None
-        self._knowledge = Knowledge(self._traffic)
+        self._knowledge = Knowledge(self._traffic, self._notify)
 
     @property
     def policy(self) -> Policy:
@@ -91,20 +91,19 @@ class LLMSwitch:
         return file
 
     def _adopt(self, policy: Policy) -> None:
-        self._in_force = InForce(policy, self._in_force)
+        self._in_force = InForce(policy, self._in_force, self._notify)
         self._traffic.adopt(policy)
-        logger.info("the configuration is now that of %s", policy.source)
+        self._notify(ConfigurationChanged(policy.source))
 
     async def _look(self) -> None:
         """Take the watched file anew, if it has changed. A bad one changes nothing and is told of once."""
         if self._watched is None or not self._watched.has_changed():
             return
         try:
-            self._adopt(
-                await asyncio.to_thread(load, self._watched.path, keys=self._keys, is_found=self.policy.is_found)
-            )
+            is_found = self.policy.is_found
+            self._adopt(await asyncio.to_thread(load, self._watched.path, keys=self._keys, is_found=is_found))
         except ConfigurationError as error:
-            logger.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - it says all there is to say
+            self._notify(ConfigurationRejected(error))
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -168,7 +167,6 @@ class LLMSwitch:
     ) -> AsyncGenerator[Event, None]:
         await self._look()
         in_force = self._in_force
-        ledger.price = in_force.price
         request = asked if isinstance(asked, TaskRequest) else await asked()
         if media.has_media(request):  # files are read once, however many targets are asked
             request = await asyncio.to_thread(media.normal, request)
@@ -239,6 +237,8 @@ class LLMSwitch:
             raw=settings.raw,
             under_way=self._under_way,
             deadline=deadline,
+            price=in_force.price,
+            notify=self._notify,
         )
         return dispatch, admission
 
@@ -307,12 +307,12 @@ class LLMSwitch:
         """Load every configured vendor's SDK and make its client in the running loop, and load the price list.
 
         Await this when an application starts, so that no request and no switch in the middle of an answer has to wait
-        for an import. Nothing is sent to any vendor. A vendor that cannot be prepared (its key is missing, say) is
-        logged as a warning and does not keep the others from being prepared.
+        for an import. Nothing is sent to any vendor. If one cannot be prepared, a notice says so; the others are.
         """
         spending = self._traffic.budgets.spending
         reading = [] if spending.is_read else [asyncio.to_thread(spending.read)]
-        await asyncio.gather(prepare(self._in_force.providers), asyncio.to_thread(catalog.load_prices), *reading)
+        preparing = prepare(self._in_force.providers, self._notify)
+        await asyncio.gather(preparing, asyncio.to_thread(catalog.load_prices), *reading)
 
     # ── its end ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,7 +12,6 @@ that cannot be imported is left to the request that needs it, which says what is
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import threading
 from collections.abc import Iterable, Mapping
@@ -24,11 +23,10 @@ from typing import Final
 from .._background import gevent_is_in_force, start_thread
 from .._importing import importing
 from .._providers import sdk_modules
-from ..events import Event, StreamStarted
+from ..events import Event, Failure, StreamStarted
+from ..notices import Notify, ProviderNotPrepared
 from ..provider import Provider
 from ..streaming._account import Account
-
-logger: Final = logging.getLogger("llm_dispatcher")
 
 _lock: Final = threading.Lock()
 _asked_for: Final[set[str]] = set()
@@ -81,14 +79,14 @@ class LoadOthers:
             load_in_background(self._kinds)
 
 
-async def prepare(providers: Mapping[str, Provider]) -> None:
-    """Load the SDKs of these providers and make their clients in the running loop; what fails is logged."""
+async def prepare(providers: Mapping[str, Provider], notify: Notify) -> None:
+    """Load the SDKs of these providers and make their clients in the running loop. Each that fails is a notice."""
     enabled = [(name, provider) for name, provider in providers.items() if provider.settings.enabled]
-    await asyncio.gather(*(_prepare(name, provider) for name, provider in enabled))
+    await asyncio.gather(*(_prepare(name, provider, notify) for name, provider in enabled))
 
 
-async def _prepare(name: str, provider: Provider) -> None:
+async def _prepare(name: str, provider: Provider, notify: Notify) -> None:
     try:
         await provider.prepare()
     except Exception as error:  # noqa: BLE001 - a third party's provider may raise anything; its requests raise it again
-        logger.warning("%s: not prepared: %s: %s", name, type(error).__name__, error)
+        notify(ProviderNotPrepared(name, Failure.of(error)))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import sqlite3
 import time
@@ -21,10 +20,11 @@ from secrets import token_bytes
 from stat import S_ISREG
 from typing import Final, Literal
 
+from .._log import write
+from ..events import Failure
 from ..exceptions import CacheError
+from ..notices import CacheFileSetAside, CacheNotWritten, Notify
 from ._store import Kept, Row
-
-logger: Final = logging.getLogger("llm_dispatcher")
 
 LAYOUT: Final = 1
 """The tables of a file. What a key is made of has a number of its own: versions that differ in keys alone can share a
@@ -53,8 +53,9 @@ class SQLiteStore:
     made or opened, says that the file is not ours.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], notify: Notify = write) -> None:
         self.path = Path(path)
+        self._notify = notify
         check_file(self.path)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="llm-dispatcher-cache-writer")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="llm-dispatcher-cache-reader")
@@ -109,7 +110,7 @@ class SQLiteStore:
         error = None if done.cancelled() else done.exception()
         if error is not None and not self._failed:
             self._failed = True  # once is enough
-            logger.warning("the cache in %s keeps nothing new: %s", self.path, error)
+            self._notify(CacheNotWritten(str(self.path), Failure.of(error)))
 
     def _write(self, statement: str, values: list[tuple[object, ...]], written: bytes | None) -> None:
         try:
@@ -163,7 +164,7 @@ class SQLiteStore:
 
     def _set_aside(self, why: str) -> None:
         aside = self.path.with_name(f"{self.path.name}.aside-{time.time_ns()}")
-        logger.warning("the cache in %s is set aside as %s: %s", self.path, aside.name, why)
+        self._notify(CacheFileSetAside(str(self.path), aside.name, why))
         for ending in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 Path(f"{self.path}{ending}").rename(f"{aside}{ending}")

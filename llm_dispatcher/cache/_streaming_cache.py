@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import time
@@ -12,10 +11,12 @@ from contextlib import aclosing
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from .._log import write
 from .._policy import BODY
 from .._upstream import Deadline, Upstream
-from ..events import Event
+from ..events import Event, Failure
 from ..exceptions import CacheError
+from ..notices import CacheFailed, CacheKeptInMemory, Notify
 from ..streaming._shared import Flight
 from ..tasks import Target, TaskRequest
 from ._english.index import OVERHEAD, Filed, Gone, Index
@@ -25,8 +26,6 @@ from ._recording import Replay, events_of, recorded, replayed, unfit
 from ._request_key import Asked, asked
 from ._stats import CacheStats, Tally
 from ._store import MemoryStore, Row, Store
-
-logger: Final = logging.getLogger("llm_dispatcher")
 
 MAX_BYTES: Final = 64_000_000
 TTL: Final = 86_400.0
@@ -56,6 +55,7 @@ class StreamingCache:
         *,
         keep_joined: bool = False,
         clock: Callable[[], float] = time.time,
+        notify: Notify = write,
     ) -> None:
         _between("similarity_threshold", similarity_threshold, 0.0, 1.0)
         _more_than_nothing("max_cache_size", max_cache_size)
@@ -70,7 +70,8 @@ class StreamingCache:
         self._replay: Replay = replay
         self._keep_joined = keep_joined
         self._clock = clock
-        self._store = _store(store)
+        self._notify = notify
+        self._store = _store(store, notify)
         self._tally = Tally()
         self._index = Index(max_cache_size, max_bytes, clock, self._left)
         self._secret = b""
@@ -253,11 +254,7 @@ class StreamingCache:
             except CacheError:
                 raise  # the store was set up wrongly
             except Exception as error:  # noqa: BLE001 - a disk that fails costs misses, and no answers
-                logger.warning(
-                    "the cache keeps its answers in memory, because its store cannot be opened: %s: %s",
-                    type(error).__name__,
-                    error,
-                )
+                self._notify(CacheKeptInMemory(Failure.of(error)))
                 self._store = MemoryStore()
                 kept = self._store.open()
             self._secret = kept.secret
@@ -278,18 +275,17 @@ class StreamingCache:
         self._store.remove(gone)
 
     def _fail(self, error: Exception) -> None:
-        level = logging.DEBUG if self._failures else logging.WARNING  # a disk that is full is full for every request
         self._failures += 1
-        logger.log(level, "the cache failed, which costs a miss: %s: %s", type(error).__name__, error)
+        self._notify(CacheFailed(Failure.of(error), is_first=self._failures == 1))
 
 
-def _store(given: str | os.PathLike[str] | Store | None) -> Store:
+def _store(given: str | os.PathLike[str] | Store | None, notify: Notify) -> Store:
     if given is None or given == "memory":
         return MemoryStore()
     if isinstance(given, (str, os.PathLike)):
         from ._sqlite import SQLiteStore
 
-        return SQLiteStore(given)
+        return SQLiteStore(given, notify)
     return given
 
 

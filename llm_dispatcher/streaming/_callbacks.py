@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from ..events import (
     Event,
@@ -22,8 +21,6 @@ from ..events import (
 from ._account import Account
 from ._metadata import ChunkMetadata, StreamMetadata
 from ._observe import Watcher
-
-logger: Final = logging.getLogger("llm_dispatcher")
 
 Told: TypeAlias = Awaitable[object] | object
 """A callback is a function or a coroutine function; what it returns is of no account."""
@@ -74,8 +71,8 @@ class StreamingCallbacks:
             return None
         try:
             pending = callback(*told)
-        except Exception:  # noqa: BLE001 - the application's code: what it raises is not the stream's trouble
-            self.note(callback)
+        except Exception as error:  # noqa: BLE001 - the application's code: what it raises is not the stream's trouble
+            self.note(callback, error)
             return None
         return self.finishing(callback, pending)
 
@@ -88,17 +85,20 @@ class StreamingCallbacks:
         cancelling = task.cancelling() if task is not None else 0
         try:
             await pending
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if task is None or task.cancelling() > cancelling:
                 raise  # somebody cancels the reader
-            self.note(callback)  # something that the callback waited for was cancelled
-        except Exception:  # noqa: BLE001 - as above
-            self.note(callback)
+            self.note(callback, error)  # something that the callback waited for was cancelled
+        except Exception as error:  # noqa: BLE001 - as above
+            self.note(callback, error)
 
-    def note(self, callback: Callable[..., Told]) -> None:
+    def note(self, callback: Callable[..., Told], error: BaseException) -> None:
         """One has raised."""
+        from .._log import write  # not loaded to decorate a function
+        from ..notices import CallbackFailed
+
         self.errors += 1
-        logger.exception("the callback %s raised", getattr(callback, "__qualname__", repr(callback)))
+        write(CallbackFailed(getattr(callback, "__qualname__", repr(callback)), error))
 
 
 class _Caller:
@@ -117,8 +117,8 @@ class _Caller:
         text = event.text
         try:  # (`call`, spelled out: this is for every chunk)
             pending = told(text, account.chunk(text, event.index))
-        except Exception:  # noqa: BLE001 - as in `call`
-            callbacks.note(told)
+        except Exception as error:  # noqa: BLE001 - as in `call`
+            callbacks.note(told, error)
             return None
         return None if pending is None else callbacks.finishing(told, pending)
 

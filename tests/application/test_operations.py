@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pytest
 from msgspec import Struct
@@ -22,6 +22,7 @@ from llm_dispatcher import LLMSwitch, StreamingCache, StreamingCallbacks, TaskRe
 from llm_dispatcher import _catalog as catalog
 from llm_dispatcher.cache._sqlite import SQLiteStore
 from llm_dispatcher.exceptions import LLMDispatcherError
+from llm_dispatcher.notices import Notice
 from llm_dispatcher.testing import (
     CleanEnd,
     Continuing,
@@ -109,10 +110,23 @@ def test_every_line_of_the_table_is_logged_in_one_place(line: Line) -> None:
     assert len([call for call in CALLS if call.makes(line)]) == 1
 
 
-def test_nobody_logs_in_another_way() -> None:
-    named = {path.name for path in PACKAGE.rglob("*.py") if re.search(r"\blogging\.", path.read_text())}
-    callers = {call.place.partition(":")[0] for call in CALLS}
-    assert named == callers | {"__init__.py"}, "the package's own __init__ keeps silent who did not ask"
+def test_only_the_log_calls_the_logger() -> None:
+    named = {
+        path.name
+        for path in PACKAGE.rglob("*.py")
+        if re.search(r"^import logging|^from logging", path.read_text(), re.MULTILINE)
+    }
+    assert named == {"_log.py", "__init__.py"}, "the package's own __init__ has the NullHandler"
+    assert {call.place.partition(":")[0] for call in CALLS} == {"_log.py"}
+
+
+def test_each_notice_has_one_line() -> None:
+    cases = [
+        node for node in ast.walk(ast.parse((PACKAGE / "_log.py").read_text())) if isinstance(node, ast.match_case)
+    ]
+    names = [ast.unparse(case.pattern).partition("(")[0] for case in cases]
+    assert sorted(names) == sorted(kind.__name__ for kind in get_args(Notice))
+    assert len(CALLS) == len(names)
 
 
 # ── what happens ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch, TaskRequest, TaskResponse
 from llm_dispatcher._policy import Amounts, BudgetSettings
-from llm_dispatcher._routing import BudgetAlert
 from llm_dispatcher._routing.budgets import Budgets
 from llm_dispatcher.exceptions import (
     BudgetExceededError,
@@ -24,6 +23,7 @@ from llm_dispatcher.exceptions import (
     LLMDispatcherError,
     StreamBudgetExceededError,
 )
+from llm_dispatcher.notices import BudgetAlert
 from llm_dispatcher.testing import HttpError, Reply, SaidUsage, SimulatedVendor
 from tests.conftest import PATIENT
 

@@ -116,7 +116,7 @@ class FailingError(Exception):
     """What an account raises here."""
 
 
-def fail(*args: object, **settings: object) -> None:
+def fail(*args: object, **settings: object) -> Any:
     raise FailingError("out of ink")
 
 
@@ -141,10 +141,10 @@ async def test_an_account_that_fails_costs_no_answer_and_keeps_nothing(
     broken: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever account fails: the answer is complete, the others are told, and slot, pass and money come back."""
-    traffic, ledger = traffic_of_one_slot_and_one_probe(), Ledger(lambda target, usage: 0.5)
+    traffic, ledger = traffic_of_one_slot_and_one_probe(), Ledger()
     match broken:
         case "price":
-            monkeypatch.setattr(ledger, "price", fail)
+            pass
         case "health":
             monkeypatch.setattr(traffic.health, "note", fail)
         case "rate limits":
@@ -152,7 +152,7 @@ async def test_an_account_that_fails_costs_no_answer_and_keeps_nothing(
         case "cost":
             monkeypatch.setattr(traffic.budgets, "spend", fail)
         case _:
-            monkeypatch.setattr(ledger, "close", fail)
+            monkeypatch.setattr(ledger, "add", fail)
 
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         yield Opened()
@@ -164,6 +164,7 @@ async def test_an_account_that_fails_costs_no_answer_and_keeps_nothing(
     job = Dispatch(
         request=ASK, targets=(A,), provider=lambda target: Scripted(answer), style=lambda target: "anchored",
         resilience=Resilience(), ledger=ledger, admission=Admission(traffic, errand),
+        price=fail if broken == "price" else lambda target, usage: 0.5,
     )  # fmt: skip
     events = [event async for event in attempts(job)]
     assert isinstance(events[-1], StreamCompleted)

@@ -19,7 +19,6 @@ task and no timer.
 from __future__ import annotations
 
 import asyncio
-import logging
 import select
 from contextlib import suppress
 from functools import partial
@@ -28,12 +27,13 @@ from typing import Any, Final
 import aiohttp
 from aiohttp.base_protocol import BaseProtocol
 
+from ..._log import write
+from ...events import Failure
 from ...exceptions import ProviderProtocolError
+from ...notices import Notify, RequestResent
 from .clients import CONNECTIONS
 from .errors import Answer, RefusedError
 from .transport import all_that_came, hand_out, reader
-
-logger: Final = logging.getLogger("llm_dispatcher")
 
 LONGEST_ERROR: Final = 64 * 1024
 """Bytes that are read of the body of an HTTP error. A proxy's page of HTML is shorter; an endless body is not."""
@@ -80,8 +80,9 @@ class _IdleWatch(asyncio.Protocol):
 class Connector(aiohttp.TCPConnector):
     """A pool that reuses a connection only if the server has left it alone, and asks again where one was closed."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, notify: Notify = write, **options: Any) -> None:
         super().__init__(limit=CONNECTIONS, **options)
+        self._notify: Final = notify
         self._reused: Final[dict[aiohttp.ClientRequest, _IdleWatch]] = {}
         """The watch over the reused connection of each request that is being sent."""
         self._wants_new: Final[set[aiohttp.ClientRequest]] = set()
@@ -123,7 +124,7 @@ class Connector(aiohttp.TCPConnector):
             watch = self._reused.get(request)
             if watch is None or watch.answered or isinstance(error, TimeoutError):
                 raise
-            logger.debug("%s: sending again, because a reused connection was closed: %s", request.url.host, error)
+            self._notify(RequestResent(request.url.host or "", Failure.of(error)))
         finally:
             self._reused.pop(request, None)
         await request.close()  # (what was writing the body to the old connection ends first)

@@ -1,0 +1,98 @@
+"""The log: the observer that writes each notice as one line to the logger `llm_dispatcher`.
+
+This is the only module that calls the logger. docs/operations.md has a table of all its lines, and a test compares the
+two.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from ._durations import in_seconds
+from .events import Failure
+from .notices import (
+    AttemptNotRecorded,
+    BreakerChanged,
+    BudgetAlert,
+    BudgetCallbackFailed,
+    CacheFailed,
+    CacheFileSetAside,
+    CacheKeptInMemory,
+    CacheNotWritten,
+    CallbackFailed,
+    ConfigurationChanged,
+    ConfigurationRejected,
+    FailedAfterCompletion,
+    Notice,
+    PricesNotLoaded,
+    ProviderNotPrepared,
+    RequestResent,
+    RetryScheduled,
+    SpendingNotWritten,
+    TargetGivenUp,
+    TargetSkipped,
+    UsageReportRejected,
+)
+
+logger: Final = logging.getLogger("llm_dispatcher")
+
+
+def write(notice: Notice) -> None:
+    """Write a notice to the log. Any thread may call this."""
+    match notice:
+        case RetryScheduled(target, failure, seconds, delivered):
+            error = _in_short(failure, delivered)
+            logger.info("%s: trying again in %s after %s", target, in_seconds(seconds), error)
+        case TargetGivenUp(target, failure, delivered):
+            logger.warning("%s: giving it up after %s", target, _in_short(failure, delivered))
+        case TargetSkipped(target, failure):
+            logger.warning("%s: passed over: %s", target, _in_short(failure))
+        case FailedAfterCompletion(target, failure):
+            logger.debug("%s: %s after the answer was complete", target, failure.message)
+        case UsageReportRejected(target, most):
+            logger.warning("%s: its usage report is not believed: a count is not between 0 and %s", target, most)
+        case AttemptNotRecorded(target, account, failure):
+            logger.warning("%s: could not record the %s of an attempt: %s", target, account, _error(failure))
+        case RequestResent(host, failure):
+            logger.debug("%s: sending again, because a reused connection was closed: %s", host, failure.message)
+        case BreakerChanged(target, state, reason):
+            level = logging.WARNING if state == "open" else logging.INFO
+            logger.log(level, "%s: the breaker is %s: %s", target, state.replace("_", " "), reason)
+        case BudgetAlert():
+            logger.warning("budget alert: %s", notice)
+        case BudgetCallbackFailed(error):
+            logger.error("the callback for budget alerts failed", exc_info=error)
+        case SpendingNotWritten(path, failure):
+            logger.error("%s: spending is not written yet: %s", path, failure.message)
+        case PricesNotLoaded(failure):
+            logger.warning("prices could not be loaded yet: %s", _error(failure))
+        case ConfigurationChanged(source):
+            logger.info("the configuration is now that of %s", source)
+        case ConfigurationRejected(error):
+            logger.error("the configuration stays as it was: %s", error)
+        case ProviderNotPrepared(provider, failure):
+            logger.warning("%s: not prepared: %s", provider, _error(failure))
+        case CallbackFailed(callback, error):
+            logger.error("the callback %s raised", callback, exc_info=error)
+        case CacheFailed(failure, is_first):
+            level = logging.WARNING if is_first else logging.DEBUG  # a disk that is full is full for every request
+            logger.log(level, "the cache failed, which costs a miss: %s", _error(failure))
+        case CacheNotWritten(path, failure):
+            logger.warning("the cache in %s keeps nothing new: %s", path, failure.message)
+        case CacheKeptInMemory(failure):
+            logger.warning(
+                "the cache keeps its answers in memory, because its store cannot be opened: %s", _error(failure)
+            )
+        case CacheFileSetAside(path, renamed, reason):
+            logger.warning("the cache in %s is set aside as %s: %s", path, renamed, reason)
+
+
+def _error(failure: Failure) -> str:
+    return f"{failure.kind}: {failure.message}"
+
+
+def _in_short(failure: Failure, delivered: int = 0) -> str:
+    request = f" (request {failure.request_id})" if failure.request_id else ""
+    broke = f", {delivered} characters into the answer" if delivered else ""
+    return f"{_error(failure)}{request}{broke}"
