@@ -3,6 +3,10 @@
 .PHONY: help demo test test-all test-applications check format docs peers clean run-venv dev-venv apps-venv docs-venv
 export PYTHONDONTWRITEBYTECODE = 1
 
+# Every public name has a type. (PYTHONPATH: an editable installation leaves a folder of data files where pyright looks first.)
+VERIFYTYPES = PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONPATH="$(CURDIR)" \
+	.venv/bin/pyright --verifytypes llm_dispatcher --ignoreexternal
+
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -40,6 +44,8 @@ check: dev-venv  ## formatting, lint, types, import contracts
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/pyright
+	@$(VERIFYTYPES) > .venv/verifytypes.log 2>&1 || { cat .venv/verifytypes.log; exit 1; }
+	@grep "^Type completeness" .venv/verifytypes.log
 	@.venv/bin/lint-imports
 
 format: dev-venv  ## format and fix what can be fixed

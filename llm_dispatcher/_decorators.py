@@ -253,8 +253,10 @@ def _arguments(bound: inspect.BoundArguments) -> dict[str, Any]:
     return arguments
 
 
-llm_stream = cast(DecoratorOrFactory[str], _decorator(with_metadata=False))
+llm_stream: DecoratorOrFactory[str] = cast(DecoratorOrFactory[str], _decorator(with_metadata=False))
 """Make a function a stream of text from whichever model serves its task."""
 
-llm_stream_with_metadata = cast(DecoratorOrFactory[ChunkMetadata], _decorator(with_metadata=True))
+llm_stream_with_metadata: DecoratorOrFactory[ChunkMetadata] = cast(
+    DecoratorOrFactory[ChunkMetadata], _decorator(with_metadata=True)
+)
 """The same, as dicts: each chunk with its index, who said it and when, and a closing item with the figures."""

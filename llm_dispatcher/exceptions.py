@@ -173,7 +173,7 @@ class AllProvidersFailedError(ProviderError):
     """Every target was tried; `failures` holds their errors in order."""
 
     def __init__(self, failures: Sequence[ProviderError]) -> None:
-        self.failures = tuple(failures)
+        self.failures: tuple[ProviderError, ...] = tuple(failures)
         super().__init__(
             f"all {len(self.failures)} attempts failed: " + "; ".join(str(failure) for failure in self.failures)
         )
@@ -183,7 +183,7 @@ class NoProviderAvailableError(ProviderError):
     """No target can serve the request; `reasons` says why not, target by target."""
 
     def __init__(self, message: str, *, reasons: Mapping[Target, str] | None = None) -> None:
-        self.reasons = dict(reasons or {})
+        self.reasons: dict[Target, str] = dict(reasons or {})
         why = "; ".join(f"{target}: {reason}" for target, reason in self.reasons.items())
         super().__init__(f"{message}: {why}" if why else message)
 
@@ -212,7 +212,7 @@ class StreamingError(LLMDispatcherError):
         super().__init__(message)
         self.partial = partial
         self.usage = usage
-        self.failures = tuple(failures)
+        self.failures: tuple[LLMDispatcherError, ...] = tuple(failures)
 
 
 class RequestTimeoutError(LLMDispatcherError, TimeoutError):
@@ -267,7 +267,9 @@ class ConfigurationError(LLMDispatcherError):
         self.file = file
         self.line = line
         self.key = key
-        self.problems = tuple(problems) or (ConfigurationProblem(message, file, line, key),)
+        self.problems: tuple[ConfigurationProblem, ...] = tuple(problems) or (
+            ConfigurationProblem(message, file, line, key),
+        )
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.file and self.line else self.file or ""

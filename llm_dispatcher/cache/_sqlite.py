@@ -54,7 +54,7 @@ class SQLiteStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], notify: Notify = write) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._notify = notify
         check_file(self.path)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="llm-dispatcher-cache-writer")

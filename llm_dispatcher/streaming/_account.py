@@ -55,8 +55,8 @@ class Account:
             "cost": None,
             "finish_reason": None,
         }
-        self.attempt = 0
-        self.cached = False
+        self.attempt: int = 0
+        self.cached: bool = False
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
 

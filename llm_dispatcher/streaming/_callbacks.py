@@ -52,7 +52,7 @@ class StreamingCallbacks:
         self.on_switch = on_switch
         self.on_reasoning = on_reasoning
         self.on_tool_call = on_tool_call
-        self.errors = 0
+        self.errors: int = 0
         for name, callback in vars(self).items():
             if name.startswith("on_") and callback is not None and not callable(callback):
                 raise TypeError(f"{name} is a function or a coroutine function, got {type(callback).__name__}")

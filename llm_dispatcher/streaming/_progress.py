@@ -220,9 +220,10 @@ class _Share:
 
     def __init__(self, tracker: ProgressTracker, expected: float) -> None:
         self._tracker = tracker
-        self.expected = expected
+        self.expected: float = expected
         self._account: Account | None = None
-        self.finished = self.ended = False
+        self.finished: bool = False
+        self.ended: bool = False
 
     @property
     def tokens(self) -> int:

@@ -19,8 +19,8 @@ class Turn:
     __slots__ = ("role", "text")
 
     def __init__(self, role: str, text: str) -> None:
-        self.role = role
-        self.text = text
+        self.role: str = role
+        self.text: str = text
 
     def __repr__(self) -> str:
         return f"Turn({self.role!r}, {self.text!r})"
@@ -35,7 +35,7 @@ class ReceivedRequest:
         self.wire = wire
         self.method = method
         self.path = path
-        self.headers = dict(headers)
+        self.headers: dict[str, str] = dict(headers)
         self.body = body
         self.request_id = request_id
         self.host = "openai"
@@ -46,7 +46,7 @@ class ReceivedRequest:
         self.is_json = True
         self.reply: Reply | None = None
         self.status: int | None = None
-        self.received_at = time.monotonic()
+        self.received_at: float = time.monotonic()
         self.ended: Ending = "open"
         self.ended_at: float | None = None
         self._over = Moment()

@@ -34,9 +34,10 @@ class SpawnedVendor:
         port: int = 0,
         remember: int = 1000,
     ) -> None:
-        self.wire = Wire(wire)
-        self.api_key = api_key = key_of(self.wire, api_key)
-        self.base_url = ""
+        self.wire: Wire = Wire(wire)
+        api_key = key_of(self.wire, api_key)
+        self.api_key: str | None = api_key
+        self.base_url: str = ""
         self._script = script
         self._options = [
             *("--wire", self.wire, "--api-key", api_key or "", "--port", str(port), "--remember", str(remember)),

@@ -53,8 +53,9 @@ class SimulatedVendor:
             raise ValueError(f"a wire is one of {', '.join(Wire)}; got {wire!r}")
         if remember is not None and remember < 1:
             raise ValueError(f"remember is 1 or more, got {remember}")
-        self.wire = Wire(wire)
-        self.api_key = api_key = key_of(self.wire, api_key)
+        self.wire: Wire = Wire(wire)
+        api_key = key_of(self.wire, api_key)
+        self.api_key: str | None = api_key
         self._judgement = Judgement(
             self.wire,
             models=models,
