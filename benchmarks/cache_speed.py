@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 
-from llm_dispatcher.cache._english.index import OVERHEAD, Filed, Index
 from llm_dispatcher.cache._english.lexicon import lexicon
-from llm_dispatcher.cache._english.likeness import LIKE, judged, read
-from llm_dispatcher.cache._request_key import Asked, asked
+from llm_dispatcher.cache._english.likeness import LIKE, compare, read
+from llm_dispatcher.cache._index import OVERHEAD, Index
+from llm_dispatcher.cache._request_key import RequestKey, request_key
+from llm_dispatcher.cache._store import Entry
 from llm_dispatcher.tasks import Target, TaskRequest
 
 TARGETS = (Target("openai", "m"), Target("anthropic", "m"))
@@ -87,13 +88,13 @@ def slipped(text: str, draw: random.Random) -> str:
     return " ".join(words)
 
 
-def key_of(text: str) -> Asked:
-    return asked(TaskRequest(text, system="You are kind.", temperature=0.2), TARGETS, "", b"benchmark")
+def key_of(text: str) -> RequestKey:
+    return request_key(TaskRequest(text, system="You are kind.", temperature=0.2), TARGETS, "", b"benchmark")
 
 
-def filed(what: Asked) -> Filed:
-    size = RECORDING + len(what.text.encode()) + OVERHEAD
-    return Filed(what.key, what.bucket, what.text, "", size, float("inf"))
+def entry_of(key: RequestKey) -> Entry:
+    size = RECORDING + len(key.text.encode()) + OVERHEAD
+    return Entry(key.key, key.bucket, key.text, "", size, float("inf"))
 
 
 def timed(what: Callable[..., object], *arguments: object) -> float:
@@ -111,7 +112,7 @@ def row(name: str, microseconds: list[float], limit: str = "") -> None:
 def filled(texts: list[str], max_bytes: int) -> tuple[Index, list[float]]:
     """An index of these prompts, and how long each took to add; it was read when it was looked up."""
     index = Index(len(texts), max_bytes, time.time)
-    return index, [timed(index.add, filed(key_of(text)), read(text)) for text in texts]
+    return index, [timed(index.add, entry_of(key_of(text)), read(text)) for text in texts]
 
 
 def look_ups(index: Index, known: list[str], draw: random.Random) -> None:
@@ -143,7 +144,7 @@ def recall(index: Index, texts: list[str], draw: random.Random) -> None:
     by_scan = by_index = 0
     for query in (slipped(text, draw) for text in draw.sample(texts, SCANNED)):
         reading = read(query)
-        if any(judged(reading, other, LIKE).hit for other in readings):
+        if any(compare(reading, other, LIKE).hit for other in readings):
             by_scan += 1
             by_index += index.find(bucket, reading, LIKE)[0] is not None
     share = by_index / max(by_scan, 1)

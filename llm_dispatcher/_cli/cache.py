@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 from .._config import load
-from ..cache import Row, alike
-from ..cache._sqlite import remove_from, rows_of
+from ..cache import Entry, alike
+from ..cache._sqlite import entries_of, remove_from
 from ..exceptions import ConfigurationError
 from .exit_codes import DONE
 from .printing import say, say_json, say_table
@@ -81,10 +81,10 @@ def _file(store: Path | None, config: Path | None) -> Path:
     return Path(policy.cache.store)
 
 
-def _rows(file: Path) -> list[Row]:
+def _rows(file: Path) -> list[Entry]:
     """The entries that are still served. Before the first answer is recorded, there is no file."""
-    return [row for row in rows_of(file) if row.expires > time.time()] if file.exists() else []
+    return [row for row in entries_of(file) if row.expires > time.time()] if file.exists() else []
 
 
-def _name(row: Row) -> str:
+def _name(row: Entry) -> str:
     return "/".join(part for part in row.namespace.split("\x00") if part)

@@ -1,4 +1,4 @@
-"""What of a stream is worth keeping, and playing it again."""
+"""Recording a stream and playing it back. Only whole answers of one model are recorded."""
 
 from __future__ import annotations
 
@@ -24,14 +24,18 @@ from ..events import (
 from ..streaming._shared import as_cached
 
 Replay: TypeAlias = Literal["instant"] | float
-"""How a recording is played: at once, or at so many characters a second."""
+"""How a recording is played: at once, or at this many characters per second."""
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final[msgspec.json.Decoder[list[Event]]] = msgspec.json.Decoder(list[Event])
 
 
-def unfit(events: Sequence[Event], *, joined: bool) -> str | None:
-    """Why a stream is not to be recorded; `None` if it was whole, of one vendor, and nothing but an answer."""
+def why_not_recorded(events: Sequence[Event], *, joined: bool) -> str | None:
+    """Why a stream is not recorded; `None` if it is.
+
+    A stream is recorded if it completed with the finish reason `stop`, called no tools, and came from one model. With
+    `joined`, several attempts may have contributed to it.
+    """
     last = events[-1] if events else None
     if not isinstance(last, StreamCompleted):
         return "broken"
@@ -52,18 +56,18 @@ def unfit(events: Sequence[Event], *, joined: bool) -> str | None:
     return None
 
 
-def recorded(events: Sequence[Event]) -> bytes:
-    """The events as they are kept."""
+def encode_recording(events: Sequence[Event]) -> bytes:
+    """The events as a store keeps them."""
     return _encoder.encode(events)
 
 
-def events_of(recording: bytes) -> list[Event]:
-    """The events that were kept, as a replay shows them."""
+def decode_recording(recording: bytes) -> list[Event]:
+    """The recorded events, with `cached=True` and cost 0."""
     return [as_cached(event) for event in _decoder.decode(recording)]
 
 
-async def replayed(events: Sequence[Event], replay: Replay) -> AsyncGenerator[Event, None]:
-    """The events in the chunks that they came in."""
+async def play(events: Sequence[Event], replay: Replay) -> AsyncGenerator[Event, None]:
+    """The events in the chunks in which they were recorded."""
     for event in events:
         if replay != "instant" and type(event) is TextDelta:
             await asyncio.sleep(len(event.text) / replay)

@@ -1,4 +1,9 @@
-"""What must be the same to the letter: everything about a request but its last words."""
+"""The key of a request in the cache.
+
+The bucket is a hash of everything that must be equal: all fields of the request except its last words, the targets and
+the namespace. The last words may differ in ways that `_english` judges harmless. The hash is keyed with the secret of
+the store, so that nobody else can compute it.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +20,22 @@ from msgspec import Struct
 
 from ..exceptions import CacheError
 from ..tasks import AudioPart, ImagePart, Message, Part, Target, TaskRequest, TaskType, TextPart, namespace_of
-from ._english.comparable import judges_texts
+from ._english.comparable import asks_to_process_text
 
 KEY_VERSION: Final = 2
-"""Part of every key. It changes when what a key is made of changes, or the form of a recording: then what was recorded
-before is not found any more.
+"""Part of every key. Raise it when the parts of a key change, or the form of a recording: then older entries are not
+found any more.
 """
 
 NOT_COMPARED: Final = frozenset(
     {"prompt", "messages", "images", "audio", "providers", "model", "sticky", "namespace", "metadata"}
 )
-"""Fields of a request that are no part of a key by themselves. `prompt`, `messages`, `images` and `audio` are in it as
-the conversation; `providers` and `model` as the targets they choose; `namespace`, or the metadata that name one, as the
-request's namespace. `sticky` says nothing about the answer.
+"""Fields of a request that are not compared by themselves. The conversation stands for `prompt`, `messages`, `images`
+and `audio`, the targets stand for `providers` and `model`, and the request's namespace stands for `namespace` and
+`metadata`. `sticky` does not affect the answer.
 """
 COMPARED: Final = tuple(name for name in TaskRequest.__struct_fields__ if name not in NOT_COMPARED)
-"""All other fields, those that a later version adds included: they have to be equal."""
+"""All other fields. They must be equal, and so must every field that a later version adds."""
 
 _EXACT: Final = frozenset(
     {
@@ -41,13 +46,17 @@ _EXACT: Final = frozenset(
         TaskType.AUDIO_TRANSCRIPTION,
     }
 )
-"""Tasks whose prompt is a text to work on, not a question about something."""
+"""Tasks whose prompt is a text to process, not a question. It is compared for equality only."""
 
 _NOTHING_BUT_WORDS: Final = (Message("user", (TextPart(""),)),)
 
 
-class Asked(Struct, frozen=True, gc=False):
-    """A request as the cache sees it: its bucket, its last words, and whether these are compared for equality alone."""
+class RequestKey(Struct, frozen=True, gc=False):
+    """A request as the cache sees it.
+
+    `bucket` stands for all that must be equal, `text` is the last words, and `key` stands for both. If `exact` is true,
+    the last words are compared for equality only.
+    """
 
     bucket: bytes
     key: bytes
@@ -56,11 +65,20 @@ class Asked(Struct, frozen=True, gc=False):
     exact: bool
 
 
-def asked(
+def request_key(
     request: TaskRequest, targets: Iterable[Target], namespace: str, secret: bytes, models: Sequence[str] = ()
-) -> Asked:
-    """The bucket and the words of a request. `models` says what each target really is. A `CacheError` says why there
-    are none.
+) -> RequestKey:
+    """The key of a request.
+
+    Args:
+        request: The request.
+        targets: The targets that may answer it, in any order.
+        namespace: The cache's own namespace.
+        secret: The key of the hash.
+        models: The identity of each target: its address and the vendor's own name of the model.
+
+    Raises:
+        CacheError: The request cannot be cached; the message says why.
     """
     text, earlier = _last_words(request)
     tenant = namespace_of(request)
@@ -69,7 +87,7 @@ def asked(
     alike = (KEY_VERSION, namespace, _names(tuple(targets), tuple(models)), earlier, *_compared(request))
     bucket = blake2b(_encoder.encode(alike), key=secret, digest_size=16).digest()
     key = blake2b(bucket + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return Asked(bucket, key, text, namespace, exact=request.task_type in _EXACT or _about_a_text(request))
+    return RequestKey(bucket, key, text, namespace, exact=request.task_type in _EXACT or _about_a_text(request))
 
 
 _compared: Final = attrgetter(*COMPARED)
@@ -77,12 +95,12 @@ _compared: Final = attrgetter(*COMPARED)
 
 @lru_cache(maxsize=1024)
 def _names(targets: tuple[Target, ...], models: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The targets, and what they really are, sorted: their order depends on health and on chance."""
+    """The targets with their identities, sorted, because their order depends on health and on chance."""
     return sorted((str(target), model) for target, model in zip_longest(targets, models, fillvalue=""))
 
 
 def _last_words(request: TaskRequest) -> tuple[str, tuple[Message, ...]]:
-    """The last user text, and the conversation without it."""
+    """The text of the last user message, and the conversation without it."""
     if request.prompt is not None and not (request.images or request.audio or request.messages):
         return request.prompt, _NOTHING_BUT_WORDS
     conversation = request.conversation
@@ -101,31 +119,31 @@ def _last_words(request: TaskRequest) -> tuple[str, tuple[Message, ...]]:
 
 def _check(part: Part) -> None:
     if isinstance(part, (ImagePart, AudioPart)) and not str(part.source).startswith("data:"):
-        raise CacheError("media is given by its address, and what is there may change")
+        raise CacheError("media is referenced by URL, and the content at a URL may change: pass the bytes")
 
 
 def _about_a_text(request: TaskRequest) -> bool:
-    """Whether what was said before makes the last words a text to work on."""
-    said = [request.system] if request.system else []
-    said += [message.text for message in request.messages if message.role != "assistant"]
-    return any(judges_texts(each) for each in said)
+    """Whether the instructions before the last words make them a text to process."""
+    instructions = [request.system] if request.system else []
+    instructions += [message.text for message in request.messages if message.role != "assistant"]
+    return any(asks_to_process_text(each) for each in instructions)
 
 
 def _hook(value: object) -> object:
-    """Tools and formats may be given as Python: a schema where there is one, else the name and the signature."""
+    """Encode tools and formats that are Python objects: as their JSON schema, or else as name and signature."""
     schema = getattr(value, "model_json_schema", None)
     if callable(schema):
         return schema()
     if callable(value):
         return _signature(value)
-    raise CacheError(f"a request that holds a {type(value).__name__} has no key to be found by")
+    raise CacheError(f"a value of type {type(value).__name__} cannot be compared: pass JSON values")
 
 
 @lru_cache(maxsize=256)
 def _signature(function: Any) -> tuple[str, ...]:
     name = getattr(function, "__qualname__", None)
     if name is None or "<" in name:
-        raise CacheError("a request with a local function as a tool has no key to be found by")
+        raise CacheError("a local function is not identified by its name: define the tool at the top of a module")
     return (function.__module__, name, str(inspect.signature(function)), inspect.getdoc(function) or "")
 
 

@@ -1,8 +1,16 @@
-"""Recordings in a SQLite file: they survive the process, and a kill of it at any moment.
+"""Recordings in a SQLite file. They survive the process, even if it is killed at any moment.
 
-A file is ours if its header says so: SQLite's first sixteen bytes, and our application id. Nothing here writes to,
-renames or replaces a file that is not ours. Of ours, a damaged one is set aside under another name, and one with
-another layout, which belongs to another version of this library, is left as it is.
+Theory of operation
+-------------------
+- **Threads.** A `SQLiteStore` has two threads of its own, a writer and a reader, with one connection each. Only these
+  threads touch the connections. No event loop waits for the disk.
+- **Who may write.** Only the writer thread writes to the file, in the order of the calls. `_unwritten` holds the
+  recordings that it has not written yet: `add` puts one in, the writer takes it out, and `read` looks there first.
+- **Cancellation.** A cancelled `read` leaves the query to the reader thread. A write cannot be cancelled; `close` waits
+  for all of them.
+- **Ownership.** A file belongs to this library if its header has SQLite's magic bytes and our application id. Nothing
+  here writes to, renames or replaces any other file. Of our own files, a damaged one is renamed, and one with another
+  layout belongs to another version of this library and is left unchanged.
 """
 
 from __future__ import annotations
@@ -24,19 +32,19 @@ from .._log import write
 from ..events import Failure
 from ..exceptions import CacheError
 from ..notices import CacheFileSetAside, CacheNotWritten, Notify
-from ._store import Kept, Row
+from ._store import Entry, Snapshot
 
 LAYOUT: Final = 1
-"""The tables of a file. What a key is made of has a number of its own: versions that differ in keys alone can share a
-file, and are misses to each other.
+"""The version of the tables. Keys have a version of their own: library versions that differ only in their keys can
+share a file, and never find each other's entries.
 """
 
-_OURS: Final = 0x4C4C4D44
+_APPLICATION_ID: Final = 0x4C4C4D44
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER: Final = 100
-"""Bytes of an SQLite file's header. The application id is in the four bytes from 68 on, highest first."""
-_PATIENCE: Final = 2.0
-"""Seconds to wait for another process that is writing."""
+"""The length of a SQLite file's header. The application id is in bytes 68 to 71, big-endian."""
+_LOCK_TIMEOUT: Final = 2.0
+"""Seconds to wait for the lock of another process that is writing."""
 _SECRETS: Final = "CREATE TABLE IF NOT EXISTS cache (secret BLOB NOT NULL)"
 _ENTRIES: Final = """CREATE TABLE IF NOT EXISTS entries (
     key BLOB PRIMARY KEY, bucket BLOB NOT NULL, text TEXT NOT NULL, namespace TEXT NOT NULL, size INTEGER NOT NULL,
@@ -47,10 +55,10 @@ _ROWS: Final = "SELECT key, bucket, text, namespace, size, expires FROM entries 
 
 
 class SQLiteStore:
-    """A file in WAL mode, read and written by threads of its own: no event loop waits for a disk.
+    """A store in a SQLite file in WAL mode, which several processes may use at the same time.
 
-    A file of ours that is damaged is set aside under another name, with a warning. A `CacheError`, when the store is
-    made or opened, says that the file is not ours.
+    A damaged file is renamed, with a warning, and a new one is made. Making or opening a store raises a `CacheError` if
+    `path` names a file that no cache made. All methods may be called from any thread; `read` needs an event loop.
     """
 
     def __init__(self, path: str | os.PathLike[str], notify: Notify = write) -> None:
@@ -67,7 +75,7 @@ class SQLiteStore:
     def __repr__(self) -> str:
         return f"SQLiteStore({str(self.path)!r})"
 
-    def open(self) -> Kept:
+    def open(self) -> Snapshot:
         return self._writer.submit(self._open).result()
 
     async def read(self, key: bytes) -> bytes | None:
@@ -76,24 +84,24 @@ class SQLiteStore:
             recording = await asyncio.wrap_future(self._reader.submit(self._read, key))
         return recording
 
-    def add(self, row: Row, recording: bytes) -> None:
-        self._unwritten[row.key] = recording
-        values = (row.key, row.bucket, row.text, row.namespace, row.size, row.expires, recording)
+    def add(self, entry: Entry, recording: bytes) -> None:
+        self._unwritten[entry.key] = recording
+        values = (entry.key, entry.bucket, entry.text, entry.namespace, entry.size, entry.expires, recording)
         try:
-            self._later(_INSERT, [values], written=row.key)
+            self._write_later(_INSERT, [values], key=entry.key)
         except RuntimeError:
-            del self._unwritten[row.key]
+            del self._unwritten[entry.key]
             raise CacheError(f"the cache in {self.path} is closed") from None
 
     def remove(self, keys: Iterable[bytes]) -> None:
-        self._later("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
+        self._write_later("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
 
     def flush(self) -> None:
-        with contextlib.suppress(RuntimeError):  # closed already
+        with contextlib.suppress(RuntimeError):  # it is closed already
             self._writer.submit(lambda: None).result()
 
     def close(self) -> None:
-        with contextlib.suppress(RuntimeError):  # closed already
+        with contextlib.suppress(RuntimeError):  # it is closed already
             self._writer.submit(self._close).result()
         self._reader.shutdown()
         self._writer.shutdown()
@@ -101,53 +109,54 @@ class SQLiteStore:
             self._read_from.close()
             self._read_from = None
 
-    # ── in its threads ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── in the threads ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _later(self, statement: str, values: list[tuple[object, ...]], written: bytes | None = None) -> None:
-        self._writer.submit(self._write, statement, values, written).add_done_callback(self._look)
+    def _write_later(self, statement: str, values: list[tuple[object, ...]], key: bytes | None = None) -> None:
+        """Let the writer thread run a statement. `key` names the recording that is written by then."""
+        self._writer.submit(self._write, statement, values, key).add_done_callback(self._report_failure)
 
-    def _look(self, done: Future[None]) -> None:
+    def _report_failure(self, done: Future[None]) -> None:
         error = None if done.cancelled() else done.exception()
         if error is not None and not self._failed:
-            self._failed = True  # once is enough
+            self._failed = True  # one warning is enough
             self._notify(CacheNotWritten(str(self.path), Failure.of(error)))
 
-    def _write(self, statement: str, values: list[tuple[object, ...]], written: bytes | None) -> None:
+    def _write(self, statement: str, values: list[tuple[object, ...]], key: bytes | None) -> None:
         try:
             if self._write_to is None:
                 raise CacheError("the cache's file is closed")
             with self._write_to as connection:
                 connection.executemany(statement, values)
         finally:
-            if written is not None:
-                self._unwritten.pop(written, None)
+            if key is not None:
+                self._unwritten.pop(key, None)
 
     def _read(self, key: bytes) -> bytes | None:
         if self._read_from is None:
-            self._read_from = sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False)
-        found = self._read_from.execute("SELECT recording FROM entries WHERE key = ?", (key,)).fetchone()
-        return None if found is None else bytes(found[0])
+            self._read_from = sqlite3.connect(self.path, timeout=_LOCK_TIMEOUT, check_same_thread=False)
+        row = self._read_from.execute("SELECT recording FROM entries WHERE key = ?", (key,)).fetchone()
+        return None if row is None else bytes(row[0])
 
-    def _open(self) -> Kept:
+    def _open(self) -> Snapshot:
         check_file(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return self._opening()
+            return self._load()
         except sqlite3.OperationalError:
             self._close()
-            raise  # a lock, a full disk or a missing permission is no damage
+            raise  # a lock, a full disk or a missing permission does not damage the file
         except sqlite3.DatabaseError as error:
             self._close()
-            if _application(self.path) != _OURS:
-                raise CacheError(f"{self.path} cannot be read as a cache's file: {error}. {_FIX}") from error
+            if _application(self.path) != _APPLICATION_ID:
+                raise CacheError(f"{self.path} cannot be read as a file of a cache: {error}. {_FIX}") from error
             self._set_aside(str(error))
-            return self._opening()
+            return self._load()
         except Exception:
             self._close()
             raise
 
-    def _opening(self) -> Kept:
-        self._write_to = connection = sqlite3.connect(self.path, timeout=_PATIENCE, check_same_thread=False)
+    def _load(self) -> Snapshot:
+        self._write_to = connection = sqlite3.connect(self.path, timeout=_LOCK_TIMEOUT, check_same_thread=False)
         if _pragma(connection, "page_count") == 0:
             _make(connection)
         _check_owner(connection, self.path)
@@ -160,7 +169,7 @@ class SQLiteStore:
         with connection:
             connection.execute("DELETE FROM entries WHERE expires <= ?", (time.time(),))
         secret = connection.execute("SELECT secret FROM cache").fetchone()[0]
-        return Kept(bytes(secret), tuple(Row(*row) for row in connection.execute(_ROWS)))
+        return Snapshot(bytes(secret), _entries(connection))
 
     def _set_aside(self, why: str) -> None:
         aside = self.path.with_name(f"{self.path.name}.aside-{time.time_ns()}")
@@ -175,13 +184,17 @@ class SQLiteStore:
             self._write_to = None
 
 
-# ── looking at a file from outside ─────────────────────────────────────────────────────────────────────────────────
+def _entries(connection: sqlite3.Connection) -> tuple[Entry, ...]:
+    return tuple(Entry(*row) for row in connection.execute(_ROWS))
 
 
-def rows_of(path: Path) -> tuple[Row, ...]:
-    """The entries of a cache's file, expired ones too. The file is opened for reading only."""
+# ── a file from outside, for the command line ──────────────────────────────────────────────────────────────────────
+
+
+def entries_of(path: Path) -> tuple[Entry, ...]:
+    """The entries of a cache's file, including expired ones. The file is opened for reading only."""
     with _existing(path, "ro") as connection:
-        return tuple(Row(*row) for row in connection.execute(_ROWS))
+        return _entries(connection)
 
 
 def remove_from(path: Path, keys: Iterable[bytes]) -> None:
@@ -192,14 +205,17 @@ def remove_from(path: Path, keys: Iterable[bytes]) -> None:
 
 @contextmanager
 def _existing(path: Path, mode: Literal["ro", "rw"]) -> Generator[sqlite3.Connection, None, None]:
-    """A connection to a cache's file, which is never made, set aside or taken over. A `CacheError` says why not."""
+    """A connection to a cache's file. The file is never created, renamed or changed in its layout.
+
+    Raises a `CacheError` if the file was not made by a cache, or by another version, or cannot be used.
+    """
     check_file(path)
-    # A reader of a file in WAL mode leaves two files beside it, unless it may take the file for unchanging. While no
-    # write-ahead log is there, nobody has the file open.
+    # Reading a file in WAL mode leaves two files beside it, unless it is opened as immutable. Without a write-ahead
+    # log, no process has the file open, so it is immutable.
     immutable = mode == "ro" and not _log(path).exists()
     address = f"{path.absolute().as_uri()}?mode={mode}{'&immutable=1' if immutable else ''}"
     try:
-        with closing(sqlite3.connect(address, uri=True, timeout=_PATIENCE)) as connection:
+        with closing(sqlite3.connect(address, uri=True, timeout=_LOCK_TIMEOUT)) as connection:
             _check_owner(connection, path)
             if _pragma(connection, "user_version") != LAYOUT:
                 raise CacheError(_other_layout(connection, path))
@@ -208,18 +224,19 @@ def _existing(path: Path, mode: Literal["ro", "rw"]) -> Generator[sqlite3.Connec
         raise CacheError(f"{path} cannot be used: {error}") from error
 
 
-# ── whose file it is ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── who owns a file ────────────────────────────────────────────────────────────────────────────────────────────────
 
-_FIX: Final = "It is left as it is; give the cache a path of its own."
+_FIX: Final = "The file is left unchanged; give the cache a path of its own."
 
 
 class _OtherLayoutError(Exception):
-    """The file is ours, and its tables are another version's."""
+    """A file of this library, with the tables of another version."""
 
 
 def check_file(path: Path) -> None:
-    """Raise a `CacheError` if what is at this path was not made by a cache of ours. A path where nothing is passes, and
-    so does an empty file. The file is only read, and only its header.
+    """Raise a `CacheError` if a file or folder is at this path that no cache made.
+
+    A path without a file passes, and so does an empty file. Only the header of the file is read.
     """
     try:
         status = path.stat()
@@ -227,16 +244,16 @@ def check_file(path: Path) -> None:
             return
         owner = _application(path) if S_ISREG(status.st_mode) else None
     except OSError:
-        return  # nothing is there, or it cannot be read: then opening it says why
+        return  # there is no file, or it cannot be read: then opening it raises the reason
     if owner is None:
-        what = "a folder" if path.is_dir() else "not an SQLite database"
-        raise CacheError(f"{path} is not a cache's file: it is {what}. {_FIX}")
-    if owner != _OURS and not _log(path).exists():  # (the log, where there is one, may have a newer header)
+        what = "a folder" if path.is_dir() else "not a SQLite database"
+        raise CacheError(f"{path} is not a file of a cache: it is {what}. {_FIX}")
+    if owner != _APPLICATION_ID and not _log(path).exists():  # the log may hold a newer header
         raise CacheError(f"{path} is another program's database. {_FIX}")
 
 
 def _application(path: Path) -> int | None:
-    """The application id in an SQLite file's header; `None` if this is not an SQLite file."""
+    """The application id in the header; `None` if this is not a SQLite file."""
     with path.open("rb") as file:
         header = file.read(_HEADER)
     return int.from_bytes(header[68:72], "big") if header.startswith(_MAGIC) else None
@@ -247,29 +264,29 @@ def _log(path: Path) -> Path:
 
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
-    if _pragma(connection, "application_id") != _OURS:
+    if _pragma(connection, "application_id") != _APPLICATION_ID:
         raise CacheError(f"{path} is another program's database. {_FIX}")
 
 
 def _other_layout(connection: sqlite3.Connection, path: Path) -> str:
     return (
         f"{path} was made by another version of llm_dispatcher: its layout is number "
-        f"{_pragma(connection, 'user_version')}, and this version has number {LAYOUT}. It is left as it is; give each "
-        "version a file of its own."
+        f"{_pragma(connection, 'user_version')}, and this version has number {LAYOUT}. The file is left unchanged; "
+        "give each version a file of its own."
     )
 
 
 def _make(connection: sqlite3.Connection) -> None:
-    """All of it or nothing, so that no half-made file is ever found.
+    """Create the tables in one transaction, so that no process finds half of them.
 
-    This comes before the WAL mode: so a file's header names its owner from the first byte on.
+    This comes before the WAL mode, so that the file's header has the application id from the first write on.
     """
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(_SECRETS)
         connection.execute(_ENTRIES)
         connection.execute("INSERT INTO cache SELECT ? WHERE NOT EXISTS (SELECT * FROM cache)", (token_bytes(32),))
-        connection.execute(f"PRAGMA application_id = {_OURS}")
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {LAYOUT}")
 
 

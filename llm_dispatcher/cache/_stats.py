@@ -1,4 +1,4 @@
-"""What a cache has done so far."""
+"""Counters of a cache: hits, misses, recordings and removals."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from msgspec import Struct
 
 
 class CacheStats(Struct, frozen=True):
-    """`hits` by lane (`exact canonical spelling article typo`), and `shared` for who joined a stream that was under
-    way; `misses` by reason; `unrecorded` by reason, for streams that were not worth keeping.
+    """What a cache has done in this process so far.
+
+    `hits` are counted by lane: `exact`, `canonical`, `spelling`, `article`, `typo`. `shared` counts calls that joined a
+    stream that another call had opened. `misses` and `unrecorded` are counted by reason; `unrecorded` are streams that
+    were answered but not recorded. `evicted` and `expired` count entries that left because of a limit or their age.
     """
 
     entries: int
@@ -25,23 +28,24 @@ class CacheStats(Struct, frozen=True):
 
     @property
     def hit_rate(self) -> float:
-        """Hits and shared streams, of all requests."""
+        """The share of requests that were served from the cache or shared a stream."""
         served = sum(self.hits.values()) + self.shared
         return served / (served + sum(self.misses.values())) if served else 0.0
 
 
 class Tally:
-    """Counts while the cache works."""
+    """The counters while they change. Every thread that uses the cache counts here; a lost count is accepted."""
 
     def __init__(self) -> None:
         self.hits: Counter[str] = Counter()
         self.misses: Counter[str] = Counter()
         self.unrecorded: Counter[str] = Counter()
-        self.left: Counter[str] = Counter()
+        self.removals: Counter[str] = Counter()
         self.shared = 0
         self.recorded = 0
 
     def stats(self, entries: int, size: int) -> CacheStats:
+        """The counters as a value, with the number of entries and their size in bytes."""
         return CacheStats(
             entries=entries,
             bytes=size,
@@ -50,6 +54,6 @@ class Tally:
             misses=dict(self.misses),
             recorded=self.recorded,
             unrecorded=dict(self.unrecorded),
-            evicted=self.left["evicted"],
-            expired=self.left["expired"],
+            evicted=self.removals["evicted"],
+            expired=self.removals["expired"],
         )

@@ -1,4 +1,4 @@
-"""Where recordings are kept: one small protocol, and the memory that keeps it."""
+"""Where recordings are stored: the protocol `Store`, and the store in memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Protocol
 from msgspec import Struct
 
 
-class Row(Struct, frozen=True):
-    """An entry without its recording: what an index is made of. `expires` is in seconds since the epoch."""
+class Entry(Struct, frozen=True, gc=False):
+    """An entry of the cache without its recording.
+
+    `key` identifies the request and `bucket` everything about it but its last words, which are `text`. `size` is in
+    bytes, with the recording. `expires` is in seconds since the epoch.
+    """
 
     key: bytes
     bucket: bytes
@@ -20,56 +24,64 @@ class Row(Struct, frozen=True):
     expires: float
 
 
-class Kept(Struct, frozen=True):
-    """What a store kept from earlier: the secret that its keys were made with, and its entries, oldest first."""
+class Snapshot(Struct, frozen=True):
+    """What a store holds when it is opened: the secret that its keys were made with, and its entries, oldest first."""
 
     secret: bytes
-    rows: tuple[Row, ...] = ()
+    entries: tuple[Entry, ...] = ()
 
 
 class Store(Protocol):
-    """Keeps recordings by key. The cache calls `open` once, in a thread, before all else.
+    """Stores recordings by key.
 
-    A `CacheError` of `open` says that the store was set up wrongly: it is raised to whoever makes a request, before
-    anything is sent. After any other error of `open`, the cache keeps its answers in memory.
+    The cache calls `open` once, in a thread, before it calls anything else. If `open` raises a `CacheError`, the store
+    was set up wrongly: the cache raises this error from each request, before anything is sent. After any other error of
+    `open`, the cache stores its answers in memory.
 
-    `add` and `remove` return at once and must not block; what they were told is kept in order, and `read` sees it. A
-    store that fails raises: the cache takes it for a miss.
+    The cache calls all other methods from any thread. `add` and `remove` must return at once and not block; the store
+    carries them out in the order in which they were called, and `read` sees their effect. A store that fails raises,
+    and the cache counts a miss.
     """
 
-    def open(self) -> Kept: ...
-
-    async def read(self, key: bytes) -> bytes | None:
-        """The recording, or `None` where it is gone."""
+    def open(self) -> Snapshot:
+        """Open the store and return its contents. May block."""
         ...
 
-    def add(self, row: Row, recording: bytes) -> None: ...
+    async def read(self, key: bytes) -> bytes | None:
+        """The recording, or `None` if the store no longer has it."""
+        ...
 
-    def remove(self, keys: Iterable[bytes]) -> None: ...
+    def add(self, entry: Entry, recording: bytes) -> None:
+        """Store a recording. One with the same key is replaced."""
+        ...
+
+    def remove(self, keys: Iterable[bytes]) -> None:
+        """Delete recordings. Unknown keys change nothing."""
+        ...
 
     def flush(self) -> None:
-        """Return when all that was told is kept. May block."""
+        """Return when every earlier `add` and `remove` is carried out. May block."""
         ...
 
     def close(self) -> None:
-        """Keep what is still to be kept, and let go of everything. Closing twice is no error."""
+        """Flush and release all resources. May block. Closing twice is not an error."""
         ...
 
 
 class MemoryStore:
-    """Recordings in this process: gone with it."""
+    """Stores recordings in this process. They end with it."""
 
     def __init__(self) -> None:
         self._recordings: dict[bytes, bytes] = {}
 
-    def open(self) -> Kept:
-        return Kept(secrets.token_bytes(32))
+    def open(self) -> Snapshot:
+        return Snapshot(secrets.token_bytes(32))
 
     async def read(self, key: bytes) -> bytes | None:
         return self._recordings.get(key)
 
-    def add(self, row: Row, recording: bytes) -> None:
-        self._recordings[row.key] = recording
+    def add(self, entry: Entry, recording: bytes) -> None:
+        self._recordings[entry.key] = recording
 
     def remove(self, keys: Iterable[bytes]) -> None:
         for key in keys:

@@ -1,17 +1,22 @@
-"""One upstream stream for everybody who asks the same thing at the same time.
+"""Single flight: one upstream stream, read by every caller that asks the same thing at the same time.
 
-A flight is read by any number of readers. A task of its own takes the events from upstream and keeps them, so that
-readers who join late read from the beginning, and no reader depends on another one.
+Theory of operation
+-------------------
+A `SharedStream` starts a task of its own, the pump. The pump reads upstream and appends each event to a list. Any
+number of readers read that list, each from its beginning and at its own pace. No reader depends on another one.
 
-- **Pace.** The task takes at most `LEAD` events more than the fastest reader has read. Then it waits, and so does the
-  vendor. Slower readers read what was kept.
-- **Time.** Each reader has a `Deadline` of its own. Upstream obeys the flight's deadline, which moves to the latest of
-  its readers' deadlines. A reader whose own deadline is earlier leaves alone, with the error of its own clock.
-- **End.** When upstream has ended, `landed` receives the events, before anybody else can take off. When the last reader
-  leaves before that, the task is cancelled and upstream is closed; the flight then ends as broken.
-
-Everything happens in one event loop, and no method may be called from another one. The task alone appends events;
-readers move `_front` and the deadline. A cancelled reader leaves like any other.
+- **Invariant.** The list only grows, so every reader gets the same events in the same order.
+- **Who may write.** Only the pump appends events and sets the error. Readers move `_front` and extend the deadline.
+  Everything happens in one event loop: no method may be called from another loop or thread.
+- **Backpressure.** The pump takes at most `LEAD` events more than the fastest reader has read. Then it waits, and the
+  vendor's connection waits with it. Slower readers read from the list.
+- **Timeouts.** Each reader has its own `Deadline`. Upstream obeys the stream's deadline, which moves to the latest
+  deadline of its readers. A reader whose own deadline is earlier gets a timeout error; the others read on.
+- **End.** When upstream has ended, the pump calls `on_end` with all events. This happens before another caller can
+  open a new stream for the same request.
+- **Cancellation.** A cancelled reader leaves like a reader that closes its generator. If it was the last one and
+  upstream has not ended, it cancels the pump and waits until upstream is closed. From that moment nobody can join, and
+  `on_end` is told that the events are not a whole answer.
 """
 
 from __future__ import annotations
@@ -31,16 +36,20 @@ from ..events import Event, StreamCompleted, StreamReset, StreamStarted, TextDel
 from ..exceptions import RequestTimeoutError, StreamTimeoutError
 
 LEAD: Final = 64
-"""Events that are taken from upstream before the fastest reader has read them, at most."""
+"""The pump reads at most this many events more than the fastest reader has read."""
 
 
-class Flight:
-    """A stream that is under way. It takes off when it is made; `deadline` is the one that `upstream` obeys."""
+class SharedStream:
+    """One upstream stream with several readers. It starts when it is made.
+
+    `deadline` must be the one that `upstream` obeys. `on_end` is called once with the events and with whether they are
+    the whole stream.
+    """
 
     def __init__(
         self,
         upstream: Callable[[], AsyncGenerator[Event, None]],
-        landed: Callable[[list[Event], bool], None],
+        on_end: Callable[[list[Event], bool], None],
         deadline: Deadline,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -49,20 +58,29 @@ class Flight:
         self._over = False
         self._waiting: set[asyncio.Future[None]] = set()
         self._readers = 0
-        self._front = 0
-        self._held: asyncio.Future[None] | None = None
-        self._landed = landed
+        self._front = 0  # how many events the fastest reader has read
+        self._room: asyncio.Future[None] | None = None  # what the pump waits for while it is too far ahead
+        self._on_end = on_end
         self._deadline = deadline
-        self._task = asyncio.create_task(self._fly(upstream))
+        self._pump_task = asyncio.create_task(self._pump(upstream))
 
     @property
-    def is_boarding(self) -> bool:
-        """Whether another reader may still join. Nobody joins a flight that is over, is ending, or is out of time."""
+    def is_joinable(self) -> bool:
+        """Whether another reader may join: the stream has not ended, is not being closed, and has time left."""
         return not self._over and self._loop.time() < self._deadline.end
 
     async def read(self, deadline: Deadline, *, first: bool) -> AsyncGenerator[Event, None]:
-        """The events from the beginning. Followers see `cached=True` and cost 0; only the first reader is billed."""
-        clock = _ReadersClock(self, deadline)
+        """The events from the beginning.
+
+        Args:
+            deadline: When this reader's time is over. It extends the deadline of the stream.
+            first: Whether this reader opened the stream and pays for it. The others see `cached=True` and cost 0.
+
+        Raises:
+            RequestTimeoutError: This reader's deadline has passed.
+            Exception: Upstream failed; each reader gets a copy of its error.
+        """
+        clock = _ReaderClock(self, deadline)
         self._deadline.extend(deadline)
         self._readers += 1
         place = 0
@@ -76,53 +94,58 @@ class Flight:
                     yield event if first else as_cached(event)
                 if self._over:
                     break
-                if clock.rang:
-                    raise _too_late(deadline, self._events[:place], first=first)
-                await self._more(clock)
+                if clock.has_rung:
+                    raise _timeout_error(deadline, self._events[:place], first=first)
+                await self._wait_for_more(clock)
             if isinstance(self._error, RequestTimeoutError) and deadline.seconds != self._deadline.seconds:
-                raise _too_late(deadline, self._events, first=first)  # (upstream's error names another timeout)
+                # Upstream's error names the timeout of another reader.
+                raise _timeout_error(deadline, self._events, first=first)
             if self._error is not None:
-                raise self._error if first else _another(self._error)
+                raise self._error if first else _copy_of(self._error)
         finally:
             clock.stop()
             self._readers -= 1
-            if not self._readers and not self._task.done():
-                self._over = True  # nobody may join what is about to end
-                self._task.cancel()
-                await asyncio.wait({self._task})
+            if not self._readers and not self._pump_task.done():
+                self._over = True  # nobody may join while upstream is being closed
+                self._pump_task.cancel()
+                await asyncio.wait({self._pump_task})
 
-    async def _fly(self, upstream: Callable[[], AsyncGenerator[Event, None]]) -> None:
+    def lasts_longer_than(self, end: float) -> bool:
+        """Whether upstream goes on after this time, because another reader's deadline is later."""
+        return end < self._deadline.end
+
+    async def _pump(self, upstream: Callable[[], AsyncGenerator[Event, None]]) -> None:
         try:
             async with aclosing(upstream()) as events:
                 async for event in events:
                     self._events.append(event)
-                    self._wake()
+                    self._wake_readers()
                     if len(self._events) - self._front >= LEAD:
-                        await self._until_read()
+                        await self._wait_for_readers()
         except asyncio.CancelledError as error:
             self._error = error
-        except Exception as error:  # noqa: BLE001 - it is raised to every reader
+        except Exception as error:  # noqa: BLE001 - every reader raises it
             self._error = error
         finally:
             self._over = True
-            self._landed(self._events, self._error is None)
-            self._wake()
+            self._on_end(self._events, self._error is None)
+            self._wake_readers()
 
-    async def _until_read(self) -> None:
-        """Wait until the fastest reader has read half of the lead, so that a slow reader costs few wake-ups."""
-        self._held = self._loop.create_future()
+    async def _wait_for_readers(self) -> None:
+        """Wait until the fastest reader has read half of the lead, so that a slow reader causes few wake-ups."""
+        self._room = self._loop.create_future()
         try:
-            await self._held
+            await self._room
         finally:
-            self._held = None
+            self._room = None
 
     def _move_front(self, place: int) -> None:
         self._front = place
-        held = self._held
-        if held is not None and len(self._events) - place <= LEAD // 2 and not held.done():
-            held.set_result(None)
+        room = self._room
+        if room is not None and len(self._events) - place <= LEAD // 2 and not room.done():
+            room.set_result(None)
 
-    async def _more(self, clock: _ReadersClock) -> None:
+    async def _wait_for_more(self, clock: _ReaderClock) -> None:
         """Wait for the next event, for the end, or for the reader's clock."""
         news = clock.news = self._loop.create_future()
         self._waiting.add(news)
@@ -131,27 +154,25 @@ class Flight:
         finally:
             self._waiting.discard(news)
 
-    def _wake(self) -> None:
+    def _wake_readers(self) -> None:
         for news in self._waiting:
             if not news.done():
                 news.set_result(None)
         self._waiting.clear()
 
-    def lasts_longer_than(self, end: float) -> bool:
-        """Whether upstream goes on after this time, because another reader has more of it."""
-        return end < self._deadline.end
 
+class _ReaderClock:
+    """One timer per reader, not per event.
 
-class _ReadersClock:
-    """One timer for each reader, not for each event. It is silent if upstream has the same deadline: then upstream's
-    own clock ends the stream, with an error that knows more.
+    It does nothing if the stream's deadline is the same as the reader's: then upstream's own clock ends the stream, and
+    that error says more.
     """
 
-    def __init__(self, flight: Flight, deadline: Deadline) -> None:
-        self.rang = False
+    def __init__(self, stream: SharedStream, deadline: Deadline) -> None:
+        self.has_rung = False
         self.news: asyncio.Future[None] | None = None
-        self._flight = flight
-        self._end = deadline.end  # (the first reader's deadline is the flight's, which moves)
+        self._stream = stream
+        self._end = deadline.end  # a copy: the first reader's deadline is also the stream's, which may move
         self._timer = deadline.call(self._ring)
 
     def stop(self) -> None:
@@ -159,14 +180,14 @@ class _ReadersClock:
             self._timer.cancel()
 
     def _ring(self) -> None:
-        if self._flight.lasts_longer_than(self._end):
-            self.rang = True
+        if self._stream.lasts_longer_than(self._end):
+            self.has_rung = True
             if self.news is not None and not self.news.done():
                 self.news.set_result(None)
 
 
-def _too_late(deadline: Deadline, events: Sequence[Event], *, first: bool) -> RequestTimeoutError:
-    """The error of a reader whose time is over while others go on."""
+def _timeout_error(deadline: Deadline, events: Sequence[Event], *, first: bool) -> RequestTimeoutError:
+    """The error for a reader whose deadline has passed while the stream goes on for others."""
     message = f"not complete within {in_seconds(deadline.seconds)} (the total clock)"
     pieces: list[str] = []
     usage = Usage()
@@ -185,8 +206,8 @@ def _too_late(deadline: Deadline, events: Sequence[Event], *, first: bool) -> Re
     return StreamTimeoutError(message, partial="".join(pieces), usage=usage)
 
 
-def _another(error: BaseException) -> BaseException:
-    """The same error for another reader: each adds its own way to the traceback."""
+def _copy_of(error: BaseException) -> BaseException:
+    """A copy of the error for another reader, because each reader adds its own frames to the traceback."""
     try:
         other = copy(error)
     except Exception:  # noqa: BLE001 - an error that cannot be copied is shared
@@ -196,15 +217,11 @@ def _another(error: BaseException) -> BaseException:
 
 
 def as_cached(event: Event) -> Event:
-    """The event as whoever did not pay for it sees it."""
+    """The event for a reader that does not pay for it: `cached=True`, and its usage costs 0."""
     match event:
         case StreamStarted():
             return replace(event, cached=True)
         case UsageReport() | StreamCompleted():
-            return replace(event, usage=_free(event.usage))
+            return replace(event, usage=replace(event.usage, cost=0.0))
         case _:
             return event
-
-
-def _free(usage: Usage) -> Usage:
-    return replace(usage, cost=0.0)

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import OSA
 
-from llm_dispatcher.cache._english.index import MOST_JUDGED, MOST_SLIPS, Filed, Gone, Index, _nearly_equal, _signs
-from llm_dispatcher.cache._english.likeness import LIKE, Likeness, Reading, alike, is_slip, judged, read
+from llm_dispatcher.cache._english.index import MOST_JUDGED, MOST_SLIPS, _nearly_equal, _signs
+from llm_dispatcher.cache._english.likeness import LIKE, Likeness, Reading, alike, compare, is_slip, read
+from llm_dispatcher.cache._index import Index, RemovalReason
+from llm_dispatcher.cache._store import Entry
 from tests.cache.conftest import Clock
 
 BUCKETS = (b"one", b"other")
@@ -36,14 +38,14 @@ sentences = st.builds(
 )
 
 
-def filed(text: str, bucket: bytes = BUCKETS[0], size: int = 10, expires: float = 1e9) -> Filed:
-    return Filed(bucket + text.encode(), bucket, text, "", size, expires)
+def entry_of(text: str, bucket: bytes = BUCKETS[0], size: int = 10, expires: float = 1e9) -> Entry:
+    return Entry(bucket + text.encode(), bucket, text, "", size, expires)
 
 
 def index_of(*texts: str) -> Index:
     index = Index(1000, 10**9, Clock())
     for text in texts:
-        assert index.add(filed(text), read(text))
+        assert index.add(entry_of(text), read(text))
     return index
 
 
@@ -133,14 +135,14 @@ def test_chosen_prompts_cost_a_look_up_no_more_than_its_bounds(
         slips += 1
         return is_slip(one, other)
 
-    def counting_judged(one: Reading, other: Reading, threshold: float) -> Likeness:
+    def counting_compare(one: Reading, other: Reading, threshold: float) -> Likeness:
         nonlocal judged_characters
         judged_characters += len(other.text)
-        return judged(one, other, threshold)
+        return compare(one, other, threshold)
 
     monkeypatch.setattr("llm_dispatcher.cache._english.index.OSA", Counting)
     monkeypatch.setattr("llm_dispatcher.cache._english.index.is_slip", counting_slips)
-    monkeypatch.setattr("llm_dispatcher.cache._english.index.judged", counting_judged)
+    monkeypatch.setattr("llm_dispatcher.cache._english.index.compare", counting_compare)
     assert index.find(BUCKETS[0], read(query), LIKE)[0] is None
     assert far == 0
     assert slips <= MOST_SLIPS
@@ -161,11 +163,11 @@ def test_what_was_nearest_is_told_where_nothing_was_like_it() -> None:
 def test_it_holds_its_bounds_and_tells_of_every_entry_that_leaves(
     entries: list[tuple[str, int]], most: int, most_bytes: int
 ) -> None:
-    left: list[tuple[bytes, Gone]] = []
-    index = Index(most, most_bytes, Clock(), lambda gone, why: left.append((gone.key, why)))
+    left: list[tuple[bytes, RemovalReason]] = []
+    index = Index(most, most_bytes, Clock(), lambda entry, why: left.append((entry.key, why)))
     taken: set[bytes] = set()
     for text, size in entries:
-        entry = filed(text, size=size)
+        entry = entry_of(text, size=size)
         if index.add(entry, read(text)):
             taken.add(entry.key)
         else:
@@ -177,39 +179,39 @@ def test_it_holds_its_bounds_and_tells_of_every_entry_that_leaves(
     assert taken - there <= {key for key, _ in left}
     for key in there:
         index.remove(key)
-    assert (len(index), index.size, index._postings, index._skeletons) == (0, 0, {}, {})
+    assert (len(index), index.size, index._texts._postings, index._texts._skeletons) == (0, 0, {}, {})
 
 
 def test_the_least_recently_used_entry_leaves_first() -> None:
     index = Index(2, 10**6, Clock())
     tea, boat, coat = "What is green tea?", "Explain the sailing boat", "Explain the winter coat"
     for text in (tea, boat):
-        index.add(filed(text), read(text))
-    assert index.find(BUCKETS[0], read("what is green tea"), LIKE)[0] == filed(tea)
-    index.add(filed(coat), read(coat))
+        index.add(entry_of(text), read(text))
+    assert index.find(BUCKETS[0], read("what is green tea"), LIKE)[0] == entry_of(tea)
+    index.add(entry_of(coat), read(coat))
     assert {entry.text for entry in index} == {tea, coat}
-    assert index.get(filed(coat).key) == filed(coat)
-    index.add(filed(boat), read(boat))
+    assert index.get(entry_of(coat).key) == entry_of(coat)
+    index.add(entry_of(boat), read(boat))
     assert {entry.text for entry in index} == {coat, boat}
 
 
 def test_an_entry_and_its_postings_leave_when_its_time_is_over() -> None:
-    clock, left = Clock(), list[tuple[str, Gone]]()
-    index = Index(10, 10**6, clock, lambda gone, why: left.append((gone.text, why)))
+    clock, left = Clock(), list[tuple[str, RemovalReason]]()
+    index = Index(10, 10**6, clock, lambda entry, why: left.append((entry.text, why)))
     tea, boat = "What is green tea?", "Explain the sailing boat"
-    index.add(filed(tea, expires=clock.now + 5), read(tea))
-    index.add(filed(boat, expires=clock.now + 50), read(boat))
+    index.add(entry_of(tea, expires=clock.now + 5), read(tea))
+    index.add(entry_of(boat, expires=clock.now + 50), read(boat))
     clock.now += 5
-    assert index.get(filed(tea).key) is None
+    assert index.get(entry_of(tea).key) is None
     assert index.find(BUCKETS[0], read("what is green tea"), LIKE)[0] is None
-    assert len(index) == 1 and left == [(tea, "expired")] and len(index._skeletons) == 1
+    assert len(index) == 1 and left == [(tea, "expired")] and len(index._texts._skeletons) == 1
     clock.now += 50
-    index.add(filed(tea, expires=clock.now + 5), read(tea))
-    assert {entry.text for entry in index} == {tea} and len(index._postings) == 3
+    index.add(entry_of(tea, expires=clock.now + 5), read(tea))
+    assert {entry.text for entry in index} == {tea} and len(index._texts._postings) == 3
 
 
 def test_an_entry_filed_twice_is_one_entry() -> None:
     index = index_of("What is green tea?", "What is green tea?")
     assert len(index) == 1 and index.size == 10
     index.clear()
-    assert (len(index), index._postings) == (0, {})
+    assert (len(index), index._texts._postings) == (0, {})

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llm_dispatcher.cache import SQLiteStore, StreamingCache
-from llm_dispatcher.cache._sqlite import rows_of
+from llm_dispatcher.cache._sqlite import entries_of
 from llm_dispatcher.exceptions import CacheError
 from llm_dispatcher.tasks import TaskRequest
 from tests.cache.conftest import PROMPT, Clock, Upstream, answer, served, was_cached
@@ -22,11 +22,11 @@ WHOLE = answer("Many", " reasons.")
 
 WRITER = """
 import itertools, sys
-from llm_dispatcher.cache import Row, SQLiteStore
+from llm_dispatcher.cache import Entry, SQLiteStore
 store = SQLiteStore(sys.argv[1])
 store.open()
 for number in itertools.count(int(sys.argv[2])):
-    store.add(Row(b"%d" % number, b"bucket", "text", "", 10, 1e12), b"recording" * 50)
+    store.add(Entry(b"%d" % number, b"bucket", "text", "", 10, 1e12), b"recording" * 50)
     store.flush()
     print(number, flush=True)
 """
@@ -89,7 +89,7 @@ def test_a_kill_at_any_moment_loses_no_older_entry(file: Path) -> None:
         writer.stdout.close()
         writer.wait()
         store = SQLiteStore(file)
-        keys = {row.key for row in store.open().rows}
+        keys = {entry.key for entry in store.open().entries}
         store.close()
         assert keys >= {b"%d" % number for number in range(said)}
     assert sorted(each.name for each in file.parent.iterdir() if "aside" in each.name) == []
@@ -161,9 +161,9 @@ async def test_a_file_that_is_replaced_before_it_is_opened_is_refused_before_any
     file.parent.mkdir()
     file.write_text("precious")
     for _ in range(2):
-        with pytest.raises(CacheError, match="is not a cache's file"):
+        with pytest.raises(CacheError, match="is not a file of a cache"):
             await served(cache, PROMPT, upstream)
-    with pytest.raises(CacheError, match="is not a cache's file"):
+    with pytest.raises(CacheError, match="is not a file of a cache"):
         cache.clear()
     assert (upstream.opened, _files(file.parent)) == (0, {file.name: b"precious"})
     cache.close()
@@ -235,9 +235,9 @@ async def test_expired_entries_leave_the_file_when_it_is_opened(file: Path, cloc
     cache = StreamingCache(store=file, clock=clock, ttl=60)
     await served(cache, PROMPT, Upstream(WHOLE))
     cache.close()
-    assert len(rows_of(file)) == 1
+    assert len(entries_of(file)) == 1
     _made(file)
-    assert rows_of(file) == ()
+    assert entries_of(file) == ()
 
 
 async def test_a_file_that_stops_working_costs_misses(file: Path, caplog: pytest.LogCaptureFixture) -> None:

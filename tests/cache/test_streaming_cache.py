@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_dispatcher.cache import Kept, Row, StreamingCache
-from llm_dispatcher.cache._recording import events_of, recorded, replayed
+from llm_dispatcher.cache import Entry, Snapshot, StreamingCache
+from llm_dispatcher.cache._recording import decode_recording, encode_recording, play
 from llm_dispatcher.events import (
     Event,
     Failure,
@@ -201,15 +201,15 @@ class Broken:
     def __init__(self, opens: bool) -> None:
         self.opens = opens
 
-    def open(self) -> Kept:
+    def open(self) -> Snapshot:
         if not self.opens:
             raise OSError("no such disk")
-        return Kept(b"secret")
+        return Snapshot(b"secret")
 
     async def read(self, key: bytes) -> bytes | None:
         raise OSError("no such disk")
 
-    def add(self, row: Row, recording: bytes) -> None:
+    def add(self, entry: Entry, recording: bytes) -> None:
         if not self.opens:
             raise OSError("no such disk")
 
@@ -239,13 +239,13 @@ async def test_a_store_that_does_not_open_is_replaced_by_memory(caplog: pytest.L
 class Forgetful:
     """A store that has lost what it was given; another process may have cleared it."""
 
-    def open(self) -> Kept:
-        return Kept(b"secret")
+    def open(self) -> Snapshot:
+        return Snapshot(b"secret")
 
     async def read(self, key: bytes) -> bytes | None:
         return None
 
-    def add(self, row: Row, recording: bytes) -> None: ...
+    def add(self, entry: Entry, recording: bytes) -> None: ...
     def remove(self, keys: Iterable[bytes]) -> None: ...
     def flush(self) -> None: ...
     def close(self) -> None: ...
@@ -263,7 +263,9 @@ async def test_a_request_that_no_key_can_be_made_of_goes_through() -> None:
     request = TaskRequest(PROMPT, images=["https://pictures.example/cat.png"])
     for _ in range(2):
         assert await served(cache, request, upstream) == WHOLE
-    assert cache.stats().misses == {"uncacheable: media is given by its address, and what is there may change": 2}
+    assert cache.stats().misses == {
+        "uncacheable: media is referenced by URL, and the content at a URL may change: pass the bytes": 2
+    }
 
 
 @pytest.mark.parametrize(
@@ -290,9 +292,9 @@ async def test_a_paced_replay_waits_before_each_piece_in_proportion(monkeypatch:
         waits.append(seconds)
 
     monkeypatch.setattr("asyncio.sleep", sleep)
-    events = events_of(recorded(answer("ab", "cdef")))
-    assert [event async for event in replayed(events, 4.0)] == events
+    events = decode_recording(encode_recording(answer("ab", "cdef")))
+    assert [event async for event in play(events, 4.0)] == events
     assert waits == [0.5, 1.0]
-    assert [event async for event in replayed(events, "instant")] == events
+    assert [event async for event in play(events, "instant")] == events
     assert len(waits) == 2
     assert sum(type(event) is TextDelta for event in events) == 2

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher.cache import Row, SQLiteStore
+from llm_dispatcher.cache import Entry, SQLiteStore
 from llm_dispatcher.testing import Reply, SimulatedVendor
 
 
@@ -49,7 +49,7 @@ def closed(tmp_path: Path) -> Path:
     file = tmp_path / "closed.sqlite"
     store = SQLiteStore(file)
     store.open()
-    store.add(Row(b"key", b"bucket", "Is tea good?", "team", 10, 1e12), b"recording")
+    store.add(Entry(b"key", b"bucket", "Is tea good?", "team", 10, 1e12), b"recording")
     store.close()
     return file
 
@@ -63,7 +63,7 @@ def test_stats_only_reads(run: Any, closed: Path) -> None:
 def test_a_file_that_is_in_use_can_be_looked_at_and_cleared(run: Any, closed: Path) -> None:
     store = SQLiteStore(closed)
     store.open()
-    store.add(Row(b"another key", b"bucket", "Is milk good?", "team", 10, 1e12), b"recording")
+    store.add(Entry(b"another key", b"bucket", "Is milk good?", "team", 10, 1e12), b"recording")
     store.flush()
     assert "2 entries" in run("cache", "stats", "--store", str(closed)).stdout
     assert "2 entries forgotten" in run("cache", "clear", "--store", str(closed)).stdout

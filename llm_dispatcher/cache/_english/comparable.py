@@ -1,4 +1,4 @@
-"""Which texts may be compared at all: some mean something else as soon as a single character differs."""
+"""Which texts may be compared with others. Code, lists and spelling tasks may not: a single character changes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from .vocabulary import OF_A_TEXT, OF_THE_SURFACE, PERHAPS_OF_THE_SURFACE
 
 LONGEST: Final = 2000
-"""Texts of more characters are exact only: what they cost to compare, and to get wrong, is too much."""
+"""Longer texts, in characters, are compared for equality only: a judgement would be slow, and an error expensive."""
 
 _INDENTED: Final = re.compile(r"\n[ \t]+\S|\n\s*(?:[-*+•>|#]|\d+[.)])\s|\t")
 _VERSES: Final = re.compile(r"[^\s.!?:;,][ \t]*\n+(?=\S)")
@@ -39,7 +39,7 @@ _WORDS: Final = re.compile(r"[a-z0-9]+")
 
 
 def exact_only(text: str) -> str | None:
-    """Why this text is never compared but for equality, or `None` where it may be."""
+    """Why this text is compared for equality only: `long`, `layout`, `code` or `surface`. `None` if it is not."""
     if len(text) > LONGEST:
         return "long"
     if "\n" in text or "\t" in text:
@@ -58,9 +58,9 @@ def exact_only(text: str) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def judges_texts(instruction: str) -> bool:
-    """Whether an instruction, such as a system prompt, makes of what follows a text to work on: to translate, to
-    correct, to classify.
+def asks_to_process_text(instruction: str) -> bool:
+    """Whether an instruction, such as a system prompt, asks to process the text that follows: to translate, correct or
+    classify it.
     """
     words = set(_WORDS.findall(instruction.lower()))
     return bool(words & OF_THE_SURFACE or words & OF_A_TEXT or words & {"summary", "edit", "editor", "translator"})

@@ -49,7 +49,7 @@ class Reading(Struct, frozen=True):
 
 def alike(a: str, b: str, threshold: float = LIKE) -> Likeness:
     """Whether the answer to `a` may be served for `b`."""
-    return judged(read(a), read(b), threshold)
+    return compare(read(a), read(b), threshold)
 
 
 @lru_cache(maxsize=256)
@@ -73,7 +73,7 @@ def read(text: str) -> Reading:
     )
 
 
-def judged(a: Reading, b: Reading, threshold: float = LIKE) -> Likeness:
+def compare(a: Reading, b: Reading, threshold: float = LIKE) -> Likeness:
     """The judgement on two texts that have been read."""
     if a.text == b.text:
         return Likeness(True, "exact", 1.0)

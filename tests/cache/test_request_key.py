@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import force_setattr
 
-from llm_dispatcher.cache._request_key import COMPARED, NOT_COMPARED, asked
+from llm_dispatcher.cache._request_key import COMPARED, NOT_COMPARED, request_key
 from llm_dispatcher.exceptions import CacheError
 from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TaskType
 
@@ -51,12 +51,12 @@ def test_every_field_of_a_request_is_compared_or_named_as_one_that_is_not() -> N
 def test_no_bucket_is_shared_by_requests_that_differ_in_one_field(field: str) -> None:
     different = TaskRequest("x")
     force_setattr(different, field, "another value")
-    assert asked(different, TARGETS, "", b"s").bucket != asked(TaskRequest("x"), TARGETS, "", b"s").bucket
+    assert request_key(different, TARGETS, "", b"s").bucket != request_key(TaskRequest("x"), TARGETS, "", b"s").bucket
 
 
 def bucket(cache: str = "", targets: tuple[Target, ...] = TARGETS, **request: Any) -> bytes:
     """The bucket of a request in a cache whose own namespace is `cache`."""
-    return asked(TaskRequest("What is tea?", **request), targets, cache, b"secret").bucket
+    return request_key(TaskRequest("What is tea?", **request), targets, cache, b"secret").bucket
 
 
 @given(conditions, conditions)
@@ -71,7 +71,7 @@ def test_no_bucket_is_shared_across_namespaces_targets_and_secrets(request: dict
     assert mine != bucket("other", **request)
     assert mine != bucket(targets=TARGETS[:1], **request)
     assert mine == bucket(targets=TARGETS[::-1], **request)
-    assert mine != asked(TaskRequest("What is tea?", **request), TARGETS, "", b"another secret").bucket
+    assert mine != request_key(TaskRequest("What is tea?", **request), TARGETS, "", b"another secret").bucket
 
 
 def test_a_namespace_is_the_same_as_a_field_or_in_the_metadata() -> None:
@@ -79,12 +79,12 @@ def test_a_namespace_is_the_same_as_a_field_or_in_the_metadata() -> None:
 
 
 def test_the_last_words_are_the_prompt_or_the_last_message() -> None:
-    by_prompt = asked(TaskRequest("What is tea?"), TARGETS, "", b"secret")
-    by_message = asked(TaskRequest(messages=[Message("user", "What is tea?")]), TARGETS, "", b"secret")
+    by_prompt = request_key(TaskRequest("What is tea?"), TARGETS, "", b"secret")
+    by_message = request_key(TaskRequest(messages=[Message("user", "What is tea?")]), TARGETS, "", b"secret")
     assert by_prompt == by_message
     assert by_prompt.text == "What is tea?"
     answered = [Message("user", "What is tea?"), Message("assistant", "A drink.")]
-    assert asked(TaskRequest(messages=answered), TARGETS, "", b"secret").text == ""
+    assert request_key(TaskRequest(messages=answered), TARGETS, "", b"secret").text == ""
 
 
 def test_python_functions_and_models_are_told_apart_by_what_they_say() -> None:
@@ -92,14 +92,14 @@ def test_python_functions_and_models_are_told_apart_by_what_they_say() -> None:
     assert bucket(tools=[json.loads]) != bucket(tools=[json.dumps])
     with pytest.raises(CacheError, match="local function"):
         bucket(tools=[lambda: None])
-    with pytest.raises(CacheError, match="a request that holds a object"):
+    with pytest.raises(CacheError, match="a value of type object cannot be compared"):
         bucket(extra={"k": object()})
 
 
 def test_media_by_address_has_no_key_because_it_may_change() -> None:
-    with pytest.raises(CacheError, match="given by its address"):
+    with pytest.raises(CacheError, match="referenced by URL"):
         bucket(images=["https://pictures.example/cat.png"])
-    with pytest.raises(CacheError, match="given by its address"):
+    with pytest.raises(CacheError, match="referenced by URL"):
         bucket(messages=[Message("user", ImagePart("https://pictures.example/cat.png"))])
 
 
@@ -116,4 +116,4 @@ def test_media_by_address_has_no_key_because_it_may_change() -> None:
     ],
 )
 def test_a_text_to_work_on_is_compared_for_equality_alone(exact: bool, request_: TaskRequest) -> None:
-    assert asked(request_, TARGETS, "", b"secret").exact is exact
+    assert request_key(request_, TARGETS, "", b"secret").exact is exact
