@@ -100,6 +100,44 @@ def test_only_the_documented_modules_are_public() -> None:
     assert public == PUBLIC
 
 
+_SOURCES = {"time", "random", "secrets", "uuid"}
+_MOMENTS = {"now", "utcnow", "today", "urandom", "getrandom"}
+"""What `datetime`, `date` and `os` offer besides these modules."""
+
+
+def sources_in(code: str) -> list[str]:
+    """Where a module takes time or randomness from elsewhere than `_clock`."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found += [name.name for name in node.names if name.name in _SOURCES]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found += [node.module or ""] if node.module in _SOURCES else []
+            found += [name.name for name in node.names if node.module == "os" and name.name in _MOMENTS]
+            found += [name.name for name in node.names if node.module == "datetime" and name.asname is not None]
+        elif isinstance(node, ast.Attribute) and node.attr in _MOMENTS:
+            owner = ast.unparse(node.value).rpartition(".")[2]
+            found += [ast.unparse(node)] if owner in ("datetime", "date", "os") else []
+    return found
+
+
+def test_only_the_clock_reads_time_and_makes_random_numbers() -> None:
+    elsewhere = {path.name: sources_in(path.read_text()) for path in PACKAGE.rglob("*.py") if path.name != "_clock.py"}
+    assert {name: found for name, found in elsewhere.items() if found} == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import time", "from time import monotonic", "def f():\n    from random import uniform", "import os, secrets",
+        "datetime.now(UTC)", "f = datetime.datetime.utcnow", "date.today()", "os.urandom(8)", "from os import urandom",
+        "from datetime import datetime as moment",
+    ],
+)  # fmt: skip
+def test_another_source_of_time_or_randomness_is_noticed(code: str) -> None:
+    assert sources_in(code)
+
+
 def test_files_hold_one_idea() -> None:
     long = {path.name: lines for path in PACKAGE.rglob("*.py") if (lines := len(path.read_text().splitlines())) > 400}
     assert long == {}

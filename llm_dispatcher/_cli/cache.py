@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections import Counter
 from pathlib import Path
 
+from .. import _clock
 from .._config import load
 from ..cache import Entry, alike
 from ..cache._sqlite import entries_of, remove_from
@@ -83,7 +83,7 @@ def _file(store: Path | None, config: Path | None) -> Path:
 
 def _rows(file: Path) -> list[Entry]:
     """The entries that are still served. Before the first answer is recorded, there is no file."""
-    return [row for row in entries_of(file) if row.expires > time.time()] if file.exists() else []
+    return [row for row in entries_of(file) if row.expires > _clock.wall()] if file.exists() else []
 
 
 def _name(row: Entry) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from .. import _clock
 from .._config import config_shown, load
 from .._policy import ProviderSettings
 from .._redaction import redacted
@@ -117,7 +117,7 @@ def _asked(settings: ProviderSettings, timeout: float) -> Reached:
     if address is None:
         return Reached(well=None, health=f"not asked: only the kind {settings.kind} knows its address")
     request = urllib.request.Request(address + _path(settings.kind), headers=_headers(settings))  # noqa: S310 - http(s), checked
-    began = time.monotonic()
+    began = _clock.monotonic()
     try:
         with urllib.request.build_opener(_NoRedirects).open(request, timeout=timeout) as answer:
             status = int(answer.status)
@@ -130,7 +130,7 @@ def _asked(settings: ProviderSettings, timeout: float) -> Reached:
         return Reached(well=False, health=f"unreachable: {words}")
     except Exception as error:  # noqa: BLE001 - an answer that is no HTTP; a thread that died would never be heard of
         return Reached(well=False, health=f"answers, but not in HTTP ({type(error).__name__})")
-    milliseconds = round((time.monotonic() - began) * 1000)
+    milliseconds = round((_clock.monotonic() - began) * 1000)
     well, health = _judged(status)
     return Reached(well=well, health=health, status=status, milliseconds=milliseconds)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
+
+from .. import _clock
 
 _Stamp: TypeAlias = tuple[int, int, int] | None
 
@@ -17,7 +18,7 @@ EVERY: Final = 1.0
 class Watched:
     """Tells, when asked, whether the file has changed since it was last told of; it looks once a second at most."""
 
-    def __init__(self, path: str | os.PathLike[str], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: str | os.PathLike[str], clock: Callable[[], float] = _clock.monotonic) -> None:
         self.path: Final = Path(path).expanduser()
         self._clock = clock
         self._stamp = _stamp(self.path)

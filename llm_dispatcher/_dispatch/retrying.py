@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
-from random import uniform
 
 from msgspec import Struct
 
+from .. import _clock
 from .._policy import Resilience
 from ..exceptions import LLMDispatcherError, ProviderError
 
@@ -55,4 +55,4 @@ class Patience(Struct, frozen=True):
         spread = min(max(seconds, settings.backoff), settings.max_backoff)
         if left is not None:
             spread = max(0.0, min(spread, (left - seconds) / 2))
-        return seconds + uniform(0.0, spread)  # noqa: S311 - a pause is no secret
+        return seconds + _clock.uniform(0.0, spread)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
 
+from .. import _clock
 from .._bookkeeping import reported_not_raised
 from .._catalog import Capabilities
 from .._durations import in_seconds
@@ -42,8 +42,8 @@ class Traffic:
         policy: Policy,
         *,
         alert: Callable[[BudgetAlert], None] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = _clock.monotonic,
+        now: Callable[[], datetime] = _clock.now,
         notify: Notify = write,
     ) -> None:
         self.health = Health(policy.resilience, clock, notify)

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from .. import _clock
 from .._log import write
 from .._policy import BudgetSettings
 from ..notices import BudgetAlert, BudgetCallbackFailed, Notify, Period
@@ -46,7 +47,7 @@ class Budgets:
         self,
         settings: BudgetSettings,
         alert: Callable[[BudgetAlert], None] | None = None,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], datetime] = _clock.now,
         notify: Notify = write,
     ) -> None:
         self._settings = settings

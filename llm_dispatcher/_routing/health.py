@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from threading import Lock
 from typing import Final
 
 from msgspec.structs import replace
 
+from .. import _clock
 from .._log import write
 from .._policy import Resilience
 from ..events import Attempt, Failure
@@ -32,7 +32,7 @@ class Health:
     """The ledger's rows of all streams, folded into one pulse a target, and one breaker a target."""
 
     def __init__(
-        self, resilience: Resilience, clock: Callable[[], float] = time.monotonic, notify: Notify = write
+        self, resilience: Resilience, clock: Callable[[], float] = _clock.monotonic, notify: Notify = write
     ) -> None:
         self._resilience = resilience
         self._clock = clock

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from math import inf
-from random import uniform
 from sys import maxsize
 from threading import Lock
 from typing import Final
 
 from cachetools import LRUCache
 
+from .. import _clock
 from .._policy import Limits, ProviderSettings
 from ..provider import LONGEST_WAIT, Allowance
 from ..tasks import Target
@@ -132,7 +132,7 @@ class Entry:
         if shut < seconds:
             return 0.0
         most = min(seconds, SPREAD, patience - seconds)
-        return uniform(0.0, most) if most > 0 else 0.0  # noqa: S311 - a pause is no secret
+        return _clock.uniform(0.0, most) if most > 0 else 0.0
 
     def give_back(self) -> None:
         """Nothing was sent."""

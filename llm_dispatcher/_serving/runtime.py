@@ -9,12 +9,12 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from random import random
 from typing import TYPE_CHECKING
 
 from msgspec.structs import asdict, replace
 
 from .. import _catalog as catalog
+from .. import _clock
 from .._config.dump import identity
 from .._log import write
 from .._policy import BODY, Policy, ProviderSettings, Timeouts, Wishes, is_offline
@@ -101,7 +101,7 @@ class InForce:
                 limited=traffic.limiter.spent(),
                 money_left=money_left,
                 budget=budget,
-                draw=random(),  # noqa: S311 - a canary is no secret
+                draw=_clock.random(),
                 has_body=has_body,
                 offline=is_offline(os.environ),
             ),

@@ -19,15 +19,14 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-import time
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from secrets import token_bytes
 from stat import S_ISREG
 from typing import Final, Literal
 
+from .. import _clock
 from .._log import write
 from ..events import Failure
 from ..exceptions import CacheError
@@ -167,12 +166,12 @@ class SQLiteStore:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         with connection:
-            connection.execute("DELETE FROM entries WHERE expires <= ?", (time.time(),))
+            connection.execute("DELETE FROM entries WHERE expires <= ?", (_clock.wall(),))
         secret = connection.execute("SELECT secret FROM cache").fetchone()[0]
         return Snapshot(bytes(secret), _entries(connection))
 
     def _set_aside(self, why: str) -> None:
-        aside = self.path.with_name(f"{self.path.name}.aside-{time.time_ns()}")
+        aside = self.path.with_name(f"{self.path.name}.aside-{int(_clock.wall() * 1e9)}")
         self._notify(CacheFileSetAside(str(self.path), aside.name, why))
         for ending in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
@@ -285,7 +284,8 @@ def _make(connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(_SECRETS)
         connection.execute(_ENTRIES)
-        connection.execute("INSERT INTO cache SELECT ? WHERE NOT EXISTS (SELECT * FROM cache)", (token_bytes(32),))
+        secret = _clock.token_bytes(32)
+        connection.execute("INSERT INTO cache SELECT ? WHERE NOT EXISTS (SELECT * FROM cache)", (secret,))
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {LAYOUT}")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from typing import Protocol
 
 from msgspec import Struct
+
+from .. import _clock
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -75,7 +76,7 @@ class MemoryStore:
         self._recordings: dict[bytes, bytes] = {}
 
     def open(self) -> Snapshot:
-        return Snapshot(secrets.token_bytes(32))
+        return Snapshot(_clock.token_bytes(32))
 
     async def read(self, key: bytes) -> bytes | None:
         return self._recordings.get(key)

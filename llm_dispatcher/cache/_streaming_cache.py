@@ -21,12 +21,12 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterable
 from contextlib import aclosing
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from .. import _clock
 from .._log import write
 from .._policy import BODY
 from .._upstream import Deadline, Upstream
@@ -79,7 +79,7 @@ class StreamingCache:
         replay: Replay = "instant",
         *,
         keep_joined: bool = False,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = _clock.wall,
         notify: Notify = write,
     ) -> None:
         _between("similarity_threshold", similarity_threshold, 0.0, 1.0)

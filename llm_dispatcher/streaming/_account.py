@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
+from .. import _clock
 from .._usage import Usage
 from ..events import (
     Attempt,
@@ -28,11 +28,11 @@ CHARACTERS_A_TOKEN = 4
 class Account:
     """One stream's running account: its text, who is speaking, when it began and how it ended."""
 
-    def __init__(self, ledger: Sequence[Attempt] = (), clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, ledger: Sequence[Attempt] = (), clock: Callable[[], float] | None = None) -> None:
         self.ledger = ledger
         self.is_inside_another = False
         """Whether the stream began while another stream of its task was at work on its next chunk."""
-        self._clock = clock
+        self._clock = _clock.source().monotonic if clock is None else clock  # read for every chunk
         self._began: float | None = None
         self._ended: float | None = None
         self._pieces: list[str] = []
@@ -63,7 +63,7 @@ class Account:
     def begin(self) -> None:
         """The stream is being read from now on."""
         self._began = self._clock()
-        self.started = datetime.now(UTC)
+        self.started = _clock.now()
 
     def end(self, error: Exception | None = None) -> None:
         """Nothing more will come."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 import weakref
 from collections.abc import Callable, Generator
@@ -12,6 +11,7 @@ from contextvars import ContextVar
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
+from .. import _clock
 from ..events import Event, StreamCancelled, StreamCompleted, StreamFailed
 from ._account import Account
 from ._observe import Watcher
@@ -42,7 +42,7 @@ class ProgressTracker:
         expected_tokens: int | None = None,
         expected_chunks: int | None = None,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = _clock.monotonic,
     ) -> None:
         for name, value in (("expected_tokens", expected_tokens), ("expected_chunks", expected_chunks)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
+from .. import _clock
 from ._latch import Moment
 from ._script import Reply, Wire
 
@@ -27,7 +27,7 @@ class Turn:
 
 
 class ReceivedRequest:
-    """One request: what came, what it was answered, and how that ended. Times are of `time.monotonic()`."""
+    """One request: what came, what it was answered, and how that ended. Times are of `_clock.monotonic()`."""
 
     def __init__(
         self, wire: Wire, method: str, path: str, headers: Mapping[str, str], body: dict[str, Any], request_id: str = ""
@@ -46,7 +46,7 @@ class ReceivedRequest:
         self.is_json = True
         self.reply: Reply | None = None
         self.status: int | None = None
-        self.received_at: float = time.monotonic()
+        self.received_at: float = _clock.monotonic()
         self.ended: Ending = "open"
         self.ended_at: float | None = None
         self._over = Moment()
@@ -68,7 +68,7 @@ class ReceivedRequest:
 
     def end(self, how: Ending) -> None:
         if self.ended == "open":
-            self.ended_at = time.monotonic()
+            self.ended_at = _clock.monotonic()
             self.ended = how
             self._over.pass_by()
 

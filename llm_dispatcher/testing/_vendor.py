@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Collection, Coroutine
 from types import TracebackType
 from typing import Self
 
 from msgspec import UNSET, UnsetType
 
+from .. import _clock
 from .._vendors.hosts import HOSTS
 from ._player import Judgement, Script
 from ._received import ReceivedRequest
@@ -95,15 +95,15 @@ class SimulatedVendor:
 
     def wait_until_unconnected(self, timeout: float = 30.0) -> int:
         """Block until no connection is open; how many still are, if that took too long."""
-        until = time.monotonic() + timeout
-        while self._connections and time.monotonic() < until:
-            time.sleep(0.001)
+        until = _clock.monotonic() + timeout
+        while self._connections and _clock.monotonic() < until:
+            _clock.sleep(0.001)
         return len(self._connections)
 
     async def until_unconnected(self, timeout: float = 30.0) -> int:
         """`wait_until_unconnected` for a coroutine."""
-        until = time.monotonic() + timeout
-        while self._connections and time.monotonic() < until:  # noqa: ASYNC110 - they may close in another thread
+        until = _clock.monotonic() + timeout
+        while self._connections and _clock.monotonic() < until:  # noqa: ASYNC110 - they may close in another thread
             await asyncio.sleep(0.001)
         return len(self._connections)
 

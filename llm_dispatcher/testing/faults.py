@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from typing import TypeAlias
 
 from msgspec import Struct
+
+from .. import _clock
 
 
 class Written(Struct, frozen=True, forbid_unknown_fields=True):
@@ -163,7 +164,7 @@ class Resplit(Written, frozen=True):
 
     def lengths(self) -> Iterator[int]:
         """How long each piece is, without end."""
-        dice = None if self.seed is None else random.Random(self.seed)  # noqa: S311 - nothing is secret here
+        dice = None if self.seed is None else _clock.generator(self.seed)
         while True:
             yield from self.sizes if dice is None else (dice.choice(self.sizes),)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
-from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
 
+from ... import _clock
 from ...events import ToolCall, ToolCallDelta
 from ...provider import Opened, Piece, RawEvent
 from .errors import Exchange
@@ -203,7 +203,7 @@ def _inside(value: object) -> Iterable[Any]:
 
 def new_id() -> str:
     """An id for a call that its vendor gave none: results are told apart by it, here and at other vendors."""
-    return f"call_{uuid4().hex[:24]}"
+    return f"call_{_clock.hex_id(24)}"
 
 
 class Headers(Protocol):

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import email.utils
 import re
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from math import isfinite
 from typing import Final, TypeAlias
 
+from ... import _clock
 from ...provider import LONGEST_WAIT, Allowance, Remaining
 
 Clock: TypeAlias = Callable[[], float]
@@ -34,7 +34,7 @@ _TOKENS: Final = ("x-ratelimit-{}-tokens", "anthropic-ratelimit-tokens-{}", "ant
 """The first header that is present decides. Anthropic's `tokens` is the most restrictive of its token limits."""
 
 
-def allowance(headers: Mapping[str, str], now: Clock = time.time) -> Allowance | None:
+def allowance(headers: Mapping[str, str], now: Clock = _clock.wall) -> Allowance | None:
     """The rate limits in the headers of an answer, or `None` if they name none."""
     if not any("ratelimit" in name for name in headers):
         return None
@@ -42,7 +42,7 @@ def allowance(headers: Mapping[str, str], now: Clock = time.time) -> Allowance |
     return None if requests is None and tokens is None else Allowance(requests, tokens)
 
 
-def retry_after(headers: Mapping[str, str], now: Clock = time.time) -> float | None:
+def retry_after(headers: Mapping[str, str], now: Clock = _clock.wall) -> float | None:
     """Seconds to wait before a retry: `retry-after-ms`, or `retry-after` in seconds or as an HTTP date."""
     if (milliseconds := amount(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1000
@@ -57,7 +57,7 @@ def retry_after(headers: Mapping[str, str], now: Clock = time.time) -> float | N
         return None
 
 
-def reset_after(headers: Mapping[str, str], now: Clock = time.time) -> float | None:
+def reset_after(headers: Mapping[str, str], now: Clock = _clock.wall) -> float | None:
     """Seconds until the limit that a refused request hit is lifted.
 
     This is the longest reset among the limits with nothing remaining. If every limit has something remaining, the
