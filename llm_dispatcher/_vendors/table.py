@@ -1,84 +1,215 @@
-"""What the configuration knows of vendors without asking them: their key variables and good first models."""
+"""The table of vendors: everything that is known of a vendor or a host without asking it.
+
+A new host that speaks a wire of this package is a row here, and nothing else: the configuration's kinds and keys, its
+address, prices, the command, the simulated vendors and the documentation read the row. A new vendor with a wire of its
+own is a folder under `_providers/`, an adapter in `adapters.py` and a row here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import entry_points
-from typing import Final, Literal, TypeAlias
-
-from msgspec import Struct
+from typing import Final
 
 from ..tasks import TaskType
-from .hosts import HOSTS, Host
-
-Size: TypeAlias = Literal["general", "strong", "small", "audio"]
-
-
-class Vendor(Struct, frozen=True, kw_only=True):
-    """One kind of provider. One with key variables needs a key; the first variable that is set gives it.
-
-    An entry with the option that `instead_of_key` names needs none. `home` is the vendor's own address.
-    `address_variable` is the one by which the vendor's SDK takes another address; an entry without a `base_url` takes
-    it too.
-    """
-
-    key_variables: tuple[str, ...] = ()
-    needs_base_url: bool = False
-    has_api_choice: bool = False
-    models: Mapping[Size, str] = {}
-    instead_of_key: str | None = None
-    home: str | None = None
-    address_variable: str | None = None
-
-    def model(self, size: Size) -> str:
-        """Its first model of a size; where it has none of that size, its general one."""
-        return self.models.get(size) or self.models["general"]
+from . import adapters, traits
+from .quirks import Quirk
+from .vendor import Size, Vendor
 
 
-_MODELS: Final[Mapping[str, Mapping[Size, str]]] = {
-    "openai": {"general": "gpt-6.1-terra", "strong": "gpt-6.1-sol", "small": "gpt-6-luna", "audio": "gpt-audio-mini"},
-}
-"""Good first models of hosts that speak OpenAI's wires."""
+def _quirks(*names: Quirk) -> frozenset[Quirk]:
+    return frozenset(names)
 
 
-_ADDRESS_VARIABLES: Final = {"openai": "OPENAI_BASE_URL", "azure": "AZURE_OPENAI_ENDPOINT"}
-"""Those that OpenAI's SDK reads; other hosts have no SDK here that reads one."""
-
-
-def _host(kind: str, host: Host) -> Vendor:
-    return Vendor(
-        key_variables=host.key_variables,
-        needs_base_url=host.base_url is None,
-        has_api_choice=True,
-        models=_MODELS.get(kind, {}),
-        home=host.base_url,
-        address_variable=_ADDRESS_VARIABLES.get(kind),
-    )
-
-
-VENDORS: Final[Mapping[str, Vendor]] = {
-    "openai": _host("openai", HOSTS["openai"]),
+VENDORS: Final[dict[str, Vendor]] = {
+    "openai": Vendor(
+        title="OpenAI",
+        adapter=adapters.OPENAI,
+        base_url="https://api.openai.com/v1",
+        address_variable="OPENAI_BASE_URL",
+        key_variables=("OPENAI_API_KEY",),
+        quirks=_quirks("max_completion_tokens", "few_media", "stored_metadata"),
+        interface="responses",
+        models={
+            "general": "gpt-6.1-terra",
+            "strong": "gpt-6.1-sol",
+            "small": "gpt-6-luna",
+            "audio": "gpt-audio-mini",
+        },
+        price_list="openai",
+        patterns=traits.OPENAI,
+        defaults=traits.UNKNOWN_VISION,
+        author_names=("openai",),
+        colour="green",
+    ),
     "anthropic": Vendor(
-        key_variables=("ANTHROPIC_API_KEY",),
-        models={"general": "claude-sonnet-5-5", "strong": "claude-opus-5-5", "small": "claude-haiku-5-5"},
-        home="https://api.anthropic.com",
+        title="Anthropic",
+        adapter=adapters.ANTHROPIC,
+        base_url="https://api.anthropic.com",
         address_variable="ANTHROPIC_BASE_URL",
+        key_variables=("ANTHROPIC_API_KEY",),
+        key_header="x-api-key",
+        models_path="/v1/models?limit=1000",
+        models_headers={"anthropic-version": "2023-06-01"},
+        models={"general": "claude-sonnet-5-5", "strong": "claude-opus-5-5", "small": "claude-haiku-5-5"},
+        price_list="anthropic",
+        patterns=traits.ANTHROPIC,
+        defaults=traits.UNKNOWN_VISION,
+        author_names=("anthropic",),
+        colour="yellow",
     ),
     "google": Vendor(
-        key_variables=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
-        models={"general": "gemini-3.8-flash", "strong": "gemini-4-argon", "small": "gemini-3.5-flash-lite"},
-        instead_of_key="vertex",
-        home="https://generativelanguage.googleapis.com",
+        title="Google",
+        adapter=adapters.GOOGLE,
+        base_url="https://generativelanguage.googleapis.com",
         address_variable="GOOGLE_GEMINI_BASE_URL",
+        key_variables=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+        key_header="x-goog-api-key",
+        models_path="/v1beta/models?pageSize=1000",
+        instead_of_key="vertex",
+        models={"general": "gemini-3.8-flash", "strong": "gemini-4-argon", "small": "gemini-3.5-flash-lite"},
+        price_list="google",
+        patterns=traits.GOOGLE,
+        defaults=traits.UNKNOWN_MULTIMODAL,
+        author_names=("google",),
+        colour="blue",
     ),
-    "ollama": Vendor(home="http://localhost:11434", address_variable="OLLAMA_HOST"),
-    **{kind: _host(kind, host) for kind, host in HOSTS.items() if kind != "openai"},
+    "ollama": Vendor(
+        title="Ollama",
+        adapter=adapters.OLLAMA,
+        base_url="http://localhost:11434",
+        address_variable="OLLAMA_HOST",
+        models_path="/api/tags",
+        is_local=True,
+    ),
+    "azure": Vendor(
+        title="Azure OpenAI",
+        adapter=adapters.OPENAI,
+        address_variable="AZURE_OPENAI_ENDPOINT",
+        key_variables=("AZURE_OPENAI_API_KEY",),
+        key_header="api-key",
+        quirks=_quirks("azure", "max_completion_tokens", "few_media", "stored_metadata"),
+        price_list="azure",
+        patterns=traits.OPENAI,
+    ),
+    "groq": Vendor(
+        title="Groq",
+        adapter=adapters.OPENAI,
+        base_url="https://api.groq.com/openai/v1",
+        key_variables=("GROQ_API_KEY",),
+        quirks=_quirks("max_completion_tokens", "no_metadata", "prefill"),
+        price_list="groq",
+    ),
+    "mistral": Vendor(
+        title="Mistral",
+        adapter=adapters.OPENAI,
+        base_url="https://api.mistral.ai/v1",
+        key_variables=("MISTRAL_API_KEY",),
+        quirks=_quirks("no_stream_options", "random_seed", "plain_audio", "prefix"),
+        price_list="mistral",
+        patterns=traits.MISTRAL,
+        author_names=("mistralai",),
+    ),
+    "xai": Vendor(
+        title="xAI",
+        adapter=adapters.OPENAI,
+        base_url="https://api.x.ai/v1",
+        key_variables=("XAI_API_KEY",),
+        quirks=_quirks("max_completion_tokens", "no_metadata"),
+        price_list="x-ai",
+        patterns=traits.XAI,
+        author_names=("x-ai", "xai"),
+    ),
+    "deepseek": Vendor(
+        title="DeepSeek",
+        adapter=adapters.OPENAI,
+        base_url="https://api.deepseek.com/v1",
+        key_variables=("DEEPSEEK_API_KEY",),
+        quirks=_quirks("no_json_schema", "no_metadata", "no_seed"),
+        price_list="deepseek",
+        patterns=traits.DEEPSEEK,
+        author_names=("deepseek",),
+    ),
+    "openrouter": Vendor(
+        title="OpenRouter",
+        adapter=adapters.OPENAI,
+        base_url="https://openrouter.ai/api/v1",
+        key_variables=("OPENROUTER_API_KEY",),
+        price_list="openrouter",
+    ),
+    "together": Vendor(
+        title="Together",
+        adapter=adapters.OPENAI,
+        base_url="https://api.together.xyz/v1",
+        key_variables=("TOGETHER_API_KEY",),
+        quirks=_quirks("no_metadata"),
+        price_list="together",
+    ),
+    "fireworks": Vendor(
+        title="Fireworks",
+        adapter=adapters.OPENAI,
+        base_url="https://api.fireworks.ai/inference/v1",
+        key_variables=("FIREWORKS_API_KEY",),
+        price_list="fireworks",
+    ),
+    "perplexity": Vendor(
+        title="Perplexity",
+        adapter=adapters.OPENAI,
+        base_url="https://api.perplexity.ai",
+        key_variables=("PERPLEXITY_API_KEY", "PPLX_API_KEY"),
+        quirks=_quirks("no_stream_options", "no_json_object", "no_metadata", "no_seed", "no_tools"),
+        price_list="perplexity",
+        patterns=traits.PERPLEXITY,
+    ),
+    "huggingface": Vendor(
+        title="Hugging Face",
+        adapter=adapters.OPENAI,
+        base_url="https://router.huggingface.co/v1",
+        key_variables=("HF_TOKEN", "HUGGINGFACE_API_KEY"),
+        quirks=_quirks("no_metadata"),
+    ),
+    "cerebras": Vendor(
+        title="Cerebras",
+        adapter=adapters.OPENAI,
+        base_url="https://api.cerebras.ai/v1",
+        key_variables=("CEREBRAS_API_KEY",),
+        quirks=_quirks("max_completion_tokens", "no_metadata"),
+        price_list="cerebras",
+    ),
+    "lmstudio": Vendor(
+        title="LM Studio",
+        adapter=adapters.OPENAI,
+        base_url="http://localhost:1234/v1",
+        quirks=_quirks("no_image_urls", "no_metadata"),
+        is_local=True,
+    ),
+    "vllm": Vendor(
+        title="vLLM",
+        adapter=adapters.OPENAI,
+        base_url="http://localhost:8000/v1",
+        quirks=_quirks("continue_final_message", "no_metadata"),
+        is_local=True,
+    ),
+    "llamacpp": Vendor(
+        title="llama.cpp",
+        adapter=adapters.OPENAI,
+        base_url="http://localhost:8080/v1",
+        quirks=_quirks("no_metadata", "media_by_500", "partial_responses", "prefill"),
+        is_local=True,
+    ),
+    "snowflake": Vendor(
+        title="Snowflake Cortex",
+        adapter=adapters.OPENAI,
+        key_variables=("SNOWFLAKE_PAT",),
+        quirks=_quirks("max_completion_tokens", "no_metadata", "done_after_usage"),
+    ),
+    "openai_compatible": Vendor(title="any other", adapter=adapters.OPENAI),
 }
 
-FIRST_ROUTE: Final[tuple[Size, tuple[str, ...]]] = ("general", ("openai", "anthropic", "google"))
-"""Where requests go if nothing but keys is configured: which size or sort of model, and the vendors in order."""
+_THIRD_PARTY: Final = Vendor()
 
-FIRST_TASK_ROUTES: Final[Mapping[TaskType, tuple[Size, tuple[str, ...]]]] = {
+FIRST_ROUTE: Final[tuple[Size, tuple[str, ...]]] = ("general", ("openai", "anthropic", "google"))
+"""The route if nothing but keys is configured: which size of model, and the vendors in order."""
+
+FIRST_TASK_ROUTES: Final[dict[TaskType, tuple[Size, tuple[str, ...]]]] = {
     TaskType.CODE_GENERATION: ("strong", ("anthropic", "openai", "google")),
     TaskType.REASONING: ("strong", ("openai", "anthropic", "google")),
     TaskType.MATH: ("strong", ("openai", "google", "anthropic")),
@@ -92,10 +223,15 @@ FIRST_TASK_ROUTES: Final[Mapping[TaskType, tuple[Size, tuple[str, ...]]]] = {
 
 
 def vendor(kind: str) -> Vendor:
-    """What is known of a kind; nothing is demanded of one that a third party brings."""
-    return VENDORS.get(kind, Vendor())
+    """The row of a kind; an empty row for a kind that a third party brings."""
+    return VENDORS.get(kind, _THIRD_PARTY)
 
 
-def known_kinds() -> list[str]:
-    """Every kind there is, third parties' included."""
-    return sorted({*VENDORS, *(point.name for point in entry_points(group="llm_dispatcher.providers"))})
+def hosts() -> dict[str, Vendor]:
+    """The rows of the vendors that speak OpenAI's wires, OpenAI itself included."""
+    return {kind: row for kind, row in VENDORS.items() if row.adapter is adapters.OPENAI}
+
+
+def author(name: str) -> Vendor | None:
+    """The vendor whose models other hosts name like this before a slash, as in `x-ai/grok-5`."""
+    return next((row for row in VENDORS.values() if name in row.author_names), None)
