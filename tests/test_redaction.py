@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from llm_dispatcher import _redaction as redaction
 from llm_dispatcher._config import config_schema
 from llm_dispatcher._redaction import HIDDEN, conceal, loggable, one_line, redacted
-from llm_dispatcher._vendors.hosts import HOSTS
+from llm_dispatcher._vendors.table import hosts
 from llm_dispatcher.events import Failure
 from llm_dispatcher.provider import ProviderSettings, Secret
 
@@ -81,7 +81,7 @@ SENTENCES = (
 
 
 @pytest.mark.found("H-1")
-@pytest.mark.parametrize("names", [models, lambda: setting_names(config_schema()), sdk_names, lambda: iter(HOSTS)])
+@pytest.mark.parametrize("names", [models, lambda: setting_names(config_schema()), sdk_names, lambda: iter(hosts())])
 def test_no_name_that_a_user_needs_is_taken_for_a_key(names: Callable[[], Iterable[str]]) -> None:
     checked = set(names())
     assert len(checked) > 10

@@ -15,7 +15,7 @@ from rich.text import Text
 from .._routing import Plan
 from ..events import Attempt, Event, StreamStarted, TextDelta
 from ..streaming import ProgressTracker
-from .show import CACHE, COLOURS, WIDE, in_words, ledger_rows
+from .show import CACHE, WIDE, colour, in_words, ledger_rows
 
 
 class LiveShow:
@@ -42,7 +42,7 @@ class LiveShow:
     def legend(self, speakers: Mapping[str, str]) -> None:
         words = Text("Colours: ")
         for name, title in speakers.items():
-            words.append(f"■ {title}  ", style=COLOURS.get(name, "white"))
+            words.append(f"■ {title}  ", style=colour(name))
         self._console.print(Padding(words, (0, 0, 0, 2)))
 
     def table(self, heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -63,7 +63,7 @@ class LiveShow:
     def event(self, event: Event) -> None:
         if isinstance(event, StreamStarted):
             self._speaker = f"{event.target}, from the cache" if event.cached else str(event.target)
-            self._colour = COLOURS.get(CACHE if event.cached else event.target.provider, "white")
+            self._colour = colour(CACHE if event.cached else event.target.provider)
         if isinstance(event, TextDelta):
             self._text.append(event.text, style=self._colour)
         elif (words := in_words(event)) is not None:

@@ -87,7 +87,7 @@ def home(settings: ProviderSettings) -> str | None:
     """Where a provider is: where its entry says, or else where its kind usually is."""
     if settings.base_url is not None:
         return settings.base_url
-    return vendor(settings.kind).home
+    return vendor(settings.kind).base_url
 
 
 def reach(settings: Iterable[ProviderSettings], timeout: float) -> dict[str, Reached]:

@@ -8,7 +8,9 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol, TextIO
 
+from .._policy import BODY
 from .._routing import Plan
+from .._vendors.table import vendor
 from ..events import (
     Attempt,
     Event,
@@ -22,8 +24,13 @@ from ..events import (
 from ..streaming import ProgressTracker
 
 CACHE: Final = "cache"
-COLOURS: Final = {"openai": "green", "anthropic": "yellow", "google": "blue", "body": "magenta", CACHE: "cyan"}
-"""The colour of each speaker's words."""
+_COLOURS: Final = {BODY: "magenta", CACHE: "cyan"}
+
+
+def colour(speaker: str) -> str:
+    """The colour of the words of a provider, of the decorated body or of the cache."""
+    return _COLOURS.get(speaker) or vendor(speaker).colour or "white"
+
 
 WIDE: Final = 96
 """The width of text where the output has none, such as a file."""

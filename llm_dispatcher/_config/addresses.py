@@ -27,7 +27,7 @@ def address_layer(kinds: Mapping[str, str], entries: Mapping[str, Tree], environ
             continue
         if variable == "OLLAMA_HOST":
             address = ollama_address(address)
-        if address.rstrip("/") == vendor(kind).home:
+        if address.rstrip("/") == vendor(kind).base_url:
             continue  # it is the default anyway: the vendor's own interface is spoken there
         tree[name] = {"base_url": address}
         variables["providers", name, "base_url"] = str(variable)
@@ -51,7 +51,7 @@ def ollama_address(host: str) -> str:
 
 def is_home(kind: str, address: str) -> bool:
     """Whether an address is the vendor's own, or below its own name: nobody else can have that."""
-    home, found = split(vendor(kind).home or ""), split(address)
+    home, found = split(vendor(kind).base_url or ""), split(address)
     if home is None or found is None or home.hostname is None or found.hostname is None:
         return False
     if not _PLAIN_HOST.fullmatch(found.netloc):

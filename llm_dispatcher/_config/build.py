@@ -21,7 +21,8 @@ from .._policy import (
     Weights,
 )
 from .._redaction import Secret
-from .._vendors.table import FIRST_ROUTE, FIRST_TASK_ROUTES, Size, vendor
+from .._vendors.table import FIRST_ROUTE, FIRST_TASK_ROUTES, vendor
+from .._vendors.vendor import Size
 from ..tasks import Target
 from .models import (
     CorrectionSection,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from .._policy import BODY
-from .._vendors.table import VENDORS, known_kinds, vendor
+from .._vendors.kinds import known_kinds
+from .._vendors.table import VENDORS, vendor
 from .api_keys import is_sendable
 from .problems import Problem, nearest
 from .tree import KeyPath, Tree, is_list, is_mapping, mapping_at
@@ -49,7 +50,7 @@ def provider_problems(
             yield Problem(("providers", name, "api_key"), "holds a character that an HTTP header cannot carry")
         if known.needs_base_url and not entry.get("base_url"):
             yield Problem(("providers", name, "base_url"), f"is missing; the kind {kind} needs it")
-        if entry.get("api") is not None and kind in VENDORS and not known.has_api_choice:
+        if entry.get("api") is not None and kind in VENDORS and not known.has_interfaces:
             yield Problem(("providers", name, "api"), "is only for kinds that speak OpenAI's wires")
 
 

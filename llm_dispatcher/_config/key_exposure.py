@@ -102,7 +102,7 @@ def _own_place(entry: _Entry, environ: Mapping[str, str]) -> str | None:
     if "base_url" in entry.stronger or "base_url" in entry.usual:
         return None
     if not isinstance(written, str) or not isinstance(filled, str):
-        written = filled = vendor(entry.kind).home or ""  # the kind names it
+        written = filled = vendor(entry.kind).base_url or ""  # the kind names it
     parts = split(filled)
     is_here = parts is not None and is_loopback(parts.hostname or "")
     if (is_home(entry.kind, filled) and not is_here) or _is_of_the_environment(written, environ) or not filled:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from .._vendors.table import FIRST_ROUTE, FIRST_TASK_ROUTES, VENDORS, Size
+from .._vendors.table import FIRST_ROUTE, FIRST_TASK_ROUTES, VENDORS
+from .._vendors.vendor import Size
 from ..tasks import TaskType
 from .schema import resolved, schema
 

@@ -47,7 +47,7 @@ QUIRKS: Final[Mapping[Quirk, str]] = {
     "omits_finish_reason": "`[DONE]` without a finish reason means that the answer is complete",
     "done_after_usage": "`[DONE]` after a usage report means that the answer is complete",
     "media_by_500": "answers HTTP 500 to an image or a sound that the model does not take",
-    "partial_responses": "its responses interface ignores a schema, and reports `completed` when `max_tokens` is reached",
+    "partial_responses": "its responses interface ignores a schema, and reports `completed` at `max_tokens`",
     "prefill": "continues an assistant's turn that comes last",
     "prefix": "the same, if that turn sets `prefix`",
     "continue_final_message": "the same, if the request sets `continue_final_message`",

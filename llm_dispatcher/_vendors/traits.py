@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-Continues: TypeAlias = Literal["prefill", "anchored"]
-"""How a model continues a broken answer: as an open assistant turn, or asked to begin with the last words."""
+from .._policy import Continues
 
 
 class Traits(Struct, frozen=True, kw_only=True):

@@ -7,11 +7,10 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from .._policy import Api
 from .quirks import ONLY_AT_HOME, PREFILLS, Quirk
 from .traits import Patterns, Traits
 
-Interface: TypeAlias = Literal["responses", "chat"]
-"""OpenAI has two interfaces; other vendors have one."""
 Size: TypeAlias = Literal["general", "strong", "small", "audio"]
 WireName: TypeAlias = Literal["openai-chat", "openai-responses", "anthropic", "google", "ollama"]
 
@@ -21,7 +20,7 @@ class Adapter(Struct, frozen=True, kw_only=True):
 
     `kind` is the vendor whose wire it is. `factory` is a path in `_providers`. `modules` are imported by the first
     request, which is most of the time that it takes; `requires` maps each top-level module to what `pip install` gets
-    it by. `interfaces` are the wires by the name of the interface; an adapter with one wire has no choice.
+    it by. `interfaces` are its wires by the name of the interface; an adapter with one wire has the name `None`.
 
     `ambient_headers` are the headers that the SDK adds from the environment, and `headers_variable` is the variable
     that names more of them.
@@ -31,7 +30,7 @@ class Adapter(Struct, frozen=True, kw_only=True):
     factory: str
     modules: tuple[str, ...]
     requires: Mapping[str, str]
-    interfaces: Mapping[Interface | None, WireName]
+    interfaces: Mapping[Api | None, WireName]
     headers_variable: str | None = None
     ambient_headers: tuple[str, ...] = ()
 
@@ -68,7 +67,7 @@ class Vendor(Struct, frozen=True, kw_only=True):
     models_headers: Mapping[str, str] = {}
     instead_of_key: str | None = None
     quirks: frozenset[Quirk] = frozenset()
-    interface: Interface = "chat"
+    interface: Api = "chat"
     models: Mapping[Size, str] = {}
     price_list: str | None = None
     is_local: bool = False
@@ -107,11 +106,11 @@ class Vendor(Struct, frozen=True, kw_only=True):
         """The quirks to expect from an entry with this `base_url`."""
         return self.quirks if self.is_at_home(base_url) else self.quirks - ONLY_AT_HOME
 
-    def interface_at(self, base_url: str | None) -> Interface:
+    def interface_at(self, base_url: str | None) -> Api:
         """The interface for an entry with this `base_url` that names none."""
         return self.interface if self.is_at_home(base_url) else "chat"
 
-    def wire(self, interface: Interface | None) -> WireName | None:
+    def wire(self, interface: Api | None) -> WireName | None:
         """The wire of an interface; `None` for a kind that a third party brings."""
         if self.adapter is None:
             return None

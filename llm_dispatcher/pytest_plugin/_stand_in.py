@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from msgspec.structs import replace
 
-from .._policy import Api, ProviderSettings
+from .._policy import ProviderSettings
 from .._redaction import Secret
-from .._vendors.hosts import HOSTS
+from .._vendors.table import VENDORS, hosts, vendor
 from ..testing._player import Script
-from ..testing._script import Wire
 from ..testing._vendor import HELLO, SimulatedVendor
 
 if TYPE_CHECKING:
     from .._serving.switch import LLMSwitch
 
 KEY: Final = "test-key"
-_WIRES: Final = {"anthropic": Wire.ANTHROPIC, "google": Wire.GOOGLE, "ollama": Wire.OLLAMA}
 
 
 def stand_in(
@@ -41,20 +39,20 @@ def stand_in(
         raise ValueError(f"no provider is called {strangers[0]!r}; there are {', '.join(providers)}")
     vendors: dict[str, SimulatedVendor] = {}
     for name, settings in providers.items():
-        if settings.kind in HOSTS or settings.kind in _WIRES:  # those of third parties are their own
-            api = _api(settings)
-            wire = _WIRES.get(settings.kind) or (Wire.OPENAI_CHAT if api == "chat" else Wire.OPENAI_RESPONSES)
-            host = settings.kind if settings.kind in HOSTS else "openai"
-            if host == "openai" and settings.base_url is not None:
-                host = "openai_compatible"  # a gateway, which may take what OpenAI's own host does not
+        row = vendor(settings.kind)
+        api = settings.api or row.interface_at(settings.base_url)
+        if (wire := row.wire(api)) is not None:  # only a third party knows the wire of its kind
+            # An OpenAI at another address is a gateway, which may take what OpenAI itself refuses.
+            is_host = settings.kind in hosts() and row.is_at_home(settings.base_url)
+            host = settings.kind if is_host else "openai_compatible"
             vendors[name] = start(wire, scripts.get(name, HELLO), api_key=KEY, host=host)
             providers[name] = replace(
                 settings,
-                # (Azure is OpenAI at addresses of its own; options are about addresses, or about proving who asks.)
-                kind="openai" if settings.kind == "azure" else settings.kind,
+                # Azure is OpenAI at addresses of its own. Other options name addresses or credentials.
+                kind="openai" if "azure" in row.quirks else settings.kind,
                 api_key=Secret(KEY),
                 base_url=vendors[name].base_url,
-                api=api,
+                api=api if row.has_interfaces else None,
                 options=_quirks(settings),
             )
     return LLMSwitch(replace(policy, providers=providers)), vendors
@@ -72,26 +70,15 @@ def _asking(scripts: Mapping[str, Script]) -> dict[str, Any]:
 
 
 def _entry(name: str) -> dict[str, Any]:
-    kind = name if name in HOSTS or name in _WIRES else "openai_compatible"
-    host = HOSTS.get(kind)
-    # (Its address is about to be another one, but an entry that needs one and has none is refused.)
-    return {
-        "kind": kind,
-        "models": ["simulated"],
-        **({"base_url": "http://here"} if host and not host.base_url else {}),
-    }
+    kind = name if name in VENDORS else "openai_compatible"
+    entry: dict[str, Any] = {"kind": kind, "models": ["simulated"]}
+    if vendor(kind).needs_base_url:
+        entry["base_url"] = "http://here"  # refused without one; the simulated vendor's address replaces it
+    return entry
 
 
 def _quirks(settings: ProviderSettings) -> dict[str, Any]:
-    """The quirks that are in force, as an option: a host at another address would lose some of its own."""
-    if settings.kind in HOSTS and settings.base_url is None:
-        return {"quirks": settings.options.get("quirks", sorted(HOSTS[settings.kind].quirks))}
+    """The quirks in force, as an option: a host at the address of a simulated vendor would lose some of its own."""
+    if settings.kind in hosts() and settings.base_url is None:
+        return {"quirks": settings.options.get("quirks", sorted(vendor(settings.kind).quirks))}
     return {name: value for name, value in settings.options.items() if name == "quirks"}
-
-
-def _api(settings: ProviderSettings) -> Api | None:
-    """Which of OpenAI's wires; the default of the official host is another one than that of the others."""
-    if settings.kind not in HOSTS:
-        return None
-    at_home = settings.kind == "openai" and settings.base_url is None
-    return settings.api or ("responses" if at_home else "chat")

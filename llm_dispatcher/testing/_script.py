@@ -9,6 +9,8 @@ from typing import Final
 
 from msgspec import UnsetType
 
+from .._vendors.table import VENDORS
+from .._vendors.vendor import Vendor
 from .faults import Breaks, Fault, Resplit, Written, not_negative
 
 
@@ -23,10 +25,14 @@ class Wire(StrEnum):
 
 
 def key_of(wire: Wire, api_key: str | UnsetType | None) -> str | None:
-    """The key that a vendor asks for: `api_key` if it is set, else `test-key`. Ollama asks for none."""
+    """The key that a vendor asks for: `api_key` if it is set, or `test-key` if a vendor of this wire asks for keys."""
     if not isinstance(api_key, UnsetType):
         return api_key
-    return None if wire is Wire.OLLAMA else "test-key"
+    return "test-key" if any(row.key_variables for row in VENDORS.values() if _speaks(row, wire)) else None
+
+
+def _speaks(row: Vendor, wire: Wire) -> bool:
+    return row.adapter is not None and wire in row.adapter.interfaces.values()
 
 
 class SaidUsage(Written, frozen=True):

@@ -11,7 +11,7 @@ from typing import Self
 from msgspec import UNSET, UnsetType
 
 from .. import _clock
-from .._vendors.hosts import HOSTS
+from .._vendors.table import hosts
 from ._player import Judgement, Script
 from ._received import ReceivedRequest
 from ._script import Reply, Wire, key_of
@@ -47,8 +47,8 @@ class SimulatedVendor:
         remember: int | None = None,
         host: str = "openai",
     ) -> None:
-        if host not in HOSTS:
-            raise ValueError(f"a host is one of {', '.join(HOSTS)}; got {host!r}")
+        if host not in hosts():
+            raise ValueError(f"a host is one of {', '.join(hosts())}; got {host!r}")
         if wire not in set(Wire):
             raise ValueError(f"a wire is one of {', '.join(Wire)}; got {wire!r}")
         if remember is not None and remember < 1:

@@ -144,7 +144,7 @@ def test_the_first_models_are_known_to_the_vendors_sdks() -> None:
 
 def test_a_third_partys_kind_is_known_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = EntryPoint("acme", "acme:Provider", "llm_dispatcher.providers")
-    monkeypatch.setattr(vendors, "entry_points", lambda group: [theirs] if group == theirs.group else [])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [theirs] if group == theirs.group else [])
     policy = load({"providers": {"acme": {"models": ["m"]}, "mine": {"kind": "acme", "api": "chat"}}}, environ={})
     assert {name: each.kind for name, each in policy.providers.items()} == {"acme": "acme", "mine": "acme"}
 

@@ -19,13 +19,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from llm_dispatcher import LLMSwitch
 from llm_dispatcher import _catalog as catalog
 from llm_dispatcher._config import load
-from llm_dispatcher._providers import kinds, make
+from llm_dispatcher._providers import make
 from llm_dispatcher._providers.openai import chat as openai_chat
 from llm_dispatcher._providers.openai import chat_request as openai_chat_request
 from llm_dispatcher._providers.openai import responses as openai_responses
 from llm_dispatcher._providers.openai import responses_request as openai_responses_request
 from llm_dispatcher._providers.openai.provider import OpenAIProvider
-from llm_dispatcher._vendors.hosts import HOSTS, PREFILLS, QUIRKS, Quirk
+from llm_dispatcher._vendors.kinds import known_kinds
+from llm_dispatcher._vendors.quirks import PREFILLS, QUIRKS, Quirk
+from llm_dispatcher._vendors.table import hosts
 from llm_dispatcher.exceptions import (
     ConfigurationError,
     ModelUnsupportedError,
@@ -41,6 +43,7 @@ A = Target("a", "m")
 GIF = b"GIF89a and what follows"
 WAV = b"RIFF\x10\x00\x00\x00WAVEfmt "
 BMP = b"BM\x46\x00\x00\x00\x00\x00\x00\x00"
+HOSTS = hosts()
 OTHERS = [kind for kind in HOSTS if kind != "openai_compatible"]
 
 Start = Callable[..., SimulatedVendor]
@@ -110,7 +113,7 @@ def test_prices_are_looked_up_in_a_list_that_exists() -> None:
     from genai_prices.data_snapshot import get_snapshot
 
     lists = {provider.id for provider in get_snapshot().providers}
-    assert {host.prices for host in HOSTS.values() if host.prices} <= lists
+    assert {host.price_list for host in HOSTS.values() if host.price_list} <= lists
     assert catalog.capabilities("groq", "llama-3.3-70b-versatile").input_price
     assert catalog.capabilities("vllm", "whatever").input_price == 0
     assert catalog.capabilities("openai_compatible", "whatever").input_price is None
@@ -502,7 +505,7 @@ async def test_another_distribution_brings_a_provider(tmp_path: Path, monkeypatc
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: parrot-provider\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[llm_dispatcher.providers]\nparrot = parrot_provider:Parrot\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert "parrot" in kinds()
+    assert "parrot" in known_kinds()
     config = {"providers": {"polly": {"kind": "parrot", "models": ["grey"], "options": {"says": "pretty"}}}}
     async with LLMSwitch(config) as switch:
         assert await switch.stream_request(TaskRequest("Polly")) == "Polly, pretty!"

@@ -10,15 +10,17 @@ from typing import Any
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from llm_dispatcher._media import normal
-from llm_dispatcher._providers import kinds, make
+from llm_dispatcher._providers import make
 from llm_dispatcher._providers.base.clients import PerLoop
 from llm_dispatcher._providers.base.decoding import ToolCalls, whole_call
 from llm_dispatcher._providers.base.encoding import encoded
 from llm_dispatcher._providers.google import content_request as google_request
 from llm_dispatcher._providers.google import provider as google
-from llm_dispatcher._vendors.hosts import Host
+from llm_dispatcher._vendors.kinds import known_kinds
+from llm_dispatcher._vendors.table import VENDORS
 from llm_dispatcher.events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
 from llm_dispatcher.exceptions import (
     ConfigurationError,
@@ -341,7 +343,7 @@ async def test_an_alias_and_headers_reach_the_vendor(simulated_vendor: Start) ->
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
-    assert {"openai", "anthropic", "google", "ollama", "openai_compatible"} <= set(kinds())
+    assert {"openai", "anthropic", "google", "ollama", "openai_compatible"} <= set(known_kinds())
     with pytest.raises(ConfigurationError, match="no kind of provider 'antropic'; did you mean 'anthropic'") as raised:
         make(ProviderSettings(name="x", kind="antropic"))
     assert raised.value.key == "providers.x.kind"
@@ -490,8 +492,7 @@ async def test_at_openais_own_host_a_model_is_asked_over_the_interface_that_take
 ) -> None:
     """One provider, one key: models that take audio do so over `chat` alone, all others are asked over `responses`."""
     vendor = simulated_vendor(wire, Reply(TEXT))
-    home = Host(title="OpenAI", base_url=vendor.base_url)
-    monkeypatch.setattr("llm_dispatcher._providers.openai.provider.host_of", lambda kind: home)
+    monkeypatch.setitem(VENDORS, "openai", replace(VENDORS["openai"], base_url=vendor.base_url))
     models = {"ear": ModelSettings(alias="gpt-audio-mini")}
     provider = make(ProviderSettings(name="a", kind="openai", api_key=Secret("test-key"), models=models))
     audio = [] if wire == "openai-responses" else [b"RIFF\x10\x00\x00\x00WAVEfmt "]

@@ -29,7 +29,7 @@ from llm_dispatcher._providers.ollama import chat_request as ollama_request
 from llm_dispatcher._providers.openai import chat_request as openai_chat_request
 from llm_dispatcher._providers.openai import responses as openai_responses
 from llm_dispatcher._providers.openai import responses_request as openai_responses_request
-from llm_dispatcher._vendors.hosts import HOSTS
+from llm_dispatcher._vendors.table import hosts
 from llm_dispatcher.events import ReasoningDelta
 from llm_dispatcher.exceptions import InvalidRequestError, ModelUnsupportedError
 from llm_dispatcher.tasks import (
@@ -45,6 +45,7 @@ from llm_dispatcher.tasks import (
     ToolResultPart,
 )
 
+HOSTS = hosts()
 A = Target("a", "m")
 
 # ── the features, each with a mark that has to be found in what is sent ────────────────────────────────────────────

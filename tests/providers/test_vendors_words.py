@@ -10,12 +10,13 @@ import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._config import load
-from llm_dispatcher._providers import kinds, make
+from llm_dispatcher._providers import make
 from llm_dispatcher._providers.anthropic import messages as anthropic_messages
 from llm_dispatcher._providers.base.decoding import DEEPEST, whole_call
 from llm_dispatcher._providers.base.errors import Answer, answer_in, error_for
 from llm_dispatcher._providers.ollama import provider as ollama
 from llm_dispatcher._providers.openai import chat as openai_chat
+from llm_dispatcher._vendors.kinds import known_kinds
 from llm_dispatcher.events import ReasoningDelta, StreamCompleted, ToolCall, UsageReport
 from llm_dispatcher.exceptions import (
     ConfigurationError,
@@ -254,7 +255,7 @@ async def test_how_long_an_event_may_be_is_an_option(wire: str, simulated_vendor
 @pytest.mark.parametrize("limit", [0, 1023, "1 MB", 1e6, True])
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "google", "ollama"])
 def test_a_limit_that_is_none_is_refused(kind: str, limit: Any) -> None:
-    assert kind in kinds()
+    assert kind in known_kinds()
     with pytest.raises(ConfigurationError, match="is an int of 1024 or more") as raised:
         make(ProviderSettings(name="a", kind=kind, options={"max_event_bytes": limit}))
     assert raised.value.key == "providers.a.options.max_event_bytes"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..._importing import importing
 from ..._policy import ProviderSettings
+from ..._vendors import adapters
+from ..._vendors.table import vendor
 from ..._wire import SSEDataDecoder
 from ...exceptions import ConfigurationError
 from ...provider import Ask, Piece
@@ -26,7 +28,6 @@ from . import messages_request as anthropic_request
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-HOME: Final = "https://api.anthropic.com"
 MAX_TOKENS: Final = 4096
 """This wire wants a limit in every request; this is the one where the request has none (option `max_tokens`)."""
 
@@ -85,8 +86,8 @@ def _made(settings: ProviderSettings) -> AsyncAnthropic:
 
     client = anthropic.AsyncAnthropic(
         api_key=required_key(settings),
-        base_url=settings.base_url or HOME,  # (with none, the SDK would look for one in the environment)
-        default_headers=readable(headers_of(settings, "ANTHROPIC", anthropic.Omit())),
+        base_url=settings.base_url or vendor("anthropic").base_url,  # without one the SDK reads the environment
+        default_headers=readable(headers_of(settings, adapters.ANTHROPIC, anthropic.Omit())),
         max_retries=0,
         http_client=over_our_sessions(
             anthropic.DefaultAioHttpClient(verify=trust(), limits=httpx2.Limits(max_connections=CONNECTIONS))

@@ -9,7 +9,9 @@ from typing import Any, Final
 from msgspec import Struct, ValidationError, convert
 
 from ..._policy import ProviderSettings
-from ..._vendors.hosts import QUIRKS, Quirk, host_of
+from ..._vendors.quirks import QUIRKS, Quirk
+from ..._vendors.table import vendor
+from ..._vendors.vendor import Adapter
 from ..._wire import LONGEST_EVENT
 from ...exceptions import ConfigurationError, ProviderAuthenticationError
 
@@ -46,17 +48,18 @@ def required_key(settings: ProviderSettings) -> str:
     return settings.api_key.reveal()
 
 
-def headers_of(settings: ProviderSettings, prefix: str, omit: object) -> dict[str, Any]:
-    """The headers of every request. OpenAI's and Anthropic's SDKs add headers that the environment names (`prefix` is
-    that of their variables, e.g. `OPENAI_CUSTOM_HEADERS`), and these may hold keys. They are for the vendor itself, or
-    for the address that `OPENAI_BASE_URL` names. At any other, each is left out (`omit` is the SDK's word for that).
+def headers_of(settings: ProviderSettings, adapter: Adapter, omit: object) -> dict[str, Any]:
+    """The headers of every request.
+
+    OpenAI's and Anthropic's SDKs add headers that the environment names (e.g. in `OPENAI_CUSTOM_HEADERS`), and these
+    may hold keys. They are meant for the vendor itself, or for the address that `OPENAI_BASE_URL` names. At any other
+    address each of them is left out: its value is `omit`, the SDK's sentinel for that.
     """
-    at_home = settings.base_url in (None, os.environ.get(f"{prefix}_BASE_URL", "").rstrip("/"))
-    if at_home and settings.kind == prefix.lower():
+    named = os.environ.get(vendor(adapter.kind).address_variable or "", "").rstrip("/")
+    if settings.kind == adapter.kind and settings.base_url in (None, named):
         return dict(settings.headers)
-    ambient = [line.partition(":")[0].strip() for line in os.environ.get(f"{prefix}_CUSTOM_HEADERS", "").split("\n")]
-    if prefix == "OPENAI":
-        ambient += ["OpenAI-Organization", "OpenAI-Project"]
+    lines = os.environ.get(adapter.headers_variable or "", "").split("\n")
+    ambient = [*(line.partition(":")[0].strip() for line in lines), *adapter.ambient_headers]
     configured = {name.lower() for name in settings.headers}
     return {**{name: omit for name in ambient if name and name.lower() not in configured}, **settings.headers}
 
@@ -65,9 +68,7 @@ def quirks_of(settings: ProviderSettings) -> frozenset[Quirk]:
     """What a host does otherwise: as its row says, or as its entry does (option `quirks`), for one that has changed."""
     named = settings.options.get("quirks")
     if named is None:
-        quirks = host_of(settings.kind).quirks
-        # Behind another address is a gateway: it may take metadata that OpenAI itself refuses.
-        return quirks - {"stored_metadata"} if settings.kind == "openai" and settings.base_url else quirks
+        return vendor(settings.kind).quirks_at(settings.base_url)
     if not isinstance(named, (list, tuple)) or not all(isinstance(name, str) and name in QUIRKS for name in named):
         raise ConfigurationError(
             f"is a list of quirks, each one of {', '.join(QUIRKS)}", key=f"providers.{settings.name}.options.quirks"

@@ -16,6 +16,7 @@ from msgspec import Struct
 from ..._importing import importing
 from ..._policy import ProviderSettings
 from ..._redaction import loggable
+from ..._vendors.table import vendor
 from ..._wire import JSONArrayDecoder, SSEDataDecoder
 from ...exceptions import InvalidRequestError
 from ...provider import Ask, Piece
@@ -44,9 +45,6 @@ class _Sent(Struct):
 
 
 _sent: Final[ContextVar[_Sent]] = ContextVar("sent")
-
-HOME: Final = "https://generativelanguage.googleapis.com"
-"""Gemini's own interface. With no address, the SDK would look for one in the environment."""
 
 _NOTHING: Final[Any] = {"parts": ()}
 """What the SDK is asked to send; `_door` puts the body in its place."""
@@ -148,7 +146,7 @@ def _made(settings: ProviderSettings, session: ClientSession) -> Client:
     client = genai.Client(
         **_access(settings),
         http_options=types.HttpOptions(
-            base_url=settings.base_url or (HOME if vertex_of(settings) is None else None),
+            base_url=settings.base_url or (vendor("google").base_url if vertex_of(settings) is None else None),
             headers=dict(settings.headers),
             retry_options=types.HttpRetryOptions(attempts=1),
             aiohttp_client=session,

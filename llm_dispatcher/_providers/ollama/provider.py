@@ -16,6 +16,7 @@ from msgspec import Struct
 from ..._importing import importing
 from ..._policy import ProviderSettings
 from ..._usage import Usage, UsageSource
+from ..._vendors.table import vendor
 from ..._wire import NDJSONDecoder
 from ...events import FinishReason, ReasoningDelta, ToolCallDelta, UsageReport
 from ...provider import Ask, Finished, Piece
@@ -32,7 +33,6 @@ from . import chat_request as ollama_request
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
-HOME: Final = "http://localhost:11434"
 _HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 """Where Ollama mostly is, and where no proxy leads."""
 
@@ -43,7 +43,7 @@ class OllamaProvider:
     def __init__(self, settings: ProviderSettings) -> None:
         check_options(settings)
         self.settings: Final = settings
-        self._url: Final = (settings.base_url or HOME).rstrip("/") + "/api/chat"
+        self._url: Final = (settings.base_url or vendor("ollama").base_url or "").rstrip("/") + "/api/chat"
         self._cap: Final = max_event_bytes(settings)
         self._clients: Final = PerLoop(partial(_client, settings))
 
@@ -77,7 +77,7 @@ async def _client(settings: ProviderSettings) -> AsyncGenerator[ClientSession, N
     headers = {"content-type": "application/json"} | {name.lower(): value for name, value in settings.headers.items()}
     if key is not None:
         headers["authorization"] = f"Bearer {key.reveal()}"
-    address = urlsplit(settings.base_url or HOME)
+    address = urlsplit(settings.base_url or vendor("ollama").base_url or "")
     encrypted = address.scheme == "https"
     trusted = await asyncio.to_thread(importing, trust) if encrypted else True
     connector = connections.Connector(ssl=trusted)

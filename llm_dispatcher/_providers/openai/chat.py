@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ..._usage import Usage
-from ..._vendors.hosts import Quirk
+from ..._vendors.quirks import Quirk
 from ...events import FinishReason, ProviderEvent, ReasoningDelta, UsageReport
 from ...provider import Finished, Piece
 from ...tasks import Target

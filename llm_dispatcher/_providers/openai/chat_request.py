@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any, Final
 
 from ..._chat_messages import AUDIO_FORMATS
-from ..._vendors.hosts import Quirk
+from ..._vendors.quirks import Quirk
 from ...tasks import (
     AudioPart,
     ImagePart,

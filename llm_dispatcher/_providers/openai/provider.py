@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ..._catalog import traits
 from ..._importing import importing
 from ..._policy import ProviderSettings
-from ..._vendors.hosts import Quirk, host_of
+from ..._vendors import adapters
+from ..._vendors.quirks import Quirk
+from ..._vendors.table import vendor
 from ..._wire import SSEDataDecoder
 from ...provider import Ask, Piece
 from ...tasks import AudioPart, ImagePart, TaskRequest
@@ -43,14 +45,12 @@ class OpenAIProvider:
         self.settings: Final = settings
         self._quirks: Final = quirks_of(settings)
         self._cap: Final = max_event_bytes(settings)
-        self._at_home: Final = settings.kind == "openai" and settings.base_url is None
+        self._default_api: Final = settings.api or vendor(settings.kind).interface_at(settings.base_url)
         self._clients: Final = PerLoop(partial(_client, settings))
 
     def _chats(self, model: str) -> bool:
         """Whether a model is asked over the interface `chat`."""
-        if self.settings.api is not None:
-            return self.settings.api == "chat"
-        return not self._at_home or traits("openai", model).audio
+        return self._default_api == "chat" or (self.settings.api is None and traits("openai", model).audio)
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         if self._chats(self.settings.vendor_model(ask.target.model)):
@@ -105,7 +105,7 @@ def _made(settings: ProviderSettings) -> AsyncOpenAI:
 
     key = "none" if _wants_no_key(settings) else required_key(settings)
     rest: Any = {
-        "default_headers": readable(headers_of(settings, "OPENAI", openai.Omit())),
+        "default_headers": readable(headers_of(settings, adapters.OPENAI, openai.Omit())),
         "max_retries": 0,
         "http_client": over_our_sessions(
             openai.DefaultAioHttpClient(verify=trust(), limits=httpx2.Limits(max_connections=CONNECTIONS))
@@ -114,7 +114,7 @@ def _made(settings: ProviderSettings) -> AsyncOpenAI:
     if settings.kind == "azure":
         client = _azure(settings, key, rest)
     else:
-        client = openai.AsyncOpenAI(api_key=key, base_url=settings.base_url or host_of(settings.kind).base_url, **rest)
+        client = openai.AsyncOpenAI(api_key=key, base_url=settings.base_url or vendor(settings.kind).base_url, **rest)
     _ = client.chat.completions, client.responses
     return client
 
@@ -130,7 +130,7 @@ def _azure(settings: ProviderSettings, key: str, rest: Any) -> AsyncOpenAI:
 
 
 def _wants_no_key(settings: ProviderSettings) -> bool:
-    return settings.api_key is None and not host_of(settings.kind).key_variables
+    return settings.api_key is None and not vendor(settings.kind).key_variables
 
 
 def _unauthorized(settings: ProviderSettings) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-from ..._vendors.hosts import Quirk
+from ..._vendors.quirks import Quirk
 from ...tasks import (
     AudioPart,
     ImagePart,

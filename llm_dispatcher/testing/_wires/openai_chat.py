@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ..._vendors.hosts import HOSTS
+from ..._vendors.table import vendor
 from .._received import ReceivedRequest
 from .._script import Reply
 from ..faults import HttpError
@@ -44,7 +44,7 @@ def _refused(request: ReceivedRequest) -> Rejection | None:
     body = request.body
     if (rejection := metadata_rejection(body)) is not None:
         return rejection
-    wants_store = "stored_metadata" in HOSTS[request.host].quirks
+    wants_store = "stored_metadata" in vendor(request.host).quirks
     if wants_store and body.get("metadata") and body.get("store") is not True:
         return Rejection(400, "The 'metadata' parameter is only allowed when 'store' is enabled.", param="metadata")
     if [turn.role for turn in request.turns[-2:]] == ["assistant"] * 2:
