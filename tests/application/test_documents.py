@@ -17,6 +17,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -29,26 +30,36 @@ from llm_dispatcher._cli import app
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 
 ROOT: Final = Path(__file__).parents[2]
-PAGES: Final = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES: Final = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 _BLOCK: Final = re.compile(
     r"^(?P<fence>```+|~~~+)(?P<info>[^\n]*)\n(?P<body>.*?)^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL
 )
 _VENDORS: Final = re.compile(r"<!-- vendors: (?P<words>[^\n]*) -->\s*\Z")
+_NOT_IN_A_NOTEBOOK: Final = re.compile(r"<!-- not in a notebook -->\s*\Z")
+_RUN: Final = re.compile(r"asyncio\.run\((?P<what>.+)\)  # in a notebook: await (?P=what)$", re.MULTILINE)
 _TITLE: Final = re.compile(r'title="(?P<title>[^"]+)"')
 TALE: Final = "Once upon a time."
 SIMULATED: Final = {name: getattr(testing, name) for name in testing.__all__}
+IPYTHON: Final = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel="a kernel"))
 COMMANDS: Final = {"uvicorn", "gunicorn", "marimo", "streamlit", "curl", "pytest", "export", "cd", "git", "sqlite3"}
 """Other people's commands, which pages may name; that ours exist is looked up."""
 
 
 class Block(Struct, frozen=True):
-    """One block of code: `vendors` is what the comment before it says of the simulated ones."""
+    """One block of code: `vendors` is what the comment before it says of the simulated ones. `is_a_cell` is false where
+    the comment says that a notebook behaves otherwise.
+    """
 
     language: str
     body: str
     line: int
     title: str | None = None
     vendors: str | None = None
+    is_a_cell: bool = True
+
+    def as_a_cell(self) -> str:
+        """What somebody types into a notebook: the comment beside `asyncio.run` says what stands there instead."""
+        return _RUN.sub(r"await \g<what>", self.body)
 
 
 def blocks_of(page: Path) -> list[Block]:
@@ -63,13 +74,17 @@ def blocks_of(page: Path) -> list[Block]:
                 line=text.count("\n", 0, match.start()) + 2,
                 title=title["title"] if title else None,
                 vendors=vendors["words"] if vendors else None,
+                is_a_cell=_NOT_IN_A_NOTEBOOK.search(text[: match.start()]) is None,
             )
         )
     return found
 
 
 class Reader:
-    """Somebody who types a page in from its top, in one session, in an empty folder."""
+    """Somebody who types a page in from its top, in one session, in an empty folder: into a script, or into a notebook.
+
+    A script is run as it stands. In a notebook an event loop is running, a cell may await, and it may block.
+    """
 
     def __init__(self, page: Path, folder: Path, simulated_switch: SimulatedSwitch) -> None:
         self._page = page
@@ -79,46 +94,74 @@ class Reader:
         self._said: str | None = None
         self._output = io.StringIO()  # one for the whole page: what a page sets up to write there goes on doing so
 
-    def read(self) -> None:
+    def read_into_a_script(self) -> None:
         for block in blocks_of(self._page):
-            match block.language:
-                case "python":
-                    self._run(block)
-                case "text":
-                    if self._said is not None:
-                        assert self._said.strip() == block.body.strip(), self._place(block)
-                case "yaml":
-                    self._configure(block)
-                case "json":
-                    json.loads(block.body)
-                case "toml":
-                    tomllib.loads(block.body)
-                case _:
-                    pass  # shell is looked up, and pictures are looked at
             if block.language != "python":
+                self._take(block)
+            elif block.title is not None:
+                self._write(block)
+            else:
+                code = compile(self._source(block, block.body), self._place(block), "exec")
+                with self._listening(block):
+                    exec(code, self._names)
+
+    async def read_into_a_notebook(self) -> None:
+        for block in blocks_of(self._page):
+            if block.language != "python":
+                self._take(block)
+            elif block.title is not None:
+                (self._folder / block.title).write_text(block.body)
+            elif not block.is_a_cell:
                 self._said = None
+            else:
+                cell = self._source(block, block.as_a_cell())
+                code = compile(cell, self._place(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                with self._listening(block):
+                    if code.co_flags & inspect.CO_COROUTINE:
+                        await eval(code, self._names)
+                    else:
+                        exec(code, self._names)
+
+    def _take(self, block: Block) -> None:
+        """What is no Python: output is compared, configurations are put in force."""
+        match block.language:
+            case "text":
+                if self._said is not None:
+                    assert self._said.strip() == block.body.strip(), self._place(block)
+            case "yaml":
+                self._configure(block)
+            case "json":
+                json.loads(block.body)
+            case "toml":
+                tomllib.loads(block.body)
+            case _:
+                pass  # shell is looked up, and pictures are looked at
+        self._said = None
 
     def _place(self, block: Block) -> str:
         return f"{self._page.relative_to(ROOT)}:{block.line}"
 
-    def _run(self, block: Block) -> None:
-        """Run it, or keep it in the file that its title names."""
+    def _source(self, block: Block, code: str) -> str:
+        """The code at its line of the page, once the simulated vendors are as the comment before it says."""
         vendors = block.vendors or "openai=Reply(TALE), anthropic=Continuing(TALE), google=Continuing(TALE)"
         eval(f"put({vendors})", {**SIMULATED, "put": self._put, "TALE": TALE})
-        source = "\n" * (block.line - 1) + block.body
-        if block.title is not None:
-            (self._folder / block.title).write_text(block.body)
-            if block.title.startswith("test_"):
-                self._test(block)
-            return
-        code = compile(source, self._place(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        return "\n" * (block.line - 1) + code
+
+    @contextlib.contextmanager
+    def _listening(self, block: Block) -> Iterator[None]:
+        """Keep what a block prints, for the output that the page shows after it."""
         before = self._output.tell()
         with contextlib.redirect_stdout(self._output):
-            if code.co_flags & inspect.CO_COROUTINE:
-                asyncio.run(eval(code, self._names))
-            else:
-                exec(code, self._names)
+            yield
         self._said = self._output.getvalue()[before:]
+
+    def _write(self, block: Block) -> None:
+        """Keep a block in the file that its title names; a file of tests is run."""
+        assert block.title is not None
+        self._source(block, block.body)
+        (self._folder / block.title).write_text(block.body)
+        if block.title.startswith("test_"):
+            self._test(block)
 
     def _test(self, block: Block) -> None:
         """A file of tests: each is called with what it asks for."""
@@ -173,29 +216,41 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_the_code_of_a_page_runs_from_its_top(
+@pytest.fixture
+def reader(
     page: Path, simulated_switch: SimulatedSwitch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> Iterator[Reader]:
+    """A reader of the page in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
-    try:
-        with fresh_logging():
-            Reader(page, tmp_path, simulated_switch).read()
-    finally:
-        for name in set(sys.modules) - before:
-            if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
-                del sys.modules[name]
+    yield Reader(page, tmp_path, simulated_switch)
+    for name in set(sys.modules) - before:
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+            del sys.modules[name]
 
 
 @pytest.mark.found("N-C17")
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "index.md"], ids=name_of)
-def test_what_a_newcomer_pastes_into_a_file_is_a_program(page: Path) -> None:
-    """Nothing on the first pages needs a loop that is already running; the test above runs it."""
-    for block in blocks_of(page):
-        if block.language == "python":
-            compile(block.body, f"{page.name}:{block.line}", "exec")
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_code_of_a_page_is_a_script(page: Path, reader: Reader) -> None:
+    with fresh_logging():
+        reader.read_into_a_script()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=name_of)
+async def test_the_code_of_a_page_runs_in_a_notebook(
+    page: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As IPython runs it: cells in the loop of the kernel. tests/applications runs them in a real kernel."""
+    monkeypatch.setitem(sys.modules, "IPython", IPYTHON)
+    with fresh_logging():
+        await reader.read_into_a_notebook()
+
+
+def test_one_block_says_that_a_notebook_behaves_otherwise() -> None:
+    assert [name_of(page) for page in PAGES for block in blocks_of(page) if not block.is_a_cell] == [
+        "docs/reading-a-stream.md"
+    ]
 
 
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

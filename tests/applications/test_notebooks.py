@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from llm_dispatcher.testing import Continuing, Cut, Reply, Stall
+from tests.application.test_documents import ROOT, blocks_of
 
 from .conftest import TEXT, Vendors, needs, run
 
@@ -28,7 +29,8 @@ import json, sys, nbformat
 from nbclient import NotebookClient
 notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in json.loads(sys.argv[1])])
 NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
-print(json.dumps([output["data"]["text/plain"] for cell in notebook.cells for output in cell.outputs]))
+shown = [output["data"]["text/plain"] for cell in notebook.cells for output in cell.outputs if "data" in output]
+print(json.dumps(shown))
 """
 
 
@@ -91,3 +93,20 @@ def test_a_marimo_cell_that_breaks_off_closes_the_connection(folder: Path, vendo
     (folder / "leaving.py").write_text(LEAVING)  # marimo reads the source of its cells from their file
     assert "cancelled" in run(folder, "leaving.py")
     assert vendors.first.requests[0].wait_until_over() == "left"
+
+
+PAGES_AS_NOTEBOOKS: Final = ["README.md", "docs/index.md", "docs/reading-a-stream.md"]
+"""The pages that a newcomer types in. How the cells of every page run, tests/application/test_documents.py emulates."""
+
+
+@needs("nbclient", "ipykernel")
+@pytest.mark.parametrize("page", PAGES_AS_NOTEBOOKS)
+def test_the_code_of_a_page_runs_in_a_real_kernel(page: str, folder: Path, vendors: Vendors) -> None:
+    cells = [
+        block.as_a_cell()
+        for block in blocks_of(ROOT / page)
+        if block.language == "python" and block.title is None and block.is_a_cell
+    ]
+    vendors.say(Reply(TEXT), Continuing(TEXT))
+    run(folder, "-c", EXECUTE, json.dumps(cells))  # a cell that raises ends it with an error
+    assert len(vendors.first.requests) >= 2
