@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, Unp
 
 from msgspec import structs
 
+from ._hints import did_you_mean
 from ._policy import OnBreak, Strategy
 from ._serving.settings import CallSettings, RequestCache, a_request
 from ._stream import LLMStream
@@ -79,10 +80,7 @@ def divided(settings: StreamSettings) -> tuple[dict[str, Any], CallSettings]:
     """The part of the settings that goes into the request, and the part that is for the switch."""
     for name in settings:
         if name not in STREAM_SETTINGS:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, (*STREAM_SETTINGS, *_OF_A_CALL), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, (*STREAM_SETTINGS, *_OF_A_CALL))
             if name in _OF_A_CALL:
                 hint = f"; pass {name} in the call: llm(prompt, {name}=…)"
             raise TypeError(f"there is no setting {name!r}{hint}")

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
-from llm_dispatcher._join.join import HOLD, Join, Style, anchor_of
+from llm_dispatcher._join.join import HOLD, Join, anchor_of
 from llm_dispatcher._join.normal_text import normal_form, without_last_marks
 from llm_dispatcher._join.repetition import FAITHFUL, RETURN, is_proof
+from llm_dispatcher._policy import Continues
 from tests.texts import FORMS, texts_with_marks, written
 
 VOCABULARY = (
@@ -45,14 +46,14 @@ refrains = st.tuples(
 ).map(lambda parts: parts[0] * parts[1] + "end.")
 pieces = st.integers(min_value=1, max_value=40)
 splits = st.lists(st.integers(1, 700), max_size=12)
-styles: st.SearchStrategy[Style] = st.sampled_from(["prefill", "anchored"])
+styles: st.SearchStrategy[Continues] = st.sampled_from(["prefill", "anchored"])
 ways = st.sampled_from(
     ["exact", "anchor", "marks", "quoted", "capitals", "overlap", "page", "ellipsis", "restart", "remark", "retold"]
 )
 """How a model goes on."""
 
 
-def joined(delivered: str, new: str, style: Style, size: int = 7) -> tuple[str, Join]:
+def joined(delivered: str, new: str, style: Continues, size: int = 7) -> tuple[str, Join]:
     """What the reader has in the end; what went in comes out again, apart from the head that was trimmed."""
     join = Join(delivered, style)
     emitted = "".join(join.feed(new[start : start + size]) for start in range(0, len(new), size)) + join.close()
@@ -175,7 +176,7 @@ def test_a_refrain_proves_nothing_after_a_remark(line: str, between: str, size: 
 
 
 @given(tales(2), st.data(), pieces, styles)
-def test_the_exact_rest_stays_as_it_is(whole: str, data: st.DataObject, size: int, style: Style) -> None:
+def test_the_exact_rest_stays_as_it_is(whole: str, data: st.DataObject, size: int, style: Continues) -> None:
     cut = data.draw(st.integers(1, len(whole) - 1))
     assume(whole[:cut].strip() and not whole[cut - 1].isspace())
     text, join = joined(whole[:cut], whole[cut:], style, size)
@@ -184,7 +185,7 @@ def test_the_exact_rest_stays_as_it_is(whole: str, data: st.DataObject, size: in
 
 @given(texts | refrains | tales(4), tales(1), st.data(), pieces, styles, st.booleans())
 def test_what_is_new_is_never_cut(
-    delivered: str, new: str, data: st.DataObject, size: int, style: Style, spent: bool
+    delivered: str, new: str, data: st.DataObject, size: int, style: Continues, spent: bool
 ) -> None:
     """No word of it is in what was delivered."""
     new = data.draw(st.sampled_from(["", "\n\n", "Note:\n", "> ", "…"])) + new.translate(OTHER_WORDS)
@@ -208,7 +209,7 @@ def test_prefill_repeats_only_the_white_space_that_its_request_had_to_drop(
 
 
 @given(tales(4), st.data(), pieces, styles)
-def test_a_restart_is_cut_to_the_rest(whole: str, data: st.DataObject, size: int, style: Style) -> None:
+def test_a_restart_is_cut_to_the_rest(whole: str, data: st.DataObject, size: int, style: Continues) -> None:
     delivered = cut_where(data, whole, lambda text: is_proof(normal_form(text.strip())))
     text, join = joined(delivered, whole, style, size)
     assert text == whole
@@ -383,7 +384,7 @@ def test_a_beginning_of_the_anchor_is_nothing_new_where_a_limit_ended_it(
     assert ended.feed(said) + ended.close() == said, "where the model ended by itself, it may be the text's own end"
 
 
-def all_of(delivered: str, style: Style, parts: list[str], spent: bool) -> tuple[str, str | None, str]:
+def all_of(delivered: str, style: Continues, parts: list[str], spent: bool) -> tuple[str, str | None, str]:
     join = Join(delivered, style)
     emitted = "".join(map(join.feed, parts)) + join.close(spent)
     return emitted, join.seam, join.trimmed
@@ -391,7 +392,7 @@ def all_of(delivered: str, style: Style, parts: list[str], spent: bool) -> tuple
 
 @given(texts | long_texts | refrains | texts_with_marks, st.data(), ways, splits, st.booleans(), styles)
 def test_how_an_answer_is_split_does_not_matter(
-    whole: str, data: st.DataObject, way: str, lengths: list[int], spent: bool, style: Style
+    whole: str, data: st.DataObject, way: str, lengths: list[int], spent: bool, style: Continues
 ) -> None:
     cut = data.draw(st.integers(0, len(whole)))
     new = goes_on(way, whole[:cut], data.draw(st.just(whole[cut:]) | st.text(max_size=200)))
@@ -430,7 +431,7 @@ def test_an_anchor_goes_once_however_its_marks_are_written(
 @pytest.mark.found("B-03")
 @given(texts_with_marks, st.data(), st.sampled_from(FORMS), pieces, styles)
 def test_a_restart_goes_however_its_marks_are_written(
-    whole: str, data: st.DataObject, form: str, size: int, style: Style
+    whole: str, data: st.DataObject, form: str, size: int, style: Continues
 ) -> None:
     delivered = cut_where(
         data,
@@ -464,7 +465,7 @@ TALE = "Once upon a time there was a small dog who liked to read. The quick brow
         ("  \n", "Hello", "anchored", "  \nHello", "plain"),
     ],
 )
-def test_each_kind_by_example(delivered: str, new: str, style: Style, whole: str, seam: str) -> None:
+def test_each_kind_by_example(delivered: str, new: str, style: Continues, whole: str, seam: str) -> None:
     text, join = joined(delivered, new, style, 3)
     assert (text, join.seam) == (whole, seam)
 
@@ -505,7 +506,7 @@ def test_a_long_restart_in_small_pieces_is_compared_once() -> None:
 
 
 @pytest.mark.parametrize("style", ["anchored", "prefill"])
-def test_white_space_alone_is_not_said_twice(style: Style) -> None:
+def test_white_space_alone_is_not_said_twice(style: Continues) -> None:
     """There is no word to go on from, so the answer begins again."""
     for new in ("\n\nHello there", "\nHello there", "Hello there"):
         assert joined("\n\n", new, style, size=1)[0] == "\n\nHello there"

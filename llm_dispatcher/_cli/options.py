@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias, get_args
 
 import typer
 
+from .._hints import did_you_mean
 from .._policy import Strategy
 from ..tasks import TaskType
 
@@ -54,10 +55,7 @@ def _a_strategy(written: str) -> str:
 
 def _one_of(names: list[str], what: str, written: str) -> str:
     if written not in names:
-        from difflib import get_close_matches
-
-        near = get_close_matches(written, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; it is one of {', '.join(names)}"
+        hint = did_you_mean(written, names) or f"; it is one of {', '.join(names)}"
         raise typer.BadParameter(f"there is no {what} {written!r}{hint}")
     return written
 

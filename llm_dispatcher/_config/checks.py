@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from .._hints import nearest_or_all
 from .._policy import BODY
 from .._vendors.kinds import known_kinds
 from .._vendors.table import VENDORS, vendor
 from .api_keys import is_sendable
-from .problems import Problem, nearest
+from .problems import Problem
 from .tree import KeyPath, Tree, is_list, is_mapping, mapping_at
 
 
@@ -25,9 +26,11 @@ def kinds_of(tree: Tree) -> tuple[dict[str, str], list[Problem]]:
         kind = mapping_at(tree, "providers", name).get("kind")
         path = ("providers", name, "kind")
         if kind is None and not _is_known(name):
-            problems.append(Problem(path, f"is missing, and {name!r} is no kind itself{nearest(name, known_kinds())}"))
+            problems.append(
+                Problem(path, f"is missing, and {name!r} is no kind itself{nearest_or_all(name, known_kinds())}")
+            )
         elif isinstance(kind, str) and not _is_known(kind):
-            problems.append(Problem(path, f"unknown kind {kind!r}{nearest(kind, known_kinds())}"))
+            problems.append(Problem(path, f"unknown kind {kind!r}{nearest_or_all(kind, known_kinds())}"))
         elif kind is None or isinstance(kind, str):
             kinds[name] = kind or name
     return kinds, problems
@@ -66,7 +69,7 @@ def target_problems(tree: Tree) -> Iterator[Problem]:
 def _unknown(provider: str, providers: Iterable[str]) -> str:
     if provider in VENDORS:
         return f"provider {provider!r} is not configured: write {provider}: {{}} under providers"
-    return f"unknown provider {provider!r}{nearest(provider, providers) or '; write it under providers'}"
+    return f"unknown provider {provider!r}{nearest_or_all(provider, providers) or '; write it under providers'}"
 
 
 def written_targets(tree: Tree) -> Iterator[tuple[KeyPath, str]]:

@@ -9,10 +9,11 @@ from typing import Final
 from msgspec.structs import replace
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
+from .._hints import did_you_mean, nearest_or_all
 from .._policy import is_offline
 from .layers import Layer
 from .models import Settings
-from .problems import Problem, did_you_mean, nearest
+from .problems import Problem
 from .schema import types_at
 from .tree import KeyPath, Tree, leaves, over, with_leaves
 
@@ -110,7 +111,7 @@ def _unknown(variable: str) -> Problem:
         if not rest and section.startswith(f"{name}_"):
             whole = f"{name}{_DELIMITER}{section.removeprefix(f'{name}_')}"
             return Problem((), f"unknown setting; did you mean {whole!r}?", variable=variable)
-    return Problem((), f"unknown setting{nearest(section, sections)}", variable=variable)
+    return Problem((), f"unknown setting{nearest_or_all(section, sections)}", variable=variable)
 
 
 def _value(reference: re.Match[str], environ: Mapping[str, str], wrong: list[str], *, nowhere: bool) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from .._hints import nearest_or_all
 from .._policy import BODY, Policy, Route, is_offline
 from .._redaction import Secret
 from .._vendors.table import VENDORS, vendor
@@ -25,7 +26,7 @@ from .from_yaml import read_document
 from .key_exposure import smuggling_problems
 from .layers import Layer, located, merged
 from .models import Settings
-from .problems import Problem, configuration_error, nearest
+from .problems import Problem, configuration_error
 from .tree import KeyPath, Tree, is_mapping, mapping_at, over
 from .validation import judged
 
@@ -161,7 +162,7 @@ def _unset(layers: Sequence[Layer], unneeded: AbstractSet[KeyPath]) -> Iterable[
 def _keys_for_nobody(keys: Keys, kinds: Mapping[str, str]) -> list[Problem]:
     used = set(kinds.values())
     return [
-        Problem((), f"an API key is given for {kind!r}, but no provider is of that kind{nearest(kind, used)}")
+        Problem((), f"an API key is given for {kind!r}, but no provider is of that kind{nearest_or_all(kind, used)}")
         for kind in keys.given
         if kind not in used
     ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -45,19 +44,6 @@ class Problem(Struct, frozen=True):
 
     def __str__(self) -> str:
         return str(self.told())
-
-
-def nearest(wrong: str, names: Iterable[str]) -> str:
-    """A hint to end a message with: the nearest valid name, or all of them where none is near."""
-    names = sorted(names)
-    return did_you_mean(wrong, names) or (f" (known: {', '.join(names)})" if names else "")
-
-
-def did_you_mean(wrong: str, names: Iterable[str], *, likeness: float = 0.6) -> str:
-    """A hint to end a message with: the nearest valid name, if one is near."""
-    by_folded = {name.casefold(): name for name in names}
-    near = get_close_matches(wrong.casefold(), by_folded, n=1, cutoff=likeness)
-    return f"; did you mean {by_folded[near[0]]!r}?" if near else ""
 
 
 def configuration_error(problems: Sequence[Problem]) -> ConfigurationError:

@@ -9,9 +9,10 @@ from typing import Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from .._hints import did_you_mean, nearest_or_all
 from .._redaction import loggable
 from .models import Settings
-from .problems import Problem, did_you_mean, nearest
+from .problems import Problem
 from .schema import names_at, values_at
 from .tree import KeyPath, Tree, child
 
@@ -66,7 +67,7 @@ def _words(mistake: ErrorDetails, path: KeyPath) -> str:
     """What is wrong, without the value unless it is a number or a word of ours: others may be secret."""
     kind, given, context = mistake["type"], mistake["input"], mistake.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key{nearest(str(path[-1]), names_at(path[:-1]))}"
+        return f"unknown key{nearest_or_all(str(path[-1]), names_at(path[:-1]))}"
     if kind == "missing":
         return "is missing"
     if kind == "float_type" and isinstance(given, int) and not isinstance(given, bool):
@@ -81,7 +82,7 @@ def _words(mistake: ErrorDetails, path: KeyPath) -> str:
         words, bound = _BOUNDS[kind]
         return f"must be {words} {context[bound]:g}, got {given}"
     if kind == "enum":
-        return f"unknown task type{nearest(str(given), names_at(path[:-1]))}"
+        return f"unknown task type{nearest_or_all(str(given), names_at(path[:-1]))}"
     if kind == "literal_error":
         allowed = values_at(path)
         got = f"{given!r}{did_you_mean(given, allowed)}" if isinstance(given, str) else _called(given)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from msgspec.structs import replace
 
 from .._join.join import Join, anchor_of
+from .._policy import Continues
+from .._tokens import MOST_CHARACTERS_A_TOKEN, estimated_tokens
 from ..tasks import Message, TaskRequest, TextPart, ToolCallPart
-from .ledger import Row, estimated_tokens
-
-Continuation: TypeAlias = Literal["prefill", "anchored"]
+from .ledger import Row
 
 GO_ON: Final = (
     "Your answer was cut off. Its last words were:\n<<<{anchor}>>>\n"
@@ -19,8 +19,6 @@ GO_ON: Final = (
 )
 """The user turn of an anchored continuation. It is a turn, not a system prompt: that slot is the application's."""
 
-CHARACTERS_A_TOKEN: Final = 8
-"""No tokenizer packs more characters than this into a token, on average."""
 A_FEW_TOKENS: Final = 8
 """Enough for one sensible word, in any language, and for the end of a sentence."""
 
@@ -35,7 +33,7 @@ def why_not(request: TaskRequest, rows: list[Row]) -> str | None:
 
 
 def continued(
-    request: TaskRequest, delivered: str, style: Continuation, wording: str = GO_ON, *, tokens: int | None = None
+    request: TaskRequest, delivered: str, style: Continues, wording: str = GO_ON, *, tokens: int | None = None
 ) -> TaskRequest:
     """The request for the rest, given what the reader already has, and how many tokens that was."""
     if not delivered.strip():
@@ -50,7 +48,7 @@ def continued(
     return replace(request, prompt=None, images=(), audio=(), messages=turns, max_tokens=limit)
 
 
-def joined(request: TaskRequest, delivered: str, style: Continuation) -> Join:
+def joined(request: TaskRequest, delivered: str, style: Continues) -> Join:
     """The filter that finds where the continuation meets what was delivered.
 
     Where the application began the answer itself, a model may repeat that as well, so the join knows it, too.
@@ -71,7 +69,7 @@ def tokens_delivered(rows: list[Row], delivered: str) -> int:
         at += row.delivered
         if text:
             chunks = -(-len(row.produced) * len(text) // max(1, sum(map(len, row.produced))))
-            tokens += min(estimated_tokens(text), max(chunks, -(-len(text) // CHARACTERS_A_TOKEN)))
+            tokens += min(estimated_tokens(text), max(chunks, -(-len(text) // MOST_CHARACTERS_A_TOKEN)))
     return tokens
 
 

@@ -8,14 +8,13 @@ from typing import Protocol
 from msgspec import Struct
 
 from .._log import write
-from .._policy import OnBreak, Resilience
+from .._policy import Continues, OnBreak, Resilience
 from .._upstream import Deadline
 from ..events import Attempt
 from ..exceptions import LLMDispatcherError
 from ..notices import Notify
 from ..provider import Opened, Provider
 from ..tasks import Target, TaskRequest
-from .continuation import Continuation
 from .ledger import Ledger, Price, no_price
 from .open_streams import UnderWay
 
@@ -69,7 +68,7 @@ class Dispatch(Struct, frozen=True):
     request: TaskRequest
     targets: tuple[Target, ...]
     provider: Callable[[Target], Provider]
-    style: Callable[[Target], Continuation]
+    style: Callable[[Target], Continues]
     resilience: Resilience
     ledger: Ledger
     admission: Admission = EverybodyIsLetIn()

@@ -9,20 +9,13 @@ from msgspec.structs import replace
 
 from .._bookkeeping import reported_not_raised
 from .._join.join import Join
+from .._tokens import estimated_tokens
 from .._usage import Usage
 from ..events import Attempt, AttemptOutcome, Failure, Seam
 from ..exceptions import LLMDispatcherError
 from ..notices import Notify
 from ..provider import Finished
 from ..tasks import Target, TaskRequest
-
-BYTES_A_TOKEN = 4
-"""Vendors' tokenizers differ; where none has counted, UTF-8 bytes are the least misleading measure."""
-
-
-def estimated_tokens(text: str) -> int:
-    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_A_TOKEN)
-
 
 Price: TypeAlias = Callable[[Target, Usage], float | None]
 """US dollars for what an attempt used, `None` if no price is known."""

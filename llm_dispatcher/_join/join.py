@@ -12,16 +12,16 @@ docs/decisions/0004 and 0022 say what counts as proof.
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
+from .._policy import Continues
 from ..events import Seam
 from .anchor import Anchor, anchor_of, may_come
 from .normal_text import NormalText, normal_form, without_last_marks
 from .repetition import LEAST_CHARACTERS, Passage, Restart, is_proof
 
-__all__ = ["HOLD", "Join", "Style", "anchor_of"]
+__all__ = ["HOLD", "Join", "anchor_of"]
 
-Style: TypeAlias = Literal["prefill", "anchored"]
 
 REMARK: Final = 120
 """A model's remark before it goes on is no longer than this."""
@@ -54,7 +54,7 @@ class Join:
     what was emitted, however it was split into pieces. Once `decided`, everything passes.
     """
 
-    def __init__(self, delivered: str, style: Style, *, anchor: str | None = None, hold: int = HOLD) -> None:
+    def __init__(self, delivered: str, style: Continues, *, anchor: str | None = None, hold: int = HOLD) -> None:
         core = delivered.rstrip()
         self._space = delivered[len(core) :]
         self._style = style

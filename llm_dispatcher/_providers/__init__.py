@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TypeAlias, cast
 
+from .._hints import did_you_mean
 from .._policy import ProviderSettings
 from .._vendors.kinds import entry_point, known_kinds
 from .._vendors.table import vendor
@@ -34,8 +34,7 @@ def _factory(settings: ProviderSettings) -> Factory:
         return cast(Factory, getattr(import_module(f".{module}", __name__), name))
     if (point := entry_point(settings.kind)) is not None:
         return cast(Factory, point.load())
-    near = get_close_matches(settings.kind, known_kinds(), n=1)
     raise ConfigurationError(
-        f"there is no kind of provider {settings.kind!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+        f"there is no kind of provider {settings.kind!r}{did_you_mean(settings.kind, known_kinds())}",
         key=f"providers.{settings.name}.kind",
     )

@@ -14,6 +14,7 @@ from .._catalog import Capabilities
 from .._durations import in_seconds
 from .._log import write
 from .._policy import BODY, Policy
+from .._tokens import BYTES_A_TOKEN
 from ..events import Attempt
 from ..exceptions import BudgetExceededError, ProviderError, ProviderRateLimitError, ProviderServiceUnavailableError
 from ..notices import BudgetAlert, Notify
@@ -22,7 +23,7 @@ from ..tasks import Target
 from .budgets import ROUNDING, Budgets
 from .health import LOCAL, Health
 from .rate_limits import Entry, Limiter
-from .requirements import BYTES_A_TOKEN, EXPECTED_OUTPUT, Demands
+from .requirements import EXPECTED_OUTPUT, Demands
 from .retry_budget import RetryBudget
 
 REASONING_OUTPUT: Final = 64_000

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
+from .._hints import did_you_mean
 from .._policy import BODY, Policy
 from ..exceptions import InvalidRequestError
 from ..tasks import Target, TaskRequest
@@ -50,11 +50,9 @@ def _pinned_model(model: str, request: TaskRequest, policy: Policy) -> list[Targ
 def _known(provider: str, policy: Policy, setting: str) -> None:
     if provider in policy.providers or provider == BODY:
         return
-    near = get_close_matches(provider, policy.providers, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InvalidRequestError(
         f"{setting}= names the provider {provider!r}, which is not configured "
-        f"(configured: {', '.join(policy.providers)}){hint}"
+        f"(configured: {', '.join(policy.providers)}){did_you_mean(provider, policy.providers)}"
     )
 
 

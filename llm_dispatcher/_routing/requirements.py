@@ -7,10 +7,8 @@ from typing import Final
 from msgspec import Struct
 
 from .._catalog import Capabilities
+from .._tokens import bytes_in, tokens_in_bytes
 from ..tasks import AudioPart, ImagePart, TaskRequest, TextPart, ToolCallPart, ToolResultPart
-
-BYTES_A_TOKEN: Final = 4
-"""Vendors' tokenizers differ; before one has counted, UTF-8 bytes are the least misleading measure."""
 
 EXPECTED_OUTPUT: Final = 500
 """Tokens that an answer is taken to have, where `max_tokens` allows as many."""
@@ -37,21 +35,21 @@ class Demands(Struct, frozen=True):
 
 def demands(request: TaskRequest) -> Demands:
     """What a request demands. Its tokens are estimated; of images and sounds only the vendor knows how many."""
-    size = _bytes(request.system or "")
+    size = bytes_in(request.system or "")
     vision = audio = False
     for message in request.conversation:
         for part in message.parts:
             match part:
                 case TextPart():
-                    size += _bytes(part.text)
+                    size += bytes_in(part.text)
                 case ImagePart():
                     vision = True
                 case AudioPart():
                     audio = True
                 case ToolCallPart():
-                    size += _bytes(part.arguments)
+                    size += bytes_in(part.arguments)
                 case ToolResultPart():
-                    size += _bytes(part.result)
+                    size += bytes_in(part.result)
                 case _:
                     pass
     most = request.max_tokens or 0
@@ -62,7 +60,7 @@ def demands(request: TaskRequest) -> Demands:
         schema=request.response_format is not None,
         reasoning=request.reasoning_effort not in (None, "none"),
         may_reason=request.reasoning_effort != "none",
-        input_tokens=-(-size // BYTES_A_TOKEN),
+        input_tokens=tokens_in_bytes(size),
         output_tokens=min(most or EXPECTED_OUTPUT, EXPECTED_OUTPUT),
         most_output=most,
     )
@@ -99,7 +97,3 @@ def never_asked(can: Capabilities) -> str | None:
         # (It would have to be asked at /audio/transcriptions, and a chat interface refuses it.)
         return "it does nothing but transcribe, which is not supported yet; models that take audio in a chat can do it"
     return "it does not generate text"
-
-
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

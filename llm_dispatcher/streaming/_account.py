@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from .. import _clock
+from .._tokens import CHARACTERS_A_TOKEN
 from .._usage import Usage
 from ..events import (
     Attempt,
@@ -20,9 +21,6 @@ from ..events import (
 )
 from ..tasks import Target
 from ._metadata import ChunkMetadata, StreamMetadata
-
-CHARACTERS_A_TOKEN = 4
-"""A rule of thumb for running counts; the closing figures are the vendor's own."""
 
 
 class Account:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher._dispatch.continuation import A_FEW_TOKENS, Continuation, continued, tokens_delivered
-from llm_dispatcher._dispatch.ledger import Row, estimated_tokens
+from llm_dispatcher._dispatch.continuation import A_FEW_TOKENS, continued, tokens_delivered
+from llm_dispatcher._dispatch.ledger import Row
 from llm_dispatcher._join.join import anchor_of
+from llm_dispatcher._policy import Continues
+from llm_dispatcher._tokens import estimated_tokens
 from llm_dispatcher.events import Event, StreamCompleted, StreamSwitched, TextDelta
 from llm_dispatcher.exceptions import ProviderTimeoutError
 from llm_dispatcher.tasks import ImagePart, Message, ReasoningPart, Target, TextPart, ToolCallPart, ToolResultPart
@@ -28,7 +30,7 @@ Over = Callable[..., LLMSwitch]
 
 OPEN = "Once upon a time there was a small fox who"
 TEXT = OPEN + " liked to read " + " ".join(f"word{number}" for number in range(30)) + " end."
-styles: st.SearchStrategy[Continuation] = st.sampled_from(["prefill", "anchored"])
+styles: st.SearchStrategy[Continues] = st.sampled_from(["prefill", "anchored"])
 wires = pytest.mark.parametrize("wire", list(Wire))
 
 
@@ -81,9 +83,7 @@ histories = st.lists(
 
 @pytest.mark.found("R-2")
 @given(histories, parts, st.text("ab \n", min_size=1).filter(str.strip), styles)
-def test_only_the_open_turn_changes(
-    before: list[Message], opened: list[Any], delivered: str, style: Continuation
-) -> None:
+def test_only_the_open_turn_changes(before: list[Message], opened: list[Any], delivered: str, style: Continues) -> None:
     request = TaskRequest(messages=[*before, Message("user", "Go on."), Message("assistant", opened)])
     asked = continued(request, delivered, style)
     count = len(request.messages)
@@ -97,7 +97,7 @@ def test_only_the_open_turn_changes(
 
 
 @given(styles)
-def test_tool_calls_are_no_open_turn(style: Continuation) -> None:
+def test_tool_calls_are_no_open_turn(style: Continues) -> None:
     called = Message("assistant", [ToolCallPart("1", "look_up", "{}")])
     asked = continued(TaskRequest(messages=[Message("user", "Go."), called]), "A fox", style)
     assert asked.messages[1] == called
@@ -143,7 +143,7 @@ def test_long_chunks_are_not_taken_for_tokens() -> None:
 @pytest.mark.found("R-3")
 @given(st.text("abc \n", max_size=400).filter(str.strip), st.integers(1, 200), st.integers(0, 300), styles)
 def test_there_is_room_for_the_words_to_repeat_and_for_one_more(
-    delivered: str, limit: int, tokens: int, style: Continuation
+    delivered: str, limit: int, tokens: int, style: Continues
 ) -> None:
     request = TaskRequest("Go.", max_tokens=limit)
     asked = continued(request, delivered, style, tokens=tokens)

@@ -8,9 +8,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from ... import _catalog as catalog
-from ..._dispatch.ledger import estimated_tokens
 from ..._llm import LLM
 from ..._serving.switch import LLMSwitch, set_global_switch
+from ..._tokens import estimated_tokens
 from ..._usage import Usage
 from ...events import TaskResponse
 from ...streaming import ProgressTracker
