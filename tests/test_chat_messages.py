@@ -443,7 +443,7 @@ async def test_data_that_is_no_sound_is_refused_before_anything_is_sent(
 ) -> None:
     vendor = simulated_vendor("openai-chat")
     request = TaskRequest(messages=[user(sound({"data": PNG, "format": "wav"}))])
-    with pytest.raises(InvalidRequestError, match="are not a sound's"):
+    with pytest.raises(InvalidRequestError, match="are not those of a sound"):
         await switch_over(vendor).stream_request(request)
     assert vendor.requests == []
 

@@ -1,4 +1,4 @@
-"""What an image or a sound is, in whatever form it comes."""
+"""Images and audio are recognised by their first bytes, in whatever form they come."""
 
 from __future__ import annotations
 
@@ -69,8 +69,7 @@ def encode(media_type: str, source: Any) -> str:
 
 
 @pytest.mark.parametrize(("media_type", "head"), ALL)
-def test_the_type_is_told_by_the_first_bytes(media_type: str, head: bytes, tmp_path: Path) -> None:
-    """Whatever the file is called, and however it is given."""
+def test_first_bytes_give_the_type_in_every_form(media_type: str, head: bytes, tmp_path: Path) -> None:
     content = head + b" and what follows"
     path = tmp_path / "picture.txt"
     path.write_bytes(content)
@@ -91,51 +90,71 @@ def test_the_type_is_told_by_the_first_bytes(media_type: str, head: bytes, tmp_p
         assert encode(media_type, source) == uri
 
 
+NOT_MP3 = {
+    "no sync bits": b"\xff\x1b\x90\x64",
+    "layer II": b"\xff\xfd\x90\x64",
+    "reserved version": b"\xff\xeb\x90\x64",
+    "reserved bit rate": b"\xff\xfb\xf0\x64",
+    "reserved sample rate": b"\xff\xfb\x9c\x64",
+}
+"""The frame header `ff fb 90 64` of an MP3 file, with one field changed."""
+
+
+@pytest.mark.parametrize("head", NOT_MP3.values(), ids=NOT_MP3)
+def test_a_frame_header_with_a_reserved_field_is_not_mp3(head: bytes) -> None:
+    assert media.load_audio(b"\xff\xfb\x90\x64").media_type == "audio/mpeg"
+    with pytest.raises(InvalidRequestError, match="are not those of a sound"):
+        encode_audio(head)
+
+
 @pytest.mark.parametrize("head", [*IMAGES.values(), b"", b"plain text", b"%PDF-1.7", b"\xff\xfe", b"RIFF1234AVI "])
-def test_what_is_no_sound_is_refused(head: bytes) -> None:
-    with pytest.raises(InvalidRequestError, match="are not a sound's"):
+def test_other_content_is_not_audio(head: bytes) -> None:
+    with pytest.raises(InvalidRequestError, match="are not those of a sound"):
         encode_audio(head)
 
 
 @pytest.mark.parametrize("head", [*SOUNDS.values(), b"", b"plain text", b"<svg>", b"BM is a word", ftyp(b"qt  ")])
-def test_what_is_no_image_is_refused(head: bytes) -> None:
-    with pytest.raises(InvalidRequestError, match="are not an image's"):
+def test_other_content_is_not_an_image(head: bytes) -> None:
+    with pytest.raises(InvalidRequestError, match="are not those of an image"):
         encode_image(head)
 
 
-def test_a_mistake_is_called_by_its_name() -> None:
-    with pytest.raises(InvalidRequestError, match="audio/wav is no image"):
-        media.image(Media("audio/wav", coded(b"RIFF")))
-    with pytest.raises(InvalidRequestError, match="they are audio/ogg"):
+def test_an_error_names_the_type_that_was_found() -> None:
+    with pytest.raises(InvalidRequestError, match="audio/wav is not the type of an image"):
+        media.load_image(Media("audio/wav", coded(b"RIFF")))
+    with pytest.raises(InvalidRequestError, match="they are those of audio/ogg"):
         encode_image(b"OggS")
-    with pytest.raises(InvalidRequestError, match="a PDF is no image"):
+    with pytest.raises(InvalidRequestError, match="they are those of a PDF"):
         encode_image(b"%PDF-1.7")
 
 
-def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+def test_an_error_names_the_source_that_cannot_be_read(tmp_path: Path) -> None:
     words = tmp_path / "words.png"
     words.write_text("not a picture")
     hole = tmp_path / "hole"
     os.mkfifo(hole)
-    for source, said in (
-        (str(tmp_path / "absent.png"), "absent.png', which is no file, no data URI and no base64"),
+    for source, message in (
+        (
+            str(tmp_path / "absent.png"),
+            "absent.png' is not an image: it is not the path of a file, not a data URI, and not base64",
+        ),
         (tmp_path / "absent.png", r"absent.png' cannot be read: No such file"),
-        (tmp_path, "is no file that could hold an image"),
-        (hole, "is no file that could hold an image"),
-        (words, "the first bytes in '.*words.png' are not an image's"),
-        ("data:image/png,abc", "begins with data:image/…;base64,"),
-        ("data:image/png;base64,a$b", "holds no base64"),
-        ("data:image/png;base64," + coded(b"words"), "of the data URI are not an image's"),
-        ("http://example.org/a.png", "begins with https://"),
-        ("ftp://example.org/a.png", "begins with https://"),
-        ("A" * 5000, "which is no file"),
-        ("a\0b", "which is no file"),
+        (tmp_path, "is not a regular file, so it cannot hold an image"),
+        (hole, "is not a regular file, so it cannot hold an image"),
+        (words, "the first bytes in '.*words.png' are not those of an image"),
+        ("data:image/png,abc", "must begin with data:image/…;base64,"),
+        ("data:image/png;base64,a$b", "is not valid base64"),
+        ("data:image/png;base64," + coded(b"words"), "of the data URI are not those of an image"),
+        ("http://example.org/a.png", "must begin with https://"),
+        ("ftp://example.org/a.png", "must begin with https://"),
+        ("A" * 5000, "is not the path of a file"),
+        ("a\0b", "is not the path of a file"),
     ):
-        with pytest.raises(InvalidRequestError, match=said):
-            media.image(source)
+        with pytest.raises(InvalidRequestError, match=message):
+            media.load_image(source)
 
 
-def test_a_file_that_is_much_too_large_is_not_read(tmp_path: Path) -> None:
+def test_a_file_larger_than_the_limit_is_not_read(tmp_path: Path) -> None:
     huge = tmp_path / "huge.png"
     with huge.open("wb") as opened:
         opened.write(PNG)
@@ -144,7 +163,7 @@ def test_a_file_that_is_much_too_large_is_not_read(tmp_path: Path) -> None:
         encode_image(huge)
 
 
-def test_an_open_file_has_to_be_open_for_bytes(tmp_path: Path) -> None:
+def test_an_open_file_must_be_open_in_binary_mode(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match='mode "rb"'):
         encode_image(io.StringIO("words"))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="got int"):
@@ -154,30 +173,30 @@ def test_an_open_file_has_to_be_open_for_bytes(tmp_path: Path) -> None:
             part(io.BytesIO(PNG))  # type: ignore[arg-type]
 
 
-def test_an_address_is_passed_on_with_the_type_that_it_shows() -> None:
+def test_a_url_is_passed_on_with_the_type_of_its_suffix() -> None:
     for url, kind in (
         ("https://example.org/a.JPG?size=2#x", "image/jpeg"),
         ("HTTPS://example.org/a.webp", "image/webp"),
         ("https://example.org/a.mp3", None),
         ("https://example.org/", None),
     ):
-        assert media.image(url) == Media(kind, url=url)
-        assert media.image(url).uri == url
-    assert media.sound("https://example.org/a.mp3").media_type == "audio/mpeg"
+        assert media.load_image(url) == Media(kind, url=url)
+        assert media.load_image(url).uri == url
+    assert media.load_audio("https://example.org/a.mp3").media_type == "audio/mpeg"
 
 
-def test_a_file_of_that_name_is_meant_before_base64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_of_an_existing_file_wins_over_base64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = coded(IMAGES["image/gif"])
     assert "/" not in name
-    assert media.image(name).media_type == "image/gif"
+    assert media.load_image(name).media_type == "image/gif"
     (tmp_path / name).write_bytes(PNG)
     monkeypatch.chdir(tmp_path)
-    assert media.image(name).media_type == "image/png"
+    assert media.load_image(name).media_type == "image/png"
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", *IMAGES.values(), *SOUNDS.values()]))
-def test_what_is_encoded_is_what_was_given(tail: bytes, head: bytes) -> None:
-    """Or it is refused; nothing else happens, whatever the bytes are."""
+def test_encoding_keeps_the_bytes(tail: bytes, head: bytes) -> None:
+    """Any bytes are encoded or refused with an `InvalidRequestError`."""
     for encoded in (encode_image, encode_audio):
         try:
             uri = encoded(head + tail)
@@ -188,15 +207,15 @@ def test_what_is_encoded_is_what_was_given(tail: bytes, head: bytes) -> None:
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_media_or_an_error_of_ours(text: str) -> None:
+def test_any_text_is_loaded_or_refused(text: str) -> None:
     try:
-        found = media.image(text)
+        found = media.load_image(text)
     except InvalidRequestError:
         return
     assert found.url == text or found.data
 
 
-def test_a_request_is_made_normal_whole(tmp_path: Path) -> None:
+def test_all_media_of_a_request_are_loaded(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
     sound = SOUNDS["audio/wav"]
@@ -204,17 +223,17 @@ def test_a_request_is_made_normal_whole(tmp_path: Path) -> None:
         "What?", images=[path, "https://example.org/a.png"], audio=[sound],
         messages=[Message("user", ["See.", ImagePart(str(path)), AudioPart(sound)]), Message("assistant", "Yes.")],
     )  # fmt: skip
-    normal = media.normal(request)
+    normal = media.load_media(request)
     seen, heard = Media("image/png", coded(PNG)), Media("audio/wav", coded(sound))
     assert (normal.images, normal.audio) == ((seen, Media("image/png", url="https://example.org/a.png")), (heard,))
     assert normal.messages == (
         Message("user", ["See.", ImagePart(seen), AudioPart(heard)]), Message("assistant", "Yes."),
     )  # fmt: skip
     assert (seen.content, seen.uri, heard.uri) == (PNG, encode_image(PNG), encode_audio(sound))
-    assert media.normal(normal) == normal
-    assert media.image(normal.images[0]) is normal.images[0], "what is known is not looked at again"
+    assert media.load_media(normal) == normal
+    assert media.load_image(normal.images[0]) is normal.images[0], "loaded media is not loaded again"
     words = TaskRequest("What?", messages=[Message("user", "See.")])
-    assert media.normal(words) is words
+    assert media.load_media(words) is words
 
 
 def policy(*vendors: SimulatedVendor) -> dict[str, Any]:
@@ -232,7 +251,7 @@ def policy(*vendors: SimulatedVendor) -> dict[str, Any]:
     }
 
 
-async def test_a_file_is_read_once_however_many_targets_are_asked(tmp_path: Path) -> None:
+async def test_a_file_is_read_once_for_several_targets(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(PNG)
 
@@ -247,7 +266,7 @@ async def test_a_file_is_read_once_however_many_targets_are_asked(tmp_path: Path
     assert sent[0] == sent[1] == {"type": "image_url", "image_url": {"url": encode_image(PNG)}}
 
 
-async def test_a_file_that_is_absent_is_an_error_before_anything_is_sent(tmp_path: Path) -> None:
+async def test_a_missing_file_is_an_error_before_anything_is_sent(tmp_path: Path) -> None:
     with SimulatedVendor("openai-chat", Reply("A fox.")) as vendor:
         async with LLMSwitch(policy(vendor)) as switch:
             for request in (

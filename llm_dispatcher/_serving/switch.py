@@ -169,7 +169,7 @@ class LLMSwitch:
         in_force = self._in_force
         request = asked if isinstance(asked, TaskRequest) else await asked()
         if media.has_media(request):  # files are read once, however many targets are asked
-            request = await asyncio.to_thread(media.normal, request)
+            request = await asyncio.to_thread(media.load_media, request)
         # (Before the callbacks, which may ask a tracker; and one of which may hang.)
         watchers[:0] = settings.trackers(account, request.max_tokens)
         judge(request)

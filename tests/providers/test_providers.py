@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from msgspec.structs import replace
 
-from llm_dispatcher._media import normal
+from llm_dispatcher._media import load_media
 from llm_dispatcher._providers import make
 from llm_dispatcher._providers.base.clients import PerLoop
 from llm_dispatcher._providers.base.decoding import ToolCalls, whole_call
@@ -496,7 +496,7 @@ async def test_at_openais_own_host_a_model_is_asked_over_the_interface_that_take
     models = {"ear": ModelSettings(alias="gpt-audio-mini")}
     provider = make(ProviderSettings(name="a", kind="openai", api_key=Secret("test-key"), models=models))
     audio = [] if wire == "openai-responses" else [b"RIFF\x10\x00\x00\x00WAVEfmt "]
-    request = normal(TaskRequest("What is said?", audio=audio))
+    request = load_media(TaskRequest("What is said?", audio=audio))
     pieces = [piece async for piece in provider.stream(Ask(request, Target("a", model)))]
     assert "".join(piece for piece in pieces if isinstance(piece, str)) == TEXT
     assert [sent.body["model"] for sent in vendor.requests] == [model.replace("ear", "gpt-audio-mini")]

@@ -223,12 +223,12 @@ FOUR_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/w
 
 def image_of(part: ImagePart, target: Target, *, types: Container[str] | None = None, addresses: bool = True) -> Media:
     """The image, if it is of a type and in a form that the wire takes; the type of an address may not be known."""
-    return _taken(media.image(part.source), "an image", target, types, addresses)
+    return _taken(media.load_image(part.source), "an image", target, types, addresses)
 
 
 def sound_of(part: AudioPart, target: Target, *, types: Container[str] | None = None, addresses: bool = False) -> Media:
     """The sound, if it is of a type and in a form that the wire takes."""
-    return _taken(media.sound(part.source), "audio", target, types, addresses)
+    return _taken(media.load_audio(part.source), "audio", target, types, addresses)
 
 
 def _taken(found: Media, what: str, target: Target, types: Container[str] | None, addresses: bool) -> Media:
