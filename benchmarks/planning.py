@@ -13,7 +13,7 @@ from typing import get_args
 
 from llm_dispatcher._catalog import Catalog, load_prices
 from llm_dispatcher._policy import Correction, Policy, Route, Strategy, Wishes
-from llm_dispatcher._routing import Admission, Errand, Situation, Traffic, demands, plan
+from llm_dispatcher._routing import Admission, Conditions, Pass, RequestFacts, SharedState, demands, plan
 from llm_dispatcher.events import Attempt, Usage
 from llm_dispatcher.provider import ProviderSettings
 from llm_dispatcher.tasks import Target, TaskRequest, TaskType
@@ -23,16 +23,17 @@ REQUEST = TaskRequest("word " * 200, system="Be short.", max_tokens=300, metadat
 ROUNDS, PLANS = 50, 200
 
 
-async def known_traffic(policy: Policy) -> Traffic:
+async def known_traffic(policy: Policy) -> SharedState:
     """Every target has been asked often."""
-    traffic = Traffic(policy)
+    traffic = SharedState(policy)
     for number, target in enumerate(TARGETS * 20):
-        admission = Admission(traffic, Errand(demands=demands(REQUEST)))
-        await admission.enter(target)
+        admission = Admission(traffic, RequestFacts(demands=demands(REQUEST)))
+        admitted = await admission.enter(target)
+        assert isinstance(admitted, Pass)
         first = 0.2 + number % 7 / 10
         usage = Usage(input_tokens=50, output_tokens=200)
-        admission.note(Attempt(target, 1, "completed", None, 9, "", None, usage, None, first, first + 2))
-        admission.leave()
+        admitted.note(Attempt(target, 1, "completed", None, 9, "", None, usage, None, first, first + 2))
+        admitted.leave()
     return traffic
 
 
@@ -55,8 +56,8 @@ def main() -> None:
         for _ in range(ROUNDS):
             began = time.perf_counter()
             for _ in range(PLANS):
-                now = Situation(health=traffic.health.snapshot(), draw=0.5)
-                plan(REQUEST, policy, capabilities=known, situation=now, wishes=wishes)
+                now = Conditions(health=traffic.health.snapshot(), draw=0.5)
+                plan(REQUEST, policy, capabilities=known, conditions=now, wishes=wishes)
             rounds.append((time.perf_counter() - began) / PLANS)
         print(f"{strategy:9} median {statistics.median(rounds) * 1e6:5.1f} µs, best {min(rounds) * 1e6:5.1f} µs")
 

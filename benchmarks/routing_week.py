@@ -23,9 +23,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from llm_dispatcher._catalog import Catalog
-from llm_dispatcher._dispatch.retrying import Patience
+from llm_dispatcher._dispatch.retrying import Retrying
 from llm_dispatcher._policy import Correction, Policy, Resilience, Route, Strategy, Wishes
-from llm_dispatcher._routing import Admission, Errand, Situation, Traffic, demands, plan
+from llm_dispatcher._routing import Admission, Conditions, Pass, RequestFacts, SharedState, demands, plan
 from llm_dispatcher.events import Attempt, Failure, Usage
 from llm_dispatcher.exceptions import ProviderServiceUnavailableError
 from llm_dispatcher.provider import ProviderSettings
@@ -88,7 +88,7 @@ class Week:
         self.choose = choose
         self.wishes = Wishes(strategy=strategy, max_latency=max_latency)
         self.policy = Policy(PROVIDERS, Route(tuple(BY_TARGET)), resilience=Resilience())
-        self.traffic = Traffic(self.policy, clock=lambda: self.now, now=self._moment)
+        self.traffic = SharedState(self.policy, clock=lambda: self.now, now=self._moment)
         self.catalog = self._priced(1.0)
         self.answers: list[Answer] = []
 
@@ -128,21 +128,23 @@ class Week:
         dice = random.Random(number)
         request = TaskRequest("word " * dice.randint(50, 800), max_tokens=dice.randint(50, 600))
         began, dollars = self.now, 0.0
-        admission = Admission(self.traffic, Errand(demands=demands(request)))
+        admission = Admission(self.traffic, RequestFacts(demands=demands(request)))
         for target in self._targets(request, dice):
-            tries = 0
-            while self.choose is not None or _let_in(admission, target):
+            tries, admitted = 0, None
+            while self.choose is not None or (admitted := _enter(admission, target)) is not None:
                 tries += 1
                 attempt = self._attempt(target, request, random.Random(f"{number} {target} {tries}"))
                 yield attempt.elapsed
                 dollars += attempt.usage.cost or 0.0
-                if self.choose is None:
-                    admission.note(attempt)
-                    admission.leave()
+                if admitted is not None:
+                    admitted.note(attempt)
+                    admitted.leave()
                 if attempt.failure is None:
                     first = self.now - attempt.elapsed + (attempt.first_token_after or 0.0) - began
                     return Answer(began, first, dollars)
-                seconds = Patience(self.policy.resilience).wait(ProviderServiceUnavailableError("down"), tries, None)
+                seconds = Retrying(self.policy.resilience).seconds_to_wait(
+                    ProviderServiceUnavailableError("down"), tries, None
+                )
                 if seconds is None:
                     break
                 yield seconds
@@ -151,9 +153,9 @@ class Week:
     def _targets(self, request: TaskRequest, dice: random.Random) -> tuple[Target, ...]:
         if self.choose is not None:
             return (self.choose(dice),)
-        now = Situation(health=self.traffic.health.snapshot(), draw=dice.random())
+        now = Conditions(health=self.traffic.health.snapshot(), draw=dice.random())
         known = partial(self.catalog.capabilities, load=False)
-        return plan(request, self.policy, capabilities=known, situation=now, wishes=self.wishes).targets
+        return plan(request, self.policy, capabilities=known, conditions=now, wishes=self.wishes).targets
 
     def _attempt(self, target: Target, request: TaskRequest, dice: random.Random) -> Attempt:
         """What one try comes to: by the vendor's ways, the day and the dice."""
@@ -170,13 +172,13 @@ class Week:
         return replace(nothing, outcome="completed", usage=usage, first_token_after=first, elapsed=first + writing)
 
 
-def _let_in(admission: Admission, target: Target) -> bool:
+def _enter(admission: Admission, target: Target) -> Pass | None:
     """Ask the admission; without rate limits it has nothing to wait for."""
     asking = admission.enter(target)
     try:
         asking.send(None)
     except StopIteration as answered:
-        return answered.value is None
+        return answered.value if isinstance(answered.value, Pass) else None
     raise AssertionError("the admission waits")
 
 

@@ -198,16 +198,16 @@ async def held_by_body(
     """The events of a stream that the body holds: its deltas are what the body yields, its figures their sum. The
     `timeout` is for all that the body does.
     """
-    from ._dispatch.watchdog import Clocks
+    from ._dispatch.watchdog import Watchdog
     from ._policy import Timeouts
 
-    clocks = Clocks(Timeouts(connect=None, first_token=None, idle=None, total=timeout))
+    clocks = Watchdog(Timeouts(connect=None, first_token=None, idle=None, total=timeout))
     pieces: list[str] = []
     try:
         async with aclosing(inner), aclosing(body):
-            clocks.wait("idle")
+            clocks.arm("idle")
             async for piece in body:
-                clocks.rest()
+                clocks.disarm()
                 if text := _text(function, piece):
                     if not pieces:
                         yield _started(function, inner)
@@ -216,10 +216,10 @@ async def held_by_body(
                     event = TextDelta(text, len(pieces))
                     pieces.append(text)
                     yield event
-                clocks.wait("idle")
-            clocks.rang()  # (a body that takes its cancellation for its end has had its say)
+                clocks.arm("idle")
+            clocks.fired()  # (a body that takes its cancellation for its end has had its say)
     except (asyncio.CancelledError, Exception):
-        if timeout is None or clocks.rang() is None:
+        if timeout is None or clocks.fired() is None:
             raise
         raise _too_late(timeout, "".join(pieces), inner) from None
     finally:

@@ -9,7 +9,7 @@ import pytest
 
 from llm_dispatcher import ProgressTracker, _clock
 from llm_dispatcher._config.watched_file import Watched
-from llm_dispatcher._dispatch.retrying import Patience
+from llm_dispatcher._dispatch.retrying import Retrying
 from llm_dispatcher._policy import Resilience
 from llm_dispatcher._providers.base.rate_limit_headers import retry_after
 from llm_dispatcher._routing.health import Health
@@ -111,5 +111,5 @@ def test_an_account_takes_the_source_in_which_its_stream_begins() -> None:
 def test_pauses_and_dates_of_vendors_follow_the_source() -> None:
     error = ProviderRateLimitError("slow down", retry_after=2.0)
     with _clock.use(Still(0.0, random=0.5)):
-        assert Patience(Resilience(backoff=1.0)).wait(error, 1, None) == 3.0
+        assert Retrying(Resilience(backoff=1.0)).seconds_to_wait(error, 1, None) == 3.0
         assert retry_after({"retry-after": "Tue, 01 Jan 2030 00:00:30 GMT"}) == 30.0

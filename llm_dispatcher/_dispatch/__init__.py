@@ -1,9 +1,20 @@
 """The loop: the one place that decides what happens next in a stream."""
 
-from .job import Dispatch
+from .course import Course
+from .job import AdmissionControl, Job, NoAdmission, Pass
 from .ledger import Ledger
 from .loop import attempts
-from .open_streams import UnderWay
+from .open_streams import OpenStreams
 from .retrying import load_what_failures_need
 
-__all__ = ["Dispatch", "Ledger", "UnderWay", "attempts", "load_what_failures_need"]
+__all__ = [
+    "AdmissionControl",
+    "Course",
+    "Job",
+    "Ledger",
+    "NoAdmission",
+    "OpenStreams",
+    "Pass",
+    "attempts",
+    "load_what_failures_need",
+]

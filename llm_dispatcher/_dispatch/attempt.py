@@ -1,4 +1,12 @@
-"""One try of one target: from a vendor's pieces to the events of a stream."""
+"""One attempt at one target: from a vendor's pieces to the events of a stream.
+
+The attempt shows nothing before it has content, so that an attempt which fails before that leaves no trace. A
+continuation shows nothing before its join has found where the new text meets the delivered text.
+
+Each piece is read with the watchdog armed and shown with the watchdog disarmed: the time that a reader spends on a
+chunk is nobody's delay. If the reader leaves, the generator is closed at its `yield`, and closing it closes the
+vendor's stream.
+"""
 
 from __future__ import annotations
 
@@ -8,149 +16,155 @@ from contextlib import aclosing
 from .._join.join import Join
 from .._local_trouble import trouble_of_this_machine
 from .._policy import BODY
-from ..events import Event, StreamReset, StreamStarted, StreamSwitched, TextDelta, UsageReport
-from ..provider import Ask
-from .continuation import GO_ON, continued, joined, tokens_delivered
-from .ending import Shown, kept, listening, only_repeats
-from .job import Dispatch
-from .ledger import Row, committed
-from .watchdog import Clocks
-
-
-class Delivered:
-    """What the reader has: its text, and how many chunks of it have gone out."""
-
-    def __init__(self) -> None:
-        self.pieces: list[str] = []
-        self.chunks = 0
-
-    @property
-    def text(self) -> str:
-        return "".join(self.pieces)
-
-    def add(self, text: str, row: Row) -> TextDelta:
-        event = TextDelta(text, self.chunks, row.raw)
-        self.chunks += 1
-        self.pieces.append(text)
-        row.delivered += len(text)
-        return event
+from ..events import Event, StreamReset, StreamStarted, StreamSwitched, UsageReport
+from ..provider import Ask, Opened
+from ..tasks import TaskRequest
+from .continuation import (
+    CONTINUE_PROMPT,
+    continuation_join,
+    continuation_request,
+    count_delivered_tokens,
+    may_restart,
+)
+from .course import Course
+from .ending import answer_of, repetition_error
+from .job import Job, Pass
+from .row import Content, Row
+from .watchdog import Watchdog
 
 
 async def attempt(
-    dispatch: Dispatch, row: Row, rows: list[Row], delivered: Delivered, clocks: Clocks
+    job: Job, course: Course, row: Row, admitted: Pass, watchdog: Watchdog
 ) -> AsyncGenerator[Event, None]:
-    """The events of one attempt. It returns on terminal evidence only; anything else is raised."""
-    request = dispatch.request
-    if dispatch.on_break == "continue" and delivered.chunks:
-        style = dispatch.style(row.target)
-        text = delivered.text
-        wording = dispatch.resilience.continuation or GO_ON
-        request = continued(request, text, style, wording, tokens=tokens_delivered(rows, text))
-        row.join = joined(dispatch.request, text, style)
-    ask = Ask(request, row.target, dispatch.resilience.timeouts.connect, dispatch.raw)
-    provider = dispatch.provider(row.target)
-    with clocks.unless_closed(), trouble_of_this_machine(row.target):
+    """The events of one attempt. It returns on terminal evidence only; anything else is raised.
+
+    Args:
+        job: The request and what serves it.
+        course: The stream so far. The text that this attempt shows is added to it.
+        row: The row of this attempt, which is filled in.
+        admitted: The pass of this attempt. It hears of the vendor's headers; the loop gives it back.
+        watchdog: The clocks of the stream.
+    """
+    request = _request(job, course, row)
+    provider = job.provider(row.target)
+    with watchdog.ends_with_the_switch(), trouble_of_this_machine(row.target):
         await provider.prepare()
-    row.began = clocks.now  # loading an SDK says nothing of how soon its vendor answers
-    beginning = _Beginning(dispatch, row, rows, delivered, clocks)
-    with listening(row, clocks, dispatch.notify):
+    row.began = watchdog.now  # loading an SDK says nothing of how soon its vendor answers
+    beginning = _Beginning(job, course, row, watchdog)
+    ask = Ask(request, row.target, job.resilience.timeouts.connect, job.raw)
+    with answer_of(row, watchdog, job.notify):
         async with aclosing(provider.stream(ask)) as stream:
             async for piece in stream:
-                shown = piece if isinstance(piece, str) else kept(piece, row, dispatch.admission, dispatch.notify)
-                if not shown:
+                if isinstance(piece, str):
+                    content: str | Content | None = piece
+                else:
+                    content = row.take(piece, job.notify)
+                    if isinstance(piece, Opened):
+                        admitted.hear(piece)
+                if not content:
                     continue
-                clocks.rest()
+                watchdog.disarm()
                 try:
-                    if not row.shown:
-                        for event in beginning.events(shown):
+                    if not row.is_shown:
+                        for event in beginning.events(content):
                             yield event
-                    elif isinstance(shown, str):
-                        row.produced.append(shown)
-                        yield delivered.add(shown, row)
+                    elif isinstance(content, str):
+                        row.output.append(content)
+                        yield course.deliver(content, row)
                     else:
-                        yield shown
+                        yield content
                 except GeneratorExit:
-                    row.left = True
+                    row.reader_left = True
                     raise
-                clocks.wait("idle")
+                watchdog.arm("idle")
     for event in beginning.rest():
         yield event
     if row.usage is not None:
         yield UsageReport(row.usage, row.usage_raw)
 
 
-class _Beginning:
-    """What an attempt shows first, and what it holds back until then.
+def _request(job: Job, course: Course, row: Row) -> TaskRequest:
+    """The request to send: the job's own, or the one for the rest of an answer that the reader has in part."""
+    text = course.text
+    if not text or may_restart(job, course):
+        return job.request
+    style = job.style(row.target)
+    row.join = continuation_join(job.request, text, style)
+    prompt = job.resilience.continuation or CONTINUE_PROMPT
+    return continuation_request(job.request, text, style, prompt, delivered_tokens=count_delivered_tokens(course))
 
-    `StreamStarted` waits for the first thing to show, so that an attempt which fails before it leaves no trace; and
-    everything waits while the join looks for the seam. The `idle` clock bounds that wait too, counted from the first
-    text that is held back. It is read when a piece comes, so it costs no timer. If no piece comes, `idle` rings anyway.
+
+class _Beginning:
+    """The first events of an attempt, and the events that it holds back until then.
+
+    `StreamStarted` waits for the first content. Everything waits while the join looks for the seam. The `idle` clock
+    bounds that wait too, counted from the first text that is held back. It is read when a piece comes, so it costs no
+    timer; if no piece comes, `idle` fires anyway.
     """
 
-    def __init__(self, dispatch: Dispatch, row: Row, rows: list[Row], delivered: Delivered, clocks: Clocks) -> None:
-        self._dispatch = dispatch
+    def __init__(self, job: Job, course: Course, row: Row, watchdog: Watchdog) -> None:
+        self._job = job
+        self._course = course
         self._row = row
-        self._rows = rows
-        self._delivered = delivered
-        self._clocks = clocks
+        self._watchdog = watchdog
         self._held: list[Event] = []
         self._holds_since: float | None = None
 
-    def events(self, piece: Shown) -> Iterator[Event]:
-        """What may be shown now that this has come, while nothing was."""
+    def events(self, content: str | Content) -> Iterator[Event]:
+        """The events to show now that this content has come, while nothing was shown yet."""
         row = self._row
         if row.first_token_at is None:
-            row.first_token_at = self._clocks.now
-        if isinstance(piece, str):
-            row.produced.append(piece)
+            row.first_token_at = self._watchdog.now
+        if isinstance(content, str):
+            row.output.append(content)
         if row.join is not None and not row.join.decided:
-            if not isinstance(piece, str):
-                self._held.append(piece)
+            if not isinstance(content, str):
+                self._held.append(content)
                 return
-            piece = row.join.feed(piece) or self._after_silence(row.join)
-            if not piece:
+            content = row.join.feed(content) or self._after_silence(row.join)
+            if not content:
                 return
         yield from self._opening()
-        yield self._delivered.add(piece, row) if isinstance(piece, str) else piece
+        yield self._course.deliver(content, row) if isinstance(content, str) else content
 
     def rest(self) -> Iterator[Event]:
-        """What is to be shown of an answer that is complete, if nothing was so far."""
+        """The events of an answer that is complete and of which nothing was shown so far."""
         row = self._row
-        if row.shown:
+        if row.is_shown:
             return
-        spent = row.finished is not None and row.finished.finish_reason == "length"
-        rest = row.join.close(spent) if row.join is not None else ""
+        is_cut_by_limit = row.finished is not None and row.finished.finish_reason == "length"
+        text = row.join.close(is_cut_by_limit) if row.join is not None else ""
         yield from self._opening()
-        if rest:
-            yield self._delivered.add(rest, row)
+        if text:
+            yield self._course.deliver(text, row)
 
     def _after_silence(self, join: Join) -> str:
-        """What may be shown although the seam is not certain, because the reader has waited for as long as `idle` says.
+        """The text to show although the seam is not certain, if the reader has waited for as long as `idle` says.
 
-        A model that has only repeated what the reader has, word for word, has said nothing that could be shown. Then
-        another target is asked, if there is one; else it is waited for.
+        A model that has only repeated the delivered text, word for word, has said nothing that could be shown. Then
+        another target is asked, if there is one; otherwise the model gets more time.
         """
-        now = self._clocks.now
+        now = self._watchdog.now
         if self._holds_since is None:
             self._holds_since = now
-        if join.decided or now - self._holds_since < self._clocks.seconds("idle"):
+        if join.decided or now - self._holds_since < self._watchdog.seconds("idle"):
             return ""
         if not join.is_repeating:
             return join.close()
-        targets, target = self._dispatch.targets, self._row.target
+        targets, target = self._job.targets, self._row.target
         if any(other.provider != BODY for other in targets[targets.index(target) + 1 :]):
-            raise only_repeats(target, self._clocks, self._row.request_id)
+            raise repetition_error(target, self._watchdog, self._row.request_id)
         return ""
 
     def _opening(self) -> Iterator[Event]:
-        row = self._row
-        row.shown = True
-        before = next((earlier for earlier in reversed(self._rows) if earlier.shown), None)
+        row, course = self._row, self._course
+        row.is_shown = True
+        before = next((earlier for earlier in reversed(course.rows) if earlier.is_shown), None)
         if before is not None and before.target != row.target:
             reason = type(before.error).__name__
             yield StreamSwitched(before.target, row.target, reason, row.seam or "plain", row.trimmed)
-        if self._dispatch.on_break == "restart" and committed(self._rows):
-            self._delivered.pieces.clear()
+        if may_restart(self._job, course) and course.is_committed:
+            course.transcript.reset()
             yield StreamReset()
         yield StreamStarted(row.target, row.number, cached=False)
         yield from self._held

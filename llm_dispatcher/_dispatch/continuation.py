@@ -1,4 +1,4 @@
-"""Asking a model to go on with what another had begun."""
+"""Asking a model to continue an answer that another attempt has begun."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from .._join.join import Join, anchor_of
 from .._policy import Continues
 from .._tokens import MOST_CHARACTERS_A_TOKEN, estimated_tokens
 from ..tasks import Message, TaskRequest, TextPart, ToolCallPart
-from .ledger import Row
+from .course import Course
+from .job import Job
 
-GO_ON: Final = (
+CONTINUE_PROMPT: Final = (
     "Your answer was cut off. Its last words were:\n<<<{anchor}>>>\n"
     "Begin by repeating exactly the words between <<< and >>>, without the marks, and go straight on from there "
     "to the end of your answer. Do not comment on the interruption."
@@ -23,61 +24,81 @@ A_FEW_TOKENS: Final = 8
 """Enough for one sensible word, in any language, and for the end of a sentence."""
 
 
-def why_not(request: TaskRequest, rows: list[Row]) -> str | None:
-    """The reason why a broken stream of this request cannot be continued soundly, or `None` if it can."""
-    if any(row.has_shown_a_tool_call for row in rows):
+def obstacle_to_continuing(request: TaskRequest, course: Course) -> str | None:
+    """The reason why a broken answer to this request cannot be continued soundly, or `None` if it can."""
+    if any(row.has_shown_a_tool_call for row in course.rows):
         return "a tool call had begun"
     if request.response_format is not None:
         return "the answer has to follow a schema"
     return None
 
 
-def continued(
-    request: TaskRequest, delivered: str, style: Continues, wording: str = GO_ON, *, tokens: int | None = None
+def may_restart(job: Job, course: Course) -> bool:
+    """Whether a broken answer begins again. It does not if the reader has earlier turns, which would be lost."""
+    return job.on_break == "restart" and not course.follows_content
+
+
+def continuation_request(
+    request: TaskRequest,
+    delivered: str,
+    style: Continues,
+    prompt: str = CONTINUE_PROMPT,
+    *,
+    delivered_tokens: int | None = None,
 ) -> TaskRequest:
-    """The request for the rest, given what the reader already has, and how many tokens that was."""
+    """The request for the rest of an answer, of which the reader has the `delivered` text.
+
+    Args:
+        request: The request that was answered in part.
+        delivered: The text that the reader has.
+        style: How the model continues: after an open assistant turn (`prefill`), or asked by a user turn (`anchored`).
+        prompt: That user turn. `{anchor}` in it stands for the last delivered words.
+        delivered_tokens: How many tokens of `max_tokens` the delivered text has used; estimated if not given.
+    """
     if not delivered.strip():
         return request
-    turns, written = _with_open_turn(request, delivered.rstrip() if style == "prefill" else delivered)
-    anchor = anchor_of(written) if style == "anchored" else ""
+    turns, open_turn = _with_open_turn(request, delivered.rstrip() if style == "prefill" else delivered)
+    anchor = anchor_of(open_turn) if style == "anchored" else ""
     if style == "anchored":
-        turns = (*turns, Message("user", wording.replace("{anchor}", anchor)))
+        turns = (*turns, Message("user", prompt.replace("{anchor}", anchor)))
     limit = request.max_tokens
     if limit is not None:
-        limit = _what_is_left(limit, estimated_tokens(delivered) if tokens is None else tokens, anchor)
+        used = estimated_tokens(delivered) if delivered_tokens is None else delivered_tokens
+        limit = _remaining_tokens(limit, used, anchor)
     return replace(request, prompt=None, images=(), audio=(), messages=turns, max_tokens=limit)
 
 
-def joined(request: TaskRequest, delivered: str, style: Continues) -> Join:
-    """The filter that finds where the continuation meets what was delivered.
+def continuation_join(request: TaskRequest, delivered: str, style: Continues) -> Join:
+    """The filter that finds where the continuation meets the delivered text.
 
-    Where the application began the answer itself, a model may repeat that as well, so the join knows it, too.
+    If the application has begun the answer itself, a model may repeat that as well, so the join knows it too.
     """
     return Join(_with_open_turn(request, delivered)[1] if delivered.strip() else delivered, style)
 
 
-def tokens_delivered(rows: list[Row], delivered: str) -> int:
-    """How many tokens the delivered text had, for a limit of which the rest is to be left.
+def count_delivered_tokens(course: Course) -> int:
+    """How many tokens the delivered text of this turn has, so that the rest of a limit can be calculated.
 
-    A vendor's chunk is often one token, and rarely less. So an attempt has said no more tokens than its bytes suggest,
-    and no more than it sent chunks. Where a vendor sends long chunks, an eighth of the characters is counted at least.
-    Of an attempt's chunks those count of which the reader has the text: the others were cut off, or were reasoning.
+    A vendor's chunk is often one token, and rarely less. So an attempt has written no more tokens than its bytes
+    suggest, and no more than it has sent chunks. If a vendor sends long chunks, an eighth of the characters is counted
+    at least. Only the chunks that the reader has are counted: the others were cut off, or were reasoning.
     """
+    text = course.text
     tokens = at = 0
-    for row in rows:
-        text = delivered[at : at + row.delivered]
+    for row in course.rows:
+        delivered = text[at : at + row.delivered]
         at += row.delivered
-        if text:
-            chunks = -(-len(row.produced) * len(text) // max(1, sum(map(len, row.produced))))
-            tokens += min(estimated_tokens(text), max(chunks, -(-len(text) // MOST_CHARACTERS_A_TOKEN)))
+        if delivered:
+            chunks = -(-len(row.output) * len(delivered) // max(1, sum(map(len, row.output))))
+            tokens += min(estimated_tokens(delivered), max(chunks, -(-len(delivered) // MOST_CHARACTERS_A_TOKEN)))
     return tokens
 
 
 def _with_open_turn(request: TaskRequest, delivered: str) -> tuple[tuple[Message, ...], str]:
-    """The conversation with what was delivered, and all that its last turn says.
+    """The conversation with the delivered text in its last turn, and the whole text of that turn.
 
-    Where the application left an assistant turn open, the model went on with it, so both are one turn. Vendors refuse
-    two assistant turns at the end, or show the model two answers.
+    If the application left an assistant turn open, the model has continued it, so both are one turn. Vendors refuse two
+    assistant turns at the end, or show the model two answers.
     """
     turns = request.conversation
     open_turn = turns[-1] if turns and turns[-1].role == "assistant" else None
@@ -88,10 +109,10 @@ def _with_open_turn(request: TaskRequest, delivered: str) -> tuple[tuple[Message
     return (*turns[:-1], Message("assistant", parts)), open_turn.text + delivered
 
 
-def _what_is_left(limit: int, tokens: int, anchor: str) -> int:
-    """What is left of a limit: at least enough for a word or two, and the words that are to be repeated on top.
+def _remaining_tokens(limit: int, used: int, anchor: str) -> int:
+    """The limit for a continuation: at least enough for a word or two, and the words that the model is to repeat.
 
-    It is no more than the whole limit, which the target is known to take, unless that is next to nothing.
+    It is no more than the whole limit, which the target is known to accept, unless the whole limit is tiny.
     """
     repeated = estimated_tokens(anchor)
-    return min(max(limit - tokens, A_FEW_TOKENS) + repeated, max(limit, A_FEW_TOKENS + repeated))
+    return min(max(limit - used, A_FEW_TOKENS) + repeated, max(limit, A_FEW_TOKENS + repeated))

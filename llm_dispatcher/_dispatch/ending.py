@@ -1,18 +1,13 @@
-"""What a vendor's pieces tell of an attempt, and how its answer ends."""
+"""How one attempt ends: by the vendor's word, by an error, by a clock, or because the switch was closed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TypeAlias
-
-from msgspec.structs import replace
 
 from .._durations import in_seconds
-from .._redaction import loggable_id
-from .._usage import Usage
-from ..events import Failure, ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
+from ..events import Failure
 from ..exceptions import (
     LLMDispatcherError,
     ProviderError,
@@ -20,43 +15,40 @@ from ..exceptions import (
     RequestTimeoutError,
     StreamTruncatedError,
 )
-from ..notices import FailedAfterCompletion, Notify, UsageReportRejected
-from ..provider import Finished, Opened, RawEvent
-from ..tasks import MOST_TOKENS, Target
-from .job import Admission
-from .ledger import Row
-from .watchdog import Clock, Clocks, Rang, closed
-
-Shown: TypeAlias = str | ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
+from ..notices import FailedAfterCompletion, Notify
+from ..tasks import Target
+from .row import Row
+from .watchdog import Cause, Clock, Watchdog, switch_closed
 
 
 @contextmanager
-def listening(row: Row, clocks: Clocks, notify: Notify) -> Generator[None, None, None]:
-    """While a vendor's answer is read: what ends it becomes one of our errors, and a clock that rang is one of them.
+def answer_of(row: Row, watchdog: Watchdog, notify: Notify) -> Generator[None, None, None]:
+    """Guard the reading of a vendor's answer. Whatever ends it becomes one of the package's errors.
 
-    Once the vendor has said that the answer is complete, nothing that goes wrong afterwards makes it less so; and an
-    answer that ends without that word was cut short.
+    - A cancellation by the watchdog becomes the error of the clock that ran out. Any other cancellation passes.
+    - After the vendor has said that the answer is complete, no later error makes it incomplete.
+    - An answer that ends without that word was cut short: `StreamTruncatedError`.
     """
-    clocks.wait("first_token")
+    watchdog.arm("first_token")
     try:
         yield
     except asyncio.CancelledError:
-        rang = clocks.rang()
-        if rang is None:
+        cause = watchdog.fired()
+        if cause is None:
             raise
         if row.finished is None:
-            raise _ended(rang, row, clocks) from None
+            raise _error_of(cause, row, watchdog) from None
     except ProviderError as error:
-        if row.left:  # closing the vendor's stream has failed: who left has left all the same
+        if row.reader_left:  # the reader has already left; an error while closing must not replace that
             raise GeneratorExit from error
-        rang = clocks.rang()  # what was cancelled may end in an error of its own
+        cause = watchdog.fired()  # a cancelled read may end in an error of the transport
         if row.finished is None:
-            if rang is not None:
-                raise _ended(rang, row, clocks) from error
+            if cause is not None:
+                raise _error_of(cause, row, watchdog) from error
             raise
         notify(FailedAfterCompletion(row.target, Failure.of(error)))
     finally:
-        clocks.leave()  # from here on nobody waits on this vendor, however long the reader or a retry may take
+        watchdog.release()  # from here on nobody waits for this vendor, however long the reader or a retry may take
     if row.finished is None:
         raise StreamTruncatedError(
             "the stream ended without the vendor's word that the answer is complete",
@@ -66,59 +58,17 @@ def listening(row: Row, clocks: Clocks, notify: Notify) -> Generator[None, None,
         )
 
 
-def kept(
-    piece: Opened | RawEvent | UsageReport | Finished | ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent,
-    row: Row,
-    admission: Admission,
-    notify: Notify,
-) -> Shown | None:
-    """Keep in the row what a piece says of the attempt; return it, with the vendor's event, if it is to be shown."""
-    match piece:
-        case Opened():
-            row.opened = True
-            row.request_id = loggable_id(piece.request_id)
-            admission.hear(row.target, piece)
-        case RawEvent():
-            row.raw = piece.data
-        case UsageReport():
-            row.usage, row.usage_raw = _believable(piece.usage, row.target, notify), row.raw
-        case Finished():
-            row.finished, row.finished_raw = piece, row.raw
-        case _:
-            if isinstance(piece, ReasoningDelta):
-                row.produced.append(piece.text)
-            elif not isinstance(piece, ProviderEvent):
-                row.tool_calls = True
-            return piece if row.raw is None else replace(piece, raw=row.raw)
-    return None
+def _error_of(cause: Cause, row: Row, watchdog: Watchdog) -> LLMDispatcherError:
+    return switch_closed() if cause == "closed" else clock_error(cause, row.target, watchdog, row.request_id)
 
 
-def _believable(usage: Usage, target: Target, notify: Notify) -> Usage | None:
-    """A vendor's report of its usage, or `None` if a count in it is impossible: then the ledger estimates instead.
-
-    Every provider's report passes here, so nothing behind this has to handle a negative count or one of 400 digits.
-    """
-    counts = (
-        usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, usage.cache_read_tokens,
-        usage.cache_write_tokens,
-    )  # fmt: skip
-    if all(0 <= count <= MOST_TOKENS for count in counts):
-        return usage
-    notify(UsageReportRejected(target, MOST_TOKENS))
-    return None
-
-
-def _ended(rang: Rang, row: Row, clocks: Clocks) -> LLMDispatcherError:
-    return closed() if rang == "closed" else too_slow(rang, row.target, clocks, row.request_id)
-
-
-def too_slow(clock: Clock, target: Target, clocks: Clocks, request_id: str | None = None) -> LLMDispatcherError:
+def clock_error(clock: Clock, target: Target, watchdog: Watchdog, request_id: str | None = None) -> LLMDispatcherError:
     """The error for a clock that ran out."""
-    seconds = clocks.seconds(clock)
+    seconds = watchdog.seconds(clock)
     if clock == "total":
         return RequestTimeoutError(f"not complete within {in_seconds(seconds)} (the total clock)")
     what = "nothing came" if clock == "first_token" else "nothing more came"
-    setting = clocks.setting(clock)
+    setting = watchdog.setting(clock)
     share = ""
     if setting is not None and seconds < setting:
         share = f", shortened from {in_seconds(setting)} to leave time for the next attempt"
@@ -131,10 +81,10 @@ def too_slow(clock: Clock, target: Target, clocks: Clocks, request_id: str | Non
     )
 
 
-def only_repeats(target: Target, clocks: Clocks, request_id: str | None) -> ProviderTimeoutError:
-    """The error for a continuation that has said nothing new for as long as the `idle` clock says."""
+def repetition_error(target: Target, watchdog: Watchdog, request_id: str | None) -> ProviderTimeoutError:
+    """The error for a continuation that has only repeated the delivered text for the seconds of the `idle` clock."""
     return ProviderTimeoutError(
-        f"it only repeated what was delivered for {in_seconds(clocks.seconds('idle'))} (the idle clock)",
+        f"it only repeated what was delivered for {in_seconds(watchdog.seconds('idle'))} (the idle clock)",
         clock="idle",
         provider=target.provider,
         model=target.model,

@@ -1,4 +1,4 @@
-"""What the loop is given: a request, with all that it takes to serve it."""
+"""What the loop needs to serve one request, and what it asks before and after each attempt."""
 
 from __future__ import annotations
 
@@ -16,38 +16,45 @@ from ..notices import Notify
 from ..provider import Opened, Provider
 from ..tasks import Target, TaskRequest
 from .ledger import Ledger, Price, no_price
-from .open_streams import UnderWay
+from .open_streams import OpenStreams
 
 
-class Admission(Protocol):
-    """Says before each attempt whether it may be made, and is told of each when it begins and when it is over."""
+class Pass(Protocol):
+    """The permission for one attempt. Every pass goes back by `leave`, once, whatever went wrong.
 
-    def enter(self, target: Target, left: float | None, /) -> Awaitable[LLMDispatcherError | None]:
-        """`None`, or why the target is not to be asked now: the loop passes it over. It may wait before it says so,
-        but for no longer than the clocks have `left` for that.
-        """
-        ...
+    One request can have two attempts under way, so what an attempt holds belongs to its pass.
+    """
 
-    def hear(self, target: Target, head: Opened, /) -> None:
-        """The vendor has begun to answer."""
+    def hear(self, opened: Opened, /) -> None:
+        """The vendor has accepted the request."""
         ...
 
     def note(self, attempt: Attempt, /) -> None:
-        """An attempt that was let in is over, and this is its row. Called before `leave`, if there is a row."""
+        """The attempt is over, and this is its row. Called before `leave`, if there is a row."""
         ...
 
     def leave(self) -> None:
-        """Give back what the attempt held. Called once after every successful `enter`, whatever went wrong."""
+        """Give back what the attempt held."""
         ...
 
 
-class EverybodyIsLetIn:
-    """The admission that refuses nothing."""
+class AdmissionControl(Protocol):
+    """Asked before each attempt whether it may be made."""
 
-    async def enter(self, target: Target, left: float | None) -> None:
-        return None
+    def enter(self, target: Target, left: float | None, /) -> Awaitable[Pass | LLMDispatcherError]:
+        """A pass for one attempt at the target, or the error that says why it is not asked now. This may wait, but no
+        longer than the `left` seconds.
+        """
+        ...
 
-    def hear(self, target: Target, head: Opened) -> None:
+
+class NoAdmission:
+    """The admission control that refuses nothing. It is its own pass, because its passes hold nothing."""
+
+    async def enter(self, target: Target, left: float | None) -> Pass | LLMDispatcherError:
+        return self
+
+    def hear(self, opened: Opened) -> None:
         return None
 
     def note(self, attempt: Attempt) -> None:
@@ -57,12 +64,13 @@ class EverybodyIsLetIn:
         return None
 
 
-class Dispatch(Struct, frozen=True):
-    """One request with all that the loop needs to serve it; the switch puts it together.
+class Job(Struct, frozen=True):
+    """One request with all that the loop needs to serve it.
 
-    `deadline` is when the stream has to be over; without one, the `total` clock runs from the loop's beginning.
-    `style` says how a model continues a broken answer. `on_break` is `restart` only where the reader can take back
-    what it has seen.
+    `style` says how a model continues a broken answer. `on_break` is `restart` only if the reader can take back what it
+    has seen. The loop adds itself to `open_streams`, so that closing the switch ends it. `deadline` is when the stream
+    has to be over; without one, the `total` clock runs from the loop's beginning. `price` is asked for the cost of each
+    attempt, and `notify` gets the loop's notices.
     """
 
     request: TaskRequest
@@ -71,10 +79,10 @@ class Dispatch(Struct, frozen=True):
     style: Callable[[Target], Continues]
     resilience: Resilience
     ledger: Ledger
-    admission: Admission = EverybodyIsLetIn()
+    admission: AdmissionControl = NoAdmission()
     on_break: OnBreak = "continue"
     raw: bool = False
-    under_way: UnderWay | None = None
+    open_streams: OpenStreams | None = None
     deadline: Deadline | None = None
     price: Price = no_price
     notify: Notify = write

@@ -1,21 +1,19 @@
-"""The ledger: a row an attempt, aborted ones included; every total is its sum."""
+"""The ledger: one row for each attempt, aborted ones included. Every total is the sum of its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias, overload
+from typing import TypeAlias, overload
 
 from msgspec.structs import replace
 
 from .._bookkeeping import reported_not_raised
-from .._join.join import Join
 from .._tokens import estimated_tokens
 from .._usage import Usage
-from ..events import Attempt, AttemptOutcome, Failure, Seam
-from ..exceptions import LLMDispatcherError
+from ..events import Attempt, AttemptOutcome, Failure
 from ..notices import Notify
-from ..provider import Finished
 from ..tasks import Target, TaskRequest
+from .row import Row
 
 Price: TypeAlias = Callable[[Target, Usage], float | None]
 """US dollars for what an attempt used, `None` if no price is known."""
@@ -25,49 +23,8 @@ def no_price(target: Target, usage: Usage) -> None:
     """The `Price` that knows none."""
 
 
-class Row:
-    """One attempt under way. `shown` is whether the reader has seen anything of it, `left` whether the reader left."""
-
-    def __init__(self, target: Target, number: int, now: float) -> None:
-        self.target = target
-        self.number = number
-        self.began = now
-        self.opened = False
-        self.request_id: str | None = None
-        self.first_token_at: float | None = None
-        self.raw: dict[str, Any] | None = None
-        self.usage_raw: dict[str, Any] | None = None
-        self.finished_raw: dict[str, Any] | None = None
-        self.produced: list[str] = []
-        self.tool_calls = False
-        self.usage: Usage | None = None
-        self.finished: Finished | None = None
-        self.error: LLMDispatcherError | None = None
-        self.join: Join | None = None
-        self.shown = self.left = False
-        self.delivered = 0
-
-    @property
-    def has_shown_a_tool_call(self) -> bool:
-        """Whether the reader has seen a tool call. One that came while the join held everything back was not shown."""
-        return self.tool_calls and self.shown
-
-    @property
-    def seam(self) -> Seam | None:
-        return self.join.seam if self.join is not None else None
-
-    @property
-    def trimmed(self) -> str:
-        return self.join.trimmed if self.join is not None else ""
-
-
-def committed(rows: list[Row]) -> bool:
-    """Whether the reader has content that cannot be taken back unseen."""
-    return any(row.delivered or row.has_shown_a_tool_call for row in rows)
-
-
 class Ledger(Sequence[Attempt]):
-    """The rows of one stream, in order."""
+    """The rows of one stream, in order. Only the loop adds rows; anybody may read them at any time."""
 
     def __init__(self) -> None:
         self._attempts: list[Attempt] = []
@@ -118,13 +75,13 @@ def attempt_of(
 
 
 def _usage(row: Row, request: TaskRequest) -> Usage:
-    """What the vendor reported, if it did so at the end; else an estimate, if it took the request at all."""
+    """What the vendor reported at the end of its answer; else an estimate, if the vendor has accepted the request."""
     reported, finished = row.usage, row.finished is not None
     if reported is not None and finished and reported.source == "reported":
         return reported
     if not row.opened:
         return Usage()
-    output = estimated_tokens("".join(row.produced))
+    output = estimated_tokens("".join(row.output))
     if reported is not None:
         # Anthropic and Google report along the way: the output is as of the vendor's last word on it.
         output = reported.output_tokens if finished else max(reported.output_tokens, output)

@@ -1,4 +1,17 @@
-"""The loop: which target, retry, switch, give up. Everything else in the house only watches what comes out of it."""
+"""The loop: it decides which target is asked, whether a target is tried again, and when to give up.
+
+It is a generator with local variables, and everything else only watches what comes out of it. For each target in order
+it asks admission for a pass, makes an attempt, and writes the attempt's row. The rules:
+
+- Before the reader has content of an answer (`Course.is_committed`), retries and switches are invisible. After that, an
+  attempt continues the answer or begins it again, as the job's `on_break` says, or the stream ends.
+- Every attempt gets exactly one row, also when the reader leaves or the switch is closed; its pass goes back even if
+  the row could not be written.
+- An error of a vendor moves on to the next try or target. Any other error ends the stream at once.
+
+A cancelled reader cancels the attempt, whose row has the outcome `cancelled`. Only the task that reads the stream runs
+any of this.
+"""
 
 from __future__ import annotations
 
@@ -8,61 +21,59 @@ from contextlib import aclosing
 
 from .._bookkeeping import reported_not_raised
 from .._policy import BODY
-from ..events import AttemptOutcome, Event, Failure, StreamCompleted, StreamInterrupted
-from ..exceptions import (
-    AllProvidersFailedError,
-    BudgetExceededError,
-    LLMDispatcherError,
-    LocalResourceError,
-    ProviderError,
-    RequestTimeoutError,
-    StreamBudgetExceededError,
-    StreamingError,
-    StreamTimeoutError,
-)
+from ..events import AttemptOutcome, Event, Failure, StreamInterrupted
+from ..exceptions import LLMDispatcherError, ProviderError
 from ..notices import RetryScheduled, TargetGivenUp, TargetSkipped
-from .attempt import Delivered, attempt
-from .continuation import why_not
-from .ending import too_slow
-from .job import Dispatch
-from .ledger import Row, attempt_of, committed
-from .retrying import Patience
-from .watchdog import Clocks, SwitchClosedError
+from .attempt import attempt
+from .continuation import may_restart, obstacle_to_continuing
+from .course import Course
+from .ending import clock_error
+from .job import Job, Pass
+from .ledger import attempt_of
+from .retrying import Retrying
+from .row import Row
+from .stream_end import completion, exhaustion, final_error, interruption
+from .watchdog import SwitchClosedError, Watchdog
 
 
-async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
-    """The events of one stream: a legal order up to its `Failed` or `Cancelled`, which is raised here."""
+async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Event, None]:
+    """The events of one turn of a stream, up to its `StreamCompleted`. A failure is raised, not yielded.
+
+    Args:
+        job: The request and what serves it.
+        course: How far the stream has come. The caller keeps it to read the text that was delivered, and passes
+            `Course(earlier)` for the next turn of the same stream.
+    """
     loop = asyncio.get_running_loop()
-    clocks = Clocks(dispatch.resilience.timeouts, dispatch.deadline)
-    if dispatch.under_way is not None:
-        dispatch.under_way.add(clocks)
-    patience = Patience(dispatch.resilience)
-    delivered = Delivered()
-    rows: list[Row] = []
-    failures: list[LLMDispatcherError] = []
+    if course is None:
+        course = Course()
+    watchdog = Watchdog(job.resilience.timeouts, job.deadline)
+    if job.open_streams is not None:
+        job.open_streams.add(watchdog)
+    retrying = Retrying(job.resilience)
     try:
-        for place, target in enumerate(dispatch.targets):
+        for place, target in enumerate(job.targets):
             tries = 0
-            clocks.begin_target(_others(dispatch, place, rows))
-            while not (target.provider == BODY and committed(rows)):
-                # (A stand-in's answer is no continuation of a model's: it is asked before commit only.)
-                with clocks.unless_closed():
-                    refusal = await dispatch.admission.enter(target, clocks.left_for_a_try)
-                if refusal is not None:
-                    if clocks.are_over:  # all that was left went by in line
-                        refusal = too_slow("total", target, clocks)
-                    dispatch.notify(TargetSkipped(target, Failure.of(refusal)))
+            watchdog.begin_target(_others(job, place, course), is_first=place == 0)
+            # The body's answer is no continuation of a model's answer, so it is asked before commit only.
+            while not (target.provider == BODY and course.is_committed):
+                others = _others(job, place, course)
+                with watchdog.ends_with_the_switch():
+                    admitted = await job.admission.enter(target, watchdog.left_for_a_try(others))
+                if isinstance(admitted, LLMDispatcherError):
+                    refusal = clock_error("total", target, watchdog) if watchdog.is_time_up else admitted
+                    job.notify(TargetSkipped(target, Failure.of(refusal)))
                     if not tries or not isinstance(refusal, ProviderError):
-                        failures.append(refusal)
+                        course.failures.append(refusal)
                     if not isinstance(refusal, ProviderError):
-                        raise _final(dispatch, rows, delivered, failures) or refusal
+                        raise final_error(job, course) or refusal
                     break
                 tries += 1
-                clocks.begin_attempt(_chances(dispatch, place, tries, rows))
-                row = Row(target, len(rows) + 1, loop.time())
+                watchdog.begin_attempt(others, _chances(job, place, tries, course))
+                row = Row(target, course.next_number, loop.time())
                 outcome: AttemptOutcome = "failed"
                 try:
-                    async with aclosing(attempt(dispatch, row, rows, delivered, clocks)) as events:
+                    async with aclosing(attempt(job, course, row, admitted, watchdog)) as events:
                         async for event in events:
                             yield event
                     outcome = "completed"
@@ -72,100 +83,59 @@ async def attempts(dispatch: Dispatch) -> AsyncGenerator[Event, None]:
                 except LLMDispatcherError as error:
                     row.error = error
                 finally:
-                    rows.append(row)
-                    _record(dispatch, row, outcome, loop.time())
+                    course.rows.append(row)
+                    _record(job, row, admitted, outcome, loop.time())
                 if row.error is None:
-                    yield _completed(dispatch, row, delivered)
+                    yield completion(job, course, row)
                     return
-                failures.append(row.error)
-                if row.shown:
-                    yield StreamInterrupted(Failure.of(row.error), len(delivered.text))
-                final = _final(dispatch, rows, delivered, failures)
+                course.failures.append(row.error)
+                if row.is_shown:
+                    yield StreamInterrupted(Failure.of(row.error), course.transcript.characters)
+                final = final_error(job, course)
                 if final is row.error:
-                    raise row.error  # (from what the SDK said, as it is already)
+                    raise row.error  # its `__cause__` is already the SDK's error
                 if final is not None:
                     raise final from row.error
-                clocks.others = _others(dispatch, place, rows)
-                seconds = patience.wait(row.error, tries, clocks.left_for_a_try)
+                left = watchdog.left_for_a_try(_others(job, place, course))
+                seconds = retrying.seconds_to_wait(row.error, tries, left)
                 if seconds is None:
-                    dispatch.notify(TargetGivenUp(target, Failure.of(row.error), row.delivered))
+                    job.notify(TargetGivenUp(target, Failure.of(row.error), row.delivered))
                     break
-                dispatch.notify(RetryScheduled(target, Failure.of(row.error), seconds, row.delivered))
-                with clocks.unless_closed():
+                job.notify(RetryScheduled(target, Failure.of(row.error), seconds, row.delivered))
+                with watchdog.ends_with_the_switch():
                     await asyncio.sleep(seconds)
     except SwitchClosedError as error:
-        raise StreamingError(
-            str(error), partial=delivered.text, usage=dispatch.ledger.usage, failures=failures
-        ) from error.__cause__
+        raise interruption(job, course, error) from error.__cause__
     finally:
-        clocks.close()
-    alone = len(dispatch.targets) == 1 or all(isinstance(failure, LocalResourceError) for failure in failures)
-    if alone and not delivered.chunks:
-        raise failures[-1]
-    raise _exhausted(dispatch, delivered, failures) from failures[-1]
+        watchdog.close()
+    final = exhaustion(job, course)
+    if final is course.failures[-1]:
+        raise final
+    raise final from course.failures[-1]
 
 
-def _others(dispatch: Dispatch, place: int, rows: list[Row]) -> int:
-    """How many targets can still be asked after this one. A stand-in does not continue what a model has begun."""
-    after = dispatch.targets[place + 1 :]
-    return sum(target.provider != BODY for target in after) if committed(rows) else len(after)
+def _others(job: Job, place: int, course: Course) -> int:
+    """How many targets can still be asked after this one. The body does not continue what a model has begun."""
+    after = job.targets[place + 1 :]
+    return sum(target.provider != BODY for target in after) if course.is_committed else len(after)
 
 
-def _chances(dispatch: Dispatch, place: int, tries: int, rows: list[Row]) -> int:
+def _chances(job: Job, place: int, tries: int, course: Course) -> int:
     """How many attempts could continue the answer of this one, if it breaks after the reader has seen some of it."""
-    if dispatch.on_break == "raise" or (dispatch.on_break == "continue" and why_not(dispatch.request, rows)):
+    if job.on_break == "raise" or (not may_restart(job, course) and obstacle_to_continuing(job.request, course)):
         return 0
-    others = sum(target.provider != BODY for target in dispatch.targets[place + 1 :])
-    return others or min(1, dispatch.resilience.max_retries + 1 - tries)
+    others = sum(target.provider != BODY for target in job.targets[place + 1 :])
+    return others or min(1, job.resilience.max_retries + 1 - tries)
 
 
-def _record(dispatch: Dispatch, row: Row, outcome: AttemptOutcome, now: float) -> None:
-    """Write the row of an attempt that is over, and tell admission of it. This never raises: it runs where an answer
-    may just have been completed. Whatever goes wrong here, admission gets back what the attempt held.
+def _record(job: Job, row: Row, admitted: Pass, outcome: AttemptOutcome, now: float) -> None:
+    """Write the row of an attempt that is over, and give back its pass. This never raises: it runs where an answer may
+    just have been completed.
     """
     try:
-        with reported_not_raised(row.target, "outcome", dispatch.notify):
-            written = attempt_of(row, dispatch.request, outcome, now, dispatch.price, dispatch.notify)
-            dispatch.ledger.add(written)
-            dispatch.admission.note(written)
+        with reported_not_raised(row.target, "outcome", job.notify):
+            written = attempt_of(row, job.request, outcome, now, job.price, job.notify)
+            job.ledger.add(written)
+            admitted.note(written)
     finally:
-        dispatch.admission.leave()
-
-
-def _completed(dispatch: Dispatch, row: Row, delivered: Delivered) -> StreamCompleted:
-    finished = row.finished
-    assert finished is not None  # attempt returns on terminal evidence only
-    return StreamCompleted(
-        delivered.text, dispatch.ledger.usage, finished.finish_reason, finished.raw_finish_reason, row.finished_raw
-    )
-
-
-def _final(
-    dispatch: Dispatch, rows: list[Row], delivered: Delivered, failures: list[LLMDispatcherError]
-) -> LLMDispatcherError | None:
-    """The error to end with at once, or `None` where another try or target may still save the stream."""
-    error = failures[-1]
-    if not isinstance(error, ProviderError):
-        return _broken(dispatch, str(error), delivered, failures) if committed(rows) else error
-    if not committed(rows) or dispatch.on_break == "restart":
-        return None
-    reason = "on_break is 'raise'" if dispatch.on_break == "raise" else why_not(dispatch.request, rows)
-    if reason is None:
-        return None
-    return _broken(dispatch, f"the stream broke and is not continued, because {reason}: {error}", delivered, failures)
-
-
-def _exhausted(dispatch: Dispatch, delivered: Delivered, failures: list[LLMDispatcherError]) -> LLMDispatcherError:
-    everyone = AllProvidersFailedError([failure for failure in failures if isinstance(failure, ProviderError)])
-    return _broken(dispatch, everyone.message, delivered, failures) if delivered.chunks else everyone
-
-
-def _broken(
-    dispatch: Dispatch, message: str, delivered: Delivered, failures: list[LLMDispatcherError]
-) -> StreamingError:
-    kind = StreamingError
-    if isinstance(failures[-1], RequestTimeoutError):
-        kind = StreamTimeoutError
-    elif isinstance(failures[-1], BudgetExceededError):
-        kind = StreamBudgetExceededError
-    return kind(message, partial=delivered.text, usage=dispatch.ledger.usage, failures=failures)
+        admitted.leave()

@@ -1,4 +1,8 @@
-"""The streams of a switch that are under way, so that closing it ends them."""
+"""The open streams of a switch, so that closing the switch ends them.
+
+Any thread may add a stream while another one closes the switch, so `_lock` guards the set; it is held for moments. A
+stream that is over leaves the set when its watchdog is collected. `end` ends the streams of the running loop only.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +10,29 @@ import asyncio
 from threading import Lock
 from weakref import WeakSet
 
-from .watchdog import Clocks
+from .watchdog import Watchdog
 
 
-class UnderWay:
-    """Knows the clocks of every stream that is being read, whichever loop reads it.
-
-    Other threads may begin streams while one of them closes the switch. So `_lock` guards the set; it is held for
-    moments.
-    """
+class OpenStreams:
+    """The watchdogs of all streams that are being read, in whichever loop."""
 
     def __init__(self) -> None:
-        self._clocks: WeakSet[Clocks] = WeakSet()
+        self._watchdogs: WeakSet[Watchdog] = WeakSet()
         self._lock = Lock()
 
-    def add(self, clocks: Clocks) -> None:
+    def add(self, watchdog: Watchdog) -> None:
+        """A stream begins to be read."""
         with self._lock:
-            self._clocks.add(clocks)
+            self._watchdogs.add(watchdog)
 
     async def end(self) -> None:
-        """End the streams of the running loop, and return when those that wait have closed their connections.
+        """End the streams of the running loop. Returns when those that wait for a vendor have closed their connections.
 
-        Their readers get a `StreamingError`. One whose reader is at work on a chunk gets it when it asks for more.
+        Their readers get a `StreamingError`. A reader that is at work on a chunk gets it when it asks for the next one.
         """
         loop = asyncio.get_running_loop()
         with self._lock:
-            under_way = list(self._clocks)
-        ending = [over for clocks in under_way if clocks.loop is loop and (over := clocks.stop()) is not None]
-        if ending:
-            await asyncio.wait(ending)
+            watchdogs = list(self._watchdogs)
+        released = [future for dog in watchdogs if dog.loop is loop and (future := dog.end()) is not None]
+        if released:
+            await asyncio.wait(released)

@@ -19,14 +19,14 @@ def load_what_failures_need() -> None:
         import_module(module)
 
 
-class Patience(Struct, frozen=True):
+class Retrying(Struct, frozen=True):
     """Decides whether a target is tried again, and when. The backoff is tenacity's; the loop around it is ours, because
     tenacity calls a function again, and a stream that has begun cannot be called again.
     """
 
     resilience: Resilience
 
-    def wait(self, error: LLMDispatcherError, tries: int, left: float | None) -> float | None:
+    def seconds_to_wait(self, error: LLMDispatcherError, tries: int, left: float | None) -> float | None:
         """Seconds until the same target is worth another try, after this many; `None` where it is not."""
         if not (isinstance(error, ProviderError) and error.retryable):
             return None

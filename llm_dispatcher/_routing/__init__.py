@@ -1,18 +1,20 @@
 """Routing: which targets may serve a request, in which order, why others may not, and whether they are free now."""
 
-from .admission import Admission, Errand, Traffic
+from .admission import Admission, Pass, RequestFacts
 from .candidates import candidates
-from .plan import Plan, Situation, needs_prices, plan, route_of
+from .plan import Conditions, Plan, needs_prices, plan, route_of
 from .requirements import demands, never_asked
+from .shared_state import SharedState
 from .target_stats import TargetHealth
 
 __all__ = [
     "Admission",
-    "Errand",
+    "Conditions",
+    "Pass",
     "Plan",
-    "Situation",
+    "RequestFacts",
+    "SharedState",
     "TargetHealth",
-    "Traffic",
     "candidates",
     "demands",
     "needs_prices",

@@ -20,7 +20,7 @@ from ..exceptions import (
 )
 from ..notices import BreakerChanged, BreakerState, Notify
 from ..tasks import Target
-from .sliding_window import Recent
+from .sliding_window import SlidingWindow
 
 _COUNTED: Final = frozenset(
     kind.__name__
@@ -60,8 +60,8 @@ class Breaker:
         self._settings = settings
         self._clock = clock
         self._notify = notify
-        self._attempts = Recent(settings.window, clock)
-        self._failures = Recent(settings.window, clock)
+        self._attempts = SlidingWindow(settings.window, clock)
+        self._failures = SlidingWindow(settings.window, clock)
         self._in_a_row = 0
         self._state: BreakerState = "closed"
         self._until = 0.0
@@ -71,8 +71,8 @@ class Breaker:
     def adopt(self, settings: BreakerSettings) -> None:
         """Other settings from now on; what is counted within another window is counted anew."""
         if settings.window != self._settings.window:
-            self._attempts = Recent(settings.window, self._clock)
-            self._failures = Recent(settings.window, self._clock)
+            self._attempts = SlidingWindow(settings.window, self._clock)
+            self._failures = SlidingWindow(settings.window, self._clock)
         self._settings = settings
 
     @property

@@ -16,7 +16,7 @@ from ..exceptions import InvalidRequestError, LocalResourceError, ModelUnsupport
 from ..notices import Notify
 from ..tasks import Target
 from .breaker import Breaker, counts
-from .target_stats import Pulse, TargetHealth
+from .target_stats import TargetHealth, TargetStats
 
 KNOWN: Final = 1_000
 """Targets that are remembered. A request may name any model, and each that no vendor has is a target too."""
@@ -37,7 +37,7 @@ class Health:
         self._resilience = resilience
         self._clock = clock
         self._notify = notify
-        self._pulses: dict[Target, Pulse] = {}
+        self._pulses: dict[Target, TargetStats] = {}
         self._breakers: dict[Target, Breaker] = {}
         self._lock = Lock()  # a switch may be used from several threads, each with its loop
 
@@ -74,7 +74,7 @@ class Health:
             if attempt.outcome == "completed" or (attempt.failure is not None and _was_sent(attempt, attempt.failure)):
                 pulse = self._pulses.get(attempt.target)
                 if pulse is None:
-                    pulse = self._pulses[attempt.target] = Pulse(self._clock)
+                    pulse = self._pulses[attempt.target] = TargetStats(self._clock)
                 pulse.note(attempt, counted=failed is True)
 
     def _make_room(self) -> None:

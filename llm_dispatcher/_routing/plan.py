@@ -15,7 +15,7 @@ from ..exceptions import BudgetExceededError, NoProviderAvailableError
 from ..tasks import Target, TaskRequest
 from .candidates import candidates
 from .requirements import Demands, demands, lacking
-from .strategies import STRATEGIES, Contender, Contest, in_words
+from .strategies import STRATEGIES, Contender, Ranking, in_words
 from .target_stats import TargetHealth
 
 
@@ -59,7 +59,7 @@ SMALL_WINDOW: Final = 4_000
 """Tokens that every model takes."""
 
 
-class Situation(Struct, frozen=True, kw_only=True):
+class Conditions(Struct, frozen=True, kw_only=True):
     """How things stand at the moment of planning.
 
     `limited` holds the targets whose rate limits are spent, with the seconds until there is room again (infinite where
@@ -78,7 +78,7 @@ class Situation(Struct, frozen=True, kw_only=True):
 
 
 NO_WISHES: Final = Wishes()
-NOTHING_KNOWN: Final = Situation()
+NO_CONDITIONS: Final = Conditions()
 _NOTHING_YET: Final = TargetHealth()
 _STAND_IN: Final = Capabilities(input_price=0.0, output_price=0.0)
 _NO_STAND_IN: Final = "only the body of an async generator that yields its answer can stand in"
@@ -90,7 +90,7 @@ def plan(
     policy: Policy,
     *,
     capabilities: Callable[[Target], Capabilities],
-    situation: Situation = NOTHING_KNOWN,
+    conditions: Conditions = NO_CONDITIONS,
     wishes: Wishes = NO_WISHES,
 ) -> Plan:
     """The targets for a request. A pin that names no configured provider is refused; where nothing is left, so is the
@@ -102,21 +102,21 @@ def plan(
     contenders: list[Contender] = []
     waiting: list[Contender] = []
     too_dear = False
-    for target in (Target(BODY, ""),) if situation.offline else candidates(request, policy):
+    for target in (Target(BODY, ""),) if conditions.offline else candidates(request, policy):
         if target.provider == BODY:
-            if situation.has_body:
+            if conditions.has_body:
                 contenders.append(Contender(target, _STAND_IN, _NOTHING_YET, 0.0))
             else:
-                rejected[target] = _NO_STAND_IN_OFFLINE if situation.offline else _NO_STAND_IN
+                rejected[target] = _NO_STAND_IN_OFFLINE if conditions.offline else _NO_STAND_IN
             continue
         can = capabilities(target)
-        health = situation.health.get(target, _NOTHING_YET)
+        health = conditions.health.get(target, _NOTHING_YET)
         contender = Contender(target, can, health, can.dollars(wanted.input_tokens, wanted.output_tokens))
         reason = _why_not(contender, wanted, policy)
         if reason is None:
-            reason = _too_dear(contender, route, situation)
+            reason = _too_dear(contender, route, conditions)
             too_dear = too_dear or reason is not None
-        if reason is None and situation.limited and (seconds := situation.limited.get(target)) is not None:
+        if reason is None and conditions.limited and (seconds := conditions.limited.get(target)) is not None:
             waiting.append(contender)
             reason = (
                 "all its streams are taken"
@@ -132,7 +132,7 @@ def plan(
         rejected = {target: why for target, why in rejected.items() if target not in {each.target for each in waiting}}
     if not contenders:
         raise _nobody(request, rejected, too_dear=too_dear)
-    return _ordered(contenders, rejected, route, wanted, request, situation, wishes)
+    return _ordered(contenders, rejected, route, wanted, request, conditions, wishes)
 
 
 def needs_prices(request: TaskRequest, policy: Policy, wishes: Wishes) -> bool:
@@ -173,15 +173,15 @@ def _why_not(contender: Contender, wanted: Demands, policy: Policy) -> str | Non
     return None
 
 
-def _too_dear(contender: Contender, route: Route, situation: Situation) -> str | None:
+def _too_dear(contender: Contender, route: Route, conditions: Conditions) -> str | None:
     dollars = contender.dollars
     if route.max_cost is not None:
         if dollars is None:
             return "its price is not known, and max_cost is set (prices can be given under catalog:)"
         if dollars > route.max_cost:
             return f"at about ${dollars:.6f} it is over max_cost (${route.max_cost:g})"
-    if situation.money_left < (dollars or 0.0) or situation.money_left <= 0:
-        return f"it is over budget: ${max(situation.money_left, 0.0):.6f} is left of {situation.budget}"
+    if conditions.money_left < (dollars or 0.0) or conditions.money_left <= 0:
+        return f"it is over budget: ${max(conditions.money_left, 0.0):.6f} is left of {conditions.budget}"
     return None
 
 
@@ -196,15 +196,15 @@ def _ordered(
     route: Route,
     wanted: Demands,
     request: TaskRequest,
-    situation: Situation,
+    conditions: Conditions,
     wishes: Wishes,
 ) -> Plan:
     sticky = request.sticky
     if sticky is None and route.sticky is not None:
         sticky = request.metadata.get(route.sticky)
-    draw = str(situation.draw if sticky is None else sticky)
-    contest = Contest(contenders, route, wanted, request.task_type, draw)
-    figures = STRATEGIES[route.strategy](contest)
+    draw = str(conditions.draw if sticky is None else sticky)
+    ranking = Ranking(contenders, route, wanted, request.task_type, draw)
+    figures = STRATEGIES[route.strategy](ranking)
     late: frozenset[Target] = frozenset()
     if route.max_latency is not None:
         late = frozenset(each.target for each in contenders if (each.health.first_token_tail or 0) > route.max_latency)

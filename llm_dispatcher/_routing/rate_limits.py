@@ -15,7 +15,7 @@ from .. import _clock
 from .._policy import Limits, ProviderSettings
 from ..provider import LONGEST_WAIT, Allowance
 from ..tasks import Target
-from .token_bucket import Bucket, Slots
+from .token_bucket import Semaphore, TokenBucket
 
 SOON: Final = 0.01
 """Seconds that are no wait: clocks and timers differ by less."""
@@ -27,7 +27,7 @@ said last: a request may name any model.
 """
 
 
-class Gate:
+class RateLimit:
     """The limits of one provider or of one model."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
@@ -35,7 +35,7 @@ class Gate:
         self._clock = clock
         self._requests = _bucket(limits.requests_per_minute, clock)
         self._tokens = _bucket(limits.tokens_per_minute, clock)
-        self.slots = None if limits.concurrent_streams is None else Slots(limits.concurrent_streams)
+        self.slots = None if limits.concurrent_streams is None else Semaphore(limits.concurrent_streams)
         self._shut_until = 0.0
 
     def seconds_until(self, tokens: float) -> float:
@@ -65,10 +65,10 @@ class Gate:
     def believe(self, allowance: Allowance) -> None:
         """Count as the vendor counts. A limit that is full again only after `LONGEST_WAIT` is not believed."""
         if (said := allowance.requests) is not None and 0 <= said.full_in <= LONGEST_WAIT:
-            self._requests = self._requests or Bucket(said.limit, self._clock)
+            self._requests = self._requests or TokenBucket(said.limit, self._clock)
             self._requests.believe(said.left, said.limit, said.full_in)
         if (said := allowance.tokens) is not None and 0 <= said.full_in <= LONGEST_WAIT:
-            self._tokens = self._tokens or Bucket(said.limit, self._clock)
+            self._tokens = self._tokens or TokenBucket(said.limit, self._clock)
             self._tokens.believe(said.left, said.limit, said.full_in)
 
     def change(self, limits: Limits) -> None:
@@ -83,18 +83,18 @@ class Gate:
                 self.slots.resize(maxsize)  # those in line go on
             self.slots = None
         elif self.slots is None:
-            self.slots = Slots(limits.concurrent_streams)
+            self.slots = Semaphore(limits.concurrent_streams)
         else:
             self.slots.resize(limits.concurrent_streams)
 
 
-class Entry:
+class Lease:
     """What one attempt has taken at the gates, to be given back when it is over."""
 
-    def __init__(self, gates: tuple[Gate, ...], tokens: float) -> None:
+    def __init__(self, gates: tuple[RateLimit, ...], tokens: float) -> None:
         self._gates = gates
         self._tokens = tokens
-        self._slots: list[Slots] = []
+        self._slots: list[Semaphore] = []
 
     async def take(self, patience: float) -> bool:
         """Pass all gates, in line; false, with nothing taken, where that took longer than there was patience for."""
@@ -163,10 +163,10 @@ class Limiter:
     def __init__(self, providers: Mapping[str, ProviderSettings], clock: Callable[[], float]) -> None:
         self._providers = providers
         self._clock = clock
-        self._gates: dict[str | Target, Gate] = {}
+        self._gates: dict[str | Target, RateLimit] = {}
         self._lock = Lock()  # (a switch may be used from several threads, each with its loop)
-        self._said: LRUCache[Target, Gate] = LRUCache(KNOWN)
-        self._seen: dict[Target, tuple[Gate, ...]] = {}
+        self._said: LRUCache[Target, RateLimit] = LRUCache(KNOWN)
+        self._seen: dict[Target, tuple[RateLimit, ...]] = {}
 
     def adopt(self, providers: Mapping[str, ProviderSettings]) -> None:
         """Limits as these settings have them, from now on. What vendors said of their limits is forgotten: a reload
@@ -179,8 +179,8 @@ class Limiter:
         for scope, gate in list(self._gates.items()):  # (a copy: other threads may add theirs meanwhile)
             gate.change(self._limits(scope) or Limits())
 
-    def entry(self, target: Target, tokens: float) -> Entry:
-        return Entry(self._of(target), tokens)
+    def lease(self, target: Target, tokens: float) -> Lease:
+        return Lease(self._of(target), tokens)
 
     def waits(self, target: Target) -> bool:
         """Whether a request waits for this target even where it could go elsewhere."""
@@ -211,15 +211,15 @@ class Limiter:
         """The vendor has said when to come back."""
         self._told(target).shut(seconds)
 
-    def _told(self, target: Target) -> Gate:
+    def _told(self, target: Target) -> RateLimit:
         with self._lock:
             gate = self._said.get(target)
             if gate is None:
-                gate = self._said[target] = Gate(Limits(), self._clock)
+                gate = self._said[target] = RateLimit(Limits(), self._clock)
                 self._seen.pop(target, None)
             return gate
 
-    def _of(self, target: Target) -> tuple[Gate, ...]:
+    def _of(self, target: Target) -> tuple[RateLimit, ...]:
         gates = self._seen.get(target)
         if gates is None:
             with self._lock:
@@ -230,9 +230,9 @@ class Limiter:
             gates = self._seen[target] = tuple(gate for gate in found if gate is not None)
         return gates
 
-    def _gate(self, scope: str | Target) -> Gate | None:
+    def _gate(self, scope: str | Target) -> RateLimit | None:
         if scope not in self._gates and (limits := self._limits(scope)) is not None:
-            self._gates[scope] = Gate(limits, self._clock)
+            self._gates[scope] = RateLimit(limits, self._clock)
         return self._gates.get(scope)
 
     def _limits(self, scope: str | Target) -> Limits | None:
@@ -245,5 +245,5 @@ class Limiter:
         return None if model is None else model.limits
 
 
-def _bucket(a_minute: int | None, clock: Callable[[], float]) -> Bucket | None:
-    return None if a_minute is None else Bucket(float(a_minute), clock)
+def _bucket(a_minute: int | None, clock: Callable[[], float]) -> TokenBucket | None:
+    return None if a_minute is None else TokenBucket(float(a_minute), clock)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .._policy import RetryBudgetSettings
-from .sliding_window import Recent
+from .sliding_window import SlidingWindow
 
 WINDOW: Final = 60.0
 """Seconds in which requests and retries are counted."""
@@ -17,8 +17,8 @@ class RetryBudget:
 
     def __init__(self, settings: RetryBudgetSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
-        self._requests = Recent(WINDOW, clock)
-        self._retries = Recent(WINDOW, clock)
+        self._requests = SlidingWindow(WINDOW, clock)
+        self._retries = SlidingWindow(WINDOW, clock)
 
     def adopt(self, settings: RetryBudgetSettings) -> None:
         """Another budget from now on."""

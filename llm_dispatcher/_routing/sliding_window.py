@@ -9,7 +9,7 @@ from typing import Final
 SLOTS: Final = 10
 
 
-class Recent:
+class SlidingWindow:
     """How much of something there was in the last `seconds`; what is older is forgotten a tenth at a time."""
 
     __slots__ = ("_clock", "_slots", "_total", "_width")

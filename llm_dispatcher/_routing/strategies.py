@@ -30,7 +30,7 @@ class Contender(Struct, frozen=True):
     dollars: float | None
 
 
-class Contest(Struct, frozen=True):
+class Ranking(Struct, frozen=True):
     """What a strategy decides between. `draw` is a key that decides where no sticky one does."""
 
     contenders: Sequence[Contender]
@@ -44,20 +44,20 @@ UNKNOWN: Final = -1.0
 """The figure of a target that nobody has tried lately: it is asked first, or its speed would never be known."""
 
 
-def by_order(contest: Contest) -> list[float]:
-    return [0.0] * len(contest.contenders)
+def by_order(ranking: Ranking) -> list[float]:
+    return [0.0] * len(ranking.contenders)
 
 
-def by_cost(contest: Contest) -> list[float]:
+def by_cost(ranking: Ranking) -> list[float]:
     """US dollars that the request is expected to cost; what has no known price comes last."""
-    return [inf if each.dollars is None else each.dollars for each in contest.contenders]
+    return [inf if each.dollars is None else each.dollars for each in ranking.contenders]
 
 
-def by_speed(contest: Contest) -> list[float]:
+def by_speed(ranking: Ranking) -> list[float]:
     """Seconds until the answer is expected to be whole, one try in ten being slower; failures make it later."""
-    tokens = contest.demands.output_tokens
+    tokens = ranking.demands.output_tokens
     figures: list[float] = []
-    for each in contest.contenders:
+    for each in ranking.contenders:
         health = each.health
         if health.first_token_tail is None:
             figures.append(UNKNOWN if not health.failing else inf)
@@ -67,37 +67,37 @@ def by_speed(contest: Contest) -> list[float]:
     return figures
 
 
-def by_quality(contest: Contest) -> list[float]:
+def by_quality(ranking: Ranking) -> list[float]:
     """The operator's figure for the task, the best first; what has none comes last."""
-    task = contest.task_type
-    return [-each.capabilities.quality.get(task, -inf) for each in contest.contenders]
+    task = ranking.task_type
+    return [-each.capabilities.quality.get(task, -inf) for each in ranking.contenders]
 
 
-def by_balance(contest: Contest) -> list[float]:
+def by_balance(ranking: Ranking) -> list[float]:
     """Cost, speed and quality, each from 0 (the best here) to 1 (the worst here), by their weights."""
-    weights = contest.route.weights
+    weights = ranking.route.weights
     total = weights.cost + weights.speed + weights.quality
     columns = [
-        (weight / total, _from_0_to_1(figures(contest)))
+        (weight / total, _from_0_to_1(figures(ranking)))
         for weight, figures in ((weights.cost, by_cost), (weights.speed, by_speed), (weights.quality, by_quality))
         if weight
     ]
-    return [sum(weight * column[place] for weight, column in columns) for place in range(len(contest.contenders))]
+    return [sum(weight * column[place] for weight, column in columns) for place in range(len(ranking.contenders))]
 
 
-def by_weight(contest: Contest) -> list[float]:
+def by_weight(ranking: Ranking) -> list[float]:
     """A race in which each target wins its share, decided by a hash of the key: the same key, the same winner.
 
     Where a target drops out, only the keys that it had won go elsewhere.
     """
-    split, draw = contest.route.split, contest.draw
+    split, draw = ranking.route.split, ranking.draw
     return [
         -log(_fraction(f"{draw}\0{each.target}")) / weight if (weight := split.get(each.target, 0.0)) else inf
-        for each in contest.contenders
+        for each in ranking.contenders
     ]
 
 
-STRATEGIES: Final[Mapping[Strategy, Callable[[Contest], list[float]]]] = {
+STRATEGIES: Final[Mapping[Strategy, Callable[[Ranking], list[float]]]] = {
     "ordered": by_order,
     "cost": by_cost,
     "speed": by_speed,

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from .._durations import in_seconds
 from ..events import Attempt, Failure
 from ..notices import BreakerState
-from .sliding_window import Recent
+from .sliding_window import SlidingWindow
 
 KEPT: Final = 64
 """Samples that speeds are told from."""
@@ -64,14 +64,14 @@ class _Sample(Struct, frozen=True):
     seconds: float
 
 
-class Pulse:
+class TargetStats:
     """One target's samples and counts, as one value that is made anew only when it changes; but for a failure's age."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._samples: deque[_Sample] = deque(maxlen=KEPT)
-        self._attempts = Recent(FAILING, clock)
-        self._failures = Recent(FAILING, clock)
+        self._attempts = SlidingWindow(FAILING, clock)
+        self._failures = SlidingWindow(FAILING, clock)
         self._seen = TargetHealth()
         self._fresh_until = 0.0
         self._failing_until = 0.0

@@ -10,7 +10,7 @@ from threading import Lock
 from ..provider import LONGEST_WAIT
 
 
-class Bucket:
+class TokenBucket:
     """Refills steadily, up to what a minute allows. A request may take more than is there: then the next request waits
     until the bucket has made up for it, but never longer than `LONGEST_WAIT`.
     """
@@ -45,7 +45,7 @@ class Bucket:
         return self._level
 
 
-class Slots:
+class Semaphore:
     """So many at a time; who comes when all are taken waits in line. They may come from several loops."""
 
     def __init__(self, count: int) -> None:
@@ -111,7 +111,7 @@ class Slots:
         self._taken -= 1
 
 
-def _call(turn: asyncio.Future[None], slots: Slots) -> None:
+def _call(turn: asyncio.Future[None], slots: Semaphore) -> None:
     if turn.done():
         slots.give()  # it has lost patience meanwhile
     else:

@@ -16,7 +16,7 @@ from .. import _catalog as catalog
 from .._local_trouble import trouble_of_this_machine
 from .._log import write
 from .._policy import Policy, Wishes
-from .._routing import Traffic, needs_prices
+from .._routing import SharedState, needs_prices
 from .._stream import EventLoopRunningError, may_block
 from ..events import Failure
 from ..notices import Notify, PricesNotLoaded
@@ -26,7 +26,7 @@ from ..tasks import TaskRequest
 class Knowledge:
     """The prices, and what was spent, of one switch."""
 
-    def __init__(self, traffic: Traffic, notify: Notify = write) -> None:
+    def __init__(self, traffic: SharedState, notify: Notify = write) -> None:
         self._traffic = traffic
         self._notify = notify
         self.is_asked_for = False

@@ -19,7 +19,7 @@ from .._config.dump import identity
 from .._log import write
 from .._policy import BODY, Policy, ProviderSettings, Timeouts, Wishes, is_offline
 from .._providers import make
-from .._routing import Admission, Errand, Plan, Situation, Traffic, candidates, demands, plan, route_of
+from .._routing import Admission, Conditions, Plan, RequestFacts, SharedState, candidates, demands, plan, route_of
 from .._usage import Usage
 from ..exceptions import CacheError, ConfigurationError, InvalidRequestError
 from ..notices import Notify
@@ -85,7 +85,7 @@ class InForce:
         self,
         request: TaskRequest,
         wishes: Wishes,
-        traffic: Traffic,
+        traffic: SharedState,
         *,
         has_body: bool = False,
         load: bool = True,
@@ -96,7 +96,7 @@ class InForce:
             request,
             self.policy,
             capabilities=partial(self.catalog.capabilities, load=load),
-            situation=Situation(
+            conditions=Conditions(
                 health=traffic.health.snapshot(),
                 limited=traffic.limiter.spent(),
                 money_left=money_left,
@@ -115,10 +115,10 @@ class InForce:
         metadata = {name: value for name, value in request.metadata.items() if name not in self._routing_keys}
         return replace(request, metadata=metadata)
 
-    def admission(self, request: TaskRequest, decided: Plan, wishes: Wishes, traffic: Traffic) -> Admission:
+    def admission(self, request: TaskRequest, decided: Plan, wishes: Wishes, traffic: SharedState) -> Admission:
         """What lets a planned request try its targets one after the other."""
         resilience = self.policy.resilience
-        errand = Errand(
+        errand = RequestFacts(
             demands=demands(request),
             namespace=namespace_of(request),
             max_cost=route_of(request, self.policy, wishes).max_cost,

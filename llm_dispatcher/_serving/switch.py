@@ -18,11 +18,11 @@ from .. import _catalog as catalog
 from .. import _media as media
 from .._config import load
 from .._config.watched_file import Watched
-from .._dispatch import Dispatch, Ledger, UnderWay, attempts, load_what_failures_need
+from .._dispatch import Course, Job, Ledger, OpenStreams, attempts, load_what_failures_need
 from .._distribution import warn_of_the_other
 from .._log import write
 from .._policy import BODY, OnBreak, Policy, Strategy
-from .._routing import Admission, Plan, TargetHealth, Traffic
+from .._routing import Admission, Plan, SharedState, TargetHealth
 from .._stream import LLMStream, Reading, Source, may_block
 from .._upstream import Deadline, Upstream
 from ..events import Event
@@ -64,8 +64,8 @@ class LLMSwitch:
         self._notify: Notify = write
         self._keys = keys
         self._in_force = InForce(load(config, keys=keys), notify=self._notify)
-        self._traffic = Traffic(self.policy, alert=on_budget_alert, notify=self._notify)
-        self._under_way = UnderWay()
+        self._traffic = SharedState(self.policy, alert=on_budget_alert, notify=self._notify)
+        self._under_way = OpenStreams()
         self._watched = Watched(self._file(None)) if watch else None
         self._knowledge = Knowledge(self._traffic, self._notify)
 
@@ -180,8 +180,8 @@ class LLMSwitch:
         async def answering(deadline: Deadline | None = None) -> AsyncGenerator[Event, None]:
             await self._knowledge.learn(request, in_force.policy, settings.wishes(in_force.policy))
             dispatch, admission = self._dispatch(request, settings, body, ledger, reading, in_force, deadline)
-            source = attempts(dispatch)
-            return metered(source, admission, lambda: ledger.usage) if admission.is_metered else source
+            source, usage = attempts(dispatch, course := Course()), lambda: ledger.usage
+            return metered(source, admission, course.transcript, usage) if admission.is_metered else source
 
         cache = in_force.cache if settings.cache is None else settings.cache
         if cache and not settings.raw:
@@ -201,7 +201,7 @@ class LLMSwitch:
         reading: Reading,
         in_force: InForce,
         deadline: Deadline | None = None,
-    ) -> tuple[Dispatch, Admission]:
+    ) -> tuple[Job, Admission]:
         """Plan a request, and put together what the loop needs."""
         resilience = in_force.policy.resilience
         on_break = settings.on_break or resilience.on_break
@@ -225,7 +225,7 @@ class LLMSwitch:
                 return stand_in
             return in_force.providers[target.provider]
 
-        dispatch = Dispatch(
+        dispatch = Job(
             request=in_force.to_send(request),
             targets=decided.targets,
             provider=provider,
@@ -235,7 +235,7 @@ class LLMSwitch:
             admission=admission,
             on_break=on_break,
             raw=settings.raw,
-            under_way=self._under_way,
+            open_streams=self._under_way,
             deadline=deadline,
             price=in_force.price,
             notify=self._notify,

@@ -32,8 +32,9 @@ from msgspec.structs import replace
 from .._durations import in_seconds
 from .._upstream import Deadline
 from .._usage import Usage
-from ..events import Event, StreamCompleted, StreamReset, StreamStarted, TextDelta, UsageReport
+from ..events import Event, StreamCompleted, StreamStarted, UsageReport
 from ..exceptions import RequestTimeoutError, StreamTimeoutError
+from ._transcript import Transcript
 
 LEAD: Final = 64
 """The pump reads at most this many events more than the fastest reader has read."""
@@ -189,21 +190,11 @@ class _ReaderClock:
 def _timeout_error(deadline: Deadline, events: Sequence[Event], *, first: bool) -> RequestTimeoutError:
     """The error for a reader whose deadline has passed while the stream goes on for others."""
     message = f"not complete within {in_seconds(deadline.seconds)} (the total clock)"
-    pieces: list[str] = []
-    usage = Usage()
-    for event in events:
-        match event:
-            case TextDelta():
-                pieces.append(event.text)
-            case StreamReset():
-                pieces.clear()
-            case UsageReport() if first:
-                usage = event.usage
-            case _:
-                pass
-    if not pieces:
+    text = Transcript.of(events).text
+    if not text:
         return RequestTimeoutError(message)
-    return StreamTimeoutError(message, partial="".join(pieces), usage=usage)
+    reports = [event.usage for event in events if isinstance(event, UsageReport)] if first else []
+    return StreamTimeoutError(message, partial=text, usage=reports[-1] if reports else Usage())
 
 
 def _copy_of(error: BaseException) -> BaseException:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch
 from llm_dispatcher._config import load
-from llm_dispatcher._dispatch import Dispatch, Ledger, attempts
+from llm_dispatcher._dispatch import Job, Ledger, attempts
 from llm_dispatcher._policy import Resilience, Timeouts
 from llm_dispatcher._serving.settings import CallSettings
 from llm_dispatcher._upstream import Deadline
@@ -312,7 +312,7 @@ class Call:
     async def read(self) -> None:
         await asyncio.sleep(self.begins)
         deadline = Deadline(self.timeout)
-        dispatch = Dispatch(
+        dispatch = Job(
             request=TaskRequest(PROMPT),
             targets=tuple(Target("openai", str(number)) for number in range(len(self.vendors))),
             provider=lambda target: self.vendors[int(target.model)],

@@ -9,11 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_dispatcher._dispatch import Dispatch, Ledger, attempts
-from llm_dispatcher._dispatch.job import EverybodyIsLetIn
+from llm_dispatcher._dispatch import Job, Ledger, attempts
+from llm_dispatcher._dispatch.job import NoAdmission, Pass
 from llm_dispatcher._policy import Resilience, Timeouts
 from llm_dispatcher.events import TextDelta
-from llm_dispatcher.exceptions import ProviderConnectionError, ProviderRateLimitError, StreamTimeoutError
+from llm_dispatcher.exceptions import (
+    LLMDispatcherError,
+    ProviderConnectionError,
+    ProviderRateLimitError,
+    StreamTimeoutError,
+)
 from llm_dispatcher.provider import BODY, Ask, Finished, Opened, Piece, ProviderSettings
 from llm_dispatcher.tasks import Target, TaskRequest
 from tests.faults.leaping_loop import leap_through
@@ -51,7 +56,7 @@ class Stalls:
 def read(vendors: list[Stalls], timeouts: Timeouts, max_retries: int = 0) -> tuple[str, Ledger]:
     """The text of a stream over these vendors, in virtual time, and its ledger."""
     targets = {Target(f"v{number}", "m"): vendor for number, vendor in enumerate(vendors)}
-    job = Dispatch(
+    job = Job(
         request=TaskRequest("Count."),
         targets=tuple(targets),
         provider=targets.__getitem__,
@@ -102,26 +107,26 @@ def test_an_idle_clock_that_is_off_stays_off() -> None:
         read([Stalls(2), Stalls(None)], Timeouts(idle=None, total=8))
 
 
-class InLine(EverybodyIsLetIn):
+class InLine(NoAdmission):
     """The first vendor's rate limit lets a request in after so many seconds, if it can wait for as long."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    async def enter(self, target: Target, left: float | None) -> ProviderRateLimitError | None:  # type: ignore[override]
+    async def enter(self, target: Target, left: float | None) -> Pass | LLMDispatcherError:
         if target.provider != "v0":
-            return None
+            return self
         if left is not None and self.seconds > left:
             return ProviderRateLimitError("not asked: its rate limit is spent")
         await asyncio.sleep(self.seconds)
-        return None
+        return self
 
 
 @given(total=st.floats(1, 300), in_line=st.floats(0, 300), others=st.integers(0, 2))
 def test_whoever_was_waited_for_in_line_has_time_to_answer(total: float, in_line: float, others: int) -> None:
     """A wait for a rate limit uses up neither the time of the target that is waited for nor that of the next ones."""
     targets = tuple(Target(f"v{number}", "m") for number in range(1 + others))
-    job = Dispatch(
+    job = Job(
         request=TaskRequest("Count."),
         targets=targets,
         provider=lambda target: Stalls(None, pause=0.01),
@@ -151,7 +156,7 @@ def test_a_broken_answer_is_retried_late_where_only_the_functions_body_comes_nex
                     raise ProviderConnectionError("cut")
 
     vendor = Breaks(None, pause=10)
-    job = Dispatch(
+    job = Job(
         request=TaskRequest("Count."),
         targets=(Target("v0", "m"), Target(BODY, "")),
         provider=lambda target: vendor,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import LLMSwitch, StreamingCache, Target, TaskRequest, llm_stream, use_switch
-from llm_dispatcher._dispatch import UnderWay, attempts
-from llm_dispatcher._dispatch.watchdog import Clocks
+from llm_dispatcher._dispatch import OpenStreams, attempts
+from llm_dispatcher._dispatch.watchdog import Watchdog
 from llm_dispatcher._policy import Resilience, Timeouts
 from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, Usage, UsageReport, check_order
 from llm_dispatcher.exceptions import LLMDispatcherError, StreamingError
@@ -204,11 +204,11 @@ def test_a_clock_that_runs_out_while_a_closed_stream_ends_cancels_nobody(clocks:
             await asyncio.sleep(2)
 
     async def closing() -> None:
-        under_way = UnderWay()
-        job = dispatch(answer, Resilience(max_retries=0, timeouts=clocks), under_way=under_way)
+        open_streams = OpenStreams()
+        job = dispatch(answer, Resilience(max_retries=0, timeouts=clocks), open_streams=open_streams)
         reading = asyncio.create_task(all_of(job))
         await asyncio.sleep(2)
-        await under_way.end()
+        await open_streams.end()
         with pytest.raises(StreamingError, match="the switch was closed"):
             await reading
         assert not reading.cancelled()
@@ -225,8 +225,8 @@ def test_closing_waits_for_no_reader_who_takes_the_end_of_a_complete_answer_slow
         await asyncio.sleep(60)  # a vendor that does not end its answer
 
     async def closing() -> None:
-        under_way, closed = UnderWay(), asyncio.Event()
-        job = dispatch(answer, Resilience(max_retries=0), under_way=under_way)
+        open_streams, closed = OpenStreams(), asyncio.Event()
+        job = dispatch(answer, Resilience(max_retries=0), open_streams=open_streams)
         events: list[Event] = []
 
         async def read() -> None:
@@ -238,7 +238,7 @@ def test_closing_waits_for_no_reader_who_takes_the_end_of_a_complete_answer_slow
         reading = asyncio.create_task(read())
         await asyncio.sleep(1)
         async with asyncio.timeout(60):
-            await under_way.end()
+            await open_streams.end()
         closed.set()
         await reading
         assert isinstance(events[-1], StreamCompleted)
@@ -247,27 +247,27 @@ def test_closing_waits_for_no_reader_who_takes_the_end_of_a_complete_answer_slow
 
 
 def test_streams_may_begin_in_other_threads_while_a_switch_is_closed() -> None:
-    under_way, begun, over = UnderWay(), threading.Event(), threading.Event()
+    open_streams, begun, over = OpenStreams(), threading.Event(), threading.Event()
     interval = sys.getswitchinterval()
 
-    async def many() -> list[Clocks]:
-        return [Clocks(Timeouts()) for _ in range(2_000)]
+    async def many() -> list[Watchdog]:
+        return [Watchdog(Timeouts()) for _ in range(2_000)]
 
     async def begin() -> None:
         while not over.is_set():
-            under_way.add(Clocks(Timeouts()))
+            open_streams.add(Watchdog(Timeouts()))
             begun.set()
 
     held = asyncio.run(many())
     for clocks in held:
-        under_way.add(clocks)
+        open_streams.add(clocks)
     sys.setswitchinterval(1e-6)
     other = threading.Thread(target=lambda: asyncio.run(begin()))
     other.start()
     try:
         assert begun.wait(60)
         for _ in range(200):
-            asyncio.run(under_way.end())
+            asyncio.run(open_streams.end())
     finally:
         over.set()
         other.join()

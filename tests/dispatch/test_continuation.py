@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher._dispatch.continuation import A_FEW_TOKENS, continued, tokens_delivered
-from llm_dispatcher._dispatch.ledger import Row
+from llm_dispatcher._dispatch.continuation import A_FEW_TOKENS, continuation_request, count_delivered_tokens
+from llm_dispatcher._dispatch.course import Course
+from llm_dispatcher._dispatch.row import Row
 from llm_dispatcher._join.join import anchor_of
 from llm_dispatcher._policy import Continues
 from llm_dispatcher._tokens import estimated_tokens
@@ -85,7 +86,7 @@ histories = st.lists(
 @given(histories, parts, st.text("ab \n", min_size=1).filter(str.strip), styles)
 def test_only_the_open_turn_changes(before: list[Message], opened: list[Any], delivered: str, style: Continues) -> None:
     request = TaskRequest(messages=[*before, Message("user", "Go on."), Message("assistant", opened)])
-    asked = continued(request, delivered, style)
+    asked = continuation_request(request, delivered, style)
     count = len(request.messages)
     assert asked.messages[: count - 1] == request.messages[:-1]
     assert [turn.role for turn in asked.messages[count - 1 :]] == ["assistant", "user"][: 1 + (style == "anchored")]
@@ -99,7 +100,7 @@ def test_only_the_open_turn_changes(before: list[Message], opened: list[Any], de
 @given(styles)
 def test_tool_calls_are_no_open_turn(style: Continues) -> None:
     called = Message("assistant", [ToolCallPart("1", "look_up", "{}")])
-    asked = continued(TaskRequest(messages=[Message("user", "Go."), called]), "A fox", style)
+    asked = continuation_request(TaskRequest(messages=[Message("user", "Go."), called]), "A fox", style)
     assert asked.messages[1] == called
     assert asked.messages[2] == Message("assistant", "A fox")
 
@@ -109,9 +110,16 @@ def test_tool_calls_are_no_open_turn(style: Continues) -> None:
 
 def row_of(chunks: list[str], shown: int) -> Row:
     row = Row(Target("a", "m"), 1, 0.0)
-    row.produced = chunks
+    row.output = chunks
     row.delivered = shown
     return row
+
+
+def course_of(rows: list[Row], text: str) -> Course:
+    course = Course()
+    course.rows += rows
+    course.transcript.add(text)
+    return course
 
 
 @pytest.mark.found("R-3")
@@ -119,7 +127,7 @@ def row_of(chunks: list[str], shown: int) -> Row:
 def test_a_text_has_no_more_tokens_than_its_vendors_sent_chunks(attempts: list[list[str]]) -> None:
     text = "".join(chunk for chunks in attempts for chunk in chunks)
     rows = [row_of(chunks, len("".join(chunks))) for chunks in attempts]
-    tokens = tokens_delivered(rows, text)
+    tokens = count_delivered_tokens(course_of(rows, text))
     assert tokens <= sum(map(len, attempts))
     assert tokens <= sum(estimated_tokens("".join(chunks)) for chunks in attempts)
     assert tokens * 8 >= len(text)
@@ -129,14 +137,14 @@ def test_a_text_has_no_more_tokens_than_its_vendors_sent_chunks(attempts: list[l
 def test_what_was_cut_off_and_what_was_thought_are_no_part_of_the_text() -> None:
     said = ["and", " he", " went", " out"]
     thought = ["hm, so the story is to go on from there"] * 4
-    assert tokens_delivered([row_of([*said, " and", " in"], len(" and in"))], " and in") == 2
-    assert tokens_delivered([row_of([*thought, *said], len("".join(said)))], "".join(said)) <= 4
+    assert count_delivered_tokens(course_of([row_of([*said, " and", " in"], len(" and in"))], " and in")) == 2
+    assert count_delivered_tokens(course_of([row_of([*thought, *said], len("".join(said)))], "".join(said))) <= 4
 
 
 @pytest.mark.found("R-3")
 def test_long_chunks_are_not_taken_for_tokens() -> None:
     chunk = "The fox went out on a chilly night, and he prayed for the moon to give him light. "
-    tokens = tokens_delivered([row_of([chunk] * 10, 10 * len(chunk))], chunk * 10)
+    tokens = count_delivered_tokens(course_of([row_of([chunk] * 10, 10 * len(chunk))], chunk * 10))
     assert tokens == pytest.approx(10 * len(chunk) / 8, abs=1)
 
 
@@ -146,7 +154,7 @@ def test_there_is_room_for_the_words_to_repeat_and_for_one_more(
     delivered: str, limit: int, tokens: int, style: Continues
 ) -> None:
     request = TaskRequest("Go.", max_tokens=limit)
-    asked = continued(request, delivered, style, tokens=tokens)
+    asked = continuation_request(request, delivered, style, delivered_tokens=tokens)
     assert asked.max_tokens is not None
     repeated = estimated_tokens(anchor_of(delivered)) if style == "anchored" else 0
     assert asked.max_tokens >= A_FEW_TOKENS + repeated

@@ -11,18 +11,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from llm_dispatcher._dispatch import Dispatch, Ledger, attempts
-from llm_dispatcher._dispatch.continuation import GO_ON, continued
-from llm_dispatcher._dispatch.retrying import Patience
-from llm_dispatcher._dispatch.watchdog import Clocks
+from llm_dispatcher._dispatch import Course, Job, Ledger, attempts
+from llm_dispatcher._dispatch.continuation import CONTINUE_PROMPT, continuation_request
+from llm_dispatcher._dispatch.retrying import Retrying
+from llm_dispatcher._dispatch.watchdog import Watchdog
 from llm_dispatcher._policy import Resilience, Timeouts
-from llm_dispatcher.events import Event, ProviderEvent, StreamCompleted, TextDelta, ToolCallDelta, Usage, UsageReport
+from llm_dispatcher.events import (
+    Event,
+    ProviderEvent,
+    StreamCompleted,
+    StreamReset,
+    StreamStarted,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageReport,
+)
 from llm_dispatcher.exceptions import (
     InvalidRequestError,
     ProviderAuthenticationError,
     ProviderConnectionError,
     ProviderRateLimitError,
     ProviderTimeoutError,
+    StreamingError,
 )
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece, ProviderSettings, RawEvent
 from llm_dispatcher.tasks import Target, TaskRequest
@@ -49,8 +60,8 @@ class Scripted:
         pass
 
 
-def dispatch(answer: Answer, resilience: Resilience = Resilience(max_retries=0), **more: Any) -> Dispatch:
-    return Dispatch(
+def dispatch(answer: Answer, resilience: Resilience = Resilience(max_retries=0), **more: Any) -> Job:
+    return Job(
         request=TaskRequest("hi"),
         targets=(A,),
         provider=lambda target: Scripted(answer),
@@ -61,7 +72,7 @@ def dispatch(answer: Answer, resilience: Resilience = Resilience(max_retries=0),
     )
 
 
-async def all_of(job: Dispatch) -> list[Event]:
+async def all_of(job: Job) -> list[Event]:
     return [event async for event in attempts(job)]
 
 
@@ -213,31 +224,29 @@ async def test_one_timer_serves_a_whole_stream(monkeypatch: pytest.MonkeyPatch) 
         return call_at(when, *args, **more)
 
     monkeypatch.setattr(loop, "call_at", counting)
-    clocks = Clocks(Timeouts(first_token=30, idle=20, total=300))
-    clocks.wait("first_token")
+    clocks = Watchdog(Timeouts(first_token=30, idle=20, total=300))
+    clocks.arm("first_token")
     for _ in range(1000):
-        clocks.rest()
-        clocks.wait("idle")
+        clocks.disarm()
+        clocks.arm("idle")
     clocks.close()
     assert len(armed) == 2
 
 
 def test_patience_is_for_faults_that_pass() -> None:
-    patience = Patience(Resilience(max_retries=2, backoff=1.0, max_backoff=2.0, max_retry_after=10.0))
+    wait = Retrying(Resilience(max_retries=2, backoff=1.0, max_backoff=2.0, max_retry_after=10.0)).seconds_to_wait
     broken = ProviderConnectionError("broke")
     for tries, most in ((1, 1.0), (2, 2.0)):
-        waits = [patience.wait(broken, tries, None) for _ in range(200)]
+        waits = [wait(broken, tries, None) for _ in range(200)]
         assert all(wait is not None and 0 <= wait <= most for wait in waits)
         assert len(set(waits)) > 100, "full jitter: clients that failed together do not come back together"
-    assert patience.wait(broken, 3, None) is None
-    assert patience.wait(ProviderAuthenticationError("no"), 1, None) is None
-    assert patience.wait(InvalidRequestError("no"), 1, None) is None
+    assert wait(broken, 3, None) is None
+    assert wait(ProviderAuthenticationError("no"), 1, None) is None
+    assert wait(InvalidRequestError("no"), 1, None) is None
     for _ in range(200):
-        assert 4.0 <= (patience.wait(ProviderRateLimitError("later", retry_after=4.0), 1, None) or 0.0) <= 4.0 + 2.0
-    assert patience.wait(ProviderRateLimitError("later", retry_after=11.0), 1, None) is None
-    assert patience.wait(ProviderRateLimitError("later", retry_after=4.0), 1, 3.0) is None, (
-        "it would outlast the request"
-    )
+        assert 4.0 <= (wait(ProviderRateLimitError("later", retry_after=4.0), 1, None) or 0.0) <= 4.0 + 2.0
+    assert wait(ProviderRateLimitError("later", retry_after=11.0), 1, None) is None
+    assert wait(ProviderRateLimitError("later", retry_after=4.0), 1, 3.0) is None, "it would outlast the request"
 
 
 @pytest.mark.found("B-24")
@@ -247,9 +256,9 @@ def test_patience_is_for_faults_that_pass() -> None:
 def test_what_a_vendor_asked_for_is_waited_for_and_a_random_time_more(
     asked: float, left: float | None, backoff: float, most: float
 ) -> None:
-    patience = Patience(Resilience(max_retries=1, backoff=backoff, max_backoff=most, max_retry_after=20.0))
+    wait = Retrying(Resilience(max_retries=1, backoff=backoff, max_backoff=most, max_retry_after=20.0)).seconds_to_wait
     error = ProviderRateLimitError("later", retry_after=asked)
-    waits = [patience.wait(error, 1, left) for _ in range(50)]
+    waits = [wait(error, 1, left) for _ in range(50)]
     if left is not None and asked >= left:
         assert waits == [None] * 50
         return
@@ -261,16 +270,17 @@ def test_what_a_vendor_asked_for_is_waited_for_and_a_random_time_more(
 
 
 def test_the_wording_of_a_continuation_is_not_a_template_of_the_text() -> None:
-    request = continued(TaskRequest("hi", images=["a.png"], max_tokens=3), "let f = {anchor} {0}", "anchored")
+    asked = TaskRequest("hi", images=["a.png"], max_tokens=3)
+    request = continuation_request(asked, "let f = {anchor} {0}", "anchored")
     turns = request.conversation
-    assert turns[-1].text == GO_ON.replace("{anchor}", "let f = {anchor} {0}")
+    assert turns[-1].text == CONTINUE_PROMPT.replace("{anchor}", "let f = {anchor} {0}")
     assert request.max_tokens == 8 + 5, "room for the words to repeat, and for a few more"
     assert len(turns[0].parts) == 2, "the picture stays where it was"
 
 
 def test_blank_text_is_not_continued_but_asked_for_again() -> None:
     request = TaskRequest("hi")
-    assert continued(request, " \n", "prefill") is request
+    assert continuation_request(request, " \n", "prefill") is request
 
 
 async def test_a_first_token_that_never_comes_rings() -> None:
@@ -351,3 +361,66 @@ async def test_a_tool_call_that_nobody_has_seen_does_not_end_the_stream() -> Non
     events = await all_of(dispatch(answer, Resilience(max_retries=2, backoff=0.0)))
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == begun + rest
     assert not any(isinstance(event, ToolCallDelta) for event in events)
+
+
+# ── a stream of several turns ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_next_turn_goes_on_with_the_numbers_of_the_turn_before() -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield Opened("r1")
+        yield "one"
+        yield "two"
+        yield Finished("stop", "stop")
+
+    course = Course()
+    first = [event async for event in attempts(dispatch(answer), course)]
+    second = [event async for event in attempts(dispatch(answer), Course(course))]
+    assert [event.attempt for event in first + second if isinstance(event, StreamStarted)] == [1, 2]
+    assert [event.index for event in first + second if isinstance(event, TextDelta)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("on_break", ["continue", "restart"])
+async def test_a_broken_second_turn_is_continued_and_the_first_one_is_kept(on_break: str) -> None:
+    """The text of the first turn is in the second request already, so it is no part of what is to be continued; and a
+    restart would take it from the reader.
+    """
+    asked: list[Ask] = []
+
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        asked.append(ask)
+        yield Opened("r1")
+        yield f"text {len(asked)} "
+        if len(asked) == 2:
+            raise ProviderConnectionError("cut")
+        yield Finished("stop", "stop")
+
+    course = Course()
+    async for _ in attempts(dispatch(answer), course):
+        pass
+    job = dispatch(answer, Resilience(max_retries=1, backoff=0.0), on_break=on_break)
+    events = [event async for event in attempts(job, Course(course))]
+    assert [turn.text for turn in asked[2].request.conversation][:2] == ["hi", "text 2 "]
+    assert StreamReset() not in events
+    assert isinstance(events[-1], StreamCompleted) and events[-1].text == "text 1 text 2 text 3 "
+
+
+async def test_a_second_turn_that_fails_at_once_says_what_the_first_has_delivered() -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield Opened("r1")
+        yield "text"
+        yield Finished("stop", "stop")
+
+    asked = True
+
+    async def broken(ask: Ask) -> AsyncGenerator[Piece, None]:
+        if asked:
+            raise ProviderAuthenticationError("no")
+        yield ""
+
+    course = Course()
+    async for _ in attempts(dispatch(answer), course):
+        pass
+    with pytest.raises(StreamingError) as raised:
+        await anext(attempts(dispatch(broken), Course(course)))
+    assert raised.value.partial == "text"

@@ -18,10 +18,10 @@ import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher import _catalog as catalog
-from llm_dispatcher._dispatch import Dispatch, Ledger, attempts
+from llm_dispatcher._dispatch import Job, Ledger, attempts
 from llm_dispatcher._local_trouble import what_is_lacking
 from llm_dispatcher._policy import Resilience
-from llm_dispatcher._routing import Traffic
+from llm_dispatcher._routing import SharedState
 from llm_dispatcher.exceptions import AllProvidersFailedError, LLMDispatcherError, LocalResourceError
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece
 from llm_dispatcher.tasks import Target
@@ -148,7 +148,7 @@ async def test_what_was_not_sent_takes_nothing_of_a_rate_limit(simulated_vendor:
     policy = policy_over(simulated_vendor("openai-chat", Reply("Hello.")))
     policy["providers"]["a"]["limits"] = {"requests_per_minute": 1}
     async with LLMSwitch(policy) as switch:
-        switch._traffic = Traffic(switch.policy, clock=lambda: 100.0)
+        switch._traffic = SharedState(switch.policy, clock=lambda: 100.0)
         await switch.warm()
         with no_descriptors():
             assert isinstance(await outcome(switch), LocalResourceError)
@@ -190,7 +190,7 @@ async def test_getting_ready_fails_in_a_typed_error_where_this_machine_lacks_som
         yield Opened()
         yield Finished("stop", "stop")
 
-    job = Dispatch(
+    job = Job(
         request=ASK, targets=(A,), provider=lambda target: Unready(answer), style=lambda target: "anchored",
         resilience=Resilience(max_retries=0), ledger=Ledger(),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from llm_dispatcher import LLMSwitch
 from llm_dispatcher._catalog import Capabilities
 from llm_dispatcher._durations import in_seconds
 from llm_dispatcher._policy import BreakerSettings, Policy, Resilience, Route, Strategy, Wishes
-from llm_dispatcher._routing import Admission, Errand, Situation, TargetHealth, Traffic, demands, plan
+from llm_dispatcher._routing import Admission, Conditions, Pass, RequestFacts, SharedState, TargetHealth, demands, plan
 from llm_dispatcher._routing import rate_limits as limits
 from llm_dispatcher._routing.health import KNOWN, Health
 from llm_dispatcher._routing.rate_limits import Limiter
@@ -49,10 +49,10 @@ def test_models_that_nobody_has_are_forgotten() -> None:
 async def test_gates_of_models_that_nobody_has_are_forgotten() -> None:
     limiter = Limiter({"a": ProviderSettings(name="a", kind="openai", limits=Limits(requests_per_minute=1))}, lambda: 0)
     for number in range(3 * KNOWN):
-        limiter.entry(Target("a", f"made-up-{number}"), 1)
-    await limiter.entry(A, 1).take(0)
+        limiter.lease(Target("a", f"made-up-{number}"), 1)
+    await limiter.lease(A, 1).take(0)
     assert len(limiter.spent()) <= KNOWN
-    assert not await limiter.entry(A, 1).take(0), "the limit itself is kept"
+    assert not await limiter.lease(A, 1).take(0), "the limit itself is kept"
 
 
 async def test_what_vendors_said_of_models_that_nobody_has_is_forgotten() -> None:
@@ -99,7 +99,7 @@ class World:
             Route((A, B)),
             resilience=Resilience(breaker=BreakerSettings(cooldown=10.0)),
         )
-        self.traffic = Traffic(self.policy, clock=lambda: self.now)
+        self.traffic = SharedState(self.policy, clock=lambda: self.now)
         self.ill: set[Target] = set()
         self.slow: set[Target] = set()
 
@@ -109,14 +109,15 @@ class World:
             TaskRequest("hi"),
             self.policy,
             capabilities=lambda target: Capabilities(),
-            situation=Situation(health=self.traffic.health.snapshot()),
+            conditions=Conditions(health=self.traffic.health.snapshot()),
             wishes=Wishes(strategy=self.strategy),
         )
-        admission = Admission(self.traffic, Errand(demands=demands(TaskRequest("hi"))))
+        admission = Admission(self.traffic, RequestFacts(demands=demands(TaskRequest("hi"))))
         for target in decided.targets:
-            if await admission.enter(target) is None:
-                admission.note(self.attempt(target))
-                admission.leave()
+            admitted = await admission.enter(target)
+            if isinstance(admitted, Pass):
+                admitted.note(self.attempt(target))
+                admitted.leave()
                 if target not in self.ill:
                     return target
         raise AssertionError("nobody answered")

@@ -15,14 +15,14 @@ from msgspec.structs import force_setattr
 from llm_dispatcher import LLMSwitch, TaskRequest, TaskResponse
 from llm_dispatcher import _catalog as catalog
 from llm_dispatcher._catalog import Capabilities
-from llm_dispatcher._dispatch import Dispatch, Ledger, attempts
+from llm_dispatcher._dispatch import Job, Ledger, attempts
 from llm_dispatcher._policy import BreakerSettings, BudgetSettings, Policy, Resilience, Route
 from llm_dispatcher._providers.base.errors import Answer, error_for
 from llm_dispatcher._providers.base.rate_limit_headers import allowance, believable, reset_after, retry_after
-from llm_dispatcher._routing import Admission, Errand, Traffic, demands
+from llm_dispatcher._routing import Admission, RequestFacts, SharedState, demands
 from llm_dispatcher._routing.health import Health
-from llm_dispatcher._routing.rate_limits import Entry, Limiter
-from llm_dispatcher._routing.token_bucket import Bucket
+from llm_dispatcher._routing.rate_limits import Lease, Limiter
+from llm_dispatcher._routing.token_bucket import TokenBucket
 from llm_dispatcher.events import Attempt, StreamCompleted, Usage
 from llm_dispatcher.exceptions import InvalidRequestError, ProviderError
 from llm_dispatcher.provider import (
@@ -120,12 +120,12 @@ def fail(*args: object, **settings: object) -> Any:
     raise FailingError("out of ink")
 
 
-def traffic_of_one_slot_and_one_probe() -> Traffic:
+def traffic_of_one_slot_and_one_probe() -> SharedState:
     """Its target has one slot, and a breaker that is half open: it lets in one probe at a time."""
     provider = ProviderSettings(name="a", kind="openai", limits=Limits(concurrent_streams=1))
     breaker = BreakerSettings(failures=1, cooldown=1.0)
     now = [100.0]
-    traffic = Traffic(
+    traffic = SharedState(
         Policy({"a": provider}, Route((A,)), resilience=Resilience(breaker=breaker), budgets=BudgetSettings(daily=1.0)),
         clock=lambda: now[0],
     )
@@ -148,7 +148,7 @@ async def test_an_account_that_fails_costs_no_answer_and_keeps_nothing(
         case "health":
             monkeypatch.setattr(traffic.health, "note", fail)
         case "rate limits":
-            monkeypatch.setattr(Entry, "count", fail)
+            monkeypatch.setattr(Lease, "count", fail)
         case "cost":
             monkeypatch.setattr(traffic.budgets, "spend", fail)
         case _:
@@ -160,10 +160,11 @@ async def test_an_account_that_fails_costs_no_answer_and_keeps_nothing(
         assert traffic.budgets._reserved[""] > 0
         yield Finished("stop", "stop")
 
-    errand = Errand(demands=demands(ASK), capabilities=lambda target: Capabilities(input_price=1.0, output_price=1.0))
-    job = Dispatch(
+    priced = Capabilities(input_price=1.0, output_price=1.0)
+    facts = RequestFacts(demands=demands(ASK), capabilities=lambda target: priced)
+    job = Job(
         request=ASK, targets=(A,), provider=lambda target: Scripted(answer), style=lambda target: "anchored",
-        resilience=Resilience(), ledger=ledger, admission=Admission(traffic, errand),
+        resilience=Resilience(), ledger=ledger, admission=Admission(traffic, facts),
         price=fail if broken == "price" else lambda target, usage: 0.5,
     )  # fmt: skip
     events = [event async for event in attempts(job)]
@@ -171,7 +172,7 @@ async def test_an_account_that_fails_costs_no_answer_and_keeps_nothing(
     assert len(ledger) == (broken != "outcome")
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert f"a/m: could not record the {broken} of an attempt: FailingError: out of ink" in warnings
-    slots = traffic.limiter.entry(A, 1.0)._gates[0].slots
+    slots = traffic.limiter.lease(A, 1.0)._gates[0].slots
     assert slots is not None and not slots.are_taken
     assert traffic.budgets._reserved == {"": 0.0}
     assert traffic.health._breakers[A]._probes == 0
@@ -222,7 +223,7 @@ def test_health_keeps_no_sample_that_it_cannot_count_with() -> None:
 @pytest.mark.found("B-12")
 def test_a_debt_of_tokens_is_waited_for_no_longer_than_a_day() -> None:
     now = 0.0
-    bucket = Bucket(600.0, lambda: now)
+    bucket = TokenBucket(600.0, lambda: now)
     bucket.take(10.0**15)
     now += LONGEST_WAIT + 61
     assert bucket.seconds_until(600) == 0

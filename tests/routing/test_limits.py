@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher._routing import Traffic
+from llm_dispatcher._routing import SharedState
 from llm_dispatcher._routing.rate_limits import Limiter
-from llm_dispatcher._routing.token_bucket import Bucket, Slots
+from llm_dispatcher._routing.token_bucket import Semaphore, TokenBucket
 from llm_dispatcher.exceptions import ProviderError, ProviderRateLimitError, RequestTimeoutError
 from llm_dispatcher.provider import Allowance, Limits, ModelSettings, ProviderSettings, Remaining
 from llm_dispatcher.tasks import Target
@@ -28,7 +28,7 @@ Start = Callable[..., SimulatedVendor]
 @given(st.integers(1, 600), st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), max_size=60))
 def test_no_more_is_taken_than_was_there_and_came(a_minute: int, steps: list[tuple[float, int]]) -> None:
     now = 0.0
-    bucket = Bucket(a_minute, lambda: now)
+    bucket = TokenBucket(a_minute, lambda: now)
     taken: list[tuple[float, int]] = []
     for wait, amount in steps:
         now += wait
@@ -45,7 +45,7 @@ def test_no_more_is_taken_than_was_there_and_came(a_minute: int, steps: list[tup
 @given(st.integers(1, 600), st.integers(1, 1_000))
 def test_after_the_wait_that_it_names_it_lets_in(a_minute: int, amount: int) -> None:
     now = 0.0
-    bucket = Bucket(a_minute, lambda: now)
+    bucket = TokenBucket(a_minute, lambda: now)
     bucket.take(a_minute)
     now += bucket.seconds_until(amount)
     assert bucket.seconds_until(amount) < 1e-6
@@ -64,16 +64,16 @@ def limiter(**limits: Any) -> tuple[Limiter, list[float]]:
 async def test_a_models_limit_stands_beside_its_providers() -> None:
     gates, _ = limiter(requests_per_minute=2)
     small = Target("a", "small")
-    assert await gates.entry(small, 1).take(0)
-    assert not await gates.entry(small, 1).take(0)
-    assert await gates.entry(A, 1).take(0)
-    assert not await gates.entry(A, 1).take(0), "the provider's two are gone"
+    assert await gates.lease(small, 1).take(0)
+    assert not await gates.lease(small, 1).take(0)
+    assert await gates.lease(A, 1).take(0)
+    assert not await gates.lease(A, 1).take(0), "the provider's two are gone"
     assert gates.spent() == {A: pytest.approx(30), small: pytest.approx(60)}
 
 
 async def test_tokens_that_were_not_used_are_given_back() -> None:
     gates, _ = limiter(tokens_per_minute=1_000)
-    entry = gates.entry(A, 900)
+    entry = gates.lease(A, 900)
     assert await entry.take(0)
     assert gates.seconds_until(A, 500) > 0
     entry.count(100)
@@ -99,7 +99,7 @@ async def test_a_reload_while_requests_wait_in_line_loses_no_slot(after: int | N
         return {"a": ProviderSettings(name="a", kind="openai", limits=Limits(concurrent_streams=count))}
 
     gates = Limiter(settings(1), lambda: 100.0)
-    first, second = gates.entry(A, 1), gates.entry(A, 1)
+    first, second = gates.lease(A, 1), gates.lease(A, 1)
     assert await first.take(0)
     waiting = asyncio.create_task(second.take(60))
     await asyncio.sleep(0)
@@ -108,13 +108,13 @@ async def test_a_reload_while_requests_wait_in_line_loses_no_slot(after: int | N
     assert await waiting
     second.leave()
     first.leave()
-    entries = [gates.entry(A, 1) for _ in range(5)]
+    entries = [gates.lease(A, 1) for _ in range(5)]
     assert sum([await entry.take(0) for entry in entries]) == (5 if after is None else after)
 
 
 @pytest.mark.parametrize("leaving", ["in line", "before its turn", "at its turn", "never"])
 async def test_slots_are_passed_on_in_line(leaving: str) -> None:
-    slots = Slots(1)
+    slots = Semaphore(1)
     assert await slots.take(0)
     assert not await slots.take(0)
     order: list[int] = []
@@ -140,7 +140,7 @@ async def test_slots_are_passed_on_in_line(leaving: str) -> None:
 
 
 async def test_patience_ends_as_usual_for_who_outlived_a_cancellation() -> None:
-    slots = Slots(1)
+    slots = Semaphore(1)
     assert await slots.take(0)
 
     async def wait() -> bool:
@@ -157,7 +157,7 @@ async def test_patience_ends_as_usual_for_who_outlived_a_cancellation() -> None:
 
 
 async def test_patience_ends() -> None:
-    slots = Slots(1)
+    slots = Semaphore(1)
     assert await slots.take(0)
     assert not await slots.take(0.001)
     slots.give()
@@ -174,7 +174,7 @@ def test_who_waits_for_the_moment_that_a_vendor_named_comes_back_apart() -> None
         gates.shut(A, 2.0)
 
         async def one() -> float:
-            assert await gates.entry(A, 1.0).take(60.0)
+            assert await gates.lease(A, 1.0).take(60.0)
             return loop.time()
 
         return sorted(await asyncio.gather(*(one() for _ in range(100))))
@@ -194,7 +194,7 @@ def test_who_waits_for_a_bucket_waits_to_the_letter() -> None:
         gates = Limiter({"a": settings}, loop.time)
 
         async def one() -> float:
-            assert await gates.entry(A, 1.0).take(60.0)
+            assert await gates.lease(A, 1.0).take(60.0)
             return loop.time()
 
         return sorted(await asyncio.gather(*(one() for _ in range(63))))
@@ -207,7 +207,7 @@ def test_the_spread_does_not_outlast_the_patience_of_a_request() -> None:
         loop = asyncio.get_running_loop()
         gates = Limiter({}, loop.time)
         gates.shut(A, 2.0)
-        assert await gates.entry(A, 1.0).take(2.1)
+        assert await gates.lease(A, 1.0).take(2.1)
         return loop.time()
 
     assert all(2.0 - 1e-6 <= leap_through(wait) <= 2.1 + 1e-6 for _ in range(20))
@@ -228,7 +228,7 @@ async def limited() -> AsyncIterator[Callable[..., LLMSwitch]]:
             providers[name] = {**entry, "models": ["m"], **({"limits": limits} if name == "a" and limits else {})}
         made.append(LLMSwitch({"providers": providers, "resilience": {"max_retries": 0, **PATIENT, **resilience}}))
         # Its time stands still: however long a test takes, nothing comes back meanwhile.
-        made[-1]._traffic = Traffic(made[-1].policy, clock=lambda: 100.0)
+        made[-1]._traffic = SharedState(made[-1].policy, clock=lambda: 100.0)
         return made[-1]
 
     yield make
@@ -272,7 +272,7 @@ async def test_where_nobody_else_can_serve_a_request_waits_or_says_when_to_come_
 ) -> None:
     only = simulated_vendor("openai-chat", Reply("A"))
     switch = limited({"requests_per_minute": 1200}, only)
-    switch._traffic.limiter.entry(A, 0)._change(1200, 0)  # as if so many had been sent: the next may go in 50 ms
+    switch._traffic.limiter.lease(A, 0)._change(1200, 0)  # as if so many had been sent: the next may go in 50 ms
     assert await ask(switch) == "A"
     hasty = limited({"requests_per_minute": 1}, only, max_retry_after=1)
     assert await ask(hasty) == "A"

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from llm_dispatcher import LLMSwitch
 from llm_dispatcher._catalog import Capabilities
 from llm_dispatcher._policy import Policy, Route, Strategy, Weights, Wishes
-from llm_dispatcher._routing import Plan, Situation, TargetHealth, plan
+from llm_dispatcher._routing import Conditions, Plan, TargetHealth, plan
 from llm_dispatcher._routing.plan import needs_prices
 from llm_dispatcher._routing.requirements import demands, lacking
 from llm_dispatcher.exceptions import BudgetExceededError, LLMDispatcherError, NoProviderAvailableError
@@ -47,7 +47,7 @@ def planned(
         request,
         Policy({"p": ProviderSettings(name="p", kind="openai", models=models or {})}, route),
         capabilities=lambda target: (known or {}).get(target.model, ABLE),
-        situation=Situation(health={Target("p", name): each for name, each in (health or {}).items()}, **situation),
+        conditions=Conditions(health={Target("p", name): each for name, each in (health or {}).items()}, **situation),
         wishes=wishes or Wishes(),
     )
 

@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher._policy import Amounts, BudgetSettings, Wishes
-from llm_dispatcher._routing.admission import REASONING_OUTPUT
+from llm_dispatcher._catalog import Capabilities
+from llm_dispatcher._policy import Amounts, BudgetSettings, Limits, Policy, ProviderSettings, Route, Wishes
+from llm_dispatcher._routing import Admission, RequestFacts, SharedState, demands
+from llm_dispatcher._routing.admission import REASONING_OUTPUT, Pass
 from llm_dispatcher._routing.budgets import Budgets
-from llm_dispatcher.exceptions import BudgetExceededError, LLMDispatcherError
+from llm_dispatcher.exceptions import BudgetExceededError, LLMDispatcherError, ProviderRateLimitError
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Reply, SaidUsage, SimulatedVendor
 from tests.conftest import policy_over
@@ -83,10 +85,44 @@ async def test_what_is_reserved_is_what_an_answer_may_have(
         in_force, traffic, request = switch._in_force, switch._traffic, TaskRequest("Hello?", **request_)
         decided = in_force.plan(request, Wishes(), traffic)
         admission = in_force.admission(request, decided, Wishes(), traffic)
-        assert await admission.enter(Target("a", "m")) is None
+        admitted = await admission.enter(Target("a", "m"))
+        assert isinstance(admitted, Pass)
         assert traffic.budgets._reserved == {"": pytest.approx(tokens)}
-        admission.leave()
+        admitted.leave()
         assert traffic.budgets._reserved == {"": 0.0}
+
+
+async def test_two_attempts_of_one_request_hold_and_give_back_their_own() -> None:
+    """Each has its own slot, place at the breaker, reserved money and cost; the two costs count together."""
+    a, b, now = Target("a", "m"), Target("b", "m"), [100.0]
+    limits = Limits(concurrent_streams=1)
+    policy = Policy(
+        {name: ProviderSettings(name=name, kind="openai", limits=limits) for name in "ab"},
+        Route((a, b)),
+        budgets=BudgetSettings(daily=100.0),
+    )
+    state = SharedState(policy, clock=lambda: now[0])
+    facts = RequestFacts(
+        demands=demands(TaskRequest("Hello?", max_tokens=1)),
+        max_cost=4.0,
+        capabilities=lambda target: Capabilities(input_price=0.0, output_price=1_000_000.0),
+    )
+    admission = Admission(state, facts)
+    first, second = await admission.enter(a), await admission.enter(b)
+    assert isinstance(first, Pass) and isinstance(second, Pass)
+    assert admission.pass_of(a) is first and admission.pass_of(b) is second
+    assert state.budgets._reserved == {"": 2.0}
+    assert isinstance(await Admission(state, facts).enter(a), ProviderRateLimitError), "its one slot is taken"
+    assert first.count("four" * 2) is None and second.count("four" * 2) is None
+    assert isinstance(second.count("four"), BudgetExceededError), "they have cost five dollars together"
+    first.leave()
+    assert state.budgets._reserved == {"": 2.0}, "what the second has reserved"
+    third = await Admission(state, RequestFacts(demands=facts.demands)).enter(a)
+    assert isinstance(third, Pass), "the first has given back its slot, and only its own"
+    assert isinstance(await Admission(state, RequestFacts(demands=facts.demands)).enter(b), ProviderRateLimitError)
+    second.leave()
+    third.leave()
+    assert state.budgets._reserved == {"": 0.0}
 
 
 ATTEMPTS = st.lists(

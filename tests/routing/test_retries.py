@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._policy import RetryBudgetSettings
-from llm_dispatcher._routing import Traffic
+from llm_dispatcher._routing import SharedState
 from llm_dispatcher._routing.retry_budget import WINDOW, RetryBudget
 from llm_dispatcher.exceptions import LLMDispatcherError
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
@@ -57,7 +57,7 @@ async def answered(switch: LLMSwitch, requests: int, at_once: int = 40) -> int:
 
 def in_one_minute(switch: LLMSwitch) -> LLMSwitch:
     """Let its time stand still: all requests fall in one window of the budget, however slow the machine is."""
-    switch._traffic = Traffic(switch.policy, clock=lambda: 100.0)
+    switch._traffic = SharedState(switch.policy, clock=lambda: 100.0)
     return switch
 
 

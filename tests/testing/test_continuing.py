@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from llm_dispatcher._dispatch.continuation import GO_ON
+from llm_dispatcher._dispatch.continuation import CONTINUE_PROMPT as PROMPT
 from llm_dispatcher._join.join import anchor_of
 from llm_dispatcher.testing import Continuing, Kind, ReceivedRequest, Turn, Wire
 
 TEXT = "First, install it. Then run `a >>> b <<< c`, wait, and\n\nread the log: nothing else was ever needed. The end."
 
 
-def asked_to_go_on(delivered: str, wording: str = GO_ON) -> ReceivedRequest:
+def asked_to_go_on(delivered: str, wording: str = PROMPT) -> ReceivedRequest:
     request = ReceivedRequest(Wire.OPENAI_CHAT, "POST", "/", {}, {})
     request.turns = [
         Turn("user", "how?"),
@@ -30,7 +30,7 @@ def test_the_words_to_repeat_are_found_wherever_the_text_was_cut() -> None:
         assert delivered.rstrip() + answer.removeprefix(anchor) == TEXT
 
 
-@pytest.mark.parametrize("wording", ["Repeat <<<{anchor}>>>.", "Between <<< and >>> stands: <<<{anchor}>>>.", GO_ON])
+@pytest.mark.parametrize("wording", ["Repeat <<<{anchor}>>>.", "Between <<< and >>> stands: <<<{anchor}>>>.", PROMPT])
 def test_the_wording_may_speak_of_the_marks(wording: str) -> None:
     assert Continuing(TEXT, Kind.EXACT)(asked_to_go_on(TEXT[:60], wording)).text == TEXT[60:]
 

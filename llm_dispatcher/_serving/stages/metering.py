@@ -1,37 +1,42 @@
-"""What a stream costs while it is written: it ends where it passes what may be spent."""
+"""Metering: count what a stream costs while it is written, and end it if it passes a budget."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from ..._routing.admission import Admission
+from ..._routing.admission import FREE, Admission
 from ..._usage import Usage
-from ...events import Event, ReasoningDelta, StreamReset, TextDelta, ToolCallDelta
+from ...events import Event, ReasoningDelta, StreamStarted, TextDelta, ToolCallDelta
 from ...exceptions import StreamBudgetExceededError
+from ...streaming._transcript import Transcript
 
 
 async def metered(
-    events: AsyncGenerator[Event, None], admission: Admission, usage: Callable[[], Usage]
+    events: AsyncGenerator[Event, None], admission: Admission, transcript: Transcript, usage: Callable[[], Usage]
 ) -> AsyncGenerator[Event, None]:
-    """The events; where they pass a budget, the vendor's stream is closed and the error says what came of it."""
-    text: list[str] = []
+    """The events. If they pass a budget, the vendor's stream is closed and the error has what was delivered.
+
+    Args:
+        events: The events of the loop.
+        admission: The loop's admission. The text of an attempt is counted on the attempt's pass.
+        transcript: The loop's transcript, which has the delivered text.
+        usage: What the stream has used when it ends.
+    """
+    admitted = FREE
     async with aclosing(events):
         async for event in events:
             yield event
             match event:
-                case TextDelta():
-                    text.append(event.text)
-                    passed = admission.count(event.text)
-                case ReasoningDelta():
-                    passed = admission.count(event.text)
-                case ToolCallDelta():
-                    passed = admission.count(event.fragment)
-                case StreamReset():
-                    text.clear()
+                case StreamStarted():
+                    admitted = admission.pass_of(event.target)
                     continue
+                case TextDelta() | ReasoningDelta():
+                    error = admitted.count(event.text)
+                case ToolCallDelta():
+                    error = admitted.count(event.fragment)
                 case _:
                     continue
-            if passed is not None:
+            if error is not None:
                 await events.aclose()  # so that the ledger knows what this attempt came to
-                raise StreamBudgetExceededError(passed.message, partial="".join(text), usage=usage(), failures=[passed])
+                raise StreamBudgetExceededError(error.message, partial=transcript.text, usage=usage(), failures=[error])

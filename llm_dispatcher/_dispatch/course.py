@@ -1,0 +1,55 @@
+"""How far one stream has come: its attempts, its text, and what went wrong."""
+
+from __future__ import annotations
+
+from ..events import TextDelta
+from ..exceptions import LLMDispatcherError
+from ..streaming._transcript import Transcript
+from .row import Row
+
+
+class Course:
+    """One turn of one stream: the answer to one request, however many attempts it takes.
+
+    `rows` are the attempts of this turn that are over. `transcript` and `failures` are those of the whole stream. A
+    stream that runs tools has several turns: the course of the next one is made with the course of the turn before, and
+    goes on with its attempt numbers and its `TextDelta.index`. Only the loop writes to a course; whoever made it may
+    read it at any time.
+    """
+
+    def __init__(self, earlier: Course | None = None) -> None:
+        self.rows: list[Row] = []
+        self.transcript: Transcript = Transcript() if earlier is None else earlier.transcript
+        self.failures: list[LLMDispatcherError] = [] if earlier is None else earlier.failures
+        self.follows_content: bool = earlier is not None and (earlier.is_committed or earlier.follows_content)
+        """Whether the reader has content of an earlier turn, which an answer to this turn's request does not repeat."""
+        self._attempts_before = 0 if earlier is None else earlier.next_number - 1
+        self._pieces_before = len(self.transcript.pieces)
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next attempt. Attempts count from 1 over all targets and turns."""
+        return self._attempts_before + len(self.rows) + 1
+
+    @property
+    def text(self) -> str:
+        """The text of this turn that the reader has."""
+        return "".join(self.transcript.pieces[self._pieces_before :])
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether the reader has content of this turn that cannot be taken back unseen."""
+        return any(row.delivered or row.has_shown_a_tool_call for row in self.rows)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the reader has any text of this stream, or content of an earlier turn."""
+        return self.follows_content or self.transcript.chunks > 0
+
+    def deliver(self, text: str, row: Row) -> TextDelta:
+        """The event that shows the reader some text of an attempt. The text counts as delivered from now on."""
+        transcript = self.transcript
+        event = TextDelta(text, transcript.chunks, row.raw)
+        transcript.add(text)
+        row.delivered += len(text)
+        return event

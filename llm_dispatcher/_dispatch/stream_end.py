@@ -1,0 +1,66 @@
+"""How a whole stream ends: with its completion, or with an error that has what was delivered."""
+
+from __future__ import annotations
+
+from ..events import StreamCompleted
+from ..exceptions import (
+    AllProvidersFailedError,
+    BudgetExceededError,
+    LLMDispatcherError,
+    LocalResourceError,
+    ProviderError,
+    RequestTimeoutError,
+    StreamBudgetExceededError,
+    StreamingError,
+    StreamTimeoutError,
+)
+from .continuation import may_restart, obstacle_to_continuing
+from .course import Course
+from .job import Job
+from .row import Row
+from .watchdog import SwitchClosedError
+
+
+def completion(job: Job, course: Course, row: Row) -> StreamCompleted:
+    """The event that ends the turn whose last attempt has this row."""
+    finished = row.finished
+    assert finished is not None  # an attempt returns on terminal evidence only
+    return StreamCompleted(
+        course.transcript.text, job.ledger.usage, finished.finish_reason, finished.raw_finish_reason, row.finished_raw
+    )
+
+
+def final_error(job: Job, course: Course) -> LLMDispatcherError | None:
+    """The error to end with at once, or `None` if another try or another target may still save the stream."""
+    error = course.failures[-1]
+    if not isinstance(error, ProviderError):
+        return _broken(job, course, str(error)) if course.is_committed or course.follows_content else error
+    if not course.is_committed or may_restart(job, course):
+        return None
+    reason = "on_break is 'raise'" if job.on_break == "raise" else obstacle_to_continuing(job.request, course)
+    if reason is None:
+        return None
+    return _broken(job, course, f"the stream broke and is not continued, because {reason}: {error}")
+
+
+def exhaustion(job: Job, course: Course) -> LLMDispatcherError:
+    """The error to end with after every target has failed."""
+    is_only_one = len(job.targets) == 1 or all(isinstance(failure, LocalResourceError) for failure in course.failures)
+    if is_only_one and not course.has_text:
+        return course.failures[-1]
+    everyone = AllProvidersFailedError([failure for failure in course.failures if isinstance(failure, ProviderError)])
+    return _broken(job, course, everyone.message) if course.has_text else everyone
+
+
+def interruption(job: Job, course: Course, error: SwitchClosedError) -> StreamingError:
+    """The error for a stream whose switch was closed."""
+    return StreamingError(str(error), partial=course.transcript.text, usage=job.ledger.usage, failures=course.failures)
+
+
+def _broken(job: Job, course: Course, message: str) -> StreamingError:
+    kind = StreamingError
+    if isinstance(course.failures[-1], RequestTimeoutError):
+        kind = StreamTimeoutError
+    elif isinstance(course.failures[-1], BudgetExceededError):
+        kind = StreamBudgetExceededError
+    return kind(message, partial=course.transcript.text, usage=job.ledger.usage, failures=course.failures)
