@@ -337,14 +337,16 @@ async def test_what_a_thread_reads_is_closed_from_another_loop(simulated_vendor:
 
 
 def test_a_stream_is_closed_in_the_loop_that_reads_it(simulated_vendor: Start) -> None:
-    """Only its own loop's thread may cancel a task, and only it may wake who waits there."""
+    """Only the thread of a loop may cancel a task of that loop or wake it. A loop in debug mode raises an error if
+    another thread does.
+    """
     vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))
     closed_in: list[int] = []
     stream = over(vendor).stream_request(
         ASK, callbacks=StreamingCallbacks(on_stream_end=lambda _: closed_in.append(threading.get_ident()))
     )
     read: list[str] = []
-    reader = threading.Thread(target=lambda: read.append(asyncio.run(stream.text())))
+    reader = threading.Thread(target=lambda: read.append(asyncio.run(stream.text(), debug=True)))
     reader.start()
     while stream.partial != "One two three":
         time.sleep(0.001)
@@ -354,7 +356,7 @@ def test_a_stream_is_closed_in_the_loop_that_reads_it(simulated_vendor: Start) -
             await stream.aclose()
         assert stream.response.finish_reason == "cancelled", "it is over when `aclose` returns"
 
-    asyncio.run(close())
+    asyncio.run(close(), debug=True)
     reader.join(60)
     assert read == ["One two three"]
     assert closed_in == [reader.ident]

@@ -122,6 +122,15 @@ async def test_with_nothing_expected_it_learns_how_long_such_streams_are(simulat
     assert second[2] == pytest.approx(100 * 4 / 7), "seven came"
 
 
+async def test_each_answer_moves_the_expected_length_by_a_quarter(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(only=[Reply(TEXT), Reply(f"{TEXT} {TEXT} {TEXT}"), Reply(TEXT)])
+    tracker = ProgressTracker()
+    for _ in range(2):
+        await shown(tracked(tracker), tracker)
+    longer, third = tracker.tokens, await shown(tracked(tracker), tracker)
+    assert third[2] == pytest.approx(100 * 4 / (7 + (longer - 7) / 4))
+
+
 async def test_a_function_has_a_tracker_of_its_own(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(only=Reply(TEXT))
 

@@ -193,6 +193,15 @@ def test_a_first_token_that_never_came_took_at_least_as_long_as_was_waited() -> 
     assert health.snapshot()[A].first_token_tail == 7.0
 
 
+def test_a_new_first_token_moves_the_mean_by_an_eighth() -> None:
+    health = Health(Resilience(), lambda: 0.0)
+    for first in (1.0, 9.0):
+        era = health.enter(A)
+        assert era is not None
+        health.note(Attempt(A, 1, "completed", None, 5, "", None, Usage(), None, first, first), era)
+    assert health.snapshot()[A].first_token_after == 2.0
+
+
 @pytest.mark.parametrize(("elapsed", "state"), [(7.0, "closed"), (30.0, "open")])
 def test_an_impatient_caller_opens_nobodys_breaker(elapsed: float, state: str) -> None:
     """A call may have little time. What is late for it is not late by the configured clock, which is 30 seconds."""

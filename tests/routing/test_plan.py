@@ -341,6 +341,15 @@ def test_what_a_model_lacks_is_said(can: dict[str, Any], request_: TaskRequest, 
     assert decided.rejected[Target("p", "less")].startswith(reason)
 
 
+@pytest.mark.parametrize(("window", "is_asked"), [(800, True), (799, False)])
+def test_a_window_is_too_small_if_four_fifths_of_the_estimate_do_not_fit(window: int, is_asked: bool) -> None:
+    """The estimate is 1,000 tokens, and a tokenizer may count a fifth less."""
+    request = TaskRequest("a" * 4_000)
+    assert demands(request).input_tokens == 1_000
+    decided = planned(Route(named("m", "able")), {"m": replace(ABLE, context_window=window)}, request=request)
+    assert ("m" in order(decided)) is is_asked
+
+
 @pytest.mark.found("S-D3", "N-A6")
 @pytest.mark.parametrize("request_", [TaskRequest("hi"), TaskRequest(audio=["a.wav"], task_type="audio_transcription")])
 def test_a_model_that_does_nothing_but_transcribe_is_not_asked(request_: TaskRequest) -> None:
