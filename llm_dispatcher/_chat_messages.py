@@ -1,7 +1,7 @@
-"""Conversations in the form that everyone knows: OpenAI's chat messages, as dicts, become our messages.
+"""Converting OpenAI's chat messages, as dicts, to `Message` values.
 
-What a dict says is said by our parts or refused where it stands (`messages[2].content[0]`), never dropped. A key that
-is `None` says nothing: the dumps of SDKs are full of them.
+Nothing in a dict is dropped silently: a key is either converted, or refused with its place (`messages[2].content[0]`).
+A key whose value is `None` counts as missing, because the dumps of SDKs have many of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AUDIO_FORMATS: Final = {
     "aac": "audio/aac",
     "aiff": "audio/aiff",
 }
-"""How sounds are called on this wire. OpenAI itself takes the first two, other hosts more."""
+"""The names of audio formats on this wire. OpenAI itself takes the first two, other hosts take more."""
 
 _ROLES: Final[dict[str, Role]] = {
     "system": "system",
@@ -30,61 +30,66 @@ _ROLES: Final[dict[str, Role]] = {
     "assistant": "assistant",
     "tool": "tool",
 }
-_NO_PLACE: Final = "there is no place for it here: leave it out"
-_NOT_HELD: Final = {
-    "refusal": "a refusal has no place of its own here: write it as content",
+_UNSUPPORTED: Final = "it is not supported: leave it out"
+_REFUSED: Final = {
+    "refusal": "a refusal is not supported as a key: write it as content",
     "function_call": "this is the old form of a call: write it in tool_calls",
-    "audio": "what a model has said aloud has no place here: write its transcript as content",
-    "reasoning_content": "llm_dispatcher.tasks.ReasoningPart in a Message holds what a model thought",
-    "reasoning": "llm_dispatcher.tasks.ReasoningPart in a Message holds what a model thought",
-    "parsed": "content says the same: leave it out",
-    "annotations": _NO_PLACE,
+    "audio": "audio from a model is not supported: write its transcript as content",
+    "reasoning_content": "it is not supported as a key: pass a Message with a ReasoningPart (llm_dispatcher.tasks)",
+    "reasoning": "it is not supported as a key: pass a Message with a ReasoningPart (llm_dispatcher.tasks)",
+    "parsed": "it repeats the content: leave it out",
+    "annotations": _UNSUPPORTED,
 }
-"""What a message may have in such a dump, and here only as `None` or an empty list."""
+"""Keys that a message may have only with `None` or an empty list, and what to do instead."""
 
 
-def messages_of(name: str, given: tuple[Any, ...]) -> tuple[Message, ...]:
-    """The messages of the field `name`, each given as a `Message` or in OpenAI's form."""
-    if all(isinstance(each, Message) for each in given):
-        return given
-    made: list[Message] = []
-    called: dict[str, str] = {}
-    for number, each in enumerate(given):
-        message = each if isinstance(each, Message) else _message(each, f"{name}[{number}]", called)
-        called.update((part.id, part.name) for part in message.parts if isinstance(part, ToolCallPart))
-        made.append(message)
-    return tuple(made)
+def messages_of(name: str, values: tuple[Any, ...]) -> tuple[Message, ...]:
+    """The messages of the field `name`. Each value is a `Message`, a dict in OpenAI's form, or an object of its SDK.
+
+    Raises a `TypeError` or a `ValueError` that names the place of the first value that cannot be converted.
+    """
+    if all(isinstance(value, Message) for value in values):
+        return values
+    messages: list[Message] = []
+    tool_names: dict[str, str] = {}
+    for number, value in enumerate(values):
+        message = value if isinstance(value, Message) else _message(value, f"{name}[{number}]", tool_names)
+        tool_names.update((part.id, part.name) for part in message.parts if isinstance(part, ToolCallPart))
+        messages.append(message)
+    return tuple(messages)
 
 
-def _message(given: object, where: str, called: Mapping[str, str]) -> Message:
-    """A message; `called` has the names of the tools that were called before it, by the calls' ids."""
-    dump = getattr(given, "model_dump", None)  # the SDK's own object is its dump
-    said = dump() if callable(dump) else given
-    if not isinstance(said, Mapping):
-        raise TypeError(f"{where}: a message is a Message or a dict with role and content, got {type(said).__name__}")
+def _message(value: object, where: str, tool_names: Mapping[str, str]) -> Message:
+    """Convert one message. `tool_names` has the name of each tool that was called before it, by the id of the call."""
+    dump = getattr(value, "model_dump", None)  # an object of the SDK is converted from its dump
+    message = dump() if callable(dump) else value
+    if not isinstance(message, Mapping):
+        got = type(message).__name__
+        raise TypeError(f"{where}: a message is a Message or a dict with role and content, got {got}")
     keys = ("role", "content", "name", "tool_calls", "tool_call_id")
-    fields = _fields(said, where, "a message", keys, _NOT_HELD)
-    written = _text(fields, "role", where)
-    if written not in _ROLES:
-        raise ValueError(f"{where}.role is one of {', '.join(_ROLES)}; got {written!r}")
-    role = _ROLES[written]
+    fields = _fields(message, where, "a message", keys, _REFUSED)
+    role_name = _text(fields, "role", where)
+    if role_name not in _ROLES:
+        raise ValueError(f"{where}.role is one of {', '.join(_ROLES)}; got {role_name!r}")
+    role = _ROLES[role_name]
     _only("tool_call_id", "tool", fields, where, role, "leave it out")
     _only("name", "tool", fields, where, role, "write it in the content")
     _only("tool_calls", "assistant", fields, where, role, "leave them out")
     if role == "tool":
-        return Message("tool", _result(fields, where, called))
+        return Message("tool", _result(fields, where, tool_names))
     calls = _several(fields.get("tool_calls", ()), f"{where}.tool_calls", "tool calls")
     if "content" not in fields and not calls:
-        beside = " (or None beside tool_calls)" if role == "assistant" else ""
-        raise TypeError(f'{where}: a message has "role" and "content": the content is missing{beside}')
+        exception = " (it may be None if there are tool_calls)" if role == "assistant" else ""
+        raise TypeError(f'{where}: a message has "role" and "content": the content is missing{exception}')
     parts = list(_content(fields["content"], f"{where}.content", role)) if "content" in fields else []
     parts += [_call(call, f"{where}.tool_calls[{number}]") for number, call in enumerate(calls)]
     return Message(role, parts)
 
 
-def _only(key: str, who: Role, fields: Mapping[str, Any], where: str, role: Role, instead: str) -> None:
-    if role != who and fields.get(key, []) != []:
-        raise TypeError(f"{where}.{key}: only a message of role {who!r} has it, this one's is {role!r}: {instead}")
+def _only(key: str, owner: Role, fields: Mapping[str, Any], where: str, role: Role, fix: str) -> None:
+    """Refuse a key that only messages of the role `owner` may have."""
+    if role != owner and fields.get(key, []) != []:
+        raise TypeError(f"{where}.{key}: only a message of role {owner!r} may have it, not one of role {role!r}: {fix}")
 
 
 def _content(content: object, where: str, role: Role) -> Iterable[Part]:
@@ -96,81 +101,83 @@ def _content(content: object, where: str, role: Role) -> Iterable[Part]:
     return [_part(part, f"{where}[{number}]", role) for number, part in enumerate(parts)]
 
 
-def _part(given: object, where: str, role: Role) -> Part:
-    if isinstance(given, Part):
-        return given
-    if isinstance(given, str):
-        return TextPart(given)
-    kind = given.get("type") if isinstance(given, Mapping) else None
+def _part(value: object, where: str, role: Role) -> Part:
+    if isinstance(value, Part):
+        return value
+    if isinstance(value, str):
+        return TextPart(value)
+    kind = value.get("type") if isinstance(value, Mapping) else None
     if kind in ("image_url", "input_audio") and role != "user":
-        raise ValueError(f"{where}: a message of role {role!r} holds text, not {kind!r}: a user's holds it")
+        raise ValueError(
+            f"{where}: a message of role {role!r} cannot hold a part of type {kind!r}: use a message of role 'user'"
+        )
     match kind:
         case "text":
-            return TextPart(_text(_part_fields(given, where, "text"), "text", where))
+            return TextPart(_text(_part_fields(value, where, "text"), "text", where))
         case "image_url":
-            return _image(_needed(_part_fields(given, where, kind), kind, where), f"{where}.{kind}")
+            return _image(_needed(_part_fields(value, where, kind), kind, where), f"{where}.{kind}")
         case "input_audio":
-            return _sound(_needed(_part_fields(given, where, kind), kind, where), f"{where}.{kind}")
+            return _sound(_needed(_part_fields(value, where, kind), kind, where), f"{where}.{kind}")
         case None:
-            raise TypeError(f'{where}: a part is a str, one of ours or a dict with "type", got {_shape(given)}')
+            raise TypeError(
+                f'{where}: a part is a str, a part of llm_dispatcher.tasks or a dict with "type", got {_shape(value)}'
+            )
         case _:
             raise ValueError(f"{where}.type is 'text', 'image_url' or 'input_audio', got {_short(kind)}")
 
 
-def _part_fields(given: object, where: str, kind: str) -> dict[str, Any]:
-    return _fields(given, where, f"a part of type {kind!r}", ("type", kind), {"prompt_cache_breakpoint": _NO_PLACE})
+def _part_fields(value: object, where: str, kind: str) -> dict[str, Any]:
+    return _fields(value, where, f"a part of type {kind!r}", ("type", kind), {"prompt_cache_breakpoint": _UNSUPPORTED})
 
 
-def _image(given: object, where: str) -> ImagePart:
-    """An image by its address or as data. No path: a conversation may come from someone who may not read files here."""
-    if isinstance(given, str):
-        url = given
+def _image(value: object, where: str) -> ImagePart:
+    """An image as a URL or a data URI. A path is refused, because a conversation may come from an untrusted client."""
+    if isinstance(value, str):
+        url = value
     else:
-        fields = _fields(given, where, "an image_url", ("url", "detail"), {})
+        fields = _fields(value, where, "an image_url", ("url", "detail"), {})
         url = _text(fields, "url", where)
         if (detail := fields.get("detail", "auto")) != "auto":
-            raise ValueError(f"{where}.detail: most vendors know no such thing: leave it out, got {_short(detail)}")
+            raise ValueError(f"{where}.detail: most vendors do not support it: leave it out, got {_short(detail)}")
         where = f"{where}.url"
     if not url[:8].lower().startswith(("https://", "data:")):
         raise ValueError(
-            f'{where} is an https address or a data URI; a file is llm_dispatcher.tasks.ImagePart("…"), got a str that '
-            f"begins with {url[:8]!r}"
+            f"{where} is an https URL or a data URI, got a str that begins with {url[:8]!r}; for a file, pass "
+            'llm_dispatcher.tasks.ImagePart("…")'
         )
     return ImagePart(url)
 
 
-def _sound(given: object, where: str) -> AudioPart:
-    fields = _fields(given, where, "an input_audio", ("data", "format"), {})
-    data, written = _text(fields, "data", where), _text(fields, "format", where)
-    if written not in AUDIO_FORMATS:
-        raise ValueError(f"{where}.format is one of {', '.join(AUDIO_FORMATS)}; got {_short(written)}")
+def _sound(value: object, where: str) -> AudioPart:
+    fields = _fields(value, where, "an input_audio", ("data", "format"), {})
+    data, audio_format = _text(fields, "data", where), _text(fields, "format", where)
+    if audio_format not in AUDIO_FORMATS:
+        raise ValueError(f"{where}.format is one of {', '.join(AUDIO_FORMATS)}; got {_short(audio_format)}")
     if data[:5].lower() == "data:":
-        raise ValueError(f"{where}.data is base64 alone: leave out what stands before it in the data URI")
-    return AudioPart(f"data:{AUDIO_FORMATS[written]};base64,{data}")
+        raise ValueError(f"{where}.data is base64, got a data URI: pass only the part after the comma")
+    return AudioPart(f"data:{AUDIO_FORMATS[audio_format]};base64,{data}")
 
 
-def _call(given: object, where: str) -> ToolCallPart:
-    fields = _fields(given, where, "a tool call", ("id", "type", "function"), {})
+def _call(value: object, where: str) -> ToolCallPart:
+    fields = _fields(value, where, "a tool call", ("id", "type", "function"), {})
     if (kind := _text(fields, "type", where)) != "function":
         raise ValueError(f"{where}.type is 'function', got {_short(kind)}")
-    same = {"parsed_arguments": "arguments says the same: leave it out"}
+    refused = {"parsed_arguments": "it repeats the arguments: leave it out"}
     place = f"{where}.function"
-    inner = _fields(_needed(fields, "function", where), place, "a call's function", ("name", "arguments"), same)
+    inner = _fields(_needed(fields, "function", where), place, "a call's function", ("name", "arguments"), refused)
     if isinstance(inner.get("arguments"), Mapping):
-        raise TypeError(f"{place}.arguments is JSON as a str, got a dict: json.dumps makes one of it")
+        raise TypeError(f"{place}.arguments is JSON as a str, got a dict: convert it with json.dumps")
     return ToolCallPart(_text(fields, "id", where), _text(inner, "name", place), _text(inner, "arguments", place))
 
 
-def _result(fields: Mapping[str, Any], where: str, called: Mapping[str, str]) -> ToolResultPart:
-    """A tool's result. Some vendors want the tool's name with it: the call has it, or the message itself."""
+def _result(fields: Mapping[str, Any], where: str, tool_names: Mapping[str, str]) -> ToolResultPart:
+    """A tool's result. Some vendors require the tool's name with it: it is in the message or in the call."""
     identity = _text(fields, "tool_call_id", where)
-    name = _text(fields, "name", where) if "name" in fields else called.get(identity)
+    name = _text(fields, "name", where) if "name" in fields else tool_names.get(identity)
     if name is None:
-        raise ValueError(
-            f"{where}.tool_call_id is the id of an assistant's tool call before it, got {_short(identity)}"
-        )
-    if name != called.get(identity, name):
-        raise ValueError(f"{where}.name: the tool that was called is {called[identity]!r}, got {_short(name)}")
+        raise ValueError(f"{where}.tool_call_id is the id of an earlier tool call, got {_short(identity)}")
+    if name != tool_names.get(identity, name):
+        raise ValueError(f"{where}.name is the name of the called tool, {tool_names[identity]!r}; got {_short(name)}")
     texts: list[str] = []
     for part in _content(_needed(fields, "content", where), f"{where}.content", "tool"):
         if not isinstance(part, TextPart):
@@ -179,22 +186,22 @@ def _result(fields: Mapping[str, Any], where: str, called: Mapping[str, str]) ->
     return ToolResultPart(identity, name, "".join(texts))
 
 
-# ── looking at what is written ─────────────────────────────────────────────────────────────────────────────────────
+# ── reading the keys of a dict ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def _fields(
-    given: object, where: str, what: str, known: tuple[str, ...], not_held: Mapping[str, str]
+    mapping: object, where: str, what: str, known: tuple[str, ...], refused: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The known fields that say something; of those that are not held, none may."""
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{where}: {what} is a dict, got {type(given).__name__}")
-    for key, value in given.items():
-        if key in not_held:
+    """The known keys that have a value. A refused key may not have one, and an unknown key may not be there."""
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"{where}: {what} is a dict, got {type(mapping).__name__}")
+    for key, value in mapping.items():
+        if key in refused:
             if value is not None and value != []:
-                raise TypeError(f"{where}.{key}: {not_held[key]}")
+                raise TypeError(f"{where}.{key}: {refused[key]}")
         elif key not in known:
             raise TypeError(f"{where}: unknown key {_short(key)}; {what} has {', '.join(known)}")
-    return {key: given[key] for key in known if given.get(key) is not None}
+    return {key: mapping[key] for key in known if mapping.get(key) is not None}
 
 
 def _needed(fields: Mapping[str, Any], key: str, where: str) -> Any:
@@ -210,14 +217,14 @@ def _text(fields: Mapping[str, Any], key: str, where: str) -> str:
     return value
 
 
-def _several(given: object, where: str, what: str) -> tuple[Any, ...]:
-    if not isinstance(given, (list, tuple)):
-        raise TypeError(f"{where} is a list of {what}, got {type(given).__name__}")
-    return tuple(given)
+def _several(value: object, where: str, what: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{where} is a list of {what}, got {type(value).__name__}")
+    return tuple(value)
 
 
-def _shape(given: object) -> str:
-    return "one without" if isinstance(given, Mapping) else type(given).__name__
+def _shape(value: object) -> str:
+    return 'a dict without "type"' if isinstance(value, Mapping) else type(value).__name__
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""A conversation's vocabulary: messages, and what they hold."""
+"""The values of a conversation: messages and their parts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 
 class Media(Struct, frozen=True):
-    """An image or a sound that is known: its bytes as base64, or its address, of which the type may not be known."""
+    """A loaded image or sound: its content as base64, or its URL. The media type of a URL may be unknown."""
 
     media_type: str | None
     data: str = ""
@@ -22,18 +22,21 @@ class Media(Struct, frozen=True):
 
     @property
     def uri(self) -> str:
+        """The URL, or the content as a data URI."""
         return f"data:{self.media_type};base64,{self.data}" if self.url is None else self.url
 
     @property
     def content(self) -> bytes:
+        """The bytes. Empty if only the URL is known."""
         return b64decode(self.data)
 
 
 MediaSource: TypeAlias = str | bytes | os.PathLike[str] | Media
-"""A path, raw bytes, a data URI, bare base64 or, where the vendor takes them, an https URL; or what is known of one."""
+"""A path, bytes, a data URI, bare base64, a loaded `Media`, or an https URL if the vendor takes URLs."""
 
 
 def check_source(name: str, value: object) -> None:
+    """Raise a `TypeError` if a value is not a `MediaSource`. The message calls the value by this name."""
     if not isinstance(value, (str, bytes, os.PathLike, Media)):
         fix = how_to_pass(value)
         raise TypeError(
@@ -42,26 +45,26 @@ def check_source(name: str, value: object) -> None:
 
 
 def how_to_pass(value: object) -> str | None:
-    """What to write for a value that may hold an image or a sound, but in a form that no request takes."""
+    """How to pass an object that holds an image or a sound in a form that no request takes; `None` if it holds none."""
     if isinstance(value, (bytearray, memoryview)):
-        return "write bytes(…) around it"
+        return "convert it with bytes(…)"
     if type(value).__module__.partition(".")[0] == "PIL":
         return 'write `file = io.BytesIO(); picture.save(file, "PNG")`, and pass file.getvalue()'
     if hasattr(value, "__array_interface__") or hasattr(value, "__dlpack__"):
-        return "an array holds pixels or samples, no file: encode it as PNG or WAV, and pass the bytes"
+        return "an array holds pixels or samples, not a file: encode it as PNG or WAV, and pass the bytes"
     if callable(getattr(value, "read", None)):
-        return "encode_image and encode_audio take open files: pass what they return"
+        return "encode it with encode_image or encode_audio, and pass the result"
     return None
 
 
 class TextPart(Struct, frozen=True, tag="text"):
-    """Words in a message."""
+    """Text in a message."""
 
     text: str
 
 
 class ImagePart(Struct, frozen=True, tag="image"):
-    """A picture in a message."""
+    """An image in a message."""
 
     source: MediaSource
 
@@ -79,8 +82,9 @@ class AudioPart(Struct, frozen=True, tag="audio"):
 
 
 class ReasoningPart(Struct, frozen=True, tag="reasoning"):
-    """What a model thought, with the vendor's signature. With the name of its provider it goes back to that one only:
-    another would refuse the signature.
+    """A model's reasoning, with the vendor's signature.
+
+    With `provider`, it is sent to that provider only, because another vendor would refuse the signature.
     """
 
     text: str
@@ -97,7 +101,7 @@ class ToolCallPart(Struct, frozen=True, tag="tool_call"):
 
 
 class ToolResultPart(Struct, frozen=True, tag="tool_result"):
-    """What came of a tool call."""
+    """The result of a tool call. `error` says that the tool failed."""
 
     id: str
     name: str
@@ -109,7 +113,7 @@ Part: TypeAlias = TextPart | ImagePart | AudioPart | ReasoningPart | ToolCallPar
 
 
 class Message(Struct, frozen=True):
-    """One turn of a conversation."""
+    """One turn of a conversation. `parts` may be passed as a string, a part, or an iterable of both."""
 
     role: Role
     parts: tuple[Part, ...]
@@ -125,26 +129,27 @@ class Message(Struct, frozen=True):
 
     @property
     def text(self) -> str:
+        """The text of all text parts."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
 
 
 def _parts(parts: object) -> tuple[Part, ...]:
-    """A message's parts, given as a string, a part, or any iterable of these."""
+    """Normalise the parts of a message: from a string, a part, or an iterable of both."""
     if isinstance(parts, str):
         return (TextPart(parts),)
     if isinstance(parts, Part):
         return (parts,)
     if not isinstance(parts, Iterable):
         raise TypeError(f"a message's parts are a str or a sequence of parts, got {type(parts).__name__}")
-    made: list[Part] = []
+    normalised: list[Part] = []
     for part in parts:
         if isinstance(part, str):
-            made.append(TextPart(part))
+            normalised.append(TextPart(part))
         elif isinstance(part, Part):
-            made.append(part)
+            normalised.append(part)
         else:
             kinds = ", ".join(kind.__name__ for kind in get_args(Part))
             raise TypeError(
-                f"a message's part is a str or one of llm_dispatcher.tasks: {kinds}; got {type(part).__name__}"
+                f"a part of a message is a str or a part of llm_dispatcher.tasks ({kinds}), got {type(part).__name__}"
             )
-    return tuple(made)
+    return tuple(normalised)

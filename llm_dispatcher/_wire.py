@@ -1,8 +1,10 @@
-"""Bytes to events: server-sent events, newline-delimited JSON, and a JSON array that arrives in pieces.
+"""Decoders from bytes to events: server-sent events (SSE), newline-delimited JSON, and a JSON array in pieces.
 
-Nothing here reads or waits: bytes go in as they come, in pieces of any size, and whole events come out. Data stays
-bytes, cut only at ASCII characters, so that no character is ever torn; whether it is sound UTF-8 is for who decodes it
-to judge.
+Theory of operation: a decoder does no I/O. The caller feeds it bytes in pieces of any size and gets the events that
+they complete; the result does not depend on how the bytes were split. Each decoder belongs to one stream and keeps the
+bytes of the incomplete event, up to a limit. Nothing here waits, so a cancelled stream leaves nothing to clean up.
+Events stay bytes and are split only at ASCII characters, so no character is torn. The code that parses the JSON checks
+the UTF-8.
 """
 
 from __future__ import annotations
@@ -14,34 +16,34 @@ from typing import Final
 from .exceptions import ProviderProtocolError
 
 LONGEST_EVENT: Final = 64 << 20
-"""Bytes that one event may have. Real ones are large: a responses interface repeats the whole answer in its last event,
-and a generated image is one event. Beyond this, a vendor that sends no end of an event would fill the memory.
+"""The most bytes of one event. Real events are large: OpenAI's responses interface repeats the whole answer in its last
+event, and a generated image is one event. The limit keeps a vendor that never ends an event from filling the memory.
 """
 _BOM: Final = b"\xef\xbb\xbf"
 _CR: Final = 13
 _LF: Final = 10
-"""As numbers, because `b"\\n" in data` makes an error and forgets it, each time, before it looks."""
+"""As integers, because `b"\\n" in data` is slower: CPython first tries it as an integer, and discards the error."""
 
 
 class SSEDataDecoder:
-    """The data of server-sent events and nothing else: the data of every wire says itself what it is.
+    """Decodes the data of server-sent events. The event's name is ignored, because the data itself names its type.
 
-    Lines may end in any of the three ways and follow a BOM; comments are left out, and data over several lines is
-    joined. A last event that the end of the stream cuts off from its blank line is delivered all the same: vendors send
-    such streams, and what is in it decides whether it was whole.
+    Lines may end with LF, CR or CRLF, and a BOM may come first. Comments are ignored, and data over several lines is
+    joined. The last event is delivered even without its blank line, because some vendors leave it out. Whether it is
+    complete shows when its JSON is parsed.
     """
 
     def __init__(self, *, cap: int = LONGEST_EVENT) -> None:
         self._cap = cap
-        self._pending: list[bytes] = []  # the block under way, without a complete line end in its last piece
+        self._pending: list[bytes] = []  # the incomplete block, without a complete line end in its last piece
         self._size = 0
-        self._head: bytes | None = b""  # what came while it may still be part of a BOM
+        self._head: bytes | None = b""  # the first bytes, while they may still be part of a BOM
         self._after_cr = False
-        self._between = False  # whether nothing is under way
+        self._between = False  # whether no block is incomplete
 
     def feed(self, data: bytes) -> Iterable[bytes]:
         """The data of the events that these bytes complete."""
-        # What a model says comes an event at a time, each of one line of data, alone or under the event's name.
+        # The common case: one whole event, with one line of data, with or without the line of the event's name.
         if self._between and len(data) <= self._cap:
             end = -2 if data[-2:] == b"\n\n" else -4 if data[-4:] == b"\r\n\r\n" else 0
             head, _, line = data[:end].rpartition(b"\n")
@@ -63,22 +65,22 @@ class SSEDataDecoder:
                 and (not head or (head[:7] == b"event: " and _LF not in head))
             ):
                 yield line[6:]
-            elif found := self._data(block):
-                yield found
+            elif event := self._data(block):
+                yield event
         self._check_rest()
 
     def close(self) -> Iterator[bytes]:
         """The data of the event that the end of the stream completes, if any."""
-        if found := self._data(self._last_block()):
-            yield found
+        if event := self._data(self._last_block()):
+            yield event
 
     def _blocks(self, data: bytes) -> list[bytes]:
-        """The blocks that these bytes complete; the rest is kept."""
+        """The blocks that these bytes complete. The rest is kept."""
         if self._head is not None:
             data = self._past_bom(data, self._head)
         if self._after_cr or _CR in data:
             data = self._in_lf(data)
-        if _LF not in data:  # no block can end here: long lines that come in many pieces are not searched again
+        if _LF not in data:  # no block ends here, so a long line in many pieces is not searched again and again
             self._between = False
             self._keep(data)
             return []
@@ -108,7 +110,7 @@ class SSEDataDecoder:
         return data.removeprefix(_BOM)
 
     def _in_lf(self, data: bytes) -> bytes:
-        """The same with every line end as LF; a CR at the end of one read and an LF at the head of the next are one."""
+        """Convert line ends to LF. A CR at the end of one piece and a LF at the start of the next are one line end."""
         if not data:
             return data
         if self._after_cr and data.startswith(b"\n"):
@@ -125,13 +127,13 @@ class SSEDataDecoder:
             self._size += len(data)
 
     def _check_rest(self) -> None:
-        """What is kept must not grow without end. (This comes after the events that are whole.)"""
-        # (A line end at the very end may be the first half of the blank line: it is no part of the block.)
+        """Raise an error if the incomplete block is longer than the limit. Complete events are delivered first."""
+        # A line end at the very end may be the first half of the blank line, so it does not count.
         if self._size > self._cap and self._size - self._pending[-1].endswith(b"\n") > self._cap:
             raise _too_long(self._cap)
 
     def _data(self, block: bytes) -> bytes:
-        """The data of one event; none if it has nothing but a name or a comment."""
+        """The data of one event. It is empty if the event has only a name or comments."""
         if len(block) > self._cap:
             raise _too_long(self._cap)
         fields = (line.partition(b":") for line in block.split(b"\n"))
@@ -139,7 +141,7 @@ class SSEDataDecoder:
 
 
 class NDJSONDecoder:
-    """One JSON value a line; blank lines are passed over, and the last line needs no end."""
+    """Decodes one JSON value per line. Blank lines are ignored, and the last line may lack its line end."""
 
     def __init__(self, *, cap: int = LONGEST_EVENT) -> None:
         self._cap = cap
@@ -179,7 +181,7 @@ _IN_STRING: Final = re.compile(rb'["\\]')
 
 
 class JSONArrayDecoder:
-    """The elements of one JSON array, each as soon as it is whole."""
+    """Decodes the elements of one JSON array, each as soon as it is complete."""
 
     def __init__(self, *, cap: int = LONGEST_EVENT) -> None:
         self._cap = cap
@@ -197,7 +199,7 @@ class JSONArrayDecoder:
             if not data:
                 return
             if data[:1] != b"[":
-                raise ProviderProtocolError("the answer is not the JSON array that it should be")
+                raise ProviderProtocolError("the vendor's answer is not a JSON array")
             self._begun, self._depth, at = True, 1, 1
         start = at
         while not self._ended:
@@ -214,14 +216,14 @@ class JSONArrayDecoder:
             if element:
                 yield element
         if data[at:].strip():
-            raise ProviderProtocolError("something follows the end of the JSON array")
+            raise ProviderProtocolError("the vendor sent data after the end of the JSON array")
 
     def close(self) -> Iterator[bytes]:
-        """Nothing: an element that the end of the stream cuts off is no element."""
+        """Nothing, because an element that the end of the stream cuts off is not complete."""
         return iter(())
 
     def _to_end_of_element(self, data: bytes, at: int) -> int:
-        """Where the comma or bracket is that ends the element under way, or the end of the data."""
+        """The place of the comma or bracket that ends the current element, or the end of the data."""
         while at < len(data):
             if self._escaped:
                 self._escaped = False

@@ -1,12 +1,12 @@
-"""What happens in a stream, as values: the same value is a chunk, a cache row, an SSE frame and a log line.
+"""The events of a stream, as values. The same value is given to readers, recorded by the cache and sent as JSON.
 
-The order in which events may come:
+The legal order of events:
 
     Stream := Failed | Cancelled | Turn (ToolResult+ Turn)* End
     Turn   := Started Content* (Interrupted Switched? Reset? Started Content*)*
     End    := Completed | Interrupted? (Failed | Cancelled)
 
-`check_order` holds a list of events to it.
+`check_order` checks a list of events against it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Seam: TypeAlias = Literal["anchor", "restart", "overlap", "plain"]
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):
-    """An error as a value: `kind` is the error class's name. `message` is one line and holds nothing secret."""
+    """An error as a value. `kind` is the name of the error's class. `message` is one line, and secrets are redacted."""
 
     kind: str
     message: str
@@ -58,11 +58,11 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 
 
 class _Event(Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """What all events share: on the wire, `type` tells them apart."""
+    """The base of all events. In JSON, the field `type` names the event."""
 
 
 class StreamStarted(_Event, frozen=True, tag="started"):
-    """A model began to answer. `attempt` counts from 1 over all targets; `cached` is a replay."""
+    """A model began to answer. `attempt` counts from 1 over all targets. `cached` means that the answer is free."""
 
     target: Target
     attempt: int
@@ -70,7 +70,7 @@ class StreamStarted(_Event, frozen=True, tag="started"):
 
 
 class TextDelta(_Event, frozen=True, tag="text"):
-    """A piece of the answer; `index` counts from 0, as delivered, across switches."""
+    """A piece of the answer. `index` counts from 0 over the whole stream, across switches."""
 
     text: str
     index: int
@@ -78,7 +78,7 @@ class TextDelta(_Event, frozen=True, tag="text"):
 
 
 class ReasoningDelta(_Event, frozen=True, tag="reasoning"):
-    """A piece of what the model thinks; `signature` lets the same vendor go on from it."""
+    """A piece of the model's reasoning. With `signature`, the same vendor can continue from it."""
 
     text: str
     signature: str | None = None
@@ -86,7 +86,7 @@ class ReasoningDelta(_Event, frozen=True, tag="reasoning"):
 
 
 class ToolCallDelta(_Event, frozen=True, tag="tool_call_delta"):
-    """A fragment of a tool call's arguments; the whole call follows as a `ToolCall`."""
+    """A fragment of a tool call's arguments. The complete call follows as a `ToolCall`."""
 
     id: str
     name: str
@@ -95,7 +95,7 @@ class ToolCallDelta(_Event, frozen=True, tag="tool_call_delta"):
 
 
 class ToolCall(_Event, frozen=True, tag="tool_call"):
-    """A whole tool call; `arguments` are `None` where the model's JSON is broken."""
+    """A complete tool call. `arguments` is `None` if the model's JSON is invalid."""
 
     id: str
     name: str
@@ -105,7 +105,7 @@ class ToolCall(_Event, frozen=True, tag="tool_call"):
 
 
 class ToolResult(_Event, frozen=True, tag="tool_result"):
-    """What came of running a tool: a result, or an error's words."""
+    """The result of running a tool, or the message of its error."""
 
     id: str
     name: str
@@ -114,14 +114,14 @@ class ToolResult(_Event, frozen=True, tag="tool_result"):
 
 
 class UsageReport(_Event, frozen=True, tag="usage"):
-    """What the vendor says that this attempt used, once, when it says it last; `raw` is the event that said it."""
+    """The vendor's last report of the tokens that this attempt used. `raw` is the vendor's event with the report."""
 
     usage: Usage
     raw: dict[str, Any] | None = None
 
 
 class ProviderEvent(_Event, frozen=True, tag="provider"):
-    """Something that only some vendors have: a search under way, a citation, a safety rating."""
+    """An event that only some vendors have, such as a running search, a citation or a safety rating."""
 
     kind: str
     data: dict[str, Any]
@@ -129,14 +129,14 @@ class ProviderEvent(_Event, frozen=True, tag="provider"):
 
 
 class StreamInterrupted(_Event, frozen=True, tag="interrupted"):
-    """The vendor's stream broke after something was shown; `delivered` counts the characters that the reader has."""
+    """The vendor's stream broke after something was delivered. `delivered` counts the characters of the text."""
 
     failure: Failure
     delivered: int
 
 
 class StreamSwitched(_Event, frozen=True, tag="switched"):
-    """Another target takes over. `seam` says how its text was joined, `trimmed` what was removed of it."""
+    """Another target continues. `seam` says how its text was joined, `trimmed` what was removed from it."""
 
     from_target: Target
     to_target: Target
@@ -146,13 +146,13 @@ class StreamSwitched(_Event, frozen=True, tag="switched"):
 
 
 class StreamReset(_Event, frozen=True, tag="reset"):
-    """Forget the text so far: the answer begins again."""
+    """The answer begins again. The reader must discard the text so far."""
 
 
 class StreamCompleted(_Event, frozen=True, tag="completed"):
-    """The vendor said that the answer is complete. `usage` is the sum of all attempts.
+    """The vendor reported that the answer is complete. `usage` is the sum of all attempts.
 
-    With `raw=True`, `raw` is the vendor's event that said so.
+    With the setting `raw=True`, `raw` is the vendor's event with that report.
     """
 
     text: str
@@ -163,13 +163,13 @@ class StreamCompleted(_Event, frozen=True, tag="completed"):
 
 
 class StreamFailed(_Event, frozen=True, tag="failed"):
-    """The stream is over without a whole answer."""
+    """The stream ended without a complete answer."""
 
     failure: Failure
 
 
 class StreamCancelled(_Event, frozen=True, tag="cancelled"):
-    """The reader left."""
+    """The reader closed the stream before its end."""
 
 
 Content: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | ToolCall | UsageReport | ProviderEvent
@@ -194,10 +194,10 @@ AttemptOutcome: TypeAlias = Literal["completed", "failed", "cancelled"]
 
 
 class Attempt(Struct, frozen=True):
-    """One row of the ledger: what one try of one target came to, and what it cost.
+    """One row of the ledger: the outcome and the cost of one attempt at one target.
 
-    `number` counts from 1 over all targets, `delivered` counts the characters that reached the reader, `trimmed` is
-    what the join took off the head. Usage of an attempt that the vendor did not account for is estimated.
+    `number` counts from 1 over all targets. `delivered` counts the characters that reached the reader. `trimmed` is the
+    repetition that the join removed. The usage is estimated if the vendor did not report it.
     """
 
     target: Target
@@ -214,7 +214,7 @@ class Attempt(Struct, frozen=True):
 
 
 class TaskResponse(Struct, frozen=True):
-    """What is left of a stream. While it runs, and after it failed, this holds what is known so far."""
+    """The result of a stream. While the stream runs, and after it failed, it holds what is known so far."""
 
     text: str
     target: Target | None
@@ -230,7 +230,7 @@ class TaskResponse(Struct, frozen=True):
 
     @property
     def cost(self) -> float | None:
-        """US dollars for all attempts together, `None` where a price is not known."""
+        """The cost of all attempts in US dollars; `None` if a price is unknown."""
         return self.usage.cost
 
 
@@ -239,12 +239,12 @@ _decoder: Final[msgspec.json.Decoder[Event]] = msgspec.json.Decoder(Event)
 
 
 def to_json(event: Event) -> bytes:
-    """The event as one line of JSON."""
+    """Encode an event as one line of JSON."""
     return _encoder.encode(event)
 
 
 def from_json(line: bytes | str) -> Event:
-    """The event that `to_json` wrote."""
+    """Parse an event from the JSON of `to_json`."""
     return _decoder.decode(line)
 
 
@@ -269,11 +269,11 @@ _WHOLE: Final = re.compile(f"F|X|{_TURN}(?:t+{_TURN})*(?:C|i?[FX])")
 
 
 def check_order(events: Iterable[Event]) -> None:
-    """Raise a `ValueError` that shows the order, unless these events are one whole stream in a legal order."""
+    """Raise a `ValueError` unless these events are one complete stream in a legal order."""
     seen = list(events)
     if not _WHOLE.fullmatch("".join(_LETTERS[type(event)] for event in seen)):
         names = " ".join(type(event).__name__.removeprefix("Stream") for event in seen)
-        raise ValueError(f"no stream goes like this: {names or 'nothing at all'}")
+        raise ValueError(f"these events are not a stream in a legal order: {names or 'no events'}")
     indexes = [event.index for event in seen if isinstance(event, TextDelta)]
     if indexes != list(range(len(indexes))):
         raise ValueError(f"text deltas count from 0 without a gap, got {indexes}")

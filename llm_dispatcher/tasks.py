@@ -1,4 +1,4 @@
-"""What an application asks for: task types, messages, targets and the request itself."""
+"""Requests: the task type, the messages, the targets and `TaskRequest` itself."""
 
 from __future__ import annotations
 
@@ -45,33 +45,31 @@ __all__ = [
 ]
 
 MOST_TOKENS: Final = 100_000_000
-"""More tokens than any request or answer has. A larger `max_tokens` is refused, and a larger count that a vendor
-reports is not believed.
-"""
+"""No request or answer has more tokens. A larger `max_tokens` is refused, and a larger count of a vendor is ignored."""
 
 ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 LONGEST_NAME: Final = 256
-"""Characters of a model's name, a namespace or a sticky key."""
+"""The most characters of a model's name, a namespace or a sticky key."""
 
 NAMESPACE: Final = "namespace"
 """The metadata key that names a budget for requests that do not use the field `namespace`."""
 
 
 class HasSchema(Protocol):
-    """A pydantic model class, known by what it can do: pydantic itself is not loaded for it."""
+    """A pydantic model class. It is recognised by this method, so that pydantic need not be loaded."""
 
     def model_json_schema(self) -> dict[str, Any]: ...
 
 
 ResponseFormat: TypeAlias = Mapping[str, Any] | HasSchema
-"""What an answer may be told to follow: a JSON schema (bare, in OpenAI's wrapping, or `{"type": "json_object"}` for any
-JSON), or a pydantic model class.
+"""The form of an answer: a pydantic model class, or a JSON schema as a dict. The schema may be bare or in OpenAI's
+wrapping; `{"type": "json_object"}` stands for any JSON.
 """
 
 
 class TaskType(StrEnum):
-    """What a request is for; routing picks its targets by it."""
+    """The purpose of a request. Routing chooses the targets by it."""
 
     TEXT_GENERATION = "text_generation"
     CODE_GENERATION = "code_generation"
@@ -97,33 +95,56 @@ class Target(Struct, frozen=True, order=True):
     model: str
 
     @classmethod
-    def parse(cls, written: str) -> Target:
-        """Split at the first slash, because models' own names may hold more of them."""
-        provider, slash, model = written.partition("/")
+    def parse(cls, text: str) -> Target:
+        """Parse `provider/model`. The first slash separates them, because a model's own name may contain slashes.
+
+        Raises a `ValueError` if one of them is missing.
+        """
+        provider, slash, model = text.partition("/")
         if not (provider and slash and model):
-            raise ValueError(f"a target is written provider/model, got {written!r}")
+            raise ValueError(f"a target is written provider/model, got {text!r}")
         return cls(provider, model)
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}" if self.model else self.provider
 
 
-class _Asked(Struct, frozen=True):
-    """The one field that may be given by position."""
+class _Positional(Struct, frozen=True):
+    """The one field that may be passed by position."""
 
     prompt: str | None = None
 
 
-class TaskRequest(_Asked, frozen=True, kw_only=True):
-    """What is asked of a model. Everything but the prompt (or messages) is optional, and `None` overrides nothing.
+class TaskRequest(_Positional, frozen=True, kw_only=True):
+    """A request to a model. Only a prompt or messages are required. `None` stands for the default of a field.
 
-    `prompt` is the last user turn; `messages` are the turns before it, or the whole conversation if there is no prompt.
-    Each is a `Message`, or a dict in the form of OpenAI's chat messages. `response_format` is a pydantic model class or
-    a JSON schema as a dict; a class is kept as its schema.
+    A field of the wrong type raises a `TypeError`, a wrong value a `ValueError`. Files are not read here.
 
-    `namespace` and `sticky` are for routing and are sent to no vendor. `namespace` names the budget that the request
-    is on, and the cache keeps its answers apart. Requests with the same `sticky` go to the same target of a route
-    with the strategy `weighted`.
+    Args:
+        prompt: The last user turn.
+        task_type: The purpose of the request. Routing chooses the targets by it.
+        messages: The turns before the prompt, or the whole conversation if there is no prompt. Each is a `Message`, or
+            a dict in the form of OpenAI's chat messages.
+        system: The system prompt.
+        images: Images of the last user turn.
+        audio: Sounds of the last user turn.
+        tools: The tools that the model may call.
+        tool_choice: "auto", "none", "required" or the name of a tool.
+        response_format: A pydantic model class, which is stored as its schema, or a JSON schema as a dict.
+        temperature: The sampling temperature.
+        top_p: The share of probability from which tokens are sampled.
+        max_tokens: The most tokens of the answer.
+        stop: Texts at which the answer ends.
+        seed: The seed of the sampling.
+        reasoning_effort: How much the model reasons before it answers.
+        providers: Only targets of these providers may answer.
+        model: Only this model may answer.
+        namespace: The budget to which the request counts. The cache keeps the answers of each namespace apart. It is
+            not sent to a vendor.
+        sticky: Requests with the same value go to the same target of a route with the strategy `weighted`. It is not
+            sent to a vendor.
+        metadata: Metadata for vendors that store it.
+        extra: Fields that are added to the body of the request as they are.
     """
 
     task_type: TaskType = TaskType.TEXT_GENERATION
@@ -148,7 +169,7 @@ class TaskRequest(_Asked, frozen=True, kw_only=True):
     extra: Mapping[str, Any] = {}
 
     if TYPE_CHECKING:
-        # What may be given is wider than what is kept.
+        # The accepted types are wider than the stored ones.
         def __init__(
             self,
             prompt: str | None = None,
@@ -185,7 +206,7 @@ class TaskRequest(_Asked, frozen=True, kw_only=True):
 
     @property
     def conversation(self) -> tuple[Message, ...]:
-        """Every turn to send, the prompt with its images and sounds as the last one."""
+        """Every turn to send. The prompt with its images and sounds is the last one."""
         parts: list[Part] = [ImagePart(image) for image in self.images]
         parts += [AudioPart(sound) for sound in self.audio]
         if self.prompt is not None:
@@ -194,7 +215,7 @@ class TaskRequest(_Asked, frozen=True, kw_only=True):
 
 
 def namespace_of(request: TaskRequest) -> str:
-    """The namespace of a request, "" if it has none. The field `namespace` wins over the metadata key."""
+    """The namespace of a request, or "". The field `namespace` overrides the key in `metadata`."""
     name = request.metadata.get(NAMESPACE) if request.namespace is None else request.namespace
     return "" if name is None else str(name)
 
@@ -206,7 +227,7 @@ def _text(name: str, value: object) -> str:
 
 
 def _name(name: str, value: object) -> str:
-    """Text that ends up in log lines, file rows and error messages: it may hold nothing that acts on a terminal."""
+    """Check a name. It appears in log lines and error messages, so it must not hold control characters."""
     text = _text(name, value)
     if not text or len(text) > LONGEST_NAME or not text.isprintable():
         raise ValueError(f"{name} is 1 to {LONGEST_NAME} printable characters, got {text[:40]!r}")
@@ -275,7 +296,7 @@ def _response_format(name: str, value: object) -> dict[str, Any]:
         raise TypeError(f"{name} is a pydantic model class or a JSON schema as a dict, got {got}; {fix}")
     inner = value.get("json_schema", value)
     if not isinstance(inner, Mapping) or not isinstance(inner.get("schema", inner), Mapping):
-        raise TypeError(f"{name} is in OpenAI's wrapping, but holds no JSON schema: 'schema' is a dict")
+        raise TypeError(f"{name} is in OpenAI's wrapping, but its 'schema' is not a JSON schema: pass a dict")
     return dict(value)
 
 

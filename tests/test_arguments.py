@@ -338,11 +338,11 @@ class Array:
 
 
 UNSENDABLE = [
-    (bytearray(PNG), r"write bytes\(…\) around it"),
-    (memoryview(PNG), r"write bytes\(…\) around it"),
-    (io.BytesIO(PNG), "encode_image and encode_audio take open files"),
+    (bytearray(PNG), r"convert it with bytes\(…\)"),
+    (memoryview(PNG), r"convert it with bytes\(…\)"),
+    (io.BytesIO(PNG), "encode it with encode_image or encode_audio"),
     (Image(), r'picture.save\(file, "PNG"\)'),
-    (Array(), "an array holds pixels or samples, no file: encode it as PNG or WAV"),
+    (Array(), "an array holds pixels or samples, not a file: encode it as PNG or WAV"),
 ]
 
 

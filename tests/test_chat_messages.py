@@ -135,7 +135,7 @@ def written_conversations(draw: st.DrawFn) -> tuple[list[Message], list[Any]]:
 
 @given(written_conversations())
 @settings(max_examples=200)
-def test_a_conversation_in_openais_form_is_the_same_request(both: tuple[list[Message], list[Any]]) -> None:
+def test_openais_form_gives_the_same_request_as_message_values(both: tuple[list[Message], list[Any]]) -> None:
     ours, theirs = both
     before = repr(theirs)
     request = TaskRequest(messages=theirs)
@@ -147,7 +147,7 @@ def test_a_conversation_in_openais_form_is_the_same_request(both: tuple[list[Mes
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(written_conversations())
-async def test_what_arrives_at_openai_is_what_was_written(
+async def test_the_body_sent_to_openai_equals_the_dicts(
     switch_over: Over, simulated_vendor: Start, both: tuple[list[Message], list[Any]]
 ) -> None:
     ours, theirs = both
@@ -157,11 +157,11 @@ async def test_what_arrives_at_openai_is_what_was_written(
     ):
         assert await switch.stream_request(TaskRequest("And now?", messages=theirs)) == "Yes."
     sent = vendor.requests[0].body["messages"]
-    # What an image is called is the business of its first bytes, an address stays as it is.
+    # The type of an image follows from its first bytes, and a URL is sent unchanged.
     assert sent == [*(as_openai_writes_it(message) for message in ours), {"role": "user", "content": "And now?"}]
 
 
-def test_what_the_tests_write_is_what_openais_types_say() -> None:
+def test_the_dicts_of_these_tests_have_openais_types() -> None:
     """Were it not, the two properties above would show nothing."""
     types = TypeAdapter(ChatCompletionMessageParam)
 
@@ -174,7 +174,7 @@ def test_what_the_tests_write_is_what_openais_types_say() -> None:
     holds()
 
 
-def test_an_answer_of_the_sdk_goes_back_as_it_came() -> None:
+def test_an_answer_object_of_the_sdk_is_sent_back_unchanged() -> None:
     call = call_of_openai(ToolCallPart("c1", "look", '{"a": 1}'))
     answer = ChatCompletionMessage.model_validate({"role": "assistant", "content": None, "tool_calls": [call]})
     result = {"role": "tool", "tool_call_id": "c1", "name": "look", "content": "seen"}
@@ -221,7 +221,7 @@ def looked(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("wire", list(Wire))
-async def test_an_image_and_results_of_tools_reach_every_vendor(
+async def test_images_and_tool_results_reach_every_vendor(
     wire: Wire, simulated_vendor: Start, switch_over: Over
 ) -> None:
     vendor = simulated_vendor(wire, Reply("Yes."))
@@ -307,7 +307,7 @@ REFUSED: list[tuple[list[Any], type[Exception], str]] = [
     (
         [{"role": "user", "content": "x", "name": "Ann"}],
         TypeError,
-        "messages[0].name: only a message of role 'tool' has it, this one's is 'user': write it in the content",
+        "messages[0].name: only a message of role 'tool' may have it, not one of role 'user': write it in the content",
     ),
     (
         [{"role": "user", "content": "x", "tool_calls": [call()]}],
@@ -315,22 +315,30 @@ REFUSED: list[tuple[list[Any], type[Exception], str]] = [
         "messages[0].tool_calls: only a message of",
     ),
     ([assistant(tool_call_id="c1")], TypeError, "messages[0].tool_call_id: only a message of role 'tool'"),
-    # what dumps hold, if it says something
-    ([assistant(refusal="I will not.")], TypeError, "messages[0].refusal: a refusal has no place of its own here"),
+    # keys of dumps that may only be empty
+    ([assistant(refusal="I will not.")], TypeError, "messages[0].refusal: a refusal is not supported as a key"),
     ([assistant(function_call={"name": "f"})], TypeError, "messages[0].function_call: this is the old form of a call"),
-    ([assistant(audio={"id": "a1"})], TypeError, "messages[0].audio: what a model has said aloud has no place here"),
-    ([assistant(reasoning_content="hm")], TypeError, "llm_dispatcher.tasks.ReasoningPart in a Message holds what"),
-    ([assistant(annotations=[{}])], TypeError, "messages[0].annotations: there is no place for it here: leave it out"),
-    ([assistant(parsed={"a": 1})], TypeError, "messages[0].parsed: content says the same"),
+    ([assistant(audio={"id": "a1"})], TypeError, "messages[0].audio: audio from a model is not supported"),
+    ([assistant(reasoning_content="hm")], TypeError, "pass a Message with a ReasoningPart"),
+    ([assistant(annotations=[{}])], TypeError, "messages[0].annotations: it is not supported: leave it out"),
+    ([assistant(parsed={"a": 1})], TypeError, "messages[0].parsed: it repeats the content"),
     # content
     ([{"role": "user"}], TypeError, 'messages[0]: a message has "role" and "content": the content is missing'),
     ([{"role": "user", "content": None}], TypeError, "the content is missing"),
-    ([assistant()], TypeError, "the content is missing (or None beside tool_calls)"),
-    ([assistant(tool_calls=[])], TypeError, "the content is missing (or None beside tool_calls)"),
+    ([assistant()], TypeError, "the content is missing (it may be None if there are tool_calls)"),
+    ([assistant(tool_calls=[])], TypeError, "the content is missing (it may be None if there are tool_calls)"),
     ([{"role": "user", "content": 3}], TypeError, "messages[0].content is a list of parts, or a str, got int"),
     ([{"role": "user", "content": {"type": "text"}}], TypeError, "messages[0].content is a list of parts, or a str"),
-    ([user("x", 3)], TypeError, 'messages[0].content[1]: a part is a str, one of ours or a dict with "type", got int'),
-    ([user({"text": "x"})], TypeError, 'messages[0].content[0]: a part is a str, one of ours or a dict with "type"'),
+    (
+        [user("x", 3)],
+        TypeError,
+        'messages[0].content[1]: a part is a str, a part of llm_dispatcher.tasks or a dict with "type", got int',
+    ),
+    (
+        [user({"text": "x"})],
+        TypeError,
+        'messages[0].content[0]: a part is a str, a part of llm_dispatcher.tasks or a dict with "type"',
+    ),
     (
         [user("x", {"type": "file", "file": {"file_id": "f"}})],
         ValueError,
@@ -347,13 +355,13 @@ REFUSED: list[tuple[list[Any], type[Exception], str]] = [
     (
         [user({"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit"}})],
         TypeError,
-        "messages[0].content[0].prompt_cache_breakpoint: there is no place for it here: leave it out",
+        "messages[0].content[0].prompt_cache_breakpoint: it is not supported: leave it out",
     ),
     # images
     (
         [{"role": "system", "content": [image("https://example.org/a.png")]}],
         ValueError,
-        "messages[0].content[0]: a message of role 'system' holds text, not 'image_url': a user's holds it",
+        "a message of role 'system' cannot hold a part of type 'image_url': use a message of role 'user'",
     ),
     ([user({"type": "image_url"})], TypeError, "messages[0].content[0]: 'image_url' is missing"),
     ([user(image(3))], TypeError, "messages[0].content[0].image_url: an image_url is a dict, got int"),
@@ -362,15 +370,15 @@ REFUSED: list[tuple[list[Any], type[Exception], str]] = [
     (
         [user(image({"url": "secret/passwords"}))],
         ValueError,
-        'is an https address or a data URI; a file is llm_dispatcher.tasks.ImagePart("…"), got a str that begins with',
+        "is an https URL or a data URI, got a str that begins with 'secret/p'; for a file, pass",
     ),
-    ([user(image("http://example.org/a.png"))], ValueError, "messages[0].content[0].image_url is an https address"),
-    ([user(image({"url": "https://e.org/a", "detail": "high"}))], ValueError, "image_url.detail: most vendors know no"),
+    ([user(image("http://example.org/a.png"))], ValueError, "messages[0].content[0].image_url is an https URL"),
+    ([user(image({"url": "https://e.org/a", "detail": "high"}))], ValueError, "image_url.detail: most vendors do not"),
     # sounds
     (
         [{"role": "assistant", "content": [sound({"data": WAV, "format": "wav"})]}],
         ValueError,
-        "a message of role 'assistant' holds text, not 'input_audio'",
+        "a message of role 'assistant' cannot hold a part of type 'input_audio'",
     ),
     ([user({"type": "input_audio"})], TypeError, "messages[0].content[0]: 'input_audio' is missing"),
     ([user(sound(WAV))], TypeError, "messages[0].content[0].input_audio: an input_audio is a dict, got str"),
@@ -381,7 +389,7 @@ REFUSED: list[tuple[list[Any], type[Exception], str]] = [
     (
         [user(sound({"data": f"data:audio/wav;base64,{WAV}", "format": "wav"}))],
         ValueError,
-        "messages[0].content[0].input_audio.data is base64 alone",
+        "messages[0].content[0].input_audio.data is base64, got a data URI",
     ),
     # calls
     ([assistant(tool_calls=call())], TypeError, "messages[0].tool_calls is a list of tool calls, got dict"),
@@ -400,9 +408,13 @@ REFUSED: list[tuple[list[Any], type[Exception], str]] = [
     (
         [function(name="f", arguments={"a": 1})],
         TypeError,
-        "messages[0].tool_calls[0].function.arguments is JSON as a str, got a dict: json.dumps makes one of it",
+        "messages[0].tool_calls[0].function.arguments is JSON as a str, got a dict: convert it with json.dumps",
     ),
-    ([function(name="f", arguments="{}", parsed_arguments={})], TypeError, "parsed_arguments: arguments says the same"),
+    (
+        [function(name="f", arguments="{}", parsed_arguments={})],
+        TypeError,
+        "parsed_arguments: it repeats the arguments",
+    ),
     # results
     ([CALLED, {"role": "tool", "content": "x"}], TypeError, "messages[1]: 'tool_call_id' is missing"),
     ([CALLED, tool(tool_call_id=3)], TypeError, "messages[1].tool_call_id is a str, got int"),
@@ -410,23 +422,25 @@ REFUSED: list[tuple[list[Any], type[Exception], str]] = [
     (
         [CALLED, tool(tool_call_id="c2")],
         ValueError,
-        "messages[1].tool_call_id is the id of an assistant's tool call before it, got 'c2'",
+        "messages[1].tool_call_id is the id of an earlier tool call, got 'c2'",
     ),
-    ([tool(), CALLED], ValueError, "messages[0].tool_call_id is the id of an assistant's tool call before it"),
-    ([CALLED, tool(name="hear")], ValueError, "messages[1].name: the tool that was called is 'look', got 'hear'"),
+    ([tool(), CALLED], ValueError, "messages[0].tool_call_id is the id of an earlier tool call"),
+    ([CALLED, tool(name="hear")], ValueError, "messages[1].name is the name of the called tool, 'look'; got 'hear'"),
     ([CALLED, tool(name=3)], TypeError, "messages[1].name is a str, got int"),
     ([CALLED, tool(content=[image("https://example.org/a.png")])], ValueError, "messages[1].content[0]: a message of"),
     ([CALLED, tool(content=ImagePart("a.png"))], TypeError, "messages[1].content: a tool's result is text, not ImageP"),
 ]
 
 
-@pytest.mark.parametrize(("messages", "error", "said"), REFUSED, ids=[each[2][:60] for each in REFUSED])
-def test_what_cannot_be_said_is_refused_where_it_stands(messages: list[Any], error: type[Exception], said: str) -> None:
-    with pytest.raises(error, match=re.escape(said)):
+@pytest.mark.parametrize(("messages", "error", "message"), REFUSED, ids=[each[2][:60] for each in REFUSED])
+def test_an_unsupported_dict_is_refused_with_its_place(
+    messages: list[Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=re.escape(message)):
         TaskRequest(messages=messages)
 
 
-def test_a_refusal_shows_no_more_than_it_must() -> None:
+def test_an_error_message_does_not_show_long_values() -> None:
     """What stands in a conversation is nobody's business in a log."""
     for messages in (
         [user(image("x" * 500))],
@@ -438,9 +452,7 @@ def test_a_refusal_shows_no_more_than_it_must() -> None:
         assert len(str(refused.value)) < 250
 
 
-async def test_data_that_is_no_sound_is_refused_before_anything_is_sent(
-    switch_over: Over, simulated_vendor: Start
-) -> None:
+async def test_data_that_is_not_audio_is_refused_before_sending(switch_over: Over, simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat")
     request = TaskRequest(messages=[user(sound({"data": PNG, "format": "wav"}))])
     with pytest.raises(InvalidRequestError, match="are not those of a sound"):
@@ -448,12 +460,12 @@ async def test_data_that_is_no_sound_is_refused_before_anything_is_sent(
     assert vendor.requests == []
 
 
-def test_no_file_is_read_for_a_dict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dict_cannot_make_the_library_read_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A conversation may come from a browser: a name in it is no leave to read the server's files."""
     monkeypatch.chdir(tmp_path)
     name = "A" * 8
     Path(name).write_bytes(base64.b64decode(WAV))
-    with pytest.raises(ValueError, match="https address or a data URI"):
+    with pytest.raises(ValueError, match="https URL or a data URI"):
         TaskRequest(messages=[user(image(name))])
     request = TaskRequest(messages=[user(sound({"data": name, "format": "wav"}))])
     assert request.messages[0].parts == (AudioPart(f"data:audio/wav;base64,{name}"),)

@@ -169,7 +169,7 @@ def test_an_open_file_must_be_open_in_binary_mode(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="got int"):
         encode_image(5)  # type: ignore[arg-type]
     for part in (ImagePart, AudioPart):
-        with pytest.raises(TypeError, match="encode_image and encode_audio take open files"):
+        with pytest.raises(TypeError, match="encode it with encode_image or encode_audio"):
             part(io.BytesIO(PNG))  # type: ignore[arg-type]
 
 

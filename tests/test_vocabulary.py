@@ -68,7 +68,7 @@ def test_every_event_survives_json(event: Event) -> None:
     assert from_json(to_json(event)) == event
 
 
-def test_no_kind_of_event_was_forgotten() -> None:
+def test_these_tests_cover_every_kind_of_event() -> None:
     assert {type(event) for event in EVERY_EVENT} == set(get_args(Event))
 
 
@@ -109,7 +109,7 @@ def spelt(letters: str) -> list[Event]:
         "ScF",
     ],
 )
-def test_these_are_streams(letters: str) -> None:
+def test_legal_orders_of_events_pass(letters: str) -> None:
     check_order(spelt(letters))
 
 
@@ -135,12 +135,12 @@ def test_these_are_streams(letters: str) -> None:
         "ScXC",
     ],
 )
-def test_these_are_not(letters: str) -> None:
-    with pytest.raises(ValueError, match="no stream goes like this"):
+def test_illegal_orders_of_events_are_refused(letters: str) -> None:
+    with pytest.raises(ValueError, match="these events are not a stream"):
         check_order(spelt(letters))
 
 
-def test_text_is_counted_without_a_gap() -> None:
+def test_text_deltas_are_numbered_without_a_gap() -> None:
     with pytest.raises(ValueError, match="without a gap"):
         check_order([LETTERS["S"], TextDelta("x", 0), TextDelta("x", 2), LETTERS["C"]])
 
@@ -224,7 +224,7 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
     assert secret.reveal() == "test-key"
 
 
-def test_a_target_is_split_at_its_first_slash() -> None:
+def test_a_target_is_parsed_at_its_first_slash() -> None:
     assert Target.parse("openrouter/meta/llama") == Target("openrouter", "meta/llama")
     assert str(B) == "b/x/y"
     for wrong in ("", "openai", "openai/", "/gpt"):
@@ -232,7 +232,7 @@ def test_a_target_is_split_at_its_first_slash() -> None:
             Target.parse(wrong)
 
 
-def test_a_request_takes_what_people_write() -> None:
+def test_a_request_normalises_its_fields() -> None:
     request = TaskRequest(
         "Go on.", task_type="math", messages=[{"role": "user", "content": "hi"}, Message("assistant", "hello")],
         stop="END", images=["a.png"], providers="openai",
@@ -269,14 +269,14 @@ def test_a_request_takes_what_people_write() -> None:
         ({"promt": "x"}, TypeError, "promt"),
     ],
 )
-def test_a_wrong_request_is_refused_where_it_is_written(
+def test_a_wrong_field_is_refused_when_the_request_is_made(
     wrong: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=re.escape(words)):
         TaskRequest(**wrong)
 
 
-def test_none_overrides_nothing() -> None:
+def test_none_stands_for_the_default() -> None:
     assert TaskRequest("x", stop=None, providers=None, extra=None) == TaskRequest("x")  # type: ignore[arg-type]
 
 
@@ -296,5 +296,5 @@ def test_a_sum_is_as_sure_as_its_least_sure_part(parts: list[Usage]) -> None:
     assert (total.cost is None) == (not known or any(part.cost is None for part in known))
 
 
-def test_the_module_says_its_grammar() -> None:
+def test_the_docstring_shows_the_grammar() -> None:
     assert "Stream := Failed | Cancelled | Turn" in (events.__doc__ or "")

@@ -71,7 +71,7 @@ places = st.lists(st.integers(min_value=0, max_value=1 << 16), max_size=10)
 
 
 @given(sse_stream, places)
-def test_every_split_of_server_sent_events_gives_what_the_rules_say(data: bytes, places: list[int]) -> None:
+def test_server_sent_events_are_decoded_the_same_however_they_are_split(data: bytes, places: list[int]) -> None:
     expected = plain_sse(data)
     assert read(SSEDataDecoder(), [data]) == expected
     assert read(SSEDataDecoder(), cut(data, places)) == expected
@@ -79,7 +79,7 @@ def test_every_split_of_server_sent_events_gives_what_the_rules_say(data: bytes,
 
 
 @given(sse_stream, places, st.integers(min_value=1, max_value=20))
-def test_the_cap_does_not_depend_on_the_split(data: bytes, places: list[int], cap: int) -> None:
+def test_the_size_limit_does_not_depend_on_the_split(data: bytes, places: list[int], cap: int) -> None:
     assert read(SSEDataDecoder(cap=cap), cut(data, places)) == read(SSEDataDecoder(cap=cap), [data])
 
 
@@ -91,7 +91,7 @@ json_value = st.recursive(
 
 
 @given(st.lists(json_value, max_size=6), st.sampled_from([b"\n", b"\r\n", b"\n\n"]), st.booleans(), places)
-def test_every_split_of_json_lines_gives_the_same_values(
+def test_json_lines_are_decoded_the_same_however_they_are_split(
     values: list[object], newline: bytes, ended: bool, places: list[int]
 ) -> None:
     data = newline.join(json.dumps(value).encode() for value in values) + (newline if ended else b"")
@@ -103,7 +103,7 @@ def test_every_split_of_json_lines_gives_the_same_values(
     st.lists(json_value, max_size=6), st.sampled_from([",", ",\n", " ,\r\n "]), st.sampled_from([None, 1]),
     st.booleans(), places,
 )  # fmt: skip
-def test_every_split_of_a_json_array_gives_the_same_elements(
+def test_a_json_array_is_decoded_the_same_however_it_is_split(
     values: list[object], comma: str, indent: int | None, ascii_only: bool, places: list[int]
 ) -> None:
     written = comma.join(json.dumps(value, indent=indent, ensure_ascii=ascii_only) for value in values)
@@ -114,29 +114,29 @@ def test_every_split_of_a_json_array_gives_the_same_elements(
 
 
 @pytest.mark.parametrize("data", [b"{}", b"x", b"[1] 2", b"[1]]"])
-def test_what_is_no_json_array_is_a_typed_error(data: bytes) -> None:
+def test_a_body_that_is_not_a_json_array_is_a_protocol_error(data: bytes) -> None:
     with pytest.raises(ProviderProtocolError):
         list(JSONArrayDecoder().feed(data))
 
 
-def test_an_array_that_is_cut_off_gives_its_whole_elements_only() -> None:
+def test_a_truncated_array_gives_only_its_whole_elements() -> None:
     assert read(JSONArrayDecoder(), [b'[{"a": 1}, {"b": "]', b"}"]) == [b'{"a": 1}']
 
 
 @pytest.mark.parametrize("decoder", [SSEDataDecoder(cap=100), NDJSONDecoder(cap=100), JSONArrayDecoder(cap=100)])
-def test_a_line_without_end_is_refused_at_the_cap(decoder: Decoder) -> None:
+def test_a_line_longer_than_the_limit_is_refused(decoder: Decoder) -> None:
     with pytest.raises(ProviderProtocolError, match="longer than 100 bytes"):
         for _ in range(60):
             list(decoder.feed(b'["'))
 
 
-def test_the_usual_cap_is_sixty_four_mebibytes() -> None:
+def test_the_default_limit_is_64_mebibytes() -> None:
     assert len(list(SSEDataDecoder().feed(b"data: " + b"x" * (LONGEST_EVENT - 6) + b"\n\n"))) == 1
     with pytest.raises(ProviderProtocolError):
         list(SSEDataDecoder().feed(b"data: " + b"x" * LONGEST_EVENT + b"\n\n"))
 
 
 @pytest.mark.found("H-7")
-def test_there_is_one_decoder_of_server_sent_events() -> None:
+def test_there_is_only_one_decoder_of_server_sent_events() -> None:
     decoders = [name for name in vars(wire) if name.endswith("Decoder")]
     assert sorted(decoders) == ["JSONArrayDecoder", "NDJSONDecoder", "SSEDataDecoder"]

@@ -354,7 +354,7 @@ async def test_what_a_caller_says_of_strict_holds(strict: bool, simulated_vendor
         (list[int], "for another type, pass"),
         (dict, "got the class dict; for another type, pass"),
         ("json", 'got text; for JSON of any form, write {"type": "json_object"}'),
-        ({"json_schema": 5}, "holds no JSON schema"),
+        ({"json_schema": 5}, "is not a JSON schema"),
     ],
 )
 def test_what_is_no_schema_is_refused_where_it_is_written(wrong: Any, words: str) -> None:
