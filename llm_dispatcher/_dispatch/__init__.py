@@ -5,7 +5,7 @@ from .job import AdmissionControl, Job, NoAdmission, Pass
 from .ledger import Ledger
 from .loop import attempts
 from .open_streams import OpenStreams
-from .retrying import load_what_failures_need
+from .retrying import RetryStop, RetryWait, check_strategies, load_what_failures_need
 
 __all__ = [
     "AdmissionControl",
@@ -15,6 +15,9 @@ __all__ = [
     "NoAdmission",
     "OpenStreams",
     "Pass",
+    "RetryStop",
+    "RetryWait",
     "attempts",
+    "check_strategies",
     "load_what_failures_need",
 ]

@@ -17,6 +17,7 @@ from ..provider import Opened, Provider
 from ..tasks import Target, TaskRequest
 from .ledger import Ledger, Price, no_price
 from .open_streams import OpenStreams
+from .retrying import RetryStop, RetryWait
 
 
 class Pass(Protocol):
@@ -70,7 +71,8 @@ class Job(Struct, frozen=True):
     `style` says how a model continues a broken answer. `on_break` is `restart` only if the reader can take back what it
     has seen. The loop adds itself to `open_streams`, so that closing the switch ends it. `deadline` is when the stream
     has to be over; without one, the `total` clock runs from the loop's beginning. `price` is asked for the cost of each
-    attempt, and `notify` gets the loop's notices.
+    attempt, and `notify` gets the loop's notices. `retry_wait` and `retry_stop` are used instead of the strategies that
+    the policy makes of its settings.
     """
 
     request: TaskRequest
@@ -86,3 +88,5 @@ class Job(Struct, frozen=True):
     deadline: Deadline | None = None
     price: Price = no_price
     notify: Notify = write
+    retry_wait: RetryWait | None = None
+    retry_stop: RetryStop | None = None

@@ -22,7 +22,7 @@ from contextlib import aclosing
 from .._bookkeeping import reported_not_raised
 from .._policy import BODY
 from ..events import AttemptOutcome, Event, Failure, StreamInterrupted
-from ..exceptions import LLMDispatcherError, ProviderError
+from ..exceptions import ConfigurationError, LLMDispatcherError, ProviderError
 from ..notices import RetryScheduled, TargetGivenUp, TargetSkipped
 from .attempt import attempt
 from .continuation import may_restart, obstacle_to_continuing
@@ -50,10 +50,10 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
     watchdog = Watchdog(job.resilience.timeouts, job.deadline)
     if job.open_streams is not None:
         job.open_streams.add(watchdog)
-    retrying = Retrying(job.resilience)
+    retrying = Retrying(job.resilience, job.retry_wait, job.retry_stop)
     try:
         for place, target in enumerate(job.targets):
-            tries = 0
+            tries, slept, began = 0, 0.0, loop.time()
             watchdog.begin_target(_others(job, place, course), is_first=place == 0)
             # The body's answer is no continuation of a model's answer, so it is asked before commit only.
             while not (target.provider == BODY and course.is_committed):
@@ -69,7 +69,7 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                         raise final_error(job, course) or refusal
                     break
                 tries += 1
-                watchdog.begin_attempt(others, _chances(job, place, tries, course))
+                watchdog.begin_attempt(others, _chances(job, place, course, may_retry=retrying.may_retry(tries)))
                 row = Row(target, course.next_number, loop.time())
                 outcome: AttemptOutcome = "failed"
                 try:
@@ -92,26 +92,26 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                 if row.is_shown:
                     yield StreamInterrupted(Failure.of(row.error), course.transcript.characters)
                 final = final_error(job, course)
-                if final is row.error:
-                    raise row.error  # its `__cause__` is already the SDK's error
                 if final is not None:
-                    raise final from row.error
+                    raise final
                 left = watchdog.left_for_a_try(_others(job, place, course))
-                seconds = retrying.seconds_to_wait(row.error, tries, left)
+                try:
+                    seconds = retrying.seconds_to_wait(row.error, tries, left, elapsed=loop.time() - began, slept=slept)
+                except ConfigurationError as error:
+                    course.failures.append(error)
+                    raise final_error(job, course) or error  # noqa: B904 - its cause is set
                 if seconds is None:
                     job.notify(TargetGivenUp(target, Failure.of(row.error), row.delivered))
                     break
                 job.notify(RetryScheduled(target, Failure.of(row.error), seconds, row.delivered))
                 with watchdog.ends_with_the_switch():
                     await asyncio.sleep(seconds)
+                slept += seconds
     except SwitchClosedError as error:
         raise interruption(job, course, error) from error.__cause__
     finally:
         watchdog.close()
-    final = exhaustion(job, course)
-    if final is course.failures[-1]:
-        raise final
-    raise final from course.failures[-1]
+    raise exhaustion(job, course)
 
 
 def _others(job: Job, place: int, course: Course) -> int:
@@ -120,12 +120,12 @@ def _others(job: Job, place: int, course: Course) -> int:
     return sum(target.provider != BODY for target in after) if course.is_committed else len(after)
 
 
-def _chances(job: Job, place: int, tries: int, course: Course) -> int:
+def _chances(job: Job, place: int, course: Course, *, may_retry: bool) -> int:
     """How many attempts could continue the answer of this one, if it breaks after the reader has seen some of it."""
     if job.on_break == "raise" or (not may_restart(job, course) and obstacle_to_continuing(job.request, course)):
         return 0
     others = sum(target.provider != BODY for target in job.targets[place + 1 :])
-    return others or min(1, job.resilience.max_retries + 1 - tries)
+    return others or int(may_retry)
 
 
 def _record(job: Job, row: Row, admitted: Pass, outcome: AttemptOutcome, now: float) -> None:

@@ -1,4 +1,7 @@
-"""How a whole stream ends: with its completion, or with an error that has what was delivered."""
+"""How a whole stream ends: with its completion, or with an error that has what was delivered.
+
+The cause of an error that is made here is the last failure. The cause of a failure is the SDK's own error.
+"""
 
 from __future__ import annotations
 
@@ -49,6 +52,7 @@ def exhaustion(job: Job, course: Course) -> LLMDispatcherError:
     if is_only_one and not course.has_text:
         return course.failures[-1]
     everyone = AllProvidersFailedError([failure for failure in course.failures if isinstance(failure, ProviderError)])
+    everyone.__cause__ = course.failures[-1]
     return _broken(job, course, everyone.message) if course.has_text else everyone
 
 
@@ -63,4 +67,6 @@ def _broken(job: Job, course: Course, message: str) -> StreamingError:
         kind = StreamTimeoutError
     elif isinstance(course.failures[-1], BudgetExceededError):
         kind = StreamBudgetExceededError
-    return kind(message, partial=course.transcript.text, usage=job.ledger.usage, failures=course.failures)
+    error = kind(message, partial=course.transcript.text, usage=job.ledger.usage, failures=course.failures)
+    error.__cause__ = course.failures[-1]
+    return error
