@@ -217,7 +217,7 @@ async def held_by_body(
                     pieces.append(text)
                     yield event
                 clocks.arm("idle")
-            clocks.fired()  # (a body that takes its cancellation for its end has had its say)
+            clocks.fired()  # takes the cancellation back, if the body took it for its end
     except (asyncio.CancelledError, Exception):
         if timeout is None or clocks.fired() is None:
             raise

@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 from msgspec import Struct
 
+from .._cancellation import cancellations, forgiven
 from .._policy import Strategy
 from .._serving.switch import LLMSwitch
 from ..streaming import ProgressTracker
@@ -75,11 +76,13 @@ def _leaving_early() -> Generator[None, None, None]:
     assert task is not None, "this runs in a coroutine"
     loop, descriptor = asyncio.get_running_loop(), _pipe()
     code: int | None = None
+    before = cancellations()
 
     def leave(why: int) -> None:
         nonlocal code
-        code = why
-        task.cancel()
+        if code is None:  # the loop reports the pipe again and again, and a cancellation is taken back once
+            code = why
+            task.cancel()
 
     # Windows' event loop watches no pipe and no signal. There, the next write to the pipe fails instead.
     with suppress(NotImplementedError):
@@ -91,7 +94,7 @@ def _leaving_early() -> Generator[None, None, None]:
     try:
         yield
     except asyncio.CancelledError:
-        if code is None or task.uncancel() > 0:
+        if code is None or not forgiven(before):
             raise
         raise typer.Exit(code) from None
     finally:

@@ -5,7 +5,7 @@ How it works
 The task that reads the stream calls `arm(clock)` before it waits for the vendor, and `disarm()` when it has something
 to show. Only that task calls them. A timer cancels the task when a deadline passes. The task then calls `fired()`,
 which tells this cancellation from anybody else's and takes it back. If somebody else has cancelled the task as well,
-the other cancellation wins and the watchdog stays silent.
+the other cancellation wins and the watchdog stays silent (`_cancellation.py` explains the counting).
 
 `asyncio.timeout` around each wait would cost more than everything else that is done for a chunk. Here the timer is set
 for the nearest deadline. Each chunk moves the deadline on and leaves the timer alone; when the timer fires too early,
@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from math import inf
 from typing import Final, Literal, TypeAlias
 
+from .._cancellation import cancellations, forgiven
 from .._policy import Timeouts
 from .._upstream import Deadline
 from .._usage import Usage
@@ -138,7 +139,7 @@ class Watchdog:
         # Every chunk may be read by another task, so this is asked each time. With the loop as argument it costs half.
         task = self._task = asyncio.current_task(loop)
         if task is not None:
-            self._cancelling = task.cancelling()
+            self._cancelling = task.cancelling()  # as `cancellations()`, which would look up the task again
         if clock != self._clock or self._timer is None:  # else the timer finds that the deadline has moved on
             self._clock = clock
             self._set_timer(self._next_deadline()[0])
@@ -154,9 +155,8 @@ class Watchdog:
         if not self._has_fired:
             return None
         self._has_fired = False
-        task = asyncio.current_task()
-        if task is not None and task.uncancel() > self._cancelling:
-            return None  # somebody else has cancelled as well, and wins
+        if not forgiven(self._cancelling):
+            return None
         return "closed" if self._is_ended else self._next_deadline()[1]
 
     @contextmanager
@@ -164,10 +164,8 @@ class Watchdog:
         """Wait for something other than a vendor's answer: no clock runs, but closing the switch ends the wait."""
         if self._is_ended:
             raise switch_closed()
-        task = self._task = asyncio.current_task(self.loop)
+        self._task, self._cancelling = asyncio.current_task(self.loop), cancellations()
         self._clock = None
-        if task is not None:
-            self._cancelling = task.cancelling()
         try:
             yield
         except asyncio.CancelledError:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from threading import Lock
 
+from .._cancellation import cancellations, was_cancelled
 from ..provider import LONGEST_WAIT
 
 
@@ -70,8 +71,7 @@ class Semaphore:
             turn = loop.create_future()
             self._line.append((loop, turn))
         timer = loop.call_later(patience, turn.cancel)
-        task = asyncio.current_task()
-        cancelling = task.cancelling() if task is not None else 0
+        before = cancellations()
         try:
             await turn
         except asyncio.CancelledError:
@@ -80,9 +80,9 @@ class Semaphore:
                     self._line.remove((loop, turn))
                 elif turn.done() and not turn.cancelled():
                     self._pass_on()  # it was given, and nobody is here to use it
-            if task is not None and task.cancelling() > cancelling:
+            if was_cancelled(before):
                 raise
-            return False
+            return False  # the timer cancelled the wait
         finally:
             timer.cancel()
         return True

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
+from .._cancellation import cancellations, was_cancelled
 from ..events import (
     Event,
     ReasoningDelta,
@@ -81,14 +82,13 @@ class StreamingCallbacks:
         return self._finish(callback, pending) if inspect.isawaitable(pending) else None
 
     async def _finish(self, callback: Callable[..., Told], pending: Awaitable[object]) -> None:
-        task = asyncio.current_task()
-        cancelling = task.cancelling() if task is not None else 0
+        before = cancellations()
         try:
             await pending
         except asyncio.CancelledError as error:
-            if task is None or task.cancelling() > cancelling:
-                raise  # somebody cancels the reader
-            self.note(callback, error)  # something that the callback waited for was cancelled
+            if was_cancelled(before):
+                raise  # the reader
+            self.note(callback, error)  # only something that the callback waited for
         except Exception as error:  # noqa: BLE001 - as above
             self.note(callback, error)
 

@@ -1,24 +1,36 @@
-"""Who reads a stream."""
+"""The task that reads a stream, so that another task can end its reading.
+
+How it works: the reading task enters a `Reader` before its stream begins and leaves it at the end. `leave()` cancels
+that task once, whoever calls it and however often. `__exit__` takes this cancellation back (`_cancellation`, case 1),
+so that the task itself goes on. If somebody else has cancelled the task since the stream began, the `CancelledError`
+goes on. If the task that reads now is not the one that began, this is known only of the time since `leave()`: to count
+for each chunk would cost each chunk. All of this happens on the loop of the reading task. `over` is set when the
+reading has ended, in whatever way.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from types import TracebackType
 
+from .._cancellation import cancellations, forgiven
+
 
 class Reader:
-    """Knows which task is reading, so that another one can end its reading: the task itself goes on."""
+    """Holds the reading task while the reading lasts."""
 
-    __slots__ = ("_cancelling", "_leaving", "over", "task")
+    __slots__ = ("_began_in", "_cancelling", "_leaving", "over", "task")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[object] | None = None
+        self._began_in: asyncio.Task[object] | None = None
         self.over = asyncio.Event()
         self._leaving = False
         self._cancelling = 0
 
     def __enter__(self) -> None:
-        self.task = asyncio.current_task()
+        self.task = self._began_in = asyncio.current_task()
+        self._cancelling = cancellations()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -26,11 +38,12 @@ class Reader:
         self.over.set()
         if not self._leaving or not isinstance(error, asyncio.CancelledError):
             return False
-        task = asyncio.current_task()
-        return task is not None and task.uncancel() <= self._cancelling
+        return forgiven(self._cancelling)
 
     def leave(self) -> None:
-        """End the reading. The task may be the running one, if a callback closes the stream that it is told of."""
-        if self.task is not None and not self._leaving:  # (of several who close it, one cancels: one is forgiven)
-            self._leaving, self._cancelling = True, self.task.cancelling()
+        """End the reading. The reading task may call this itself: a callback may close the stream that called it."""
+        if self.task is not None and not self._leaving:
+            self._leaving = True
+            if self.task is not self._began_in:
+                self._cancelling = self.task.cancelling()
             self.task.cancel()

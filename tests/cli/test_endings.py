@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.main import get_command
 
 from llm_dispatcher import exceptions
 from llm_dispatcher._cli import app
 from llm_dispatcher._cli import inspect as look
-from llm_dispatcher._cli.exit_codes import BUG, CODES, exit_code, harmless
+from llm_dispatcher._cli.ask import _leaving_early
+from llm_dispatcher._cli.exit_codes import BUG, CODES, TERMINATED, exit_code, harmless
 from llm_dispatcher.events import Usage
 from llm_dispatcher.tasks import TaskType
 
@@ -205,3 +210,27 @@ def test_a_shell_completes_commands_tasks_and_what_is_configured(
 def test_a_broken_configuration_completes_nothing(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("llm_dispatcher.yaml").write_text("rooting: {}")
     assert completed(run, monkeypatch, "stream", "--model", "") == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows' event loop watches no signals")
+async def test_being_told_twice_to_end_is_one_ending() -> None:
+    """The loop reports a closed pipe again and again while the stream is being closed."""
+
+    async def reading() -> None:
+        with _leaving_early():
+            os.kill(os.getpid(), signal.SIGTERM)
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+                arrived = asyncio.Event()
+                asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, arrived.set)
+                os.kill(os.getpid(), signal.SIGUSR1)
+                await arrived.wait()
+
+    with pytest.raises(typer.Exit) as ended:
+        await reading()
+    assert ended.value.exit_code == TERMINATED
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0

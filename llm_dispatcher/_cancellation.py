@@ -1,0 +1,50 @@
+"""Telling one cancellation of a task from another, by counting.
+
+How asyncio counts: `Task.cancel()` adds one to `Task.cancelling()` and has a `CancelledError` raised where the task
+waits. `Task.uncancel()` takes one away and returns what is left. The error itself does not say who caused it, so the
+code that catches one compares the count with a count that it noted before it began to wait. Two cases occur here.
+
+1. *We cancel a task ourselves*, to end its wait: a clock ran out, the switch is being closed, the reader left, nobody
+   reads the pipe any more. Whoever catches the error calls `forgiven(before)`. It takes our one cancellation back, so
+   that the task can go on and outer scopes (`asyncio.timeout`, `TaskGroup`) count correctly. If more than `before` are
+   left, somebody else has cancelled the task as well. That cancellation wins, and the error has to go on.
+
+2. *We wait for something that may itself be cancelled*: a callback of the application, a future that a timer cancels.
+   `was_cancelled(before)` says whether the task was cancelled. If not, only the thing it waited for was, the error ends
+   here, and there is nothing to take back.
+
+The rules that make the counting right:
+
+- `before` is noted by the task itself, right before it waits. Where it is noted later, a cancellation that was asked
+  for but not yet delivered is mistaken for an old one, and is lost.
+- A cancellation that is ours is issued once, however many have a reason for it, because it is taken back once. Each
+  place therefore has a flag that is set before `cancel()` is called.
+- Each one that was issued is taken back exactly once, also if code in between swallowed the error, as a body or an
+  iterator does that takes its cancellation for its end. Otherwise the next scope takes it for somebody else's.
+- `Task.cancel()` may be called only on the task's own loop and thread.
+
+The functions here look up the running task first. Code that runs for each chunk and has the task at hand calls
+`task.cancelling()` itself (`_dispatch/watchdog.py`). This module holds no state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+
+def cancellations() -> int:
+    """How many cancellations of the running task have not been taken back. Note this before a wait."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def forgiven(before: int) -> bool:
+    """Take back our own cancellation of the running task: case 1. False if somebody else has cancelled it as well."""
+    task = asyncio.current_task()
+    return task is None or task.uncancel() <= before
+
+
+def was_cancelled(before: int) -> bool:
+    """Whether a `CancelledError` just caught was for the running task: case 2. Without a task, it counts as being."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > before
