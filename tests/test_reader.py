@@ -68,7 +68,7 @@ async def test_the_task_that_reads_now_is_the_one_that_is_cancelled() -> None:
     with reader:
         task = asyncio.create_task(asyncio.Event().wait())
         await asyncio.sleep(0)
-        reader.task = task  # type: ignore[assignment] # what a task returns does not matter here
+        reader.task = task
         reader.leave()
         await asyncio.wait([task])
     assert task.cancelled()
