@@ -124,8 +124,8 @@ def ends_in_a_letter(delivered: str, whole: str) -> bool:
 
 
 @given(texts | refrains, st.data(), pieces)
-def test_an_anchor_that_is_repeated_goes_once(whole: str, data: st.DataObject, size: int) -> None:
-    """However repetitive the text is: the model was asked for the anchor, so the first one is the seam."""
+def test_a_repeated_anchor_is_cut_once(whole: str, data: st.DataObject, size: int) -> None:
+    """The model was asked for the anchor, so the first one is the seam, even in a repetitive text."""
     cut = data.draw(st.integers(1, len(whole)))
     delivered, rest = whole[:cut], whole[cut:]
     anchor = anchor_of(delivered)
@@ -141,7 +141,7 @@ def test_an_anchor_that_is_repeated_goes_once(whole: str, data: st.DataObject, s
     pieces,
     st.sampled_from(['"{}"', "**{}**", "`{}`", "“{}”", "<<<{}>>>", "*{}*", "\n{}", "> {}"]),
 )
-def test_marks_around_the_anchor_go_with_it(whole: str, data: st.DataObject, size: int, marks: str) -> None:
+def test_marks_around_the_anchor_are_cut_with_it(whole: str, data: st.DataObject, size: int, marks: str) -> None:
     delivered = cut_where(data, whole, ends_in_a_word)
     anchor, rest = anchor_of(delivered), whole[len(delivered) :]
     text, join = joined(delivered, marks.format(anchor) + rest, "anchored", size)
@@ -149,7 +149,7 @@ def test_marks_around_the_anchor_go_with_it(whole: str, data: st.DataObject, siz
 
 
 @given(texts, st.data(), pieces)
-def test_an_anchor_in_other_white_space_and_quotes_is_known(whole: str, data: st.DataObject, size: int) -> None:
+def test_an_anchor_with_other_white_space_and_quotes_is_found(whole: str, data: st.DataObject, size: int) -> None:
     delivered = cut_where(data, whole, lambda text: not text[-1].isspace())
     anchor, rest = anchor_of(delivered), whole[len(delivered) :]
     retold = " ".join(anchor.split()).replace("“", '"').replace("”", '"').replace("—", "-")
@@ -157,9 +157,7 @@ def test_an_anchor_in_other_white_space_and_quotes_is_known(whole: str, data: st
 
 
 @given(tales(15), st.data(), pieces, remarks)
-def test_a_remark_goes_where_the_anchor_after_it_proves_it(
-    whole: str, data: st.DataObject, size: int, remark: str
-) -> None:
+def test_a_remark_before_the_anchor_is_cut_with_it(whole: str, data: st.DataObject, size: int, remark: str) -> None:
     delivered = cut_where(data, whole, lambda text: is_proof(normal_form(anchor_of(text))) and not text[-1].isspace())
     anchor, rest = anchor_of(delivered), whole[len(delivered) :]
     text, join = joined(delivered, remark + anchor + rest, "anchored", size)
@@ -167,8 +165,8 @@ def test_a_remark_goes_where_the_anchor_after_it_proves_it(
 
 
 @given(tales(10, 10), tales(5), pieces, remarks)
-def test_a_refrain_proves_nothing_after_a_remark(line: str, between: str, size: int, remark: str) -> None:
-    """The words stand in the text twice, so the third time may well be the text's own."""
+def test_a_refrain_after_a_remark_is_not_proof(line: str, between: str, size: int, remark: str) -> None:
+    """The text has these words twice, so the third time may be part of the answer."""
     delivered = f"{line}\n{between}\n{line}"
     assert normal_form(anchor_of(delivered)) in normal_form(line)
     text, join = joined(delivered, f"{remark}{line}\nThe end.", "anchored", size)
@@ -177,7 +175,7 @@ def test_a_refrain_proves_nothing_after_a_remark(line: str, between: str, size: 
 
 
 @given(tales(2), st.data(), pieces, styles)
-def test_the_exact_rest_stays_as_it_is(whole: str, data: st.DataObject, size: int, style: Continues) -> None:
+def test_an_exact_continuation_is_not_changed(whole: str, data: st.DataObject, size: int, style: Continues) -> None:
     cut = data.draw(st.integers(1, len(whole) - 1))
     assume(whole[:cut].strip() and not whole[cut - 1].isspace())
     text, join = joined(whole[:cut], whole[cut:], style, size)
@@ -185,10 +183,10 @@ def test_the_exact_rest_stays_as_it_is(whole: str, data: st.DataObject, size: in
 
 
 @given(texts | refrains | tales(4), tales(1), st.data(), pieces, styles, st.booleans())
-def test_what_is_new_is_never_cut(
+def test_new_text_is_never_cut(
     delivered: str, new: str, data: st.DataObject, size: int, style: Continues, spent: bool
 ) -> None:
-    """No word of it is in what was delivered."""
+    """The delivered text has no word of it."""
     new = data.draw(st.sampled_from(["", "\n\n", "Note:\n", "> ", "…"])) + new.translate(OTHER_WORDS)
     join = Join(delivered, style)
     emitted = "".join(join.feed(new[start : start + size]) for start in range(0, len(new), size)) + join.close(spent)
@@ -200,9 +198,7 @@ repeats = Cases(white_space=0.05, nothing=0.3)
 
 @repeats
 @given(texts | refrains, st.data(), pieces)
-def test_prefill_repeats_only_the_white_space_that_its_request_had_to_drop(
-    whole: str, data: st.DataObject, size: int
-) -> None:
+def test_with_prefill_only_the_dropped_white_space_is_cut(whole: str, data: st.DataObject, size: int) -> None:
     cut = data.draw(st.integers(1, len(whole)))
     core = whole[:cut].rstrip()
     rest = whole[len(core) :]
@@ -230,7 +226,7 @@ def test_a_restart_is_cut_to_the_rest(whole: str, data: st.DataObject, size: int
 
 
 @given(tales(4), st.data(), pieces)
-def test_too_little_is_no_restart(whole: str, data: st.DataObject, size: int) -> None:
+def test_a_short_repetition_is_not_a_restart(whole: str, data: st.DataObject, size: int) -> None:
     delivered = cut_where(data, whole, lambda text: not is_proof(normal_form(text.strip())) and not text[-1].isspace())
     text, join = joined(delivered, whole, "prefill", size)
     assert (text, join.seam) == (delivered + whole, "plain")
@@ -251,7 +247,7 @@ def test_last_words_that_are_proof_are_cut(whole: str, data: st.DataObject, size
 
 
 @given(tales(14), st.data(), pieces, st.integers(1, 3))
-def test_last_words_that_are_no_proof_stay(whole: str, data: st.DataObject, size: int, back: int) -> None:
+def test_last_words_that_are_not_proof_stay(whole: str, data: st.DataObject, size: int, back: int) -> None:
     delivered, repeated = delivered_and_last_words(data, whole, back)
     assume(not is_proof(normal_form(repeated)))
     new = repeated + whole[len(delivered) :]
@@ -264,7 +260,7 @@ def test_last_words_that_are_no_proof_stay(whole: str, data: st.DataObject, size
 
 @pytest.mark.found("B-21")
 @given(tales(120), st.data(), pieces)
-def test_the_last_page_goes_however_long_it_is(whole: str, data: st.DataObject, size: int) -> None:
+def test_a_repeated_last_page_is_cut_at_any_length(whole: str, data: st.DataObject, size: int) -> None:
     delivered = cut_where(data, whole, lambda text: len(text) > 2 * HOLD and not text[-1].isspace())
     repeated = last_words(delivered, data.draw(st.integers(11, len(delivered.split()) - 1)))
     text, join = joined(delivered, repeated + whole[len(delivered) :], "anchored", size)
@@ -273,7 +269,7 @@ def test_the_last_page_goes_however_long_it_is(whole: str, data: st.DataObject, 
 
 @pytest.mark.found("B-21")
 @given(tales(14), st.data(), pieces, remarks | st.sampled_from(["```\n", "<<<", "**"]))
-def test_all_of_the_text_goes_after_a_remark(whole: str, data: st.DataObject, size: int, remark: str) -> None:
+def test_a_restart_after_a_remark_is_cut(whole: str, data: st.DataObject, size: int, remark: str) -> None:
     delivered = cut_where(data, whole, lambda text: len(text.split()) > 12)
     text, join = joined(delivered, remark + whole, "anchored", size)
     assert text == whole
@@ -282,7 +278,7 @@ def test_all_of_the_text_goes_after_a_remark(whole: str, data: st.DataObject, si
 
 @pytest.mark.found("B-21")
 @given(tales(60), st.data(), pieces, st.sampled_from(["", "otherwise ", "quite otherwise "]))
-def test_a_restart_may_have_another_word(whole: str, data: st.DataObject, size: int, other: str) -> None:
+def test_a_restart_may_differ_in_a_word(whole: str, data: st.DataObject, size: int, other: str) -> None:
     whole = whole.translate(OTHER_WORDS)
     delivered = cut_where(data, whole, lambda text: len(text) > 400 and not text[-1].isspace())
     starts = [word.start() for word in re.finditer(r"\S+", delivered)]
@@ -300,8 +296,8 @@ RECORD = (
 
 
 @pytest.mark.parametrize(("first", "second"), [("1", "2"), ("one", "two")])
-def test_a_record_like_the_first_is_no_restart(first: str, second: str) -> None:
-    """It differs in a number, or so early that it is no repetition."""
+def test_a_record_similar_to_the_first_is_not_a_restart(first: str, second: str) -> None:
+    """It differs in a number, or too early for a restart."""
     delivered, rest = RECORD.format(first, first), "\n\n" + RECORD.format(second, second)
     assert joined(delivered, rest, "anchored")[0] == delivered + rest
     late = RECORD.replace("## Test {}\n\n", "")
@@ -316,7 +312,7 @@ def test_a_record_like_the_first_is_no_restart(first: str, second: str) -> None:
         (FAITHFUL + 20, "cold", "warm and bright and loud and near and full"),
     ],
 )
-def test_what_differs_early_or_at_length_is_no_restart(place: int, one: str, other: str) -> None:
+def test_a_text_that_differs_early_or_at_length_is_not_a_restart(place: int, one: str, other: str) -> None:
     letters = "".join(f"{chr(97 + index % 26)}{chr(97 + index // 26)}x " for index in range(120))
     before, after = letters[:place], letters[place : place + 150]
     delivered = f"{before} {one} {after}"
@@ -328,7 +324,7 @@ def test_what_differs_early_or_at_length_is_no_restart(place: int, one: str, oth
 
 @pytest.mark.found("B-21")
 @given(tales(14), st.data(), pieces, st.sampled_from([str.capitalize, str.upper, str.lower, str.swapcase]))
-def test_an_anchor_in_other_capitals_is_known(
+def test_an_anchor_with_other_capitals_is_found(
     whole: str, data: st.DataObject, size: int, capitals: Callable[[str], str]
 ) -> None:
     whole = whole.replace("ß", "ss")  # (in capitals it is two letters)
@@ -339,7 +335,7 @@ def test_an_anchor_in_other_capitals_is_known(
 
 @pytest.mark.found("B-21")
 @given(tales(14), st.data(), pieces, st.integers(4, 10), st.sampled_from(["…", "... ", "[…] ", "(...) "]))
-def test_the_last_words_are_known_after_an_ellipsis(
+def test_last_words_after_an_ellipsis_are_cut(
     whole: str, data: st.DataObject, size: int, back: int, ellipsis: str
 ) -> None:
     delivered = cut_where(data, whole, lambda text: len(text.split()) > 10 and not text[-1].isspace())
@@ -351,21 +347,21 @@ def test_the_last_words_are_known_after_an_ellipsis(
 
 @pytest.mark.found("B-21")
 @given(st.sampled_from(["<<<{}>>>\n", '"{}"\n\n', "> **{}**\n"]), pieces)
-def test_words_that_are_quoted_before_the_model_goes_on_go_twice(quotation: str, size: int) -> None:
+def test_an_anchor_that_is_quoted_first_is_cut_twice(quotation: str, size: int) -> None:
     anchor = anchor_of(TALE)
     text, join = joined(TALE, quotation.format(anchor) + anchor + "x jumps", "anchored", size)
     assert (text, join.seam) == (TALE + "x jumps", "anchor")
 
 
 @given(tales(10, 10), pieces)
-def test_a_line_that_the_text_has_twice_is_no_quotation(line: str, size: int) -> None:
+def test_a_line_that_the_text_has_twice_is_cut_once(line: str, size: int) -> None:
     delivered, rest = f"They sang:\n{line}", f"\n{line}\nThen they left."
     text, join = joined(delivered, f"<<<{line}>>>{rest}", "anchored", size)
     assert (text, join.seam) == (delivered + rest, "anchor")
 
 
 @given(st.integers(10, 19), st.integers(10, 19), pieces)
-def test_words_that_repeat_themselves_are_no_quotation(sung: int, more: int, size: int) -> None:
+def test_words_that_repeat_themselves_are_cut_once(sung: int, more: int, size: int) -> None:
     delivered, rest = "They sang" + " la" * sung, " la" * more + ", and left."
     text, join = joined(delivered, f'"{anchor_of(delivered)}"{rest}', "anchored", size)
     assert (text, join.seam) == (delivered + rest, "anchor")
@@ -373,7 +369,7 @@ def test_words_that_repeat_themselves_are_no_quotation(sung: int, more: int, siz
 
 @pytest.mark.found("R-5")
 @given(tales(14), st.data(), pieces, st.integers(1, 5), st.integers(0, 6))
-def test_every_mark_that_closes_ours_goes(
+def test_every_mark_that_closes_the_anchor_is_cut(
     whole: str, data: st.DataObject, size: int, opening: int, closing: int
 ) -> None:
     delivered = cut_where(data, whole, ends_in_a_word)
@@ -385,14 +381,14 @@ def test_every_mark_that_closes_ours_goes(
 @pytest.mark.parametrize(
     "delivered", ["a map is a dict<str, list<list<int", "x is less than this, so write x -", "f ="]
 )
-def test_a_mark_that_may_be_the_texts_own_stays(delivered: str) -> None:
+def test_a_mark_that_may_belong_to_the_text_stays(delivered: str) -> None:
     text, join = joined(delivered, f"<<<{anchor_of(delivered)}>>>>> y", "anchored")
     assert (text, join.seam) == (delivered + ">> y", "anchor")
 
 
 @pytest.mark.found("R-4")
 @given(tales(14), st.data(), pieces, st.sampled_from(["", "<<<", "**", "\n"]))
-def test_a_beginning_of_the_anchor_is_nothing_new_where_a_limit_ended_it(
+def test_a_prefix_of_the_anchor_is_cut_if_a_token_limit_ended_it(
     whole: str, data: st.DataObject, size: int, marks: str
 ) -> None:
     delivered = cut_where(data, whole, lambda text: ends_in_a_word(text) and len(text) > 1)
@@ -413,7 +409,7 @@ def all_of(delivered: str, style: Continues, parts: list[str], spent: bool) -> t
 
 
 @given(texts | long_texts | refrains | texts_with_marks, st.data(), ways, splits, st.booleans(), styles)
-def test_how_an_answer_is_split_does_not_matter(
+def test_the_result_does_not_depend_on_the_split(
     whole: str, data: st.DataObject, way: str, lengths: list[int], spent: bool, style: Continues
 ) -> None:
     cut = data.draw(st.integers(0, len(whole)))
@@ -425,7 +421,7 @@ def test_how_an_answer_is_split_does_not_matter(
 
 @pytest.mark.found("B-04")
 @given(st.sampled_from(["\n", "\n\n", " ", "  \n"]), st.integers(1, 60), splits, st.booleans())
-def test_last_words_before_white_space_go_wherever_a_piece_ends(
+def test_last_words_before_white_space_are_cut_wherever_a_piece_ends(
     gap: str, first: int, lengths: list[int], gap_alone: bool
 ) -> None:
     repeated, rest = "Nobody in the town had slept that night.", "At dawn the first boat came in."
@@ -438,9 +434,7 @@ def test_last_words_before_white_space_go_wherever_a_piece_ends(
 
 @pytest.mark.found("B-03")
 @given(texts_with_marks, st.data(), st.sampled_from(FORMS), pieces)
-def test_an_anchor_goes_once_however_its_marks_are_written(
-    whole: str, data: st.DataObject, form: str, size: int
-) -> None:
+def test_an_anchor_is_cut_once_in_every_unicode_form(whole: str, data: st.DataObject, form: str, size: int) -> None:
     cut = data.draw(st.integers(1, len(whole)))
     delivered, rest = whole[:cut], whole[cut:]
     anchor = anchor_of(delivered)
@@ -452,7 +446,7 @@ def test_an_anchor_goes_once_however_its_marks_are_written(
 
 @pytest.mark.found("B-03")
 @given(texts_with_marks, st.data(), st.sampled_from(FORMS), pieces, styles)
-def test_a_restart_goes_however_its_marks_are_written(
+def test_a_restart_is_cut_in_every_unicode_form(
     whole: str, data: st.DataObject, form: str, size: int, style: Continues
 ) -> None:
     delivered = cut_where(
@@ -488,18 +482,18 @@ TALE = "Once upon a time there was a small dog who liked to read. The quick brow
         ("  \n", "Hello", "anchored", "  \nHello", "plain"),
     ],
 )
-def test_each_kind_by_example(delivered: str, new: str, style: Continues, whole: str, seam: str) -> None:
+def test_examples_of_each_seam(delivered: str, new: str, style: Continues, whole: str, seam: str) -> None:
     text, join = joined(delivered, new, style, 3)
     assert (text, join.seam) == (whole, seam)
 
 
-def test_a_restart_that_ends_inside_what_was_delivered_brings_nothing_new() -> None:
+def test_a_restart_that_ends_early_gives_no_text() -> None:
     text, join = joined(TALE, TALE[:60], "anchored")
     assert (text, join.seam, join.trimmed) == (TALE, "restart", TALE[:60])
 
 
-def test_six_hundred_characters_are_held_back_at_most() -> None:
-    """The words to repeat might still follow these marks."""
+def test_at_most_six_hundred_characters_are_held_back() -> None:
+    """The anchor might still follow these marks."""
     join = Join(TALE, "anchored")
     assert "".join(map(join.feed, "-" * 599)) == ""
     assert join.feed("-") == "-" * 600
@@ -507,7 +501,7 @@ def test_six_hundred_characters_are_held_back_at_most() -> None:
     assert at_once.feed("-" * 600 + anchor_of(TALE)) == "-" * 600 + anchor_of(TALE)
 
 
-def test_the_reader_waits_no_longer_than_the_head_may_be_held() -> None:
+def test_the_reader_waits_for_no_more_than_hold_characters() -> None:
     join = Join("so it went on and on and on " * 50 + "until", "anchored", hold=100)
     fed = 0
     while not join.decided:
@@ -516,7 +510,7 @@ def test_the_reader_waits_no_longer_than_the_head_may_be_held() -> None:
     assert fed <= 128
 
 
-def test_a_text_that_cannot_be_a_restart_passes_at_once() -> None:
+def test_text_that_cannot_be_a_restart_passes_at_once() -> None:
     join = Join(TALE, "prefill")
     assert join.feed("x") == "x" and join.decided
 
@@ -529,7 +523,7 @@ def test_a_long_restart_in_small_pieces_is_compared_once() -> None:
 
 
 @pytest.mark.parametrize("style", ["anchored", "prefill"])
-def test_white_space_alone_is_not_said_twice(style: Continues) -> None:
-    """There is no word to go on from, so the answer begins again."""
+def test_white_space_alone_is_not_repeated(style: Continues) -> None:
+    """There is no word to continue from, so the answer begins again."""
     for new in ("\n\nHello there", "\nHello there", "Hello there"):
         assert joined("\n\n", new, style, size=1)[0] == "\n\nHello there"

@@ -1,4 +1,4 @@
-"""The form in which the join compares texts, and the way back from it."""
+"""The normal form in which the join compares texts, and the way back to the text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def grown(text: str, cuts: list[int]) -> NormalText:
 
 @pytest.mark.found("B-03")
 @given(any_text, splits)
-def test_a_text_that_grows_has_the_form_of_the_whole(text: str, cuts: list[int]) -> None:
+def test_a_growing_text_has_the_form_of_the_whole(text: str, cuts: list[int]) -> None:
     grows = grown(text, cuts)
     assert without_last_marks(grows.form())[0] == grows.form() == without_last_marks(normal_form(text))[0]
     grows.end()
@@ -40,15 +40,15 @@ def test_a_text_that_grows_has_the_form_of_the_whole(text: str, cuts: list[int])
 
 @pytest.mark.found("B-03")
 @given(texts_with_marks, st.sampled_from(FORMS), splits)
-def test_one_text_has_one_form_however_it_is_written(text: str, form: str, cuts: list[int]) -> None:
+def test_a_text_has_the_same_form_in_every_unicode_form(text: str, form: str, cuts: list[int]) -> None:
     grows = grown(written(text, form), cuts)
     grows.end()
     assert grows.form() == normal_form(text)
 
 
 @given(texts_with_marks, st.sampled_from(FORMS), splits, st.data())
-def test_the_way_back_leads_to_where_the_form_ends(text: str, form: str, cuts: list[int], data: st.DataObject) -> None:
-    """What stands before a letter of the form, in the text, has the form before that letter."""
+def test_the_way_back_leads_to_the_end_of_the_form(text: str, form: str, cuts: list[int], data: st.DataObject) -> None:
+    """The text before a letter has the form before that letter."""
     text = written(text, form)
     grows = grown(text, cuts)
     grows.end()

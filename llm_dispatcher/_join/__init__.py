@@ -1,1 +1,1 @@
-"""What the join is made of: the form in which texts are compared, and the ways in which a model repeats a text."""
+"""The join: it removes from a continuation the text that the reader already has."""

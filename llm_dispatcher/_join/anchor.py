@@ -1,4 +1,4 @@
-"""The anchor: the last words of what was delivered, which a model is asked to repeat first."""
+"""The anchor: the last words of the delivered text, which a model is asked to repeat first."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from .repetition import is_proof
 ANCHOR_WORDS: Final = 10
 ANCHOR_CHARACTERS: Final = 120
 UNSPACED_ANCHOR: Final = 40
-"""Of text without spaces, this many characters are quoted."""
+"""The anchor of text without spaces has this many characters."""
 _LOOKED_AT: Final = 1_200
-"""The anchor is looked for in so many characters of a continuation."""
+"""The anchor is searched for in this many characters of a continuation."""
 
-# Every beginning of a decoration matches as well, because the text comes in pieces.
+# Every prefix of a decoration matches as well, because the text comes in pieces.
 _DECORATION: Final = re.compile(r"(?:```\w*|[\[(](?=\.|\Z)|(?<=\.)[\])]|[\s\"'*_`>.<#-])*")
 _MARKS: Final = re.compile(r"[\"'*_`<“„«‘]*$")
 _CLOSING: Final = {"<": ">", "“": "”", "„": "“", "«": "»", "‘": "’"}
 
 
 def anchor_of(delivered: str) -> str:
-    """The last words of a text: what a model is asked to repeat, so that the seam can be proven. Empty if blank."""
+    """The last words of a text, which a model is asked to repeat to prove the seam. Empty if the text is blank."""
     core = delivered.rstrip()
     words = [word.start() for word in re.finditer(r"\S+", core[-ANCHOR_CHARACTERS:])]
     if len(core) > ANCHOR_CHARACTERS and words and not core[-ANCHOR_CHARACTERS - 1].isspace() and words[0] == 0:
-        words.pop(0)  # it may be the end of a word only
+        words.pop(0)  # it may be only the end of a word
     first = words[-ANCHOR_WORDS:][0] if words else ANCHOR_CHARACTERS - UNSPACED_ANCHOR
     anchor = core[-ANCHOR_CHARACTERS:][first:]
     while anchor and unicodedata.combining(anchor[0]):
@@ -37,55 +37,55 @@ def anchor_of(delivered: str) -> str:
 
 
 class Anchor:
-    """The words to look for in a continuation. If they are enough to prove something, capitals make no difference."""
+    """The words to find in a continuation. If they are long enough to be proof, capitals are ignored."""
 
     def __init__(self, words: str, delivered: str) -> None:
         self.form, self.marks = without_last_marks(normal_form(words))
         self._proves = is_proof(self.form)
-        self._wanted = self._heard(self.form)
-        # Words that the text holds twice, or that repeat themselves, may well come again: a refrain proves nothing.
+        self._wanted = self._folded(self.form)
+        # Words that the text has twice, or that repeat themselves, may come again: a refrain is not proof.
         shifts = range(1, 2 * len(self.form) // 3)
         repeats_itself = any(self._wanted.startswith(self._wanted[shift:]) for shift in shifts)
-        self.is_unique = self._proves and not repeats_itself and self._heard(delivered).count(self._wanted) <= 1
-        # Code such as `list<list<int` or `x -` may go on with a `>` of its own.
+        self.is_unique = self._proves and not repeats_itself and self._folded(delivered).count(self._wanted) <= 1
+        # Code such as `list<list<int` or `x -` may continue with a `>` of its own.
         self._takes_all = self.form.count("<") <= self.form.count(">") and not self.form.endswith(("-", "="))
 
     def place(self, text: NormalText, after: int = 0) -> int | None:
-        """Where the anchor stands after this place, if nothing but decoration is between."""
-        form = self._heard(text.form(0, _LOOKED_AT))
+        """The place of the anchor after this place, if there is only decoration before it."""
+        form = self._folded(text.form(0, _LOOKED_AT))
         start = form.find(self._wanted, after, _decorated(form, after) + len(self._wanted))
         return start if start >= 0 else None
 
     def place_within(self, text: NormalText, latest: int) -> int | None:
-        """Where the anchor stands first, if it begins by then."""
-        start = self._heard(text.form(0, latest + len(self._wanted))).find(self._wanted)
+        """The first place of the anchor, if it is not later than `latest`."""
+        start = self._folded(text.form(0, latest + len(self._wanted))).find(self._wanted)
         return start if start >= 0 else None
 
     def may_come(self, text: NormalText, after: int = 0) -> bool:
-        """Whether the text may still turn out to have the anchor there."""
-        form = self._heard(text.form(0, _LOOKED_AT))
+        """Whether the anchor may still come there, once there is more text."""
+        form = self._folded(text.form(0, _LOOKED_AT))
         return may_come(self._wanted, form, after, _decorated(form, after))
 
     def may_come_within(self, text: NormalText, latest: int) -> bool:
-        return may_come(self._wanted, self._heard(text.form(0, _LOOKED_AT)), 0, latest)
+        return may_come(self._wanted, self._folded(text.form(0, _LOOKED_AT)), 0, latest)
 
     def begun_within(self, text: NormalText, latest: int) -> int | None:
-        """Where the text's end is a beginning of the anchor, if that place comes by then."""
-        form = self._heard(text.form(0, _LOOKED_AT))
+        """The place where the text ends in a prefix of the anchor, if it is not later than `latest`."""
+        form = self._folded(text.form(0, _LOOKED_AT))
         places = range(max(1, len(form) - len(self._wanted)), min(latest, len(form) - 1) + 1)
         return next((start for start in places if self._wanted.startswith(form[start:])), None)
 
     def has_begun(self, text: NormalText) -> bool:
-        """Whether the text ends in a beginning of the anchor, or of our own marks around it."""
-        form = self._heard(text.form(0, _LOOKED_AT))
+        """Whether the text ends in a prefix of the anchor, or of the marks that the request puts around it."""
+        form = self._folded(text.form(0, _LOOKED_AT))
         latest = min(_decorated(form, 0), len(form) - 1)
         return may_come(self._wanted, form, 0, latest) or bool(re.fullmatch(r"\s*<+\s*", form))
 
     def closed(self, before: str, after: str, ended: bool) -> int | None:
-        """How many characters after the anchor close the marks before it; `None` while more of them may come.
+        """The number of characters after the anchor that close the marks before it; `None` while more may come.
 
-        A model that opens with our `<<<` closes with any number of `>`. All of them go, unless the text itself may go
-        on with one.
+        A model that opens with the `<<<` of the request closes with any number of `>`. All of them are cut, unless the
+        text itself may continue with one.
         """
         opening = _MARKS.search(before.rstrip() if before.endswith(("\n", " ")) else before)
         closing = "".join(_CLOSING.get(mark, mark) for mark in reversed(opening.group() if opening else ""))
@@ -101,18 +101,18 @@ class Anchor:
                 return 0
         return at
 
-    def _heard(self, form: str) -> str:
-        """A normal form without capitals, of the same length, if the anchor is long enough to be known so."""
+    def _folded(self, form: str) -> str:
+        """The form in small letters, with the same length, if the anchor is long enough to ignore capitals."""
         return form.lower().replace("ς", "σ") if self._proves else form
 
 
 def may_come(wanted: str, form: str, first: int, latest: int) -> bool:
-    """Whether a text that goes on from this form may hold what is wanted, beginning at one of these places."""
+    """Whether `wanted` may begin at one of these places, once the text has continued."""
     first = max(first, len(form) - len(wanted))
     return any(wanted.startswith(form[start:]) for start in range(first, min(latest, len(form)) + 1))
 
 
 def _decorated(form: str, after: int) -> int:
-    """Where the decoration that begins at this place ends."""
+    """The end of the decoration that begins at this place."""
     decoration = _DECORATION.match(form, after)
     return decoration.end() if decoration else after

@@ -1,12 +1,18 @@
-"""The join filter: where a continuation meets the text that the reader already has.
+"""The join filter: it finds where a continuation meets the text that the reader already has.
 
-A model that is asked to go on may repeat the last words it was shown, or only some of them, or begin the whole answer
-again, or comment first. The join holds back the head of the model's text until it knows where the two texts meet. Then
-it cuts off what was delivered before, and nothing else. Texts are compared in a normal form (white space, quotes,
-dashes, decomposed characters), but what comes out is always, to the letter, an end of what came in.
+Theory of operation
+-------------------
+A model that is asked to continue may repeat the last words that it was shown, or some of them, or the whole answer, and
+it may comment first. The join holds back the head of its text until it knows where the two texts meet. Then it cuts off
+the repetition and emits everything after it.
 
-One stream owns a join and feeds it. Nothing here waits, so a cancelled stream leaves nothing to clean up. The pages
-docs/decisions/0004 and 0022 say what counts as proof.
+- **Invariant.** The text that was fed in equals `trimmed` followed by the text that came out, character by character.
+  Texts are compared in a normal form (white space, quotes, dashes, decomposed characters), but never changed.
+- **Order.** The possible readings are tried from the strongest to the weakest. A reading that may still come true holds
+  up the weaker ones. docs/decisions/0004 and 0022 say what counts as proof.
+- **Limits.** At most `HOLD` characters are held back, unless they repeat the delivered text exactly.
+- **Who may write.** One stream owns a join and feeds it. Nothing here waits, so a cancelled stream leaves nothing to
+  clean up.
 """
 
 from __future__ import annotations
@@ -24,9 +30,9 @@ __all__ = ["HOLD", "Join", "anchor_of"]
 
 
 REMARK: Final = 120
-"""A model's remark before it goes on is no longer than this."""
+"""The most characters of a model's remark before it continues."""
 HOLD: Final = 600
-"""So many characters are held back at most, unless they go on to repeat what was delivered, to the letter."""
+"""At most this many characters are held back, unless they repeat the delivered text exactly."""
 
 _PICKING_UP: Final = re.compile(r" ?[\[(]?\.{3,}[\])]? ?")
 _MAY_PICK_UP: Final = re.compile(r" ?[\[(]?\.*[\])]? ?")
@@ -34,9 +40,9 @@ _AROUND: Final = "\"'*_`>.<#- \t“”‘’«"
 
 
 class _Cut(NamedTuple):
-    """What is cut off the head: how the texts met, and where in its normal form the repetition begins and ends.
+    """The cut: how the texts meet, and where in the normal form of the head the repetition begins and ends.
 
-    There is no end where the whole head is a repetition.
+    `end` is `None` if the whole head is a repetition.
     """
 
     seam: Seam
@@ -48,10 +54,10 @@ _NOTHING: Final = _Cut("plain", 0, 0)
 
 
 class Join:
-    """Takes the pieces of a continuation and says which text may be emitted.
+    """Takes the pieces of a continuation and returns the text that may be emitted.
 
-    `seam` is how the texts met and `trimmed` what was cut off the head: all that was fed is always `trimmed` and then
-    what was emitted, however it was split into pieces. Once `decided`, everything passes.
+    `seam` says how the texts met; it is `None` until the join has decided. `trimmed` is the text that was cut off. The
+    result does not depend on how the continuation was split into pieces. Once `decided`, all text passes unchanged.
     """
 
     def __init__(self, delivered: str, style: Continues, *, anchor: str | None = None, hold: int = HOLD) -> None:
@@ -77,11 +83,12 @@ class Join:
 
     @property
     def decided(self) -> bool:
+        """Whether the join knows where the texts meet."""
         return self.seam is not None
 
     @property
     def is_repeating(self) -> bool:
-        """Whether all that is held back has been, so far, what the reader has already."""
+        """Whether all the text that is held back repeats what the reader already has, so far."""
         if self.decided:
             return False
         if self._anchoring and self._anchor.has_begun(self._head):
@@ -95,19 +102,19 @@ class Join:
         )
 
     def feed(self, text: str) -> str:
-        """What may be emitted now that this has come."""
+        """Take a piece of the continuation, and return the text that may be emitted now."""
         if self.seam is not None:
             return text
         room = self._hold - len(self._head)
-        if 0 < room < len(text):  # (so that it does not matter how the text was split into pieces)
+        if 0 < room < len(text):  # so that the result does not depend on how the text was split
             return self.feed(text[:room]) + self.feed(text[room:])
         self._head.add(text)
         return self._look()
 
     def close(self, spent: bool = False) -> str:
-        """Decide with what there is: the model has ended, or was waited for long enough.
+        """Decide now, because the model has ended or time is up, and return the text that may be emitted.
 
-        `spent` says that a token limit ended it. Then a mere beginning of what it was asked to repeat is nothing new.
+        `spent` says that a token limit ended the answer. Then a mere prefix of the anchor counts as a repetition.
         """
         if self.seam is not None:
             return ""
@@ -115,7 +122,7 @@ class Join:
         self._ended, self._spent = True, spent and self._style == "anchored"
         return self._look()
 
-    # ── the readings ───────────────────────────────────────────────────────────────────────────────────────────────
+    # ── readings ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _look(self) -> str:
         if self._cut is None:
@@ -123,9 +130,9 @@ class Join:
         return "" if self._cut is None else self._emit(self._cut)
 
     def _read(self) -> _Cut | None:
-        """Try the readings in the order of their strength; one that may still come true holds up the weaker ones.
+        """Try the readings from the strongest to the weakest.
 
-        A reading returns `None` while it may still come true, and `_NOTHING` when it is refuted.
+        A reading returns `None` while it may still come true, and `_NOTHING` if it cannot.
         """
         full = self._ended or len(self._head) >= self._hold
         readings = (self._anchored, self._restarted, self._overlapping, self._after_remark)
@@ -136,7 +143,7 @@ class Join:
         return _NOTHING
 
     def _anchored(self, full: bool) -> _Cut | None:
-        """The anchor, with nothing but decoration before it."""
+        """The model repeats the anchor, with only decoration before it."""
         if not self._anchoring:
             return _NOTHING
         start = self._anchor.place(self._head)
@@ -150,7 +157,7 @@ class Join:
         return _NOTHING
 
     def _restarted(self, full: bool) -> _Cut | None:
-        """All of the text again, from its first word on."""
+        """The model repeats the whole text from its first word on."""
         if self._restart is None:
             if not is_proof(self._whole):
                 return _NOTHING
@@ -162,7 +169,7 @@ class Join:
         return self._outcome(self._restart)
 
     def _outcome(self, restart: Restart) -> _Cut | None:
-        """What a restart comes to. It holds up everything else for as long as it goes on."""
+        """The outcome of a restart. While the model repeats the text, no weaker reading is tried."""
         restart.look()
         if restart.end is not None:
             return _Cut("restart", restart.start, restart.end)
@@ -170,13 +177,13 @@ class Join:
             return _NOTHING
         if not self._ended:
             return None
-        # It ended before it came to anything new.
+        # The answer ended before it reached new text.
         if restart.is_exact and (restart.is_proven or (self._spent and restart.has_begun)):
             return _Cut("restart", restart.start, None)
         return _NOTHING
 
     def _overlapping(self, full: bool) -> _Cut | None:
-        """Some of the last words again, or the last page. The model may say by an ellipsis that it picks up there."""
+        """The model repeats the last words or the last page, perhaps after an ellipsis."""
         if not self._whole:
             return _NOTHING
         if self._passage is None:
@@ -198,7 +205,7 @@ class Join:
         return self._outcome_of(self._after_ellipsis, full)
 
     def _outcome_of(self, passage: Passage, full: bool) -> _Cut | None:
-        """What a passage comes to. One that was said in one place only may be longer than what is held otherwise."""
+        """The outcome of a passage. One that is in the text only once may be longer than `hold`."""
         passage.look()
         if passage.end is not None:
             return _Cut("overlap", passage.start, passage.end)
@@ -209,7 +216,7 @@ class Join:
             return _NOTHING
         if not self._ended:
             return None
-        # It ended before it came to anything new. A short passage may be a phrase that the text uses again.
+        # The answer ended before it reached new text. A short passage may be a phrase that the text uses again.
         return _Cut("overlap", passage.start, None) if self._spent and len(self._head) > REMARK else _NOTHING
 
     def _after_remark(self, full: bool) -> _Cut | None:
@@ -224,12 +231,12 @@ class Join:
             if start is not None:
                 return _Cut("anchor", start, start + len(self._anchor.form))
             hopes = self._anchor.may_come_within(self._head, REMARK)
-        if self._restart is not None:  # (else the text is too short to prove anything)
+        if self._restart is not None:  # otherwise the text is too short to be proof
             beginning = self._whole[:LEAST_CHARACTERS]
             form = self._head.form(0, REMARK + LEAST_CHARACTERS)
             if self._again is None:
-                found = form.find(beginning, 1)
-                start = self._remark_before(found if found > 0 else None)
+                place = form.find(beginning, 1)
+                start = self._remark_before(place if place > 0 else None)
                 if start is not None:
                     self._again = Restart(self._whole, self._head, start, lenient=True)
             if self._again is not None:
@@ -238,25 +245,26 @@ class Join:
         return None if hopes and not full else _NOTHING
 
     def _remark_before(self, start: int | None) -> int | None:
-        """This place of the head, if what stands before it is a remark or decoration."""
+        """`start`, if there is only a remark or decoration before it."""
         if start is None:
             return None
         remark = self._head.raw[: self._head.raw_start(start)].rstrip(_AROUND)
         return start if not remark or remark.endswith((":", "\n")) else None
 
-    # ── the cut ────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── cutting ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _emit(self, cut: _Cut) -> str:
-        """Cut after the repeated text, the marks that close what opened before it, and the white space that the reader
-        has; hold on while any of these may still come.
+        """Cut off the repetition, the marks that close those before it, and the white space that the reader has.
+
+        Wait while any of these may still come.
         """
         head, ended = self._head, self._ended
         if cut.end is None:
             return self._decide(cut.seam, len(head))
         if cut is _NOTHING and self._style == "anchored" and self._whole:
             return self._decide("plain", 0)
-        # (Another plain request had to end without this white space, or without a word to go on from. So the model
-        # says it again.)
+        # With prefill, the request had to end without this white space, so the model repeats it. The same holds for a
+        # text without a word.
         marks = self._anchor.marks if cut.seam == "anchor" else self._marks
         if cut.end and marks and not head.settled(cut.end):
             return ""
@@ -277,13 +285,13 @@ class Join:
             text = rest.lstrip()
             if not text and not ended:
                 return ""
-            at += _said_again(self._space, rest[: len(rest) - len(text)])
+            at += _repeated_space(self._space, rest[: len(rest) - len(text)])
         return self._decide(cut.seam, at)
 
     def _quotes_first(self, end: int) -> bool | None:
-        """Whether the anchor comes a second time, because the model quoted it before it went on; `None` while it may.
+        """Whether the anchor comes twice, because the model quoted it before it continued; `None` while it may.
 
-        A line may well be in the text twice. But words that begin in the middle of a sentence hardly follow themselves.
+        A line may be in the text twice. But words from the middle of a sentence rarely follow themselves.
         """
         if self._quoted or not (self._mid_sentence and self._anchor.is_unique):
             return False
@@ -291,7 +299,7 @@ class Join:
         may_come = self._anchor.may_come(self._head, end) and len(self._head) < self._hold and not self._ended
         if start is None and may_come:
             return None
-        self._quoted = True  # (it is looked for once)
+        self._quoted = True  # it is looked for only once
         if start is not None:
             self._cut = _Cut("anchor", start, start + len(self._anchor.form))
         return start is not None
@@ -305,14 +313,14 @@ class Join:
 
 
 def _blank(head: NormalText) -> int:
-    """How long the white space at the beginning of the head is, in its normal form."""
+    """The length of the white space at the beginning of the head, in the normal form."""
     return int(head.form(0, 1) == " ")
 
 
-def _said_again(delivered: str, now: str) -> int:
-    """How much of the white space at the head of the rest the reader has already.
+def _repeated_space(delivered: str, now: str) -> int:
+    """The number of white space characters at the beginning of the rest that the reader already has.
 
-    A line break that the reader has not seen is kept; a blank in the place of another is not.
+    A line break that the reader does not have is kept. A blank in the place of another white space is not.
     """
     same = 0
     while same < min(len(delivered), len(now)) and delivered[same] == now[same]:

@@ -1,10 +1,10 @@
-"""The form in which the join compares texts, with the way back to the text itself.
+"""The normal form in which the join compares texts, and the way back to places in the text itself.
 
 Two texts that read alike have one normal form: runs of white space are one blank, quotes and dashes have one shape, and
 characters are decomposed (Unicode's NFD), so that "é" and "e" with an accent are the same. NFD also sorts the marks of
 a letter. People type vowelled Arabic and Hebrew in another order, so a text that grows cannot be normalised character
-by character: the marks of its last letter can still change places. `NormalText` shows a letter at once, and its marks
-only when the next letter has come. What it shows never changes, however the text was split into pieces.
+by character: the marks of its last letter can still change places. `NormalText` has a letter in its form at once, and
+its marks only when the next letter has come. The form only grows, and does not depend on how the text was split.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _ALIKE: Final = str.maketrans(
 )
 _SPACE: Final = re.compile(r"\s+")
 _PLAIN_UNTIL: Final = "\u0300"
-"""No character before this one is a mark that follows a letter."""
+"""No character below this code point is a mark that follows a letter."""
 _STEP: Final = 512
-"""So many characters are normalised in one go. The way back from the form to the text leads through one such step."""
+"""This many characters are normalised at once. The way back from the form to the text walks through one step."""
 _MOST_MARKS: Final = 256
-"""A letter with more marks than this is compared as if a new letter began there, which bounds the work for it."""
+"""After this many marks, the text is treated as if a new letter began, which limits the work per letter."""
 
 
 def normal_form(text: str) -> str:
@@ -34,7 +34,7 @@ def normal_form(text: str) -> str:
 
 
 def without_last_marks(form: str) -> tuple[str, str]:
-    """A normal form up to its last letter, and the marks of that letter."""
+    """Split a normal form into the part up to its last letter, and the marks of that letter."""
     end = len(form)
     while end and combining(form[end - 1]):
         end -= 1
@@ -52,23 +52,25 @@ class NormalText:
         self._raw: list[str] = []
         self._raw_length = 0
         self._form: list[str] = []
-        self._settled = 0  # so much of the form is final; after it stands the last letter, without its marks
-        self._pending = ""  # what was added from the last letter on
+        self._settled = 0  # this much of the form is final; the last letter follows, without its marks
+        self._pending = ""  # the text from the last letter on
         self._ended = False
-        self._steps: list[tuple[int, int]] = [(0, 0)]  # places in the form and in the text that belong together
+        self._steps: list[tuple[int, int]] = [(0, 0)]  # pairs of a place in the form and the same place in the text
 
     def __len__(self) -> int:
-        """How long the text is."""
+        """The length of the text."""
         return self._raw_length
 
     @property
     def raw(self) -> str:
+        """The text."""
         if len(self._raw) > 1:
             self._raw = ["".join(self._raw)]
         return self._raw[0] if self._raw else ""
 
     @property
     def form_length(self) -> int:
+        """The length of the normal form."""
         return len(self._form)
 
     def form(self, start: int = 0, end: int | None = None) -> str:
@@ -76,6 +78,7 @@ class NormalText:
         return "".join(self._form[start:end])
 
     def add(self, text: str) -> None:
+        """Append text."""
         self._raw.append(text)
         self._raw_length += len(text)
         for start in range(0, len(text), _STEP):
@@ -91,24 +94,24 @@ class NormalText:
         self._append(without_last_marks(normal_form(self._pending))[0])
 
     def end(self) -> None:
-        """Nothing more will be added: the last letter has all of its marks."""
+        """No more text will come, so the last letter has all of its marks."""
         self._settle(self._pending)
         self._pending = ""
         self._ended = True
 
     def settled(self, index: int) -> bool:
-        """Whether the letter before this place of the form has all of its marks."""
+        """Whether the letter before this place of the form has all its marks."""
         return self._ended or index <= self._settled
 
     def raw_start(self, index: int) -> int:
-        """Where in the text the character begins that stands at this place of the form."""
+        """The place in the text of the character at this place of the form."""
         return self._walk(index + 1)[0]
 
     def raw_end(self, index: int, marks: str) -> int:
-        """The place in the text that corresponds to this place of the form, if its last letter has these marks.
+        """The place in the text that corresponds to this place of the form, if the last letter has these marks.
 
-        Marks that are not among these belong to what follows. Where one character holds both, such as "é" where only
-        "e" is meant, all of it belongs to what follows.
+        Other marks belong to the following text. A character such as "é" may hold both the letter and another mark;
+        then all of it belongs to the following text.
         """
         if index == 0:
             return 0
@@ -128,7 +131,7 @@ class NormalText:
         return end
 
     def _settle(self, text: str) -> None:
-        """Take over what begins with a letter and ends before one."""
+        """Make a part of the text final. It begins with a letter and ends before one."""
         del self._form[self._settled :]
         if not text:
             return
@@ -142,10 +145,8 @@ class NormalText:
         self._form.extend(form)
 
     def _walk(self, index: int) -> tuple[int, int, str]:
-        """The character of the text that brings its form to this length: where it begins and ends, and the part of
-        its form that goes beyond the length.
-        """
-        step = bisect_right(self._steps, (index - 1, self._raw_length))  # the last one that begins before this place
+        """The character with which the form reaches this length: its beginning, its end, and the rest of its form."""
+        step = bisect_right(self._steps, (index - 1, self._raw_length))  # the last step that begins before this place
         formed, at = self._steps[max(0, step - 1)]
         raw = self.raw
         while at < len(raw):
@@ -159,7 +160,7 @@ class NormalText:
 
 
 def _last_letter(text: str) -> int:
-    """Where the last letter of the text begins, with its marks after it."""
+    """The place where the last letter of the text begins. Only its marks follow it."""
     at = len(text) - 1
     while at > 0 and _is_mark(text[at]):
         at -= 1

@@ -1,4 +1,4 @@
-"""A cache before an upstream that can be counted, held back and broken."""
+"""A cache with an upstream that counts its calls, can be held back, and can fail."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def answer(*pieces: str, target: Target = TARGET, finish: Any = "stop") -> list[
 
 
 class Upstream:
-    """Says these events, and counts how often it was asked and how often it was closed before its end."""
+    """Yields these events. It counts how often it was opened, and how often it was closed before its end."""
 
     def __init__(
         self, events: Sequence[Event], error: Exception | None = None, gate: asyncio.Event | None = None
@@ -59,9 +59,9 @@ async def served(
     upstream: Callable[[], AsyncGenerator[Event, None]],
     targets: Iterable[Target] = (TARGET,),
 ) -> list[Event]:
-    """What the cache makes of a request, read to the end."""
-    asked = TaskRequest(request) if isinstance(request, str) else request
-    async with aclosing(cache.stream(asked, targets, upstream)) as events:
+    """All events that the cache gives for a request."""
+    whole = TaskRequest(request) if isinstance(request, str) else request
+    async with aclosing(cache.stream(whole, targets, upstream)) as events:
         return [event async for event in events]
 
 
@@ -70,7 +70,7 @@ def was_cached(events: Sequence[Event]) -> bool:
 
 
 class Clock:
-    """A time that stands still until it is moved."""
+    """A clock that only moves when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -1,4 +1,4 @@
-"""The cache where it is used: in a decorator, a call or the configuration."""
+"""The cache in a decorator, in a call and in the configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEXT = "It calms, it warms, and it keeps."
 PROMPT = "What are the benefits of green tea?"
 
 
-async def test_a_decorator_a_call_and_a_request_take_a_cache(simulated_switch: SimulatedSwitch) -> None:
+async def test_decorators_calls_and_requests_take_a_cache(simulated_switch: SimulatedSwitch) -> None:
     vendors = simulated_switch(only=Reply(TEXT))
     cache = StreamingCache()
 
@@ -37,7 +37,7 @@ async def test_a_decorator_a_call_and_a_request_take_a_cache(simulated_switch: S
     assert cache.stats().hits == {"canonical": 1, "exact": 1}
 
 
-async def test_the_configured_cache_serves_all_calls_that_do_not_say_otherwise() -> None:
+async def test_the_configured_cache_serves_all_calls_without_one_of_their_own() -> None:
     with SimulatedVendor("openai-chat", Reply(TEXT)) as vendor:
         async with LLMSwitch({**policy_over(vendor), "cache": {"similarity_threshold": 1.0}}) as switch:
             responses = [await switch.stream_request(TaskRequest(PROMPT)).collect() for _ in range(2)]
@@ -48,14 +48,14 @@ async def test_the_configured_cache_serves_all_calls_that_do_not_say_otherwise()
     assert len(vendor.requests) == 3
 
 
-async def test_without_a_cache_nothing_is_kept() -> None:
+async def test_without_a_cache_nothing_is_recorded() -> None:
     with SimulatedVendor("openai-chat", Reply(TEXT)) as vendor:
         async with LLMSwitch(policy_over(vendor)) as switch:
             for _ in range(2):
                 assert not (await switch.stream_request(TaskRequest(PROMPT)).collect()).cached
 
 
-async def test_a_reload_keeps_a_cache_whose_settings_stay(tmp_path: Path) -> None:
+async def test_a_reload_keeps_a_cache_with_unchanged_settings(tmp_path: Path) -> None:
     file = tmp_path / "policy.yaml"
     with SimulatedVendor("openai-chat", Reply(TEXT)) as vendor:
 
@@ -75,7 +75,7 @@ async def test_a_reload_keeps_a_cache_whose_settings_stay(tmp_path: Path) -> Non
 
 
 @pytest.mark.found("N-A2")
-async def test_a_configured_file_that_no_cache_made_is_a_mistake_of_the_configuration(tmp_path: Path) -> None:
+async def test_a_configured_file_that_no_cache_made_is_a_configuration_error(tmp_path: Path) -> None:
     file, precious = tmp_path / "policy.yaml", tmp_path / "precious.py"
     precious.write_text("precious")
     with SimulatedVendor("openai-chat", Reply(TEXT)) as vendor:
@@ -137,7 +137,7 @@ async def test_applications_that_share_a_file_share_answers_of_the_same_model_on
                 assert (await switch.stream_request(TaskRequest(PROMPT)).collect()).cached is cached
 
 
-def test_what_a_target_really_is_holds_no_secret() -> None:
+def test_the_identity_of_a_target_has_no_secret() -> None:
     provider = {
         "kind": "openai", "api_key": "sk-secret", "base_url": "https://gateway.example/v1", "models": ["m"],
         "headers": {"authorization": "secret"},
@@ -146,15 +146,15 @@ def test_what_a_target_really_is_holds_no_secret() -> None:
     assert "secret" not in identity(settings, "m") and "gateway.example/v1" in identity(settings, "m")
 
 
-async def test_a_repeat_is_served_when_every_vendor_is_down() -> None:
+async def test_a_hit_is_served_while_every_vendor_is_down() -> None:
     with SimulatedVendor("openai-chat", [Reply(TEXT), Reply(fault=HttpError(503))]) as vendor:
         async with LLMSwitch({**policy_over(vendor), "cache": None}) as switch:
             await switch.stream_request(TaskRequest(PROMPT))
             assert (await switch.stream_request(TaskRequest(PROMPT.lower())).collect()).text == TEXT
 
 
-async def test_callbacks_and_chunks_see_no_difference() -> None:
-    told: list[list[str]] = [[], []]
+async def test_callbacks_and_chunks_are_the_same_for_a_replay() -> None:
+    logs: list[list[str]] = [[], []]
 
     def callbacks(log: list[str]) -> StreamingCallbacks:
         return StreamingCallbacks(on_chunk_received=lambda chunk, _: log.append(chunk))
@@ -163,12 +163,12 @@ async def test_callbacks_and_chunks_see_no_difference() -> None:
         async with LLMSwitch({**policy_over(vendor), "cache": None}) as switch:
             chunks = [
                 [chunk async for chunk in switch.stream_request(TaskRequest(PROMPT), callbacks=callbacks(log))]
-                for log in told
+                for log in logs
             ]
-    assert chunks[0] == chunks[1] == told[0] == told[1] == list(Reply(TEXT).pieces)
+    assert chunks[0] == chunks[1] == logs[0] == logs[1] == list(Reply(TEXT).pieces)
 
 
-async def test_an_answer_that_was_joined_of_two_attempts_is_not_kept() -> None:
+async def test_an_answer_joined_from_two_attempts_is_not_recorded() -> None:
     replies = [Reply(TEXT, fault=Cut(after=2)), Reply(TEXT)]
     with SimulatedVendor("openai-chat", [*replies, *replies]) as vendor:
         async with LLMSwitch({**policy_over(vendor, max_retries=1), "cache": None}) as switch:
@@ -180,13 +180,13 @@ async def test_an_answer_that_was_joined_of_two_attempts_is_not_kept() -> None:
 async def test_the_body_of_a_decorated_function_is_never_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM_DISPATCHER_OFFLINE", "1")
     set_global_switch(LLMSwitch({"providers": {"openai": {"api_key": "test-key", "models": ["m"]}}}))
-    cache, asked = StreamingCache(), 0
+    cache, calls = StreamingCache(), 0
 
     @llm_stream(cache=cache)
     async def rehearsed(prompt: str) -> Any:
-        nonlocal asked
-        asked += 1
-        yield f"{asked}"
+        nonlocal calls
+        calls += 1
+        yield f"{calls}"
 
     try:
         assert [await rehearsed(PROMPT), await rehearsed(PROMPT)] == ["1", "2"]
@@ -204,6 +204,6 @@ async def test_prompts_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert "green tea" not in caplog.text
 
 
-def test_what_is_no_cache_is_refused() -> None:
+def test_a_setting_that_is_not_a_cache_is_refused() -> None:
     with pytest.raises(TypeError, match="cache is a StreamingCache, or False for none, got dict"):
         LLM(cache={})  # type: ignore[arg-type]

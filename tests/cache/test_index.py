@@ -1,4 +1,4 @@
-"""The index: it finds what a look at every entry finds, and holds its bounds."""
+"""The index finds what a comparison with every entry finds, and holds its limits."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def index_of(*texts: str) -> Index:
 
 @settings(max_examples=60)
 @given(st.lists(sentences, min_size=1, max_size=30), sentences)
-def test_it_finds_what_a_look_at_every_entry_finds(texts: list[str], query: str) -> None:
+def test_it_finds_what_a_comparison_with_every_entry_finds(texts: list[str], query: str) -> None:
     index = index_of(*texts)
     found, likeness = index.find(BUCKETS[0], read(query), LIKE)
     assert (found is not None) is any(alike(query, text).hit for text in texts)
@@ -60,7 +60,7 @@ def test_it_finds_what_a_look_at_every_entry_finds(texts: list[str], query: str)
 
 
 @given(st.sampled_from(["visit", "water", "energy", "history", "important"]), st.data())
-def test_wherever_a_key_was_hit_wrongly_the_two_texts_share_a_sign(word: str, data: st.DataObject) -> None:
+def test_two_texts_that_differ_by_a_typo_share_a_sign(word: str, data: st.DataObject) -> None:
     place = data.draw(st.integers(1, len(word) - 1))
     letter = data.draw(st.sampled_from("aqz"))
     before, after = word[:place], word[place:]
@@ -77,11 +77,11 @@ letters = st.text("ab c", max_size=12)
 
 
 @given(letters, letters)
-def test_texts_that_differ_by_one_edit_are_never_passed_over(one: str, other: str) -> None:
+def test_nearly_equal_means_at_most_one_edit(one: str, other: str) -> None:
     assert _nearly_equal(one, other) is (OSA.distance(one, other) <= 1)
 
 
-# ── chosen prompts ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── hostile prompts─────────────────────────────────────────────────────────────────────────────────────────────────
 
 PROSE = ("what are the benefits of green tea in winter for people that " * 30).split()
 
@@ -91,7 +91,7 @@ def prose(words: Mapping[int, str]) -> str:
 
 
 def far_apart() -> list[str]:
-    """Every seventh word is another one in each text, and all of them begin and end alike."""
+    """Texts that differ in every seventh word, whose words all begin and end alike."""
     draw = Random(1)
     return [
         prose({place: f"co{''.join(draw.choices(ascii_lowercase, k=6))}ed" for place in range(0, len(PROSE), 7)})
@@ -100,7 +100,7 @@ def far_apart() -> list[str]:
 
 
 def one_letter_apart(word: str, before: str = "the") -> list[str]:
-    """The text that is asked for, and 200 of which each has one other letter in one word."""
+    """A query, and 200 texts that each differ from it by one letter of one word."""
     changed = [
         f"{word[:place]}{letter}{word[place + 1 :]}"
         for place in range(3, 11)
@@ -116,7 +116,7 @@ def one_letter_apart(word: str, before: str = "the") -> list[str]:
     [far_apart(), one_letter_apart("cobcdefghijkled"), one_letter_apart("communication", before="named")],
     ids=["far apart", "no words", "slips that are no hits"],
 )
-def test_chosen_prompts_cost_a_look_up_no_more_than_its_bounds(
+def test_hostile_prompts_do_not_exceed_the_limits_of_a_look_up(
     texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query, *others = texts
@@ -149,7 +149,7 @@ def test_chosen_prompts_cost_a_look_up_no_more_than_its_bounds(
     assert judged_characters <= MOST_JUDGED
 
 
-def test_what_was_nearest_is_told_where_nothing_was_like_it() -> None:
+def test_a_miss_names_the_reason() -> None:
     index = index_of("How should I prepare my garden for the winter?")
     assert (
         index.find(BUCKETS[0], read("How should I prepare my kitchen for the winter?"), LIKE)[1].rule
@@ -160,7 +160,7 @@ def test_what_was_nearest_is_told_where_nothing_was_like_it() -> None:
 
 @given(st.lists(st.tuples(sentences, st.integers(1, 60)), max_size=40), st.integers(1, 10), st.integers(1, 100))
 @settings(max_examples=60)
-def test_it_holds_its_bounds_and_tells_of_every_entry_that_leaves(
+def test_it_holds_its_limits_and_reports_every_entry_that_leaves(
     entries: list[tuple[str, int]], most: int, most_bytes: int
 ) -> None:
     left: list[tuple[bytes, RemovalReason]] = []
@@ -195,7 +195,7 @@ def test_the_least_recently_used_entry_leaves_first() -> None:
     assert {entry.text for entry in index} == {coat, boat}
 
 
-def test_an_entry_and_its_postings_leave_when_its_time_is_over() -> None:
+def test_an_expired_entry_leaves_with_its_postings() -> None:
     clock, left = Clock(), list[tuple[str, RemovalReason]]()
     index = Index(10, 10**6, clock, lambda entry, why: left.append((entry.text, why)))
     tea, boat = "What is green tea?", "Explain the sailing boat"
@@ -210,7 +210,7 @@ def test_an_entry_and_its_postings_leave_when_its_time_is_over() -> None:
     assert {entry.text for entry in index} == {tea} and len(index._texts._postings) == 3
 
 
-def test_an_entry_filed_twice_is_one_entry() -> None:
+def test_an_entry_added_twice_is_one_entry() -> None:
     index = index_of("What is green tea?", "What is green tea?")
     assert len(index) == 1 and index.size == 10
     index.clear()

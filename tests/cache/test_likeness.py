@@ -1,4 +1,4 @@
-"""Likeness: harmless rewrites are one question, look-alikes never are."""
+"""Likeness: harmless rewrites are alike, look-alikes are not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from string import ascii_lowercase
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from llm_dispatcher.cache import Likeness, alike
@@ -52,7 +52,7 @@ NAMES_THAT_ARE_WORDS = [
 
 @pytest.mark.found("S-D8")
 @pytest.mark.parametrize("word", NAMES_THAT_ARE_WORDS)
-def test_a_word_and_the_name_that_is_written_like_it_are_not_alike(word: str) -> None:
+def test_a_word_and_a_name_with_the_same_letters_are_not_alike(word: str) -> None:
     for question in ("What is {} made of?", "Tell me about {} and its history.", "Why do people like {}?"):
         small, name = question.format(word), question.format(word.capitalize())
         assert not alike(small, name).hit and not alike(name, small).hit
@@ -72,11 +72,11 @@ def test_a_word_and_the_name_that_is_written_like_it_are_not_alike(word: str) ->
         ("a " * 2000, "b " * 2000, "exact only: long"),
     ],
 )
-def test_the_rule_that_decided_is_named(a: str, b: str, rule: str) -> None:
+def test_the_judgement_names_its_rule(a: str, b: str, rule: str) -> None:
     assert alike(a, b).rule == rule
 
 
-def test_a_threshold_that_nothing_but_the_same_text_meets() -> None:
+def test_a_threshold_of_one_accepts_only_the_same_canonical_form() -> None:
     a, b = "How do plants turn water into energy?", "How do plants turn watre into energy?"
     assert alike(a, b).hit
     assert alike(a, b, threshold=1.0) == Likeness(False, "below the threshold", alike(a, b).score)
@@ -85,13 +85,13 @@ def test_a_threshold_that_nothing_but_the_same_text_meets() -> None:
 
 @given(st.text(max_size=60), st.text(max_size=60))
 @example("", " ")
-def test_likeness_has_no_direction(a: str, b: str) -> None:
+def test_likeness_is_symmetric(a: str, b: str) -> None:
     assert alike(a, b) == alike(b, a)
     assert alike(a, a) == Likeness(True, "exact", 1.0)
 
 
 @given(prompts, st.data())
-def test_no_text_is_like_one_with_another_number_name_or_negation(prompt: str, data: st.DataObject) -> None:
+def test_texts_with_different_numbers_names_or_negations_are_not_alike(prompt: str, data: st.DataObject) -> None:
     words = prompt.split()
     place = data.draw(st.integers(1, len(words) - 1))
     added = data.draw(
@@ -100,27 +100,29 @@ def test_no_text_is_like_one_with_another_number_name_or_negation(prompt: str, d
     other = " ".join([*words[:place], added, *words[place:]])
     assert not alike(prompt, other).hit
     again = data.draw(st.sampled_from(["not", "no", "8", "three", "Munich", "with", "C", "x=2", "-R"]))
-    assert added == again or not alike(other, " ".join([*words[:place], again, *words[place:]])).hit
+    assume(added != again)
+    assert not alike(other, " ".join([*words[:place], again, *words[place:]])).hit
 
 
 @given(prompts, st.data())
-def test_no_text_is_like_one_with_other_words(prompt: str, data: st.DataObject) -> None:
+def test_texts_with_different_words_are_not_alike(prompt: str, data: st.DataObject) -> None:
     words = prompt.split()
     place = data.draw(st.integers(0, len(words) - 1))
     known = data.draw(
         st.sampled_from(["summer", "dogs", "bred", "son", "sea", "hard", "war", "form", "causal", "quiet"])
     )
     changed = [*words[:place], known, *words[place + 1 :]]
-    assert changed == words or not alike(prompt, " ".join(changed)).hit
+    assume(changed != words)
+    assert not alike(prompt, " ".join(changed)).hit
 
 
 @given(prompts, st.permutations(range(6)))
-def test_no_text_is_like_one_in_another_order(prompt: str, order: list[int]) -> None:
+def test_texts_in_different_orders_are_not_alike(prompt: str, order: list[int]) -> None:
     words = prompt.split()
     moved = [*(words[place] for place in order), *words[6:]]
-    # (An article may go, or come, and so may seem to have moved.)
-    same = [word for word in moved if word not in ARTICLES] == [word for word in words if word not in ARTICLES]
-    assert same or not alike(prompt, " ".join(moved)).hit
+    # Articles do not count: one that is left out in one place and added in another is allowed.
+    assume([word for word in moved if word not in ARTICLES] != [word for word in words if word not in ARTICLES])
+    assert not alike(prompt, " ".join(moved)).hit
 
 
 @given(
@@ -128,13 +130,13 @@ def test_no_text_is_like_one_in_another_order(prompt: str, order: list[int]) -> 
     st.sampled_from(["Hi! ", "Hello, ", "Please ", "  ", "\ufeff"]),
     st.sampled_from(["", " Thanks!", "  ", "\n"]),
 )
-def test_manners_and_white_space_change_nothing(prompt: str, before: str, after: str) -> None:
+def test_politeness_and_white_space_change_nothing(prompt: str, before: str, after: str) -> None:
     assert alike(prompt, before + prompt + after).rule in ("canonical", "exact")
     assert alike(prompt, before + prompt.lower() + after).rule == "canonical"
 
 
 @given(st.text(ascii_lowercase, min_size=4, max_size=12))
-def test_no_word_is_taken_for_a_slip(word: str) -> None:
+def test_no_word_is_taken_for_a_typo(word: str) -> None:
     assert meant(word) is None or not lexicon().knows(word)
 
 

@@ -1,4 +1,4 @@
-"""The bucket: no answer crosses into another request's conditions."""
+"""The key of a request: two requests share a bucket only if everything but their last words is equal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ conditions = st.fixed_dictionaries({}, optional=CONDITIONS)
 
 
 @pytest.mark.found("H-5")
-def test_every_field_of_a_request_is_compared_or_named_as_one_that_is_not() -> None:
+def test_compared_and_excluded_fields_are_all_fields() -> None:
     assert set(COMPARED) | NOT_COMPARED == set(TaskRequest.__struct_fields__)
     assert not set(COMPARED) & NOT_COMPARED
     assert set(COMPARED) <= CONDITIONS.keys(), "give the new field values here, so that its part in the key is tested"
@@ -48,7 +48,7 @@ def test_every_field_of_a_request_is_compared_or_named_as_one_that_is_not() -> N
 
 @pytest.mark.found("H-5")
 @pytest.mark.parametrize("field", COMPARED)
-def test_no_bucket_is_shared_by_requests_that_differ_in_one_field(field: str) -> None:
+def test_requests_that_differ_in_one_field_have_different_buckets(field: str) -> None:
     different = TaskRequest("x")
     force_setattr(different, field, "another value")
     assert request_key(different, TARGETS, "", b"s").bucket != request_key(TaskRequest("x"), TARGETS, "", b"s").bucket
@@ -60,13 +60,13 @@ def bucket(cache: str = "", targets: tuple[Target, ...] = TARGETS, **request: An
 
 
 @given(conditions, conditions)
-def test_two_requests_share_a_bucket_only_under_equal_conditions(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_two_requests_share_a_bucket_only_if_all_fields_are_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
     a, b = TaskRequest("x", **one), TaskRequest("x", **other)
     assert (bucket(**one) == bucket(**other)) is (a == b)
 
 
 @given(conditions)
-def test_no_bucket_is_shared_across_namespaces_targets_and_secrets(request: dict[str, Any]) -> None:
+def test_namespaces_targets_and_secrets_have_different_buckets(request: dict[str, Any]) -> None:
     mine = bucket(**request)
     assert mine != bucket("other", **request)
     assert mine != bucket(targets=TARGETS[:1], **request)
@@ -74,11 +74,11 @@ def test_no_bucket_is_shared_across_namespaces_targets_and_secrets(request: dict
     assert mine != request_key(TaskRequest("What is tea?", **request), TARGETS, "", b"another secret").bucket
 
 
-def test_a_namespace_is_the_same_as_a_field_or_in_the_metadata() -> None:
+def test_a_namespace_may_be_a_field_or_a_key_of_the_metadata() -> None:
     assert bucket(namespace="a") == bucket(metadata={"namespace": "a"}) != bucket()
 
 
-def test_the_last_words_are_the_prompt_or_the_last_message() -> None:
+def test_the_text_is_the_prompt_or_the_last_user_message() -> None:
     by_prompt = request_key(TaskRequest("What is tea?"), TARGETS, "", b"secret")
     by_message = request_key(TaskRequest(messages=[Message("user", "What is tea?")]), TARGETS, "", b"secret")
     assert by_prompt == by_message
@@ -87,7 +87,7 @@ def test_the_last_words_are_the_prompt_or_the_last_message() -> None:
     assert request_key(TaskRequest(messages=answered), TARGETS, "", b"secret").text == ""
 
 
-def test_python_functions_and_models_are_told_apart_by_what_they_say() -> None:
+def test_python_functions_are_compared_by_name_and_signature() -> None:
     assert bucket(tools=[json.loads]) == bucket(tools=[json.loads])
     assert bucket(tools=[json.loads]) != bucket(tools=[json.dumps])
     with pytest.raises(CacheError, match="local function"):
@@ -96,7 +96,7 @@ def test_python_functions_and_models_are_told_apart_by_what_they_say() -> None:
         bucket(extra={"k": object()})
 
 
-def test_media_by_address_has_no_key_because_it_may_change() -> None:
+def test_a_request_with_media_by_url_has_no_key() -> None:
     with pytest.raises(CacheError, match="referenced by URL"):
         bucket(images=["https://pictures.example/cat.png"])
     with pytest.raises(CacheError, match="referenced by URL"):
@@ -115,5 +115,5 @@ def test_media_by_address_has_no_key_because_it_may_change() -> None:
         (True, TaskRequest("I am late", task_type=TaskType.SENTIMENT_ANALYSIS)),
     ],
 )
-def test_a_text_to_work_on_is_compared_for_equality_alone(exact: bool, request_: TaskRequest) -> None:
+def test_a_text_to_process_is_compared_for_equality_only(exact: bool, request_: TaskRequest) -> None:
     assert request_key(request_, TARGETS, "", b"secret").exact is exact

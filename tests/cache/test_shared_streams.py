@@ -1,4 +1,4 @@
-"""One flight: who asks the same thing at the same time shares one upstream stream."""
+"""Single flight: calls that ask the same thing at the same time share one upstream stream."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cost(events: list[Event]) -> float | None:
     return last.usage.cost
 
 
-async def test_everybody_reads_the_same_events_and_one_pays() -> None:
+async def test_all_readers_get_the_same_events_and_one_pays() -> None:
     cache, upstream = StreamingCache(), Upstream(WHOLE)
     read = await asyncio.gather(*(served(cache, PROMPT, upstream) for _ in range(50)))
     assert upstream.opened == 1
@@ -51,8 +51,8 @@ async def test_everybody_reads_the_same_events_and_one_pays() -> None:
 
 @settings(max_examples=40)
 @given(st.data())
-async def test_whoever_leaves_whenever_the_others_get_all(data: st.DataObject) -> None:
-    """Each of ten readers leaves after so many events or stays; the upstream is closed when the last has gone."""
+async def test_readers_that_leave_do_not_affect_the_others(data: st.DataObject) -> None:
+    """Each of ten readers leaves after some events or stays. Upstream is closed when the last one has left."""
     cache, upstream = StreamingCache(), Upstream(WHOLE)
     stays = [data.draw(st.integers(1, len(WHOLE) + 1), label=f"reader {number}") for number in range(10)]
 
@@ -76,23 +76,23 @@ async def test_whoever_leaves_whenever_the_others_get_all(data: st.DataObject) -
 
 
 async def test_each_reader_has_its_own_pace() -> None:
-    cache, upstream, slow = StreamingCache(), Upstream(WHOLE), asyncio.Event()
+    cache, upstream, go_on = StreamingCache(), Upstream(WHOLE), asyncio.Event()
 
-    async def dawdling() -> list[Event]:
+    async def slow_reader() -> list[Event]:
         events = cache.stream(TaskRequest(PROMPT), (TARGET,), upstream)
         first = await anext(events)
-        await slow.wait()
+        await go_on.wait()
         return [first, *[event async for event in events]]
 
-    dawdler = asyncio.create_task(dawdling())
+    slow_task = asyncio.create_task(slow_reader())
     await asyncio.sleep(0)
     assert len(await served(cache, PROMPT, upstream)) == len(WHOLE)
-    slow.set()
-    assert len(await dawdler) == len(WHOLE)
+    go_on.set()
+    assert len(await slow_task) == len(WHOLE)
 
 
-async def test_a_stream_that_ends_at_once_is_recorded_where_tasks_are_eager() -> None:
-    """As with `asyncio.eager_task_factory`: the flight has landed before anybody knows it."""
+async def test_a_stream_that_ends_at_once_is_recorded_with_eager_tasks() -> None:
+    """As with `asyncio.eager_task_factory`: the stream has ended when it has been made."""
 
     def eager(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], **_: Any) -> asyncio.Future[None]:
         with pytest.raises(StopIteration):
@@ -123,7 +123,7 @@ async def test_an_error_reaches_every_reader() -> None:
     assert len(await served(cache, PROMPT, Upstream(WHOLE))) == len(WHOLE)
 
 
-async def test_calls_that_want_something_else_of_the_stream_do_not_share_it() -> None:
+async def test_calls_that_differ_in_apart_do_not_share_a_stream() -> None:
     cache, upstream = StreamingCache(), Upstream(WHOLE)
 
     async def reader(apart: str) -> list[Event]:
@@ -133,8 +133,8 @@ async def test_calls_that_want_something_else_of_the_stream_do_not_share_it() ->
     assert upstream.opened == 2
 
 
-async def test_a_stream_that_a_body_may_answer_is_nobody_elses() -> None:
-    """What stands in is this call's own body."""
+async def test_a_stream_that_a_body_may_answer_is_not_shared() -> None:
+    """The body belongs to one call."""
     cache, upstream = StreamingCache(), Upstream(WHOLE)
     await asyncio.gather(*(served(cache, PROMPT, upstream, (TARGET, Target("body", ""))) for _ in range(3)))
     assert upstream.opened == 3
@@ -155,7 +155,7 @@ async def test_a_thousand_callers_make_one_request(leader_leaves_after: float) -
         assert len(vendor.requests) == 1
 
 
-async def test_when_the_last_leaves_the_vendors_connection_is_closed() -> None:
+async def test_the_connection_is_closed_when_the_last_reader_leaves() -> None:
     with SimulatedVendor("openai-chat", Reply(TEXT, pace=10.0)) as vendor:
         async with LLMSwitch({**policy_over(vendor), "cache": None}) as switch:
             readers = [switch.stream_request(TaskRequest(PROMPT)).events() for _ in range(2)]
@@ -168,15 +168,15 @@ async def test_when_the_last_leaves_the_vendors_connection_is_closed() -> None:
             assert await request.until_over() == "left"
 
 
-async def test_an_error_after_delivery_says_the_same_to_everybody() -> None:
+async def test_an_error_after_delivery_is_the_same_for_all_readers() -> None:
     cache = StreamingCache()
     upstream = Upstream(WHOLE[:2], StreamingError("it broke", partial="Many", usage=USAGE, failures=[]))
     results = await asyncio.gather(*(served(cache, PROMPT, upstream) for _ in range(2)), return_exceptions=True)
     assert [(getattr(each, "partial", None), getattr(each, "usage", None)) for each in results] == [("Many", USAGE)] * 2
 
 
-async def test_nobody_joins_a_flight_that_is_ending() -> None:
-    """The last reader has left, and upstream takes its time to close: whoever asks now gets a stream of their own."""
+async def test_a_stream_that_is_being_closed_cannot_be_joined() -> None:
+    """The last reader has left, and upstream is slow to close. A call that comes now opens a stream of its own."""
     cache, closing, may_close = StreamingCache(), asyncio.Event(), asyncio.Event()
 
     async def slow_to_close() -> AsyncGenerator[Event, None]:
@@ -192,7 +192,7 @@ async def test_nobody_joins_a_flight_that_is_ending() -> None:
     leaving = asyncio.create_task(only_reader.aclose())
     await closing.wait()
     upstream = Upstream(WHOLE)
-    async with asyncio.timeout(30):  # who joined the ending flight would wait for ever
+    async with asyncio.timeout(30):  # a reader that joined the closing stream would wait for ever
         assert await served(cache, PROMPT, upstream) == WHOLE
     assert upstream.opened == 1
     may_close.set()
@@ -214,11 +214,11 @@ POLICY = load({"providers": {"ollama": {"models": ["m"]}}})
         {"max_latency": 1.0},
     ],
 )
-def test_a_setting_that_bears_on_how_a_stream_goes_keeps_two_calls_apart(setting: dict[str, Any]) -> None:
+def test_calls_with_different_settings_do_not_share_a_stream(setting: dict[str, Any]) -> None:
     assert CallSettings(**setting).apart(POLICY, "chunks") != CallSettings().apart(POLICY, "chunks")
 
 
-def test_readers_share_a_stream_that_may_begin_again_only_if_they_can_discard() -> None:
+def test_readers_that_cannot_discard_do_not_share_a_stream_that_may_restart() -> None:
     restart = CallSettings(on_break="restart")
     assert restart.apart(POLICY, "chunks") != restart.apart(POLICY, "events") == restart.apart(POLICY, "whole")
     assert CallSettings().apart(POLICY, "chunks") == CallSettings().apart(POLICY, "whole")
@@ -235,8 +235,10 @@ LONG = answer(*(f"{number} " for number in range(500)))
     st.lists(st.tuples(st.integers(0, 2), st.integers(1, 150) | st.just("leaves")), max_size=15),
     st.integers(0, 2),
 )
-async def test_upstream_is_held_back_for_the_fastest_reader(steps: list[tuple[int, int | str]], stays: int) -> None:
-    """Three readers, of whom one never leaves, read so many events at a time."""
+async def test_upstream_is_at_most_the_lead_ahead_of_the_fastest_reader(
+    steps: list[tuple[int, int | str]], stays: int
+) -> None:
+    """Three readers read some events at a time. One of them never leaves."""
     cache, taken = StreamingCache(), 0
 
     async def upstream() -> AsyncGenerator[Event, None]:
@@ -263,7 +265,7 @@ async def test_upstream_is_held_back_for_the_fastest_reader(steps: list[tuple[in
         await reader.aclose()
 
 
-async def test_a_flight_that_was_held_back_ends_when_its_only_reader_leaves() -> None:
+async def test_a_stream_that_waits_for_its_reader_ends_when_the_reader_leaves() -> None:
     cache, upstream = StreamingCache(), Upstream(LONG)
     reader = cache.stream(TaskRequest(PROMPT), (TARGET,), upstream)
     await anext(reader)
@@ -279,7 +281,7 @@ WORDS = [f"word {number}, " for number in range(10)]
 
 
 class Slow:
-    """A vendor that says ten words in so many seconds, after so many of silence."""
+    """A vendor that sends ten words within `seconds`, after some seconds of silence."""
 
     def __init__(self, seconds: float, silence: float = 0.0) -> None:
         self.settings = ProviderSettings(name="openai", kind="scripted")
@@ -301,7 +303,7 @@ class Slow:
 
 
 class Call:
-    """One call of several for the same: when it begins, how long it may take, and what became of it."""
+    """One of several equal calls: when it begins, its timeout, and its outcome."""
 
     def __init__(self, cache: StreamingCache, vendors: list[Slow], begins: float, timeout: float) -> None:
         self.cache, self.vendors, self.begins, self.timeout = cache, vendors, begins, timeout
@@ -336,13 +338,13 @@ class Call:
 
 
 def together(vendors: list[Slow], *calls: tuple[float, float]) -> list[Call]:
-    async def everybody() -> list[Call]:
+    async def all_calls() -> list[Call]:
         cache = StreamingCache()
-        made = [Call(cache, vendors, *call) for call in calls]
-        await asyncio.gather(*(call.read() for call in made))
-        return made
+        running = [Call(cache, vendors, *call) for call in calls]
+        await asyncio.gather(*(call.read() for call in running))
+        return running
 
-    return leap_through(everybody)
+    return leap_through(all_calls)
 
 
 @pytest.mark.found("B-18")
@@ -351,8 +353,8 @@ def together(vendors: list[Slow], *calls: tuple[float, float]) -> list[Call]:
     tenths=st.integers(1, 80),
     followers=st.lists(st.tuples(st.integers(0, 39), st.sampled_from([1.0, 2.5, 4.0, 7.0])), max_size=5),
 )
-def test_each_reader_of_a_flight_has_its_own_time(tenths: int, followers: list[tuple[int, float]]) -> None:
-    """The first call has four seconds, and the others begin before they are over."""
+def test_each_reader_has_its_own_timeout(tenths: int, followers: list[tuple[int, float]]) -> None:
+    """The first call has four seconds. The others begin before they are over."""
     vendor, seconds = Slow((tenths + 0.5) / 10), (tenths + 0.5) / 10
     calls = together([vendor], (0.0, 4.0), *((begins / 10, timeout) for begins, timeout in followers))
     assert vendor.opened == 1
@@ -378,7 +380,7 @@ def test_the_last_target_may_use_the_time_of_a_follower() -> None:
 
 
 @pytest.mark.found("B-18")
-def test_nobody_joins_a_flight_that_is_out_of_time() -> None:
+def test_a_stream_whose_time_is_over_cannot_be_joined() -> None:
     vendor = Slow(6)
     leader, late = together([vendor], (0.0, 4.0), (4.0, 7.0))
     assert isinstance(leader.error, StreamTimeoutError) and leader.took == pytest.approx(4, abs=0.01)
@@ -386,7 +388,7 @@ def test_nobody_joins_a_flight_that_is_out_of_time() -> None:
 
 
 @pytest.mark.found("B-18")
-def test_a_call_that_joins_late_has_its_own_timeout_through_a_switch() -> None:
+def test_a_call_that_joins_late_keeps_its_own_timeout() -> None:
     async def both() -> tuple[object, str, int]:
         async with (
             SimulatedVendor("openai-chat", Reply("a few words " * 3, pace=0.5)) as vendor,

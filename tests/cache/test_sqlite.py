@@ -1,4 +1,4 @@
-"""The SQLite store: what was recorded survives the process, however it ended."""
+"""The SQLite store: recordings survive the process, however it ended."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "cache.sqlite"
 
 
-async def test_another_process_is_served_what_this_one_recorded(file: Path) -> None:
+async def test_another_process_is_served_the_recordings_of_this_one(file: Path) -> None:
     first, upstream = StreamingCache(store=file), Upstream(WHOLE)
     assert await served(first, PROMPT, upstream) == WHOLE
     first.close()
@@ -50,7 +50,7 @@ async def test_another_process_is_served_what_this_one_recorded(file: Path) -> N
     second.close()
 
 
-async def test_what_was_just_recorded_is_served_before_it_is_written(file: Path) -> None:
+async def test_a_recording_is_served_before_it_is_written(file: Path) -> None:
     cache, upstream = StreamingCache(store=file), Upstream(WHOLE)
     for number in range(20):
         await served(cache, f"Is tea number {number} good?", upstream)
@@ -58,7 +58,7 @@ async def test_what_was_just_recorded_is_served_before_it_is_written(file: Path)
     cache.close()
 
 
-async def test_what_is_forgotten_or_too_old_is_not_there_again(file: Path, clock: Clock) -> None:
+async def test_removed_and_expired_entries_do_not_come_back(file: Path, clock: Clock) -> None:
     clock.now = 4e9
     cache, upstream = StreamingCache(store=file, clock=clock, max_cache_size=2), Upstream(WHOLE)
     for prompt in ("Is tea good?", "Is milk good?", "Is beer good?"):
@@ -74,16 +74,16 @@ async def test_what_is_forgotten_or_too_old_is_not_there_again(file: Path, clock
     last.close()
 
 
-def test_a_kill_at_any_moment_loses_no_older_entry(file: Path) -> None:
-    said = 0
+def test_killing_the_process_loses_no_flushed_entry(file: Path) -> None:
+    count = 0
     for round_ in range(4):
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(file), str(said)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
+            [sys.executable, "-c", WRITER, str(file), str(count)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
         )
         assert writer.stdout is not None
         for line in writer.stdout:
-            said = int(line) + 1
-            if said % 25 == 10 + round_:
+            count = int(line) + 1
+            if count % 25 == 10 + round_:
                 os.kill(writer.pid, signal.SIGKILL)
                 break
         writer.stdout.close()
@@ -91,7 +91,7 @@ def test_a_kill_at_any_moment_loses_no_older_entry(file: Path) -> None:
         store = SQLiteStore(file)
         keys = {entry.key for entry in store.open().entries}
         store.close()
-        assert keys >= {b"%d" % number for number in range(said)}
+        assert keys >= {b"%d" % number for number in range(count)}
     assert sorted(each.name for each in file.parent.iterdir() if "aside" in each.name) == []
 
 
@@ -107,7 +107,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("keeps", [100, 3000, 5000])
-async def test_a_damaged_file_of_ours_is_set_aside(keeps: int, file: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_damaged_file_is_renamed(keeps: int, file: Path, caplog: pytest.LogCaptureFixture) -> None:
     _made(file)
     file.write_bytes(file.read_bytes()[:keeps] + os.urandom(4096))
     before = file.read_bytes()
@@ -146,7 +146,7 @@ OTHER_FILES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.found("N-A2")
 @pytest.mark.parametrize("kind", OTHER_FILES)
-def test_a_file_that_no_cache_made_is_refused_and_left_alone(kind: str, file: Path) -> None:
+def test_a_file_that_no_cache_made_is_refused_and_unchanged(kind: str, file: Path) -> None:
     file.parent.mkdir()
     OTHER_FILES[kind](file)
     before = _files(file.parent) if file.is_file() else None
@@ -156,7 +156,7 @@ def test_a_file_that_no_cache_made_is_refused_and_left_alone(kind: str, file: Pa
 
 
 @pytest.mark.found("N-A2")
-async def test_a_file_that_is_replaced_before_it_is_opened_is_refused_before_anybody_is_asked(file: Path) -> None:
+async def test_a_file_that_was_replaced_is_refused_before_a_request_is_sent(file: Path) -> None:
     cache, upstream = StreamingCache(store=file), Upstream(WHOLE)
     file.parent.mkdir()
     file.write_text("precious")
@@ -170,8 +170,8 @@ async def test_a_file_that_is_replaced_before_it_is_opened_is_refused_before_any
 
 
 @pytest.mark.found("N-A2")
-async def test_another_programs_open_database_is_refused_and_left_alone(file: Path) -> None:
-    """While its log has not been merged, a file's own header may be older than its owner's last word."""
+async def test_another_programs_open_database_is_refused_and_unchanged(file: Path) -> None:
+    """The application id may still be in the log, because the log is not merged into the file yet."""
     file.parent.mkdir()
     open_elsewhere = sqlite3.connect(file)
     open_elsewhere.execute("PRAGMA journal_mode = WAL")
@@ -188,8 +188,8 @@ async def test_another_programs_open_database_is_refused_and_left_alone(file: Pa
 
 
 @pytest.mark.found("N-A2")
-async def test_a_damaged_database_that_is_not_ours_is_refused_and_left_alone(file: Path) -> None:
-    """There is a log beside it, so that only opening it tells whose it is, and it cannot be opened."""
+async def test_a_damaged_database_of_another_program_is_refused_and_unchanged(file: Path) -> None:
+    """There is a log beside it, so only opening it shows its owner, and it cannot be opened."""
     file.parent.mkdir()
     file.write_bytes(b"SQLite format 3\0" + bytes(4000))
     file.with_name(f"{file.name}-wal").write_bytes(b"noise" * 20)
@@ -203,10 +203,10 @@ async def test_a_damaged_database_that_is_not_ours_is_refused_and_left_alone(fil
 
 @pytest.mark.found("N-A2", "N-C17")
 @pytest.mark.parametrize("layout", [0, 99])
-async def test_a_file_of_another_version_is_left_as_it_is(
+async def test_a_file_of_another_version_is_unchanged(
     layout: int, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two versions that share a file, as in a rolling deployment, both go on; one of them keeps answers in memory."""
+    """Two versions that share a file both keep working. One of them keeps its answers in memory."""
     _made(file)
     _database(file, f"PRAGMA user_version = {layout}")
     before = _files(file.parent)
@@ -219,7 +219,7 @@ async def test_a_file_of_another_version_is_left_as_it_is(
     assert "keeps its answers in memory" in warning and "made by another version of llm_dispatcher" in warning
 
 
-async def test_versions_that_differ_in_their_keys_alone_share_a_file(
+async def test_versions_that_differ_only_in_their_keys_share_a_file(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upstream = Upstream(WHOLE)
@@ -230,8 +230,8 @@ async def test_versions_that_differ_in_their_keys_alone_share_a_file(
         cache.close()
 
 
-async def test_expired_entries_leave_the_file_when_it_is_opened(file: Path, clock: Clock) -> None:
-    clock.now = 1000.0  # seconds since 1970: what is recorded now has long expired for the file
+async def test_opening_a_file_deletes_its_expired_entries(file: Path, clock: Clock) -> None:
+    clock.now = 1000.0  # in 1970, so that the entry has expired for the file, which uses the real time
     cache = StreamingCache(store=file, clock=clock, ttl=60)
     await served(cache, PROMPT, Upstream(WHOLE))
     cache.close()
@@ -240,7 +240,7 @@ async def test_expired_entries_leave_the_file_when_it_is_opened(file: Path, cloc
     assert entries_of(file) == ()
 
 
-async def test_a_file_that_stops_working_costs_misses(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_file_that_fails_costs_misses(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache, upstream = StreamingCache(store=file), Upstream(WHOLE)
     await served(cache, PROMPT, upstream)
     cache.close()

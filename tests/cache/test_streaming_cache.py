@@ -1,4 +1,4 @@
-"""The cache before its upstream: what is recorded, what is played, and what a failure costs."""
+"""The cache and its upstream: which streams are recorded, how they are played, and what a failure costs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ streams = st.builds(
 
 
 @given(streams)
-async def test_a_replay_is_the_recording(events: list[Event]) -> None:
+async def test_a_replay_equals_the_recording(events: list[Event]) -> None:
     cache, upstream = StreamingCache(), Upstream(events)
     assert await served(cache, PROMPT, upstream) == events
     again = await served(cache, PROMPT, upstream)
@@ -63,7 +63,7 @@ async def test_a_replay_is_the_recording(events: list[Event]) -> None:
                 assert replay == event
 
 
-async def test_each_lane_serves_and_is_counted() -> None:
+async def test_hits_and_misses_are_counted_by_lane_and_reason() -> None:
     cache, upstream = StreamingCache(), Upstream(answer("Many."))
     for prompt in (
         PROMPT,
@@ -82,7 +82,7 @@ async def test_each_lane_serves_and_is_counted() -> None:
     assert stats.hit_rate == 4 / 7 and stats.bytes > 0
 
 
-async def test_a_threshold_of_one_leaves_only_the_manner_of_typing() -> None:
+async def test_a_threshold_of_one_allows_only_the_manner_of_typing() -> None:
     cache, upstream = StreamingCache(similarity_threshold=1.0), Upstream(answer("Many."))
     await served(cache, PROMPT, upstream)
     assert was_cached(await served(cache, PROMPT.upper(), upstream))
@@ -115,14 +115,14 @@ JOINED = [
         ("empty", [StreamStarted(TARGET, 1, False), *answer()[1:]]),
     ],
 )
-async def test_what_is_not_a_whole_answer_of_one_vendor_is_not_kept(reason: str, events: list[Event]) -> None:
+async def test_only_a_complete_answer_of_one_model_is_recorded(reason: str, events: list[Event]) -> None:
     cache, upstream = StreamingCache(), Upstream(events)
     for _ in range(2):
         assert await served(cache, PROMPT, upstream, (TARGET, BODY)) == events
     assert (upstream.opened, cache.stats().unrecorded, cache.stats().entries) == (2, {reason: 2}, 0)
 
 
-async def test_a_joined_answer_is_kept_where_that_was_asked_for() -> None:
+async def test_a_joined_answer_is_recorded_with_keep_joined() -> None:
     cache, upstream = StreamingCache(keep_joined=True), Upstream(JOINED)
     await served(cache, PROMPT, upstream)
     again = await served(cache, PROMPT, upstream)
@@ -130,7 +130,7 @@ async def test_a_joined_answer_is_kept_where_that_was_asked_for() -> None:
     assert all(event.cached for event in again if isinstance(event, StreamStarted))
 
 
-async def test_a_stream_that_failed_or_was_left_is_not_kept() -> None:
+async def test_a_stream_that_failed_or_was_closed_early_is_not_recorded() -> None:
     cache = StreamingCache()
     with pytest.raises(ProviderConnectionError, match="gone"):
         await served(cache, PROMPT, Upstream(WHOLE[:2], ProviderConnectionError("gone")))
@@ -142,7 +142,7 @@ async def test_a_stream_that_failed_or_was_left_is_not_kept() -> None:
     assert (cache.stats().entries, cache.stats().unrecorded) == (0, {"broken": 2})
 
 
-async def test_entries_leave_after_their_time_and_when_there_is_no_room(clock: Clock) -> None:
+async def test_entries_expire_and_are_evicted(clock: Clock) -> None:
     cache, upstream = StreamingCache(ttl=60, max_cache_size=2, clock=clock), Upstream(WHOLE)
     await served(cache, PROMPT, upstream)
     clock.now += 59
@@ -156,13 +156,13 @@ async def test_entries_leave_after_their_time_and_when_there_is_no_room(clock: C
     assert (stats.entries, stats.expired, stats.evicted) == (2, 1, 2)
 
 
-async def test_an_answer_larger_than_the_cache_is_not_kept() -> None:
+async def test_an_answer_larger_than_the_cache_is_not_recorded() -> None:
     cache = StreamingCache(max_bytes=100)
     await served(cache, PROMPT, Upstream(WHOLE))
     assert (cache.stats().entries, cache.stats().unrecorded) == (0, {"too large": 1})
 
 
-async def test_what_is_forgotten_is_not_served() -> None:
+async def test_a_removed_entry_is_not_served() -> None:
     cache, upstream = StreamingCache(), Upstream(WHOLE)
     mine = TaskRequest(PROMPT, metadata={"namespace": "mine"})
     yours = TaskRequest(PROMPT, metadata={"namespace": "yours"})
@@ -177,7 +177,7 @@ async def test_what_is_forgotten_is_not_served() -> None:
 
 
 @given(st.sampled_from([{"system": "s"}, {"temperature": 0.5}, {"max_tokens": 5}, {"seed": 1}, {"stop": ("x",)}]))
-async def test_no_hit_under_other_conditions(condition: dict[str, Any]) -> None:
+async def test_a_request_with_other_fields_is_a_miss(condition: dict[str, Any]) -> None:
     cache, upstream = StreamingCache(), Upstream(WHOLE)
     await served(cache, PROMPT, upstream)
     for prompt in (PROMPT, PROMPT.lower()):
@@ -188,7 +188,7 @@ async def test_no_hit_under_other_conditions(condition: dict[str, Any]) -> None:
         await served(cache, PROMPT, upstream)
 
 
-async def test_a_text_to_work_on_is_served_to_the_same_text_alone() -> None:
+async def test_a_text_to_process_is_a_hit_only_if_it_is_equal() -> None:
     cache, upstream = StreamingCache(), Upstream(WHOLE)
     for prompt, expected in ((PROMPT, False), (PROMPT.lower(), False), (PROMPT, True)):
         request = TaskRequest(prompt, task_type=TaskType.TRANSLATION)
@@ -196,7 +196,7 @@ async def test_a_text_to_work_on_is_served_to_the_same_text_alone() -> None:
 
 
 class Broken:
-    """A store that fails at everything, or at everything but opening."""
+    """A store whose methods all fail, or all but `open`."""
 
     def __init__(self, opens: bool) -> None:
         self.opens = opens
@@ -220,7 +220,7 @@ class Broken:
     def close(self) -> None: ...
 
 
-async def test_a_cache_that_fails_costs_a_miss(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_store_costs_misses(caplog: pytest.LogCaptureFixture) -> None:
     cache, upstream = StreamingCache(store=Broken(opens=True)), Upstream(WHOLE)
     for _ in range(3):
         assert await served(cache, PROMPT, upstream) == WHOLE
@@ -229,7 +229,7 @@ async def test_a_cache_that_fails_costs_a_miss(caplog: pytest.LogCaptureFixture)
     assert "no such disk" in caplog.text and PROMPT not in caplog.text
 
 
-async def test_a_store_that_does_not_open_is_replaced_by_memory(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_store_that_cannot_be_opened_is_replaced_by_memory(caplog: pytest.LogCaptureFixture) -> None:
     cache, upstream = StreamingCache(store=Broken(opens=False)), Upstream(WHOLE)
     assert await served(cache, PROMPT, upstream) == WHOLE
     assert was_cached(await served(cache, PROMPT, upstream))
@@ -237,7 +237,7 @@ async def test_a_store_that_does_not_open_is_replaced_by_memory(caplog: pytest.L
 
 
 class Forgetful:
-    """A store that has lost what it was given; another process may have cleared it."""
+    """A store that has lost its recordings, for example because another process cleared it."""
 
     def open(self) -> Snapshot:
         return Snapshot(b"secret")
@@ -251,14 +251,14 @@ class Forgetful:
     def close(self) -> None: ...
 
 
-async def test_a_recording_that_the_store_has_lost_is_a_miss() -> None:
+async def test_a_recording_that_the_store_lost_is_a_miss() -> None:
     cache, upstream = StreamingCache(store=Forgetful()), Upstream(WHOLE)
     for _ in range(2):
         assert await served(cache, PROMPT, upstream) == WHOLE
     assert cache.stats().misses == {"empty": 1, "lost by the store": 1}
 
 
-async def test_a_request_that_no_key_can_be_made_of_goes_through() -> None:
+async def test_a_request_without_a_key_is_sent() -> None:
     cache, upstream = StreamingCache(), Upstream(WHOLE)
     request = TaskRequest(PROMPT, images=["https://pictures.example/cat.png"])
     for _ in range(2):
@@ -280,12 +280,12 @@ async def test_a_request_that_no_key_can_be_made_of_goes_through() -> None:
         ({"replay": 0}, ValueError),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused(setting: dict[str, Any], error: type[Exception]) -> None:
+def test_an_invalid_setting_is_refused(setting: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match=next(iter(setting))):
         StreamingCache(**setting)
 
 
-async def test_a_paced_replay_waits_before_each_piece_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_paced_replay_waits_in_proportion_to_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:

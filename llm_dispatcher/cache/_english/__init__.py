@@ -1,1 +1,1 @@
-"""A judgement about English: whether the answer to one text may be served for another."""
+"""Rules about English texts: whether two texts ask the same thing. Nothing here knows of caches or requests."""

@@ -1,7 +1,8 @@
-"""The canonical form of a text: what is left when nothing but the manner of typing is taken away.
+"""The canonical form of a text. Two texts with the same canonical form ask the same thing.
 
-Characters (NFC, never NFKC), white space, greetings and thanks at the edges, contractions, the punctuation at the end,
-and capitals where they only mark a beginning or a name. Two texts with one canonical form ask the same thing.
+It normalises what depends only on the manner of typing: Unicode composition (NFC, never NFKC), white space, greetings
+and thanks at the edges, contractions, the last punctuation, and capitals that only mark the beginning of a sentence or
+a name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 from msgspec import Struct
 
 from .lexicon import lexicon
-from .politeness import ENDS, first_word, quotes, without_courtesies
+from .politeness import ENDS, first_word, quotes, without_politeness
 from .vocabulary import FUNCTION, I_AFTER, I_BEFORE, NAMES_TOO, OF_A_TEXT, ORDERS, QUESTIONS, TYPED_SMALL
 
 _LOOKALIKES: Final = str.maketrans(
@@ -54,15 +55,17 @@ _IS: Final = frozenset({"what", "who", "where", "when", "why", "how", "that", "i
 _NOT_IS: Final = frozenset({"its", "hes", "shes", "heres"})
 _RUN_TOGETHER: Final = _CONTRACTED.keys() | {f"{word}s" for word in _IS} - _NOT_IS
 _PARTICIPLES: Final = frozenset({"been", "got", "gone", "become", "done", "had", "made", "taken", "come", "fallen"})
-"""After these, `what's` is `what has`."""
+"""Before these words, `what's` means `what has`."""
 
 
 _OPENERS: Final = QUESTIONS | ORDERS | FUNCTION
 
 
 class Token(Struct, frozen=True, gc=False):
-    """A word, a mark or anything else that stands between spaces. `plain` is an everyday word's look: small letters
-    only, or a capital at the beginning of a sentence.
+    """A word, a punctuation mark, or any other text between spaces.
+
+    `plain` means that it is written like an everyday word: in small letters, or with a capital at the beginning of a
+    sentence.
     """
 
     text: str
@@ -70,16 +73,16 @@ class Token(Struct, frozen=True, gc=False):
 
 
 def canonical(text: str) -> tuple[Token, ...]:
-    """The text's tokens in canonical form; what is not English only loses its white space and typographers' marks."""
+    """The tokens of a text in canonical form. If it is not English, only white space and typography are normalised."""
     tokens = _tokens(unicodedata.normalize("NFC", text).translate(_LOOKALIKES))
     small = [token.lower() for token in tokens] if _shouted(tokens) else [token for token in tokens if token.islower()]
     if not reads_as_english([*small, *(token.lower() for token in tokens[:1])], glue=1):
         return tuple(Token(token, False) for token in tokens)
-    return _without_end(_spelt_out(_cased(without_courtesies(tokens))))
+    return _without_end(_expanded(_cased(without_politeness(tokens))))
 
 
 def reads_as_english(small: Sequence[str], glue: int) -> bool:
-    """Whether most of the words are English ones, and as many as `glue` of them those that hold English together."""
+    """Whether at least three quarters of the words are English, and at least `glue` of them are function words."""
     words = lexicon()
     plain = [word for word in small if word.isalpha()]
     known = sum(word in words.frequency or word in words.rare or word in words.names for word in plain)
@@ -87,26 +90,26 @@ def reads_as_english(small: Sequence[str], glue: int) -> bool:
 
 
 def _tokens(text: str) -> list[str]:
-    found: list[str] = []
+    tokens: list[str] = []
     for chunk in _CHUNK.findall(text) if '"' in text else text.split():
         if chunk.isalpha() or chunk[0] == '"':
-            found.append(chunk)
+            tokens.append(chunk)
             continue
         inner = chunk.lstrip(_OPENING)
         core = inner.rstrip(_CLOSING)
         after = inner[len(core) :]
         if after[:1] == "!" and core and not (core[-1].isalpha() and len(core) > 1):
             core, after = core + "!", after[1:]  # a factorial
-        found += chunk[: len(chunk) - len(inner)]
+        tokens += chunk[: len(chunk) - len(inner)]
         if core:
-            found.append(core)
+            tokens.append(core)
         if after:
-            found += _MARK.findall(after)
-    return found
+            tokens += _MARK.findall(after)
+    return tokens
 
 
 def _without_end(tokens: list[Token]) -> tuple[Token, ...]:
-    """Without the last sentence's punctuation: all of it after a question or an order, else only full stops."""
+    """Remove the last punctuation: all of it after a question or an order, otherwise only full stops."""
     words = [token.text for token in tokens[:1]]
     first = first_word(words)
     if any(token.text == ":" for token in tokens) or (first in OF_A_TEXT and first not in {"summarize", "summarise"}):
@@ -126,19 +129,19 @@ def _without_end(tokens: list[Token]) -> tuple[Token, ...]:
 def _cased(tokens: list[str]) -> list[Token]:
     if _shouted(tokens):
         return [Token(token.lower(), True) if _WORD.fullmatch(token) else Token(token, False) for token in tokens]
-    made: list[Token] = []
+    cased: list[Token] = []
     begins = True
     for place, token in enumerate(tokens):
         if token.isascii() and token.isalpha() and token.islower():
-            made.append(Token(token, True))
+            cased.append(Token(token, True))
         elif _WORD.fullmatch(token):
             after = tokens[place + 1] if place + 1 < len(tokens) else ""
             before = tokens[place - 1] if place else ""
-            made.append(_word(token, begins, before, after))
+            cased.append(_word(token, begins, before, after))
         else:
-            made.append(Token(token, False))
+            cased.append(Token(token, False))
         begins = token in ENDS
-    return made
+    return cased
 
 
 def _word(word: str, begins: bool, before: str, after: str) -> Token:
@@ -161,8 +164,9 @@ def _word(word: str, begins: bool, before: str, after: str) -> Token:
 
 
 def _keeps_capitals(word: str, small: str) -> bool:
-    """Whether the capitals mean something: `Turkey`, `Java`, `IT`, `mA`. `Norway` and `SQL` are the same in small
-    letters.
+    """Whether the capitals change the meaning, as in `Turkey`, `Java`, `IT` and `mA`.
+
+    They do not in `Norway` and `SQL`, which mean the same in small letters.
     """
     if len(word) < 3 or not (word[0].isupper() and (word[1:].islower() or word.isupper() or len(word) > 4)):
         return True
@@ -179,11 +183,11 @@ def _shouted(tokens: list[str]) -> bool:
     return len(words) > 2 and all(word.isupper() for word in words) and any(len(word) > 3 for word in words)
 
 
-def _spelt_out(tokens: list[Token]) -> list[Token]:
-    """Without contractions, except in a sentence that quotes and after a colon, where a text may begin."""
+def _expanded(tokens: list[Token]) -> list[Token]:
+    """Expand contractions, except in a sentence that quotes text, and after a colon, where quoted text may begin."""
     if not any("'" in token.text or token.text in _RUN_TOGETHER for token in tokens):
         return tokens
-    made: list[Token] = []
+    expanded: list[Token] = []
     verbatim = quoting = False
     for place, token in enumerate(tokens):
         word = token.text
@@ -192,12 +196,12 @@ def _spelt_out(tokens: list[Token]) -> list[Token]:
             quoting = quotes(sentence)
         verbatim = verbatim or word == ":"
         if verbatim or quoting or not token.plain or (word not in _CONTRACTED and word[-1] != "s"):
-            made.append(token)
+            expanded.append(token)
             continue
-        spelt = _CONTRACTED.get(word)
+        words = _CONTRACTED.get(word)
         stem = word.removesuffix("s").removesuffix("'")
         if stem in _IS and word not in _NOT_IS:
             after = tokens[place + 1].text if place + 1 < len(tokens) else ""
-            spelt = (stem, "is") if after and not (after.endswith("ed") or after in _PARTICIPLES) else None
-        made += [Token(part, True) for part in spelt] if spelt else [token]
-    return made
+            words = (stem, "is") if after and not (after.endswith("ed") or after in _PARTICIPLES) else None
+        expanded += [Token(part, True) for part in words] if words else [token]
+    return expanded

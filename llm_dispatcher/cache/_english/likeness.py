@@ -1,7 +1,7 @@
-"""`alike`: whether the answer to one text may be served for another. A pure judgement; the cache uses nothing else.
+"""`alike`: whether two texts ask the same thing, so that one answer serves both. A pure function of the texts.
 
-A text that is not the same, to the letter or in canonical form, has to be like enough *and* pass the guard: each of the
-tokens that differ must be provably harmless. What the rules cannot judge is not alike.
+Two texts that are equal, or have the same canonical form, are alike. Otherwise they must reach the threshold *and* pass
+the guard: every token that differs must be provably harmless. If the rules cannot decide, the texts are not alike.
 """
 
 from __future__ import annotations
@@ -20,10 +20,15 @@ from .spelling import american
 from .vocabulary import ARTICLES, DEFINITE, FUNCTION, NAMING, PROTECTED, QUANTITIES
 
 LIKE: Final = 0.95
+"""The default of the least similarity."""
 
 
 class Likeness(Struct, frozen=True):
-    """A judgement: `rule` says what let two texts pass (`exact canonical spelling article typo`) or what did not."""
+    """The judgement on two texts.
+
+    `hit` says whether they are alike. `rule` names the lane by which they passed (`exact`, `canonical`, `spelling`,
+    `article`, `typo`) or the reason why they did not. `score` is their similarity from 0 to 1.
+    """
 
     hit: bool
     rule: str
@@ -31,10 +36,10 @@ class Likeness(Struct, frozen=True):
 
 
 class Reading(Struct, frozen=True):
-    """A text as the rules see it. `only` says why it is compared for equality alone.
+    """A text as the rules see it.
 
-    `skeleton` is the canonical form without articles and with American spelling: texts that may be alike differ in at
-    most one of its words. `places` are the skeleton's places in `tokens`.
+    `only` says why it is compared for equality only. `skeleton` is the canonical form without articles and in American
+    spelling: texts that are alike differ in at most one of its words. `places` are the places of its words in `tokens`.
     """
 
     text: str
@@ -48,13 +53,19 @@ class Reading(Struct, frozen=True):
 
 
 def alike(a: str, b: str, threshold: float = LIKE) -> Likeness:
-    """Whether the answer to `a` may be served for `b`."""
+    """Whether the answer to one text may be served for the other.
+
+    Args:
+        a: A text.
+        b: Another text.
+        threshold: The least similarity for texts that differ in more than the manner of typing.
+    """
     return compare(read(a), read(b), threshold)
 
 
 @lru_cache(maxsize=256)
 def read(text: str) -> Reading:
-    """The text as the rules see it."""
+    """Prepare a text for comparison."""
     only = exact_only(text)
     if only is not None:
         return Reading(text, only, (), text, (), (), english=False, both_spellings=False)
@@ -69,12 +80,12 @@ def read(text: str) -> Reading:
         skeleton,
         places,
         reads_as_english([token.text for token in tokens if token.plain], glue=2),
-        _both(tokens, places, skeleton),
+        _has_both_spellings(tokens, places, skeleton),
     )
 
 
 def compare(a: Reading, b: Reading, threshold: float = LIKE) -> Likeness:
-    """The judgement on two texts that have been read."""
+    """The judgement on two prepared texts."""
     if a.text == b.text:
         return Likeness(True, "exact", 1.0)
     if reasons := [only for only in (a.only, b.only) if only is not None]:
@@ -104,8 +115,10 @@ def compare(a: Reading, b: Reading, threshold: float = LIKE) -> Likeness:
 
 
 def is_slip(x: str, y: str) -> bool:
-    """Whether one of two words is the other with a key hit wrongly: one edit from an ordinary word that it must have
-    been meant for, and itself no word, name or term.
+    """Whether one of two words is a typo of the other.
+
+    The typo is not a word, a name or a term itself, and the other word is the ordinary word that it most likely stands
+    for, one edit away.
     """
     if x[0] != y[0] or not (x.isalpha() and y.isalpha() and x.isascii() and y.isascii()):
         return False
@@ -116,7 +129,7 @@ def is_slip(x: str, y: str) -> bool:
     if len(word) < 5 or word in PROTECTED or meant(slip) != word:
         return False
     if len(word) < 8 and slip[-1] != word[-1] and slip[-2:] != word[:-3:-1]:
-        return False  # names are made like this; two last letters swapped are not
+        return False  # a name may be formed like this; two swapped last letters are a typo
     return len(word) > 6 or words.frequency[word] >= 5000
 
 
@@ -129,7 +142,7 @@ def _harmless_slip(a: Reading, b: Reading, place: int) -> bool:
 
 
 def _says_enough(a: Reading, place: int, frequency: int) -> bool:
-    """Whether the rest of the text says enough: in `what is venmo`, a word that is no slip may stand alone."""
+    """Whether the rest of the text makes a typo likely. In `what is venmo`, the word may well be a name."""
     around = a.skeleton[max(0, place - 2) : place]
     if any(word in NAMING for word in around):
         return False
@@ -137,8 +150,8 @@ def _says_enough(a: Reading, place: int, frequency: int) -> bool:
     return content >= 2 or (content == 1 and frequency >= 10_000)
 
 
-def _both(tokens: tuple[Token, ...], places: tuple[int, ...], skeleton: tuple[str, ...]) -> bool:
-    """Whether a word stands there in both spellings: then it is about spelling."""
+def _has_both_spellings(tokens: tuple[Token, ...], places: tuple[int, ...], skeleton: tuple[str, ...]) -> bool:
+    """Whether a text has a word in both spellings. Such a text is about spelling."""
     return len(set(skeleton)) < len({tokens[place].text for place in places})
 
 
@@ -151,7 +164,7 @@ def _same_articles(a: Reading, b: Reading) -> bool:
 
 
 def _harmless_articles(a: Reading, b: Reading) -> bool:
-    """Whether where one text has an article and the other has none, its noun phrase is definite without it."""
+    """Whether every article that only one of the texts has can be left out without changing the meaning."""
     if ":" in a.skeleton:
         return False
     for place in range(len(a.skeleton) + 1):
@@ -168,7 +181,7 @@ def _articles_before(reading: Reading, place: int) -> tuple[str, ...]:
 
 
 def _droppable(skeleton: tuple[str, ...], place: int, one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether the noun phrase behind the article can mean nothing else without it: `of a firewall`, `the benefits`."""
+    """Whether the noun phrase means the same without its article: `of a firewall`, `the benefits`."""
     if (one and other) or len(one or other) > 1 or not 0 < place < len(skeleton) or len(skeleton) < 4:
         return False
     word, ahead = skeleton[place], skeleton[place + 1 : place + 4]

@@ -1,4 +1,4 @@
-"""Greetings, thanks and requests to be so kind: where they are only that, a text is the same without them."""
+"""Removing greetings, thanks and `please` at the edges of a text, where they are not what the text is about."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from .vocabulary import HANGING, LANGUAGES, OF_A_TEXT, ORDERS, ORDERS_TO_ASSISTANTS, QUESTIONS
 
 ENDS: Final = frozenset(".?!")
-"""What ends a sentence."""
+"""The marks that end a sentence."""
 _GREETINGS: Final = tuple(
     tuple(words.split())
     for words in (
@@ -28,10 +28,10 @@ _AFTER_A_BARE_GREETING: Final = frozenset(
 )
 
 
-def without_courtesies(tokens: list[str]) -> list[str]:
-    """Greetings, thanks and requests to be so kind, where what remains is plainly a question or an order.
+def without_politeness(tokens: list[str]) -> list[str]:
+    """Remove greetings, thanks and `please`, if the remaining text is clearly a question or an order.
 
-    They stay where they may be what the text is about: how to say `thanks`, what to translate.
+    They stay where the text may be about them: how to say `thanks`, or what to translate.
     """
     while (cut := _opening(tokens)) > 0:
         tokens = tokens[cut:]
@@ -39,7 +39,7 @@ def without_courtesies(tokens: list[str]) -> list[str]:
 
 
 def _opening(tokens: list[str]) -> int:
-    """How many tokens of courtesy the text begins with."""
+    """The number of tokens at the beginning that are only polite."""
     small = [token.lower() for token in tokens[:6]]
     for greeting in _GREETINGS:
         if tuple(small[: len(greeting)]) == greeting:
@@ -69,7 +69,7 @@ def _is_request(tokens: list[str], kind: bool = False) -> bool:
 
 
 def quotes(tokens: list[str]) -> bool:
-    """Whether the words themselves may be what is meant: what to say, to translate, or how it is said in French."""
+    """Whether the words may be quoted: as something to say or to translate, or for how it is said in French."""
     small = [token.lower() for token in tokens]
     if any(token in OF_A_TEXT for token in small):
         return True
@@ -77,6 +77,7 @@ def quotes(tokens: list[str]) -> bool:
 
 
 def first_word(tokens: list[str]) -> str:
+    """The first word in small letters, up to an apostrophe; "" if there is none."""
     return tokens[0].lower().partition("'")[0] if tokens else ""
 
 
@@ -91,7 +92,7 @@ def _without_thanks(tokens: list[str]) -> list[str]:
             continue
         apart = rest[-1] in ENDS
         if rest.count(",") > 1:
-            return tokens  # the last of a list, perhaps
+            return tokens  # it may be the last item of a list
         if ":" in rest or not (apart or rest[-1] == "," or thanks == ("please",)):
             return tokens
         if quotes(rest) and not (rest[-1] == "?" and first_word(rest) in QUESTIONS):

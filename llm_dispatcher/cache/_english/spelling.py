@@ -1,6 +1,7 @@
-"""British and American spelling: one word in two orthographies, folded to the American one.
+"""Converting British to American spelling.
 
-Only words that mean the same in both: `cheque` and `tyre` stay what they are, because `check` and `tire` mean more.
+Only words with the same meaning in both spellings are converted. `cheque` and `tyre` are not, because `check` and
+`tire` have other meanings as well.
 """
 
 from __future__ import annotations
@@ -47,14 +48,14 @@ _PAIRS: Final = {
 
 @lru_cache(maxsize=50_000)
 def american(word: str) -> str:
-    """The word in American spelling, or as it is."""
-    found = _PAIRS.get(word) or (f"{plural}s" if (plural := _PAIRS.get(word.removesuffix("s"))) else None)
-    if found is not None:
-        return found
-    for pattern, spelt in _FOLDS:
+    """The word in American spelling; unchanged if it has no other one."""
+    pair = _PAIRS.get(word) or (f"{plural}s" if (plural := _PAIRS.get(word.removesuffix("s"))) else None)
+    if pair is not None:
+        return pair
+    for pattern, replacement in _FOLDS:
         if match := pattern.fullmatch(word):
-            return match.expand(spelt)
+            return match.expand(replacement)
     if match := _ISE.fullmatch(word):
-        spelt = match.expand(r"\1z\2")
-        return spelt if spelt in lexicon().frequency else word
+        with_z = match.expand(r"\1z\2")
+        return with_z if with_z in lexicon().frequency else word
     return word

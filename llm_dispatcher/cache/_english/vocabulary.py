@@ -1,5 +1,6 @@
-"""The closed classes of English words that the rules name: those that hold sentences together, and those that must not
-be touched. Open classes, all other words, are in `words`.
+"""Short lists of English words that the rules name: function words, question words, and words that must be equal.
+
+All other words are in the lexicon.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ FUNCTION: Final = _words("""
     over under after before during through much many more most some any all each best good give write list
     explain describe tell make get use one
 """)
-"""Words that say nothing about a text's subject; two of them and it is English."""
+"""Words that say nothing about the subject of a text. A text with two of them is English."""
 
 QUESTIONS: Final = _words("""
     what how why who whom whose when where which is are was were do does did can could will would should has
@@ -30,7 +31,7 @@ ORDERS_TO_ASSISTANTS: Final = _words("""
     give write list explain describe draft suggest tell show summarize summarise translate provide recommend
     outline propose rewrite rephrase paraphrase generate compose compare help discuss create calculate
 """)
-"""What nobody asks another about: `can you draft …` is an order, `can you make …` may be a question."""
+"""After `can you`, these verbs make an order: `can you draft …`. `can you make …` may be a question."""
 ORDERS: Final = ORDERS_TO_ASSISTANTS | _words("""
     make find define name design convert plan solve compute identify extract classify analyze analyse answer act
     teach prove
@@ -40,7 +41,7 @@ OF_A_TEXT: Final = _words("""
     translate translation say says said rewrite rephrase paraphrase repeat type reply respond classify label
     sentiment convert mean means meaning phrase word called summarize summarise
 """)
-"""Where these stand, greetings and thanks may be what the text is about."""
+"""In a text with these words, greetings and thanks may be the subject of the text."""
 LANGUAGES: Final = _words("""
     arabic bengali bulgarian cantonese catalan chinese croatian czech danish dutch english esperanto estonian
     finnish french gaelic german greek hebrew hindi hungarian icelandic indonesian irish italian japanese korean
@@ -51,7 +52,7 @@ HANGING: Final = _words("""
     of to the a an say in on for with is are means mean word and or called from by as that which who will would
     can could should not always never best most you do does did must may might
 """)
-"""After these a `please` is no courtesy."""
+"""After these words, `please` is not only polite."""
 
 PROTECTED: Final = LANGUAGES | _words("""
     one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
@@ -65,7 +66,7 @@ PROTECTED: Final = LANGUAGES | _words("""
     times divided equal equals greater smaller larger maximum minimum least fewer north south east west left
     right male female women woman
 """)
-"""Numbers, negations, days, units, languages and operators: not even a slip in them is judged."""
+"""Numbers, negations, days, units, languages and operators. They must be equal; even a typo in them is not accepted."""
 
 NAMING: Final = _words("""
     install import pip npm npx yarn brew apt package packages library module named called name names nickname
@@ -73,7 +74,7 @@ NAMING: Final = _words("""
     define mean app website domain email file command function variable column table class method translate say
     drug medicine medication band singer actor
 """)
-"""What follows these may be a name, however much it looks like a slip."""
+"""The word after one of these may be a name, even if it looks like a typo."""
 
 QUANTITIES: Final = _words("number couple majority minority lot few most rest bit pair one event end")
 DEFINITE: Final = QUANTITIES | _words("""
@@ -92,7 +93,7 @@ DEFINITE: Final = QUANTITIES | _words("""
     prison jail college university home town market meeting report document email message article picture image
     text passage team class project
 """)
-"""Nouns that mean one thing with an article and another without: `what is the matter`, `what is matter`."""
+"""Nouns whose meaning depends on the article: `what is the matter` and `what is matter`."""
 
 I_BEFORE: Final = _words("""
     do did can could should would will must may might am if when that what and because where how why have as so
@@ -101,7 +102,7 @@ I_BEFORE: Final = _words("""
 I_AFTER: Final = _words("""
     am have had need want do did can could should would will was use think like know feel get
 """)
-"""Beside these, a capital `I` is the pronoun and no numeral."""
+"""Next to these words, a capital `I` is the pronoun, not a numeral."""
 
 OF_THE_SURFACE: Final = _words("""
     spell spells spelled spelling spellings misspell misspells misspelled misspelt misspelling misspellings
@@ -117,7 +118,7 @@ OF_THE_SURFACE: Final = _words("""
     cipher hash hashed md5 sha1 sha256 sha512 checksum regex regexp tokenize tokenise tokenized count counts
     counted counting correction corrections corrected autocorrect misprint orthography wording worded
 """)
-"""Where these stand, a text may be about how it is written."""
+"""A text with one of these words may be about how it is written."""
 PERHAPS_OF_THE_SURFACE: Final = _words("""
     case capital caps tense many proof complete finish continue correct fix edit diagram reverse repeat sort
     split join concatenate format indent error errors mistake mistakes wrong improve writing english text which
@@ -132,6 +133,6 @@ NAMES_TOO: Final = _words("""
     puma python rails react ruby rust safari scala science shell signal slack spark square steam stripe subway sun
     surface swift target teams tide time tinder twitter unity visa vogue windows wired wolves word zoom
 """)
-"""Words that are somebody's name as well: wherever they stand, their capital may mean something."""
+"""Words that are also names. Their capital may change the meaning, wherever they stand."""
 TYPED_SMALL: Final = _words("holland julia lincoln perl python scala twitter")
-"""Names that are often typed without a capital and hardly ever mean anything else."""
+"""Names that are often typed without a capital, and rarely mean anything else."""
