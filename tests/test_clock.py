@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from llm_dispatcher import ProgressTracker, _clock
-from llm_dispatcher._config.watched_file import Watched
+from llm_dispatcher._config.files import WatchedFile
 from llm_dispatcher._dispatch.retrying import Retrying
 from llm_dispatcher._policy import Resilience
 from llm_dispatcher._providers.base.rate_limit_headers import retry_after
@@ -89,13 +89,13 @@ def test_a_seeded_generator_does_not_depend_on_the_source() -> None:
 
 
 def test_what_was_made_before_follows_the_source_in_use() -> None:
-    health, watched = Health(Resilience()), Watched(__file__)
+    health, watched = Health(Resilience()), WatchedFile(__file__)
     tracker = ProgressTracker()
     for made in (health, watched, tracker):
         assert made._clock is _clock.monotonic
     with _clock.use(Still(1e9)):
         watched.has_changed()
-    assert watched._again_at == 1e9 + 1
+    assert watched._next_check == 1e9 + 1
 
 
 def test_an_account_takes_the_source_in_which_its_stream_begins() -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from msgspec import to_builtins
+
 from .. import _catalog as catalog
-from .._config import config_reference, config_schema, config_shown, load
-from .._config.dump import plain
+from .._config import config_dump, config_schema, load
 from .._policy import BODY, Policy, Strategy
 from .._routing import never_asked
-from .._serving.runtime import check_cache
+from .._serving.runtime import catalog_of, check_cache
 from .._serving.switch import LLMSwitch
 from .._vendors.table import VENDORS
 from ..exceptions import ConfigurationError, NoProviderAvailableError
 from ..tasks import Target, TaskRequest, TaskType
 from .exit_codes import DONE, FAILED, MISCONFIGURED, one_line
+from .packaged import packaged_file
 from .printing import say, say_json, say_table
 
 
@@ -37,7 +39,7 @@ def explain(
         if not as_json:
             raise
         unknown = _unknown(switch.policy, error.reasons)
-        say_json({**about, "targets": [], "rejected": plain(error.reasons), "unknown": unknown})
+        say_json({**about, "targets": [], "rejected": _by_name(error.reasons), "unknown": unknown})
         return FAILED
     reasons = plan.reasons
     unknown = _unknown(switch.policy, [*plan.targets, *plan.rejected])
@@ -46,7 +48,7 @@ def explain(
             {"target": str(target), "reason": reasons[target], "dollars": dollars}
             for target, dollars in zip(plan.targets, plan.dollars, strict=True)
         ]
-        rejected = plain(plan.rejected)
+        rejected = _by_name(plan.rejected)
         say_json({**about, "strategy": plan.strategy, "targets": asked, "rejected": rejected, "unknown": unknown})
         return DONE
     say(f"{request.task_type} ({plan.strategy}), by {switch.policy.source or 'the keys at hand'}")
@@ -60,19 +62,19 @@ def explain(
     return DONE
 
 
+def _by_name(reasons: Mapping[Target, str]) -> dict[str, str]:
+    """Reasons by target, for JSON."""
+    return {str(target): reason for target, reason in reasons.items()}
+
+
 def _unknown(policy: Policy, targets: Iterable[Target]) -> list[str]:
     """Those of the targets that neither the catalog nor the configuration knows: they get their vendor's defaults."""
     return [str(target) for target, can in _known(policy, targets).items() if not can.known]
 
 
 def _known(policy: Policy, targets: Iterable[Target]) -> dict[Target, catalog.Capabilities]:
-    """What the catalog knows of each target that is a model, without prices."""
-
-    def vendor_model(target: Target) -> tuple[str, str]:
-        settings = policy.providers[target.provider]
-        return settings.kind, settings.vendor_model(target.model)
-
-    known = catalog.Catalog(vendor_model, policy.catalog)
+    """The capabilities of each target that is a model, without prices."""
+    known = catalog_of(policy)
     models = (target for target in targets if target.provider in policy.providers)
     return {target: known.capabilities(target, load=False) for target in models}
 
@@ -109,8 +111,7 @@ def _targets(policy: Policy) -> list[Target]:
 
 
 def _as_json(target: Target, can: catalog.Capabilities | None) -> dict[str, object]:
-    fields = plain(can) if can is not None else {}
-    assert isinstance(fields, dict)
+    fields: dict[str, object] = to_builtins(can) if can is not None else {}
     never = None if can is None else never_asked(can)
     return {"target": str(target), "provider": target.provider, "model": target.model, **fields, "never_asked": never}
 
@@ -144,7 +145,7 @@ def check(file: Path | None, *, as_json: bool) -> int:
     except ConfigurationError as error:
         if not as_json:
             raise
-        say_json({"sound": False, "configuration": error.file, "problems": plain(error.problems)})
+        say_json({"sound": False, "configuration": error.file, "problems": to_builtins(error.problems)})
         return MISCONFIGURED
     targets = _targets(policy)
     unknown, known = _unknown(policy, targets), _known(policy, targets)
@@ -169,21 +170,21 @@ def check(file: Path | None, *, as_json: bool) -> int:
 def show(file: Path | None, *, as_json: bool) -> int:
     """What is in force, without secrets."""
     policy = load(file)
-    shown = config_shown(policy)
+    settings = config_dump(policy)
     if as_json:
-        say_json(shown)
+        say_json(settings)
         return DONE
     import yaml
 
     say(f"# {policy.source or 'from no file, but the keys at hand'}")
-    say(yaml.safe_dump(shown, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True).rstrip())
+    say(yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True).rstrip())
     return DONE
 
 
 def schema(*, markdown: bool) -> int:
     """The shape of the configuration, for editors or for readers."""
     if markdown:
-        say(config_reference().rstrip())
+        say(packaged_file("docs/configuration.md").read_text(encoding="utf-8").rstrip())
     else:
         say_json(config_schema())
     return DONE

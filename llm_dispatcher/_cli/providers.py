@@ -18,7 +18,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from .. import _clock
-from .._config import config_shown, load
+from .._config import config_dump, load
 from .._policy import ProviderSettings
 from .._redaction import redacted
 from .._vendors.table import vendor
@@ -42,7 +42,7 @@ def providers(config: Path | None, *, ask: bool, timeout: float, as_json: bool) 
     """Print all of them; the code says whether those that were asked are well."""
     policy = load(config)
     reached = reach(policy.providers.values(), timeout) if ask else {}
-    shown = config_shown(policy)["providers"]
+    shown = config_dump(policy)["providers"]
     assert isinstance(shown, dict)
     rows: list[dict[str, object]] = []
     for name, settings in policy.providers.items():

@@ -1,6 +1,15 @@
-"""Configuration: from arguments, the environment and YAML to one frozen `Policy`.
+"""Configuration: one frozen `Policy` from arguments, the environment and a YAML file.
 
-This package is light: pydantic and YAML are loaded when the first configuration is read.
+    from_yaml · from_mapping · from_env · addresses    one `Layer` from each source
+    layers · problems                                  what a source says, and what is wrong with it
+    models · text_types · schema                       the settings: keys, types and bounds
+    validation · checks · key_exposure                 all problems of all layers together
+    api_keys · build                                   the policy
+    loading                                            all of this, in order
+    files                                              where the file is, and whether it has changed
+    dump                                               a policy in the shape of the file
+
+Other packages import what this file names. It is light: pydantic and YAML are loaded with the first configuration.
 """
 
 from __future__ import annotations
@@ -10,8 +19,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._policy import Policy
+from .files import WatchedFile as WatchedFile
 
-__all__ = ["config_reference", "config_schema", "config_shown", "load"]
+__all__ = ["WatchedFile", "config_dump", "config_schema", "load"]
 
 
 def load(
@@ -21,16 +31,24 @@ def load(
     environ: Mapping[str, str] | None = None,
     is_found: bool = False,
 ) -> Policy:
-    """The policy that a mapping, a YAML file or the environment describes.
+    """Load a policy from a mapping, a YAML file or the environment.
 
-    Arguments win over `LLM_DISPATCHER_…` variables, these over YAML, and YAML over the defaults. With no `config`, the
-    file is the one that `LLM_DISPATCHER_CONFIG` names, else `llm_dispatcher.yaml` in the working folder, else in the
-    user's config folder; with none of these, every vendor whose key is in the environment is used. `keys` are API keys
-    by kind of vendor, and win over all others. A `ConfigurationError` tells every problem at once.
+    Arguments win over `LLM_DISPATCHER_…` variables, variables over YAML, and YAML over the defaults. Every vendor whose
+    key is in the environment is used if nothing is configured.
 
-    A file that was merely found in the working folder sends no key and no variable of the environment to an address of
-    its own, unless `LLM_DISPATCHER_TRUST_CONFIG` names it. With `is_found`, so is the file `config` treated: it is
-    such a file, read again.
+    Args:
+        config: A mapping, the path of a YAML file, or a policy that is already built. By default the file that
+            `LLM_DISPATCHER_CONFIG` names, else `llm_dispatcher.yaml` in the working folder, else in the user's config
+            folder.
+        keys: API keys by kind of vendor. They win over all other keys.
+        environ: The environment; by default that of the process.
+        is_found: Whether the file `config` was only found in the working folder when it was first read. Such a file
+            must not send a key or a variable of the environment to an address of its own, unless
+            `LLM_DISPATCHER_TRUST_CONFIG` names it.
+
+    Raises:
+        ConfigurationError: The configuration is wrong. The error lists all problems.
+        TypeError: An argument has a wrong type.
     """
     from .loading import load_policy
 
@@ -44,15 +62,8 @@ def config_schema() -> dict[str, Any]:
     return schema()
 
 
-def config_reference() -> str:
-    """The reference of `llm_dispatcher.yaml`, as Markdown."""
-    from .reference import reference
+def config_dump(policy: Policy) -> dict[str, object]:
+    """All settings of a policy, in the shape of `llm_dispatcher.yaml`. Secrets are masked."""
+    from .dump import dump
 
-    return reference()
-
-
-def config_shown(policy: Policy) -> dict[str, object]:
-    """A policy in the shape of `llm_dispatcher.yaml`, every setting that is in force and nothing that is secret."""
-    from .dump import shown
-
-    return shown(policy)
+    return dump(policy)

@@ -1,4 +1,4 @@
-"""Where vendors are: their own addresses, and those that the environment names for their SDKs."""
+"""The addresses of vendors: their own, and those that the environment names for their SDKs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from .._vendors.table import vendor
-from .layers import Layer
-from .tree import KeyPath, Tree, mapping_at
+from .layers import Layer, Tree, mapping_at
+from .problems import KeyPath
 
 _PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
 
 
 def address_layer(kinds: Mapping[str, str], entries: Mapping[str, Tree], environ: Mapping[str, str]) -> Layer:
-    """The weakest layer: for providers whose entry names no `base_url`, the address that the environment names."""
+    """The weakest layer: the address in the environment, for providers whose entry has no `base_url`."""
     tree: Tree = {}
     variables: dict[KeyPath, str] = {}
     for name, kind in kinds.items():
@@ -28,7 +28,7 @@ def address_layer(kinds: Mapping[str, str], entries: Mapping[str, Tree], environ
         if variable == "OLLAMA_HOST":
             address = ollama_address(address)
         if address.rstrip("/") == vendor(kind).base_url:
-            continue  # it is the default anyway: the vendor's own interface is spoken there
+            continue  # This is the default anyway, and there OpenAI's own interface is used.
         tree[name] = {"base_url": address}
         variables["providers", name, "base_url"] = str(variable)
     return Layer(tree={"providers": tree} if tree else {}, variables=variables)
@@ -50,14 +50,14 @@ def ollama_address(host: str) -> str:
 
 
 def is_home(kind: str, address: str) -> bool:
-    """Whether an address is the vendor's own, or below its own name: nobody else can have that."""
-    home, found = split(vendor(kind).base_url or ""), split(address)
-    if home is None or found is None or home.hostname is None or found.hostname is None:
+    """Whether an address is at the vendor's host or below it. Nobody else can have such an address."""
+    home, parts = split(vendor(kind).base_url or ""), split(address)
+    if home is None or parts is None or home.hostname is None or parts.hostname is None:
         return False
-    if not _PLAIN_HOST.fullmatch(found.netloc):
-        return False  # a user, or characters that a client may read in another way
-    is_there = found.hostname == home.hostname or found.hostname.endswith(f".{home.hostname}")
-    return is_there and (found.scheme, found.port) == (home.scheme, home.port)
+    if not _PLAIN_HOST.fullmatch(parts.netloc):
+        return False  # A user name, or characters that another client may interpret differently.
+    is_there = parts.hostname == home.hostname or parts.hostname.endswith(f".{home.hostname}")
+    return is_there and (parts.scheme, parts.port) == (home.scheme, home.port)
 
 
 def is_loopback(host: str) -> bool:
@@ -70,7 +70,7 @@ def is_loopback(host: str) -> bool:
 
 
 def split(address: str) -> SplitResult | None:
-    """The parts of an address; `None` where it has no such parts."""
+    """The parts of an address; `None` if it cannot be parsed."""
     try:
         parts = urlsplit(address)
         _ = parts.port, parts.hostname

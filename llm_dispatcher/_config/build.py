@@ -1,4 +1,4 @@
-"""From settings that are known to be right to the frozen policy, what was left out filled in."""
+"""Builds the frozen policy from validated settings, and fills in what they leave out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .models import (
 
 
 class Headers(dict[str, str]):
-    """Headers may hold keys: like a `Secret`, they show their values only to who asks for them."""
+    """Headers, which may hold keys: `repr` masks their values, as it does for a `Secret`."""
 
     def __repr__(self) -> str:
         return repr(dict.fromkeys(self, "***"))
@@ -51,10 +51,10 @@ def build_policy(
     source: str | None,
     is_found: bool,
 ) -> Policy:
-    """The policy of these settings; its default route is empty if there is no model to put into it.
+    """The policy of these settings. Its default route is empty if no provider has a model.
 
-    With `first_routes` (nothing but keys was configured) every task gets a route of its own. A provider that lists no
-    models has those that are routed to it, or else its vendor's general one.
+    `first_routes` says that only keys were configured: then every task gets the first route of the table of vendors. A
+    provider that lists no models has the models that routes name for it, or else its vendor's general model.
     """
     routing = settings.routing
     if first_routes:
@@ -83,20 +83,20 @@ def build_policy(
     )
 
 
-def _route(written: list[str] | RouteSection, routing: RoutingSection) -> Route:
-    """A route; what it does not say for itself is as the routing says for all."""
-    if isinstance(written, list):
-        return _plain_route(map(_target, written), routing)
+def _route(section: list[str] | RouteSection, routing: RoutingSection) -> Route:
+    """Build a route; unset fields take the routing-wide defaults."""
+    if isinstance(section, list):
+        return _plain_route(map(_target, section), routing)
     return replace(
-        _plain_route(map(_target, written.targets), routing),
+        _plain_route(map(_target, section.targets), routing),
         **{
             name: value
             for name in ("strategy", "max_cost", "max_latency")
-            if (value := getattr(written, name)) is not None
+            if (value := getattr(section, name)) is not None
         },
-        weights=convert(written.weights.model_dump(), Weights),
-        split={_target(each): share for each, share in written.split.items()},
-        sticky=written.sticky,
+        weights=convert(section.weights.model_dump(), Weights),
+        split={_target(each): share for each, share in section.split.items()},
+        sticky=section.sticky,
     )
 
 
@@ -104,8 +104,8 @@ def _plain_route(targets: Iterable[Target], routing: RoutingSection) -> Route:
     return Route(tuple(targets), routing.optimization_strategy, routing.max_cost, routing.max_latency)
 
 
-def _target(written: str) -> Target:
-    return Target(BODY, "") if written == BODY else Target.parse(written)
+def _target(text: str) -> Target:
+    return Target(BODY, "") if text == BODY else Target.parse(text)
 
 
 def _first_route(kinds: Mapping[str, str], size: Size, order: Iterable[str]) -> Route:

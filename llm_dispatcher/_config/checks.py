@@ -1,6 +1,7 @@
-"""What a type cannot say: that targets name providers that exist, and that these have a kind and a key.
+"""Checks across keys, which types cannot express: targets name configured providers; providers have a kind and a key.
 
-The tree may be wrong elsewhere; these checks look at what they understand of it, so that all problems come at once.
+The checks run on trees that may be wrong in other places. They ignore what they do not understand, so that the user
+sees all problems at once.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from .._policy import BODY
 from .._vendors.kinds import known_kinds
 from .._vendors.table import VENDORS, vendor
 from .api_keys import is_sendable
-from .problems import Problem
-from .tree import KeyPath, Tree, is_list, is_mapping, mapping_at
+from .layers import Tree, is_list, is_mapping, mapping_at
+from .problems import KeyPath, Problem
 
 
 def kinds_of(tree: Tree) -> tuple[dict[str, str], list[Problem]]:
-    """The kind of every provider: what it says, or its name where that is a kind."""
+    """Each provider's `kind`, or its name if that is a known kind; and the problems of those that have neither."""
     kinds: dict[str, str] = {}
     problems: list[Problem] = []
     for name, entry in mapping_at(tree, "providers").items():
@@ -27,7 +28,7 @@ def kinds_of(tree: Tree) -> tuple[dict[str, str], list[Problem]]:
         path = ("providers", name, "kind")
         if kind is None and not _is_known(name):
             problems.append(
-                Problem(path, f"is missing, and {name!r} is no kind itself{nearest_or_all(name, known_kinds())}")
+                Problem(path, f"is missing, and {name!r} is not a known kind{nearest_or_all(name, known_kinds())}")
             )
         elif isinstance(kind, str) and not _is_known(kind):
             problems.append(Problem(path, f"unknown kind {kind!r}{nearest_or_all(kind, known_kinds())}"))
@@ -39,14 +40,14 @@ def kinds_of(tree: Tree) -> tuple[dict[str, str], list[Problem]]:
 def provider_problems(
     tree: Tree, kinds: Mapping[str, str], api_keys: Mapping[str, str | None], *, offline: bool
 ) -> Iterator[Problem]:
-    """What providers lack, or have and cannot use. Offline nothing is sent, so no key is missed."""
+    """Missing keys and addresses, and settings that a provider cannot use. Offline, no key is needed."""
     for name, kind in kinds.items():
         entry = mapping_at(tree, "providers", name)
         known = vendor(kind)
         key = api_keys[name]
         options = mapping_at(tree, "providers", name, "options")
-        entered_otherwise = known.instead_of_key is not None and bool(options.get(known.instead_of_key))
-        if key is None and known.key_variables and not entered_otherwise and not offline:
+        has_other_credentials = known.instead_of_key is not None and bool(options.get(known.instead_of_key))
+        if key is None and known.key_variables and not has_other_credentials and not offline:
             variables = " or ".join(known.key_variables)
             yield Problem(("providers", name, "api_key"), f"provider {name!r} has no API key: set {variables}")
         if key is not None and not is_sendable(key):
@@ -58,10 +59,10 @@ def provider_problems(
 
 
 def target_problems(tree: Tree) -> Iterator[Problem]:
-    """Targets whose provider is not configured. Any model will do: the vendor judges."""
+    """Targets whose provider is not configured. The model is not checked: only the vendor knows its models."""
     providers = mapping_at(tree, "providers")
-    for path, written in written_targets(tree):
-        provider, slash, model = written.partition("/")
+    for path, target in listed_targets(tree):
+        provider, slash, model = target.partition("/")
         if provider and slash and model and provider not in providers and provider != BODY:
             yield Problem(path, _unknown(provider, providers))
 
@@ -72,8 +73,8 @@ def _unknown(provider: str, providers: Iterable[str]) -> str:
     return f"unknown provider {provider!r}{nearest_or_all(provider, providers) or '; write it under providers'}"
 
 
-def written_targets(tree: Tree) -> Iterator[tuple[KeyPath, str]]:
-    """Every target of every route, with its place."""
+def listed_targets(tree: Tree) -> Iterator[tuple[KeyPath, str]]:
+    """Every target of every route and of the catalog, with its path."""
     routes: list[tuple[KeyPath, object]] = [(("routing", "default"), mapping_at(tree, "routing").get("default"))]
     routes += [(("routing", "tasks", task), route) for task, route in mapping_at(tree, "routing", "tasks").items()]
     yield from ((("catalog", name), name) for name in mapping_at(tree, "catalog"))
@@ -85,5 +86,5 @@ def written_targets(tree: Tree) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _is_known(kind: str) -> bool:
-    # Third parties' kinds are looked up on disk: only where ours do not do.
+    # The kinds of third parties are read from disk, so they are only looked up for a kind that is not built in.
     return kind in VENDORS or kind in known_kinds()

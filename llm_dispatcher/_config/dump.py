@@ -1,4 +1,4 @@
-"""A policy as the file that would make it, without its secrets."""
+"""Dumps a policy in the shape of the configuration file, without secrets."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from msgspec.structs import FieldInfo, fields
 from .._policy import ModelSettings, Policy, ProviderSettings, Route
 from .._redaction import SECRET_NAME, Secret
 from ..tasks import Target
-from .tree import Tree
+from .layers import Tree
 
 MASK: Final = "***"
 _PASSWORD: Final = re.compile(r"(?<=://)[^/@]*@")
 
 
-def shown(policy: Policy) -> Tree:
-    """Every setting in force, in the shape of `llm_dispatcher.yaml`; what is secret is masked."""
+def dump(policy: Policy) -> Tree:
+    """Every setting of a policy, in the shape of `llm_dispatcher.yaml`. Secrets are masked."""
     tree: Tree = {
         "providers": {name: _provider(settings) for name, settings in policy.providers.items()},
         "routing": {
@@ -32,18 +32,19 @@ def shown(policy: Policy) -> Tree:
     for field in fields(policy):
         value = getattr(policy, field.name)
         if field.name not in ("providers", "default", "tasks", "source", "is_found") and value is not None:
-            tree[field.name] = plain(value)  # (a cache that is not there is not shown: an empty section is one)
+            # A policy without a cache has no section `cache`: an empty section would be a cache with the defaults.
+            tree[field.name] = _plain(value)
     return tree
 
 
 def _provider(settings: ProviderSettings) -> Tree:
-    tree = _said(settings)
+    tree = _changed(settings)
     del tree["name"]
     if settings.headers:
         tree["headers"] = dict.fromkeys(settings.headers, MASK)
     if settings.base_url is not None:
         tree["base_url"] = _PASSWORD.sub(f"{MASK}@", settings.base_url)
-    if settings.models and not any(_said(model) for model in settings.models.values()):
+    if settings.models and not any(_changed(model) for model in settings.models.values()):
         tree["models"] = list(settings.models)
     if settings.options:
         tree["options"] = _without_secrets(settings.options)
@@ -51,8 +52,9 @@ def _provider(settings: ProviderSettings) -> Tree:
 
 
 def identity(settings: ProviderSettings, model: str) -> str:
-    """What a target really is, without secrets: the kind of vendor, its address and options, and its own name for the
-    model. The cache compares it, because a configuration may give a target's name to another model.
+    """What a target stands for, without secrets: the kind of vendor, the address, the options, the vendor's model name.
+
+    The cache compares identities, because a new configuration may give the name of a target to another model.
     """
     tree = _provider(settings)
     parts = [settings.kind, settings.api, tree.get("base_url"), tree.get("options"), settings.vendor_model(model)]
@@ -60,49 +62,49 @@ def identity(settings: ProviderSettings, model: str) -> str:
 
 
 def _route(route: Route) -> object:
-    tree = _said(route)
+    tree = _changed(route)
     return tree["targets"] if tree.keys() == {"targets"} else tree
 
 
-def _said(value: Struct) -> Tree:
-    """The fields of a value that are not what they would be by themselves."""
-    given = ((field, getattr(value, field.name)) for field in fields(value))
-    return {field.name: plain(each) for field, each in given if each != _default(field)}
+def _changed(value: Struct) -> Tree:
+    """The fields of a value that differ from their defaults."""
+    values = ((field, getattr(value, field.name)) for field in fields(value))
+    return {field.name: _plain(each) for field, each in values if each != _default(field)}
 
 
 def _default(field: FieldInfo) -> object:
     return field.default if field.default_factory is NODEFAULT else field.default_factory()
 
 
-def plain(value: Any) -> object:
-    """A frozen value as mappings, lists and scalars, without its secrets."""
+def _plain(value: Any) -> object:
+    """A frozen value as mappings, lists and scalars. Secrets are masked."""
     match value:
         case Secret():
             return MASK
         case Target():
             return str(value)
         case ModelSettings() | Route():
-            return _said(value)
+            return _changed(value)
         case Struct():
             pairs: Iterable[tuple[Any, Any]] = ((field.name, getattr(value, field.name)) for field in fields(value))
-            return {name: plain(each) for name, each in pairs if each is not UNSET}
+            return {name: _plain(each) for name, each in pairs if each is not UNSET}
         case Mapping():
-            return {str(plain(key)): plain(each) for key, each in value.items()}
+            return {str(_plain(key)): _plain(each) for key, each in value.items()}
         case Enum():
             return value.value
         case list() | tuple() | set() | frozenset():
-            return [plain(each) for each in value]
+            return [_plain(each) for each in value]
         case _:
             return value
 
 
 def _without_secrets(options: Mapping[str, Any]) -> Tree:
-    """A vendor's own options without its secrets. A secret is recognised by its name, and is never a number."""
+    """A vendor's options with masked secrets. A secret is recognised by its name; a number is never one."""
 
     def without(name: str, value: Any) -> object:
         if isinstance(value, Mapping):
             return _without_secrets(value)
         is_number = isinstance(value, (int, float))
-        return MASK if SECRET_NAME.search(name) and not is_number else plain(value)
+        return MASK if SECRET_NAME.search(name) and not is_number else _plain(value)
 
     return {str(name): without(str(name), value) for name, value in options.items()}

@@ -1,20 +1,29 @@
-"""Where the configuration file is."""
+"""The configuration file: where it is, whether it may be trusted, and whether it has changed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
+
+from .. import _clock
 
 CONFIG: Final = "LLM_DISPATCHER_CONFIG"
 TRUST: Final = "LLM_DISPATCHER_TRUST_CONFIG"
 FILE_NAME: Final = "llm_dispatcher.yaml"
 
+CHECK_INTERVAL: Final = 1.0
+"""Seconds between two checks of a watched file."""
+
+_Stamp: TypeAlias = tuple[int, int, int] | None
+
 
 def find_file(environ: Mapping[str, str]) -> tuple[Path | None, bool]:
-    """The file that the environment names, else the one in the working folder, else in the user's config folder; and
-    whether it was merely found in the working folder, which may be a checkout of somebody else's.
+    """The configuration file, and whether it was only found in the working folder.
+
+    The file that the environment names comes first, then the one in the working folder, then the one in the user's
+    config folder. The working folder may be a checkout of somebody else's code, so a file found there is not trusted.
     """
     named = environ.get(CONFIG)
     if named:
@@ -27,14 +36,44 @@ def find_file(environ: Mapping[str, str]) -> tuple[Path | None, bool]:
 
 
 def is_trusted(path: Path, environ: Mapping[str, str]) -> bool:
-    """Whether the environment names this file as one to trust. A relative path names another file in each folder, so
-    it names none.
+    """Whether the environment names this file as trusted.
+
+    Relative paths are ignored, because they name another file in each working folder.
     """
     named = (Path(each).expanduser() for each in environ.get(TRUST, "").split(os.pathsep) if each)
     return any(each.is_absolute() and each.resolve() == path.resolve() for each in named)
 
 
+class WatchedFile:
+    """Says whether a file has changed since the last question. It looks at the file once a second at most."""
+
+    def __init__(self, path: str | os.PathLike[str], clock: Callable[[], float] = _clock.monotonic) -> None:
+        self.path: Final = Path(path).expanduser()
+        self._clock = clock
+        self._stamp = _stamp(self.path)
+        self._next_check = clock() + CHECK_INTERVAL
+
+    def has_changed(self) -> bool:
+        """Whether the file was rewritten. A file that is missing at this moment counts as unchanged."""
+        now = self._clock()
+        if now < self._next_check:
+            return False
+        self._next_check = now + CHECK_INTERVAL
+        before, self._stamp = self._stamp, _stamp(self.path)
+        return self._stamp is not None and self._stamp != before
+
+
+def _stamp(path: Path) -> _Stamp:
+    """mtime, size and inode, which change when the file is rewritten; `None` if it is missing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
 def _config_folder(environ: Mapping[str, str]) -> list[Path]:
+    """The user's config folder, in a list that is empty if the environment does not say where it is."""
     if os.name == "nt":
         return [Path(environ["APPDATA"])] if environ.get("APPDATA") else []
     if environ.get("XDG_CONFIG_HOME"):

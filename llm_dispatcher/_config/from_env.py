@@ -1,4 +1,4 @@
-"""Settings from the environment: `LLM_DISPATCHER_…` variables as a layer, and `${VAR}` in a layer's texts."""
+"""The layer of the `LLM_DISPATCHER_…` variables, and `${VAR}` in the texts of other layers."""
 
 from __future__ import annotations
 
@@ -11,73 +11,84 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from .._hints import did_you_mean, nearest_or_all
 from .._policy import is_offline
-from .layers import Layer
+from .layers import Layer, Tree, deep_merge, leaves, with_leaves
 from .models import Settings
-from .problems import Problem
+from .problems import KeyPath, Problem
 from .schema import types_at
-from .tree import KeyPath, Tree, leaves, over, with_leaves
 
 PREFIX: Final = "LLM_DISPATCHER_"
 _DELIMITER: Final = "__"
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^}\n]*)\}?")
-_WRITTEN: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+_INSIDE_BRACES: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 
 class _Variables(Settings, BaseSettings):
-    """The settings under the names that they have in the environment."""
+    """The settings with the names that they have in the environment."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter=_DELIMITER)
 
 
-def environment_layer(environ: Mapping[str, str]) -> Layer:
-    """The variables that are settings, e.g. `LLM_DISPATCHER_RESILIENCE__MAX_RETRIES`; lists and mappings are JSON.
+class _OneVariable(EnvSettingsSource):
+    """A source of settings that holds one variable (docs/decisions/0031).
 
-    They are read one at a time, so that each value is known by its variable and each mistake is told.
+    Sources are read one variable at a time, so that each value and each mistake can be traced to its variable.
+    """
+
+    def __init__(self, name: str, value: str) -> None:
+        self._variable = {name.lower(): value}
+        super().__init__(_Variables)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return self._variable
+
+
+def environment_layer(environ: Mapping[str, str]) -> Layer:
+    """The variables that are settings, such as `LLM_DISPATCHER_RESILIENCE__MAX_RETRIES`.
+
+    Lists and mappings are written as JSON. Unknown names and invalid JSON are problems of the layer.
     """
     tree: Tree = {}
     variables: dict[KeyPath, str] = {}
     problems: list[Problem] = []
-    source = EnvSettingsSource(_Variables)
     for variable, value in environ.items():
         if not value or not _is_setting(variable):
             continue
-        source.env_vars = {variable.lower(): value}
         try:
-            read: Tree = source()
+            setting: Tree = _OneVariable(variable, value)()
         except SettingsError:
             problems.append(Problem((), "must be JSON: it holds a list or a mapping", variable=variable))
             continue
-        if not read:
+        if not setting:
             problems.append(_unknown(variable))
-        tree = over(read, tree)
-        variables |= {path: variable for path, _ in leaves(read)}
-    typed = with_leaves(tree, lambda value, path: meant(value, path) if isinstance(value, str) else value)
+        tree = deep_merge(setting, tree)
+        variables |= {path: variable for path, _ in leaves(setting)}
+    typed = with_leaves(tree, lambda value, path: coerce(value, path) if isinstance(value, str) else value)
     return Layer(tree=typed, variables=variables, problems=problems)
 
 
 def interpolated(layer: Layer, environ: Mapping[str, str]) -> Layer:
-    """The layer with `${VAR}` and `${VAR:-default}` replaced; `$${` stands for `${`.
+    """The layer with `${VAR}` and `${VAR:-default}` replaced by values, and `$${` by `${`.
 
-    What comes out is text that takes the type of its key, so that `max_retries: ${RETRIES:-3}` is a number.
+    The result takes the type of its key, so that `max_retries: ${RETRIES:-3}` is a number.
     """
     problems: list[Problem] = []
 
-    def filled(value: object, path: KeyPath) -> object:
+    def interpolate(value: object, path: KeyPath) -> object:
         if not isinstance(value, str) or "${" not in value:
             return value
-        wrong: list[str] = []
-        nowhere = path[-1:] == ("base_url",) and is_offline(environ)
-        text = _REFERENCE.sub(lambda found: _value(found, environ, wrong, nowhere=nowhere), value)
-        if wrong:
-            problems.append(layer.located(Problem(path, "; ".join(dict.fromkeys(wrong)))))
-        return None if wrong else meant(text, path)
+        mistakes: list[str] = []
+        is_unused = path[-1:] == ("base_url",) and is_offline(environ)
+        text = _REFERENCE.sub(lambda match: _value(match, environ, mistakes, is_unused=is_unused), value)
+        if mistakes:
+            problems.append(layer.located(Problem(path, "; ".join(dict.fromkeys(mistakes)))))
+        return None if mistakes else coerce(text, path)
 
-    tree = with_leaves(layer.tree, filled)
+    tree = with_leaves(layer.tree, interpolate)
     return replace(layer, tree=tree, unset=problems)
 
 
-def meant(text: str, path: KeyPath) -> object:
-    """Text as the type that its key takes; what cannot be read so stays text and is refused as such later."""
+def coerce(text: str, path: KeyPath) -> object:
+    """Text as the type of its key. Text that cannot be converted stays text, and the validation refuses it later."""
     types = types_at(path)
     if not types or "string" in types:
         return text
@@ -86,10 +97,10 @@ def meant(text: str, path: KeyPath) -> object:
         return None
     if "boolean" in types and word in ("true", "false", "yes", "no", "on", "off", "1", "0"):
         return word in ("true", "yes", "on", "1")
-    for type_name, read in (("integer", int), ("number", float)):
+    for type_name, convert in (("integer", int), ("number", float)):
         if type_name in types:
             try:
-                return read(word)
+                return convert(word)
             except ValueError:
                 pass
     return text
@@ -105,6 +116,7 @@ def _is_setting(variable: str) -> bool:
 
 
 def _unknown(variable: str) -> Problem:
+    """The problem of a variable whose section does not exist, or whose delimiter is one underscore instead of two."""
     sections = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
     section, _, rest = variable.upper().partition(_DELIMITER)
     for name in sections:
@@ -114,23 +126,23 @@ def _unknown(variable: str) -> Problem:
     return Problem((), f"unknown setting{nearest_or_all(section, sections)}", variable=variable)
 
 
-def _value(reference: re.Match[str], environ: Mapping[str, str], wrong: list[str], *, nowhere: bool) -> str:
-    """What stands for a reference. Where nothing is sent, an address that is not known is one that leads `nowhere`."""
+def _value(reference: re.Match[str], environ: Mapping[str, str], mistakes: list[str], *, is_unused: bool) -> str:
+    """The text that replaces a reference. `is_unused`: nothing is sent, so an unset address may be a placeholder."""
     if reference[0] == "$${":
         return "${"
-    written = _WRITTEN.fullmatch(reference[1])
-    if written is None or not reference[0].endswith("}"):
-        wrong.append("a variable is written ${NAME} or ${NAME:-default}; $${ stands for a plain ${")
+    inside = _INSIDE_BRACES.fullmatch(reference[1])
+    if inside is None or not reference[0].endswith("}"):
+        mistakes.append("a variable is written ${NAME} or ${NAME:-default}; $${ stands for a plain ${")
         return ""
-    name, default = written.groups()
+    name, default = inside.groups()
     value = environ.get(name)
     if default is not None:
         return value or default
-    if value is None and nowhere:
+    if value is None and is_unused:
         return "offline.invalid" if reference.start() else "http://offline.invalid"
     if value is None:
-        # Only a slip of the finger is worth a hint: one vendor's variable is rather like another's.
+        # The likeness is high, because the variables of two vendors resemble each other.
         hint = did_you_mean(name, environ, likeness=0.9) or f" (${{{name}:-…}} gives it a default)"
-        wrong.append(f"the environment variable {name} is not set{hint}")
+        mistakes.append(f"the environment variable {name} is not set{hint}")
         return ""
     return value

@@ -1,4 +1,4 @@
-"""A mapping given as an argument, as a layer of plain dicts and lists."""
+"""The layer of a mapping that is passed as an argument."""
 
 from __future__ import annotations
 
@@ -6,24 +6,23 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from .._redaction import Secret
-from .layers import Layer
-from .problems import Problem
-from .tree import MOST_DEPTH, KeyPath, Tree
+from .layers import MAX_DEPTH, Layer, Tree
+from .problems import KeyPath, Problem
 
 
-def argument_layer(config: Mapping[str, object]) -> Layer:
-    """The mapping without what only Python knows: other mappings, tuples, keys that are kept secret."""
+def mapping_layer(config: Mapping[str, object]) -> Layer:
+    """The mapping as plain dicts, lists and scalars: other mappings, tuples and secrets are converted."""
     problems: list[Problem] = []
     too_deep: list[KeyPath] = []
 
     def plain(value: object, path: KeyPath) -> object:
         if too_deep:
             return None
-        if len(path) > MOST_DEPTH:
-            # A list that holds itself has no end, and a path of that length is of no use to a reader. One that holds
-            # itself twice has no end twice as often at each level: this is told once.
+        if len(path) > MAX_DEPTH:
+            # A list that contains itself recurses without end, and one that contains itself twice does so twice at
+            # each level: stop everywhere, and report it once, with the beginning of its path.
             too_deep.append(path)
-            problems.append(Problem(path[:4], f"is nested more than {MOST_DEPTH} levels deep"))
+            problems.append(Problem(path[:4], f"is nested more than {MAX_DEPTH} levels deep"))
             return None
         if isinstance(value, Mapping):
             return mapping(cast(Mapping[Any, object], value), path)

@@ -1,7 +1,7 @@
-"""A YAML file as a tree of plain values that remembers on which line each key stands.
+"""The layer of a YAML file: a tree of plain values, with the line of each key.
 
-Read event by event rather than with `yaml.load`: that keeps the first of two equal keys and tells of the second, never
-follows an alias, and bounds the depth before anything is built.
+The file is read event by event rather than with `yaml.load`. So duplicate keys are reported, aliases are never
+followed, and the depth is bounded before a value is built.
 """
 
 from __future__ import annotations
@@ -14,50 +14,49 @@ from typing import Any, Final
 
 import yaml
 
-from .layers import Layer
-from .problems import Problem, configuration_error
-from .tree import MOST_DEPTH, KeyPath, Tree, is_mapping
+from .layers import MAX_DEPTH, Layer, Tree, is_mapping
+from .problems import KeyPath, Problem, configuration_error
 
-MOST_BYTES: Final = 1_000_000
+MAX_BYTES: Final = 1_000_000
 
 _LOADER: Final[type[yaml.SafeLoader | yaml.CSafeLoader]] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _VARIABLE: Final = re.compile(r"\$\{[^}\n]*\}")
-_STAND_IN: Final = re.compile("\ue000([0-9]+)\ue001")
-_NOTHING: Final = "tag:yaml.org,2002:null"
-_CONTAINERS: Final = frozenset({None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
+_PLACEHOLDER: Final = re.compile("\ue000([0-9]+)\ue001")
+_NULL_TAG: Final = "tag:yaml.org,2002:null"
+_CONTAINER_TAGS: Final = frozenset({None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
 
-def read_document(path: Path) -> Layer:
-    """The file's tree with its lines and whatever is wrong with it as YAML."""
+def read_yaml(path: Path) -> Layer:
+    """The layer of a file. Raises a `ConfigurationError` if the file cannot be read or parsed at all."""
     file = str(path)
     try:
         with path.open("rb") as opened:
-            content = opened.read(MOST_BYTES + 1)
+            content = opened.read(MAX_BYTES + 1)
     except OSError as error:
         raise configuration_error([Problem((), f"cannot be read: {error.strerror or error}", file)]) from error
-    if len(content) > MOST_BYTES:
+    if len(content) > MAX_BYTES:
         raise configuration_error([Problem((), "is larger than 1 MB", file)])
     try:
-        return parse_document(content.decode("utf-8-sig"), file)
+        return parse_yaml(content.decode("utf-8-sig"), file)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-    # Outside of the `except`, here and below: those errors hold the file's text, and keys may stand in it.
+    # Raised outside of the `except`, here and below: the caught errors hold the file's text, which may contain keys.
     raise configuration_error([Problem((), "is not UTF-8 text", file, line)])
 
 
-def parse_document(text: str, file: str) -> Layer:
-    """The tree of YAML text; raises only where nothing at all can be made of it.
+def parse_yaml(text: str, file: str) -> Layer:
+    """The layer of YAML text. Raises a `ConfigurationError` only if the text cannot be parsed at all.
 
-    `${…}` is no YAML inside `{…}`, and its default may hold anything; so each one is read as a stand-in of characters
-    that mean nothing, and put back into the scalar that it was part of.
+    `${…}` is not valid YAML inside `{…}`, and its default may hold any character. So each one is replaced by a
+    placeholder before parsing, and restored in the scalar that it was part of.
     """
     variables = _VARIABLE.findall(text)
     positions = count()
     text = _VARIABLE.sub(lambda _: f"\ue000{next(positions)}\ue001", text)
     problems: list[Problem] = []
     try:
-        reading = _Reading(_LOADER(text), file, variables, problems)
-        return Layer(tree=reading.document(), file=file, lines=reading.lines, problems=problems)
+        reader = _Reader(_LOADER(text), file, variables, problems)
+        return Layer(tree=reader.document(), file=file, lines=reader.lines, problems=problems)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else None
@@ -68,8 +67,8 @@ def parse_document(text: str, file: str) -> Layer:
     raise configuration_error(problems)
 
 
-class _Reading:
-    """One pass over a document's events."""
+class _Reader:
+    """Builds the tree of a document from its events, in one pass."""
 
     def __init__(self, loader: Any, file: str, variables: list[str], problems: list[Problem]) -> None:
         self.lines: dict[KeyPath, int] = {}
@@ -87,11 +86,11 @@ class _Reading:
         tree = self._node(())
         self._next(yaml.DocumentEndEvent)
         if self._loader.check_event(yaml.DocumentStartEvent):
-            self._complain((), "holds a second document; one file is one configuration", self._loader.peek_event())
+            self._report((), "holds a second document; one file is one configuration", self._loader.peek_event())
         if tree is None:
             return {}
         if not is_mapping(tree):
-            self._complain((), "must be a mapping with the keys providers, routing, resilience", start)
+            self._report((), "must be a mapping with the keys providers, routing, resilience", start)
             raise configuration_error(self._problems)
         return tree
 
@@ -99,14 +98,14 @@ class _Reading:
         event = self._loader.get_event()
         self.lines.setdefault(path, _line(event))
         if isinstance(event, yaml.AliasEvent):
-            self._complain(path, f"aliases are not allowed (*{event.anchor}); write the value out", event)
+            self._report(path, f"aliases are not allowed (*{event.anchor}); write the value out", event)
             return None
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(path, event)
-        if event.tag not in _CONTAINERS:
-            self._complain(path, "must not have a tag", event)
-        if len(path) >= MOST_DEPTH:
-            self._complain(path, f"is nested more than {MOST_DEPTH} levels deep", event)
+        if event.tag not in _CONTAINER_TAGS:
+            self._report(path, "must not have a tag", event)
+        if len(path) >= MAX_DEPTH:
+            self._report(path, f"is nested more than {MAX_DEPTH} levels deep", event)
             raise configuration_error(self._problems)
         return self._list(path) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(path)
 
@@ -122,15 +121,15 @@ class _Reading:
         while not self._loader.check_event(yaml.MappingEndEvent):
             event = self._loader.peek_event()
             if not isinstance(event, yaml.ScalarEvent):
-                self._complain(path, "a key must be text", event)
+                self._report(path, "a key must be text", event)
                 self._skip()
                 self._skip()
                 continue
             self._loader.get_event()
-            key = self._put_back(event.value)
+            key = self._restored(event.value)
             where = (*path, key)
             if key in mapping:
-                self._complain(where, f"duplicate key, first on line {self.lines[where]}", event)
+                self._report(where, f"duplicate key, first on line {self.lines[where]}", event)
                 self._skip()
                 continue
             self.lines[where] = _line(event)
@@ -145,14 +144,14 @@ class _Reading:
         value: object = None
         with suppress(ValueError, yaml.constructor.ConstructorError):
             value = self._loader.construct_object(yaml.ScalarNode(tag, event.value))
-        if (value is None and tag != _NOTHING) or isinstance(value, bytes):
-            # A date that is none, a number of five thousand digits, bytes, or a tag that only other programs know.
-            self._complain(path, f"cannot be read as {tag.rpartition(':')[2] or tag}; put it in quotes", event)
+        if (value is None and tag != _NULL_TAG) or isinstance(value, bytes):
+            # An invalid date, a number of five thousand digits, bytes, or a tag of another program.
+            self._report(path, f"cannot be read as {tag.rpartition(':')[2] or tag}; put it in quotes", event)
             return None
-        return self._put_back(value) if isinstance(value, str) else value
+        return self._restored(value) if isinstance(value, str) else value
 
     def _skip(self) -> None:
-        """Pass over one node, whatever it is."""
+        """Skip one node of any kind."""
         depth = 0
         while True:
             event = self._loader.get_event()
@@ -167,16 +166,16 @@ class _Reading:
         event = self._loader.get_event()
         assert isinstance(event, kind), event
 
-    def _complain(self, path: KeyPath, message: str, event: yaml.Event) -> None:
+    def _report(self, path: KeyPath, message: str, event: yaml.Event) -> None:
         self._problems.append(Problem(path, message, self._file, _line(event)))
 
-    def _put_back(self, text: str) -> str:
+    def _restored(self, text: str) -> str:
         if "\ue000" not in text:
             return text
         known = self._variables
-        return _STAND_IN.sub(lambda found: known[int(found[1])] if int(found[1]) < len(known) else found[0], text)
+        return _PLACEHOLDER.sub(lambda match: known[int(match[1])] if int(match[1]) < len(known) else match[0], text)
 
 
 def _line(event: yaml.Event) -> int:
-    assert event.start_mark is not None, "events that were read from text are marked"
+    assert event.start_mark is not None, "events of a text have a position"
     return event.start_mark.line + 1

@@ -1,4 +1,8 @@
-"""Reading a configuration: gather its layers, judge them together, and build the policy or tell all that is wrong."""
+"""Loading a configuration: gather the layers, find all problems, and build the policy or raise one error.
+
+The layers, the weakest first: the addresses that the environment names for the vendors' SDKs, the file, the
+`LLM_DISPATCHER_…` variables. A mapping that is passed as an argument takes the file's place and is the strongest.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +22,16 @@ from ..tasks import Target
 from .addresses import address_layer
 from .api_keys import Keys, find_key
 from .build import build_policy
-from .checks import kinds_of, provider_problems, target_problems, written_targets
+from .checks import kinds_of, listed_targets, provider_problems, target_problems
 from .files import CONFIG, FILE_NAME, find_file
 from .from_env import environment_layer, interpolated
-from .from_mapping import argument_layer
-from .from_yaml import read_document
-from .key_exposure import smuggling_problems
-from .layers import Layer, located, merged
+from .from_mapping import mapping_layer
+from .from_yaml import read_yaml
+from .key_exposure import exposure_problems
+from .layers import Layer, Tree, deep_merge, is_mapping, located, mapping_at, merged
 from .models import Settings
-from .problems import Problem, configuration_error
-from .tree import KeyPath, Tree, is_mapping, mapping_at, over
-from .validation import judged
+from .problems import KeyPath, Problem, configuration_error
+from .validation import validated
 
 
 def load_policy(
@@ -40,51 +43,51 @@ def load_policy(
 ) -> Policy:
     """See `llm_dispatcher._config.load`."""
     _check_arguments(config, keys)
-    at_hand = Keys(keys, environ)
+    all_keys = Keys(keys, environ)
     if isinstance(config, Policy):
-        return _with_keys(config, at_hand)
-    written = _written(config, environ, is_found=is_found)
-    filled, variables = interpolated(written, environ), environment_layer(environ)
+        return _with_keys(config, all_keys)
+    source = _source(config, environ, is_found=is_found)
+    filled, variables = interpolated(source, environ), environment_layer(environ)
     layers = [variables, filled] if isinstance(config, Mapping) else [filled, variables]
-    return _judge(written, layers, at_hand, offline=is_offline(environ))
+    return _policy(source, layers, all_keys, offline=is_offline(environ))
 
 
-def _judge(written: Layer, layers: Sequence[Layer], keys: Keys, *, offline: bool) -> Policy:
-    """The policy that the layers (the strongest last) make together, or everything that is wrong with them."""
-    given = merged(layers)
-    tree = _with_providers_of_keys(given, keys)
+def _policy(source: Layer, layers: Sequence[Layer], keys: Keys, *, offline: bool) -> Policy:
+    """The policy that the layers describe together (the strongest comes last); raises an error with all problems."""
+    configured = merged(layers)
+    tree = _with_providers_of_keys(configured, keys)
     kinds, kind_problems = kinds_of(tree)
     entries = {name: mapping_at(tree, "providers", name) for name in kinds}
-    literal = {name for name in kinds if _is_literal(name, entries[name], written)}
+    literal = {name for name in kinds if _is_literal(name, entries[name], source)}
     api_keys = {name: find_key(name, kinds, entries[name], keys, literal=name in literal) for name in kinds}
     addresses = address_layer(kinds, entries, keys.environ)
-    tree, layers = over(tree, addresses.tree), [addresses, *layers]
-    unneeded = {("providers", name, "api_key") for name in kinds if offline or kinds[name] in keys.given}
-    settings = judged(tree)
-    misread = [problem for layer in layers for problem in layer.problems]
+    tree, layers = deep_merge(tree, addresses.tree), [addresses, *layers]
+    optional = {("providers", name, "api_key") for name in kinds if offline or kinds[name] in keys.arguments}
+    settings = validated(tree)
+    unreadable = [problem for layer in layers for problem in layer.problems]
     problems = [
-        *_unset(layers, unneeded),
+        *_unset_variables(layers, optional),
         *([] if isinstance(settings, Settings) else settings),
         *kind_problems,
-        *_keys_for_nobody(keys, kinds),
+        *_unused_keys(keys, kinds),
         *target_problems(tree),
         *provider_problems(tree, kinds, api_keys, offline=offline),
-        *smuggling_problems(written, layers, kinds, api_keys, keys),
+        *exposure_problems(source, layers, kinds, api_keys, keys),
         *_nothing_configured(tree, offline=offline),
     ]
-    if misread or problems or not isinstance(settings, Settings):
+    if unreadable or problems or not isinstance(settings, Settings):
         raise configuration_error(
-            [located(each, layers) for each in [*misread, *_without_consequences(problems, misread)]]
+            [located(each, layers) for each in [*unreadable, *_without_consequences(problems, unreadable)]]
         )
     policy = build_policy(
         settings,
         kinds=kinds,
         api_keys=api_keys,
-        first_routes=not mapping_at(given, "providers") and not mapping_at(given, "routing"),
-        source=written.file,
-        is_found=written.is_found,
+        first_routes=not mapping_at(configured, "providers") and not mapping_at(configured, "routing"),
+        source=source.file,
+        is_found=source.is_found,
     )
-    return _with_default(policy, layers, offline=offline)
+    return _with_default_route(policy, layers, offline=offline)
 
 
 def _check_arguments(config: object, keys: Mapping[str, object]) -> None:
@@ -96,15 +99,15 @@ def _check_arguments(config: object, keys: Mapping[str, object]) -> None:
         if not isinstance(key, str):
             raise TypeError(f"the API key for {kind!r} is a str, got {type(key).__name__}")
         if not key.strip():
-            raise ConfigurationError(f"the API key given for {kind!r} is empty")
+            raise ConfigurationError(f"the API key passed for {kind!r} is empty")
 
 
 def _with_keys(policy: Policy, keys: Keys) -> Policy:
-    """A ready policy with the keys that were given as arguments."""
+    """A policy that is already built, with the keys that were passed as arguments."""
     kinds = {name: settings.kind for name, settings in policy.providers.items()}
-    strangers = _keys_for_nobody(keys, kinds)
-    if strangers:
-        raise configuration_error(strangers)
+    unused = _unused_keys(keys, kinds)
+    if unused:
+        raise configuration_error(unused)
     providers = dict(policy.providers)
     for name, settings in policy.providers.items():
         own = {"api_key": settings.api_key.reveal()} if settings.api_key else {}
@@ -113,29 +116,31 @@ def _with_keys(policy: Policy, keys: Keys) -> Policy:
     return replace(policy, providers=providers)
 
 
-def _written(
+def _source(
     config: Mapping[str, object] | str | os.PathLike[str] | None, environ: Mapping[str, str], *, is_found: bool
 ) -> Layer:
-    """What the user wrote: the argument, or the file that it or the environment names, or nothing."""
+    """What the user wrote: the argument, or the file that it or the environment names; an empty layer without one."""
     if isinstance(config, Mapping):
-        return argument_layer(config)
+        return mapping_layer(config)
     path, is_found = find_file(environ) if config is None else (Path(config).expanduser(), is_found)
-    return Layer(tree={}) if path is None else replace(read_document(path), is_found=is_found)
+    return Layer(tree={}) if path is None else replace(read_yaml(path), is_found=is_found)
 
 
 def _with_providers_of_keys(tree: Tree, keys: Keys) -> Tree:
-    """The tree with a provider for each key that has none: for any key at hand if none is configured, else for the keys
-    that were given as arguments. Where nothing names a vendor, its key in the environment is enough only if we know a
-    first model for it.
+    """The tree with an empty entry for each vendor that has a key and no provider.
+
+    If no provider is configured, every known key counts. Otherwise only the keys that were passed as arguments do. A
+    vendor that no route names is added for its variable only if the table of vendors knows a first model for it.
     """
     providers = tree.get("providers")
     if providers is None or providers == {}:
-        named = {*keys.given, *(written.partition("/")[0] for _, written in written_targets(tree))}
+        named = {*keys.arguments, *(target.partition("/")[0] for _, target in listed_targets(tree))}
         return {**tree, "providers": _empty(kind for kind in keys.kinds() if kind in named or vendor(kind).models)}
     if not is_mapping(providers):
         return tree
     taken = {*providers, *kinds_of(tree)[0].values()}
-    return over({"providers": _empty(kind for kind in VENDORS if kind in keys.given and kind not in taken)}, tree)
+    missing = _empty(kind for kind in VENDORS if kind in keys.arguments and kind not in taken)
+    return deep_merge({"providers": missing}, tree)
 
 
 def _empty(names: Iterable[str]) -> Tree:
@@ -143,27 +148,28 @@ def _empty(names: Iterable[str]) -> Tree:
     return {name: Tree() for name in names}
 
 
-def _is_literal(name: str, entry: Tree, written: Layer) -> bool:
-    """Whether a provider's key stands in the file itself, rather than in a variable."""
-    key = mapping_at(written.tree, "providers", name).get("api_key")
-    return written.file is not None and isinstance(key, str) and "${" not in key and entry.get("api_key") == key
+def _is_literal(name: str, entry: Tree, source: Layer) -> bool:
+    """Whether the file itself holds the provider's key, and not the name of a variable."""
+    key = mapping_at(source.tree, "providers", name).get("api_key")
+    return source.file is not None and isinstance(key, str) and "${" not in key and entry.get("api_key") == key
 
 
-def _unset(layers: Sequence[Layer], unneeded: AbstractSet[KeyPath]) -> Iterable[Problem]:
-    """The variables without a value, except where another layer's value hides them or none is needed."""
+def _unset_variables(layers: Sequence[Layer], optional: AbstractSet[KeyPath]) -> Iterable[Problem]:
+    """The variables without a value. One is left out if a stronger layer has the value, or if it is optional."""
     for position, layer in enumerate(layers):
         stronger = layers[position + 1 :]
         for problem in layer.unset:
-            hidden = any(other.depth(problem.path) == len(problem.path) for other in stronger)
-            if not hidden and problem.path not in unneeded:
+            is_replaced = any(other.depth(problem.path) == len(problem.path) for other in stronger)
+            if not is_replaced and problem.path not in optional:
                 yield problem
 
 
-def _keys_for_nobody(keys: Keys, kinds: Mapping[str, str]) -> list[Problem]:
+def _unused_keys(keys: Keys, kinds: Mapping[str, str]) -> list[Problem]:
+    """The keys that were passed for a kind of vendor that no provider has."""
     used = set(kinds.values())
     return [
-        Problem((), f"an API key is given for {kind!r}, but no provider is of that kind{nearest_or_all(kind, used)}")
-        for kind in keys.given
+        Problem((), f"an API key is passed for {kind!r}, but no provider is of that kind{nearest_or_all(kind, used)}")
+        for kind in keys.arguments
         if kind not in used
     ]
 
@@ -179,24 +185,25 @@ def _nothing_configured(tree: Tree, *, offline: bool) -> Iterable[Problem]:
     )
 
 
-def _without_consequences(problems: Iterable[Problem], misread: Iterable[Problem]) -> Iterable[Problem]:
-    """The first problem of each path: what comes after at the same place, or where it could not be read, follows."""
-    told: set[object] = {problem.path for problem in misread}
+def _without_consequences(problems: Iterable[Problem], unreadable: Iterable[Problem]) -> Iterable[Problem]:
+    """The first problem of each path. A later one at the same path, or where nothing could be read, follows from it."""
+    reported: set[object] = {problem.path for problem in unreadable}
     for problem in problems:
         place = problem.path or str(problem)
-        if place not in told:
-            told.add(place)
+        if place not in reported:
+            reported.add(place)
             yield problem
 
 
-def _with_default(policy: Policy, layers: Sequence[Layer], *, offline: bool) -> Policy:
+def _with_default_route(policy: Policy, layers: Sequence[Layer], *, offline: bool) -> Policy:
+    """The policy, if its default route has a target; offline, the function's own body is that target."""
     if policy.default.targets:
         return policy
     if offline:
         return replace(policy, default=Route((Target(BODY, ""),)))
     names = " or ".join(f"providers.{name}.models" for name in policy.providers)
-    lacking = Problem(
+    problem = Problem(
         ("routing", "default"),
         f"there is no target: write one here{f', or list models under {names}' if names else ''}",
     )
-    raise configuration_error([located(lacking, layers)])
+    raise configuration_error([located(problem, layers)])

@@ -1,4 +1,4 @@
-"""What a text in the configuration may be: names, addresses, headers, targets. Each function refuses what it is not."""
+"""Validators of texts in the configuration: names, addresses, headers, targets. Each returns the text or raises."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def header_name(name: str) -> str:
+    """The name of an HTTP header."""
     if not _HEADER_NAME.fullmatch(name):
         raise PydanticCustomError("header_name", "is not a valid name of an HTTP header")
     return name
 
 
 def header_value(value: str) -> str:
+    """The value of an HTTP header, in ASCII."""
     if not all(" " <= character <= "~" or character == "\t" for character in value):
         raise PydanticCustomError("header_value", "holds a character that an HTTP header cannot carry")
     return value
 
 
 def base_url(url: str) -> str:
-    # The value is not quoted: an address may hold a password.
+    """An HTTP address. Messages do not quote it, because it may hold a password."""
     if not re.fullmatch(r"https?://[^/?#\s]+[^\s]*", url):
         raise PydanticCustomError("base_url", "must be an address that begins with http:// or https://")
     if "@" in url.split("/", 3)[2]:
@@ -38,6 +40,7 @@ def base_url(url: str) -> str:
 
 
 def provider_name(name: str) -> str:
+    """A provider's name, which is the part of a target before its slash."""
     if name == BODY:
         raise PydanticCustomError("reserved", "the name 'body' is reserved for the decorated function's own body")
     printable(name)
@@ -47,23 +50,25 @@ def provider_name(name: str) -> str:
 
 
 def printable(name: str) -> str:
-    # Names stand in log lines and in error messages.
+    """A name that log lines and error messages can show."""
     if not name.isprintable():
         raise PydanticCustomError("printable", "must be text without line breaks and control characters")
     return name
 
 
-def wording(text: str) -> str:
+def continuation(text: str) -> str:
+    """The user turn that asks for the rest of a broken answer."""
     if "{anchor}" not in text:
         raise PydanticCustomError(
-            "wording", "must hold {{anchor}}, which stands for the last words of the broken answer"
+            "continuation", "must hold {{anchor}}, which stands for the last words of the broken answer"
         )
     return text
 
 
 def time_zone(name: str) -> str:
+    """The name of a time zone."""
     if name == "UTC":
-        return name  # (which not every machine has a file for)
+        return name  # Not every machine has a file for it.
     try:
         ZoneInfo(name)
     except (LookupError, ValueError, OSError):
@@ -75,9 +80,10 @@ def time_zone(name: str) -> str:
     return name
 
 
-def target(written: str) -> str:
-    printable(written)
-    provider, slash, model = written.partition("/")
-    if written == BODY or (slash and provider and model and provider != BODY):
-        return written
-    raise PydanticCustomError("target", "must be written provider/model, or body; got {got}", {"got": repr(written)})
+def target(text: str) -> str:
+    """A target: `provider/model`, or `body`."""
+    printable(text)
+    provider, slash, model = text.partition("/")
+    if text == BODY or (slash and provider and model and provider != BODY):
+        return text
+    raise PydanticCustomError("target", "must be written provider/model, or body; got {got}", {"got": repr(text)})

@@ -37,9 +37,7 @@ class InForce:
         check_cache(policy)
         self.policy = policy
         self._notify = notify
-        # (No bound method: in a circle, a configuration that is replaced would wait for the garbage collector, and keep
-        # the connections of its providers open until then.)
-        self.catalog = catalog.Catalog(partial(_vendor_model, policy.providers), policy.catalog)
+        self.catalog = catalog_of(policy)
         kept = {} if before is None else before.providers
         self.providers: dict[str, Provider] = {
             name: kept[name] if name in kept and kept[name].settings == settings else make(settings)
@@ -175,6 +173,15 @@ def check_cache(policy: Policy) -> None:
         check_file(Path(policy.cache.store))
     except CacheError as error:
         raise ConfigurationError(error.message, file=policy.source, key="cache.store") from error
+
+
+def catalog_of(policy: Policy) -> catalog.Catalog:
+    """The catalog with the corrections of a policy.
+
+    It holds no bound method of the runtime: in a reference cycle, a runtime that was replaced would keep its providers'
+    connections open until the garbage collector runs.
+    """
+    return catalog.Catalog(partial(_vendor_model, policy.providers), policy.catalog)
 
 
 def _vendor_model(providers: Mapping[str, ProviderSettings], target: Target) -> tuple[str, str]:

@@ -16,8 +16,7 @@ from msgspec.structs import replace
 
 from .. import _catalog as catalog
 from .. import _media as media
-from .._config import load
-from .._config.watched_file import Watched
+from .._config import WatchedFile, load
 from .._dispatch import Course, Job, Ledger, OpenStreams, attempts, load_what_failures_need
 from .._distribution import warn_of_the_other
 from .._log import write
@@ -66,7 +65,7 @@ class LLMSwitch:
         self._in_force = InForce(load(config, keys=keys), notify=self._notify)
         self._traffic = SharedState(self.policy, alert=on_budget_alert, notify=self._notify)
         self._under_way = OpenStreams()
-        self._watched = Watched(self._file(None)) if watch else None
+        self._watched = WatchedFile(self._file(None)) if watch else None
         self._knowledge = Knowledge(self._traffic, self._notify)
 
     @property
@@ -82,7 +81,7 @@ class LLMSwitch:
         file = self._file(path)
         self._adopt(load(file, keys=self._keys, is_found=path is None and self.policy.is_found))
         if self._watched is not None:
-            self._watched = Watched(file)
+            self._watched = WatchedFile(file)
 
     def _file(self, path: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
         file = path or self.policy.source

@@ -311,7 +311,7 @@ async def closed_connections(simulated_vendor: Start) -> None:
 async def test_every_line_of_the_table_is_met(
     simulated_vendor: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("llm_dispatcher._config.watched_file.EVERY", 0.0)
+    monkeypatch.setattr("llm_dispatcher._config.files.CHECK_INTERVAL", 0.0)
     caplog.set_level(logging.DEBUG, "llm_dispatcher")
     await breakers(simulated_vendor)
     await money(simulated_vendor, tmp_path)

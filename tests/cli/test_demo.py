@@ -108,6 +108,8 @@ def test_the_figures_of_the_last_screen_are_those_that_were_measured() -> None:
 def test_what_the_demo_reads_is_packaged() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     packaged = {source: Path(target) for source, target in build["force-include"].items()}
-    assert packaged.keys() == {"config/demo.yaml", "docs/survival.md", "examples/first_stream.py"}
+    assert packaged.keys() == {
+        "config/demo.yaml", "docs/configuration.md", "docs/survival.md", "examples/first_stream.py",
+    }  # fmt: skip
     assert {target.name == Path(source).name for source, target in packaged.items()} == {True}
     assert {target.parent for target in packaged.values()} == {Path("llm_dispatcher/_cli/files")}

@@ -1,4 +1,4 @@
-"""Addresses that the environment names for vendors' SDKs are the defaults here, below the configuration."""
+"""Addresses in the variables of the vendors' SDKs are defaults: the configuration wins over them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def addresses(policy: Policy) -> dict[str, str | None]:
 
 @pytest.mark.found("N-B12")
 @pytest.mark.parametrize("kind", VARIABLES)
-async def test_a_vendor_is_asked_where_its_sdks_variable_says(
+async def test_requests_go_to_the_address_in_the_sdks_variable(
     kind: str, simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variable, key_variable, wire = VARIABLES[kind]
@@ -51,12 +51,12 @@ async def test_a_vendor_is_asked_where_its_sdks_variable_says(
 
 
 @pytest.mark.found("N-B12")
-def test_with_nothing_but_keys_it_counts_as_well() -> None:
+def test_the_sdks_variable_counts_when_only_keys_are_configured() -> None:
     policy = load(environ={"OPENAI_API_KEY": "o", "ANTHROPIC_API_KEY": "a", "OPENAI_BASE_URL": f"{GATEWAY}/"})
     assert addresses(policy) == {"openai": GATEWAY, "anthropic": None}
 
 
-def test_it_is_for_every_provider_of_the_kind_that_names_no_address(load_text: LoadText) -> None:
+def test_the_sdks_variable_is_for_every_provider_of_the_kind_without_a_base_url(load_text: LoadText) -> None:
     text = """
     providers:
       openai: {}
@@ -95,7 +95,7 @@ def test_another_region_is_another_address() -> None:
     assert addresses(policy) == {"openai": "https://eu.api.openai.com/v1"}
 
 
-def test_one_that_is_no_address_is_told_by_its_variable() -> None:
+def test_an_invalid_address_is_reported_with_its_variable() -> None:
     with pytest.raises(ConfigurationError, match=r"must be an address.*OPENAI_BASE_URL") as refused:
         load(environ={"OPENAI_API_KEY": "o", "OPENAI_BASE_URL": "gateway"})
     assert refused.value.problems[0].variable == "OPENAI_BASE_URL"
@@ -116,11 +116,11 @@ def test_one_that_is_no_address_is_told_by_its_variable() -> None:
         ("[::1]:8080", "http://[::1]:8080"),
     ],
 )
-def test_ollamas_variable_is_read_as_its_own_client_reads_it(host: str, address: str) -> None:
+def test_ollama_host_is_read_as_ollamas_own_client_reads_it(host: str, address: str) -> None:
     assert ollama_address(host) == address
 
 
-def test_nobody_else_can_have_an_address_that_counts_as_the_vendors_own() -> None:
+def test_only_the_vendors_host_and_hosts_below_it_are_the_vendors_own_address() -> None:
     assert is_home("openai", "https://api.openai.com/v1")
     assert is_home("openai", "https://eu.api.openai.com/v1")
     for other in (
@@ -141,12 +141,12 @@ def test_nobody_else_can_have_an_address_that_counts_as_the_vendors_own() -> Non
     assert not is_home("openai_compatible", "https://api.openai.com/v1")
 
 
-def test_this_machine() -> None:
+def test_loopback_addresses_are_recognised() -> None:
     assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.8.9.1", "::1", "[::1]")))
     assert not any(map(is_loopback, ("localhost.example.org", "127.0.0.1.example.org", "10.0.0.1", "")))
 
 
-def test_without_an_address_no_sdk_looks_for_one_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_sdk_does_not_read_an_address_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """`base_url: null` is the vendor's own address."""
     for variable, _, _ in VARIABLES.values():
         monkeypatch.setenv(variable, GATEWAY)
@@ -173,7 +173,7 @@ AMBIENT = {
 @pytest.mark.parametrize(
     ("kind", "wire"), [("openai", "openai-chat"), ("groq", "openai-chat"), ("anthropic", "anthropic")]
 )
-async def test_headers_of_the_environment_stay_away_from_other_addresses(
+async def test_headers_of_the_environment_are_not_sent_to_other_addresses(
     kind: str, wire: str, simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in AMBIENT.items():
@@ -189,7 +189,7 @@ async def test_headers_of_the_environment_stay_away_from_other_addresses(
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
-async def test_they_go_where_the_sdks_variable_says(
+async def test_headers_of_the_environment_are_sent_to_the_address_in_the_sdks_variable(
     kind: str, simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variable, key_variable, wire = VARIABLES[kind]

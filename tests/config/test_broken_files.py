@@ -1,4 +1,4 @@
-"""Every way to get a file wrong: where the error points, and what it says."""
+"""Broken files: the place and the words of each error."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from llm_dispatcher._config import load
 from llm_dispatcher._policy import Policy
 from llm_dispatcher.exceptions import ConfigurationError, ConfigurationProblem
 
-SOUND = "providers:\n  openai: {api_key: test-key, models: [m]}\n"
-"""Two lines that are right; what follows them begins on line 3."""
+VALID = "providers:\n  openai: {api_key: test-key, models: [m]}\n"
+"""Two valid lines; a test appends its text on line 3."""
 
 
 class LoadText(Protocol):
@@ -23,38 +23,38 @@ class LoadText(Protocol):
 
 @dataclass(frozen=True)
 class Broken:
-    """A file, and every line that its error must have."""
+    """A file, and all lines of its error message."""
 
     name: str
     text: str
-    told: list[str]
+    expected: list[str]
 
 
 def broken_files() -> list[Broken]:
-    """The cases of `broken.txt`, which shows how they are written."""
+    """The cases of `broken.txt`, whose first line describes the format."""
     cases: list[Broken] = []
     for case in Path(__file__).with_name("broken.txt").read_text().split("### ")[1:]:
         name, *lines = case.strip().splitlines()
-        told = [line.removeprefix("=> ") for line in lines if line.startswith("=> ")]
+        expected = [line.removeprefix("=> ") for line in lines if line.startswith("=> ")]
         text = [line for line in lines if not line.startswith("=> ")]
-        cases.append(Broken(name, "".join(f"{line}\n" for line in text), told))
+        cases.append(Broken(name, "".join(f"{line}\n" for line in text), expected))
     return cases
 
 
 @pytest.mark.parametrize("broken", broken_files(), ids=lambda broken: str(broken.name))
-def test_a_broken_file_is_refused_with_exactly_what_is_wrong(broken: Broken, load_text: LoadText) -> None:
-    """A problem that is told twice, or that drags others along, sends its reader looking for what is not there."""
+def test_a_broken_file_is_refused_with_exactly_its_problems(broken: Broken, load_text: LoadText) -> None:
+    """A problem that is reported twice, or with its consequences, would mislead the reader."""
     with pytest.raises(ConfigurationError) as caught:
         load_text(broken.text)
-    assert str(caught.value).splitlines() == broken.told
-    place, _, rest = broken.told[0].partition(": ")
+    assert str(caught.value).splitlines() == broken.expected
+    place, _, rest = broken.expected[0].partition(": ")
     file, _, line = place.partition(":")
     assert (caught.value.file, caught.value.line) == (file, int(line) if line else None)
     assert caught.value.key is None or rest.startswith(f"{caught.value.key}: ")
-    assert [str(problem) for problem in caught.value.problems] == broken.told
+    assert [str(problem) for problem in caught.value.problems] == broken.expected
 
 
-def test_the_table_of_broken_files_is_whole() -> None:
+def test_the_table_of_broken_files_is_complete() -> None:
     files = broken_files()
     assert len({broken.text for broken in files}) == len({broken.name for broken in files}) == len(files) > 100
 
@@ -62,30 +62,32 @@ def test_the_table_of_broken_files_is_whole() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        pytest.param(f"{SOUND}routing: [", ": is not YAML", id="an open bracket"),
-        pytest.param(f"{SOUND}\trouting: {{}}\n", ":3: is not YAML", id="a tab for indentation"),
-        pytest.param(f"{SOUND}routing: default: x\n", ":3: is not YAML", id="two colons"),
-        pytest.param(f"{SOUND}routing: 'x\n", ":4: is not YAML", id="an open quote"),
-        pytest.param(f"{SOUND}routing: \x01\n", ":3: is not YAML", id="a control character"),
-        pytest.param(f"{SOUND}routing: *\n", ":3: is not YAML", id="a lone star"),
-        pytest.param(SOUND.encode() + b"# caf\xe9\n", ":3: is not UTF-8 text", id="Latin-1"),
+        pytest.param(f"{VALID}routing: [", ": is not YAML", id="an open bracket"),
+        pytest.param(f"{VALID}\trouting: {{}}\n", ":3: is not YAML", id="a tab for indentation"),
+        pytest.param(f"{VALID}routing: default: x\n", ":3: is not YAML", id="two colons"),
+        pytest.param(f"{VALID}routing: 'x\n", ":4: is not YAML", id="an open quote"),
+        pytest.param(f"{VALID}routing: \x01\n", ":3: is not YAML", id="a control character"),
+        pytest.param(f"{VALID}routing: *\n", ":3: is not YAML", id="a lone star"),
+        pytest.param(VALID.encode() + b"# caf\xe9\n", ":3: is not UTF-8 text", id="Latin-1"),
         pytest.param("- providers\n", ":1: must be a mapping with the keys providers, routing", id="a list"),
         pytest.param("providers\n", ":1: must be a mapping with the keys providers, routing", id="a word"),
-        pytest.param(f"{SOUND}? [a]\n: b\n", ":3: a key must be text", id="a list for a key"),
+        pytest.param(f"{VALID}? [a]\n: b\n", ":3: a key must be text", id="a list for a key"),
         pytest.param("[" * 400_000, "is nested more than 32 levels deep", id="lists without end"),
         pytest.param("{a: " * 200_000, "is nested more than 32 levels deep", id="mappings without end"),
-        pytest.param(SOUND + "#" * 1_000_000, ": is larger than 1 MB", id="larger than 1 MB"),
+        pytest.param(VALID + "#" * 1_000_000, ": is larger than 1 MB", id="larger than 1 MB"),
         pytest.param(
-            SOUND + "resilience: {backoff: 1" + "0" * 6_000 + "}", "cannot be read as int", id="too many digits"
+            VALID + "resilience: {backoff: 1" + "0" * 6_000 + "}", "cannot be read as int", id="too many digits"
         ),
         pytest.param(
-            SOUND + "resilience: {max_retries: 1" + "0" * 4_000 + "}", "at most 10, got 1000", id="a long number"
+            VALID + "resilience: {max_retries: 1" + "0" * 4_000 + "}", "at most 10, got 1000", id="a long number"
         ),
-        pytest.param(SOUND + "resilience: {on_break: 2024-99-99}", "cannot be read as timestamp", id="no such day"),
-        pytest.param(SOUND + f"{'k' * 1_000}: 1", "kkk…: unknown key", id="a long key"),
+        pytest.param(VALID + "resilience: {on_break: 2024-99-99}", "cannot be read as timestamp", id="no such day"),
+        pytest.param(VALID + f"{'k' * 1_000}: 1", "kkk…: unknown key", id="a long key"),
     ],
 )
-def test_what_is_no_configuration_is_refused_shortly(text: str | bytes, words: str, load_text: LoadText) -> None:
+def test_a_file_that_is_not_a_configuration_is_refused_in_one_line(
+    text: str | bytes, words: str, load_text: LoadText
+) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_text(text)
     assert str(caught.value).startswith("policy.yaml")
@@ -93,15 +95,15 @@ def test_what_is_no_configuration_is_refused_shortly(text: str | bytes, words: s
     assert len(str(caught.value)) < 1_000
 
 
-def test_a_bomb_does_not_go_off(load_text: LoadText) -> None:
+def test_an_alias_bomb_is_not_expanded(load_text: LoadText) -> None:
     levels = [f"l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * 9)}]" for level in range(1, 60)]
     with pytest.raises(ConfigurationError, match="aliases are not allowed"):
         load_text("\n".join(["l0: &l0 [boom]", *levels]))
 
 
-def test_a_file_with_thousands_of_problems_does_not_flood_the_terminal(load_text: LoadText) -> None:
+def test_a_message_lists_fifty_problems_at_most(load_text: LoadText) -> None:
     with pytest.raises(ConfigurationError, match=r"… and \d+ more") as caught:
-        load_text(SOUND + "".join(f"unknown{number}: 1\n" for number in range(5_000)))
+        load_text(VALID + "".join(f"unknown{number}: 1\n" for number in range(5_000)))
     assert len(str(caught.value).splitlines()) == 51
     assert len(caught.value.problems) == 5_000
     last = caught.value.problems[-1]
@@ -109,25 +111,25 @@ def test_a_file_with_thousands_of_problems_does_not_flood_the_terminal(load_text
     assert last.message.startswith("unknown key (known: ")
 
 
-def test_problems_outlive_their_process(load_text: LoadText) -> None:
+def test_problems_can_be_pickled(load_text: LoadText) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        load_text(f"{SOUND}one: 1\ntwo: 2\n")
+        load_text(f"{VALID}one: 1\ntwo: 2\n")
     assert pickle.loads(pickle.dumps(caught.value)).problems == caught.value.problems
 
 
-def test_an_error_of_one_problem_has_it_in_its_list() -> None:
+def test_an_error_with_one_problem_lists_it() -> None:
     alone = ConfigurationError("is wrong", file="a.yaml", line=3, key="routing")
     assert alone.problems == (ConfigurationProblem("is wrong", "a.yaml", 3, "routing"),)
     assert str(alone.problems[0]) == str(alone)
 
 
-def test_a_file_that_is_not_there_is_named() -> None:
+def test_a_missing_file_is_named() -> None:
     with pytest.raises(ConfigurationError, match=r"^absent\.yaml: cannot be read: No such file") as caught:
         load("absent.yaml", environ={})
     assert caught.value.file == "absent.yaml"
 
 
-def test_a_folder_is_no_file() -> None:
+def test_a_folder_is_not_a_file() -> None:
     Path("folder.yaml").mkdir()
     with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
         load("folder.yaml", environ={})

@@ -9,13 +9,13 @@ import pytest
 
 
 @pytest.mark.parametrize("module", ["llm_dispatcher._config", "llm_dispatcher._policy"])
-def test_importing_the_policy_loads_neither_pydantic_nor_yaml(module: str) -> None:
+def test_importing_the_policy_imports_neither_pydantic_nor_yaml(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'pydantic', 'pydantic_settings', 'yaml'}} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
 
-def test_loading_does_load_them() -> None:
+def test_loading_a_configuration_imports_them() -> None:
     """So that the test above cannot pass for looking at the wrong names."""
     code = (
         "import sys; from llm_dispatcher._config import load;"

@@ -1,4 +1,4 @@
-"""The policies in `config/` are read as they stand."""
+"""The policies in `config/` load unchanged."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ NAMES = {
 }
 
 
-class Everything(dict[str, str]):
-    """An environment in which each variable that a policy asks for is set; nothing else is."""
+class ReferencedVariables(dict[str, str]):
+    """An environment with exactly the variables that a policy names."""
 
     def __init__(self, text: str) -> None:
         variables = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)*_(?:API_)?KEY\b|(?<=\$\{)[A-Z_]+(?=\})", text))
@@ -35,15 +35,15 @@ class Everything(dict[str, str]):
 
 
 def loaded(path: Path) -> Policy:
-    return load(path, environ=Everything(path.read_text()))
+    return load(path, environ=ReferencedVariables(path.read_text()))
 
 
-def test_all_of_them_are_here() -> None:
+def test_the_policies_are_all_tested() -> None:
     assert {path.name for path in POLICIES} == NAMES
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
-def test_it_loads_with_the_variables_that_it_names(path: Path) -> None:
+def test_a_policy_loads_with_the_variables_that_it_names(path: Path) -> None:
     policy = loaded(path)
     for task in TaskType:
         for target in policy.route(task).targets:
@@ -51,14 +51,14 @@ def test_it_loads_with_the_variables_that_it_names(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
-def test_every_model_that_it_lists_is_asked_for_something(path: Path) -> None:
+def test_every_listed_model_is_on_a_route(path: Path) -> None:
     policy = loaded(path)
     routed = {target for task in TaskType for target in policy.route(task).targets}
     assert routed == {Target(name, model) for name, settings in policy.providers.items() for model in settings.models}
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
-def test_it_says_what_it_is_for_and_explains_itself(path: Path) -> None:
+def test_a_policy_begins_with_its_purpose_and_has_comments(path: Path) -> None:
     text = path.read_text()
     assert text.startswith("# ")
     assert len(re.findall(r"#", text)) >= 2
@@ -66,8 +66,8 @@ def test_it_says_what_it_is_for_and_explains_itself(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NAMES - {"demo.yaml", "production.yaml"}))
-def test_its_first_comment_names_the_keys_that_it_needs(name: str) -> None:
-    """And without them it does not load."""
+def test_the_first_comment_names_the_keys_that_the_policy_needs(name: str) -> None:
+    """Without these keys it does not load."""
     path = FOLDER / name
     head = path.read_text().partition("providers:")[0]
     named = set(re.findall(r"[A-Z]+_API_KEY", head))
@@ -76,14 +76,14 @@ def test_its_first_comment_names_the_keys_that_it_needs(name: str) -> None:
     assert set(re.findall(r"set ([A-Z]+_API_KEY)", str(caught.value))) == named
 
 
-def test_production_says_everything_that_is_missing() -> None:
+def test_the_production_policy_reports_all_missing_variables() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(FOLDER / "production.yaml", environ={})
     missing = {re.findall(r"variable (\w+) is not set", problem.message)[0] for problem in caught.value.problems}
     assert missing == {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GATEWAY_KEY", "GATEWAY_URL"}
 
 
-def test_the_policy_for_media_has_somebody_for_each_of_them() -> None:
+def test_the_media_policy_has_a_model_for_each_kind_of_media() -> None:
     switch = LLMSwitch(loaded(FOLDER / "vision_and_audio.yaml"))
     seen = TaskRequest("What is this?", task_type=TaskType.VISION_ANALYSIS, images=[b"\x89PNG"])
     assert switch.explain(seen).rejected == {}
@@ -94,7 +94,7 @@ def test_the_policy_for_media_has_somebody_for_each_of_them() -> None:
     )
 
 
-def test_cheapest_first_asks_the_cheapest_first() -> None:
+def test_the_cheapest_first_policy_tries_the_cheapest_model_first() -> None:
     switch = LLMSwitch(loaded(FOLDER / "cheapest_first.yaml"))
     asked = switch.explain(TaskRequest("Hello")).targets
     prices = [switch.capabilities(target) for target in asked]
@@ -114,8 +114,8 @@ MEDIA = {
 
 @pytest.mark.parametrize("vendor", ONE)
 @pytest.mark.parametrize("task", TaskType)
-def test_with_one_key_and_nothing_else_each_task_has_a_target_that_can_serve_it(task: TaskType, vendor: str) -> None:
-    """Sounds excepted where no model of the vendor's takes them (with images beside them, say): the reason is told."""
+def test_with_one_key_each_task_has_a_target_that_can_serve_it(task: TaskType, vendor: str) -> None:
+    """Except audio, if the vendor has no model that accepts it: then the error gives the reason."""
     switch = LLMSwitch(load(environ={ONE[vendor]: "test-key"}))
     request = TaskRequest("…", task_type=task, **MEDIA.get(task, {}))  # type: ignore[arg-type]  # one key each
     takes_sounds = vendor == "google" or (vendor == "openai" and not request.images)

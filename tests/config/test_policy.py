@@ -1,4 +1,4 @@
-"""What a sound configuration comes to."""
+"""Valid configurations, and the policies that they make."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from openai.types import ChatModel
 
 from llm_dispatcher._config import config_schema, load
-from llm_dispatcher._config.from_yaml import parse_document
+from llm_dispatcher._config.from_yaml import parse_yaml
 from llm_dispatcher._policy import Policy, Route
 from llm_dispatcher._vendors import table as vendors
 from llm_dispatcher.exceptions import ConfigurationError
@@ -47,7 +47,7 @@ class LoadText(Protocol):
     def __call__(self, text: str, environ: Mapping[str, str] | None = None) -> Policy: ...
 
 
-def test_every_key_arrives(load_text: LoadText) -> None:
+def test_every_key_reaches_the_policy(load_text: LoadText) -> None:
     policy = load_text(WHOLE, KEYS)
     openai, anthropic, _, local = policy.providers.values()
     assert (openai.name, openai.kind, openai.api, list(openai.models)) == ("openai", "openai", "responses", ["gpt-5.1"])
@@ -65,19 +65,19 @@ def test_every_key_arrives(load_text: LoadText) -> None:
     assert policy.source == "policy.yaml"
 
 
-def test_an_alias_is_the_name_that_the_vendor_hears(load_text: LoadText) -> None:
+def test_an_alias_is_the_model_name_that_is_sent(load_text: LoadText) -> None:
     anthropic = load_text(WHOLE, KEYS).providers["anthropic"]
     assert anthropic.vendor_model("claude-3-sonnet") == "claude-a"
     assert anthropic.vendor_model("claude-a") == "claude-a"
     assert anthropic.vendor_model("unlisted") == "unlisted"
 
 
-def test_sections_may_be_left_empty(load_text: LoadText) -> None:
+def test_sections_may_be_empty(load_text: LoadText) -> None:
     policy = load_text("providers:\n  openai:\n    headers:\nrouting:\n  tasks:\nresilience:\n  timeouts:\n", KEYS)
     assert policy.default.targets == (Target("openai", vendors.VENDORS["openai"].models["general"]),)
 
 
-def test_without_routing_all_listed_models_are_the_route(load_text: LoadText) -> None:
+def test_without_routing_the_route_has_all_listed_models(load_text: LoadText) -> None:
     policy = load_text("providers: {ollama: {models: [m, n]}, openai: {models: {o: {}}}, google: {}}", KEYS)
     assert [str(target) for target in policy.default.targets] == [
         "ollama/m",
@@ -88,7 +88,7 @@ def test_without_routing_all_listed_models_are_the_route(load_text: LoadText) ->
     assert policy.tasks == {}
 
 
-def test_a_provider_that_lists_no_models_has_those_that_are_routed_to_it(load_text: LoadText) -> None:
+def test_a_provider_without_models_has_the_models_of_its_routes(load_text: LoadText) -> None:
     policy = load_text("providers: {openai: {}}\nrouting: {default: [openai/m], tasks: {math: [openai/n]}}", KEYS)
     assert list(policy.providers["openai"].models) == ["m", "n"]
 
@@ -112,44 +112,44 @@ def test_keys_alone_give_every_task_a_route(variables: list[str]) -> None:
     assert policy.source is None
 
 
-def test_keys_given_as_arguments_alone_are_enough() -> None:
+def test_keys_as_arguments_are_enough() -> None:
     assert list(load(keys={"anthropic": "test-key"}, environ={}).providers) == ["anthropic"]
 
 
-def test_a_file_without_providers_uses_the_keys_at_hand(load_text: LoadText) -> None:
+def test_a_file_without_providers_uses_all_known_keys(load_text: LoadText) -> None:
     policy = load_text("routing: {default: [openai/m]}\nresilience: {max_retries: 0}", KEYS)
     assert policy.default.targets == (Target("openai", "m"),)
     assert policy.resilience.max_retries == 0
 
 
-def test_with_nothing_configured_the_variables_to_set_are_named() -> None:
+def test_without_a_configuration_the_error_names_the_variables_to_set() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(environ={})
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY", "llm_dispatcher.yaml"):
         assert name in str(caught.value)
 
 
-def test_offline_with_nothing_configured_the_body_answers() -> None:
+def test_offline_without_a_configuration_the_body_answers() -> None:
     assert load(environ={"LLM_DISPATCHER_OFFLINE": "1"}).default.targets == (Target(BODY, ""),)
 
 
-def test_the_first_models_are_known_to_the_vendors_sdks() -> None:
+def test_the_sdks_know_the_models_of_the_first_routes() -> None:
     literal, _ = get_args(Model)
-    known = {"openai": set(get_args(ChatModel)), "anthropic": set(get_args(literal))}
-    for kind, models in known.items():
+    sdk_models = {"openai": set(get_args(ChatModel)), "anthropic": set(get_args(literal))}
+    for kind, models in sdk_models.items():
         assert set(vendors.VENDORS[kind].models.values()) <= models
     for model in vendors.VENDORS["google"].models.values():
         get_snapshot().find_provider_model(model, None, "google", None)
 
 
-def test_a_third_partys_kind_is_known_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_third_partys_kind_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = EntryPoint("acme", "acme:Provider", "llm_dispatcher.providers")
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [theirs] if group == theirs.group else [])
     policy = load({"providers": {"acme": {"models": ["m"]}, "mine": {"kind": "acme", "api": "chat"}}}, environ={})
     assert {name: each.kind for name, each in policy.providers.items()} == {"acme": "acme", "mine": "acme"}
 
 
-def test_the_schema_is_json_and_knows_every_section() -> None:
+def test_the_schema_is_json_and_has_every_section() -> None:
     schema = json.loads(json.dumps(config_schema()))
     assert set(schema["properties"]) == {"providers", "routing", "catalog", "budgets", "cache", "resilience"}
     assert schema["additionalProperties"] is False
@@ -183,7 +183,7 @@ def test_any_mapping_is_a_policy_or_a_configuration_error(config: dict[str, obje
 @given(st.text(alphabet="ab:{}[]-,&*!?|>'\"%@`#$ \n\t0", max_size=60))
 def test_any_text_is_a_tree_or_a_configuration_error(text: str) -> None:
     try:
-        tree = parse_document(text, "policy.yaml").tree
+        tree = parse_yaml(text, "policy.yaml").tree
     except ConfigurationError:
         return
     assert isinstance(tree, dict)

@@ -29,7 +29,7 @@ class LoadText(Protocol):
     ) -> Policy: ...
 
 
-def test_what_the_file_leaves_out_has_its_default(load_text: LoadText) -> None:
+def test_settings_that_the_file_leaves_out_have_defaults(load_text: LoadText) -> None:
     resilience = load_text(YAML).resilience
     assert resilience.max_retries == 4
     assert resilience.timeouts.idle == 5
@@ -76,17 +76,17 @@ def test_an_argument_wins_over_the_environment() -> None:
     assert policy.resilience.backoff == 1.5
 
 
-def test_with_a_mapping_no_file_is_looked_for() -> None:
+def test_with_a_mapping_no_file_is_read() -> None:
     Path("llm_dispatcher.yaml").write_text("nonsense: [")
     assert list(load({"providers": {"ollama": {"models": ["m"]}}}, environ={}).providers) == ["ollama"]
 
 
-def test_a_ready_policy_is_taken_as_it_is() -> None:
+def test_a_policy_is_used_unchanged() -> None:
     policy = load({"providers": {"ollama": {"models": ["m"]}}}, environ={})
     assert load(policy, environ={"LLM_DISPATCHER_RESILIENCE__MAX_RETRIES": "9"}) == policy
 
 
-def test_a_policy_may_be_built_up_from_python_values() -> None:
+def test_a_mapping_may_hold_python_values() -> None:
     policy = load({"providers": {"ollama": {"models": ("m", "n")}}, "routing": {"default": ("ollama/n",)}}, environ={})
     assert list(policy.providers["ollama"].models) == ["m", "n"]
     assert policy.default.targets == (Target("ollama", "n"),)
@@ -98,14 +98,14 @@ def test_a_configuration_of_another_type_is_refused(wrong: object) -> None:
         load(wrong, environ={})  # type: ignore[arg-type]
 
 
-def test_a_mapping_that_holds_itself_is_refused() -> None:
+def test_a_mapping_that_contains_itself_is_refused() -> None:
     endless: dict[str, object] = {}
     endless["providers"] = {"ollama": {"options": endless}}
     with pytest.raises(ConfigurationError, match="nested more than 32 levels deep"):
         load(endless, environ={})
 
 
-def test_a_list_that_holds_itself_twice_is_refused_at_once() -> None:
+def test_a_list_that_contains_itself_twice_is_refused_quickly() -> None:
     endless: list[object] = []
     endless += [endless, endless]
     with pytest.raises(ConfigurationError, match="nested more than 32 levels deep") as caught:
@@ -122,7 +122,7 @@ def test_a_wrong_variable_is_in_the_list_of_problems(load_text: LoadText) -> Non
     assert variable.variable == "LLM_DISPATCHER_RESILIENCE__MAX_RETRIES"
 
 
-def test_a_mapping_with_a_key_that_is_no_text_is_refused() -> None:
+def test_a_mapping_with_a_key_that_is_not_text_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="providers: a key must be text, got 5"):
         load({"providers": {5: {}}}, environ={})
 
@@ -158,15 +158,15 @@ def test_a_wrong_variable_is_named(variable: str, value: str, words: str, load_t
     assert caught.value.file is None
 
 
-def test_variables_that_are_no_settings_are_left_alone(load_text: LoadText) -> None:
+def test_other_variables_with_the_prefix_are_ignored(load_text: LoadText) -> None:
     load_text(YAML, {"LLM_DISPATCHER_LOG": "debug", "LLM_DISPATCHER_CONFIG": "absent.yaml", "OTHER__THING": "1"})
 
 
-def test_an_empty_variable_is_no_setting(load_text: LoadText) -> None:
+def test_an_empty_variable_is_ignored(load_text: LoadText) -> None:
     assert load_text(YAML, {"LLM_DISPATCHER_RESILIENCE__MAX_RETRIES": ""}).resilience.max_retries == 4
 
 
-def test_the_named_file_comes_before_the_working_folders_and_that_before_the_users(tmp_path: Path) -> None:
+def test_files_are_looked_for_by_name_then_in_the_working_folder_then_in_the_users(tmp_path: Path) -> None:
     def policy(retries: int) -> str:
         return f"providers: {{ollama: {{models: [m]}}}}\nresilience: {{max_retries: {retries}}}\n"
 
@@ -183,13 +183,13 @@ def test_the_named_file_comes_before_the_working_folders_and_that_before_the_use
     assert (policy_of_named.resilience.max_retries, policy_of_named.source) == (3, "named.yaml")
 
 
-def test_the_users_folder_is_where_xdg_says(tmp_path: Path) -> None:
+def test_the_users_folder_follows_xdg_config_home(tmp_path: Path) -> None:
     file = tmp_path / "xdg" / "llm_dispatcher" / "llm_dispatcher.yaml"
     file.parent.mkdir(parents=True)
     file.write_text("providers: {ollama: {models: [m]}}\n")
     assert load(environ={"XDG_CONFIG_HOME": str(tmp_path / "xdg")}).source == str(file)
 
 
-def test_a_named_file_that_is_not_there_is_an_error() -> None:
+def test_a_named_file_that_is_missing_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match=r"absent\.yaml: cannot be read"):
         load(environ={"LLM_DISPATCHER_CONFIG": "absent.yaml", "OPENAI_API_KEY": "test-key"})

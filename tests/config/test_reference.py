@@ -1,4 +1,4 @@
-"""The reference says what the settings are."""
+"""docs/configuration.md describes the settings."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from llm_dispatcher._config import config_reference, config_schema
+from llm_dispatcher._config import config_schema
 from llm_dispatcher._vendors.table import VENDORS
 from llm_dispatcher.tasks import TaskType
+from scripts.config_reference import reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
-def test_the_page_is_current() -> None:
-    """If not: `llm-dispatcher config schema --markdown > docs/configuration.md`."""
-    assert PAGE.read_text() == config_reference()
+def test_the_page_is_up_to_date() -> None:
+    """If not: `python scripts/config_reference.py > docs/configuration.md`."""
+    assert PAGE.read_text() == reference()
 
 
 def properties(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -25,8 +26,8 @@ def properties(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from section.get("properties", {}).items()
 
 
-def test_every_key_is_there_with_its_default_and_its_words() -> None:
-    page = config_reference()
+def test_every_key_has_a_row_with_its_description_and_default() -> None:
+    page = reference()
     for key, value in properties(config_schema()):
         rows = [line for line in page.splitlines() if line.startswith(f"| `{key}` |")]
         assert rows, key
@@ -34,18 +35,18 @@ def test_every_key_is_there_with_its_default_and_its_words() -> None:
             assert any(value["description"] in row for row in rows)
         default = value.get("default")
         if isinstance(default, (int, float)) and not isinstance(default, bool):
-            said = f"{default:g}" if isinstance(default, float) else str(default)
-            assert any(row.endswith(f"| `{said}` |") for row in rows), key
+            default_text = f"{default:g}" if isinstance(default, float) else str(default)
+            assert any(row.endswith(f"| `{default_text}` |") for row in rows), key
 
 
-def test_every_task_kind_and_key_variable_is_there() -> None:
-    page = config_reference()
+def test_every_task_and_key_variable_is_listed() -> None:
+    page = reference()
     assert all(f"`{task}`" in page for task in TaskType)
     assert all(f"`{variable}`" in page for known in VENDORS.values() for variable in known.key_variables)
 
 
 @pytest.mark.found("N-C17")
-def test_an_editor_completes_kinds_and_explains_every_section() -> None:
+def test_the_schema_completes_kinds_and_describes_every_section() -> None:
     schema = config_schema()
     kind = schema["$defs"]["ProviderSection"]["properties"]["kind"]
     assert {"enum": list(VENDORS)} in kind["anyOf"]
@@ -53,7 +54,7 @@ def test_an_editor_completes_kinds_and_explains_every_section() -> None:
     assert [name for name, section in schema["properties"].items() if not section.get("description")] == []
 
 
-def test_no_cell_breaks_its_table() -> None:
-    tables = [line for line in config_reference().splitlines() if line.startswith("|")]
+def test_every_row_has_as_many_cells_as_its_table() -> None:
+    tables = [line for line in reference().splitlines() if line.startswith("|")]
     assert tables
     assert {line.count("|") for line in tables} <= {3, 5}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher._config.watched_file import EVERY, Watched
+from llm_dispatcher._config.files import CHECK_INTERVAL, WatchedFile
 from llm_dispatcher.exceptions import ConfigurationError, ProviderError
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
@@ -152,7 +152,7 @@ async def test_reloading_under_load_fails_no_stream(simulated_vendor: Start, fil
 async def test_a_watched_file_is_taken_when_it_has_changed(
     simulated_vendor: Start, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("llm_dispatcher._config.watched_file.EVERY", 0.0)
+    monkeypatch.setattr("llm_dispatcher._config.files.CHECK_INTERVAL", 0.0)
     old, new = simulated_vendor("openai-chat", Reply("old")), simulated_vendor("openai-chat", Reply("new"))
     file.write_text(policy(old))
     async with LLMSwitch(file, watch=True) as switch:
@@ -171,14 +171,14 @@ async def test_a_watched_file_is_taken_when_it_has_changed(
 def test_a_file_is_looked_at_once_a_second(file: Path) -> None:
     now = 0.0
     file.write_text("a")
-    watched = Watched(file, lambda: now)
+    watched = WatchedFile(file, lambda: now)
     file.write_text("bb")
     assert not watched.has_changed()
-    now += EVERY
+    now += CHECK_INTERVAL
     assert watched.has_changed()
-    now += EVERY
+    now += CHECK_INTERVAL
     assert not watched.has_changed()
     file.write_text("cc")
     os.utime(file, ns=(1, 1))  # the same size, another time
-    now += EVERY
+    now += CHECK_INTERVAL
     assert watched.has_changed()

@@ -10,7 +10,6 @@ import runpy
 import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Final
 
 from msgspec import Struct, structs
@@ -22,6 +21,7 @@ from ...cache import StreamingCache
 from ...streaming import ProgressTracker
 from ...tasks import TaskRequest, TaskType
 from ...testing import Continuing, Cut, HttpError, Reply, Script, SimulatedVendor, Stall
+from ..packaged import packaged_file
 from ..printing import say_json
 from ..show import CACHE, Show, show_on
 from .ending import show_the_end
@@ -107,7 +107,7 @@ def _show(prompt: str | None) -> Count:
         show.legend({"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google", CACHE: "the cache"})
         example = _run_example(show, vendors, count)
         asyncio.run(_scenes(show, vendors, example, prompt, count))
-    show_the_end(show, survival=_file("docs/survival.md"))
+    show_the_end(show, survival=packaged_file("docs/survival.md"))
     return count
 
 
@@ -116,7 +116,7 @@ def _environment(vendors: dict[str, SimulatedVendor]) -> Generator[None, None, N
     """The variables that config/demo.yaml names; with them, any program would find these vendors."""
     before = dict(os.environ)
     os.environ.update({f"SIMULATED_{name.upper()}": vendor.base_url for name, vendor in vendors.items()})
-    os.environ.update(SIMULATED_KEY=KEY, LLM_DISPATCHER_CONFIG=str(_file("config/demo.yaml")))
+    os.environ.update(SIMULATED_KEY=KEY, LLM_DISPATCHER_CONFIG=str(packaged_file("config/demo.yaml")))
     set_global_switch(None)
     try:
         yield
@@ -124,12 +124,6 @@ def _environment(vendors: dict[str, SimulatedVendor]) -> Generator[None, None, N
         os.environ.clear()
         os.environ.update(before)
         set_global_switch(None)
-
-
-def _file(name: str) -> Path:
-    """A file of the repository, which an installed package has beside this one."""
-    packaged = Path(__file__).parents[1] / "files" / Path(name).name
-    return packaged if packaged.exists() else Path(__file__).parents[3] / name
 
 
 def _run_example(show: Show, vendors: dict[str, SimulatedVendor], count: Count) -> dict[str, Any]:
@@ -140,7 +134,7 @@ def _run_example(show: Show, vendors: dict[str, SimulatedVendor], count: Count) 
     show.plan(LLMSwitch().explain(TaskRequest("Tell a short story about a lighthouse keeper.")))
     heard = _Tee(sys.stdout)
     with contextlib.redirect_stdout(heard):
-        example = runpy.run_path(str(_file("examples/first_stream.py")), run_name="__main__")
+        example = runpy.run_path(str(packaged_file("examples/first_stream.py")), run_name="__main__")
     print()  # noqa: T201 - the example ends without a line end
     _judge(show, count, LIGHTHOUSE, heard.getvalue(), sum(len(vendor.requests) for vendor in vendors.values()))
     return example

@@ -1,4 +1,4 @@
-"""A file that was merely found in the working folder carries no key and no variable of the environment away."""
+"""A file that was found in the working folder cannot send keys or variables to addresses of its own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ENVIRON = {
 }
 
 
-def found(text: str, environ: Mapping[str, str] = ENVIRON, **arguments: Any) -> Any:
+def load_found(text: str, environ: Mapping[str, str] = ENVIRON, **arguments: Any) -> Any:
     Path(FILE).write_text(text)
     return load(environ=environ, **arguments)
 
@@ -92,14 +92,14 @@ CARRIES_AWAY = {
 
 @pytest.mark.found("N-B12")
 @pytest.mark.parametrize("providers", CARRIES_AWAY.values(), ids=CARRIES_AWAY.keys())
-def test_it_carries_nothing_away(providers: str) -> None:
+def test_a_found_file_cannot_send_secrets_to_its_own_addresses(providers: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         load_and_make(f"providers: {providers}")
     assert SECRET not in str(refused.value)
 
 
 def load_and_make(text: str) -> None:
-    LLMSwitch(found(text))
+    LLMSwitch(load_found(text))
 
 
 @pytest.mark.found("N-B12")
@@ -114,48 +114,48 @@ def load_and_make(text: str) -> None:
 @pytest.mark.parametrize(
     "own", ["base_url: 'https://evil.example'", "api_key: theirs, base_url: 'https://evil.example'"]
 )
-def test_nor_in_what_every_provider_may_be_sent(own: str, rest: str) -> None:
+def test_a_found_file_cannot_send_variables_in_texts_for_all_providers(own: str, rest: str) -> None:
     with pytest.raises(ConfigurationError, match="found in the working folder") as refused:
-        found(f"providers: {{x: {{kind: openai_compatible, {own}, models: [m]}}}}\n{rest}")
+        load_found(f"providers: {{x: {{kind: openai_compatible, {own}, models: [m]}}}}\n{rest}")
     assert SECRET not in str(refused.value)
 
 
 @pytest.mark.found("N-B12")
 def test_the_error_names_file_host_key_and_fix() -> None:
     with pytest.raises(ConfigurationError) as refused:
-        found("providers:\n  openai:\n    base_url: https://evil.example/v1\n")
+        load_found("providers:\n  openai:\n    base_url: https://evil.example/v1\n")
     assert str(refused.value) == (
         "llm_dispatcher.yaml:3: providers.openai.base_url: the key in OPENAI_API_KEY would be sent to evil.example. "
-        "This file is not trusted, because it was only found in the working folder. If you trust it, name it: "
-        f"init({FILE!r}), --config, or LLM_DISPATCHER_CONFIG; or set "
+        "This file is not trusted, because nobody named it: it was found in the working folder. If you trust it, "
+        f"name it: init({FILE!r}), --config, or LLM_DISPATCHER_CONFIG; or set "
         f"LLM_DISPATCHER_TRUST_CONFIG={Path(FILE).absolute()}"
     )
 
 
 @pytest.mark.found("N-B12")
-def test_nor_a_key_of_the_application_or_of_a_setting() -> None:
+def test_a_found_file_cannot_send_keys_of_arguments_or_settings() -> None:
     text = "providers: {openai: {base_url: 'https://evil.example/v1', models: [m]}}"
     for environ, keys, named in (
-        ({}, {"openai": SECRET}, "the key given for 'openai'"),
+        ({}, {"openai": SECRET}, "the key passed for 'openai'"),
         ({"LLM_DISPATCHER_PROVIDERS__OPENAI__API_KEY": SECRET}, None, "LLM_DISPATCHER_PROVIDERS__OPENAI__API_KEY"),
     ):
         with pytest.raises(ConfigurationError, match=named):
-            found(text, environ, keys=keys)
+            load_found(text, environ, keys=keys)
     text = "providers: {x: {kind: vllm, base_url: 'https://evil.example/v1', models: [m]}}"
     with pytest.raises(ConfigurationError, match="LLM_DISPATCHER_PROVIDERS__X__HEADERS would be sent to evil"):
-        found(text, {"LLM_DISPATCHER_PROVIDERS__X__HEADERS": json.dumps({"authorization": SECRET})})
+        load_found(text, {"LLM_DISPATCHER_PROVIDERS__X__HEADERS": json.dumps({"authorization": SECRET})})
 
 
 @pytest.mark.found("N-B12")
-def test_any_option_of_a_kind_that_nobody_here_knows_may_be_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_option_of_a_third_partys_kind_may_be_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llm_dispatcher._config.checks.known_kinds", lambda: ["polly"])
     monkeypatch.setenv("SECRET", SECRET)
     entry = "{kind: polly, api_key: '${SECRET}', models: [m]"
     with pytest.raises(
         ConfigurationError, match=r"the key in \$\{SECRET\} would be sent to an address that its options"
     ):
-        found(f"providers: {{x: {entry}, options: {{endpoint: 'https://evil.example'}}}}}}")
-    assert found(f"providers: {{x: {entry}}}}}").providers["x"].kind == "polly"
+        load_found(f"providers: {{x: {entry}, options: {{endpoint: 'https://evil.example'}}}}}}")
+    assert load_found(f"providers: {{x: {entry}}}}}").providers["x"].kind == "polly"
 
 
 STAYS = {
@@ -182,12 +182,12 @@ STAYS = {
 
 
 @pytest.mark.parametrize("providers", STAYS.values(), ids=STAYS.keys())
-def test_what_stays_with_whom_it_is_for_is_easy(providers: str) -> None:
+def test_a_found_file_may_use_keys_at_the_vendors_own_addresses(providers: str) -> None:
     text = f"providers: {providers}\n"
     if "x:" in providers or "ollama" in providers:
         name = "x" if "x:" in providers else "ollama"
         text += f"routing: {{default: [{name}/m]}}\n"
-    policy = found(text, {**ENVIRON, "OLLAMA_HOST": "gpu-box"})
+    policy = load_found(text, {**ENVIRON, "OLLAMA_HOST": "gpu-box"})
     assert policy.source == FILE and policy.is_found
 
 
@@ -201,7 +201,7 @@ def test_what_stays_with_whom_it_is_for_is_easy(providers: str) -> None:
         lambda path: {"environ": {"LLM_DISPATCHER_TRUST_CONFIG": f"/elsewhere.yaml:{path.parent / '.' / path.name}"}},
     ],
 )
-def test_a_file_that_is_named_is_trusted(named: Callable[[Path], dict[str, Any]]) -> None:
+def test_a_named_file_is_trusted(named: Callable[[Path], dict[str, Any]]) -> None:
     Path(FILE).write_text("providers: {openai: {base_url: 'https://evil.example/v1', models: [m]}}")
     arguments = named(Path(FILE).absolute())
     environ = {**ENVIRON, **arguments.pop("environ", {})}
@@ -219,9 +219,9 @@ def test_a_file_in_the_users_own_folder_is_trusted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", ["1", "true", FILE, f"./{FILE}", "/elsewhere/llm_dispatcher.yaml", "~"])
-def test_only_the_whole_path_of_this_file_trusts_it(value: str) -> None:
+def test_only_the_whole_path_of_the_file_trusts_it(value: str) -> None:
     with pytest.raises(ConfigurationError, match="found in the working folder"):
-        found(
+        load_found(
             "providers: {openai: {base_url: 'https://evil.example/v1'}}",
             {**ENVIRON, "LLM_DISPATCHER_TRUST_CONFIG": value},
         )
@@ -232,8 +232,8 @@ def addresses(switch: LLMSwitch) -> list[str | None]:
 
 
 @pytest.mark.found("N-B12")
-def test_a_file_that_changes_later_gains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was found stays so when it is read again."""
+def test_a_found_file_stays_untrusted_after_a_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A found file is still untrusted when it is read again."""
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     Path(FILE).write_text("providers: {openai: {models: [m]}}")
     switch = LLMSwitch(watch=True)
@@ -247,7 +247,7 @@ def test_a_file_that_changes_later_gains_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.found("N-B12")
-async def test_a_watched_file_gains_nothing_either(
+async def test_a_watched_file_stays_untrusted(
     simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     vendor = simulated_vendor("openai-chat", Reply("Hello."), api_key=None)
@@ -264,7 +264,7 @@ async def test_a_watched_file_gains_nothing_either(
 
 
 @pytest.mark.found("N-B12")
-async def test_an_application_in_a_strange_folder_sends_no_key(
+async def test_an_application_in_another_folder_sends_no_key(
     simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vendor = simulated_vendor("openai-chat", Reply("Hello."), api_key=None)
@@ -294,7 +294,7 @@ ENTRIES = st.fixed_dictionaries(
 
 
 @given(st.dictionaries(st.sampled_from(["openai", "google", "x", "y"]), ENTRIES, min_size=1))
-def test_whatever_it_says_no_secret_is_at_an_address_of_its_own(providers: dict[str, Any]) -> None:
+def test_no_found_file_has_a_secret_at_an_address_of_its_own(providers: dict[str, Any]) -> None:
     Path(FILE).write_text(json.dumps({"providers": providers}))
     policy = None
     with suppress(ConfigurationError):

@@ -19,14 +19,14 @@ class LoadText(Protocol):
     ) -> Policy: ...
 
 
-def alias(load_text: LoadText, written: str, environ: Mapping[str, str]) -> str:
-    """What a text in YAML comes to."""
-    policy = load_text(f"providers: {{ollama: {{models: {{m: {{alias: {written}}}}}}}}}", environ)
+def alias(load_text: LoadText, text_in_yaml: str, environ: Mapping[str, str]) -> str:
+    """The text that a policy has for a text in YAML."""
+    policy = load_text(f"providers: {{ollama: {{models: {{m: {{alias: {text_in_yaml}}}}}}}}}", environ)
     return policy.providers["ollama"].vendor_model("m")
 
 
 @pytest.mark.parametrize(
-    ("written", "read"),
+    ("text_in_yaml", "expected"),
     [
         ("${NAME}", "llama"),
         ('"${NAME}"', "llama"),
@@ -42,15 +42,17 @@ def alias(load_text: LoadText, written: str, environ: Mapping[str, str]) -> str:
         ("${ABSENT:-${NAME}", "${NAME"),
     ],
 )
-def test_a_variable_is_replaced_in_any_text(written: str, read: str, load_text: LoadText) -> None:
-    """In a flow mapping too, where bare `${` is no YAML; and what comes out is not read again."""
+def test_a_variable_is_replaced_in_any_text(text_in_yaml: str, expected: str, load_text: LoadText) -> None:
+    """Also in a flow mapping, where a bare `${` is not valid YAML. The value is not interpolated again."""
     assert (
-        alias(load_text, written, {"NAME": "llama", "SIZE": "3", "EMPTY": "", "TRICK": "${NAME}", "NOTHING": "null"})
-        == read
+        alias(
+            load_text, text_in_yaml, {"NAME": "llama", "SIZE": "3", "EMPTY": "", "TRICK": "${NAME}", "NOTHING": "null"}
+        )
+        == expected
     )
 
 
-def test_a_value_cannot_forge_structure(load_text: LoadText) -> None:
+def test_a_value_cannot_add_keys(load_text: LoadText) -> None:
     evil = "x}}}, openai: {api_key: y}"
     assert alias(load_text, "${NAME}", {"NAME": evil}) == evil
 
@@ -79,7 +81,7 @@ def test_a_variable_of_the_wrong_type_is_refused(load_text: LoadText) -> None:
         load_text("providers: {ollama: {models: [m]}}\nresilience: {max_retries: ${N}}", {"N": "many"})
 
 
-def test_variables_in_comments_do_not_matter(load_text: LoadText) -> None:
+def test_variables_in_comments_are_ignored(load_text: LoadText) -> None:
     load_text("# ${ABSENT}\nproviders: {ollama: {models: [m]}}  # ${ALSO_ABSENT}\n")
 
 
@@ -91,12 +93,12 @@ def test_variables_are_replaced_in_a_mapping_as_in_a_file() -> None:
     assert policy.default.targets == (Target("ollama", "m"),)
 
 
-def test_an_unset_variable_does_not_matter_where_something_stronger_has_the_key(load_text: LoadText) -> None:
+def test_an_unset_variable_is_ignored_if_a_stronger_layer_sets_the_key(load_text: LoadText) -> None:
     text = "providers: {openai: {api_key: ${OPENAI_API_KEY}, base_url: ${HOST}, models: [m]}}"
     policy = load_text(text, {"LLM_DISPATCHER_PROVIDERS__OPENAI__BASE_URL": "http://localhost"}, {"openai": "test-key"})
     assert policy.providers["openai"].base_url == "http://localhost"
 
 
-def test_a_slip_of_the_finger_is_recognised(load_text: LoadText) -> None:
+def test_a_misspelt_variable_gets_a_hint(load_text: LoadText) -> None:
     with pytest.raises(ConfigurationError, match="OPENAI_APIKEY is not set; did you mean 'OPENAI_API_KEY'"):
         load_text("providers: {openai: {api_key: ${OPENAI_APIKEY}}}", {"OPENAI_API_KEY": "test-key"})

@@ -1,4 +1,4 @@
-"""A policy, shown: the file that would make it, without its secrets."""
+"""Dumping a policy: loading the dump makes the same policy, but for its secrets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from llm_dispatcher._config import config_shown, load
+from llm_dispatcher._config import config_dump, load
 from llm_dispatcher._policy import Policy
 from llm_dispatcher.exceptions import ConfigurationError
 from llm_dispatcher.provider import Secret
@@ -24,7 +24,7 @@ def policy_of(config: dict[str, Any]) -> Policy:
 
 
 def without_secrets(policy: Policy) -> Policy:
-    """What a policy is, its keys and headers aside."""
+    """A policy without its keys and headers."""
     providers = {
         name: replace(
             settings,
@@ -95,9 +95,9 @@ whole = st.fixed_dictionaries(
 
 @settings(max_examples=30)
 @given(whole)
-def test_what_is_shown_makes_the_same_policy(config: dict[str, Any]) -> None:
+def test_loading_a_dump_makes_the_same_policy(config: dict[str, Any]) -> None:
     policy = policy_of(config)
-    again = yaml.safe_load(yaml.safe_dump(config_shown(policy)))
+    again = yaml.safe_load(yaml.safe_dump(config_dump(policy)))
     assert without_secrets(policy_of(again)) == without_secrets(policy)
 
 
@@ -110,20 +110,20 @@ def test_what_is_shown_makes_the_same_policy(config: dict[str, Any]) -> None:
         {"api_key": "k", "options": {"deep": {"Password": [SECRET]}}},
     ],
 )
-def test_nothing_secret_is_shown(entry: dict[str, Any]) -> None:
-    assert SECRET not in json.dumps(config_shown(policy_of({"providers": {"openai": {**entry, "models": ["m"]}}})))
+def test_a_dump_has_no_secrets(entry: dict[str, Any]) -> None:
+    assert SECRET not in json.dumps(config_dump(policy_of({"providers": {"openai": {**entry, "models": ["m"]}}})))
 
 
-def test_a_password_in_an_address_that_was_made_in_code_is_not_shown() -> None:
-    """A file may hold none."""
+def test_a_dump_masks_a_password_in_an_address() -> None:
+    """A file may not hold one, but code may."""
     policy = policy_of({"providers": {"openai": {"api_key": "k", "models": ["m"]}}})
     address = f"https://me:{SECRET}@localhost/v1"
     providers = {"openai": replace(policy.providers["openai"], base_url=address)}
-    assert SECRET not in json.dumps(config_shown(replace(policy, providers=providers)))
+    assert SECRET not in json.dumps(config_dump(replace(policy, providers=providers)))
 
 
-def test_the_mask_shows_that_there_is_something() -> None:
-    shown = config_shown(
+def test_a_dump_shows_which_secrets_are_set() -> None:
+    shown = config_dump(
         policy_of({"providers": {"openai": {"api_key": SECRET, "headers": {"x-team": "blue"}, "models": ["m"]}}})
     )
     assert shown["providers"] == {
@@ -131,22 +131,22 @@ def test_the_mask_shows_that_there_is_something() -> None:
     }
 
 
-def test_a_number_is_not_masked_for_its_name() -> None:
+def test_a_number_is_not_masked_because_of_its_name() -> None:
     options = {"max_tokens": 1000}
-    shown: Any = config_shown(
+    shown: Any = config_dump(
         policy_of({"providers": {"anthropic": {"api_key": SECRET, "options": options, "models": ["m"]}}})
     )
     assert shown["providers"]["anthropic"]["options"] == options
 
 
-def test_defaults_that_are_in_force_are_shown() -> None:
-    shown: Any = config_shown(policy_of({"providers": {"ollama": {"models": ["m"]}}}))
+def test_a_dump_includes_defaults() -> None:
+    shown: Any = config_dump(policy_of({"providers": {"ollama": {"models": ["m"]}}}))
     assert shown["resilience"]["timeouts"]["total"] == 300
     assert shown["routing"] == {"default": ["ollama/m"], "tasks": {}}
 
 
-def test_what_is_shown_names_every_section() -> None:
+def test_a_dump_has_every_section() -> None:
     with pytest.raises(ConfigurationError, match=r"known: (.*)\)") as caught:
         policy_of({"xyz": 1})
     known = str(caught.value).partition("known: ")[2].split(")")[0].split(", ")
-    assert sorted(config_shown(policy_of({"providers": {"ollama": {"models": ["m"]}}, "cache": {}}))) == known
+    assert sorted(config_dump(policy_of({"providers": {"ollama": {"models": ["m"]}}, "cache": {}}))) == known
