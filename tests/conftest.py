@@ -75,13 +75,14 @@ def _no_developer_settings(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-KINDS: dict[str, dict[str, str]] = {
+KINDS: dict[str, dict[str, Any]] = {
     "openai-chat": {"kind": "openai", "api": "chat"},
     "openai-responses": {"kind": "openai", "api": "responses"},
     "anthropic": {"kind": "anthropic"},
     "google": {"kind": "google"},
     "ollama": {"kind": "ollama"},
 }
+"""What a provider's entry has to say so that it speaks the wire of a simulated vendor."""
 
 
 TIRELESS: dict[str, Any] = {"breaker": {"failures": None}, "retry_budget": {"share": None}}

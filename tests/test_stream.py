@@ -21,6 +21,7 @@ from llm_dispatcher.exceptions import InvalidRequestError, ProviderAuthenticatio
 from llm_dispatcher.streaming._account import Account
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, SaidToolCall, SimulatedVendor, Stall
+from tests.conftest import policy_over
 
 Start = Callable[..., SimulatedVendor]
 Over = Callable[..., LLMSwitch]
@@ -64,19 +65,7 @@ def test_threads_may_block_on_it(simulated_vendor: Start) -> None:
 
 
 def over(vendor: SimulatedVendor) -> LLMSwitch:
-    return LLMSwitch(
-        {
-            "providers": {
-                "a": {
-                    "kind": "openai",
-                    "api": "chat",
-                    "api_key": "test-key",
-                    "base_url": vendor.base_url,
-                    "models": ["m"],
-                }
-            }
-        }
-    )
+    return LLMSwitch(policy_over(vendor))
 
 
 async def test_a_thread_may_read_while_another_loop_runs(simulated_vendor: Start) -> None:

@@ -189,7 +189,7 @@ async def breakers(start: Start) -> None:
 
 
 async def money(start: Start, folder: Path) -> None:
-    """A budget's alert, whose callback raises, and a file that cannot be written any more."""
+    """A budget's alert, whose callback raises, and a file that can be read and not written."""
 
     def alert(alert: object) -> None:
         raise RuntimeError("out of paper")
@@ -200,11 +200,9 @@ async def money(start: Start, folder: Path) -> None:
         "catalog": {"a/m": {"input_price": 1, "output_price": 1}},
         "budgets": {"daily": 1, "alert_at": 1e-9, "path": str(kept)},
     }
+    with closing(sqlite3.connect(kept)) as file:
+        file.execute("CREATE VIEW spending AS SELECT '' AS namespace, '2026-11-21' AS period, 0.0 AS dollars")
     async with LLMSwitch(policy, on_budget_alert=alert) as switch:
-        switch._traffic.budgets.spending.read()
-        with closing(sqlite3.connect(kept)) as file:
-            file.execute("DROP TABLE spending")
-            file.execute("CREATE VIEW spending AS SELECT 1")
         await ask(switch)
 
 

@@ -15,15 +15,9 @@ from typer.testing import CliRunner, Result
 
 from llm_dispatcher._cli import app
 from llm_dispatcher.testing import Reply, SimulatedVendor
+from tests.conftest import KINDS
 
 ROOT = Path(__file__).parents[2]
-KINDS: dict[str, dict[str, str]] = {
-    "openai-chat": {"kind": "openai", "api": "chat"},
-    "openai-responses": {"kind": "openai", "api": "responses"},
-    "anthropic": {"kind": "anthropic"},
-    "google": {"kind": "google"},
-    "ollama": {"kind": "ollama"},
-}
 
 
 class Run(Protocol):

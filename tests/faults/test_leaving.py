@@ -14,20 +14,13 @@ import pytest
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._stream import LLMStream
 from llm_dispatcher.testing import Continuing, Cut, Reply, SimulatedVendor, Wire
-from tests.conftest import first_is_fast
+from tests.conftest import KINDS, first_is_fast
 
 STREAMS = 1_000
 AWAITS = 90
 """More than a stream of this length has; so some are left to their end."""
 NEVER = {"failures": None}
 TEXT = " ".join(f"word{number}" for number in range(30)) + " end."
-KINDS: dict[str, dict[str, str]] = {
-    "openai-chat": {"kind": "openai", "api": "chat"},
-    "openai-responses": {"kind": "openai", "api": "responses"},
-    "anthropic": {"kind": "anthropic"},
-    "google": {"kind": "google"},
-    "ollama": {"kind": "ollama"},
-}
 
 
 @coroutine

@@ -34,31 +34,13 @@ from llm_dispatcher.testing import (
     Stall,
     Wire,
 )
+from tests.conftest import policy_over
 from tests.faults.leaping_loop import leap_through
 
-KINDS: dict[str, dict[str, str]] = {
-    "openai-chat": {"kind": "openai", "api": "chat"},
-    "openai-responses": {"kind": "openai", "api": "responses"},
-    "anthropic": {"kind": "anthropic"},
-    "google": {"kind": "google"},
-    "ollama": {"kind": "ollama"},
-}
 
-
-def policy_over(*vendors: SimulatedVendor) -> dict[str, Any]:
-    providers = {
-        name: {**KINDS[vendor.wire], "api_key": "test-key", "base_url": vendor.base_url, "models": ["m"]}
-        for name, vendor in zip("abc", vendors, strict=False)
-    }
-    return {
-        "providers": providers,
-        "resilience": {
-            "max_retries": 0,
-            "timeouts": {"first_token": 1.0, "idle": 0.7},
-            "breaker": {"failures": None},
-            "retry_budget": {"share": None},
-        },
-    }
+def hurried(*vendors: SimulatedVendor) -> dict[str, Any]:
+    """A configuration over these vendors whose clocks ring soon: in virtual time, this costs nothing."""
+    return policy_over(*vendors, timeouts={"first_token": 1.0, "idle": 0.7})
 
 
 CHUNKS = (
@@ -160,7 +142,7 @@ async def run_all(wire: str, cells: Sequence[Cell]) -> int:
             await stack.enter_async_context(SimulatedVendor(wire, script))
             for script in (speaker, follower, Continuing(TEXT))
         ]
-        switch = await stack.enter_async_context(LLMSwitch(policy_over(*vendors)))
+        switch = await stack.enter_async_context(LLMSwitch(hurried(*vendors)))
         await asyncio.gather(*(run(switch, cell) for cell in cells))
         asked = [Counter(Cell.of(request) for request in vendor.requests) for vendor in vendors]
         assert asked[0] == asked[1] == Counter(cells)

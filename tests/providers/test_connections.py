@@ -26,16 +26,10 @@ from llm_dispatcher.exceptions import (
 from llm_dispatcher.provider import Ask, Finished, Opened, Provider, ProviderSettings, Secret
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import CleanEnd, Cut, ErrorFrame, HttpError, Reply, SimulatedVendor, Stall, Wire
+from tests.conftest import KINDS
 from tests.faults.leaping_loop import leap_through
 
 Start = Callable[..., SimulatedVendor]
-KINDS: dict[str, dict[str, Any]] = {
-    "openai-chat": {"kind": "openai", "api": "chat"},
-    "openai-responses": {"kind": "openai", "api": "responses"},
-    "anthropic": {"kind": "anthropic"},
-    "google": {"kind": "google"},
-    "ollama": {"kind": "ollama"},
-}
 ASK = Ask(TaskRequest("hi"), Target("a", "m"), 60.0)
 
 wires = pytest.mark.parametrize("wire", list(Wire))

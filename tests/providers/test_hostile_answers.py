@@ -28,10 +28,10 @@ from llm_dispatcher.exceptions import (
 from llm_dispatcher.provider import ProviderSettings, Secret
 from llm_dispatcher.testing import Cut, Redirect, Reply, SimulatedVendor, Wire
 from llm_dispatcher.testing._wires import WIRES
-from tests.conftest import first_is_fast
+from tests.conftest import KINDS, first_is_fast
 from tests.faults.leaping_loop import leap_through
 from tests.providers.raw_server import TEXT, Came, raw_server, whole
-from tests.providers.test_connections import KINDS, provider_at
+from tests.providers.test_connections import provider_at
 from tests.providers.test_reuse import text_of
 
 Start = Callable[..., SimulatedVendor]

@@ -72,15 +72,9 @@ from llm_dispatcher.testing import (
     SimulatedVendor,
     Wire,
 )
+from tests.conftest import KINDS
 
 Start = Callable[..., SimulatedVendor]
-KINDS: dict[str, dict[str, Any]] = {
-    "openai-chat": {"kind": "openai", "api": "chat"},
-    "openai-responses": {"kind": "openai", "api": "responses"},
-    "anthropic": {"kind": "anthropic"},
-    "google": {"kind": "google"},
-    "ollama": {"kind": "ollama"},
-}
 A = Target("a", "m")
 HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic"
 TEXT = "Grüße, 東京 🎌. That is all."

@@ -14,9 +14,10 @@ from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher.exceptions import ProviderConnectionError, ProviderError
 from llm_dispatcher.provider import Finished, Provider
 from llm_dispatcher.testing import HangUp, Linger, Refuse, Reply, SimulatedVendor, UnaskedAnswer, Wire
+from tests.conftest import KINDS
 from tests.faults.leaping_loop import leap_through
 from tests.providers.raw_server import TEXT, Came, beginning, raw_server, whole, without_its_end
-from tests.providers.test_connections import ASK, KINDS, provider_at
+from tests.providers.test_connections import ASK, provider_at
 
 Start = Callable[..., SimulatedVendor]
 wires = pytest.mark.parametrize("wire", list(Wire))
