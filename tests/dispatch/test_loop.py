@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from llm_dispatcher._dispatch import Course, Job, Ledger, attempts
+from llm_dispatcher._dispatch import Course, Job, Ledger, NoAdmission, Pass, attempts
 from llm_dispatcher._dispatch.continuation import CONTINUE_PROMPT, continuation_request
 from llm_dispatcher._dispatch.retrying import Retrying
 from llm_dispatcher._dispatch.watchdog import Watchdog
@@ -28,10 +28,13 @@ from llm_dispatcher.events import (
     UsageReport,
 )
 from llm_dispatcher.exceptions import (
+    AllProvidersFailedError,
     InvalidRequestError,
+    LLMDispatcherError,
     ProviderAuthenticationError,
     ProviderConnectionError,
     ProviderRateLimitError,
+    ProviderServiceUnavailableError,
     ProviderTimeoutError,
     StreamingError,
 )
@@ -231,6 +234,54 @@ async def test_one_timer_serves_a_whole_stream(monkeypatch: pytest.MonkeyPatch) 
         clocks.arm("idle")
     clocks.close()
     assert len(armed) == 2
+
+
+async def test_a_stream_that_is_over_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timer would keep the stream in memory until it fires, which may be minutes later."""
+    timers: list[asyncio.TimerHandle] = []
+    loop = asyncio.get_running_loop()
+    call_at = loop.call_at
+
+    def recording(when: float, *args: Any, **more: Any) -> asyncio.TimerHandle:
+        timers.append(call_at(when, *args, **more))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_at", recording)
+
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield Opened()
+        yield "text"
+        yield Finished("stop", "stop")
+
+    await all_of(dispatch(answer, Resilience(timeouts=Timeouts(first_token=30, idle=20, total=300))))
+    assert timers and all(timer.cancelled() for timer in timers)
+
+
+class Once(NoAdmission):
+    """Refuses a second attempt at the same target, as a spent retry budget does."""
+
+    def __init__(self) -> None:
+        self._asked: set[Target] = set()
+
+    async def enter(self, target: Target, left: float | None) -> Pass | LLMDispatcherError:
+        if target in self._asked:
+            return ProviderServiceUnavailableError("not asked: the retry budget is spent", provider=target.provider)
+        self._asked.add(target)
+        return self
+
+
+async def test_a_refused_retry_is_not_listed_as_one_more_failure() -> None:
+    """`AllProvidersFailedError.failures` has what each target said, and not that it was not asked once more."""
+
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        raise ProviderConnectionError("reset", provider=ask.target.provider)
+        yield ""  # type: ignore[unreachable]
+
+    resilience = Resilience(max_retries=2, backoff=0.0)
+    job = dispatch(answer, resilience, admission=Once())
+    with pytest.raises(AllProvidersFailedError) as raised:
+        await all_of(structs.replace(job, targets=(A, Target("b", "m"))))
+    assert [(error.provider, error.message) for error in raised.value.failures] == [("a", "reset"), ("b", "reset")]
 
 
 def test_patience_is_for_faults_that_pass() -> None:

@@ -131,6 +131,14 @@ def test_a_few_failures_among_many_answers_do_not_open_it() -> None:
     assert breaker.state == "closed"
 
 
+@pytest.mark.parametrize(("ends", "state"), [("FSFSSF", "open"), ("FSFSSSF", "closed")], ids=["half", "less than half"])
+def test_three_failures_open_it_if_they_are_at_least_half_of_all(ends: str, state: str) -> None:
+    breaker = Breaker(TARGET, SETTINGS, lambda: 0.0)
+    for end in ends:
+        breaker.note(breaker.enter() or 0, failed=end == "F")
+    assert breaker.state == state
+
+
 async def ask(switch: LLMSwitch) -> str:
     return await switch.stream_request(TaskRequest("hi"))
 

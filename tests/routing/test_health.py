@@ -46,6 +46,18 @@ def test_models_that_nobody_has_are_forgotten() -> None:
     assert health.snapshot()[A].attempts == 1, "who has answered is not forgotten"
 
 
+def test_an_open_breaker_is_not_forgotten_when_room_is_made() -> None:
+    """Otherwise a request for many models that nobody has would open the way to a target that is down."""
+    health = Health(Resilience(breaker=BreakerSettings(failures=1, cooldown=60.0)), lambda: 0.0)
+    world = World("ordered")
+    world.ill.add(A)
+    health.note(world.attempt(A), health.enter(A) or 0)
+    for number in range(3 * KNOWN):
+        health.enter(Target("a", f"made-up-{number}"))
+    assert health.enter(A) is None
+    assert health.snapshot()[A].breaker == "open"
+
+
 async def test_gates_of_models_that_nobody_has_are_forgotten() -> None:
     limiter = Limiter({"a": ProviderSettings(name="a", kind="openai", limits=Limits(requests_per_minute=1))}, lambda: 0)
     for number in range(3 * KNOWN):

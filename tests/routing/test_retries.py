@@ -9,12 +9,16 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher._policy import RetryBudgetSettings
-from llm_dispatcher._routing import SharedState
+from llm_dispatcher._policy import Policy, ProviderSettings, Resilience, RetryBudgetSettings, Route
+from llm_dispatcher._routing import Admission, Pass, RequestFacts, SharedState, demands
 from llm_dispatcher._routing.retry_budget import WINDOW, RetryBudget
-from llm_dispatcher.exceptions import LLMDispatcherError
+from llm_dispatcher._usage import Usage
+from llm_dispatcher.events import Attempt, Failure
+from llm_dispatcher.exceptions import LLMDispatcherError, ProviderError
+from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
 from llm_dispatcher.testing._received import ReceivedRequest
 
@@ -78,6 +82,26 @@ async def test_a_switch_to_a_vendor_that_is_well_is_never_refused(
     switch = switch_over(down, well, breaker=NO_BREAKER, retry_budget={"share": 0.0, "floor": 0})
     assert await answered(switch, 100, at_once=100) == 100
     assert (len(down.requests), len(well.requests)) == (100, 100)
+
+
+async def test_only_a_switch_may_overdraw_a_retry_budget() -> None:
+    """A second try of the same target has to be in the budget, also if the target has just answered somebody else."""
+    a, b = Target("a", "m"), Target("b", "m")
+    resilience = Resilience(retry_budget=RetryBudgetSettings(share=0.0, floor=0))
+    providers = {name: ProviderSettings(name=name, kind="openai") for name in "ab"}
+    state = SharedState(Policy(providers, Route((a, b)), resilience=resilience), clock=lambda: 100.0)
+    answer = Attempt(a, 1, "completed", None, 5, "", None, Usage(), None, 0.1, 0.5)
+    failure = Failure("ProviderServiceUnavailableError", "down", status=503)
+    admission = Admission(state, RequestFacts(demands=demands(TaskRequest("hi"))))
+    admitted = await admission.enter(a)
+    assert isinstance(admitted, Pass)
+    admitted.note(replace(answer, outcome="failed", failure=failure))
+    admitted.leave()
+    for target in (a, b):  # another request is answered by both
+        state.health.note(replace(answer, target=target), state.health.enter(target) or 0)
+    refused = await admission.enter(a)
+    assert isinstance(refused, ProviderError) and "the retry budget of a is spent" in str(refused)
+    assert isinstance(await admission.enter(b), Pass)
 
 
 async def test_a_switch_draws_on_the_vendor_that_receives_it(

@@ -129,6 +129,25 @@ async def test_whatever_a_write_ends_in_its_amounts_are_kept(
     assert written(path) == 3.0
 
 
+def test_what_another_process_has_spent_is_added_to_what_is_not_written_yet(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, spending = Spending(path), Spending(path)
+    other.add([LINE], 5.0)
+
+    def failing(*args: Any, **settings: Any) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("locked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", failing)
+        spending.add([LINE], 1.0)
+    assert spending.is_unwritten
+    spending.read()
+    assert spending.of(LINE) == 6.0
+    spending.write()
+    assert (spending.of(LINE), written(path)) == (6.0, 6.0)
+
+
 async def test_all_who_come_first_wait_for_one_reading(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Spending(path).read()
     spending, began, go_on, reads = Spending(path), threading.Event(), threading.Event(), []
