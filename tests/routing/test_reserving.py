@@ -14,7 +14,7 @@ from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._catalog import Capabilities
 from llm_dispatcher._policy import Amounts, BudgetSettings, Limits, Policy, ProviderSettings, Route, Wishes
 from llm_dispatcher._routing import Admission, RequestFacts, SharedState, demands
-from llm_dispatcher._routing.admission import REASONING_OUTPUT, Pass
+from llm_dispatcher._routing.admission import FREE, REASONING_OUTPUT, Pass
 from llm_dispatcher._routing.budgets import Budgets
 from llm_dispatcher.exceptions import BudgetExceededError, LLMDispatcherError, ProviderRateLimitError
 from llm_dispatcher.tasks import Target
@@ -116,6 +116,7 @@ async def test_two_attempts_of_one_request_hold_and_give_back_their_own() -> Non
     assert first.count("four" * 2) is None and second.count("four" * 2) is None
     assert isinstance(second.count("four"), BudgetExceededError), "they have cost five dollars together"
     first.leave()
+    assert admission.pass_of(a) is FREE, "what it has cost is the ledger's to say from now on"
     assert state.budgets._reserved == {"": 2.0}, "what the second has reserved"
     third = await Admission(state, RequestFacts(demands=facts.demands)).enter(a)
     assert isinstance(third, Pass), "the first has given back its slot, and only its own"
