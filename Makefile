@@ -42,6 +42,16 @@ test-applications: apps-venv  ## small applications in Django, Flask, Streamlit 
 mutants: dev-venv  ## break the source in one place after the other, and see whether the tests notice
 	@.venv/bin/python scripts/mutants.py
 
+# Every test belongs to one of these two, so that .ci/run measures coverage and still runs each test once. Under coverage a
+# test takes up to twice the time, and slow tests and properties take most time and reach the fewest branches of their own.
+coverage: dev-venv  ## the tests but slow ones and properties, and the branches that they take, with a floor
+	@rm -f .coverage .coverage.*
+	@.venv/bin/python -m coverage run -m pytest -q -m "not slow and not hypothesis"
+	@.venv/bin/python scripts/coverage_floor.py
+
+test-rest: dev-venv  ## the tests that `make coverage` leaves out
+	@.venv/bin/python -m pytest -q -m "slow or hypothesis"
+
 check: dev-venv  ## formatting, lint, types, import contracts
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
@@ -65,4 +75,4 @@ peers:  ## what benchmarks/fault_matrix.py compares with, in an environment of i
 	@echo "· now: .venv/bin/python benchmarks/fault_matrix.py"
 
 clean:  ## remove what was made
-	@rm -rf .venv .peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist site
+	@rm -rf .venv .peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist site
