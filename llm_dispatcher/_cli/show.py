@@ -1,8 +1,7 @@
-"""Showing streams to a person: a live view in a terminal, plain lines elsewhere."""
+"""Showing streams to a person: what a screen has to offer, the words for events, and the screen of plain lines."""
 
 from __future__ import annotations
 
-import os
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,15 +48,6 @@ class Show(Protocol):
     def event(self, event: Event) -> None: ...
     def close(self) -> None: ...
     def ledger(self, attempts: Iterable[Attempt]) -> None: ...
-
-
-def show_on(out: TextIO) -> Show:
-    """The live view where somebody looks at a terminal, unless it is one that cannot draw (`TERM=dumb`)."""
-    if out.isatty() and os.environ.get("TERM") != "dumb":
-        from .live import LiveShow
-
-        return LiveShow()
-    return PlainShow(out)
 
 
 class PlainShow:

@@ -16,7 +16,8 @@ from ...events import TaskResponse
 from ...streaming import ProgressTracker
 from ...tasks import Target, TaskRequest
 from ..printing import say_json
-from ..show import Show, show_on
+from ..show import Show
+from .screen import show_on
 
 MAX_TOKENS = 500
 

@@ -23,8 +23,9 @@ from ...tasks import TaskRequest, TaskType
 from ...testing import Continuing, Cut, HttpError, Reply, Script, SimulatedVendor, Stall
 from ..packaged import packaged_file
 from ..printing import say_json
-from ..show import CACHE, Show, show_on
+from ..show import CACHE, Show
 from .ending import show_the_end
+from .screen import show_on
 from .stories import BAKERY, CODE, FERRY, LIGHTHOUSE, OWL, TRAIN
 
 KEY: Final = "no-real-key"
