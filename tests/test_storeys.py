@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from graphlib import TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
@@ -58,13 +59,15 @@ def breach(importer: str, imported: str) -> str | None:
     if imported == ROOT:
         return "only applications import the package itself"
     for contract in CONTRACTS:
+        if f"{importer} -> {imported}" in contract.get("ignore_imports", ()):
+            continue
         if contract["type"] == "layers" and _goes_up(contract, importer, imported):
             return str(contract["name"])
         sources, forbidden = contract.get("source_modules", ()), contract.get("forbidden_modules", ())
         if _is_in(importer, sources) and _is_in(imported, [each for each in forbidden if each.startswith(ROOT)]):
             return str(contract["name"])
         protected, allowed = contract.get("protected_modules", ()), contract.get("allowed_importers", ())
-        if _is_in(imported, protected) and not _is_in(importer, allowed):
+        if _is_in(imported, protected) and not _is_in(importer, [*allowed, *protected]):
             return str(contract["name"])
     return None
 
@@ -87,7 +90,7 @@ def _room(module: str, container: str) -> str | None:
 
 
 def _is_in(module: str, packages: list[str]) -> bool:
-    return any(module == package or module.startswith(f"{package}.") for package in packages)
+    return any(fnmatchcase(module, package) or fnmatchcase(module, f"{package}.*") for package in packages)
 
 
 def breaches(importer: str, code: str, package: str) -> list[tuple[str, str]]:
