@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from ._llm import LLM as LLM
     from ._media import encode_audio as encode_audio
     from ._media import encode_image as encode_image
+    from ._serving.current import get_global_switch as get_global_switch
+    from ._serving.current import init as init
+    from ._serving.current import set_global_switch as set_global_switch
+    from ._serving.current import use_switch as use_switch
     from ._serving.switch import LLMSwitch as LLMSwitch
-    from ._serving.switch import get_global_switch as get_global_switch
-    from ._serving.switch import init as init
-    from ._serving.switch import set_global_switch as set_global_switch
-    from ._serving.switch import use_switch as use_switch
     from ._stream import LLMStream as LLMStream
     from .cache import StreamingCache as StreamingCache
     from .events import Attempt as Attempt
@@ -65,13 +65,13 @@ _HOMES = {
     "Usage": "events",
     "encode_audio": "_media",
     "encode_image": "_media",
-    "get_global_switch": "_serving.switch",
-    "init": "_serving.switch",
+    "get_global_switch": "_serving.current",
+    "init": "_serving.current",
     "llm_stream": "_decorators",
     "llm_stream_with_metadata": "_decorators",
-    "set_global_switch": "_serving.switch",
+    "set_global_switch": "_serving.current",
     "settings_of": "_decorators",
-    "use_switch": "_serving.switch",
+    "use_switch": "_serving.current",
 }
 """Each public name and its module, which is imported when the name is first asked for."""
 

@@ -10,6 +10,8 @@ from contextlib import aclosing
 from enum import Enum
 from typing import Any, Final, get_args, get_type_hints, overload
 
+from msgspec import Struct
+
 from ._durations import in_seconds
 from ._llm import LLM
 from ._policy import BODY, ProviderSettings
@@ -17,10 +19,11 @@ from ._stream import LLMStream
 from ._usage import Usage
 from .events import Attempt, Event, StreamCompleted, StreamStarted, TextDelta
 from .exceptions import RequestTimeoutError, StreamTimeoutError
+from .notices import Notify
 from .provider import Ask, Finished, Opened, Piece
-from .streaming import StreamingCallbacks
 from .streaming._account import Account
-from .streaming._observe import Watcher
+from .streaming._observe import Begun, Observer
+from .streaming._shape import Shape
 from .tasks import Message, Target, TaskRequest
 
 
@@ -153,18 +156,15 @@ def _shown(item: object) -> str:
 
 
 class InnerStreams(Sequence[Attempt]):
-    """The streams that a body opened; as a ledger, theirs are one. `callbacks` hear what the outer one cannot say."""
+    """The streams that a body opened. As a ledger, it holds the attempts of all of them."""
 
-    def __init__(self, callbacks: StreamingCallbacks | None = None) -> None:
+    def __init__(self) -> None:
         self.accounts: list[Account] = []
         self._streams: list[LLMStream[str]] = []
-        self._callbacks = callbacks
 
-    def add(self, stream: LLMStream[str], account: Account, watchers: list[Watcher]) -> None:
+    def add(self, stream: LLMStream[str], account: Account) -> None:
         self._streams.append(stream)
         self.accounts.append(account)
-        if self._callbacks is not None:
-            watchers.append(self._callbacks.bystander())
 
     async def aclose(self) -> None:
         """Close what the body has left open: an outer stream that is over leaves nothing under way."""
@@ -186,6 +186,36 @@ class InnerStreams(Sequence[Attempt]):
 
     def __iter__(self) -> Iterator[Attempt]:
         return iter(self._attempts())
+
+
+class BodyCall(Struct, frozen=True):
+    """What observers are told of a stream that a body holds: the options of the request that the decorator names."""
+
+    request: TaskRequest
+    notify: Notify
+
+
+class BodyOpening:
+    """How a stream begins that a body holds: the body runs from then on."""
+
+    def __init__(
+        self,
+        inner: InnerStreams,
+        observers: Sequence[Observer],
+        call: BodyCall,
+        events: Callable[[Account], AsyncGenerator[Event, None]],
+    ) -> None:
+        self.account = Account(inner)
+        self.observers = observers
+        self._inner = inner
+        self._call = call
+        self._events = events
+
+    async def begin(self, shape: Shape) -> Begun:
+        async def events() -> AsyncGenerator[Event, None]:
+            return self._events(self.account)
+
+        return Begun(self._call, self._inner, events)
 
 
 async def held_by_body(

@@ -1,4 +1,4 @@
-"""`@llm_stream` and `@llm_stream_with_metadata`."""
+"""The decorators `@llm_stream` and `@llm_stream_with_metadata`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from functools import WRAPPER_ASSIGNMENTS
 from typing import (
-    TYPE_CHECKING,
     Any,
     Concatenate,
     Final,
@@ -23,17 +22,18 @@ from typing import (
 
 from msgspec.structs import replace
 
-from ._bodies import Form, InnerStreams, StandIn, form_of, held_by_body, names_read, place_of_llm
-from ._llm import LLM, FunctionSettings, StreamSettings, divided, the_switch
-from ._serving.settings import CallSettings
-from ._stream import LLMStream, Reading
+from ._bodies import BodyCall, BodyOpening, Form, InnerStreams, StandIn, form_of, held_by_body, names_read, place_of_llm
+from ._llm import LLM, Inside, current_switch, for_body, open_call
+from ._serving.options import CallOptions, RequestOptions, RouteOptions, StreamOptions, documented
+from ._serving.settings import CallSettings, FunctionSettings, split_options
+from ._stream import LLMStream
 from .events import Event
 from .streaming import ChunkMetadata, ProgressTracker
 from .streaming._account import Account
+from .streaming._callbacks import CallbackObserver
+from .streaming._observe import Opening
+from .streaming._progress import assign
 from .tasks import Message, TaskRequest
-
-if TYPE_CHECKING:
-    from ._serving.switch import Opening
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -44,8 +44,12 @@ Prompt: TypeAlias = str | TaskRequest | list[Message] | list[dict[str, Any]]
 """What a body that is the prompt may return."""
 
 
-class DecoratorSettings(StreamSettings, total=False):
-    """What the decorators take; `body="stand-in"` says that a body which awaits is meant to stand in offline."""
+class DecoratorOptions(StreamOptions, total=False):
+    """Options of the decorators, beside those of a stream.
+
+    Attributes:
+        body: `"stand-in"` if a body that awaits is meant to answer when no model can.
+    """
 
     body: Literal["stand-in"]
 
@@ -104,18 +108,30 @@ class DecoratorOrFactory(Protocol[Chunk]):
     @overload
     def __call__(self, function: Callable[P, Prompt], /) -> StreamFunction[P, Chunk]: ...
     @overload
-    def __call__(self, **settings: Unpack[DecoratorSettings]) -> Decorator[Chunk]: ...
+    def __call__(self, **settings: Unpack[DecoratorOptions]) -> Decorator[Chunk]: ...
 
 
-def _decorator(with_metadata: bool) -> Callable[..., Any]:
-    def decorate(function: Callable[..., Any] | None = None, /, **settings: Any) -> Any:
-        body = settings.pop("body", None)
+def _decorator(name: str, description: str, *, with_metadata: bool) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        body = options.pop("body", None)
         if body not in (None, "stand-in"):
             raise TypeError(f'body= is "stand-in" or left out, got {body!r}')
-        decorated = _Decoration(cast(StreamSettings, settings), body is not None, with_metadata)
-        return decorated if function is None else decorated(function)
+        decoration = _Decoration(cast(StreamOptions, options), body is not None, with_metadata)
+        return decoration if function is None else decoration(function)
 
-    return decorate
+    decorate.__name__ = decorate.__qualname__ = name
+    decorate.__doc__ = description + _USE
+    return documented(RequestOptions, RouteOptions, CallOptions, DecoratorOptions)(decorate)
+
+
+_USE: Final = """
+
+It is used bare, or with options: `@llm_stream`, `@llm_stream(task_type=TaskType.CODE_GENERATION, timeout=30)`. The body
+is one of three things: it returns the prompt; or it takes an `LLM` and yields what that streams; or it is a stand-in
+that answers when no model can. Calling the function opens nothing and returns an `LLMStream`, in any thread. The
+stream belongs to the event loop, or to the thread that may block, in which it is read.
+
+Raises `TypeError` or `ValueError` where the function is decorated, if an option or the function cannot be used."""
 
 
 _OUTER: Final = frozenset(("callbacks", "progress_tracker", "timeout", "buffer_size", "min_chunk_size", "raw"))
@@ -125,10 +141,10 @@ _OUTER: Final = frozenset(("callbacks", "progress_tracker", "timeout", "buffer_s
 class _Decoration:
     """One use of a decorator: its settings, checked where they are written."""
 
-    def __init__(self, settings: StreamSettings, stand_in: bool, with_metadata: bool) -> None:
-        self._request, self._call = divided(settings)
+    def __init__(self, settings: StreamOptions, stand_in: bool, with_metadata: bool) -> None:
+        self._request, self._call = split_options(settings)
         inner = {name: value for name, value in settings.items() if name not in _OUTER}
-        self._llm = LLM(**cast(StreamSettings, inner))
+        self._llm = LLM(**cast(StreamOptions, inner))
         self._stand_in = stand_in
         self._with_metadata = with_metadata
 
@@ -142,9 +158,14 @@ class _Decoration:
             parameters = list(signature.parameters.values())
             signature = signature.replace(parameters=parameters[:place] + parameters[place + 1 :])
         tracker = self._call.progress_tracker or ProgressTracker()
-        tracker.give(function.__name__)
+        assign(tracker, function.__name__)
         decorated = _Decorated(function, self._request, replace(self._call, progress_tracker=tracker), self._llm)
-        opening = {Form.PROMPT: decorated.said, Form.STREAM: decorated.held, Form.STAND_IN: decorated.stood_for}[form]
+        openers = {
+            Form.PROMPT: decorated.open_prompt,
+            Form.STREAM: decorated.open_body_stream,
+            Form.STAND_IN: decorated.open_stand_in,
+        }
+        begin = openers[form]
         with_metadata = self._with_metadata
 
         def call(*args: Any, **kwargs: Any) -> LLMStream[Any]:
@@ -152,7 +173,7 @@ class _Decoration:
                 bound = signature.bind(*args, **kwargs)
             except TypeError as error:  # a wrong call is refused here, like any function's
                 raise TypeError(f"{function.__qualname__}() {error}") from None
-            return LLMStream(*opening(bound), with_metadata=with_metadata)
+            return LLMStream(begin(bound), with_metadata=with_metadata)
 
         for name in WRAPPER_ASSIGNMENTS:
             if hasattr(function, name):
@@ -173,7 +194,7 @@ class _Decorated:
         self._llm = llm
         self._names_read = names_read(function)
 
-    def said(self, bound: inspect.BoundArguments) -> Opening:
+    def open_prompt(self, bound: inspect.BoundArguments) -> Opening:
         """The body is the prompt: it runs when the stream is read."""
 
         async def request() -> TaskRequest:
@@ -190,7 +211,7 @@ class _Decorated:
 
             return prompted(self._function, arguments, self._request, said, self._read(bound, arguments))
 
-        return the_switch().opening(request, self.call)
+        return open_call(current_switch(), request, self.call)
 
     def _read(self, bound: inspect.BoundArguments, arguments: Mapping[str, Any]) -> frozenset[str]:
         """Which of these arguments the body reads; those of `**kwargs` are read together."""
@@ -200,33 +221,36 @@ class _Decorated:
             return self._names_read | {name for name in arguments if name not in parameters}
         return self._names_read
 
-    def stood_for(self, bound: inspect.BoundArguments) -> Opening:
+    def open_stand_in(self, bound: inspect.BoundArguments) -> Opening:
         """The arguments are the request; the body may stand in."""
         from ._arguments import request_of
 
         request = request_of(self._function, _arguments(bound), self._request)
-        return the_switch().opening(request, self.call, lambda: StandIn(self._function, bound.args, bound.kwargs))
+        return open_call(
+            current_switch(), request, self.call, body=lambda: StandIn(self._function, bound.args, bound.kwargs)
+        )
 
-    def held(self, bound: inspect.BoundArguments) -> Opening:
-        """The body holds the stream: it is given an `LLM` whose streams are followed."""
-        inner = InnerStreams(self.call.callbacks)
-        outer = Account(inner)
-        watchers = self.call.watchers()
-        place = place_of_llm(self._function) or 0
+    def open_body_stream(self, bound: inspect.BoundArguments) -> Opening:
+        """The body holds the stream. It is called with an `LLM` whose streams are counted as its own."""
+        from ._arguments import refuse_unread_media, sorted_arguments
+        from ._serving.stages.buffering import in_chunks
+        from ._serving.switch import notify_of
+
         arguments = _arguments(bound)
         read = self._read(bound, arguments)
-        from ._arguments import refuse_unread_media, sorted_arguments
-
         refuse_unread_media(self._function, arguments, read)
         data_uris = sorted_arguments(self._function, arguments, {}, read).data_uris
-        llm = self._llm.following(inner.add, the_switch(), data_uris=data_uris)
+        inner, call, place = InnerStreams(), self.call, place_of_llm(self._function) or 0
+        unseen = () if call.callbacks is None else (CallbackObserver(call.callbacks, only_unseen=True),)
+        switch = current_switch()
+        llm = for_body(self._llm, Inside(inner.add, switch, unseen, data_uris))
 
-        async def source(_: Reading) -> AsyncGenerator[Event, None]:
-            watchers[:0] = self.call.trackers(outer, self._request.get("max_tokens"))
+        def events(outer: Account) -> AsyncGenerator[Event, None]:
             body = self._function(*bound.args[:place], llm, *bound.args[place:], **bound.kwargs)
-            return self.call.in_chunks(held_by_body(self._function, body, inner, outer, self.call.timeout))
+            return in_chunks(held_by_body(self._function, body, inner, outer, call.timeout), call)
 
-        return source, outer, watchers
+        seen = BodyCall(TaskRequest(**self._request), notify_of(switch))
+        return BodyOpening(inner, call.observers, seen, events)
 
 
 def settings_of(function: StreamFunction[..., Any]) -> FunctionSettings:
@@ -253,10 +277,22 @@ def _arguments(bound: inspect.BoundArguments) -> dict[str, Any]:
     return arguments
 
 
-llm_stream: DecoratorOrFactory[str] = cast(DecoratorOrFactory[str], _decorator(with_metadata=False))
-"""Make a function a stream of text from whichever model serves its task."""
-
-llm_stream_with_metadata: DecoratorOrFactory[ChunkMetadata] = cast(
-    DecoratorOrFactory[ChunkMetadata], _decorator(with_metadata=True)
+llm_stream = cast(
+    DecoratorOrFactory[str],
+    _decorator(
+        "llm_stream",
+        "Make a function a stream of text from the best healthy model for its task.",
+        with_metadata=False,
+    ),
 )
-"""The same, as dicts: each chunk with its index, who said it and when, and a closing item with the figures."""
+"""Make a function a stream of text from the best healthy model for its task."""
+
+llm_stream_with_metadata = cast(
+    DecoratorOrFactory[ChunkMetadata],
+    _decorator(
+        "llm_stream_with_metadata",
+        "Make a function a stream of dicts: each chunk of text with its metadata, and a closing item with the figures.",
+        with_metadata=True,
+    ),
+)
+"""Make a function a stream of dicts: each chunk of text with its metadata, and a closing item with the figures."""

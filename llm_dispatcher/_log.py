@@ -25,6 +25,7 @@ from .notices import (
     ConfigurationRejected,
     FailedAfterCompletion,
     Notice,
+    ObserverFailed,
     PricesNotLoaded,
     ProviderNotPrepared,
     RequestResent,
@@ -73,6 +74,8 @@ def write(notice: Notice) -> None:
             logger.error("the configuration stays as it was: %s", error)
         case ProviderNotPrepared(provider, failure):
             logger.warning("%s: not prepared: %s", provider, _error(failure))
+        case ObserverFailed(observer, error):
+            logger.error("the observer %s raised", observer, exc_info=error)
         case CallbackFailed(callback, error):
             logger.error("the callback %s raised", callback, exc_info=error)
         case CacheFailed(failure, is_first):

@@ -10,25 +10,19 @@ from __future__ import annotations
 import asyncio
 import sys
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextvars import ContextVar
-from functools import partial
 from types import AsyncGeneratorType, TracebackType
-from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, cast
 
 from ._background import closed_at_the_end, finish_in_background, run_in_background
 from .events import Event, TaskResponse
-from .streaming._account import Account
 from .streaming._metadata import ChunkMetadata
-from .streaming._observe import Shape, Watcher, observed
+from .streaming._observe import Opening, observed
 from .streaming._reader import Reader
+from .streaming._shape import EVENTS, METADATA, TEXT, WHOLE, Shape
 
 Chunk = TypeVar("Chunk", bound="str | ChunkMetadata", covariant=True)
-Reading: TypeAlias = Literal["chunks", "events", "whole"]
-"""How a stream is read: chunks that were shown cannot be taken back, events can, and a whole is shown at the end."""
-Source: TypeAlias = Callable[[Reading], Awaitable[AsyncGenerator[Event, None]]]
-"""Where a stream's events come from: opened when it is read."""
-
 
 _Generator: TypeAlias = weakref.ref[AsyncGeneratorType[Any, None]]
 _begun: Final[ContextVar[tuple[_Generator, ...]]] = ContextVar("the streams that this task has begun", default=())
@@ -51,21 +45,13 @@ class LLMStream(Generic[Chunk]):
 
     # Without a `__dict__`, encoders that fall back on an object's attributes (FastAPI's) find none to send, and say so.
     __slots__ = (
-        "__weakref__", "_account", "_read_as", "_reader", "_reading", "_source", "_watchers", "_with_metadata",
+        "__weakref__", "_account", "_chunks", "_opening", "_read_as", "_reader", "_reading",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        source: Source,
-        account: Account,
-        watchers: Sequence[Watcher] = (),
-        *,
-        with_metadata: bool = False,
-    ) -> None:
-        self._source = source
-        self._account = account
-        self._watchers = watchers
-        self._with_metadata = with_metadata
+    def __init__(self, opening: Opening, *, with_metadata: bool = False) -> None:
+        self._opening = opening
+        self._account = opening.account
+        self._chunks = METADATA if with_metadata else TEXT
         self._read_as: str | None = None
         self._reading: _Generator | None = None
         self._reader = Reader()
@@ -75,11 +61,11 @@ class LLMStream(Generic[Chunk]):
     def __aiter__(self) -> AsyncIterator[Chunk]:
         # A fresh generator that nothing here holds on to: when a `break` drops it, it is closed while the stream is
         # still held. (A generator kept on the stream would stay open until the stream itself went away.)
-        return self._reading_as("async for", "chunks")
+        return self._reading_as("async for", self._chunks)
 
     def events(self) -> AsyncGenerator[Event, None]:
         """Everything that happens, as values: a stream that fails ends with a `StreamFailed` and does not raise."""
-        return self._reading_as("events()", "events")
+        return self._reading_as("events()", EVENTS)
 
     def __await__(self) -> Generator[Any, None, str]:
         return self.text().__await__()
@@ -165,20 +151,16 @@ class LLMStream(Generic[Chunk]):
 
     # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _reading_as(self, how: str, reading: Reading) -> AsyncGenerator[Any, None]:
+    def _reading_as(self, how: str, shape: Shape) -> AsyncGenerator[Any, None]:
         """A generator that reads this stream. It claims the stream when it is first asked for something."""
         self._refuse_another_reading()
-        shapes: dict[Reading, Shape] = {
-            "chunks": "metadata" if self._with_metadata else "text", "events": "events", "whole": "nothing",
-        }  # fmt: skip
 
         def claim() -> None:
             self._refuse_another_reading()
             self._read_as, self._reading = how, generator
             self._account.is_inside_another = _begin(generator)
 
-        source = partial(self._source, reading)
-        events = observed(claim, source, self._account, self._watchers, self._reader, shapes[reading])
+        events = observed(claim, self._opening, self._reader, shape)
         generator = weakref.ref(cast(AsyncGeneratorType[Any, None], events))
         self._reading = generator  # (`aclose` closes the one that was made last, if none has been asked for anything)
         return events
@@ -191,13 +173,13 @@ class LLMStream(Generic[Chunk]):
             )
 
     async def _whole(self, how: str) -> TaskResponse:
-        async for _ in self._reading_as(how, "whole"):
+        async for _ in self._reading_as(how, WHOLE):
             pass
         return self._account.response()
 
     def _blocking(self) -> Iterator[Chunk]:
         _refuse_to_block(_ASYNC_FOR)  # (the iterator may have been made in another thread than this one)
-        chunks = closed_at_the_end(self._reading_as("for", "chunks"))
+        chunks = closed_at_the_end(self._reading_as("for", self._chunks))
         done: Final = object()
 
         async def following() -> Chunk | object:

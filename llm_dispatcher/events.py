@@ -57,8 +57,22 @@ class Failure(Struct, frozen=True, omit_defaults=True):
         return f"{who}: {self.message}" if who else self.message
 
 
-class _Event(Struct, frozen=True, tag_field="type", omit_defaults=True):
-    """The base of all events. In JSON, the field `type` names the event."""
+class _Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """What all events share. In JSON, `type` tells them apart.
+
+    `sequence` is the event's number in its stream: it counts from 0 without gaps, whatever vendors do. It is -1 until
+    the tap has numbered the event. Two events are equal if they say the same, wherever they stood.
+    """
+
+    sequence: int = -1
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__struct_fields__ if name != "sequence")
+
+    def __hash__(self) -> int:
+        return hash(tuple(getattr(self, name) for name in self.__struct_fields__ if name != "sequence"))
 
 
 class StreamStarted(_Event, frozen=True, tag="started"):

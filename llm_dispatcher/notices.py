@@ -163,6 +163,13 @@ class CallbackFailed(_Notice, frozen=True, tag="callback_failed"):
     error: BaseException
 
 
+class ObserverFailed(_Notice, frozen=True, tag="observer_failed"):
+    """An observer of the application's raised. The stream goes on. Observers do not get this notice; the log does."""
+
+    observer: str
+    error: BaseException
+
+
 # ── the cache ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -211,6 +218,7 @@ Notice: TypeAlias = (
     | ConfigurationRejected
     | ProviderNotPrepared
     | CallbackFailed
+    | ObserverFailed
     | CacheFailed
     | CacheNotWritten
     | CacheKeptInMemory

@@ -516,7 +516,7 @@ async def _stand_in(topic: str) -> AsyncIterator[str]:
 async def test_an_llm_is_request_defaults_over_the_switch(vendor: SimulatedVendor) -> None:
     llm = LLM("a/other", temperature=0.7, system="Be brief.")
     assert await llm("hi") == TEXT
-    assert await llm.but(temperature=0.1)(messages=[{"role": "user", "content": "hi"}], max_tokens=3) == TEXT
+    assert await llm.with_options(temperature=0.1)(messages=[{"role": "user", "content": "hi"}], max_tokens=3) == TEXT
     first, second = vendor.requests
     assert (first.model, first.body["temperature"], first.system) == ("other", 0.7, "Be brief.")
     assert (second.model, second.body["temperature"], second.body["max_completion_tokens"]) == ("other", 0.1, 3)

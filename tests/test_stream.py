@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import LLM, ChunkMetadata, LLMStream, LLMSwitch, ProgressTracker, StreamingCallbacks, TaskRequest
+from llm_dispatcher._bodies import BodyCall
 from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, StreamStarted, StreamSwitched, TextDelta
 from llm_dispatcher.exceptions import InvalidRequestError, ProviderAuthenticationError, StreamingError
 from llm_dispatcher.streaming._account import Account
+from llm_dispatcher.streaming._observe import Begun, Observer
+from llm_dispatcher.streaming._shape import Shape
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, SaidToolCall, SimulatedVendor, Stall
 from tests.conftest import policy_over
@@ -596,23 +599,36 @@ async def test_a_wrong_request_fails_the_stream_before_anything_is_sent(
     assert vendor.requests == []
 
 
+class Opening:
+    """Opens these events, as a call does."""
+
+    observers: tuple[Observer, ...] = ()
+
+    def __init__(self, events: Callable[[], AsyncGenerator[Event, None]]) -> None:
+        self.account = Account()
+        self._events = events
+
+    async def begin(self, shape: Shape) -> Begun:
+        async def open_events() -> AsyncGenerator[Event, None]:
+            return self._events()
+
+        return Begun(BodyCall(TaskRequest("Hi."), lambda notice: None), (), open_events)
+
+
 @pytest.mark.parametrize("dropped", [True, False])
 @pytest.mark.parametrize("how", ["chunks", "events"])
 async def test_a_source_that_fails_to_close_holds_up_nobody(how: str, dropped: bool) -> None:
-    async def source(reading: object) -> AsyncGenerator[Event, None]:
-        async def events() -> AsyncGenerator[Event, None]:
-            try:
-                yield StreamStarted(Target("a", "m"), 1, cached=False)
-                yield TextDelta("one", 0, None)
-                yield TextDelta("two", 1, None)
-            finally:
-                raise OSError("it would not close")
-
-        return events()
+    async def events() -> AsyncGenerator[Event, None]:
+        try:
+            yield StreamStarted(Target("a", "m"), 1, cached=False)
+            yield TextDelta("one", 0, None)
+            yield TextDelta("two", 1, None)
+        finally:
+            raise OSError("it would not close")
 
     told: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context.get("exception")))
-    stream = LLMStream[str](source, Account())
+    stream = LLMStream[str](Opening(events))
     reading: Any = stream.events() if how == "events" else aiter(stream)
     async for item in reading:
         if item == "one" or isinstance(item, TextDelta):

@@ -22,7 +22,7 @@ from llm_dispatcher import (
     set_global_switch,
     use_switch,
 )
-from llm_dispatcher._llm import REQUEST_SETTINGS, STREAM_SETTINGS
+from llm_dispatcher._serving.options import CALL_OPTIONS
 from llm_dispatcher._serving.settings import CallSettings
 from llm_dispatcher.events import Event, StreamCompleted, StreamStarted, TextDelta, Usage
 from llm_dispatcher.exceptions import (
@@ -289,7 +289,7 @@ async def test_a_cache_records_a_stream_and_answers_in_its_place() -> None:
 async def test_a_request_takes_every_setting_that_a_decorator_takes() -> None:
     """All but the request's own, which are in the `TaskRequest`."""
     taken = set(inspect.signature(LLMSwitch.stream_request).parameters) - {"self", "request"}
-    assert taken == set(CallSettings.__struct_fields__) == STREAM_SETTINGS - REQUEST_SETTINGS
+    assert taken == set(CallSettings.__struct_fields__) == CALL_OPTIONS
     async with (
         SimulatedVendor("openai-chat", Reply(fault=HttpError(503))) as first,
         SimulatedVendor("openai-chat", Reply("Hello!")) as second,

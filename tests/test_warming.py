@@ -77,7 +77,7 @@ def test_warm_loads_every_vendors_sdk_and_makes_its_client() -> None:
             await switch.warm()
             after = loaded()
             known = set(sys.modules)
-            for provider in switch._in_force.providers.values():
+            for provider in switch._runtime.providers.values():
                 await provider.prepare()
             return [before, after, len(set(sys.modules) - known)]
 

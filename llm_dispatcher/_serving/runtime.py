@@ -1,6 +1,7 @@
-"""One configuration in force: its policy with the providers and the catalog that were made of it.
+"""`Runtime`: a policy and the objects that were built from it.
 
-Streams keep the one that they began with, whatever is configured later.
+A reload builds another runtime. A stream keeps the runtime that it began with until it ends. What has to outlive a
+reload (health, limits, money, open streams) is in `Shared`, which all runtimes of a switch have in common.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from .. import _catalog as catalog
 from .. import _clock
 from .._config.dump import identity
-from .._log import write
+from .._dispatch import OpenStreams
 from .._policy import BODY, Policy, ProviderSettings, Timeouts, Wishes, is_offline
 from .._providers import make
 from .._routing import Admission, Conditions, Plan, RequestFacts, SharedState, candidates, demands, plan, route_of
@@ -25,18 +27,31 @@ from ..exceptions import CacheError, ConfigurationError, InvalidRequestError
 from ..notices import Notify
 from ..provider import Provider
 from ..tasks import NAMESPACE, Target, TaskRequest, namespace_of
+from .knowledge import Knowledge
 
 if TYPE_CHECKING:
     from ..cache import StreamingCache
 
 
-class InForce:
-    """A policy and what was made of it. Providers whose settings are as `before` keep their connections."""
+class Shared(Struct, frozen=True):
+    """What all runtimes of one switch have in common."""
 
-    def __init__(self, policy: Policy, before: InForce | None = None, notify: Notify = write) -> None:
+    traffic: SharedState
+    knowledge: Knowledge
+    open_streams: OpenStreams
+    notify: Notify
+
+
+class Runtime:
+    """A policy and the objects that were built from it.
+
+    A provider whose settings are the same as in the runtime `before` is kept, with its connections.
+    """
+
+    def __init__(self, policy: Policy, shared: Shared, before: Runtime | None = None) -> None:
         check_cache(policy)
         self.policy = policy
-        self._notify = notify
+        self.shared = shared
         self.catalog = catalog_of(policy)
         kept = {} if before is None else before.providers
         self.providers: dict[str, Provider] = {
@@ -55,7 +70,7 @@ class InForce:
         if self.cache_in_use is None and self.policy.cache is not None:
             from ..cache import StreamingCache
 
-            self.cache_in_use = StreamingCache(**asdict(self.policy.cache), notify=self._notify)
+            self.cache_in_use = StreamingCache(**asdict(self.policy.cache), notify=self.shared.notify)
         return self.cache_in_use
 
     def may_answer(self, request: TaskRequest, *, has_body: bool) -> tuple[Target, ...]:
@@ -83,12 +98,12 @@ class InForce:
         self,
         request: TaskRequest,
         wishes: Wishes,
-        traffic: SharedState,
         *,
         has_body: bool = False,
         load: bool = True,
     ) -> Plan:
         """The targets for a request as things stand now. Without `load`, prices count only if they were loaded."""
+        traffic = self.shared.traffic
         money_left, budget = traffic.budgets.left(namespace_of(request))
         return plan(
             request,
@@ -113,32 +128,32 @@ class InForce:
         metadata = {name: value for name, value in request.metadata.items() if name not in self._routing_keys}
         return replace(request, metadata=metadata)
 
-    def admission(self, request: TaskRequest, decided: Plan, wishes: Wishes, traffic: SharedState) -> Admission:
+    def admission(self, request: TaskRequest, plan: Plan, wishes: Wishes) -> Admission:
         """What lets a planned request try its targets one after the other."""
         resilience = self.policy.resilience
-        errand = RequestFacts(
+        facts = RequestFacts(
             demands=demands(request),
             namespace=namespace_of(request),
             max_cost=route_of(request, self.policy, wishes).max_cost,
-            last=decided.targets[-1],
+            last=plan.targets[-1],
             patience=min(resilience.max_retry_after, resilience.timeouts.total or resilience.max_retry_after),
             capabilities=partial(self.catalog.capabilities, load=False),
             own_limit=self._own_limit,
         )
-        return Admission(traffic, errand)
+        return Admission(self.shared.traffic, facts)
 
     def _own_limit(self, target: Target) -> int | None:
         """The limit of output tokens that a target's provider sends where a request has none."""
         limit: object = getattr(self.providers[target.provider], "max_tokens", None)
         return limit if isinstance(limit, int) else None
 
-    def timeouts(self, request: TaskRequest, decided: Plan, wishes: Wishes) -> Timeouts:
+    def timeouts(self, request: TaskRequest, plan: Plan, wishes: Wishes) -> Timeouts:
         """The clocks of a request. With `max_latency`, a first token that is later moves the request on while there is
         somebody else to ask; the last one may take all the time that remains.
         """
         timeouts = self.policy.resilience.timeouts
         latest = route_of(request, self.policy, wishes).max_latency
-        if latest is None or len(decided.targets) == 1 or timeouts.total is None:
+        if latest is None or len(plan.targets) == 1 or timeouts.total is None:
             return timeouts
         return replace(timeouts, first_token=min(latest, timeouts.first_token or latest))
 

@@ -1,50 +1,26 @@
-"""What can be said of one call beyond its request."""
+"""The settings of one call, beside its request: their names, types and checks, defined once for everybody."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Hashable, Iterable
-from typing import Literal, Protocol, TypedDict, get_args
+from collections.abc import Hashable, Mapping
+from typing import Any, Literal, get_args
 
 from msgspec import Struct
+from msgspec.structs import asdict, replace
 
-from .._policy import OnBreak, Policy, Strategy, Wishes
-from ..events import Event
+from .._policy import OnBreak, Policy, Resilience, Strategy, Timeouts, Wishes
 from ..exceptions import InvalidRequestError
 from ..streaming import ProgressTracker, StreamingCallbacks
-from ..streaming._account import Account
-from ..streaming._observe import Watcher
-from ..streaming._progress import following_tracker
-from ..tasks import MOST_TOKENS, Target, TaskRequest
-from .stages.buffering import buffered
-
-
-class RequestCache(Protocol):
-    """What a cache is to the switch: it stands before the targets."""
-
-    def stream(
-        self,
-        request: TaskRequest,
-        targets: Iterable[Target],
-        upstream: Callable[[], AsyncGenerator[Event, None]],
-        apart: Hashable = (),
-    ) -> AsyncGenerator[Event, None]:
-        """The events of the answer: recorded ones of this request, or of one so like it that its answer serves; else
-        those of `upstream`, which asks the targets. Requests that differ in `apart` do not share a stream. The switch
-        gives an `Upstream`, which also says what each target really is, and how much time there is.
-        """
-        ...
-
-
-class RouteSettings(TypedDict, total=False):
-    """What can be said of a request's route alone."""
-
-    optimization_strategy: Strategy | None
-    max_cost: float | None
-    max_latency: float | None
+from ..streaming._callbacks import CallbackObserver
+from ..streaming._observe import Observer
+from ..streaming._progress import FOLLOWING, ProgressObserver, assign
+from ..streaming._shape import Shape
+from ..tasks import MOST_TOKENS, ReasoningEffort, TaskRequest, TaskType
+from .options import REQUEST_OPTIONS, STREAM_OPTIONS, RequestCache, StreamOptions, check_names
 
 
 class CallSettings(Struct, frozen=True, kw_only=True):
-    """What can be said of one call beyond its request; `None` leaves it to the configuration."""
+    """The options of one call, checked. A test holds its fields and those of `CallOptions` together."""
 
     callbacks: StreamingCallbacks | None = None
     progress_tracker: ProgressTracker | None = None
@@ -61,7 +37,7 @@ class CallSettings(Struct, frozen=True, kw_only=True):
     raw: bool = False
 
     def wishes(self, policy: Policy) -> Wishes:
-        """What a call says of its routing, over what the configuration says."""
+        """What the call asks of the routing."""
         fallback = policy.resilience.fallback_enabled if self.fallback_enabled is None else self.fallback_enabled
         return Wishes(
             strategy=self.optimization_strategy,
@@ -70,23 +46,29 @@ class CallSettings(Struct, frozen=True, kw_only=True):
             fallback=fallback,
         )
 
-    def watchers(self) -> list[Watcher]:
-        """Who watches a stream of this call, the cache and the progress tracker excepted: these need the request."""
-        return [] if self.callbacks is None else [self.callbacks.watcher()]
+    def resilience(self, policy: Policy, timeouts: Timeouts) -> Resilience:
+        """The policy's resilience with these clocks and with what the call asks for."""
+        total = timeouts.total if self.timeout is None else self.timeout
+        retries = policy.resilience.max_retries if self.max_retries is None else self.max_retries
+        return replace(policy.resilience, timeouts=replace(timeouts, total=total), max_retries=retries)
 
-    def trackers(self, account: Account, max_tokens: int | None) -> list[Watcher]:
-        """What moves progress trackers: the one that the call was given, and one that follows its task's streams. A
-        stream inside of another is a part of that one's progress.
-        """
-        tracker = None if account.is_inside_another else following_tracker()
-        own = [] if self.progress_tracker is None else [self.progress_tracker.watcher(max_tokens)]
-        return own if tracker is None else [*own, tracker.follow(max_tokens)]
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """The call's own observers. Trackers come first: a callback may ask one of them, or may never return."""
+        own = () if self.progress_tracker is None else (ProgressObserver(self.progress_tracker),)
+        callbacks = () if self.callbacks is None else (CallbackObserver(self.callbacks),)
+        return (*own, FOLLOWING, *callbacks)
+
+    @property
+    def is_buffered(self) -> bool:
+        """Whether chunks are to have another size than the vendor's pieces."""
+        return self.buffer_size is not None or self.min_chunk_size is not None
 
     def __post_init__(self) -> None:
-        check_is("callbacks", self.callbacks, StreamingCallbacks, "write StreamingCallbacks(on_stream_end=…)")
-        check_is("progress_tracker", self.progress_tracker, ProgressTracker)
+        check_type("callbacks", self.callbacks, StreamingCallbacks, "write StreamingCallbacks(on_stream_end=…)")
+        check_type("progress_tracker", self.progress_tracker, ProgressTracker)
         if self.progress_tracker is not None:
-            self.progress_tracker.give()
+            assign(self.progress_tracker)
         if self.cache is not None and self.cache is not False and not hasattr(self.cache, "stream"):
             raise TypeError(f"cache is a StreamingCache, or False for none, got {type(self.cache).__name__}")
         _positive("timeout", self.timeout, "seconds")
@@ -98,7 +80,7 @@ class CallSettings(Struct, frozen=True, kw_only=True):
             raise TypeError(f"max_retries is an int, got {type(self.max_retries).__name__}")
         if self.max_retries is not None and self.max_retries < 0:
             raise ValueError(f"max_retries is 0 or more, got {self.max_retries}")
-        check_is("fallback_enabled", self.fallback_enabled, bool)
+        check_type("fallback_enabled", self.fallback_enabled, bool)
         for name, size in (("buffer_size", self.buffer_size), ("min_chunk_size", self.min_chunk_size)):
             if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
                 raise TypeError(f"{name} is an int, got {type(size).__name__}")
@@ -114,15 +96,15 @@ class CallSettings(Struct, frozen=True, kw_only=True):
         """Seconds that the whole call may take."""
         return policy.resilience.timeouts.total if self.timeout is None else self.timeout
 
-    def apart(self, policy: Policy, reading: str) -> Hashable:
-        """What two calls must agree in to share one stream: all that bears on how it goes. How they are read does only
-        where a stream that breaks may begin again, which chunks cannot.
+    def apart(self, policy: Policy, shape: Shape) -> Hashable:
+        """What two calls must agree in to share one stream: every setting that changes how it runs. The shape matters
+        only if a stream that breaks begins again, because chunks that were shown cannot be taken back.
         """
         on_break = self.on_break or policy.resilience.on_break
         return (
             self.total(policy),
             on_break,
-            on_break == "restart" and reading == "chunks",
+            on_break == "restart" and not shape.can_take_back,
             self.max_retries,
             self.fallback_enabled,
             self.optimization_strategy,
@@ -130,14 +112,43 @@ class CallSettings(Struct, frozen=True, kw_only=True):
             self.max_latency,
         )
 
-    def in_chunks(self, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-        """The events with their text in chunks of the size that was asked for; as they are, if none was."""
-        if self.buffer_size is None and self.min_chunk_size is None:
-            return events
-        return buffered(events, buffer_size=self.buffer_size or 1, min_chunk_size=self.min_chunk_size or 1)
+
+class FunctionSettings(CallSettings, frozen=True, kw_only=True):
+    """Every option of a decorated function. `None`, or an empty value, leaves it to the call and the policy."""
+
+    task_type: TaskType = TaskType.TEXT_GENERATION
+    providers: tuple[str, ...] = ()
+    model: str | None = None
+    system: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    tools: tuple[Any, ...] = ()
+    tool_choice: str | Mapping[str, Any] | None = None
+    response_format: Mapping[str, Any] | None = None
+    namespace: str | None = None
+    sticky: str | None = None
+    metadata: Mapping[str, Any] = {}
+    extra: Mapping[str, Any] = {}
+
+    @classmethod
+    def of(cls, request: TaskRequest, call: CallSettings) -> FunctionSettings:
+        options = {name: getattr(request, name) for name in REQUEST_OPTIONS}
+        return cls(**options, **asdict(call))
 
 
-def a_request(request: object) -> TaskRequest:
+def split_options(options: StreamOptions) -> tuple[dict[str, Any], CallSettings]:
+    """The options of the request, and the settings of the call."""
+    check_names(options, STREAM_OPTIONS)
+    settings: dict[str, Any] = dict(options)
+    request = {name: settings.pop(name) for name in REQUEST_OPTIONS & settings.keys()}
+    return request, CallSettings(**settings)
+
+
+def as_request(request: object) -> TaskRequest:
     """The request; a prompt that was passed in its place is a mistake that is often made."""
     if not isinstance(request, TaskRequest):
         raise TypeError(
@@ -147,7 +158,7 @@ def a_request(request: object) -> TaskRequest:
     return request
 
 
-def judge(request: TaskRequest) -> None:
+def check_request(request: TaskRequest) -> None:
     """Refuse what no model could answer, before anything is sent."""
     if request.prompt is not None and not request.prompt.strip() and not (request.images or request.audio):
         raise InvalidRequestError("the prompt is empty: nothing was asked")
@@ -157,7 +168,7 @@ def judge(request: TaskRequest) -> None:
         raise InvalidRequestError(f"max_tokens is more than {MOST_TOKENS}: give a smaller number, or leave it out")
 
 
-def check_is(name: str, value: object, kind: type, fix: str | None = None) -> None:
+def check_type(name: str, value: object, kind: type, fix: str | None = None) -> None:
     if value is not None and not isinstance(value, kind):
         raise TypeError(f"{name} is a {kind.__name__}, got {type(value).__name__}" + (f"; {fix}" if fix else ""))
 

@@ -27,6 +27,8 @@ from ..events import Event, Failure, StreamStarted
 from ..notices import Notify, ProviderNotPrepared
 from ..provider import Provider
 from ..streaming._account import Account
+from ..streaming._observe import ObservedCall, Observer, Watcher
+from .call import Call
 
 _lock: Final = threading.Lock()
 _asked_for: Final[set[str]] = set()
@@ -66,8 +68,8 @@ def _load(modules: list[str]) -> None:
             continue
 
 
-class LoadOthers:
-    """Watches a stream: when its first answer begins, the SDKs of the other vendors are imported."""
+class _LoadOthers:
+    """Watches a stream. When its first answer begins, the SDKs of the other vendors are imported."""
 
     chunk = None
 
@@ -77,6 +79,19 @@ class LoadOthers:
     def watch(self, event: Event, account: Account) -> None:
         if isinstance(event, StreamStarted):
             load_in_background(self._kinds)
+
+
+class _Loading(Observer):
+    """Has the SDKs that a call may need later imported while its first answer is read."""
+
+    def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
+        if not isinstance(call, Call):
+            return None
+        kinds = call.runtime.kinds(call.request)
+        return _LoadOthers(kinds) if missing_sdks(kinds) else None
+
+
+LOADING: Final = _Loading()
 
 
 async def prepare(providers: Mapping[str, Provider], notify: Notify) -> None:

@@ -53,7 +53,7 @@ def simulated_switch(simulated_vendor: SimulatedVendorFactory) -> Iterator[Simul
         def put(
             config: Mapping[str, Any] | str | os.PathLike[str] | None = None, /, **scripts: Script
         ) -> dict[str, SimulatedVendor]:
-            from .._serving.switch import set_global_switch
+            from .._serving.current import set_global_switch
 
             switch, vendors = stand_in(simulated_vendor, config, scripts)
             undo.callback(set_global_switch, set_global_switch(switch))

@@ -1,4 +1,4 @@
-"""What is known of a stream so far, kept by watching its events."""
+"""`Account`: what is known of a stream so far."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from ..events import (
     FinishReason,
     StreamCancelled,
     StreamCompleted,
-    StreamReset,
     StreamStarted,
     TaskResponse,
-    ToolCall,
 )
 from ..tasks import Target
 from ._metadata import ChunkMetadata, StreamMetadata
+from ._transcript import Transcript
 
 
 class Account:
-    """One stream's running account: its text, who is speaking, when it began and how it ended."""
+    """One stream's running account: its transcript, its target, when it began and how it ended.
+
+    Only the tap writes to it. Watchers and the reader read it while the stream runs.
+    """
 
     def __init__(self, ledger: Sequence[Attempt] = (), clock: Callable[[], float] | None = None) -> None:
         self.ledger = ledger
@@ -33,9 +35,7 @@ class Account:
         self._clock = _clock.source().monotonic if clock is None else clock  # read for every chunk
         self._began: float | None = None
         self._ended: float | None = None
-        self._pieces: list[str] = []
-        self._characters = 0
-        self._tool_calls: list[ToolCall] = []
+        self.transcript = Transcript()
         self._completed: StreamCompleted | None = None
         self.started: datetime | None = None
         self.first_token_after: float | None = None
@@ -59,43 +59,34 @@ class Account:
         self.error: Exception | None = None
 
     def begin(self) -> None:
-        """The stream is being read from now on."""
+        """The reader asked for the first item."""
         self._began = self._clock()
         self.started = _clock.now()
 
     def end(self, error: Exception | None = None) -> None:
-        """Nothing more will come."""
+        """The stream is over."""
         self._ended = self._clock()
         self.error = error
 
-    def add(self, text: str) -> None:
-        """A chunk has come."""
-        if self.first_token_after is None:
-            self.first_token_after = self.elapsed
-        self._pieces.append(text)
-        self._characters += len(text)
+    def hear_first_token(self) -> None:
+        """The first chunk has come."""
+        self.first_token_after = self.elapsed
 
     def see(self, event: Event) -> None:
-        """Something has happened."""
+        """Take in an event that is not a chunk of text."""
         match event:
             case StreamStarted():
                 self.target, self.attempt, self.cached = event.target, event.attempt, event.cached
                 speaker = self._speaker
                 speaker["provider"], speaker["model"] = event.target.provider, event.target.model
                 speaker["attempt"], speaker["cached"] = event.attempt, event.cached
-            case ToolCall():
-                self._tool_calls.append(event)
-            case StreamReset():
-                self._pieces.clear()
-                self._tool_calls.clear()
-                self._characters = 0
             case StreamCompleted():
                 self._completed = event
                 self.finish_reason = event.finish_reason
             case StreamCancelled():
                 self.finish_reason = "cancelled"
             case _:
-                pass
+                self.transcript.take(event)
 
     @property
     def over(self) -> bool:
@@ -103,17 +94,17 @@ class Account:
 
     @property
     def text(self) -> str:
-        return "".join(self._pieces)
+        return self.transcript.text
 
     @property
     def chunks(self) -> int:
         """Chunks so far."""
-        return len(self._pieces)
+        return len(self.transcript.pieces)
 
     @property
     def tokens(self) -> int:
         """Output tokens so far, by rule of thumb."""
-        return -(-self._characters // CHARACTERS_A_TOKEN)
+        return -(-self.transcript.characters // CHARACTERS_A_TOKEN)
 
     @property
     def elapsed(self) -> float:
@@ -128,27 +119,27 @@ class Account:
         return Usage.sum(attempt.usage for attempt in self.ledger)
 
     def chunk(self, text: str, index: int) -> ChunkMetadata:
-        """A chunk with what is known as it passes; what only the end can tell is `None`."""
+        """A chunk with its metadata. Figures that only the end can tell are `None`."""
         began, ended = self._began, self._ended
         metadata = self._speaker.copy()  # (half the price of writing all of it)
         metadata["chunk"] = text
         metadata["chunk_index"] = index
         metadata["elapsed"] = 0.0 if began is None else (self._clock() if ended is None else ended) - began
-        metadata["tokens"] = -(-self._characters // CHARACTERS_A_TOKEN)
+        metadata["tokens"] = -(-self.transcript.characters // CHARACTERS_A_TOKEN)
         return metadata
 
     def closing(self) -> ChunkMetadata:
-        """The item after the last chunk, with the figures that only the end can tell."""
+        """The item after the last chunk. It has the figures of the whole stream."""
         whole = self.metadata()
         return {
-            **self.chunk("", len(self._pieces)),
+            **self.chunk("", len(self.transcript.pieces)),
             "total_tokens": whole["total_tokens"],
             "cost": whole["cost"],
             "finish_reason": whole["finish_reason"],
         }
 
     def metadata(self) -> StreamMetadata:
-        """The stream as a whole, as far as it has come."""
+        """The metadata of the whole stream, as far as it has come."""
         target = self.target or (self.ledger[-1].target if len(self.ledger) else None)  # (who failed before a word)
         usage = self.usage if self.finish_reason or self.over else None
         counted = usage is not None and usage.source != "unknown"
@@ -171,7 +162,7 @@ class Account:
             target=self.target,
             finish_reason=self.finish_reason,
             usage=self.usage,
-            tool_calls=tuple(self._tool_calls),
+            tool_calls=tuple(self.transcript.tool_calls),
             attempts=tuple(self.ledger),
             cached=self.cached,
             started=self.started,

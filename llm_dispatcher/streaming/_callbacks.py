@@ -1,11 +1,11 @@
-"""Functions of the application's that are told what happens in a stream."""
+"""Callbacks: the application's functions that are called when something happens in a stream."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._cancellation import cancellations, was_cancelled
 from ..events import (
@@ -21,30 +21,45 @@ from ..events import (
 )
 from ._account import Account
 from ._metadata import ChunkMetadata, StreamMetadata
-from ._observe import Watcher
+from ._observe import ObservedCall, Observer, Watcher
 
-Told: TypeAlias = Awaitable[object] | object
-"""A callback is a function or a coroutine function; what it returns is of no account."""
+if TYPE_CHECKING:
+    from ..notices import Notify
+
+Returned: TypeAlias = Awaitable[object] | object
+"""What a callback returns. An awaitable is awaited; every other value is ignored."""
 
 
 class StreamingCallbacks:
-    """Each is optional. What they are told comes first, then the metadata.
+    """Functions or coroutine functions of the application that are called when something happens in a stream.
 
-    `on_stream_start(metadata)` once, when the first model begins to answer; `on_chunk_received(chunk, metadata)` for
-    each chunk that the reader gets; then exactly one of `on_stream_end(metadata)`, also where the reader leaves early
-    (`finish_reason` is then `"cancelled"`), and `on_error(error, metadata)`. One that raises is logged and counted in
-    `errors`, and changes nothing else. A coroutine function is awaited before its stream goes on, and holds no other.
+    Each one is optional. A coroutine function is awaited before its own stream goes on; other streams do not wait. If
+    one raises, that is logged and counted in `errors`, and the stream goes on. They are called in the event loop that
+    reads the stream.
+
+    Args:
+        on_stream_start: `(metadata)`, once, when the first model begins to answer.
+        on_chunk_received: `(chunk, metadata)`, for each chunk that the reader gets.
+        on_stream_end: `(metadata)`, when the answer is complete, or when the reader leaves early. Then
+            `metadata["finish_reason"]` is `"cancelled"`.
+        on_error: `(error, metadata)`, if the stream fails. A stream ends with this or with `on_stream_end`.
+        on_switch: `(event, metadata)`, when another target continues the answer; the event is a `StreamSwitched`.
+        on_reasoning: `(text, metadata)`, for each piece of reasoning.
+        on_tool_call: `(tool_call, metadata)`, for each complete tool call.
+
+    Raises:
+        TypeError: A callback is not callable.
     """
 
     def __init__(
         self,
-        on_stream_start: Callable[[StreamMetadata], Told] | None = None,
-        on_chunk_received: Callable[[str, ChunkMetadata], Told] | None = None,
-        on_stream_end: Callable[[StreamMetadata], Told] | None = None,
-        on_error: Callable[[Exception, StreamMetadata], Told] | None = None,
-        on_switch: Callable[[StreamSwitched, StreamMetadata], Told] | None = None,
-        on_reasoning: Callable[[str, StreamMetadata], Told] | None = None,
-        on_tool_call: Callable[[ToolCall, StreamMetadata], Told] | None = None,
+        on_stream_start: Callable[[StreamMetadata], Returned] | None = None,
+        on_chunk_received: Callable[[str, ChunkMetadata], Returned] | None = None,
+        on_stream_end: Callable[[StreamMetadata], Returned] | None = None,
+        on_error: Callable[[Exception, StreamMetadata], Returned] | None = None,
+        on_switch: Callable[[StreamSwitched, StreamMetadata], Returned] | None = None,
+        on_reasoning: Callable[[str, StreamMetadata], Returned] | None = None,
+        on_tool_call: Callable[[ToolCall, StreamMetadata], Returned] | None = None,
     ) -> None:
         self.on_stream_start = on_stream_start
         self.on_chunk_received = on_chunk_received
@@ -58,69 +73,44 @@ class StreamingCallbacks:
             if name.startswith("on_") and callback is not None and not callable(callback):
                 raise TypeError(f"{name} is a function or a coroutine function, got {type(callback).__name__}")
 
-    def watcher(self) -> Watcher:
-        """A watcher for one stream."""
-        return _Caller(self)
 
-    def bystander(self) -> Watcher:
-        """A watcher for a stream inside another one: of what the outer one does not show itself."""
-        return _Bystander(self)
+class CallbackObserver(Observer):
+    """Calls the application's callbacks for each stream.
 
-    def call(self, callback: Callable[..., Told] | None, *told: Any) -> Awaitable[None] | None:
-        """Call one; where it is a coroutine, return what finishes it."""
-        if callback is None:
-            return None
-        try:
-            pending = callback(*told)
-        except Exception as error:  # noqa: BLE001 - the application's code: what it raises is not the stream's trouble
-            self.note(callback, error)
-            return None
-        return self.finishing(callback, pending)
+    With `only_unseen`, it watches a stream that a decorated body reads. Then it reports only what the body's own stream
+    does not show: switches, reasoning and tool calls.
+    """
 
-    def finishing(self, callback: Callable[..., Told], pending: Told) -> Awaitable[None] | None:
-        """What finishes a callback that has returned this; `None` where it is done."""
-        return self._finish(callback, pending) if inspect.isawaitable(pending) else None
+    def __init__(self, callbacks: StreamingCallbacks, *, only_unseen: bool = False) -> None:
+        self._callbacks = callbacks
+        self._only_unseen = only_unseen
 
-    async def _finish(self, callback: Callable[..., Told], pending: Awaitable[object]) -> None:
-        before = cancellations()
-        try:
-            await pending
-        except asyncio.CancelledError as error:
-            if was_cancelled(before):
-                raise  # the reader
-            self.note(callback, error)  # only something that the callback waited for
-        except Exception as error:  # noqa: BLE001 - as above
-            self.note(callback, error)
-
-    def note(self, callback: Callable[..., Told], error: BaseException) -> None:
-        """One has raised."""
-        from .._log import write  # not loaded to decorate a function
-        from ..notices import CallbackFailed
-
-        self.errors += 1
-        write(CallbackFailed(getattr(callback, "__qualname__", repr(callback)), error))
+    def begin(self, call: ObservedCall | None, account: Account) -> Watcher:
+        caller = _Caller(self._callbacks, None if call is None else call.notify)
+        return _Inner(caller) if self._only_unseen else caller
 
 
 class _Caller:
-    """The callbacks of one stream: start is told once, however many models begin."""
+    """Calls the callbacks of one stream. `on_stream_start` is called once, however many models begin to answer."""
 
-    __slots__ = ("_callbacks", "_started")
+    __slots__ = ("_callbacks", "_notify", "_started")
 
-    def __init__(self, callbacks: StreamingCallbacks) -> None:
+    def __init__(self, callbacks: StreamingCallbacks, notify: Notify | None) -> None:
         self._callbacks = callbacks
+        self._notify = notify
         self._started = False
 
     def chunk(self, event: TextDelta, account: Account, /) -> Awaitable[None] | None:
         callbacks = self._callbacks
-        if (told := callbacks.on_chunk_received) is None:
+        if (callback := callbacks.on_chunk_received) is None:
             return None
         text = event.text
-        try:  # (`call`, spelled out: this is for every chunk)
-            pending = told(text, account.chunk(text, event.index))
-        except Exception as error:  # noqa: BLE001 - as in `call`
-            callbacks.note(told, error)
+        try:  # the body of `_call`, written out, because this runs for every chunk
+            pending = callback(text, account.chunk(text, event.index))
+        except Exception as error:  # noqa: BLE001 - as in `_call`
+            self._report(callback, error)
             return None
-        return None if pending is None else callbacks.finishing(told, pending)
+        return None if pending is None else self._finishing(callback, pending)
 
     def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None:
         callbacks = self._callbacks
@@ -129,30 +119,62 @@ class _Caller:
                 if self._started:
                     return None
                 self._started = True
-                return callbacks.call(callbacks.on_stream_start, account.metadata())
+                return self._call(callbacks.on_stream_start, account.metadata())
             case StreamCompleted() | StreamCancelled():
-                return callbacks.call(callbacks.on_stream_end, account.metadata())
+                return self._call(callbacks.on_stream_end, account.metadata())
             case StreamFailed():
-                return callbacks.call(callbacks.on_error, account.error, account.metadata())
+                return self._call(callbacks.on_error, account.error, account.metadata())
             case StreamSwitched():
-                return callbacks.call(callbacks.on_switch, event, account.metadata())
+                return self._call(callbacks.on_switch, event, account.metadata())
             case ReasoningDelta() if event.text:
-                return callbacks.call(callbacks.on_reasoning, event.text, account.metadata())
+                return self._call(callbacks.on_reasoning, event.text, account.metadata())
             case ToolCall():
-                return callbacks.call(callbacks.on_tool_call, event, account.metadata())
+                return self._call(callbacks.on_tool_call, event, account.metadata())
             case _:
                 return None
 
+    def _call(self, callback: Callable[..., Returned] | None, *args: Any) -> Awaitable[None] | None:
+        """Call a callback. If it returned an awaitable, return what finishes it."""
+        if callback is None:
+            return None
+        try:
+            pending = callback(*args)
+        except Exception as error:  # noqa: BLE001 - the application's code: what it raises must not end the stream
+            self._report(callback, error)
+            return None
+        return self._finishing(callback, pending)
 
-class _Bystander:
-    """Hears of what the outer stream does not show itself."""
+    def _finishing(self, callback: Callable[..., Returned], pending: Returned) -> Awaitable[None] | None:
+        return self._finish(callback, pending) if inspect.isawaitable(pending) else None
+
+    async def _finish(self, callback: Callable[..., Returned], pending: Awaitable[object]) -> None:
+        before = cancellations()
+        try:
+            await pending
+        except asyncio.CancelledError as error:
+            if was_cancelled(before):
+                raise  # the reader
+            self._report(callback, error)  # only something that the callback waited for
+        except Exception as error:  # noqa: BLE001 - as above
+            self._report(callback, error)
+
+    def _report(self, callback: Callable[..., Returned], error: BaseException) -> None:
+        self._callbacks.errors += 1
+        from .._log import write  # loaded only now, because decorating a function must stay light
+        from ..notices import CallbackFailed
+
+        (self._notify or write)(CallbackFailed(getattr(callback, "__qualname__", repr(callback)), error))
+
+
+class _Inner:
+    """Calls the callbacks for a stream inside another one, as `CallbackObserver` says."""
 
     __slots__ = ("_caller",)
     chunk = None
 
-    def __init__(self, callbacks: StreamingCallbacks) -> None:
-        self._caller = _Caller(callbacks)
+    def __init__(self, caller: _Caller) -> None:
+        self._caller = caller
 
     def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None:
-        shown = isinstance(event, (StreamSwitched, ReasoningDelta, ToolCall))
-        return self._caller.watch(event, account) if shown else None
+        is_unseen = isinstance(event, (StreamSwitched, ReasoningDelta, ToolCall))
+        return self._caller.watch(event, account) if is_unseen else None

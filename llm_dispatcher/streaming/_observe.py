@@ -1,25 +1,43 @@
-"""The tap: every event of a stream passes here once, on its way to the reader."""
+"""The tap: every event of a stream passes here once, on its way to the reader.
+
+How it works. `observed` opens the stream, and for each event it does four things in this order: it numbers the event,
+it updates the account, it calls the watchers one after the other, and it shows the event to the reader in the shape
+that the reader asked for. It is the only writer of the account and of `Event.sequence`.
+
+Every stream ends with exactly one of three events. `StreamCompleted` comes from the source. If the source raises, the
+tap adds a `StreamFailed`: a reader of events gets it as the last event, every other reader gets the exception. If the
+reader leaves or is cancelled, the tap adds a `StreamCancelled`, which only the watchers see.
+
+One task reads at a time, but it need not be the same task for every event. So `Reader` is told after each event which
+task is reading, and another task can end the reading through it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..events import Event, Failure, StreamCancelled, StreamFailed, TextDelta
+from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from ..events import Attempt, Event, Failure, StreamCancelled, StreamFailed, TextDelta
+from ..tasks import TaskRequest
 from ._account import Account
 from ._reader import Reader
+from ._shape import Shape
 
-Shape: TypeAlias = Literal["text", "metadata", "events", "nothing"]
-"""What a reader gets: chunks of text, chunks with their metadata, events, or nothing but the end."""
+if TYPE_CHECKING:
+    from ..notices import Notice, Notify
 
 
 class Watcher(Protocol):
-    """Told of what happens, after the account has seen it: by `chunk` of text, where it cares, by `watch` of all else.
-    What these return is awaited, unless it is `None`.
+    """Watches one stream. The tap calls it after the account has been updated.
 
-    A watcher must not raise: it only watches. `account.error` holds the exception behind a `StreamFailed`.
+    `chunk` is called for each piece of text, unless it is `None`. `watch` is called for every other event. If a call
+    returns an awaitable, the tap awaits it before the stream goes on. A watcher must not raise. `account.error` holds
+    the exception behind a `StreamFailed`.
     """
 
     @property
@@ -28,68 +46,134 @@ class Watcher(Protocol):
     def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None: ...
 
 
+class ObservedCall(Protocol):
+    """What an observer is told of a call before its first event."""
+
+    @property
+    def request(self) -> TaskRequest: ...
+
+    @property
+    def notify(self) -> Notify:
+        """Gives a notice to all observers of the switch."""
+        ...
+
+
+class Observer:
+    """Watches what happens and decides nothing. Subclass it and override what you need.
+
+    An observer is given to a switch, as in `LLMSwitch(observers=[…])`, and sees all streams of that switch. If it
+    raises, that is logged, and the stream goes on as if it had not.
+    """
+
+    def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
+        """A stream begins: return a watcher for it, or `None`. `call` is `None` if no request could be made."""
+        return None
+
+    def notice(self, notice: Notice) -> None:
+        """Something happened that an operator may want to know. It may come from any thread."""
+
+
+class Begun(Struct, frozen=True):
+    """A stream that is open: what observers are told of it, its ledger, and its events."""
+
+    call: ObservedCall
+    ledger: Sequence[Attempt]
+    events: Callable[[], Awaitable[AsyncGenerator[Event, None]]]
+
+
+class Opening(Protocol):
+    """How a stream begins when somebody reads it."""
+
+    @property
+    def account(self) -> Account: ...
+
+    @property
+    def observers(self) -> Sequence[Observer]: ...
+
+    async def begin(self, shape: Shape) -> Begun:
+        """Make the request. Nothing has been sent when this returns."""
+        ...
+
+
 async def observed(
-    claim: Callable[[], None],
-    opened: Callable[[], Awaitable[AsyncGenerator[Event, None]]],
-    account: Account,
-    watchers: Sequence[Watcher],
-    reader: Reader,
-    shape: Shape,
+    claim: Callable[[], None], opening: Opening, reader: Reader, shape: Shape
 ) -> AsyncGenerator[Any, None]:
-    """Open a source and show the reader what it gives, telling the watchers first. An end that the source does not say
-    itself is added here: an exception becomes a `StreamFailed`, which is the last event, or else is raised; leaving
-    early becomes a `StreamCancelled`, which only the watchers still see.
+    """Open a stream and show it to the reader, calling the watchers first; see the theory above.
 
     `claim` runs first, when the reader asks for its first item. If it raises, the stream has not begun.
     """
     loop = asyncio.get_running_loop()
+    account = opening.account
+    watchers: Sequence[Watcher] = ()
     left = False
+    shows_events = shape.shows_events
     claim()
     account.begin()
+    number = -1
     with reader:
         try:
-            async with aclosing(await opened()) as source:
+            try:
+                begun = await opening.begin(shape)
+            except BaseException:
+                watchers = _watchers(opening, None)
+                raise
+            account.ledger = begun.ledger
+            watchers = _watchers(opening, begun.call)
+            async with aclosing(await begun.events()) as source:
                 for_text = [chunk for watcher in watchers if (chunk := watcher.chunk) is not None]
+                show = None if shape.chunk is None else shape.chunk(account)
+                add = account.transcript.add
+                is_seen = shows_events or bool(for_text)
                 async for event in source:
+                    number += 1
                     if type(event) is TextDelta:
-                        account.add(event.text)
-                        for tell in for_text:
-                            if (told := tell(event, account)) is not None:
-                                await told
-                        if shape == "text":
-                            yield event.text
-                        elif shape == "metadata":
-                            yield account.chunk(event.text, event.index)
+                        if is_seen:
+                            force_setattr(event, "sequence", number)
+                        if account.first_token_after is None:
+                            account.hear_first_token()
+                        add(event.text)
+                        for watch in for_text:
+                            if (pending := watch(event, account)) is not None:
+                                await pending
+                        if show is not None:
+                            yield show(event)
                     else:
-                        await _tell(event, account, watchers)
-                    if shape == "events":
+                        force_setattr(event, "sequence", number)
+                        await _show(event, account, watchers)
+                    if shows_events:
                         try:
                             yield event
                         except GeneratorExit:
                             left = True
                             raise
-                    reader.task = asyncio.current_task(loop)  # (told its loop, it takes half as long)
+                    reader.task = asyncio.current_task(loop)  # with its loop as an argument it takes half as long
             account.end()
         except (asyncio.CancelledError, GeneratorExit):
             if not account.over:
                 account.end()
                 if account.finish_reason is None:
-                    await _tell(StreamCancelled(), account, watchers)
+                    await _show(StreamCancelled(sequence=number + 1), account, watchers)
             raise
         except Exception as error:  # whatever ended the stream is reported, and goes on to the reader
             account.end(error)
-            failed = StreamFailed(Failure.of(error))
-            await _tell(failed, account, watchers)
-            if shape != "events" or left:  # (closing the source has failed: there is nobody to be shown it)
+            failed = StreamFailed(Failure.of(error), sequence=number + 1)
+            await _show(failed, account, watchers)
+            if not shows_events or left:  # if the reader has left, closing the source has failed: nobody is shown it
                 raise
             yield failed
         else:
-            if shape == "metadata":
-                yield account.closing()
+            if shape.closing is not None:
+                yield shape.closing(account)
 
 
-async def _tell(event: Event, account: Account, watchers: Sequence[Watcher]) -> None:
+def _watchers(opening: Opening, call: ObservedCall | None) -> list[Watcher]:
+    """Ask each observer for its watcher."""
+    return [watcher for observer in opening.observers if (watcher := observer.begin(call, opening.account)) is not None]
+
+
+async def _show(event: Event, account: Account, watchers: Sequence[Watcher]) -> None:
+    """Update the account and call the watchers, for an event that is no piece of text."""
     account.see(event)
     for watcher in watchers:
-        if (told := watcher.watch(event, account)) is not None:
-            await told
+        if (pending := watcher.watch(event, account)) is not None:
+            await pending

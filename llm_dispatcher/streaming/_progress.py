@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from .. import _clock
 from ..events import Event, StreamCancelled, StreamCompleted, StreamFailed
 from ._account import Account
-from ._observe import Watcher
+from ._observe import ObservedCall, Observer, Watcher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,27 +128,24 @@ class ProgressTracker:
         with Live(get_renderable=bar, console=console, refresh_per_second=12):
             yield
 
-    # ── for streams and for those that make them ───────────────────────────────────────────────────────────────────
+    # ── for this package ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def give(self, owner: str | None = None) -> None:
-        """Some stream has this tracker, or will have it; `owner` is the function whose own it is. It follows no others
-        from now on, and forgets those that it has followed.
-        """
+    def _assign(self, owner: str | None = None) -> None:
         if self._follows:
             self._follows = False
             self._forget()
         self._given = True
         self._owner = owner or self._owner
 
-    def watcher(self, max_tokens: int | None = None) -> Watcher:
-        """A watcher for one stream that is about to be read, and that was given this tracker: it joins the run."""
+    def _watch(self, max_tokens: int | None = None) -> Watcher:
+        """A watcher for a stream that has this tracker and is about to be read. The stream joins the run."""
         global _latest
         self._given = True
         _latest = (next(_ticks), self._owner)
         return self._joined(max_tokens)
 
-    def follow(self, max_tokens: int | None = None) -> Watcher:
-        """A watcher for one stream that is about to be read, and that this tracker follows."""
+    def _follow(self, max_tokens: int | None = None) -> Watcher:
+        """A watcher for a stream that is about to be read and that this tracker follows."""
         self._follows = True
         return self._joined(max_tokens)
 
@@ -165,7 +162,7 @@ class ProgressTracker:
         self._shown = 0.0
         self._began = self._ended = None
 
-    def leave(self, share: _Share) -> None:
+    def _leave(self, share: _Share) -> None:
         """A stream is over."""
         if share.finished and share.tokens:
             self._usual = share.tokens if self._usual is None else self._usual + (share.tokens - self._usual) / 4
@@ -191,7 +188,38 @@ class ProgressTracker:
         )
 
 
-def following_tracker() -> ProgressTracker | None:
+def assign(tracker: ProgressTracker, owner: str | None = None) -> None:
+    """Note that a stream has this tracker, or will have it. `owner` is the decorated function that it belongs to.
+
+    From now on the tracker follows no other streams, and it forgets those that it has followed.
+    """
+    tracker._assign(owner)  # noqa: SLF001 - of this module
+
+
+class ProgressObserver(Observer):
+    """Moves the tracker that a call was given."""
+
+    def __init__(self, tracker: ProgressTracker) -> None:
+        self._tracker = tracker
+
+    def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
+        return None if call is None else self._tracker._watch(call.request.max_tokens)  # noqa: SLF001
+
+
+class _Following(Observer):
+    """Moves the tracker that follows the streams of this task, if there is one. A stream inside another stream is part
+    of that one's progress.
+    """
+
+    def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
+        tracker = None if call is None or account.is_inside_another else _following_tracker()
+        return None if tracker is None or call is None else tracker._follow(call.request.max_tokens)  # noqa: SLF001
+
+
+FOLLOWING: Final = _Following()
+
+
+def _following_tracker() -> ProgressTracker | None:
     """The tracker that follows a stream which begins here and now."""
     for made in reversed(_made_here.get()):
         tracker = made()
@@ -250,4 +278,4 @@ class _Share:
         if isinstance(event, (StreamCompleted, StreamFailed, StreamCancelled)):
             self.finished = isinstance(event, StreamCompleted)
             self.ended = True
-            self._tracker.leave(self)
+            self._tracker._leave(self)  # noqa: SLF001 - of this module

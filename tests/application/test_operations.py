@@ -23,6 +23,7 @@ from llm_dispatcher import _catalog as catalog
 from llm_dispatcher.cache._sqlite import SQLiteStore
 from llm_dispatcher.exceptions import LLMDispatcherError
 from llm_dispatcher.notices import Notice
+from llm_dispatcher.streaming import Account, ObservedCall, Observer, Watcher
 from llm_dispatcher.testing import (
     CleanEnd,
     Continuing,
@@ -221,7 +222,11 @@ async def callbacks(start: Start) -> None:
     def on_chunk(text: str, metadata: object) -> None:
         raise RuntimeError("no paper")
 
-    async with LLMSwitch(policy_over(start("openai-chat"))) as switch:
+    class Broken(Observer):
+        def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
+            raise RuntimeError("no paper here either")
+
+    async with LLMSwitch(policy_over(start("openai-chat")), observers=[Broken()]) as switch:
         await ask(switch, callbacks=StreamingCallbacks(on_chunk_received=on_chunk))
 
 
@@ -260,7 +265,7 @@ async def impossible_numbers(start: Start) -> None:
     force_setattr(usage, "output", -1)
     async with LLMSwitch(policy_over(start("openai-chat", Reply(usage=usage)))) as switch:
         await ask(switch)
-        switch._traffic.health.note = None  # type: ignore[method-assign, assignment]
+        switch._shared.traffic.health.note = None  # type: ignore[method-assign, assignment]
         await ask(switch)
 
 
@@ -272,7 +277,7 @@ async def unloadable_prices(start: Start, monkeypatch: pytest.MonkeyPatch) -> No
         async with LLMSwitch(policy_over(start("openai-chat"))) as switch:
             await ask(switch)
             async with asyncio.timeout(60):
-                while switch._knowledge.is_asked_for:
+                while switch._shared.knowledge.is_asked_for:
                     await asyncio.sleep(0.001)
 
 

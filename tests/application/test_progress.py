@@ -44,7 +44,7 @@ def story(topic: str) -> str:
 def hear(event: Event, account: Account, watcher: Watcher) -> None:
     """What the tap does with an event."""
     if isinstance(event, TextDelta):
-        account.add(event.text)
+        account.transcript.add(event.text)
     else:
         account.see(event)
         watcher.watch(event, account)
@@ -158,7 +158,7 @@ def test_time_pace_and_what_is_left() -> None:
     clock = Clock()
     tracker = ProgressTracker(expected_tokens=40, clock=clock)
     assert (tracker.elapsed, tracker.tokens_per_second, tracker.eta) == (0.0, 0.0, None)
-    account, watcher = Account(), tracker.watcher()
+    account, watcher = Account(), tracker._watch()
 
     def tell(event: Event) -> None:
         hear(event, account, watcher)
@@ -217,7 +217,7 @@ STEPS: Final[dict[str, Event]] = {
 def test_it_never_falls_within_a_run_and_is_whole_at_its_end_only(steps: list[tuple[int, str]], chunks: bool) -> None:
     """Up to four streams that say a word, complete, fail, or are left, in any order."""
     tracker = ProgressTracker(expected_chunks=5) if chunks else ProgressTracker(expected_tokens=9)
-    streams = {number: (Account(), tracker.watcher()) for number in range(4)}
+    streams = {number: (Account(), tracker._watch()) for number in range(4)}
     for account, watcher in streams.values():
         hear(STARTED, account, watcher)
     outcomes: dict[int, str] = {}

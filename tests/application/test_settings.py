@@ -17,7 +17,8 @@ from llm_dispatcher import (
     llm_stream_with_metadata,
     settings_of,
 )
-from llm_dispatcher._llm import STREAM_SETTINGS, FunctionSettings
+from llm_dispatcher._serving.options import STREAM_OPTIONS
+from llm_dispatcher._serving.settings import FunctionSettings
 from llm_dispatcher.events import TextDelta
 from llm_dispatcher.exceptions import ProviderServiceUnavailableError, StreamingError
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
@@ -32,8 +33,8 @@ NAMED = {
 
 
 def test_every_setting_has_its_place() -> None:
-    assert NAMED <= STREAM_SETTINGS
-    assert set(FunctionSettings.__struct_fields__) == STREAM_SETTINGS
+    assert NAMED <= STREAM_OPTIONS
+    assert set(FunctionSettings.__struct_fields__) == STREAM_OPTIONS
 
 
 def test_settings_are_told_as_they_are_kept() -> None:

@@ -22,6 +22,7 @@ from llm_dispatcher.cache import StreamingCache
 from llm_dispatcher.events import Event, StreamCompleted, StreamStarted, TextDelta
 from llm_dispatcher.exceptions import ProviderConnectionError, RequestTimeoutError, StreamingError, StreamTimeoutError
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece, ProviderSettings
+from llm_dispatcher.streaming import _shape as shapes
 from llm_dispatcher.streaming._shared import LEAD
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import Reply, SimulatedVendor
@@ -214,14 +215,18 @@ POLICY = load({"providers": {"ollama": {"models": ["m"]}}})
         {"max_latency": 1.0},
     ],
 )
-def test_calls_with_different_settings_do_not_share_a_stream(setting: dict[str, Any]) -> None:
-    assert CallSettings(**setting).apart(POLICY, "chunks") != CallSettings().apart(POLICY, "chunks")
+def test_a_setting_that_bears_on_how_a_stream_goes_keeps_two_calls_apart(setting: dict[str, Any]) -> None:
+    assert CallSettings(**setting).apart(POLICY, shapes.TEXT) != CallSettings().apart(POLICY, shapes.TEXT)
 
 
 def test_readers_that_cannot_discard_do_not_share_a_stream_that_may_restart() -> None:
     restart = CallSettings(on_break="restart")
-    assert restart.apart(POLICY, "chunks") != restart.apart(POLICY, "events") == restart.apart(POLICY, "whole")
-    assert CallSettings().apart(POLICY, "chunks") == CallSettings().apart(POLICY, "whole")
+    assert (
+        restart.apart(POLICY, shapes.TEXT)
+        != restart.apart(POLICY, shapes.EVENTS)
+        == restart.apart(POLICY, shapes.WHOLE)
+    )
+    assert CallSettings().apart(POLICY, shapes.TEXT) == CallSettings().apart(POLICY, shapes.WHOLE)
 
 
 # ── pace ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import force_setattr
 
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher import _catalog as catalog
@@ -132,7 +133,7 @@ async def test_where_a_vendor_failed_as_well_all_failures_are_told(simulated_ven
     async def prepare() -> None:
         descriptors.take_all()
 
-    switch._in_force.providers["b"].prepare = prepare  # type: ignore[method-assign]
+    switch._runtime.providers["b"].prepare = prepare  # type: ignore[method-assign]
     try:
         error = await outcome(switch)
     finally:
@@ -148,7 +149,7 @@ async def test_what_was_not_sent_takes_nothing_of_a_rate_limit(simulated_vendor:
     policy = policy_over(simulated_vendor("openai-chat", Reply("Hello.")))
     policy["providers"]["a"]["limits"] = {"requests_per_minute": 1}
     async with LLMSwitch(policy) as switch:
-        switch._traffic = SharedState(switch.policy, clock=lambda: 100.0)
+        force_setattr(switch._shared, "traffic", SharedState(switch.policy, clock=lambda: 100.0))
         await switch.warm()
         with no_descriptors():
             assert isinstance(await outcome(switch), LocalResourceError)

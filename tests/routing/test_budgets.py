@@ -242,7 +242,7 @@ async def test_an_attempt_that_failed_costs_and_counts(simulated_vendor: Start, 
     responses = [await outcome(switch) for _ in range(3)]
     assert [response.error is None for response in responses] == [True, False, False]
     assert switch.spent()["daily"] == pytest.approx(cost_of(responses))
-    assert switch._traffic.budgets._reserved == {"": 0.0}
+    assert switch._shared.traffic.budgets._reserved == {"": 0.0}
 
 
 async def test_five_hundred_at_once_do_not_spend_more_than_there_is(

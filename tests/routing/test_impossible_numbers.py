@@ -98,7 +98,7 @@ async def test_more_cached_tokens_than_input_tokens_are_priced_and_recorded(
     assert all(response.error is None and len(response.attempts) == 1 for response in responses)
     assert all(response.cost for response in responses)
     assert switch.spent()["daily"] == pytest.approx(sum(response.cost or 0.0 for response in responses))
-    assert switch._traffic.budgets._reserved == {"": 0.0}
+    assert switch._shared.traffic.budgets._reserved == {"": 0.0}
 
 
 @pytest.mark.found("B-01", "B-12")
@@ -200,7 +200,7 @@ async def test_an_impossible_count_is_not_believed_and_the_attempt_is_estimated(
     assert [response.usage.source for response in responses] == ["estimated", "reported", "reported"]
     assert 0 < responses[0].usage.total_tokens < 100
     assert 0 < switch.spent()["daily"] < 0.001
-    assert switch._traffic.budgets._reserved == {"": 0.0}
+    assert switch._shared.traffic.budgets._reserved == {"": 0.0}
     assert switch.health()[A].tokens_a_second is not None
 
 

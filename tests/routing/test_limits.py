@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import force_setattr
 
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._routing import SharedState
@@ -228,7 +229,7 @@ async def limited() -> AsyncIterator[Callable[..., LLMSwitch]]:
             providers[name] = {**entry, "models": ["m"], **({"limits": limits} if name == "a" and limits else {})}
         made.append(LLMSwitch({"providers": providers, "resilience": {"max_retries": 0, **PATIENT, **resilience}}))
         # Its time stands still: however long a test takes, nothing comes back meanwhile.
-        made[-1]._traffic = SharedState(made[-1].policy, clock=lambda: 100.0)
+        force_setattr(made[-1]._shared, "traffic", SharedState(made[-1].policy, clock=lambda: 100.0))
         return made[-1]
 
     yield make
@@ -272,7 +273,7 @@ async def test_where_nobody_else_can_serve_a_request_waits_or_says_when_to_come_
 ) -> None:
     only = simulated_vendor("openai-chat", Reply("A"))
     switch = limited({"requests_per_minute": 1200}, only)
-    switch._traffic.limiter.lease(A, 0)._change(1200, 0)  # as if so many had been sent: the next may go in 50 ms
+    switch._shared.traffic.limiter.lease(A, 0)._change(1200, 0)  # as if so many had been sent: the next may go in 50 ms
     assert await ask(switch) == "A"
     hasty = limited({"requests_per_minute": 1}, only, max_retry_after=1)
     assert await ask(hasty) == "A"

@@ -52,7 +52,7 @@ async def test_hidden_reasoning_passes_a_budget_by_no_more_than_was_reserved(
         at_once = max(1, int(daily / reserved_each))
         assert len(vendor.requests) == at_once
         assert switch.spent()["daily"] <= daily + at_once * reserved_each
-        assert switch._traffic.budgets._reserved == {"": 0.0}
+        assert switch._shared.traffic.budgets._reserved == {"": 0.0}
 
 
 async def test_one_after_the_other_a_budget_can_be_spent_to_its_end(simulated_vendor: Start) -> None:
@@ -82,9 +82,9 @@ async def test_what_is_reserved_is_what_an_answer_may_have(
     wire: str, known: dict[str, Any], request_: dict[str, Any], tokens: int, simulated_vendor: Start
 ) -> None:
     async with over(simulated_vendor(wire), daily=1e6, **known, **A_MILLION) as switch:
-        in_force, traffic, request = switch._in_force, switch._traffic, TaskRequest("Hello?", **request_)
-        decided = in_force.plan(request, Wishes(), traffic)
-        admission = in_force.admission(request, decided, Wishes(), traffic)
+        runtime, traffic, request = switch._runtime, switch._shared.traffic, TaskRequest("Hello?", **request_)
+        decided = runtime.plan(request, Wishes())
+        admission = runtime.admission(request, decided, Wishes())
         admitted = await admission.enter(Target("a", "m"))
         assert isinstance(admitted, Pass)
         assert traffic.budgets._reserved == {"": pytest.approx(tokens)}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._policy import Policy, ProviderSettings, Resilience, RetryBudgetSettings, Route
@@ -61,7 +61,7 @@ async def answered(switch: LLMSwitch, requests: int, at_once: int = 40) -> int:
 
 def in_one_minute(switch: LLMSwitch) -> LLMSwitch:
     """Let its time stand still: all requests fall in one window of the budget, however slow the machine is."""
-    switch._traffic = SharedState(switch.policy, clock=lambda: 100.0)
+    force_setattr(switch._shared, "traffic", SharedState(switch.policy, clock=lambda: 100.0))
     return switch
 
 

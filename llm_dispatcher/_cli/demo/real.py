@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ... import _catalog as catalog
 from ..._llm import LLM
-from ..._serving.switch import LLMSwitch, set_global_switch
+from ..._serving.current import set_global_switch
+from ..._serving.switch import LLMSwitch
 from ..._tokens import estimated_tokens
 from ..._usage import Usage
 from ...events import TaskResponse

@@ -15,7 +15,8 @@ from typing import Any, Final
 from msgspec import Struct, structs
 
 from ..._llm import LLM
-from ..._serving.switch import LLMSwitch, get_global_switch, set_global_switch, use_switch
+from ..._serving.current import get_global_switch, set_global_switch, use_switch
+from ..._serving.switch import LLMSwitch
 from ..._stream import LLMStream
 from ...cache import StreamingCache
 from ...streaming import ProgressTracker

@@ -1,1 +1,28 @@
-"""Stages: each does one thing to the events of a call."""
+"""The stages of a call, outermost first. A new stage is a file here and an entry in `STAGES`.
+
+`open_events` builds the chain for one call: each wanted stage is opened with a function that opens the rest, and the
+innermost one plans the request and runs the loop. A stage may hand a changed copy of the call onward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from functools import partial
+from typing import Final
+
+from ...events import Event
+from ..call import Call, Stage
+from .answering import answer
+from .buffering import Buffering
+from .caching import Caching
+
+STAGES: Final[tuple[Stage, ...]] = (Buffering(), Caching())
+
+
+async def open_events(call: Call, stages: tuple[Stage, ...] | None = None) -> AsyncGenerator[Event, None]:
+    """Open the events of a call, through those of the stages that it wants; through all of them by default."""
+    stages = STAGES if stages is None else stages
+    for place, stage in enumerate(stages):
+        if stage.wanted(call):
+            return await stage.open(call, partial(open_events, stages=stages[place + 1 :]))
+    return await answer(call)

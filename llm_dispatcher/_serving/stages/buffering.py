@@ -1,4 +1,4 @@
-"""Buffering: fewer and larger chunks, for readers who want them."""
+"""The stage that joins small chunks into fewer and larger ones."""
 
 from __future__ import annotations
 
@@ -6,15 +6,34 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from ...events import Event, TextDelta
+from ..call import Call, Onward
+from ..settings import CallSettings
+
+
+class Buffering:
+    """Gives the reader chunks of the size that the call asks for."""
+
+    def wanted(self, call: Call) -> bool:
+        return call.settings.is_buffered
+
+    async def open(self, call: Call, onward: Onward) -> AsyncGenerator[Event, None]:
+        return in_chunks(await onward(call), call.settings)
+
+
+def in_chunks(events: AsyncGenerator[Event, None], settings: CallSettings) -> AsyncGenerator[Event, None]:
+    """The events with their text in chunks of the size that the settings ask for; unchanged if they ask for none."""
+    if not settings.is_buffered:
+        return events
+    return buffered(events, buffer_size=settings.buffer_size or 1, min_chunk_size=settings.min_chunk_size or 1)
 
 
 async def buffered(
     events: AsyncGenerator[Event, None], *, buffer_size: int = 1, min_chunk_size: int = 1
 ) -> AsyncGenerator[Event, None]:
-    """The events with their text in chunks of at least `buffer_size` pieces and `min_chunk_size` characters.
+    """Join pieces of text into chunks of at least `buffer_size` pieces and `min_chunk_size` characters.
 
-    All that is not text goes on at once, and what is held goes before it. So nothing is held back at a tool call, at a
-    break, at a switch, at an error or at the end; and no timer is needed to see to that.
+    Every other event is passed on at once, after the text that is held. So no text is held back at a tool call, at a
+    break, at a switch, at an error or at the end, and no timer is needed.
     """
     held: list[TextDelta] = []
     characters = chunks = 0
@@ -40,7 +59,7 @@ async def buffered(
 
 
 def _joined(deltas: Sequence[TextDelta], index: int) -> TextDelta:
-    """One delta for several; `raw` holds all that the vendor sent for them."""
+    """One delta for several. Its `raw` holds everything that the vendor sent for them."""
     if len(deltas) == 1:
         return TextDelta(deltas[0].text, index, deltas[0].raw)
     raws = [delta.raw for delta in deltas if delta.raw is not None]

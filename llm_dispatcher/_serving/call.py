@@ -1,0 +1,62 @@
+"""`Call`: everything that is known of one call when its stream begins. `Stage`: one thing to do with its events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Protocol, TypeAlias
+
+from msgspec import Struct
+
+from .._dispatch import Ledger
+from .._upstream import Deadline
+from ..events import Event
+from ..notices import Notify
+from ..provider import Provider
+from ..streaming._shape import Shape
+from ..tasks import TaskRequest
+from .runtime import Runtime
+from .settings import CallSettings
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """One call. It is made once, when its stream is first read, and handed down from stage to stage.
+
+    `shape` is how it is read. `runtime` is the policy in force and the objects that were built from it; a reload does
+    not change it. The stream writes its attempts to `ledger`. `body` makes the provider that stands for the decorated
+    function's own body, if it has one. `deadline` is set by a stage that shares the stream with other calls; without
+    one, the loop makes its own from the settings.
+    """
+
+    request: TaskRequest
+    settings: CallSettings
+    shape: Shape
+    runtime: Runtime
+    ledger: Ledger
+    body: Callable[[], Provider] | None = None
+    deadline: Deadline | None = None
+
+    @property
+    def notify(self) -> Notify:
+        """Gives a notice to all observers of the switch."""
+        return self.runtime.shared.notify
+
+
+Onward: TypeAlias = Callable[[Call], Awaitable[AsyncGenerator[Event, None]]]
+"""Opens the rest of the chain for a call: all stages further in, and the loop."""
+
+
+class Stage(Protocol):
+    """Does one thing to the events of a call.
+
+    A stage that a call does not want is left out of the chain, so it costs nothing. Opening a stage is awaited before
+    the first event is read, and it may do so itself for the rest of the chain, or leave it until later. What it
+    returns is read to the end or closed.
+    """
+
+    def wanted(self, call: Call) -> bool:
+        """Whether this call needs the stage."""
+        ...
+
+    async def open(self, call: Call, onward: Onward) -> AsyncGenerator[Event, None]:
+        """The events of the call, which come from `onward(call)`, or from somewhere else in its place."""
+        ...

@@ -1,0 +1,41 @@
+"""The observers of a switch: the log, and those that the application gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .._log import write
+from ..notices import Notice
+from ..streaming._guard import Guarded
+from ..streaming._observe import Observer
+
+
+class Log(Observer):
+    """Writes notices to the logger `llm_dispatcher`."""
+
+    def notice(self, notice: Notice) -> None:
+        write(notice)
+
+
+class Observers:
+    """All observers of one switch; calling it gives each of them a notice.
+
+    It holds no reference to the switch, so that a switch which nobody uses any more is freed at once.
+    """
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        for observer in observers:
+            if not isinstance(observer, Observer):
+                raise TypeError(
+                    f"an observer is a streaming.Observer, got {type(observer).__name__}; "
+                    "write: class MyObserver(Observer): …, and give an object of it"
+                )
+        self.own: tuple[Observer, ...] = tuple(map(Guarded, observers))
+        """The application's, which cannot disturb a stream."""
+
+    def __call__(self, notice: Notice) -> None:
+        for observer in (LOG, *self.own):
+            observer.notice(notice)
+
+
+LOG = Log()

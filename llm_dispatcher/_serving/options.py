@@ -1,0 +1,173 @@
+"""The options of a call: their names, types and meaning, defined once for every way to make a call.
+
+`llm_stream`, `LLM` and `LLMSwitch.stream_request` take these options, and `documented` puts their descriptions into the
+docstrings and signatures of all three.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, Protocol, TypedDict, TypeVar
+
+from .._hints import did_you_mean
+from .._policy import OnBreak, Strategy
+from ..events import Event
+from ..streaming import ProgressTracker, StreamingCallbacks
+from ..tasks import ReasoningEffort, ResponseFormat, Target, TaskRequest, TaskType
+
+
+class RequestCache(Protocol):
+    """A cache, as a call sees it. `StreamingCache` is one."""
+
+    def stream(
+        self,
+        request: TaskRequest,
+        targets: Iterable[Target],
+        upstream: Callable[[], AsyncGenerator[Event, None]],
+        apart: Hashable = (),
+    ) -> AsyncGenerator[Event, None]:
+        """The events of the answer: recorded ones, or else those of `upstream`, which asks the targets.
+
+        A recording serves if it answers this request, or one so like it that the answer is the same. Requests with
+        different values of `apart` do not share a stream. The switch passes an `Upstream`, which also knows which
+        model each target really is, and the deadline of the call.
+        """
+        ...
+
+
+class RouteOptions(TypedDict, total=False):
+    """Options for where a request goes.
+
+    Attributes:
+        optimization_strategy: In which order targets are asked: `"ordered"`, `"cost"`, `"speed"`, `"quality"`,
+            `"balanced"` or `"weighted"`.
+        max_cost: The most that the call may cost, in US dollars, all attempts together.
+        max_latency: The most seconds until the first token. Targets that are usually slower are left out.
+    """
+
+    optimization_strategy: Strategy | None
+    max_cost: float | None
+    max_latency: float | None
+
+
+class CallOptions(RouteOptions, total=False):
+    """Options for one call, which every way to make a call takes. An option that is left out, or `None`, is decided by
+    the configuration.
+
+    Attributes:
+        callbacks: Functions that are called when something happens in the stream.
+        progress_tracker: The tracker that shows how far the stream has come.
+        cache: The cache to ask, or `False` for none.
+        timeout: The most seconds that the whole call may take.
+        on_break: What happens when a stream breaks after text was delivered: `"continue"`, `"restart"` or `"raise"`.
+        max_retries: How often one target is tried again after a failure that may pass.
+        fallback_enabled: Whether other targets are asked when the first one fails.
+        buffer_size: The least number of the vendor's pieces that are joined into one chunk.
+        min_chunk_size: The least number of characters in a chunk.
+        raw: Whether events carry the vendor's own events. The cache is not asked then.
+    """
+
+    callbacks: StreamingCallbacks | None
+    progress_tracker: ProgressTracker | None
+    cache: RequestCache | Literal[False] | None
+    timeout: float | None
+    on_break: OnBreak | None
+    max_retries: int | None
+    fallback_enabled: bool | None
+    buffer_size: int | None
+    min_chunk_size: int | None
+    raw: bool
+
+
+class RequestOptions(TypedDict, total=False):
+    """Options of the request itself, beside its words.
+
+    Attributes:
+        task_type: What kind of task it is. Routing picks the targets by it.
+        providers: The providers that may be asked, by their names in the configuration.
+        model: The model to ask, as `"provider/model"`. Routing picks one if it is left out.
+        system: The system prompt.
+        temperature: The sampling temperature.
+        top_p: The share of probability that tokens are sampled from.
+        max_tokens: The most tokens that the answer may have.
+        stop: Texts that end the answer.
+        seed: A seed for sampling, where the vendor takes one.
+        reasoning_effort: How much a reasoning model should think.
+        tools: Tools that the model may call.
+        tool_choice: Whether the model may, must or must not call a tool, or which one.
+        response_format: A JSON schema or a pydantic model that the answer has to follow.
+        namespace: Whose request it is. Budgets and the cache keep namespaces apart.
+        sticky: Requests with the same value go to the same target while it is healthy.
+        metadata: Labels that are sent to the vendor, where it takes them.
+        extra: Options that only one vendor knows, by provider.
+    """
+
+    task_type: TaskType | str
+    providers: str | Sequence[str]
+    model: str | None
+    system: str | None
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+    stop: str | Sequence[str]
+    seed: int | None
+    reasoning_effort: ReasoningEffort | None
+    tools: Sequence[Any]
+    tool_choice: str | Mapping[str, Any] | None
+    response_format: ResponseFormat | None
+    namespace: str | None
+    sticky: str | None
+    metadata: Mapping[str, Any] | None
+    extra: Mapping[str, Any] | None
+
+
+class StreamOptions(RequestOptions, CallOptions, total=False):
+    """Everything that a decorator, an `LLM` and a call of an `LLM` take."""
+
+
+REQUEST_OPTIONS: Final = frozenset(RequestOptions.__annotations__)
+CALL_OPTIONS: Final = frozenset(CallOptions.__annotations__)
+STREAM_OPTIONS: Final = REQUEST_OPTIONS | CALL_OPTIONS
+_OF_A_CALL: Final = ("messages", "images", "audio")
+"""What a call of an `LLM` takes beside the options."""
+
+
+def check_names(options: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Raise a `TypeError` if an option has a name that is not known."""
+    for name in options:
+        if name not in known:
+            hint = did_you_mean(name, (*known, *_OF_A_CALL))
+            if name in _OF_A_CALL:
+                hint = f"; pass {name} in the call: llm(prompt, {name}=…)"
+            raise TypeError(f"there is no setting {name!r}{hint}")
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def documented(*options: type) -> Callable[[Function], Function]:
+    """Add the options of these `TypedDict`s to the docstring and the signature of a function that takes `**options`.
+
+    `help()` and editors then show each option with its type and its description.
+    """
+
+    def document(function: Function) -> Function:
+        signature = inspect.signature(function)
+        known = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        kinds = {name: kind for each in options for name, kind in each.__annotations__.items()}
+        shown = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind.__forward_arg__)
+            for name, kind in kinds.items()
+        ]
+        function.__signature__ = signature.replace(parameters=[*known, *shown])  # type: ignore[attr-defined]
+        described = "\n".join(map(_described, options))
+        function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nOptions:\n{described}"
+        return function
+
+    return document
+
+
+def _described(options: type) -> str:
+    """The descriptions of the options that one class defines, from its docstring."""
+    return inspect.cleandoc(options.__doc__ or "").partition("Attributes:\n")[2].rstrip()

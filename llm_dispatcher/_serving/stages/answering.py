@@ -1,0 +1,61 @@
+"""The innermost stage: it plans the request and runs the loop over the targets of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from ..._dispatch import Course, Job, attempts
+from ..._routing import Admission
+from ...events import Event
+from ...exceptions import InvalidRequestError
+from ...provider import BODY, Provider
+from ...tasks import Target
+from ..call import Call
+from .metering import metered
+
+
+async def answer(call: Call) -> AsyncGenerator[Event, None]:
+    """Plan a request and open the loop for it. Nothing is sent before the first event is read."""
+    runtime = call.runtime
+    await runtime.shared.knowledge.learn(call.request, runtime.policy, call.settings.wishes(runtime.policy))
+    job, admission = _job(call)
+    course = Course()
+    events = attempts(job, course)
+    if not admission.is_metered:
+        return events
+    return metered(events, admission, course.transcript, lambda: call.ledger.usage)
+
+
+def _job(call: Call) -> tuple[Job, Admission]:
+    """What the loop needs for this call: the plan, the settings in force, and the admission to its targets."""
+    request, settings, runtime = call.request, call.settings, call.runtime
+    on_break = settings.on_break or runtime.policy.resilience.on_break
+    if on_break == "restart" and not call.shape.can_take_back:
+        raise InvalidRequestError(
+            "on_break='restart' takes back what was shown, and chunks cannot be taken back: "
+            "read .events(), or await the stream"
+        )
+    wishes = settings.wishes(runtime.policy)
+    plan = runtime.plan(request, wishes, has_body=call.body is not None, load=False)
+    admission = runtime.admission(request, plan, wishes)
+    body = None if call.body is None else call.body()
+
+    def provider(target: Target) -> Provider:
+        return body if body is not None and target.provider == BODY else runtime.providers[target.provider]
+
+    job = Job(
+        request=runtime.to_send(request),
+        targets=plan.targets,
+        provider=provider,
+        style=lambda target: runtime.catalog.capabilities(target, load=False).continues,
+        resilience=settings.resilience(runtime.policy, runtime.timeouts(request, plan, wishes)),
+        ledger=call.ledger,
+        admission=admission,
+        on_break=on_break,
+        raw=settings.raw,
+        open_streams=runtime.shared.open_streams,
+        deadline=call.deadline,
+        price=runtime.price,
+        notify=call.notify,
+    )
+    return job, admission

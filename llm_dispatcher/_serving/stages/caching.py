@@ -1,0 +1,34 @@
+"""The stage that answers from a cache."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from functools import partial
+
+from msgspec.structs import replace
+
+from ..._upstream import Deadline, Upstream
+from ...events import Event
+from ..call import Call, Onward
+from ..options import RequestCache
+
+
+class Caching:
+    """Asks the cache before anything is planned, so that a repeat is answered when no target could answer it."""
+
+    def wanted(self, call: Call) -> bool:
+        return bool(_cache(call)) and not call.settings.raw
+
+    async def open(self, call: Call, onward: Onward) -> AsyncGenerator[Event, None]:
+        cache, runtime = _cache(call), call.runtime
+        assert cache
+        targets = runtime.may_answer(call.request, has_body=call.body is not None)
+        deadline = Deadline(call.settings.total(runtime.policy))
+        upstream = Upstream(partial(onward, replace(call, deadline=deadline)), runtime.models(targets), deadline)
+        return cache.stream(call.request, targets, upstream, call.settings.apart(runtime.policy, call.shape))
+
+
+def _cache(call: Call) -> RequestCache | None:
+    """The cache that the call names, or else the configured one."""
+    named = call.settings.cache
+    return call.runtime.cache if named is None else named or None

@@ -1,0 +1,68 @@
+"""A guard around an observer of the application's: if the observer raises, that is reported, and the stream goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from .._log import write
+from ..events import Event, TextDelta
+from ..notices import Notice, ObserverFailed
+from ._account import Account
+from ._observe import ObservedCall, Observer, Watcher
+
+
+class Guarded(Observer):
+    """Calls another observer, and reports what it raises to the log."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
+        try:
+            watcher = self._observer.begin(call, account)
+        except Exception as error:  # noqa: BLE001 - the application's code must not end the stream
+            _report(self._observer, error)
+            return None
+        return None if watcher is None else _GuardedWatcher(watcher, self._observer)
+
+    def notice(self, notice: Notice) -> None:
+        try:
+            self._observer.notice(notice)
+        except Exception as error:  # noqa: BLE001 - as above
+            _report(self._observer, error)
+
+
+class _GuardedWatcher:
+    def __init__(self, watcher: Watcher, observer: Observer) -> None:
+        self._watcher = watcher
+        self._observer = observer
+        self._on_chunk = watcher.chunk
+        self.chunk = None if self._on_chunk is None else self._chunk
+
+    def _chunk(self, event: TextDelta, account: Account, /) -> Awaitable[None] | None:
+        assert self._on_chunk is not None
+        try:
+            pending = self._on_chunk(event, account)
+        except Exception as error:  # noqa: BLE001 - as above
+            _report(self._observer, error)
+            return None
+        return None if pending is None else self._finish(pending)
+
+    def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None:
+        try:
+            pending = self._watcher.watch(event, account)
+        except Exception as error:  # noqa: BLE001 - as above
+            _report(self._observer, error)
+            return None
+        return None if pending is None else self._finish(pending)
+
+    async def _finish(self, pending: Awaitable[None]) -> None:
+        try:
+            await pending
+        except Exception as error:  # noqa: BLE001 - as above
+            _report(self._observer, error)
+
+
+def _report(observer: Observer, error: Exception) -> None:
+    """Write it to the log and to no observer, so that one which always raises is not called again for that."""
+    write(ObserverFailed(type(observer).__name__, error))
