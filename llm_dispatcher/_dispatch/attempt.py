@@ -69,7 +69,6 @@ async def attempt(
                         for event in beginning.events(content):
                             yield event
                     elif isinstance(content, str):
-                        row.output.append(content)
                         yield course.deliver(content, row)
                     else:
                         yield content
@@ -125,7 +124,9 @@ class _Beginning:
             if not content:
                 return
         yield from self._opening()
-        yield self._course.deliver(content, row) if isinstance(content, str) else content
+        event = self._course.deliver(content, row) if isinstance(content, str) else content
+        row.unchanged_from = len(self._course.transcript.pieces)
+        yield event
 
     def rest(self) -> Iterator[Event]:
         """The events of an answer that is complete and of which nothing was shown so far."""
@@ -159,12 +160,14 @@ class _Beginning:
     def _opening(self) -> Iterator[Event]:
         row, course = self._row, self._course
         row.is_shown = True
+        row.shown_from = course.transcript.characters
         before = next((earlier for earlier in reversed(course.rows) if earlier.is_shown), None)
         if before is not None and before.target != row.target:
             reason = type(before.error).__name__
             yield StreamSwitched(before.target, row.target, reason, row.seam or "plain", row.trimmed)
         if may_restart(self._job, course) and course.is_committed:
             course.transcript.reset()
+            row.shown_from = 0
             yield StreamReset()
         yield StreamStarted(row.target, row.number, cached=False)
         yield from self._held

@@ -48,10 +48,17 @@ class Course:
 
     def deliver(self, text: str, row: Row) -> TextDelta:
         """The event that shows the reader some text of an attempt. The text counts as delivered from now on."""
-        transcript, length = self.transcript, len(text)
+        transcript = self.transcript
         index = transcript.chunks
         transcript.chunks = index + 1  # `Transcript.add`, written out: this is done for every chunk
-        transcript.characters += length
+        transcript.characters += len(text)
         transcript.pieces.append(text)
-        row.delivered += length
         return TextDelta(text, index, row.raw)
+
+    def end(self, row: Row) -> None:
+        """An attempt of this turn is over. Its row learns what it has delivered, which nobody asks before."""
+        transcript = self.transcript
+        if row.is_shown:
+            row.delivered = transcript.characters - row.shown_from
+            row.output += transcript.pieces[row.unchanged_from :]
+        self.rows.append(row)

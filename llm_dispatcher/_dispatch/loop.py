@@ -83,7 +83,7 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                 except LLMDispatcherError as error:
                     row.error = error
                 finally:
-                    course.rows.append(row)
+                    course.end(row)
                     _record(job, row, admitted, outcome, loop.time())
                 if row.error is None:
                     yield completion(job, course, row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import maxsize
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
@@ -23,8 +24,9 @@ class Row:
     """One attempt under way.
 
     `output` is everything that the model has written, also what the reader never sees. `delivered` counts the
-    characters that the reader has. `is_shown` is whether the reader has seen anything of this attempt,
-    `reader_left` whether the reader has left the stream. Only the task that reads the attempt writes to its row.
+    characters that the reader has; both are complete after `Course.end`. `is_shown` is whether the reader has seen
+    anything of this attempt, `reader_left` whether the reader has left the stream. Only the task that reads the attempt
+    writes to its row.
     """
 
     def __init__(self, target: Target, number: int, now: float) -> None:
@@ -45,6 +47,10 @@ class Row:
         self.join: Join | None = None
         self.is_shown = self.reader_left = False
         self.delivered = 0
+        self.shown_from = 0
+        """How many characters the reader had when this attempt was first shown."""
+        self.unchanged_from = maxsize
+        """The first piece of the transcript that is the model's own, unchanged. `output` has all before it."""
 
     def take(self, piece: Opened | RawEvent | UsageReport | Finished | Content, notify: Notify) -> Content | None:
         """Take in a piece that is not text. Returns it, with the vendor's event, if the reader is to see it."""

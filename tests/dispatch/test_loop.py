@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from llm_dispatcher.events import (
     StreamCompleted,
     StreamReset,
     StreamStarted,
+    StreamSwitched,
     TextDelta,
     ToolCallDelta,
     Usage,
@@ -412,6 +414,28 @@ async def test_a_tool_call_that_nobody_has_seen_does_not_end_the_stream() -> Non
     events = await all_of(dispatch(answer, Resilience(max_retries=2, backoff=0.0)))
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == begun + rest
     assert not any(isinstance(event, ToolCallDelta) for event in events)
+
+
+@pytest.mark.parametrize("left_at", [StreamSwitched, StreamStarted, TextDelta])
+async def test_a_reader_that_leaves_at_a_switch_has_only_what_was_delivered(left_at: type[Event]) -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield Opened()
+        if ask.target == A:
+            yield "one two"
+            raise ProviderConnectionError("cut")
+        yield " three"
+        yield " four"
+        await asyncio.Event().wait()
+
+    job = structs.replace(dispatch(answer), targets=(A, Target("b", "m")), style=lambda target: "prefill")
+    is_second = False
+    async with aclosing(attempts(job)) as events:
+        async for event in events:
+            is_second = is_second or isinstance(event, StreamSwitched)
+            if is_second and isinstance(event, left_at):
+                break
+    assert [row.delivered for row in job.ledger] == [len("one two"), len(" three") if left_at is TextDelta else 0]
+    assert job.ledger[1].usage.output_tokens == 2, "the words that were written, also those that nobody has seen"
 
 
 # ── a stream of several turns ──────────────────────────────────────────────────────────────────────────────────────
