@@ -13,7 +13,8 @@ LLMDispatcherError
 │   ├── ProviderQuotaExceededError         │
 │   ├── ModelNotFoundError                 │ switch at once
 │   ├── ModelUnsupportedError              │
-│   ├── ContextLengthExceededError         ┘
+│   ├── ContextLengthExceededError         │
+│   ├── MissingPackageError                ┘ (this machine's: a package is not installed)
 │   ├── AllProvidersFailedError            every target was tried (.failures)
 │   └── NoProviderAvailableError           no target can serve the request (.reasons)
 ├── InvalidRequestError                    ┐
@@ -167,6 +168,14 @@ class ModelUnsupportedError(ProviderError):
 
 class ContextLengthExceededError(ProviderError):
     """The request is longer than the model's window; another model's may be longer."""
+
+
+class MissingPackageError(ProviderError):
+    """A Python package that the provider needs is not installed; `install` is what `pip install` gets it by."""
+
+    def __init__(self, message: str, *, install: str = "", **answer: Unpack[_Answer]) -> None:
+        super().__init__(message, **answer)
+        self.install = install
 
 
 class AllProvidersFailedError(ProviderError):

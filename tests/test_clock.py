@@ -11,9 +11,9 @@ from llm_dispatcher import ProgressTracker, _clock
 from llm_dispatcher._config.files import WatchedFile
 from llm_dispatcher._dispatch.retrying import Retrying
 from llm_dispatcher._policy import Resilience
-from llm_dispatcher._providers.base.rate_limit_headers import retry_after
 from llm_dispatcher._routing.health import Health
 from llm_dispatcher.exceptions import ProviderRateLimitError
+from llm_dispatcher.provider._rate_limit_headers import retry_after
 from llm_dispatcher.streaming._account import Account
 
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)

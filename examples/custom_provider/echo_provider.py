@@ -1,28 +1,54 @@
 """A provider of one's own: `pip install ./examples/custom_provider`, and `kind: echo` is known in every policy.
 
-This one says what it was told, word by word. A real one would open a connection in `stream` and close it there.
+It answers with the words of the prompt. The "vendor" is a list of JSON lines in memory; a real provider would make a
+client in `open_client`, send the request with it in `send`, and pass the bytes of the response on.
 """
 
-from collections.abc import AsyncGenerator
+import json
+from collections.abc import Iterable
 
 from llm_dispatcher.events import Usage, UsageReport
-from llm_dispatcher.provider import Ask, Finished, Opened, Piece, ProviderSettings
+from llm_dispatcher.provider import Ask, CheckResult, Finished, Piece
+from llm_dispatcher.provider.kit import BaseProvider, Decoder, NDJSONDecoder, OpenResponse, tokens
 
 
-class EchoProvider:
-    def __init__(self, settings: ProviderSettings) -> None:
-        self.settings = settings
+class EchoDecoder:
+    """Decodes one answer: each event of the vendor becomes pieces."""
 
-    async def prepare(self) -> None:
-        """Called before each attempt, on no vendor's clock: the place to make a client."""
+    def __init__(self) -> None:
+        self.ended = False
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
-        yield Opened()
+    def pieces(self, data: bytes) -> Iterable[Piece]:
+        event = json.loads(data)
+        if "text" in event:
+            yield event["text"]
+        if "usage" in event:
+            usage = event["usage"]
+            yield UsageReport(Usage(tokens(usage, "input"), tokens(usage, "output"), source="reported"))
+        if event.get("done"):
+            self.ended = True
+            yield Finished("stop", "done")  # without this the stream would count as cut off
+
+
+class EchoProvider(BaseProvider[None]):
+    """A client would be the type in the brackets; this vendor needs none."""
+
+    async def send(self, client: None, ask: Ask) -> OpenResponse:
         words = ask.request.conversation[-1].text.split()
-        for number, word in enumerate(words):
-            yield f" {word}" if number else word
-        yield UsageReport(Usage(input_tokens=len(words), output_tokens=len(words), source="reported"))
-        yield Finished("stop", None)  # without this word the stream would count as cut short
+        events: list[object] = [{"text": f" {word}" if number else word} for number, word in enumerate(words)]
+        events.append({"usage": {"input": len(words), "output": len(words)}, "done": True})
+        lines = [json.dumps(event).encode() + b"\n" for event in events]
 
-    async def aclose(self) -> None:
-        """Close what `prepare` made."""
+        async def read() -> bytes:
+            return lines.pop(0) if lines else b""
+
+        return OpenResponse(read=read, splitter=NDJSONDecoder(), close=lines.clear)
+
+    def decoder(self, ask: Ask) -> Decoder:
+        return EchoDecoder()
+
+    async def check(self) -> CheckResult:
+        return CheckResult(ok=True, message="ok")
+
+    async def models(self) -> list[str]:
+        return ["words"]

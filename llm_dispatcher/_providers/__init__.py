@@ -11,7 +11,7 @@ from .._policy import ProviderSettings
 from .._vendors.kinds import entry_point, known_kinds
 from .._vendors.table import vendor
 from ..exceptions import ConfigurationError
-from ..provider import Provider
+from ..provider import CheckResult, Provider, SupportsCheck, SupportsModels
 
 Factory: TypeAlias = Callable[[ProviderSettings], Provider]
 
@@ -25,6 +25,19 @@ def sdk_modules(kind: str) -> tuple[str, ...]:
 def make(settings: ProviderSettings) -> Provider:
     """A provider of the kind that its settings name. It opens nothing yet."""
     return _factory(settings)(settings)
+
+
+async def check(provider: Provider) -> CheckResult:
+    """Whether a provider's vendor is reachable and accepts the key; a provider without a check is not asked."""
+    if isinstance(provider, SupportsCheck):
+        return await provider.check()
+    return CheckResult(ok=None, message=f"not asked: the kind {provider.settings.kind} has no check")
+
+
+async def offered_models(provider: Provider) -> list[str] | None:
+    """The models that a provider's vendor offers, or `None` if it has no list of them."""
+    models = await provider.models() if isinstance(provider, SupportsModels) else None
+    return None if models is None else list(models)
 
 
 def _factory(settings: ProviderSettings) -> Factory:

@@ -11,6 +11,7 @@ import pytest
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._config import load
 from llm_dispatcher._config.addresses import is_home, is_loopback, ollama_address
+from llm_dispatcher._log import write
 from llm_dispatcher._policy import Policy
 from llm_dispatcher._providers.anthropic import provider as anthropic
 from llm_dispatcher._providers.openai import provider as openai
@@ -152,8 +153,8 @@ def test_an_sdk_does_not_read_an_address_from_the_environment(monkeypatch: pytes
         monkeypatch.setenv(variable, GATEWAY)
     key = Secret("test-key")
     made = [
-        openai._made(ProviderSettings(name="a", kind="openai", api_key=key)).base_url,
-        anthropic._made(ProviderSettings(name="a", kind="anthropic", api_key=key)).base_url,
+        openai.make_client(ProviderSettings(name="a", kind="openai", api_key=key), write).base_url,
+        anthropic.make_client(ProviderSettings(name="a", kind="anthropic", api_key=key), write).base_url,
     ]
     assert [str(url) for url in made] == ["https://api.openai.com/v1/", "https://api.anthropic.com"]
 

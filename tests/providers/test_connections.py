@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from llm_dispatcher._providers import make
-from llm_dispatcher._providers.base.clients import PerLoop
 from llm_dispatcher.exceptions import (
     ConfigurationError,
     ProviderAuthenticationError,
@@ -24,6 +23,7 @@ from llm_dispatcher.exceptions import (
     ProviderTimeoutError,
 )
 from llm_dispatcher.provider import Ask, Finished, Opened, Provider, ProviderSettings, Secret
+from llm_dispatcher.provider._clients import PerLoop
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import CleanEnd, Cut, ErrorFrame, HttpError, Reply, SimulatedVendor, Stall, Wire
 from tests.conftest import KINDS
@@ -58,7 +58,7 @@ TWO_LOOPS = """
 import asyncio, gc, sys, threading
 from llm_dispatcher.provider import Ask, ProviderSettings, Secret
 from llm_dispatcher._providers import make
-from llm_dispatcher._providers.base.clients import PerLoop
+from llm_dispatcher.provider._clients import PerLoop
 from llm_dispatcher.tasks import Target, TaskRequest
 
 settings = ProviderSettings(name="a", api_key=Secret("test-key"), **{settings})
@@ -103,7 +103,7 @@ def note(event, args):
 sys.addaudithook(note)
 from llm_dispatcher.provider import ProviderSettings, Secret
 from llm_dispatcher._providers import make
-from llm_dispatcher._providers.base.clients import PerLoop
+from llm_dispatcher.provider._clients import PerLoop
 provider = make(ProviderSettings(name="a", kind="{kind}", api_key=Secret("test-key")))
 assert "{module}" not in sys.modules
 async def main():

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from llm_dispatcher._providers.anthropic import messages as anthropic_messages
-from llm_dispatcher._providers.base.decoding import Decode, Splitter, with_raw_events
-from llm_dispatcher._providers.base.errors import translated
 from llm_dispatcher._providers.google import content as google_content
-from llm_dispatcher._providers.ollama import provider as ollama
+from llm_dispatcher._providers.ollama import chat as ollama
 from llm_dispatcher._providers.openai import chat as openai_chat
 from llm_dispatcher._providers.openai import responses as openai_responses
 from llm_dispatcher._wire import JSONArrayDecoder, NDJSONDecoder, SSEDataDecoder
 from llm_dispatcher.exceptions import ContentFilterError, InvalidRequestError, ProviderError
 from llm_dispatcher.provider import Ask, RawEvent
+from llm_dispatcher.provider._decoding import Decode, Splitter, with_raw_events
+from llm_dispatcher.provider._errors import translated
 from llm_dispatcher.tasks import Target, TaskRequest
 from tests.test_wire_recordings import LONGEST, MUTATIONS, RECORDED, damaged, in_pieces
 

@@ -18,12 +18,9 @@ from openai.types.responses.response_error import ResponseError
 
 from llm_dispatcher._providers import make
 from llm_dispatcher._providers.anthropic import messages as anthropic_messages
-from llm_dispatcher._providers.base.error_codes import BY_CODE, class_of
-from llm_dispatcher._providers.base.errors import Answer, answer_in, error_for, said
-from llm_dispatcher._providers.base.rate_limit_headers import reset_after, retry_after
 from llm_dispatcher._providers.google import content as google_content
-from llm_dispatcher._providers.google.content import answer as google_answer
-from llm_dispatcher._providers.ollama import provider as ollama
+from llm_dispatcher._providers.google.content import error_reply as google_answer
+from llm_dispatcher._providers.ollama import chat as ollama
 from llm_dispatcher._providers.openai import chat as openai_chat
 from llm_dispatcher._providers.openai import responses as openai_responses
 from llm_dispatcher.exceptions import (
@@ -40,6 +37,9 @@ from llm_dispatcher.exceptions import (
     ProviderTimeoutError,
 )
 from llm_dispatcher.provider import Ask, ProviderSettings, Secret
+from llm_dispatcher.provider._error_codes import BY_CODE, class_of
+from llm_dispatcher.provider._errors import ErrorReply, error_for, error_message, read_error
+from llm_dispatcher.provider._rate_limit_headers import reset_after, retry_after
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import Reply, SimulatedVendor
 
@@ -108,7 +108,7 @@ def test_every_status_is_one_class(status: int, error: type[Exception]) -> None:
 def test_a_word_says_more_than_a_status_and_a_status_more_than_a_general_word(
     status: int | None, codes: tuple[str, ...], error: type[Exception]
 ) -> None:
-    assert type(error_for(Answer("no", status, codes), A)) is error
+    assert type(error_for(ErrorReply("no", status, codes), A)) is error
 
 
 def test_every_word_in_the_sdks_is_known() -> None:
@@ -127,7 +127,7 @@ def test_every_word_in_the_sdks_is_known() -> None:
 
 def test_anthropics_special_words_are_read_beside_the_type() -> None:
     error = {"type": "rate_limit_error", "message": "no", "details": {"error_code": "contract_spend_limit_reached"}}
-    assert type(error_for(answer_in(error), A)) is ProviderQuotaExceededError
+    assert type(error_for(read_error(error), A)) is ProviderQuotaExceededError
 
 
 # ── error objects, wherever they come ──────────────────────────────────────────────────────────────────────────────
@@ -205,11 +205,11 @@ def test_every_error_frame_is_one_class(
     ],
 )
 def test_a_vendors_sentence_is_found_wherever_it_stands(body: object, words: str | None) -> None:
-    assert said(body) == words
+    assert error_message(body) == words
 
 
 def test_a_page_of_html_is_cut_and_a_key_in_it_is_not_shown() -> None:
-    error = error_for(Answer("x" * 1990 + " Bearer abcdefghijklmnopqrstuvwxyz", 502), A)
+    error = error_for(ErrorReply("x" * 1990 + " Bearer abcdefghijklmnopqrstuvwxyz", 502), A)
     assert len(error.message) <= 2000
     assert "abcdef" not in error.message
 
@@ -226,7 +226,7 @@ values = st.recursive(
 
 @given(values, st.none() | st.integers(100, 700))
 def test_any_body_at_all_is_an_error_of_ours(body: object, status: int | None) -> None:
-    for answer in (answer_in(body), google_answer(body, status)):
+    for answer in (read_error(body), google_answer(body, status)):
         error = error_for(answer, A)
         assert isinstance(error, (ProviderError, InvalidRequestError, ContentFilterError))
         assert error.message
@@ -300,9 +300,9 @@ def test_no_header_is_too_strange(headers: dict[str, str]) -> None:
 
 def test_a_reset_counts_for_a_rate_limit_only_and_after_what_is_said_outright() -> None:
     headers = openai_limits(("0", "30s"), None)
-    assert error_for(Answer("no", 429, headers=headers), A).retry_after == 30.0
-    assert error_for(Answer("no", 500, headers=headers), A).retry_after is None
-    assert error_for(Answer("no", 429, headers={**headers, "retry-after": "2"}), A).retry_after == 2.0
+    assert error_for(ErrorReply("no", 429, headers=headers), A).retry_after == 30.0
+    assert error_for(ErrorReply("no", 500, headers=headers), A).retry_after is None
+    assert error_for(ErrorReply("no", 429, headers={**headers, "retry-after": "2"}), A).retry_after == 2.0
 
 
 def test_googles_retry_info_and_quota_are_read() -> None:
@@ -407,7 +407,7 @@ def test_recorded_errors_come_to_the_class_of_their_status_or_of_their_word() ->
         case = json.loads(path.read_text())
         status, body = case["response"]["status"], json.loads(case["response"]["body_text"])
         inner = body.get("error", body)
-        answer = google_answer(body, status) if "google" in case["wire_dialect"] else answer_in(inner)
+        answer = google_answer(body, status) if "google" in case["wire_dialect"] else read_error(inner)
         found = class_of(status, answer.codes)
         wanted = KNOWN_BETTER.get(inner.get("code"), STATUSES[status])
         if found is not wanted or not answer.message:

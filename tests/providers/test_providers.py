@@ -14,8 +14,6 @@ from msgspec.structs import replace
 
 from llm_dispatcher._media import load_media
 from llm_dispatcher._providers import make
-from llm_dispatcher._providers.base.clients import PerLoop
-from llm_dispatcher._providers.base.decoding import ToolCalls, whole_call
 from llm_dispatcher._providers.base.encoding import encoded
 from llm_dispatcher._providers.google import content_request as google_request
 from llm_dispatcher._providers.google import provider as google
@@ -48,6 +46,8 @@ from llm_dispatcher.provider import (
     Remaining,
     Secret,
 )
+from llm_dispatcher.provider._clients import PerLoop
+from llm_dispatcher.provider._decoding import ToolCalls, whole_call
 from llm_dispatcher.tasks import (
     AudioPart,
     Message,
@@ -419,15 +419,15 @@ async def test_googles_door_is_open(simulated_vendor: Start) -> None:
     assert sent.body == google_request.body(TaskRequest("hi"), A)
     assert int(sent.headers["content-length"]) == len(encoded(sent.body))
     assert "google-genai-sdk" in sent.headers["user-agent"]
-    assert google._sent.get(None) is None, "nothing is kept of a request that is over"
+    assert google._outgoing.get(None) is None, "nothing is kept of a request that is over"
 
 
-async def test_behind_a_closed_door_google_is_asked_nothing_and_nothing_it_says_is_an_answer(
+async def test_without_aiohttps_middlewares_google_gets_no_prompt_and_gives_no_answer(
     simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(google, "_session", aiohttp.ClientSession)
+    monkeypatch.setattr(google, "_session", lambda notify: aiohttp.ClientSession())
     vendor = simulated_vendor("google", Reply(TEXT))
-    with pytest.raises(AssertionError, match="its door for aiohttp middlewares is closed"):
+    with pytest.raises(AssertionError, match="it no longer calls aiohttp's middlewares"):
         await pieces_of(vendor)
     assert vendor.requests[0].body["contents"] == [{"parts": []}]
 
@@ -435,13 +435,13 @@ async def test_behind_a_closed_door_google_is_asked_nothing_and_nothing_it_says_
 async def test_a_body_is_forgotten_when_it_is_sent(simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection keeps the context in which it was made, and many an answer takes its time."""
     made: list[Any] = []
-    kind = google._Sent
+    kind = google._Outgoing
 
     def make_one(body: bytes, connect_timeout: float | None) -> Any:
         made.append(kind(body, connect_timeout))
         return made[-1]
 
-    monkeypatch.setattr(google, "_Sent", make_one)
+    monkeypatch.setattr(google, "_Outgoing", make_one)
     provider = provider_for(simulated_vendor("google", Reply(TEXT)))
     stream = provider.stream(Ask(TaskRequest("hi"), A))
     assert isinstance(await anext(stream), Opened)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_dispatcher._providers.base.rate_limit_headers import allowance, reset_after
 from llm_dispatcher.provider import Allowance, Remaining
+from llm_dispatcher.provider._rate_limit_headers import allowance, reset_after
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC).timestamp
 OPENAI = {

@@ -504,7 +504,7 @@ def test_a_vendors_own_tool_is_sent_as_it_is_or_refused() -> None:
         (TaskRequest("x", tools=["look"]), 'a tool is a dict with "name"'),
         (TaskRequest("x", tools=[{**LOOK, "paramters": {}}]), "the tool 'look' has unknown keys: paramters"),
         (TaskRequest("x", tool_choice="required"), "tool_choice is 'required', but the request has no tools"),
-        (TaskRequest("x", tools=[LOOK], tool_choice="hear"), "names 'hear', which is none of the tools: look"),
+        (TaskRequest("x", tools=[LOOK], tool_choice="hear"), "names 'hear', which is not one of the tools: look"),
         (TaskRequest("x", tools=[LOOK], tool_choice={"a": 1}), 'tool_choice is "auto", "none", "required" or'),
         (TaskRequest("x", extra={"stream": False}), "extra holds 'stream'"),
         (TaskRequest(messages=[Message("tool", "seen")]), "'tool' holds ToolResultParts, not TextPart"),
@@ -528,7 +528,7 @@ def test_broken_arguments_in_a_conversation_are_an_invalid_request(wire: str, ar
 
 @pytest.mark.parametrize("wire", ["openrouter", "responses", "vertex", "anthropic"])
 def test_metadata_is_text(wire: str) -> None:
-    with pytest.raises(ModelUnsupportedError, match=r"metadata that is no text \(user_id\)"):
+    with pytest.raises(ModelUnsupportedError, match=r"metadata that is not text \(user_id\)"):
         body(wire, TaskRequest("x", metadata={"user_id": 5}, extra={"store": True}))
 
 

@@ -164,7 +164,7 @@ async def test_an_sdk_whose_transports_are_not_found_opens_its_own_connections(
     found = connections.over_our_sessions
     hidden: Any = SimpleNamespace()
     assert found(hidden) is hidden
-    monkeypatch.setattr(connections, "over_our_sessions", lambda client: client)
+    monkeypatch.setattr(connections, "over_our_sessions", lambda client, notify: client)
     vendor = simulated_vendor(wire, Reply("All is well."))
     provider = provider_at(wire, vendor.base_url)
     for _ in range(2):

@@ -14,10 +14,10 @@ from openai._utils import _json as openai_json
 
 from llm_dispatcher._providers import make
 from llm_dispatcher._providers.base.encoding import encoded
-from llm_dispatcher._providers.base.errors import Answer, translated
-from llm_dispatcher._providers.base.json_check import unsendable
 from llm_dispatcher.exceptions import InvalidRequestError, ProviderRateLimitError
 from llm_dispatcher.provider import Ask, ProviderSettings, Secret
+from llm_dispatcher.provider._errors import ErrorReply, translated
+from llm_dispatcher.provider._json_check import unsendable
 from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TextPart, ToolResultPart
 from llm_dispatcher.testing import Reply, SimulatedVendor
 
@@ -58,7 +58,7 @@ def test_a_vendors_word_goes_before_ours() -> None:
     """One client writes what another cannot."""
     with (
         pytest.raises(ProviderRateLimitError),
-        translated(Ask(WRONG[4][0], A), lambda _: Answer("no", 429), lambda: ()),
+        translated(Ask(WRONG[4][0], A), lambda _: ErrorReply("no", 429), lambda: ()),
     ):
         raise OSError
     with pytest.raises(TypeError), translated(Ask(TaskRequest("x"), A), lambda _: None, lambda: ()):

@@ -12,9 +12,7 @@ from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._config import load
 from llm_dispatcher._providers import make
 from llm_dispatcher._providers.anthropic import messages as anthropic_messages
-from llm_dispatcher._providers.base.decoding import DEEPEST, whole_call
-from llm_dispatcher._providers.base.errors import Answer, answer_in, error_for
-from llm_dispatcher._providers.ollama import provider as ollama
+from llm_dispatcher._providers.ollama import chat as ollama
 from llm_dispatcher._providers.openai import chat as openai_chat
 from llm_dispatcher._vendors.kinds import known_kinds
 from llm_dispatcher.events import ReasoningDelta, StreamCompleted, ToolCall, UsageReport
@@ -31,6 +29,8 @@ from llm_dispatcher.exceptions import (
     ProviderServiceUnavailableError,
 )
 from llm_dispatcher.provider import ProviderSettings
+from llm_dispatcher.provider._decoding import DEEPEST, whole_call
+from llm_dispatcher.provider._errors import ErrorReply, error_for, read_error
 from llm_dispatcher.tasks import Message, Target, ToolCallPart
 from llm_dispatcher.testing import Garbage, HttpError, Reply, SaidToolCall, SimulatedVendor
 
@@ -114,16 +114,16 @@ async def test_a_refusal_is_told_by_its_code_its_parameter_or_its_class(
 
 
 def test_a_parameter_says_nothing_where_a_code_or_a_status_says_more() -> None:
-    assert type(error_for(Answer("no", 401, param="model"), A)) is ProviderAuthenticationError
-    assert type(error_for(Answer("no", 500, param="model"), A)) is ProviderServiceUnavailableError
-    assert type(error_for(Answer("no", 400, ("context_length_exceeded",), param="max_tokens"), A)) is (
+    assert type(error_for(ErrorReply("no", 401, param="model"), A)) is ProviderAuthenticationError
+    assert type(error_for(ErrorReply("no", 500, param="model"), A)) is ProviderServiceUnavailableError
+    assert type(error_for(ErrorReply("no", 400, ("context_length_exceeded",), param="max_tokens"), A)) is (
         ContextLengthExceededError
     )
 
 
 @pytest.mark.found("R-8")
 def test_a_status_that_is_written_as_text_is_a_status() -> None:
-    assert error_for(answer_in({"message": "no", "code": "429"}), A).status == 429
+    assert error_for(read_error({"message": "no", "code": "429"}), A).status == 429
 
 
 @pytest.mark.found("N-C17")

@@ -11,7 +11,7 @@ from llm_dispatcher._providers.anthropic import messages as anthropic_messages
 from llm_dispatcher._providers.google import content as google_content
 from llm_dispatcher._providers.google import content_request as google_request
 from llm_dispatcher._providers.google.partial_arguments import PartialArgument, PartialArguments
-from llm_dispatcher._providers.ollama import provider as ollama
+from llm_dispatcher._providers.ollama import chat as ollama
 from llm_dispatcher._providers.openai import chat as openai_chat
 from llm_dispatcher._providers.openai import responses as openai_responses
 from llm_dispatcher.events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport

@@ -17,8 +17,6 @@ from llm_dispatcher import _catalog as catalog
 from llm_dispatcher._catalog import Capabilities
 from llm_dispatcher._dispatch import Job, Ledger, attempts
 from llm_dispatcher._policy import BreakerSettings, BudgetSettings, Policy, Resilience, Route
-from llm_dispatcher._providers.base.errors import Answer, error_for
-from llm_dispatcher._providers.base.rate_limit_headers import allowance, believable, reset_after, retry_after
 from llm_dispatcher._routing import Admission, RequestFacts, SharedState, demands
 from llm_dispatcher._routing.health import Health
 from llm_dispatcher._routing.rate_limits import Lease, Limiter
@@ -36,6 +34,8 @@ from llm_dispatcher.provider import (
     ProviderSettings,
     Remaining,
 )
+from llm_dispatcher.provider._errors import ErrorReply, error_for
+from llm_dispatcher.provider._rate_limit_headers import allowance, believable, reset_after, retry_after
 from llm_dispatcher.tasks import MOST_TOKENS, Target
 from llm_dispatcher.testing import HttpError, Reply, SaidUsage, SimulatedVendor
 from tests.conftest import KINDS, PATIENT
@@ -323,7 +323,7 @@ HEADERS = st.dictionaries(
 def test_no_header_breaks_its_reader_or_shuts_a_target_for_more_than_a_day(headers: Mapping[str, str]) -> None:
     assert (retry_after(headers) or 0.0) >= 0.0
     assert 0 <= (reset_after(headers) or 0.0) <= LONGEST_WAIT
-    error = error_for(Answer("busy", 429, headers=headers), A)
+    error = error_for(ErrorReply("busy", 429, headers=headers), A)
     assert error.retry_after is None or 0 <= error.retry_after <= LONGEST_WAIT
     limiter = Limiter({}, lambda: 100.0)
     if error.retry_after is not None:

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from ..._usage import Usage
 from ...events import FinishReason, ProviderEvent, ReasoningDelta, UsageReport
 from ...provider import Finished, Piece
+from ...provider._decoding import ToolCalls, tokens
+from ...provider._errors import error_for, read_error
 from ...tasks import Target
-from ..base.decoding import ToolCalls, tokens
-from ..base.errors import answer_in, error_for
 
 
 class _Delta(Struct):
@@ -120,7 +120,7 @@ class Decoder:
                 reason = self._stop_reason
                 yield Finished(_FINISH.get(reason or "", "stop"), reason)
             case "error":
-                answer = replace(answer_in(event.error or {"message": event.message}), request_id=event.request_id)
+                answer = replace(read_error(event.error or {"message": event.message}), request_id=event.request_id)
                 raise error_for(answer, self._target)
             case _:
                 return

@@ -23,12 +23,12 @@ from ..base.encoding import (
     Tool,
     arguments_of,
     cannot,
-    given,
     image_of,
     is_vendors_own,
     split_system,
     text_metadata,
     tool_choice,
+    without_empty,
 )
 from ..base.schemas import ANTHROPIC
 
@@ -40,7 +40,7 @@ def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> d
     if extra_metadata := set(request.metadata) - {"user_id"}:
         raise cannot(f"metadata other than user_id ({', '.join(sorted(map(str, extra_metadata)))})", target)
     system, turns = split_system(request, target)
-    return given(
+    return without_empty(
         model=model,
         max_tokens=request.max_tokens or max_tokens,
         messages=_turns(turns, target),
@@ -52,7 +52,7 @@ def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> d
         thinking={"type": "disabled"} if request.reasoning_effort == "none" else None,
         output_config=_output_config(request, target),
         # The SDK has no parameters for these any more, since newer models refuse them; older models take them still.
-        extra_body=given(temperature=request.temperature, top_p=request.top_p) | dict(request.extra),
+        extra_body=without_empty(temperature=request.temperature, top_p=request.top_p) | dict(request.extra),
     )
 
 
@@ -60,7 +60,7 @@ def _output_config(request: TaskRequest, target: Target) -> dict[str, Any]:
     effort = None if request.reasoning_effort == "none" else request.reasoning_effort
     if effort == "minimal":
         raise cannot("the reasoning effort 'minimal'", target)
-    config: dict[str, Any] = given(effort=effort)
+    config: dict[str, Any] = without_empty(effort=effort)
     if request.response_format is not None:
         schema = Schema(request.response_format)
         if schema.any_json:
@@ -116,7 +116,7 @@ def _tool(given_tool: Any, target: Target) -> dict[str, Any]:
     return {
         "name": tool.name,
         "input_schema": tool.strict_parameters(ANTHROPIC, target),
-        **given(description=tool.description, strict=tool.strict),
+        **without_empty(description=tool.description, strict=tool.strict),
     }
 
 

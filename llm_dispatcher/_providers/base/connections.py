@@ -31,9 +31,8 @@ from ..._log import write
 from ...events import Failure
 from ...exceptions import ProviderProtocolError
 from ...notices import Notify, RequestResent
-from .clients import CONNECTIONS
-from .errors import Answer, RefusedError
-from .transport import all_that_came, hand_out, reader
+from ...provider._errors import ErrorReply, RefusedError
+from .transport import CONNECTIONS, all_that_came, hand_out, reader
 
 LONGEST_ERROR: Final = 64 * 1024
 """Bytes that are read of the body of an HTTP error. A proxy's page of HTML is shorter; an endless body is not."""
@@ -142,19 +141,21 @@ def session(connector: Connector, *middlewares: aiohttp.ClientMiddlewareType, **
     )
 
 
-def over_our_sessions(client: Any) -> Any:
+def over_our_sessions(client: Any, notify: Notify = write) -> Any:
     """Make an SDK's aiohttp client for httpx2 open its connections through `Connector`, behind a proxy too."""
     # (httpx2 shows its transports to nobody. One that is handed to it is used without the environment's proxies.)
     # Where a release has moved them, the SDK opens its own connections, and `response_to` finds its responses anyway.
     transports: list[Any] = [getattr(client, "_transport", None), *getattr(client, "_mounts", {}).values()]
     for transport in transports:
         if all(hasattr(transport, name) for name in ("client", "limits", "ssl_context")):
-            transport.client = partial(_session_of, transport)
+            transport.client = partial(_session_of, transport, notify)
     return client
 
 
-def _session_of(transport: Any) -> aiohttp.ClientSession:
-    return session(Connector(ssl=transport.ssl_context, keepalive_timeout=transport.limits.keepalive_expiry))
+def _session_of(transport: Any, notify: Notify) -> aiohttp.ClientSession:
+    return session(
+        Connector(notify=notify, ssl=transport.ssl_context, keepalive_timeout=transport.limits.keepalive_expiry)
+    )
 
 
 def _watch(transport: asyncio.Transport, protocol: Any) -> None:
@@ -177,20 +178,20 @@ def _can_be_read(transport: asyncio.Transport) -> bool:
 
 def _check_redirect(request: aiohttp.ClientRequest, response: aiohttp.ClientResponse) -> None:
     """Refuse a redirect that would take the key, the headers or the prompt to another host, or lose the prompt."""
-    said = response.headers.get("location") or response.headers.get("uri")  # (aiohttp takes either)
-    if said is None:
+    location = response.headers.get("location") or response.headers.get("uri")  # aiohttp follows either
+    if location is None:
         return
     try:
-        there = request.url.join(type(request.url)(said))
+        there = request.url.join(type(request.url)(location))
         if response.status in _KEEPS_THE_BODY and _is_same_host(request.url, there):
             return
         where = f"{there.origin()}{there.path}"
     except ValueError:
-        where = repr(said[:100])
+        where = repr(location[:100])
     status = response.status
     response.close()
     raise RefusedError(
-        Answer(
+        ErrorReply(
             f"{request.url.origin()} redirects to {where}, which is not followed, because the key, the headers and the"
             " prompt are for the configured host only; if the vendor has moved there, set base_url to the new address",
             status,

@@ -1,11 +1,10 @@
-"""What the wires' request bodies have in common."""
+"""Encoding requests: what the bodies of all wires have in common."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Container, Mapping
-from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -14,6 +13,7 @@ from msgspec.structs import replace
 
 from ... import _media as media
 from ...exceptions import InvalidRequestError, ModelUnsupportedError
+from ...provider._json_check import form_of
 from ...tasks import (
     AudioPart,
     ImagePart,
@@ -31,13 +31,13 @@ from ...tasks import (
 from .schemas import ANTHROPIC, OPENAI, Dialect, NotStrictError, strict_form
 
 
-def given(**fields: Any) -> dict[str, Any]:
-    """The fields that are given: what is `None` or empty overrides nothing at the vendor."""
+def without_empty(**fields: Any) -> dict[str, Any]:
+    """The fields that have a value. `None` and empty values are left out, so the vendor's defaults apply."""
     return {name: value for name, value in fields.items() if value not in (None, (), {})}
 
 
 def cannot(what: str, target: Target) -> ModelUnsupportedError:
-    """The error for what a vendor's wire has no place for."""
+    """The error for a part of a request that this wire cannot express."""
     return ModelUnsupportedError(f"{what} cannot be sent on this wire", provider=target.provider, model=target.model)
 
 
@@ -50,7 +50,7 @@ _PARTS: Final[Mapping[Role, tuple[type[Part], ...]]] = {
 
 
 def conversation(request: TaskRequest, target: Target) -> tuple[Message, ...]:
-    """Every turn to send, each with parts that its role can have on any wire, without what others have thought."""
+    """The turns to send, without the reasoning of other providers. A part that its role cannot have is refused."""
     if "stream" in request.extra:
         raise InvalidRequestError("extra holds 'stream', but every answer is streamed: leave it out")
     turns = request.conversation
@@ -60,12 +60,12 @@ def conversation(request: TaskRequest, target: Target) -> tuple[Message, ...]:
                 holds = ", ".join(f"{kind.__name__}s" for kind in _PARTS[turn.role])
                 raise InvalidRequestError(f"a message of role {turn.role!r} holds {holds}, not {type(part).__name__}")
     return tuple(
-        replace(turn, parts=kept) if len(kept := _without_others_thoughts(turn, target)) < len(turn.parts) else turn
+        replace(turn, parts=parts) if len(parts := _own_parts(turn, target)) < len(turn.parts) else turn
         for turn in turns
     )
 
 
-def _without_others_thoughts(turn: Message, target: Target) -> tuple[Part, ...]:
+def _own_parts(turn: Message, target: Target) -> tuple[Part, ...]:
     return tuple(
         part
         for part in turn.parts
@@ -74,7 +74,7 @@ def _without_others_thoughts(turn: Message, target: Target) -> tuple[Part, ...]:
 
 
 def split_system(request: TaskRequest, target: Target) -> tuple[str | None, list[Message]]:
-    """The system prompt, with system messages joined to it, and the other turns in order."""
+    """The system prompt with all system messages appended, and the other turns in order."""
     system = [request.system] if request.system is not None else []
     turns: list[Message] = []
     for message in conversation(request, target):
@@ -92,17 +92,17 @@ def arguments_of(call: ToolCallPart) -> dict[str, Any]:
     except (msgspec.DecodeError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
-        raise InvalidRequestError(f"the arguments of the tool call {call.id!r} ({call.name}) are no JSON object")
+        raise InvalidRequestError(f"the arguments of the tool call {call.id!r} ({call.name}) are not a JSON object")
     return arguments
 
 
 def is_vendors_own(tool: Any) -> bool:
-    """Whether a tool is one that the vendor runs, in the vendor's own form: `{"type": "web_search"}`."""
+    """Whether the vendor itself runs a tool, as in `{"type": "web_search"}`. Such a tool is passed on unchanged."""
     return isinstance(tool, Mapping) and tool.get("type", "function") != "function"
 
 
 def is_nameless(tool: Any) -> bool:
-    """Whether a tool is in the form of Google's own, which bear no name: `{"google_search": {}}`."""
+    """Whether a tool has the form of Google's own tools, which have no name: `{"google_search": {}}`."""
     return isinstance(tool, Mapping) and not {"name", "function"} & set(tool)
 
 
@@ -110,7 +110,7 @@ _TOOL_KEYS: Final = frozenset({"type", "name", "description", "parameters", "inp
 
 
 class Tool:
-    """A tool as the wires want it: given as OpenAI's `{"type": "function", "function": {…}}`, or as its inside."""
+    """A tool of a request: OpenAI's `{"type": "function", "function": {…}}`, or only the inner object."""
 
     __slots__ = ("description", "name", "parameters", "strict")
 
@@ -130,7 +130,7 @@ class Tool:
         self.strict: bool | None = inner.get("strict")
 
     def strict_parameters(self, dialect: Dialect, target: Target) -> Any:
-        """The parameters; of a strict tool in the form that vendors demand of these."""
+        """The schema of the parameters; if the tool is strict, in the strict form that the vendor demands."""
         if not self.strict:
             return self.parameters
         try:
@@ -140,9 +140,9 @@ class Tool:
 
 
 class Schema:
-    """What an answer has to follow: a JSON schema, itself or in OpenAI's wrapping, or any JSON (`json_object`).
+    """A request's `response_format`: a JSON schema, bare or in OpenAI's wrapping, or any JSON (`json_object`).
 
-    `strict` is what the caller said of it in OpenAI's wrapping: `None` where nothing was said.
+    `strict` is the value in OpenAI's wrapping, or `None` if it is not set.
     """
 
     __slots__ = ("any_json", "description", "name", "schema", "strict")
@@ -158,7 +158,7 @@ class Schema:
         self.strict: bool | None = inner.get("strict") if wrapped else None
 
     def for_openai(self, target: Target) -> dict[str, Any]:
-        """The schema as OpenAI's wires take it, strict where it can be: then the vendor promises to follow it."""
+        """The schema for OpenAI's wires. It is strict if it has a strict form: then OpenAI guarantees to follow it."""
         schema, strict = self.schema, False
         if self.strict is not False:
             try:
@@ -166,10 +166,10 @@ class Schema:
             except NotStrictError as error:
                 if self.strict:
                     raise cannot(f"a response_format that is strict ({error})", target) from None
-        return {"name": self.name, "schema": schema, "strict": strict, **given(description=self.description)}
+        return {"name": self.name, "schema": schema, "strict": strict, **without_empty(description=self.description)}
 
     def for_anthropic(self, target: Target) -> dict[str, Any]:
-        """The schema as Anthropic takes it, who knows strict schemas only."""
+        """The schema for Anthropic, which accepts strict schemas only."""
         try:
             return strict_form(self.schema, ANTHROPIC)
         except NotStrictError as error:
@@ -181,13 +181,13 @@ _CHOICES: Final[dict[str, Choice]] = {"auto": "auto", "none": "none", "required"
 
 
 class NamedTool(Struct, frozen=True):
-    """The choice of one tool, which has to be called."""
+    """The choice of one tool, which the model must call."""
 
     name: str
 
 
 def tool_choice(request: TaskRequest) -> Choice | NamedTool | None:
-    """How the tools are to be used: at will, not at all, one of them, or the one that is named."""
+    """The request's `tool_choice`: a mode, one named tool, or `None`."""
     choice = request.tool_choice
     if choice is None:
         return None
@@ -203,63 +203,52 @@ def tool_choice(request: TaskRequest) -> Choice | NamedTool | None:
         raise InvalidRequestError('tool_choice is "auto", "none", "required" or a tool\'s name')
     names = [Tool(tool).name for tool in request.tools if not (is_vendors_own(tool) or is_nameless(tool))]
     if choice not in names and len(names) == len(request.tools):
-        raise InvalidRequestError(f"tool_choice names {choice!r}, which is none of the tools: {', '.join(names)}")
+        raise InvalidRequestError(f"tool_choice names {choice!r}, which is not one of the tools: {', '.join(names)}")
     return NamedTool(choice)
 
 
 def text_metadata(request: TaskRequest, target: Target) -> dict[str, str]:
-    """Metadata for the wires that take only text."""
+    """The metadata, for wires that accept only text values."""
     for name, value in request.metadata.items():
         if not isinstance(value, str):
-            raise cannot(f"metadata that is no text ({name})", target)
+            raise cannot(f"metadata that is not text ({name})", target)
     return dict(request.metadata)
 
 
 # ── images and sounds ──────────────────────────────────────────────────────────────────────────────────────────────
 
 FOUR_IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-"""What OpenAI and Anthropic take."""
+"""The image types that OpenAI and Anthropic accept."""
 
 
 def image_of(part: ImagePart, target: Target, *, types: Container[str] | None = None, addresses: bool = True) -> Media:
-    """The image, if it is of a type and in a form that the wire takes; the type of an address may not be known."""
-    return _taken(media.load_image(part.source), "an image", target, types, addresses)
+    """The image, checked against what the wire accepts. The type of an image that is an address may be unknown."""
+    return _accepted(media.load_image(part.source), "an image", target, types, addresses)
 
 
 def sound_of(part: AudioPart, target: Target, *, types: Container[str] | None = None, addresses: bool = False) -> Media:
-    """The sound, if it is of a type and in a form that the wire takes."""
-    return _taken(media.load_audio(part.source), "audio", target, types, addresses)
+    """The sound, checked against what the wire accepts."""
+    return _accepted(media.load_audio(part.source), "audio", target, types, addresses)
 
 
-def _taken(found: Media, what: str, target: Target, types: Container[str] | None, addresses: bool) -> Media:
-    if found.url is not None and not addresses:
+def _accepted(source: Media, what: str, target: Target, types: Container[str] | None, addresses: bool) -> Media:
+    if source.url is not None and not addresses:
         raise cannot(f"{what} by its address", target)
-    if types is not None and found.media_type is not None and found.media_type not in types:
-        raise cannot(f"{what} of the type {found.media_type}", target)
-    return found
+    if types is not None and source.media_type is not None and source.media_type not in types:
+        raise cannot(f"{what} of the type {source.media_type}", target)
+    return source
 
 
-def as_it_is(body: Mapping[str, Any], **insisted: Any) -> dict[str, Any]:
-    """The arguments of an SDK's `create` for a body that is JSON already.
+def bypassing(body: Mapping[str, Any], **required: Any) -> dict[str, Any]:
+    """The arguments of an SDK's `create` that send this body unchanged.
 
-    What the SDK insists on is named, and all else goes past it: it would look through every field of every message for
-    types that a body of ours does not hold, which is a fifth of what a request costs.
+    Everything but the model and the `required` arguments goes into `extra_body`. As arguments they would be searched,
+    field by field, for types that a body never contains here, which is a fifth of what a request costs.
     """
     rest = {name: value for name, value in body.items() if name not in ("model", "extra_body")}
-    return {"model": body["model"], **insisted, "extra_body": rest | dict(body.get("extra_body") or {})}
+    return {"model": body["model"], **required, "extra_body": rest | dict(body.get("extra_body") or {})}
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
-    """A body as it travels. What JSON has no form for is an error, and nothing is put in its place.
-
-    Times and pydantic models are written as OpenAI's and Anthropic's clients write them.
-    """
+    """A body as JSON. Times and pydantic models are written; any other value that is not JSON is an error."""
     return json.dumps(body, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=form_of).encode()
-
-
-def form_of(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
-        return dump(mode="json", by_alias=True, exclude_unset=True)
-    raise TypeError(f"it has no form for {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""What a provider demands of its entry in the configuration."""
+"""Options: reading what a provider's entry in the configuration says, beyond its key and address."""
 
 from __future__ import annotations
 
@@ -20,19 +20,8 @@ SHORTEST_LIMIT: Final = 1024
 """A smaller limit would refuse ordinary events."""
 
 
-def check_options(settings: ProviderSettings, *known: str) -> None:
-    """Refuse an option that nothing reads. `max_event_bytes` is one of every kind."""
-    known = (*known, MAX_EVENT_BYTES)
-    for name in settings.options:
-        if name not in known:
-            raise ConfigurationError(
-                f"is not an option of a provider of the kind {settings.kind!r}; its options are {', '.join(known)}",
-                key=f"providers.{settings.name}.options.{name}",
-            )
-
-
 def max_event_bytes(settings: ProviderSettings) -> int:
-    """How long one event of the vendor's may be, in bytes."""
+    """The longest event that is read, in bytes."""
     limit = settings.options.get(MAX_EVENT_BYTES, LONGEST_EVENT)
     if type(limit) is not int or limit < SHORTEST_LIMIT:
         raise ConfigurationError(
@@ -42,7 +31,7 @@ def max_event_bytes(settings: ProviderSettings) -> int:
 
 
 def required_key(settings: ProviderSettings) -> str:
-    """The key. SDKs would look for one in the environment; which key goes where is the configuration's to say."""
+    """The key. Without it an SDK would take one from the environment, which may belong to another address."""
     if settings.api_key is None:
         raise ProviderAuthenticationError("no API key is configured", provider=settings.name)
     return settings.api_key.reveal()
@@ -55,8 +44,8 @@ def headers_of(settings: ProviderSettings, adapter: Adapter, omit: object) -> di
     may hold keys. They are meant for the vendor itself, or for the address that `OPENAI_BASE_URL` names. At any other
     address each of them is left out: its value is `omit`, the SDK's sentinel for that.
     """
-    named = os.environ.get(vendor(adapter.kind).address_variable or "", "").rstrip("/")
-    if settings.kind == adapter.kind and settings.base_url in (None, named):
+    elsewhere = os.environ.get(vendor(adapter.kind).address_variable or "", "").rstrip("/")
+    if settings.kind == adapter.kind and settings.base_url in (None, elsewhere):
         return dict(settings.headers)
     lines = os.environ.get(adapter.headers_variable or "", "").split("\n")
     ambient = [*(line.partition(":")[0].strip() for line in lines), *adapter.ambient_headers]
@@ -65,19 +54,19 @@ def headers_of(settings: ProviderSettings, adapter: Adapter, omit: object) -> di
 
 
 def quirks_of(settings: ProviderSettings) -> frozenset[Quirk]:
-    """What a host does otherwise: as its row says, or as its entry does (option `quirks`), for one that has changed."""
-    named = settings.options.get("quirks")
-    if named is None:
+    """The quirks of a host: those of its row, or those of the option `quirks` if its entry has that."""
+    quirks = settings.options.get("quirks")
+    if quirks is None:
         return vendor(settings.kind).quirks_at(settings.base_url)
-    if not isinstance(named, (list, tuple)) or not all(isinstance(name, str) and name in QUIRKS for name in named):
+    if not isinstance(quirks, (list, tuple)) or not all(isinstance(name, str) and name in QUIRKS for name in quirks):
         raise ConfigurationError(
             f"is a list of quirks, each one of {', '.join(QUIRKS)}", key=f"providers.{settings.name}.options.quirks"
         )
-    return frozenset(named)
+    return frozenset(quirks)
 
 
 class Vertex(Struct, frozen=True, forbid_unknown_fields=True):
-    """A place in Google's cloud: a project, or none where a key says whose it is."""
+    """A place in Google's cloud: a project and a location, or neither if the key belongs to a project."""
 
     project: str | None = None
     location: str | None = None
@@ -91,12 +80,12 @@ class Vertex(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def vertex_of(settings: ProviderSettings) -> Vertex | None:
-    """The option `vertex`: `{project: …, location: …}`; `None` where Gemini's own interface is meant."""
-    given = settings.options.get("vertex")
-    if given is None:
+    """The option `vertex`: `{project: …, location: …}`. `None` means Gemini's own interface."""
+    option = settings.options.get("vertex")
+    if option is None:
         return None
     try:
-        return convert(given, Vertex)
+        return convert(option, Vertex)
     except ValidationError as error:
         raise ConfigurationError(
             f"is a mapping with project and location: {error}", key=f"providers.{settings.name}.options.vertex"

@@ -1,4 +1,4 @@
-"""Whom a client believes: the machine's certificates, read once."""
+"""TLS: one SSL context with the machine's certificates, shared by all clients."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from functools import lru_cache
 
 
 def trust() -> ssl.SSLContext:
-    """The context that the SDKs would each make for themselves: reading all certificates takes longer than a request.
+    """The SSL context that each SDK would make for itself. Reading all certificates takes longer than a request.
 
-    A program may name other certificates between one client and the next; so what it names is part of the question.
+    It is cached for each value of SSL_CERT_FILE and SSL_CERT_DIR, which may change between two clients.
     """
     return _read(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 

@@ -7,9 +7,11 @@ import zlib
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ...exceptions import ProviderProtocolError
+from ...provider._decoding import LINGER, OpenResponse, Splitter, lower
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, StreamReader
@@ -21,8 +23,9 @@ each token, memory is then mapped, faulted in and unmapped (cpython#85451).
 """
 UNPACKED_AT_ONCE: Final = 16 * 1024
 """Bytes that compressed ones are unpacked to before the loop gets a turn."""
-LINGER: Final = 1.0
-"""Seconds that a body may take to end, once the vendor has said in it that the answer is complete."""
+CONNECTIONS: Final = 20_000
+"""A stream holds its connection for as long as it lasts. With aiohttp's default of 100, streams would wait for streams.
+"""
 
 _responses: Final[ContextVar[list[ClientResponse]]] = ContextVar("responses")
 
@@ -62,6 +65,22 @@ def hand_out(response: ClientResponse) -> None:
         seen.append(response)
 
 
+def opened(
+    response: ClientResponse, splitter: Splitter, id_header: str | None = "x-request-id", *, may_trail: bool = False
+) -> OpenResponse:
+    """What a provider's `send` returns for aiohttp's response. `id_header` holds the id of the answer."""
+    headers = lower(response.headers)
+    return OpenResponse(
+        read=reader(response),
+        splitter=splitter,
+        close=response.close,
+        release=partial(release, response),
+        request_id=None if id_header is None else headers.get(id_header),
+        headers=headers,
+        may_trail=may_trail,
+    )
+
+
 def readable(headers: dict[str, Any]) -> dict[str, Any]:
     """These headers, and what `reader` can unpack: an SDK would ask for all that the installed packages can."""
     if any(name.lower() == "accept-encoding" for name in headers):
@@ -81,11 +100,11 @@ _COMPRESSIONS: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "co
 """Other names for an encoding compress nothing. Some servers send `none`, `utf-8` or nothing at all, and plain text."""
 
 
-def let_go(response: ClientResponse) -> None:
-    """The vendor has said that the answer is complete.
+def release(response: ClientResponse) -> None:
+    """Give up a response after a complete answer, and keep its connection if possible. It does not wait.
 
-    Where its body has ended as well, the connection is in the pool again already. Where it has not, nobody waits: if
-    the end of the body comes within a moment, the connection goes to the pool then, and else it is closed.
+    If the body has ended, aiohttp has already returned the connection to the pool. Otherwise the connection returns to
+    the pool if the body ends within `LINGER` seconds, and is closed if it does not.
     """
     connection = response.connection
     if response.content.is_eof() or connection is None or connection.protocol is None:
@@ -98,20 +117,6 @@ def let_go(response: ClientResponse) -> None:
         response.close()
 
     _when_closed(connection.protocol, response.content, close)
-
-
-def for_a_moment(read: Callable[[], Awaitable[bytes]]) -> Callable[[], Awaitable[bytes]]:
-    """Reads what comes from now on, for `LINGER` seconds in all; after that, the body counts as ended."""
-    until = asyncio.get_running_loop().time() + LINGER
-
-    async def read_until_then() -> bytes:
-        try:
-            async with asyncio.timeout_at(until):
-                return await read()
-        except TimeoutError:
-            return b""
-
-    return read_until_then
 
 
 def all_that_came(response: ClientResponse) -> Callable[[], Awaitable[bytes]]:

@@ -11,10 +11,10 @@ from msgspec import Meta, Struct
 from ..._usage import Usage
 from ...events import FinishReason, ProviderEvent, ReasoningDelta, ToolCallDelta, UsageReport
 from ...provider import Finished, Piece
+from ...provider._decoding import new_id, tokens, whole_call
+from ...provider._errors import ErrorReply, error_for, error_message
+from ...provider._rate_limit_headers import amount
 from ...tasks import Target
-from ..base.decoding import new_id, tokens, whole_call
-from ..base.errors import Answer, error_for, said
-from ..base.rate_limit_headers import amount
 from .partial_arguments import PartialArgument, PartialArguments
 
 
@@ -123,7 +123,7 @@ class Decoder:
     def _others(self, chunk: _Chunk, data: bytes) -> Iterable[Piece]:
         if chunk.error:
             code = chunk.error.get("code")
-            raise error_for(answer(chunk.error, code if isinstance(code, int) else None), self._target)
+            raise error_for(error_reply(chunk.error, code if isinstance(code, int) else None), self._target)
         for candidate in chunk.candidates or ():
             if not candidate.index:
                 yield from self._candidate(candidate, data)
@@ -214,11 +214,14 @@ def _usage(said_now: dict[str, Any]) -> Usage:
     )
 
 
-def answer(body: Any, status: int | None, headers: dict[str, str] | None = None, code: str | None = None) -> Answer:
+def error_reply(
+    body: Any, status: int | None, headers: dict[str, str] | None = None, code: str | None = None
+) -> ErrorReply:
+    """Read an error of Google's, from a body or a stream."""
     inner: Any = body[0] if isinstance(body, list) and body else body
     inner = inner.get("error", inner) if isinstance(inner, dict) else {}
     if not isinstance(inner, dict):
-        return Answer(said(inner) or "the vendor sent an error", status, headers=headers or {})
+        return ErrorReply(error_message(inner) or "the vendor sent an error", status, headers=headers or {})
     codes = [str(inner.get("status") or code)] if inner.get("status") or code else []
     retry: float | None = None
     details = inner.get("details")
@@ -230,5 +233,5 @@ def answer(body: Any, status: int | None, headers: dict[str, str] | None = None,
                 retry = amount(str(detail.get("retryDelay")).removesuffix("s"))  # a protobuf duration: "3.5s"
             if "PerDay" in str(detail.get("violations")):  # in the name of a quota that was exceeded
                 codes.insert(0, "quota_of_the_day")
-    message = said(inner) or "the vendor sent an error"
-    return Answer(message, status, tuple(codes), headers or {}, retry)
+    message = error_message(inner) or "the vendor sent an error"
+    return ErrorReply(message, status, tuple(codes), headers or {}, retry)

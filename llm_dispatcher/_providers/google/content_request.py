@@ -25,7 +25,6 @@ from ..base.encoding import (
     Tool,
     arguments_of,
     cannot,
-    given,
     image_of,
     is_nameless,
     is_vendors_own,
@@ -33,6 +32,7 @@ from ..base.encoding import (
     split_system,
     text_metadata,
     tool_choice,
+    without_empty,
 )
 
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+=*")
@@ -49,7 +49,7 @@ def body(request: TaskRequest, target: Target) -> dict[str, Any]:
         raise InvalidRequestError("the request holds nothing to send: its messages are empty")
     found = {
         "contents": contents,
-        **given(
+        **without_empty(
             systemInstruction=None if system is None else {"role": "user", "parts": [{"text": system}]},
             tools=_tools(request.tools, target) or None,
             toolConfig=_tool_config(request),
@@ -76,7 +76,7 @@ def _labels(request: TaskRequest, target: Target) -> dict[str, str]:
 
 
 def _generation(request: TaskRequest, target: Target) -> dict[str, Any]:
-    config = given(
+    config = without_empty(
         temperature=request.temperature,
         topP=request.top_p,
         maxOutputTokens=request.max_tokens,
@@ -198,7 +198,7 @@ def _googles_own(tool: Mapping[str, Any]) -> dict[str, Any]:
 def _function(tool: Tool, target: Target) -> dict[str, Any]:
     if tool.strict:
         raise cannot(f"a strict tool ({tool.name!r})", target)
-    return {"name": tool.name, "parametersJsonSchema": tool.parameters, **given(description=tool.description)}
+    return {"name": tool.name, "parametersJsonSchema": tool.parameters, **without_empty(description=tool.description)}
 
 
 def _tool_config(request: TaskRequest) -> dict[str, Any] | None:

@@ -22,10 +22,10 @@ from ..base.encoding import (
     arguments_of,
     cannot,
     conversation,
-    given,
     image_of,
     is_vendors_own,
     tool_choice,
+    without_empty,
 )
 
 
@@ -40,7 +40,7 @@ def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
         messages.append({"role": "system", "content": request.system})
     for message in conversation(request, target):
         messages.extend(_messages(message, target))
-    options = given(
+    options = without_empty(
         temperature=request.temperature,
         top_p=request.top_p,
         num_predict=request.max_tokens,
@@ -52,7 +52,7 @@ def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
         "model": model,
         "messages": messages,
         "stream": True,
-        **given(
+        **without_empty(
             options=options,
             tools=[_tool(tool, target) for tool in request.tools] or None,
             format=None if request.response_format is None else _format(request.response_format),
@@ -78,7 +78,7 @@ def _messages(message: Message, target: Target) -> Iterable[dict[str, Any]]:
             case TextPart() | ReasoningPart():
                 continue
     if message.text or calls or images:
-        more = given(images=images or None, tool_calls=calls or None)
+        more = without_empty(images=images or None, tool_calls=calls or None)
         yield {"role": message.role, "content": message.text, **more}
 
 
@@ -101,5 +101,5 @@ def _tool(given_tool: Any, target: Target) -> dict[str, Any]:
     tool = Tool(given_tool)
     if tool.strict:
         raise cannot(f"a strict tool ({tool.name!r})", target)
-    function = {"name": tool.name, "parameters": tool.parameters, **given(description=tool.description)}
+    function = {"name": tool.name, "parameters": tool.parameters, **without_empty(description=tool.description)}
     return {"type": "function", "function": function}

@@ -1,168 +1,84 @@
-"""Ollama's native chat. It has no official client among our dependencies: one POST, answered line by line."""
+"""Ollama's native chat. None of our dependencies is a client for it: it is one POST, answered line by line."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
-from functools import partial
+from collections.abc import AsyncGenerator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import msgspec
-from msgspec import Struct
 
 from ..._importing import importing
 from ..._policy import ProviderSettings
-from ..._usage import Usage, UsageSource
+from ..._vendors import adapters
 from ..._vendors.table import vendor
 from ..._wire import NDJSONDecoder
-from ...events import FinishReason, ReasoningDelta, ToolCallDelta, UsageReport
-from ...provider import Ask, Finished, Piece
-from ...tasks import Target
-from ..base.clients import PerLoop
-from ..base.decoding import Answering, lower, new_id, pieces_of, tokens, whole_call
+from ...notices import Notify
+from ...provider import Ask
+from ...provider._decoding import Decoder, OpenResponse, lower
+from ...provider._errors import ErrorReply, RefusedError, error_message
 from ..base.encoding import encoded
-from ..base.errors import Answer, RefusedError, answer_in, error_for, said, translated
-from ..base.options import check_options, max_event_bytes
+from ..base.provider import VendorProvider
 from ..base.tls import trust
-from ..base.transport import reader
-from . import chat_request as ollama_request
+from ..base.transport import opened
+from . import chat, chat_request
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
-_HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Where Ollama mostly is, and where no proxy leads."""
+_THIS_MACHINE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Hosts that are never reached through a proxy."""
 
 
-class OllamaProvider:
-    """Models that run at home."""
+class OllamaProvider(VendorProvider["ClientSession"]):
+    """Models on an Ollama server."""
 
-    def __init__(self, settings: ProviderSettings) -> None:
-        check_options(settings)
-        self.settings: Final = settings
-        self._url: Final = (settings.base_url or vendor("ollama").base_url or "").rstrip("/") + "/api/chat"
-        self._cap: Final = max_event_bytes(settings)
-        self._clients: Final = PerLoop(partial(_client, settings))
+    adapter = adapters.OLLAMA
 
-    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
-        translating = translated(ask, _answer_of, _transport_errors)
-        return pieces_of(partial(self._send, ask), Decoder(ask.target), translating, raw=ask.raw)
+    @classmethod
+    async def open_client(cls, settings: ProviderSettings, notify: Notify) -> AsyncGenerator[ClientSession, None]:
+        connections = import_module("llm_dispatcher._providers.base.connections")
+        headers = {"content-type": "application/json"}
+        headers |= {name.lower(): value for name, value in settings.headers.items()}
+        if settings.api_key is not None:
+            headers["authorization"] = f"Bearer {settings.api_key.reveal()}"
+        address = urlsplit(_address(settings))
+        context = await asyncio.to_thread(importing, trust) if address.scheme == "https" else True
+        connector = connections.Connector(notify=notify, ssl=context)
+        proxied = address.hostname not in _THIS_MACHINE and bool(getproxies())
+        async with connections.session(connector, headers=headers, trust_env=proxied) as session:
+            yield session
 
-    async def _send(self, ask: Ask) -> Answering:
-        fields = ollama_request.body(ask.request, self.settings.vendor_model(ask.target.model), ask.target)
-        session = await self._clients.get()
+    def decoder(self, ask: Ask) -> Decoder:
+        return chat.Decoder(ask.target)
+
+    async def send(self, client: ClientSession, ask: Ask) -> OpenResponse:
+        fields = chat_request.body(ask.request, self.settings.vendor_model(ask.target.model), ask.target)
         timeout = import_module("aiohttp").ClientTimeout(total=None, sock_connect=ask.connect_timeout)
-        response = await session.post(self._url, data=encoded(fields), timeout=timeout)
-        headers = lower(response.headers)
+        url = _address(self.settings).rstrip("/") + "/api/chat"
+        response = await client.post(url, data=encoded(fields), timeout=timeout)
         if response.status != 200:
             try:
-                raise RefusedError(_answer(await response.read(), response.status, headers))
+                raise RefusedError(_reply(await response.read(), response.status, lower(response.headers)))
             finally:
                 response.close()
-        return Answering(None, headers, NDJSONDecoder(cap=self._cap), response, reader(response))
+        return opened(response, NDJSONDecoder(cap=self._cap), id_header=None)
 
-    async def prepare(self) -> None:
-        await self._clients.get()
-
-    async def aclose(self) -> None:
-        await self._clients.aclose()
+    def transport_errors(self) -> tuple[type[BaseException], ...]:
+        return (import_module("aiohttp").ClientError,)
 
 
-async def _client(settings: ProviderSettings) -> AsyncGenerator[ClientSession, None]:
-    connections = import_module("llm_dispatcher._providers.base.connections")
-    key = settings.api_key
-    headers = {"content-type": "application/json"} | {name.lower(): value for name, value in settings.headers.items()}
-    if key is not None:
-        headers["authorization"] = f"Bearer {key.reveal()}"
-    address = urlsplit(settings.base_url or vendor("ollama").base_url or "")
-    encrypted = address.scheme == "https"
-    trusted = await asyncio.to_thread(importing, trust) if encrypted else True
-    connector = connections.Connector(ssl=trusted)
-    proxied = address.hostname not in _HERE and bool(getproxies())
-    async with connections.session(connector, headers=headers, trust_env=proxied) as session:
-        yield session
+def _address(settings: ProviderSettings) -> str:
+    return settings.base_url or vendor("ollama").base_url or ""
 
 
-def _transport_errors() -> tuple[type[BaseException], ...]:
-    return (import_module("aiohttp").ClientError,)
-
-
-def _answer_of(_: BaseException) -> Answer | None:
-    """Nothing more: an HTTP error is a `RefusedError` already."""
-    return None
-
-
-def _answer(data: bytes, status: int, headers: dict[str, str]) -> Answer:
+def _reply(data: bytes, status: int, headers: dict[str, str]) -> ErrorReply:
+    """The answer of a server that refuses a request."""
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError):
         value = None
-    return Answer(said(value) or data[:200].decode("utf-8", "replace"), status, headers=headers)
-
-
-class _Function(Struct):
-    name: str | None = None
-    arguments: Any = None
-
-
-class _ToolCall(Struct):
-    function: _Function | None = None
-    id: str | None = None
-
-
-class _Message(Struct):
-    content: str | None = None
-    thinking: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-
-
-class _Line(Struct):
-    message: _Message | None = None
-    done: bool | None = None
-    done_reason: str | None = None
-    prompt_eval_count: int | None = None
-    eval_count: int | None = None
-    error: Any = None
-
-
-_decode: Final = msgspec.json.Decoder(_Line).decode
-
-_FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
-
-
-class Decoder:
-    """One stream's decoder."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self._called = False
-        self.ended = False
-
-    def pieces(self, data: bytes) -> Iterable[Piece]:
-        line = _decode(data)
-        if line.error:
-            raise error_for(answer_in(line.error), self._target)
-        if (message := line.message) is not None:
-            if message.thinking:
-                yield ReasoningDelta(message.thinking)
-            if message.content:
-                yield message.content
-            for call in message.tool_calls or ():
-                self._called = True
-                function = call.function or _Function()
-                arguments = msgspec.json.encode(function.arguments or {}).decode()
-                id, name = call.id or new_id(), function.name or ""  # noqa: A001 - the event's own word
-                yield ToolCallDelta(id, name, arguments)
-                yield whole_call(id, name, arguments)
-        if line.done:
-            self.ended = True
-            reason = _FINISH.get(line.done_reason or "stop", "stop")
-            yield Finished("tool_calls" if self._called and reason == "stop" else reason, line.done_reason)
-            if line.prompt_eval_count is not None or line.eval_count is not None:
-                counted = {"prompt_eval_count": line.prompt_eval_count, "eval_count": line.eval_count}
-                read, wrote = tokens(counted, "prompt_eval_count"), tokens(counted, "eval_count")
-                source: UsageSource = "unknown" if line.prompt_eval_count is None else "reported"
-                yield UsageReport(Usage(read, wrote, source=source, raw=counted))
+    return ErrorReply(error_message(value) or data[:200].decode("utf-8", "replace"), status, headers=headers)

@@ -12,9 +12,9 @@ from ..._usage import Usage
 from ..._vendors.quirks import Quirk
 from ...events import FinishReason, ProviderEvent, ReasoningDelta, UsageReport
 from ...provider import Finished, Piece
+from ...provider._decoding import DONE, ToolCalls, as_text, tokens
+from ...provider._errors import error_for, read_error
 from ...tasks import Target
-from ..base.decoding import DONE, ToolCalls, tokens, written
-from ..base.errors import answer_in, error_for
 
 
 class _Function(Struct):
@@ -152,7 +152,7 @@ class Decoder:
 
     def _others(self, chunk: _Chunk) -> Iterable[Piece]:
         if (error := _error(chunk)) is not None:
-            raise error_for(answer_in(error), self._target)
+            raise error_for(read_error(error), self._target)
         if chunk.citations is not None and chunk.citations != self._citations:  # said again with every chunk
             self._citations = chunk.citations
             yield ProviderEvent("citations", {"citations": chunk.citations})
@@ -202,7 +202,7 @@ class Decoder:
 
     def _call(self, key: object, id: str | None, function: _Function) -> Piece:  # noqa: A002 - the event's own word
         self._called = True
-        return self._tools.fragment(key, id or "", function.name or "", written(function.arguments))
+        return self._tools.fragment(key, id or "", function.name or "", as_text(function.arguments))
 
     def _key(self, call: _ToolCall) -> object:
         """Which call a fragment belongs to: hosts differ in whether they send an index, an id, or both."""

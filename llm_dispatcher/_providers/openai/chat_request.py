@@ -25,12 +25,12 @@ from ..base.encoding import (
     Tool,
     cannot,
     conversation,
-    given,
     image_of,
     is_vendors_own,
     sound_of,
     text_metadata,
     tool_choice,
+    without_empty,
 )
 from ..base.schemas import OPENAI
 
@@ -57,7 +57,7 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Quirks) -> di
     if request.seed is not None and "random_seed" in quirks:
         extra["random_seed"] = request.seed
     limit = "max_completion_tokens" if "max_completion_tokens" in quirks else "max_tokens"
-    return given(
+    return without_empty(
         model=model,
         messages=messages,
         stream_options=None if "no_stream_options" in quirks else {"include_usage": True},
@@ -113,7 +113,7 @@ def _messages(message: Message, target: Target, quirks: Quirks) -> Iterable[dict
     else:
         said = content
     if said or calls:
-        yield {"role": message.role, "content": said, **given(tool_calls=calls or None)}
+        yield {"role": message.role, "content": said, **without_empty(tool_calls=calls or None)}
 
 
 def _image(part: ImagePart, target: Target, quirks: Quirks) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _tool(given_tool: Any, target: Target) -> dict[str, Any]:
         return dict(given_tool)
     tool = Tool(given_tool)
     parameters = tool.strict_parameters(OPENAI, target)
-    function = given(description=tool.description, parameters=parameters, strict=tool.strict)
+    function = without_empty(description=tool.description, parameters=parameters, strict=tool.strict)
     return {"type": "function", "function": {"name": tool.name, **function}}
 
 

@@ -1,103 +1,134 @@
-"""OpenAI and the many hosts that speak its chat wire, through the official client."""
+"""OpenAI and the hosts that speak its wires, through the official client."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Container
-from functools import partial
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import Struct
+
 from ..._catalog import traits
 from ..._importing import importing
-from ..._policy import ProviderSettings
+from ..._policy import Api, ProviderSettings
 from ..._vendors import adapters
 from ..._vendors.quirks import Quirk
 from ..._vendors.table import vendor
 from ..._wire import SSEDataDecoder
-from ...provider import Ask, Piece
-from ...tasks import AudioPart, ImagePart, TaskRequest
-from ..base.clients import CONNECTIONS, PerLoop
-from ..base.decoding import Answering, Decoder, lower, pieces_of
-from ..base.encoding import as_it_is
-from ..base.error_codes import MEDIA_NOT_TAKEN, names_a_model
-from ..base.errors import Answer, answer_in, said, translated
-from ..base.options import check_options, headers_of, max_event_bytes, quirks_of, required_key
+from ...notices import Notify
+from ...provider import Ask
+from ...provider._decoding import Decoder, OpenResponse, lower
+from ...provider._error_codes import MEDIA_NOT_TAKEN, names_a_model
+from ...provider._errors import ErrorReply, error_message, read_error
+from ...tasks import AudioPart, ImagePart, Target, TaskRequest
+from ..base.encoding import bypassing
+from ..base.options import headers_of, quirks_of, required_key
+from ..base.provider import VendorProvider
 from ..base.tls import trust
-from ..base.transport import readable, reader, response_to
-from . import chat as openai_chat
-from . import chat_request as openai_chat_request
-from . import responses as openai_responses
-from . import responses_request as openai_responses_request
+from ..base.transport import CONNECTIONS, opened, readable, response_to
+from . import chat, chat_request, responses, responses_request
 
 if TYPE_CHECKING:
     from httpx2 import URL
     from openai import AsyncOpenAI
 
 
-class OpenAIProvider:
-    """`api: responses` is the default on the official host, `chat` on others and for models that take audio, which
-    only that interface does.
+class Interface(Struct, frozen=True, kw_only=True):
+    """One of OpenAI's interfaces: how a request is written, how its answer is decoded, and the SDK's resource for it.
+
+    `required` are the arguments without which the SDK sends nothing.
     """
 
+    body: Callable[[TaskRequest, str, Target, frozenset[Quirk]], dict[str, Any]]
+    decoder: Callable[[Ask, frozenset[Quirk]], Decoder]
+    resource: Callable[[AsyncOpenAI], Any]
+    required: Mapping[str, object] = {}
+
+
+def _responses_decoder(ask: Ask, quirks: frozenset[Quirk]) -> Decoder:
+    return responses.Decoder(ask.target, ask.request.max_tokens if "partial_responses" in quirks else None)
+
+
+INTERFACES: Final[Mapping[Api, Interface]] = {
+    "chat": Interface(
+        body=chat_request.body,
+        decoder=lambda ask, quirks: chat.Decoder(ask.target, quirks),
+        resource=lambda client: client.chat.completions,
+        required={"messages": ()},
+    ),
+    "responses": Interface(
+        body=responses_request.body, decoder=_responses_decoder, resource=lambda client: client.responses
+    ),
+}
+
+
+class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
+    """OpenAI, and the hosts that speak its wires.
+
+    An entry's `api` chooses the interface. Without it, OpenAI's own address is asked over `responses` (over `chat` for
+    models that take audio, which only that interface accepts), and any other address over `chat`.
+    """
+
+    adapter = adapters.OPENAI
+    options = ("quirks",)
+
     def __init__(self, settings: ProviderSettings) -> None:
-        check_options(settings, "quirks", *(("api_version",) if settings.kind == "azure" else ()))
-        self.settings: Final = settings
+        super().__init__(settings)
         self._quirks: Final = quirks_of(settings)
-        self._cap: Final = max_event_bytes(settings)
-        self._default_api: Final = settings.api or vendor(settings.kind).interface_at(settings.base_url)
-        self._clients: Final = PerLoop(partial(_client, settings))
+        self._api: Final = settings.api or vendor(settings.kind).interface_at(settings.base_url)
 
-    def _chats(self, model: str) -> bool:
-        """Whether a model is asked over the interface `chat`."""
-        return self._default_api == "chat" or (self.settings.api is None and traits("openai", model).audio)
+    @classmethod
+    def option_names(cls, settings: ProviderSettings) -> Sequence[str]:
+        names = super().option_names(settings)
+        return (*names, "api_version") if settings.kind == "azure" else names
 
-    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
-        if self._chats(self.settings.vendor_model(ask.target.model)):
-            decoder: Decoder = openai_chat.Decoder(ask.target, self._quirks)
-        else:
-            limit = ask.request.max_tokens if "partial_responses" in self._quirks else None
-            decoder = openai_responses.Decoder(ask.target, limit)
-        translating = translated(ask, partial(_answer_of, ask.request, self._quirks), _transport_errors)
-        return pieces_of(partial(self._send, ask), decoder, translating, raw=ask.raw)
+    @classmethod
+    async def open_client(cls, settings: ProviderSettings, notify: Notify) -> AsyncGenerator[AsyncOpenAI, None]:
+        client = await asyncio.to_thread(importing, make_client, settings, notify)
+        try:
+            yield client
+        finally:
+            await client.close()
 
-    async def _send(self, ask: Ask) -> Answering:
+    def interface(self, model: str) -> Interface:
+        """The interface over which a model is asked; `model` is the vendor's own name."""
+        needs_chat = self.settings.api is None and traits("openai", model).audio
+        return INTERFACES["chat" if needs_chat else self._api]
+
+    def decoder(self, ask: Ask) -> Decoder:
+        return self.interface(self.settings.vendor_model(ask.target.model)).decoder(ask, self._quirks)
+
+    async def send(self, client: AsyncOpenAI, ask: Ask) -> OpenResponse:
         model = self.settings.vendor_model(ask.target.model)
-        chats = self._chats(model)
-        if chats:
-            body = as_it_is(openai_chat_request.body(ask.request, model, ask.target, self._quirks), messages=())
-        else:
-            body = as_it_is(openai_responses_request.body(ask.request, model, ask.target, self._quirks))
-        client = await self._clients.get()
-        resource = client.chat.completions if chats else client.responses
-        # Only the transport can tell that a connection is being made; all other clocks are the loop's.
+        interface = self.interface(model)
+        body = bypassing(interface.body(ask.request, model, ask.target, self._quirks), **interface.required)
+        # Only the transport knows when a connection is being made. The loop keeps all other clocks.
         timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
         response = await response_to(
-            resource.with_streaming_response.create(
+            interface.resource(client).with_streaming_response.create(
                 **body, stream=True, timeout=timeout, extra_headers=_unauthorized(self.settings)
             )
         )
-        headers = lower(response.headers)
-        splitter = SSEDataDecoder(cap=self._cap)
-        return Answering(headers.get("x-request-id"), headers, splitter, response, reader(response))
+        return opened(response, SSEDataDecoder(cap=self._cap))
 
-    async def prepare(self) -> None:
-        await self._clients.get()
+    def error_reply(self, ask: Ask, error: BaseException) -> ErrorReply | None:
+        """What an `openai.APIStatusError` says."""
+        import openai
 
-    async def aclose(self) -> None:
-        await self._clients.aclose()
-
-
-async def _client(settings: ProviderSettings) -> AsyncGenerator[AsyncOpenAI, None]:
-    client = await asyncio.to_thread(importing, _made, settings)
-    try:
-        yield client
-    finally:
-        await client.close()
+        if not isinstance(error, openai.APIStatusError):
+            return None
+        reply = read_error(error.body)
+        codes, message = reply.codes, error_message(error.body) or error.message
+        if error.status_code == 500 and "media_by_500" in self._quirks and _has_media(ask.request):
+            codes = (MEDIA_NOT_TAKEN, *codes)
+        if error.status_code == 404 and not names_a_model(codes, reply.param):
+            message = f"{message}: {_no_such_path(error.response.request.url)}"
+        return ErrorReply(message, error.status_code, codes, lower(error.response.headers), param=reply.param)
 
 
-def _made(settings: ProviderSettings) -> AsyncOpenAI:
-    """In a thread: the first time, the SDK and its resources take most of a second to load."""
+def make_client(settings: ProviderSettings, notify: Notify) -> AsyncOpenAI:
+    """Make the SDK's client, in a thread: the first time, importing the SDK takes most of a second."""
     import httpx2
     import openai
 
@@ -108,7 +139,7 @@ def _made(settings: ProviderSettings) -> AsyncOpenAI:
         "default_headers": readable(headers_of(settings, adapters.OPENAI, openai.Omit())),
         "max_retries": 0,
         "http_client": over_our_sessions(
-            openai.DefaultAioHttpClient(verify=trust(), limits=httpx2.Limits(max_connections=CONNECTIONS))
+            openai.DefaultAioHttpClient(verify=trust(), limits=httpx2.Limits(max_connections=CONNECTIONS)), notify
         ),
     }
     if settings.kind == "azure":
@@ -134,40 +165,18 @@ def _wants_no_key(settings: ProviderSettings) -> bool:
 
 
 def _unauthorized(settings: ProviderSettings) -> dict[str, Any] | None:
-    """The SDK insists on a key; a host that wants none is not sent one, and a header of the user's own stays."""
+    """Remove the placeholder key that the SDK insists on, for a host that wants none. A configured header stays."""
     if not _wants_no_key(settings) or "authorization" in {name.lower() for name in settings.headers}:
         return None
     return {"Authorization": import_module("openai").Omit()}
 
 
-def _transport_errors() -> tuple[type[BaseException], ...]:
-    import aiohttp
-    import httpx2
-
-    return (aiohttp.ClientError, httpx2.RequestError)
-
-
-def _answer_of(request: TaskRequest, quirks: Container[Quirk], error: BaseException) -> Answer | None:
-    """What an `openai.APIStatusError` says."""
-    import openai
-
-    if not isinstance(error, openai.APIStatusError):
-        return None
-    answer = answer_in(error.body)
-    codes, message = answer.codes, said(error.body) or error.message
-    if error.status_code == 500 and "media_by_500" in quirks and _holds_media(request):
-        codes = (MEDIA_NOT_TAKEN, *codes)
-    if error.status_code == 404 and not names_a_model(codes, answer.param):
-        message = f"{message}: {_no_such_path(error.response.request.url)}"
-    return Answer(message, error.status_code, codes, lower(error.response.headers), param=answer.param)
-
-
-def _holds_media(request: TaskRequest) -> bool:
+def _has_media(request: TaskRequest) -> bool:
     return any(isinstance(part, (ImagePart, AudioPart)) for turn in request.conversation for part in turn.parts)
 
 
 def _no_such_path(url: URL) -> str:
-    """What a 404 means that does not speak of a model: most often, an interface that the host does not have."""
+    """What a 404 that names no model probably means: the host does not have the interface."""
     other = "responses" if url.path.endswith("/chat/completions") else "chat"
     return (
         f"either POST {url.scheme}://{url.netloc.decode()}{url.path} does not exist at this address, or the model does "

@@ -12,9 +12,9 @@ from msgspec import Struct
 from ..._usage import Usage
 from ...events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, UsageReport
 from ...provider import Finished, Piece
+from ...provider._decoding import DONE, ToolCalls, as_text, new_id, tokens, whole_call
+from ...provider._errors import ErrorReply, error_for, error_message, read_error
 from ...tasks import Target
-from ..base.decoding import DONE, ToolCalls, new_id, tokens, whole_call, written
-from ..base.errors import Answer, answer_in, error_for, said
 
 
 class _Item(Struct):
@@ -96,9 +96,9 @@ class Decoder:
                     yield event.delta
             case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
                 item = self._items.get(index, _Item())
-                yield self._tools.fragment(index, item.call_id or "", item.name or "", written(event.delta))
+                yield self._tools.fragment(index, item.call_id or "", item.name or "", as_text(event.delta))
             case kind if kind in _REASONING:
-                yield ReasoningDelta(written(event.delta))
+                yield ReasoningDelta(as_text(event.delta))
             case "response.refusal.delta":
                 self._refused = True
                 yield ProviderEvent("refusal", {"text": event.delta})
@@ -128,9 +128,9 @@ class Decoder:
                 shown = self._tools.whole(index)
                 id, name = item.call_id or item.id or (shown.id if shown else new_id()), item.name or ""  # noqa: A001
                 if item.type == "function_call":
-                    yield whole_call(id, name, written(item.arguments))
+                    yield whole_call(id, name, as_text(item.arguments))
                 else:
-                    yield ToolCall(id, name, None, written(item.input))  # of any form
+                    yield ToolCall(id, name, None, as_text(item.input))  # of any form
             case "reasoning" if item.encrypted_content:
                 # What goes back is the item by its id; one string holds both, as `openai_responses_request` reads it.
                 yield ReasoningDelta("", signature=f"{item.id or ''}:{item.encrypted_content}")
@@ -144,7 +144,7 @@ class Decoder:
         if response.usage is not None:
             yield UsageReport(_usage(response.usage))
         if response.error or response.status == "failed":
-            raise error_for(answer_in(response.error or {"message": "the response failed"}), self._target)
+            raise error_for(read_error(response.error or {"message": "the response failed"}), self._target)
         if response.status == "incomplete":
             reason = str((response.incomplete_details or {}).get("reason"))
             yield Finished(_INCOMPLETE.get(reason, "length"), "incomplete")
@@ -154,10 +154,10 @@ class Decoder:
             finish = "length"
         yield Finished(finish, response.status)
 
-    def _answer(self, event: _Event) -> Answer:
+    def _answer(self, event: _Event) -> ErrorReply:
         error = event.error if isinstance(event.error, dict) else {}
-        message = said(event.message) or said(event.error)
-        return answer_in({**error, "code": event.code or error.get("code"), "message": message})
+        message = error_message(event.message) or error_message(event.error)
+        return read_error({**error, "code": event.code or error.get("code"), "message": message})
 
 
 def _usage(said: dict[str, Any]) -> Usage:

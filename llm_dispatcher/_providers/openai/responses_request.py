@@ -23,12 +23,12 @@ from ..base.encoding import (
     Schema,
     Tool,
     cannot,
-    given,
     image_of,
     is_vendors_own,
     split_system,
     text_metadata,
     tool_choice,
+    without_empty,
 )
 from ..base.schemas import OPENAI
 
@@ -42,7 +42,7 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Container[Qui
     if request.response_format is not None and "partial_responses" in quirks:
         raise cannot("a response_format (this host ignores it here; set api: chat)", target)
     system, turns = split_system(request, target)
-    return given(
+    return without_empty(
         model=model,
         input=[item for message in turns for item in _items(message, target, quirks)],
         instructions=system,
@@ -109,7 +109,7 @@ def _tool(given_tool: Any, target: Target) -> dict[str, Any]:
     if is_vendors_own(given_tool):
         return dict(given_tool)
     tool = Tool(given_tool)
-    rest = given(description=tool.description)
+    rest = without_empty(description=tool.description)
     return {
         "type": "function",
         "name": tool.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from ...exceptions import (
+from ..exceptions import (
     ContentFilterError,
     ContextLengthExceededError,
     InvalidRequestError,

@@ -1,24 +1,33 @@
-"""What in a request has no form in JSON: looked for when a client could not write it, and not before."""
+"""Which part of a request cannot be written as JSON. It is looked for only after a client failed to write it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from ...tasks import AudioPart, ImagePart, Media, MediaSource, TaskRequest
-from .encoding import form_of
+from ..tasks import AudioPart, ImagePart, Media, MediaSource, TaskRequest
 
 WHOLE: Final = "the request"
 DEEPEST: Final = 20
 LONGEST_NAME: Final = 60
 
 
+def form_of(value: Any) -> Any:
+    """What JSON gets in place of a time or a pydantic model: the same as OpenAI's and Anthropic's clients write."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if callable(dump := getattr(value, "model_dump", None)) and not isinstance(value, type):
+        return dump(mode="json", by_alias=True, exclude_unset=True)
+    raise TypeError(f"it has no form for {type(value).__name__}")
+
+
 def unsendable(request: TaskRequest) -> str | None:
-    """Which part of a request has no form in JSON, and why; `None` where every part has one."""
+    """The part of a request that cannot be written as JSON, and why; `None` if all of it can be written."""
     fields = asdict(request)
     for name in ("images", "audio"):
         fields[name] = [_source(source) for source in fields[name]]
@@ -26,7 +35,7 @@ def unsendable(request: TaskRequest) -> str | None:
 
 
 def _wrong(value: Any, where: str, around: tuple[int, ...]) -> Iterator[str]:
-    """What cannot be written, the innermost first: whatever is around it cannot be written either."""
+    """What cannot be written, innermost first. The values around it cannot be written either."""
     try:
         json.dumps(value, allow_nan=False, ensure_ascii=False, default=_form).encode()
     except UnicodeEncodeError as error:
@@ -38,7 +47,7 @@ def _wrong(value: Any, where: str, around: tuple[int, ...]) -> Iterator[str]:
 
 
 def _wrong_inside(value: Any, where: str, around: tuple[int, ...]) -> Iterator[str]:
-    """No deeper than a reader would follow; what holds itself is not entered again."""
+    """The same for the values inside. It stops at `DEEPEST`, and at a value that contains itself."""
     if len(around) == DEEPEST:
         return
     inside: Iterable[tuple[Any, Any]] = ()
@@ -47,7 +56,7 @@ def _wrong_inside(value: Any, where: str, around: tuple[int, ...]) -> Iterator[s
     elif isinstance(value, (list, tuple)):
         inside = enumerate(value)
     for name, inner in inside:
-        # (A name may itself hold what cannot be written, and the error's message is for logs.)
+        # A name may contain what cannot be written, and the message goes to logs.
         shown = ascii(name)[1:-1][:LONGEST_NAME] if isinstance(name, str) else ascii(name)[:LONGEST_NAME]
         step = f"{where}[{shown}]" if isinstance(value, (list, tuple)) else f"{where}.{shown}"
         if id(inner) not in around:
@@ -61,5 +70,5 @@ def _form(value: Any) -> Any:
 
 
 def _source(source: MediaSource) -> str | Media | None:
-    """What is written of a picture or a sound as it is: an address. Bytes and files are coded before."""
+    """The part of an image or a sound that is written unchanged: an address. Bytes and files are encoded before."""
     return source if isinstance(source, (str, Media)) else None

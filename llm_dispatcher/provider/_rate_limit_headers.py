@@ -15,8 +15,8 @@ from datetime import datetime
 from math import isfinite
 from typing import Final, TypeAlias
 
-from ... import _clock
-from ...provider import LONGEST_WAIT, Allowance, Remaining
+from .. import _clock
+from . import LONGEST_WAIT, Allowance, Remaining
 
 Clock: TypeAlias = Callable[[], float]
 """The current Unix time."""
