@@ -415,3 +415,22 @@ async def test_a_proxy_that_the_environment_names_is_asked(
         assert "".join([piece async for piece in provider.stream(ASK) if isinstance(piece, str)]) == "All is well."
         await provider.aclose()
     assert len(asked) == 1 and asked[0].startswith("http://vendor.invalid/")
+
+
+AT_EXIT = """
+import asyncio, threading
+from llm_dispatcher.provider.kit import PerLoop
+async def open_client():
+    yield object()
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+clients = PerLoop(open_client)
+asyncio.run_coroutine_threadsafe(clients.get(), loop).result()
+loop.call_soon_threadsafe = lambda *args, **kwargs: print("the loop was called", flush=True)
+"""
+
+
+def test_no_client_is_closed_by_a_finalizer_at_the_end_of_the_process() -> None:
+    """A daemon thread's loop runs until the very end, and nothing may be handed to it that late."""
+    done = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

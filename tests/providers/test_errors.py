@@ -30,6 +30,7 @@ from llm_dispatcher.exceptions import (
     ModelNotFoundError,
     ModelUnsupportedError,
     ProviderAuthenticationError,
+    ProviderConnectionError,
     ProviderError,
     ProviderQuotaExceededError,
     ProviderRateLimitError,
@@ -38,7 +39,7 @@ from llm_dispatcher.exceptions import (
 )
 from llm_dispatcher.provider import Ask, ProviderSettings, Secret
 from llm_dispatcher.provider._error_codes import BY_CODE, class_of
-from llm_dispatcher.provider._errors import ErrorReply, error_for, error_message, read_error
+from llm_dispatcher.provider._errors import ErrorReply, error_for, error_message, read_error, translated
 from llm_dispatcher.provider._rate_limit_headers import reset_after, retry_after
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import Reply, SimulatedVendor
@@ -413,3 +414,42 @@ def test_recorded_errors_come_to_the_class_of_their_status_or_of_their_word() ->
         if found is not wanted or not answer.message:
             wrong[path.name] = (answer.message, found)
     assert wrong == {}
+
+
+# ── the chain of causes ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class OfAnSdkError(Exception):
+    """What an SDK raises over what its transport raised."""
+
+
+def raised_by_an_sdk(how: str) -> None:
+    """Fail to connect, and let an SDK raise its own error over that."""
+    try:
+        raise ConnectionRefusedError("refused")
+    except ConnectionRefusedError as cause:
+        if how == "from":
+            raise OfAnSdkError("no connection") from cause
+        if how == "from None":
+            raise OfAnSdkError("the key file is empty") from None
+        raise OfAnSdkError("no connection")
+
+
+@pytest.mark.parametrize("how", ["from", "in a handler"])
+def test_an_error_is_classified_by_its_innermost_cause(how: str) -> None:
+    with pytest.raises(ProviderConnectionError, match="the connection broke"), translated(Ask(TaskRequest("x"), A)):
+        raised_by_an_sdk(how)
+
+
+def test_an_error_raised_from_none_is_not_classified_by_what_it_suppresses() -> None:
+    with pytest.raises(OfAnSdkError), translated(Ask(TaskRequest("x"), A)):
+        raised_by_an_sdk("from None")
+
+
+def test_an_error_is_not_classified_by_what_was_handled_before_the_request() -> None:
+    try:
+        raise ConnectionRefusedError("of another target")
+    except ConnectionRefusedError:
+        with pytest.raises(OfAnSdkError) as raised, translated(Ask(TaskRequest("x"), A)):
+            raise OfAnSdkError("an SDK's own")
+    assert isinstance(raised.value.__context__, ConnectionRefusedError)

@@ -495,3 +495,15 @@ async def test_at_openais_own_host_a_model_is_asked_over_the_interface_that_take
     assert "".join(piece for piece in pieces if isinstance(piece, str)) == TEXT
     assert [sent.body["model"] for sent in vendor.requests] == [model.replace("ear", "gpt-audio-mini")]
     await provider.aclose()
+
+
+@wires
+async def test_extra_wins_over_every_other_field_of_the_body(wire: str, simulated_vendor: Start) -> None:
+    """As it is sent, after the SDK has put the body together."""
+    vendor = simulated_vendor(wire, Reply("Hi."))
+    extra: dict[str, Any] = {"temperature": 0.25}
+    where = {"google": "generationConfig", "ollama": "options"}.get(wire)
+    request = TaskRequest("hi", temperature=0.75, extra=extra if where is None else {where: extra})
+    await pieces_of(vendor, request)
+    body = vendor.requests[0].body
+    assert (body if where is None else body[where])["temperature"] == 0.25
