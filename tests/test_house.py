@@ -87,8 +87,8 @@ def test_fixed_import_paths_are_light(module: str) -> None:
 
 
 PUBLIC = {
-    "__main__", "cache", "events", "exceptions", "notices", "provider", "pytest_plugin", "streaming", "tasks",
-    "testing", "testing.faults",
+    "__main__", "cache", "events", "exceptions", "notices", "provider", "provider.kit", "pytest_plugin", "streaming",
+    "tasks", "testing", "testing.faults",
 }  # fmt: skip
 """The modules that an application may import. Every other module, or a package that it is in, begins with `_`."""
 
