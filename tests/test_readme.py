@@ -41,10 +41,10 @@ def test_the_demo_gives_its_reader_all_that_is_owed() -> None:
     for sight in (
         "These vendors are simulated",
         "1. openai/gpt-simulated",
-        "goes on for",
+        "continues for",
         "ProviderTimeoutError",
         "ProviderRateLimitError",
-        "from the cache: what openai/gpt-simulated answered before",
+        "from the cache: an earlier answer of openai/gpt-simulated",
     ):
         assert sight in done.stdout
 

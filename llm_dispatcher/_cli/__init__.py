@@ -1,7 +1,7 @@
 """The command `llm-dispatcher`.
 
-This file imports nothing: what the command needs takes most of a second to load, and Ctrl-C in that second is to end it
-as quietly as later.
+This file imports nothing heavy: the rest of the command takes most of a second to load, and Ctrl-C in that second must
+end it as quietly as later.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def main() -> None:
 
         for out in (sys.stdout, sys.stderr):
             if (reconfigure := getattr(out, "reconfigure", None)) is not None:
-                reconfigure(errors="replace")  # what a terminal cannot show is no reason to stop
+                reconfigure(errors="replace")  # a terminal may lack a character
         app()
     except KeyboardInterrupt:
-        sys.exit(130)  # (as `endings.INTERRUPTED`, which may not be loaded)
+        sys.exit(130)  # `exit_codes.INTERRUPTED`, which may not be loaded yet
 
 
 def __getattr__(name: str) -> Any:

@@ -11,12 +11,12 @@ from .._config import load
 from ..cache import Entry, alike
 from ..cache._sqlite import entries_of, remove_from
 from ..exceptions import ConfigurationError
-from .exit_codes import DONE
+from .exit_codes import SUCCESS
 from .printing import say, say_json, say_table
 
 
 def stats(store: Path | None, *, config: Path | None, as_json: bool) -> int:
-    """What a cache's file holds, by namespace."""
+    """Print the entries and the size of a cache's file, by namespace."""
     file = _file(store, config)
     rows = _rows(file)
     entries: Counter[str] = Counter(_name(row) for row in rows)
@@ -26,27 +26,27 @@ def stats(store: Path | None, *, config: Path | None, as_json: bool) -> int:
     if as_json:
         namespaces = {name: {"entries": entries[name], "bytes": sizes[name]} for name in sorted(entries)}
         say_json({"file": str(file), "entries": len(rows), "bytes": sizes.total(), "namespaces": namespaces})
-        return DONE
+        return SUCCESS
     say(f"{file}: {_entries(len(rows))}, {sizes.total():,} bytes")
     if rows:
         say_table(
             ("namespace", "entries", "bytes"),
             ((name or "(none)", str(entries[name]), f"{sizes[name]:,}") for name in sorted(entries)),
         )
-    return DONE
+    return SUCCESS
 
 
 def clear(store: Path | None, *, namespace: str | None, config: Path | None, as_json: bool) -> int:
-    """Forget all entries of a cache's file, or those of one namespace."""
+    """Delete all entries of a cache's file, or those of one namespace."""
     file = _file(store, config)
-    gone = [row.key for row in _rows(file) if namespace is None or namespace in row.namespace.split("\x00")]
-    if gone:
-        remove_from(file, gone)
+    keys = [row.key for row in _rows(file) if namespace is None or namespace in row.namespace.split("\x00")]
+    if keys:
+        remove_from(file, keys)
     if as_json:
-        say_json({"file": str(file), "forgotten": len(gone)})
+        say_json({"file": str(file), "forgotten": len(keys)})
     else:
-        say(f"{file}: {_entries(len(gone))} forgotten")
-    return DONE
+        say(f"{file}: {_entries(len(keys))} deleted")
+    return SUCCESS
 
 
 def _entries(count: int) -> str:
@@ -54,35 +54,36 @@ def _entries(count: int) -> str:
 
 
 def explain(a: str, b: str, *, threshold: float, as_json: bool) -> int:
-    """Whether the answer to one text may be served for another, and by which rule."""
+    """Print whether the answer to one text would be served for another, and the rule that decides."""
     likeness = alike(a, b, threshold)
     if as_json:
         say_json({"hit": likeness.hit, "rule": likeness.rule, "score": round(likeness.score, 4)})
     else:
         say(f"{'served' if likeness.hit else 'not served'}: {likeness.rule} (score {likeness.score:.3f})")
-    return DONE
+    return SUCCESS
 
 
 def _file(store: Path | None, config: Path | None) -> Path:
-    """The cache's file. One that the command line names has to be there; the configured one may not have been made."""
+    """The cache's file. A file that the command line names must exist; the configured one may not exist yet."""
     if store is not None:
         if not store.exists():
             raise FileNotFoundError(
-                errno.ENOENT, "there is no such file; --store names a file that a cache made", store
+                errno.ENOENT, "there is no such file; --store takes the file of an existing cache", store
             )
         return store
     policy = load(config)
     if policy.cache is None:
-        raise ConfigurationError("no cache is configured; name its file with --store")
+        raise ConfigurationError("no cache is configured; name the file of a cache with --store")
     if policy.cache.store == "memory":
         raise ConfigurationError(
-            "the configured cache lives in its process and ends with it; StreamingCache.stats() tells about it there"
+            "the configured cache is in the memory of its process, where no command can read it; "
+            "call StreamingCache.stats() in that process"
         )
     return Path(policy.cache.store)
 
 
 def _rows(file: Path) -> list[Entry]:
-    """The entries that are still served. Before the first answer is recorded, there is no file."""
+    """The entries that are still valid; none before the first answer is recorded, because there is no file."""
     return [row for row in entries_of(file) if row.expires > _clock.wall()] if file.exists() else []
 
 

@@ -1,33 +1,23 @@
-"""Each command and its options. A command's work is in a file of its own, which is loaded when it is called."""
+"""The commands and their options. The work of a command is in another file, which is loaded when it is called."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 from msgspec import UNSET
 
-from .._policy import Strategy
 from .exit_codes import CODES, Commands
 from .options import (
-    Audio,
-    Choice,
     Config,
-    Image,
     Json,
-    MaxCost,
-    MaxLatency,
-    MaxTokens,
-    Model,
-    Namespace,
-    Prompt,
-    Provider,
-    Sticky,
+    RequestOptions,
     System,
     Task,
     Temperature,
+    with_request_options,
 )
 
 app = typer.Typer(
@@ -36,17 +26,17 @@ app = typer.Typer(
     add_completion=True,
     context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,  # a pipe gets plain text
+    rich_markup_mode="rich" if sys.stdout is not None and sys.stdout.isatty() else None,  # plain text for a pipe
     epilog="\n\n".join(["Exit codes:", *(f"{code:>3}  {words}" for code, words in CODES.items())]),
 )
 config_app = typer.Typer(help="Check a configuration, show it, or print its schema.")
 app.add_typer(config_app, name="config")
-cache_app = typer.Typer(help="Look into a cache, clear it, or compare two prompts.")
+cache_app = typer.Typer(help="Show the contents of a cache, clear it, or compare two prompts.")
 app.add_typer(cache_app, name="cache")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(is_set: bool) -> None:
+    if is_set:
         from .. import __version__
         from .printing import say
 
@@ -56,88 +46,49 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may also stand after the command.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks. May also stand after the command.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version.", callback=_version)] = False,
 ) -> None:
-    """Streams from whichever model is best and healthy for its task, that keep going when it is not."""
+    """Stream from the best healthy model for a task, and continue with another model when it fails."""
 
 
 @app.command()
+@with_request_options
 def stream(
-    prompt: Prompt = None,
-    task: Task = None,
-    image: Image = None,
-    audio: Audio = None,
-    model: Model = None,
-    provider: Provider = None,
+    options: RequestOptions,
     system: System = None,
-    max_tokens: MaxTokens = None,
     temperature: Temperature = None,
-    namespace: Namespace = None,
-    sticky: Sticky = None,
-    strategy: Choice = None,
-    max_cost: MaxCost = None,
-    max_latency: MaxLatency = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds for the whole answer.", metavar="SECONDS")] = None,
     config: Config = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but the answer, and errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write only the answer, and errors.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Ask, and read the answer while it comes.
+    """Send a request, and write the answer while it arrives.
 
-    The text goes to standard output, progress and what happens to standard error. With --json, each event is a line.
+    The text goes to standard output; progress and remarks go to standard error. With --json, each event is a line.
     """
-    from .ask import Wanted, ask
-    from .request import request_of
+    from .request import make_request
+    from .stream import stream
 
-    request = request_of(
-        prompt, task=task, images=image, audio=audio, model=model, providers=provider or None, system=system,
-        max_tokens=max_tokens, temperature=temperature, namespace=namespace, sticky=sticky,
-    )  # fmt: skip
-    wanted = Wanted(
-        config=config, as_json=as_json, quiet=quiet, timeout=timeout,
-        strategy=cast(Strategy | None, strategy), max_cost=max_cost, max_latency=max_latency,
-    )  # fmt: skip
-    ask(request, wanted)
+    request = make_request(options, system=system, temperature=temperature)
+    stream(request, options, config=config, timeout=timeout, quiet=quiet, as_json=as_json)
 
 
 @app.command()
-def explain(
-    prompt: Prompt = None,
-    task: Task = None,
-    image: Image = None,
-    audio: Audio = None,
-    model: Model = None,
-    provider: Provider = None,
-    max_tokens: MaxTokens = None,
-    namespace: Namespace = None,
-    sticky: Sticky = None,
-    strategy: Choice = None,
-    max_cost: MaxCost = None,
-    max_latency: MaxLatency = None,
-    config: Config = None,
-    as_json: Json = False,
-) -> None:
-    """Say where a request would go, and why not elsewhere. Nothing is sent."""
+@with_request_options
+def explain(options: RequestOptions, config: Config = None, as_json: Json = False) -> None:
+    """Show the targets of a request, in order, and the reasons against the others. Nothing is sent."""
     from .inspect import explain
-    from .request import request_of
+    from .request import make_request
 
-    request = request_of(
-        prompt, task=task, images=image, audio=audio, model=model, providers=provider or None, max_tokens=max_tokens,
-        namespace=namespace, sticky=sticky,
-    )  # fmt: skip
-    code = explain(
-        request, config=config, strategy=cast(Strategy | None, strategy), max_cost=max_cost, max_latency=max_latency,
-        as_json=as_json,
-    )  # fmt: skip
-    raise typer.Exit(code)
+    raise typer.Exit(explain(make_request(options), options, config=config, as_json=as_json))
 
 
 @app.command()
 def models(task: Task = None, config: Config = None, as_json: Json = False) -> None:
-    """List the models, what they can do and what they cost.
+    """List the models with their capabilities and prices.
 
-    With --task, only those that a request for this task may go to, in order.
+    With --task, list only the models of that task's route, in order.
     """
     from ..tasks import TaskType
     from .inspect import models
@@ -148,25 +99,25 @@ def models(task: Task = None, config: Config = None, as_json: Json = False) -> N
 @app.command()
 def providers(
     config: Config = None,
-    ask: Annotated[bool, typer.Option("--ask/--no-ask", help="Ask each of them for its models, which is free.")] = True,
+    ask: Annotated[bool, typer.Option("--ask/--no-ask", help="Ask for the list of models, which is free.")] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for each.", metavar="SECONDS", min=0.1)] = 5.0,
     as_json: Json = False,
 ) -> None:
-    """List the providers, and say whether each takes its key.
+    """List the providers, and check their keys.
 
-    Each one is asked for its list of models, which is free. Keys are not shown.
+    Each provider gets a request for its list of models, which is free. Keys are not shown.
     """
     from .providers import providers
 
     raise typer.Exit(providers(config, ask=ask, timeout=timeout, as_json=as_json))
 
 
-File = Annotated[Path | None, typer.Argument(help="By default the one that --config would have.", metavar="[FILE]")]
+File = Annotated[Path | None, typer.Argument(help="By default the file of --config.", metavar="[FILE]")]
 
 
 @config_app.command()
 def check(file: File = None, config: Config = None, as_json: Json = False) -> None:
-    """Read a configuration and tell everything that is wrong with it, in one go."""
+    """Check a configuration, and report all of its problems at once."""
     from .inspect import check
 
     raise typer.Exit(check(file or config, as_json=as_json))
@@ -174,7 +125,7 @@ def check(file: File = None, config: Config = None, as_json: Json = False) -> No
 
 @config_app.command()
 def show(file: File = None, config: Config = None, as_json: Json = False) -> None:
-    """Print what is in force: file, environment and defaults together, without secrets."""
+    """Print the settings in force: file, environment and defaults together, without secrets."""
     from .inspect import show
 
     raise typer.Exit(show(file or config, as_json=as_json))
@@ -182,7 +133,7 @@ def show(file: File = None, config: Config = None, as_json: Json = False) -> Non
 
 @config_app.command()
 def schema(
-    markdown: Annotated[bool, typer.Option("--markdown", help="The reference, for readers.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference instead, as Markdown.")] = False,
     as_json: Json = False,
 ) -> None:
     """Print the JSON schema of llm_dispatcher.yaml, for editors."""
@@ -191,14 +142,14 @@ def schema(
     raise typer.Exit(schema(markdown=markdown and not as_json))
 
 
-Kept = Annotated[
-    Path | None, typer.Option("--store", help="The cache's file; by default the configured one.", metavar="FILE")
+StoreFile = Annotated[
+    Path | None, typer.Option("--store", help="The file of the cache; by default the configured one.", metavar="FILE")
 ]
 
 
 @cache_app.command("stats")
-def cache_stats(store: Kept = None, config: Config = None, as_json: Json = False) -> None:
-    """Say what a cache's file holds."""
+def cache_stats(store: StoreFile = None, config: Config = None, as_json: Json = False) -> None:
+    """Show the entries and the size of a cache's file, by namespace."""
     from .cache import stats
 
     raise typer.Exit(stats(store, config=config, as_json=as_json))
@@ -206,12 +157,12 @@ def cache_stats(store: Kept = None, config: Config = None, as_json: Json = False
 
 @cache_app.command("clear")
 def cache_clear(
-    namespace: Annotated[str | None, typer.Option(help="Only its entries.", metavar="NAME")] = None,
-    store: Kept = None,
+    namespace: Annotated[str | None, typer.Option(help="Delete only this namespace.", metavar="NAME")] = None,
+    store: StoreFile = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
-    """Forget what a cache's file holds. Programs that have it open find the answers gone."""
+    """Delete the entries of a cache's file, also for programs that have it open."""
     from .cache import clear
 
     raise typer.Exit(clear(store, namespace=namespace, config=config, as_json=as_json))
@@ -220,11 +171,11 @@ def cache_clear(
 @cache_app.command("explain")
 def cache_explain(
     a: Annotated[str, typer.Argument(help="A prompt.")],
-    b: Annotated[str, typer.Argument(help="Another one.")],
-    threshold: Annotated[float, typer.Option(help="The least likeness.", min=0, max=1, metavar="X")] = 0.95,
+    b: Annotated[str, typer.Argument(help="Another prompt.")],
+    threshold: Annotated[float, typer.Option(help="The least similarity.", min=0, max=1, metavar="X")] = 0.95,
     as_json: Json = False,
 ) -> None:
-    """Say whether the answer to one prompt would be served for another, and by which rule."""
+    """Show whether the answer to one prompt would be served for another, and the rule that decides."""
     from .cache import explain
 
     raise typer.Exit(explain(a, b, threshold=threshold, as_json=as_json))
@@ -232,36 +183,36 @@ def cache_explain(
 
 @app.command()
 def demo(
-    config: Annotated[Path | None, typer.Option(help="Your own policy: real vendors, or a local Ollama.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="What to ask.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Your own policy, with real vendors or a local Ollama.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="The prompt.")] = None,
     as_json: Json = False,
 ) -> None:
-    """See a stream survive its vendors. Without --config the vendors are simulated, and nothing leaves the machine."""
+    """Show streams that continue when vendors fail. Without --config, the vendors are simulated and nothing is sent."""
     if config is None:
         from .demo.scenes import simulated_demo
 
         raise typer.Exit(simulated_demo(prompt, as_json=as_json))
     from .demo.real import real_demo
 
-    asked = prompt or "Tell a short story about a lighthouse keeper."
-    raise typer.Exit(real_demo(config, asked, as_json=as_json))
+    text = prompt or "Tell a short story about a lighthouse keeper."
+    raise typer.Exit(real_demo(config, text, as_json=as_json))
 
 
 @app.command()
 def simulate(
     wire: Annotated[str, typer.Option(help="openai-chat, openai-responses, anthropic, google or ollama.")],
-    text: Annotated[str, typer.Option(help="What to answer.")] = "Hello!",
-    script: Annotated[Path | None, typer.Option(help="Replies as JSON, instead of a text.")] = None,
-    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
+    text: Annotated[str, typer.Option(help="The answer.")] = "Hello!",
+    script: Annotated[Path | None, typer.Option(help="A file of replies as JSON, instead of --text.")] = None,
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 0,
     api_key: Annotated[
         str | None,
-        typer.Option(
-            help="The key that requests have to bring; none if empty. By default test-key, and none for ollama."
-        ),
+        typer.Option(help="The key that requests must have; none if empty. By default test-key, and none for ollama."),
     ] = None,
-    model: Annotated[list[str] | None, typer.Option(help="A model it knows; all, if not said.")] = None,
-    refuses_prefill: Annotated[list[str] | None, typer.Option(help="A model that takes no open answer.")] = None,
-    remember: Annotated[int, typer.Option(help="How many requests to keep for /_simulated/requests.")] = 1000,
+    model: Annotated[list[str] | None, typer.Option(help="A model that it has; by default all. Repeatable.")] = None,
+    refuses_prefill: Annotated[
+        list[str] | None, typer.Option(help="A model that takes no open turn. Repeatable.")
+    ] = None,
+    remember: Annotated[int, typer.Option(help="The number of requests kept for /_simulated/requests.")] = 1000,
     until_stdin_closes: Annotated[
         bool, typer.Option("--until-stdin-closes", help="End when standard input closes.")
     ] = False,
@@ -271,7 +222,7 @@ def simulate(
     from ..testing import Reply, SimulatedVendor, script_from_json
     from .simulate import serve
 
-    del as_json  # what it says is JSON in any case
+    del as_json  # Its output is JSON in any case.
     vendor = SimulatedVendor(
         wire,
         Reply(text) if script is None else script_from_json(script.read_bytes()),
@@ -289,14 +240,14 @@ def help_(
     command: Annotated[list[str] | None, typer.Argument(help="A command, as in: help config check.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show this list, or what a command does: the same as --help."""
-    del as_json  # there is only text
+    """Show the commands, or the help of one command. The same as --help."""
+    del as_json  # The help is text in any case.
     app([*(command or []), "--help"], prog_name="llm-dispatcher")
 
 
 @app.command()
 def version(as_json: Json = False) -> None:
-    """Show the version: the same as --version."""
+    """Show the version. The same as --version."""
     if not as_json:
         _version(True)
     from .. import __version__

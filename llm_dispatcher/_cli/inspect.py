@@ -1,4 +1,4 @@
-"""Commands that look and send nothing: `explain`, `models` and `config`."""
+"""The commands `explain`, `models` and `config`, which send nothing."""
 
 from __future__ import annotations
 
@@ -9,32 +9,36 @@ from msgspec import to_builtins
 
 from .. import _catalog as catalog
 from .._config import config_dump, config_schema, load
-from .._policy import BODY, Policy, Strategy
+from .._policy import BODY, Policy
 from .._routing import never_asked
 from .._serving.runtime import catalog_of, check_cache
 from .._serving.switch import LLMSwitch
 from .._vendors.table import VENDORS
 from ..exceptions import ConfigurationError, NoProviderAvailableError
 from ..tasks import Target, TaskRequest, TaskType
-from .exit_codes import DONE, FAILED, MISCONFIGURED, one_line
+from .exit_codes import FAILED, MISCONFIGURED, SUCCESS
+from .options import RequestOptions
 from .packaged import packaged_file
-from .printing import say, say_json, say_table
+from .printing import one_line, say, say_json, say_table
 
 
 def explain(
     request: TaskRequest,
+    options: RequestOptions,
     *,
     config: Path | None,
-    strategy: Strategy | None,
-    max_cost: float | None,
-    max_latency: float | None,
     as_json: bool,
 ) -> int:
-    """Where a request would go, and why not elsewhere."""
+    """Print the targets of a request, in order, and the reasons against the others."""
     switch = LLMSwitch(config)
     about = {"task": str(request.task_type), "configuration": switch.policy.source}
     try:
-        plan = switch.explain(request, optimization_strategy=strategy, max_cost=max_cost, max_latency=max_latency)
+        plan = switch.explain(
+            request,
+            optimization_strategy=options.strategy,
+            max_cost=options.max_cost,
+            max_latency=options.max_latency,
+        )
     except NoProviderAvailableError as error:
         if not as_json:
             raise
@@ -44,22 +48,22 @@ def explain(
     reasons = plan.reasons
     unknown = _unknown(switch.policy, [*plan.targets, *plan.rejected])
     if as_json:
-        asked = [
+        targets = [
             {"target": str(target), "reason": reasons[target], "dollars": dollars}
             for target, dollars in zip(plan.targets, plan.dollars, strict=True)
         ]
         rejected = _by_name(plan.rejected)
-        say_json({**about, "strategy": plan.strategy, "targets": asked, "rejected": rejected, "unknown": unknown})
-        return DONE
-    say(f"{request.task_type} ({plan.strategy}), by {switch.policy.source or 'the keys at hand'}")
+        say_json({**about, "strategy": plan.strategy, "targets": targets, "rejected": rejected, "unknown": unknown})
+        return SUCCESS
+    say(f"{request.task_type} ({plan.strategy}), by {switch.policy.source or 'the keys in the environment'}")
     rows = [
         (f"{place}.", str(target), reasons[target], "" if dollars is None else f"${dollars:.6f}")
         for place, (target, dollars) in enumerate(zip(plan.targets, plan.dollars, strict=True), start=1)
     ]
     rows += [("-", str(target), reason, "") for target, reason in plan.rejected.items()]
-    say_table(("", "target", "why", "about"), rows)
+    say_table(("", "target", "reason", "expected cost"), rows)
     _say_unknown(unknown)
-    return DONE
+    return SUCCESS
 
 
 def _by_name(reasons: Mapping[Target, str]) -> dict[str, str]:
@@ -68,7 +72,7 @@ def _by_name(reasons: Mapping[Target, str]) -> dict[str, str]:
 
 
 def _unknown(policy: Policy, targets: Iterable[Target]) -> list[str]:
-    """Those of the targets that neither the catalog nor the configuration knows: they get their vendor's defaults."""
+    """The targets that neither the catalog nor the configuration knows. They have their vendor's defaults."""
     return [str(target) for target, can in _known(policy, targets).items() if not can.known]
 
 
@@ -81,7 +85,7 @@ def _known(policy: Policy, targets: Iterable[Target]) -> dict[Target, catalog.Ca
 
 def _say_unknown(targets: list[str]) -> None:
     for target in targets:
-        say(f"note: {one_line(target)} is not in the catalog and gets its vendor's defaults; catalog: can say more")
+        say(f"note: {one_line(target)} is not in the catalog and has its vendor's defaults; add facts under catalog:")
 
 
 def _say_never_asked(known: Mapping[Target, catalog.Capabilities]) -> None:
@@ -91,17 +95,17 @@ def _say_never_asked(known: Mapping[Target, catalog.Capabilities]) -> None:
 
 
 def models(task: TaskType | None, *, config: Path | None, as_json: bool) -> int:
-    """The configured models, or those that a task goes to in their order, with what is known of them."""
+    """Print the configured models, or those of a task's route in order, with their capabilities and prices."""
     switch = LLMSwitch(config)
     targets = _targets(switch.policy) if task is None else switch.policy.route(task).targets
     known = {target: switch.capabilities(target) for target in targets if target.provider != BODY}
     if as_json:
         say_json([_as_json(target, known.get(target)) for target in targets])
-        return DONE
-    heading = ("model", "takes", "gives", "window", "$/M in", "$/M out", "goes on by", "known")
+        return SUCCESS
+    heading = ("model", "input", "output", "window", "$/M in", "$/M out", "continues", "known")
     say_table(heading, (_row(target, known.get(target), switch.policy) for target in targets))
     _say_never_asked(known)
-    return DONE
+    return SUCCESS
 
 
 def _targets(policy: Policy) -> list[Target]:
@@ -119,16 +123,16 @@ def _as_json(target: Target, can: catalog.Capabilities | None) -> dict[str, obje
 def _row(target: Target, can: catalog.Capabilities | None, policy: Policy) -> tuple[str, ...]:
     if can is None:
         return (str(target), "the function's own body", *[""] * 6)
-    takes = ["text", *(name for name in ("vision", "audio") if getattr(can, name))]
-    gives = [
+    inputs = ["text", *(name for name in ("vision", "audio") if getattr(can, name))]
+    outputs = [
         name for name in ("text", "transcription", "tools", "structured_output", "reasoning") if getattr(can, name)
     ]
     if not can.known and policy.providers[target.provider].kind not in VENDORS:
-        takes, gives = ["?"], ["?"]  # a kind that somebody else brings: only it knows
+        inputs, outputs = ["?"], ["?"]  # A kind of a third party: only its package knows.
     return (
         str(target),
-        " ".join(takes),
-        " ".join(gives),
+        " ".join(inputs),
+        " ".join(outputs),
         f"{can.context_window:,}" if can.context_window is not None else "?",
         f"{can.input_price:g}" if can.input_price is not None else "?",
         f"{can.output_price:g}" if can.output_price is not None else "?",
@@ -138,57 +142,57 @@ def _row(target: Target, can: catalog.Capabilities | None, policy: Policy) -> tu
 
 
 def check(file: Path | None, *, as_json: bool) -> int:
-    """Whether a configuration is sound; everything that is wrong with it, if it is not."""
+    """Check a configuration, and report all of its problems."""
     try:
         policy = load(file)
         check_cache(policy)
     except ConfigurationError as error:
         if not as_json:
             raise
-        say_json({"sound": False, "configuration": error.file, "problems": to_builtins(error.problems)})
+        say_json({"valid": False, "configuration": error.file, "problems": to_builtins(error.problems)})
         return MISCONFIGURED
     targets = _targets(policy)
     unknown, known = _unknown(policy, targets), _known(policy, targets)
     if as_json:
         never = {str(target): reason for target, can in known.items() if (reason := never_asked(can)) is not None}
         about: dict[str, object] = {"problems": [], "unknown": unknown, "never_asked": never}
-        say_json({"sound": True, "configuration": policy.source, **about})
+        say_json({"valid": True, "configuration": policy.source, **about})
     else:
         count = sum(len(settings.models) for settings in policy.providers.values())
-        where = policy.source or "no file, but the keys at hand"
-        counted = (
-            _many(len(policy.providers), "provider"),
-            _many(count, "model"),
-            _many(len(policy.tasks) + 1, "route"),
+        where = policy.source or "no file, only the keys in the environment"
+        counts = (
+            _count(len(policy.providers), "provider"),
+            _count(count, "model"),
+            _count(len(policy.tasks) + 1, "route"),
         )
-        say(f"{where}: sound: {', '.join(counted)}")
+        say(f"{where}: valid: {', '.join(counts)}")
         _say_unknown(unknown)
         _say_never_asked(known)
-    return DONE
+    return SUCCESS
 
 
 def show(file: Path | None, *, as_json: bool) -> int:
-    """What is in force, without secrets."""
+    """Print the settings in force, without secrets."""
     policy = load(file)
     settings = config_dump(policy)
     if as_json:
         say_json(settings)
-        return DONE
+        return SUCCESS
     import yaml
 
-    say(f"# {policy.source or 'from no file, but the keys at hand'}")
+    say(f"# {policy.source or 'no file, only the keys in the environment'}")
     say(yaml.safe_dump(settings, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True).rstrip())
-    return DONE
+    return SUCCESS
 
 
 def schema(*, markdown: bool) -> int:
-    """The shape of the configuration, for editors or for readers."""
+    """Print the schema of the configuration as JSON, or its reference as Markdown."""
     if markdown:
         say(packaged_file("docs/configuration.md").read_text(encoding="utf-8").rstrip())
     else:
         say_json(config_schema())
-    return DONE
+    return SUCCESS
 
 
-def _many(count: int, what: str) -> str:
+def _count(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,25 +1,33 @@
-"""What commands print: JSON, or tables: drawn in a terminal, and aligned text in a pipe."""
+"""Prints the results of commands: lines, JSON and tables, without characters that control a terminal."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Final
 
-from .exit_codes import one_line
+_CONTROLS: Final = {
+    **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"},
+    0x7F: "␡",
+    **dict.fromkeys(range(0x80, 0xA0), "�"),
+    # These reverse the direction of text, so that a line looks different from what it says.
+    **dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], "�"),
+}
 
 
 def say(text: str) -> None:
-    """Lines of an answer on standard output."""
+    """Print lines on standard output."""
     print(text)  # noqa: T201 - the command's answer
 
 
 def say_json(value: object) -> None:
-    """An answer as JSON, laid out for people where a person looks at it."""
+    """Print JSON on standard output, indented if it is a terminal."""
     say(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
 def say_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table: drawn by rich in a terminal, as aligned text elsewhere."""
     cells = [[one_line(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         from rich.console import Console
@@ -35,3 +43,13 @@ def say_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
     for line in lines:
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def one_line(text: str) -> str:
+    """The text in one line, without characters that control a terminal."""
+    return harmless(" ".join(text.split()))
+
+
+def harmless(text: str) -> str:
+    """The text with control characters replaced by visible ones: a model or a vendor may send any of them."""
+    return text.translate(_CONTROLS)

@@ -22,8 +22,8 @@ from .._config import config_dump, load
 from .._policy import ProviderSettings
 from .._redaction import redacted
 from .._vendors.table import vendor
-from .exit_codes import DONE, FAILED, one_line
-from .printing import say_json, say_table
+from .exit_codes import FAILED, SUCCESS
+from .printing import one_line, say_json, say_table
 
 
 class Reached(Struct, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ def providers(config: Path | None, *, ask: bool, timeout: float, as_json: bool) 
     else:
         heading = ("provider", "kind", "address", "key", "models", "health", "ms")
         say_table(heading, (_cells(row) for row in rows))
-    return FAILED if any(came.well is False for came in reached.values()) else DONE
+    return FAILED if any(came.well is False for came in reached.values()) else SUCCESS
 
 
 def _cells(row: Mapping[str, object]) -> tuple[str, ...]:

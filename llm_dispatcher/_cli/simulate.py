@@ -15,12 +15,16 @@ from ..testing import SimulatedVendor
 
 
 def serve(vendor: SimulatedVendor, *, until_stdin_closes: bool = False) -> None:
-    """Say where it listens in one line of JSON, and serve until a signal comes (or who started it is gone)."""
+    """Print the address as a line of JSON, and serve until a signal arrives.
 
-    async def until_told() -> None:
+    With `until_stdin_closes` it also ends when standard input closes, which happens when its parent process ends.
+    """
+
+    async def serve_until_stopped() -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        with suppress(NotImplementedError):  # on Windows, a loop handles no signals: Ctrl-C cancels this task instead
+        # Windows' event loop has no signal handlers; there, Ctrl-C cancels this task.
+        with suppress(NotImplementedError):
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, stop.set)
         async with vendor:
@@ -30,19 +34,20 @@ def serve(vendor: SimulatedVendor, *, until_stdin_closes: bool = False) -> None:
             await stop.wait()
 
     with suppress(KeyboardInterrupt):
-        asyncio.run(until_told())
+        asyncio.run(serve_until_stopped())
 
 
-def _call_when_stdin_closes(tell: Callable[[], object]) -> None:
-    """In a thread, because a loop on Windows does not watch a pipe. It reads the descriptor and not `sys.stdin`, whose
-    lock a thread that waits would hold while the process ends.
+def _call_when_stdin_closes(callback: Callable[[], object]) -> None:
+    """Wait in a thread, because Windows' event loop does not watch pipes.
+
+    The thread reads the descriptor and not `sys.stdin`: it would hold the lock of `sys.stdin` while the process ends.
     """
 
     def wait() -> None:
         with suppress(OSError):
             while os.read(sys.stdin.fileno(), 4096):
                 pass
-        with suppress(RuntimeError):  # the loop is closed: the process is ending already
-            tell()
+        with suppress(RuntimeError):  # The loop is closed: the process is already ending.
+            callback()
 
     threading.Thread(target=wait, name="until stdin closes", daemon=True).start()

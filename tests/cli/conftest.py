@@ -1,4 +1,4 @@
-"""What the tests of the command share: a policy over simulated vendors, the command in this process, and a real one."""
+"""For tests of the command: a policy with simulated vendors, and the command in this process or in its own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Run(Protocol):
 
 
 class Write(Protocol):
-    """Write `policy.yaml`, which asks these vendors one after the other: a, b, c …"""
+    """Write `policy.yaml`, a policy with these vendors in order: a, b, c …"""
 
     def __call__(self, *vendors: SimulatedVendor, resilience: Mapping[str, Any] | None = None) -> str: ...
 
@@ -73,7 +73,7 @@ def write() -> Write:
 
 @pytest.fixture
 def policy(write: Write, simulated_vendor: Callable[..., SimulatedVendor]) -> str:
-    """A policy whose one vendor says hello."""
+    """A policy with one vendor, which answers hello."""
     return write(simulated_vendor("ollama", Reply("Hello, world!")))
 
 
@@ -81,7 +81,7 @@ def policy(write: Write, simulated_vendor: Callable[..., SimulatedVendor]) -> st
 def start() -> Start:
     def start_it(*words: str, **options: Any) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-W", "error", "-m", "llm_dispatcher._cli", *words]
-        # (The path, because these tests work in a folder of their own.)
+        # These tests run in another folder, so the path of the package is needed.
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(command, env={**environment, **options.pop("env", {})}, **options)
 

@@ -29,7 +29,7 @@ async def policy(tmp_path: Path) -> str:
     return str(file)
 
 
-async def test_stats_says_what_is_kept(run: Any, policy: str) -> None:
+async def test_stats_counts_entries_by_namespace(run: Any, policy: str) -> None:
     said = json.loads(run("cache", "stats", "-c", policy, "--json").stdout)
     assert {name: each["entries"] for name, each in said["namespaces"].items()} == {"": 1, "team": 2}
     assert said["entries"] == 3 and said["bytes"] == sum(each["bytes"] for each in said["namespaces"].values())
@@ -37,15 +37,15 @@ async def test_stats_says_what_is_kept(run: Any, policy: str) -> None:
     assert "3 entries" in lines[0] and lines[2].split()[:2] == ["(none)", "1"] and lines[3].split()[:2] == ["team", "2"]
 
 
-async def test_clear_forgets_all_or_one_namespace(run: Any, policy: str) -> None:
+async def test_clear_deletes_all_or_one_namespace(run: Any, policy: str) -> None:
     assert json.loads(run("cache", "clear", "--namespace", "team", "-c", policy, "--json").stdout)["forgotten"] == 2
-    assert run("cache", "clear", "-c", policy).stdout.endswith(": 1 entry forgotten\n")
+    assert run("cache", "clear", "-c", policy).stdout.endswith(": 1 entry deleted\n")
     assert json.loads(run("cache", "stats", "-c", policy, "--json").stdout)["entries"] == 0
 
 
 @pytest.fixture
 def closed(tmp_path: Path) -> Path:
-    """A cache's file that nobody has open."""
+    """A cache's file that is not open."""
     file = tmp_path / "closed.sqlite"
     store = SQLiteStore(file)
     store.open()
@@ -60,20 +60,20 @@ def test_stats_only_reads(run: Any, closed: Path) -> None:
     assert (closed.read_bytes(), [each.name for each in closed.parent.iterdir()]) == (before, [closed.name])
 
 
-def test_a_file_that_is_in_use_can_be_looked_at_and_cleared(run: Any, closed: Path) -> None:
+def test_an_open_file_can_be_read_and_cleared(run: Any, closed: Path) -> None:
     store = SQLiteStore(closed)
     store.open()
     store.add(Entry(b"another key", b"bucket", "Is milk good?", "team", 10, 1e12), b"recording")
     store.flush()
     assert "2 entries" in run("cache", "stats", "--store", str(closed)).stdout
-    assert "2 entries forgotten" in run("cache", "clear", "--store", str(closed)).stdout
+    assert "2 entries deleted" in run("cache", "clear", "--store", str(closed)).stdout
     assert asyncio.run(store.read(b"key")) is None
     store.close()
 
 
 @pytest.mark.found("N-A2")
 @pytest.mark.parametrize("command", ["stats", "clear"])
-def test_a_named_file_that_is_not_there_is_an_error(run: Any, tmp_path: Path, command: str) -> None:
+def test_a_named_file_that_is_missing_is_an_error(run: Any, tmp_path: Path, command: str) -> None:
     missing = tmp_path / "typo.sqlite"
     done = run("cache", command, "--store", str(missing))
     assert (done.exit_code, done.stdout) == (2, "")
@@ -81,7 +81,7 @@ def test_a_named_file_that_is_not_there_is_an_error(run: Any, tmp_path: Path, co
     assert not missing.exists()
 
 
-def test_a_configured_file_that_was_not_made_yet_holds_nothing(run: Any, tmp_path: Path) -> None:
+def test_a_configured_file_that_does_not_exist_yet_is_empty(run: Any, tmp_path: Path) -> None:
     file, missing = tmp_path / "policy.yaml", tmp_path / "none.sqlite"
     file.write_text(f"providers:\n  ollama: {{models: [m]}}\ncache: {{store: {missing}}}\n")
     assert "0 entries" in run("cache", "stats", "-c", str(file)).stdout
@@ -97,7 +97,7 @@ def _another_database(file: Path) -> None:
 @pytest.mark.found("N-A2")
 @pytest.mark.parametrize("command", ["stats", "clear"])
 @pytest.mark.parametrize("made", [lambda file: file.write_text('print("precious")'), _another_database])
-def test_a_file_that_no_cache_made_is_refused_and_left_alone(run: Any, tmp_path: Path, command: str, made: Any) -> None:
+def test_a_file_of_something_else_is_refused_and_unchanged(run: Any, tmp_path: Path, command: str, made: Any) -> None:
     file = tmp_path / "precious.py"
     made(file)
     before = file.read_bytes()
@@ -109,7 +109,7 @@ def test_a_file_that_no_cache_made_is_refused_and_left_alone(run: Any, tmp_path:
 
 @pytest.mark.found("N-A2")
 @pytest.mark.parametrize("command", ["stats", "clear"])
-def test_a_damaged_file_of_a_cache_is_told_and_left_alone(run: Any, closed: Path, command: str) -> None:
+def test_a_damaged_file_is_reported_and_unchanged(run: Any, closed: Path, command: str) -> None:
     closed.write_bytes(closed.read_bytes()[:200] + bytes(5000))
     before = closed.read_bytes()
     done = run("cache", command, "--store", str(closed))
@@ -118,7 +118,7 @@ def test_a_damaged_file_of_a_cache_is_told_and_left_alone(run: Any, closed: Path
 
 
 @pytest.mark.found("N-A2")
-def test_config_check_tells_of_a_cache_file_that_no_cache_made(run: Any, tmp_path: Path) -> None:
+def test_config_check_reports_a_cache_file_that_is_not_a_caches(run: Any, tmp_path: Path) -> None:
     file, precious = tmp_path / "policy.yaml", tmp_path / "precious.py"
     precious.write_text("precious")
     file.write_text(f"providers:\n  ollama: {{models: [m]}}\ncache: {{store: {precious}}}\n")
@@ -127,16 +127,17 @@ def test_config_check_tells_of_a_cache_file_that_no_cache_made(run: Any, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("section", "said"), [("", "no cache is configured"), ("cache:\n", "the configured cache lives in its process")]
+    ("section", "said"),
+    [("", "no cache is configured"), ("cache:\n", "the configured cache is in the memory")],
 )
-def test_a_cache_without_a_file_says_so(run: Any, tmp_path: Path, section: str, said: str) -> None:
+def test_a_cache_without_a_file_is_an_error(run: Any, tmp_path: Path, section: str, said: str) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text(f"providers:\n  ollama: {{models: [m]}}\n{section}")
     done = run("cache", "stats", "-c", str(file))
     assert (done.exit_code, said in done.stderr) == (3, True)
 
 
-def test_explain_says_what_counts_as_a_repeat(run: Any) -> None:
+def test_explain_says_whether_an_answer_would_be_served(run: Any) -> None:
     one = "What are the benefits of green tea?"
     assert run("cache", "explain", one, one.upper()).stdout == "served: canonical (score 1.000)\n"
     said = json.loads(run("cache", "explain", one, "What are the benefits of black tea?", "--json").stdout)

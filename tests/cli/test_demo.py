@@ -25,7 +25,7 @@ SURVIVAL = (ROOT / "docs" / "survival.md").read_text()
 
 @contextmanager
 def busy(loops: int) -> Iterator[None]:
-    """Programs beside, each of which takes as much of a processor as it can get."""
+    """Run programs that use as much of the processors as they can."""
     with ExitStack() as stack:
         for _ in range(loops):
             loop = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
@@ -34,21 +34,21 @@ def busy(loops: int) -> Iterator[None]:
 
 
 def drawn_in_a_terminal(columns: int, **environment: str) -> tuple[int, str]:
-    """How the demo ends in a terminal of its own, and what it drew there, without colours."""
+    """The exit code of the demo in a terminal, and its output without colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
     command = [sys.executable, "-W", "error", "-m", "llm_dispatcher._cli", "demo"]
-    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    environ = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     drawn = b""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, cwd=ROOT,
-        env={**kept, "TERM": "xterm-256color", **environment},
+        env={**environ, "TERM": "xterm-256color", **environment},
     ) as process:  # fmt: skip
         os.close(theirs)
         try:
             while data := os.read(ours, 65_536):
                 drawn += data
-        except OSError:  # nobody is at the other side any more
+        except OSError:  # The other side is closed.
             pass
         finally:
             os.close(ours)
@@ -58,13 +58,13 @@ def drawn_in_a_terminal(columns: int, **environment: str) -> tuple[int, str]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.found("S-D15", "N-C17")
-def test_on_a_busy_machine_every_character_arrives_and_every_name_fits_into_80_columns() -> None:
+def test_on_a_busy_machine_every_character_arrives_and_lines_fit_into_80_columns() -> None:
     with busy(4):
         code, drawn = drawn_in_a_terminal(80)
     assert code == 0, drawn[-2000:]
     lines = [line for line in drawn.splitlines() if line]
     assert re.fullmatch(r"characters owed (\d+), read \1, repeated 0, attempts \d+: all owed, each once", lines[-1])
-    assert max(len(line) for line in lines if line != LIGHTHOUSE) <= 80, "(which is printed, as the example does)"
+    assert max(len(line) for line in lines if line != LIGHTHOUSE) <= 80, "the example prints it unwrapped"
     assert drawn.count("✓ all ") == 7
     ledgers = [line for line in lines if re.match(r" \d+  \w+/", line)]
     assert [line for line in ledgers if "…" in line] == []
@@ -74,7 +74,7 @@ def test_on_a_busy_machine_every_character_arrives_and_every_name_fits_into_80_c
 
 
 @pytest.mark.slow
-def test_a_terminal_that_cannot_draw_gets_lines() -> None:
+def test_a_dumb_terminal_gets_plain_lines() -> None:
     code, drawn = drawn_in_a_terminal(80, TERM="dumb")
     assert code == 0
     assert "Colours" not in drawn
@@ -82,30 +82,30 @@ def test_a_terminal_that_cannot_draw_gets_lines() -> None:
 
 
 @pytest.mark.found("N-C17")
-def test_each_scene_has_a_text_of_its_own() -> None:
+def test_each_scene_has_its_own_text() -> None:
     from llm_dispatcher._cli.demo import stories as demo_stories
 
     texts = [value for name, value in vars(demo_stories).items() if name.isupper()]
-    assert len(texts) == len(set(texts)) == 6, "the last scene repeats the one before it: that is what it is about"
+    assert len(texts) == len(set(texts)) == 6, "the last scene repeats the one before it, from the cache"
 
 
 @pytest.mark.found("N-C17")
-def test_the_figures_of_the_last_screen_are_those_that_were_measured() -> None:
+def test_the_last_screen_shows_the_measured_figures() -> None:
     from llm_dispatcher._cli.demo.ending import FAULTS, comparison
 
-    found = comparison(SURVIVAL)
-    assert found.heading == ("the vendor", "ours", "LiteLLM", "pydantic-ai", "LangChain")
-    assert [row[0] for row in found.rows] == [*FAULTS.values(), "faults survived"]
+    table = comparison(SURVIVAL)
+    assert table.heading == ("the vendor", "ours", "LiteLLM", "pydantic-ai", "LangChain")
+    assert [row[0] for row in table.rows] == [*FAULTS.values(), "faults survived"]
     measured = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:5] for line in SURVIVAL.splitlines()}
-    for fault, row in zip(FAULTS, found.rows, strict=False):
+    for fault, row in zip(FAULTS, table.rows, strict=False):
         for cell, shown in zip(measured[fault], row[1:], strict=True):
             assert shown.partition(" ")[0].replace("/", " of ") == cell.partition(";")[0]
             assert ("complete" in shown) == ("“complete”" in cell)
-    assert found.rows[-1][1:] == tuple(measured["all of it"])
-    assert "litellm" in found.versions
+    assert table.rows[-1][1:] == tuple(measured["all of it"])
+    assert "litellm" in table.versions
 
 
-def test_what_the_demo_reads_is_packaged() -> None:
+def test_files_that_the_command_reads_are_packaged() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     packaged = {source: Path(target) for source, target in build["force-include"].items()}
     assert packaged.keys() == {

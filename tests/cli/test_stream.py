@@ -1,4 +1,4 @@
-"""`llm-dispatcher stream`: the text and nothing else on standard output, all else on standard error."""
+"""`llm-dispatcher stream`: only the text on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PNG = base64.b64decode(
 )
 
 
-def test_the_text_is_all_there_is_on_standard_output(
+def test_only_the_text_is_on_standard_output(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     done = run("stream", "Tell me.", "--config", write(simulated_vendor("ollama", Reply(TEXT))))
@@ -29,19 +29,19 @@ def test_the_text_is_all_there_is_on_standard_output(
     assert last.startswith("[a/m · ")
 
 
-def test_a_text_that_ends_its_line_gets_no_other_end(
+def test_a_text_with_a_final_line_end_gets_no_second_one(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     done = run("stream", "Tell me.", "-c", write(simulated_vendor("ollama", Reply("One.\n"))))
     assert done.stdout == "One.\n"
 
 
-def test_quiet_is_the_answer_alone(run: Any, policy: str) -> None:
+def test_quiet_writes_only_the_answer(run: Any, policy: str) -> None:
     done = run("stream", "Hello", "-q", "-c", policy)
     assert (done.exit_code, done.stdout, done.stderr) == (0, "Hello, world!\n", "")
 
 
-def test_as_json_each_event_is_a_line(run: Any, policy: str) -> None:
+def test_with_json_each_event_is_a_line(run: Any, policy: str) -> None:
     done = run("stream", "Hello", "--json", "-c", policy)
     events = [from_json(line) for line in done.stdout.splitlines()]
     check_order(events)
@@ -49,18 +49,16 @@ def test_as_json_each_event_is_a_line(run: Any, policy: str) -> None:
     assert (events[-1].text, done.stderr) == ("Hello, world!", "")
 
 
-def test_what_was_typed_is_what_is_asked(
-    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
-) -> None:
+def test_the_request_has_what_was_typed(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
     vendor = simulated_vendor("openai-chat", Reply("Yes."))
     run(
         "stream", "Is it?", "--system", "Be short.", "--max-tokens", "7", "--temperature", "0.5",
         "--model", "a/special", "--config", write(vendor),
     )  # fmt: skip
-    (asked,) = vendor.requests
-    assert (asked.text, asked.system, asked.model) == ("Is it?", "Be short.", "special")
-    assert asked.body["temperature"] == 0.5
-    assert 7 in (asked.body.get("max_tokens"), asked.body.get("max_completion_tokens"))
+    (request,) = vendor.requests
+    assert (request.text, request.system, request.model) == ("Is it?", "Be short.", "special")
+    assert request.body["temperature"] == 0.5
+    assert 7 in (request.body.get("max_tokens"), request.body.get("max_completion_tokens"))
 
 
 def test_a_provider_may_be_picked(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
@@ -88,7 +86,7 @@ def test_the_prompt_may_come_from_standard_input(
         (["-"], b"What is it?", "What is it?"),
     ],
 )
-def test_what_is_piped_in_stands_before_the_prompt(
+def test_piped_input_is_put_before_the_prompt(
     words: list[str],
     stdin: bytes,
     asked: str,
@@ -103,18 +101,19 @@ def test_what_is_piped_in_stands_before_the_prompt(
 
 
 @pytest.mark.found("N-B11")
-def test_what_is_piped_in_counts_for_the_plan(run: Any, policy: str) -> None:
+def test_explain_reads_piped_input_too(run: Any, policy: str) -> None:
     assert run("explain", "-c", policy, stdin=b"What is it?").exit_code == 0
     nothing = run("explain", "-c", policy, stdin=b"")
     assert nothing.exit_code == 2
-    assert "nothing was asked: give a prompt" in nothing.stderr
+    assert "there is no prompt: write one" in nothing.stderr
 
 
 @pytest.mark.found("N-B11")
 @pytest.mark.parametrize(
-    ("head", "words"), [(PNG, "an image, not a text: .* --image"), (b"ID3\xff", "a sound, .* --audio")]
+    ("head", "words"),
+    [(PNG, "an image and not text: .*--image"), (b"ID3\xff", "a recording and not .*--audio")],
 )
-def test_an_image_that_is_piped_in_is_called_one(head: bytes, words: str, run: Any, policy: str) -> None:
+def test_a_piped_image_is_refused_with_a_hint(head: bytes, words: str, run: Any, policy: str) -> None:
     done = run("stream", "What is it?", "-c", policy, stdin=head)
     assert (done.exit_code, done.stdout) == (2, "")
     assert re.search(words, done.stderr)
@@ -123,7 +122,7 @@ def test_an_image_that_is_piped_in_is_called_one(head: bytes, words: str, run: A
 @pytest.mark.parametrize(
     ("stdin", "words"), [(b"\xff\xfe", "not UTF-8 text"), (b"  \n", "the prompt is empty")], ids=["no text", "blank"]
 )
-def test_what_is_no_prompt_is_not_sent(stdin: bytes, words: str, run: Any, policy: str) -> None:
+def test_input_that_is_not_text_is_not_sent(stdin: bytes, words: str, run: Any, policy: str) -> None:
     done = run("stream", "-", "-c", policy, stdin=stdin)
     assert (done.exit_code, done.stdout) == (2, "")
     assert words in done.stderr
@@ -141,32 +140,32 @@ def test_images_are_sent(run: Any, write: Any, simulated_vendor: Callable[..., S
 
 
 @pytest.mark.parametrize("option", ["--image", "--audio"])
-def test_a_file_that_is_not_there_is_named(option: str, run: Any, policy: str) -> None:
+def test_a_missing_file_is_named(option: str, run: Any, policy: str) -> None:
     done = run("stream", "What is it?", option, "nowhere.bin", "-c", policy)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == "llm-dispatcher: nowhere.bin: there is no such file\n"
 
 
-def test_a_stream_that_breaks_goes_on_and_says_so_beside_the_text(
+def test_a_continued_stream_is_noted_beside_the_text(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     broken, other = simulated_vendor("ollama", Reply(TEXT, fault=Cut(5))), simulated_vendor("ollama", Continuing(TEXT))
     done = run("stream", "Tell me.", "-c", write(broken, other))
     assert (done.exit_code, done.stdout) == (0, f"{TEXT}\n")
-    assert "b/m goes on for a/m" in done.stderr
+    assert "b/m continues for a/m" in done.stderr
 
 
-def test_who_was_asked_in_vain_is_told_with_the_reason(
+def test_failed_targets_are_reported_with_their_reason(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     closed, other = simulated_vendor("ollama", Reply(fault=HttpError(401))), simulated_vendor("ollama", Reply(TEXT))
     done = run("stream", "Tell me.", "-c", write(closed, other))
     assert (done.exit_code, done.stdout) == (0, f"{TEXT}\n")
-    _, told, _ = done.stderr.splitlines()
-    assert told.startswith("[a/m was asked in vain: ProviderAuthenticationError: ")
+    _, remark, _ = done.stderr.splitlines()
+    assert remark.startswith("[a/m failed: ProviderAuthenticationError: ")
 
 
-def test_an_answer_that_breaks_off_is_told_by_the_code(
+def test_a_broken_answer_has_an_exit_code(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     done = run("stream", "Tell me.", "-c", write(simulated_vendor("ollama", Reply(TEXT, fault=CleanEnd(5)))))
@@ -176,7 +175,7 @@ def test_an_answer_that_breaks_off_is_told_by_the_code(
     assert done.stderr.splitlines()[-1].startswith("llm-dispatcher: ")
 
 
-def test_no_answer_is_told_by_the_code(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
+def test_no_answer_has_an_exit_code(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
     policy = write(simulated_vendor("ollama", Reply(fault=HttpError(503, message="down\nfor\x1b[31m repair"))))
     done = run("stream", "Tell me.", "-c", policy)
     assert (done.exit_code, done.stdout) == (1, "")
@@ -185,7 +184,7 @@ def test_no_answer_is_told_by_the_code(run: Any, write: Any, simulated_vendor: C
     assert "\x1b" not in line
 
 
-def test_a_failed_stream_as_json_says_so_on_both_sides(
+def test_with_json_a_failure_is_an_event_and_an_error(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     done = run("stream", "x", "--json", "-c", write(simulated_vendor("ollama", Reply(fault=HttpError(503)))))
@@ -193,10 +192,8 @@ def test_a_failed_stream_as_json_says_so_on_both_sides(
     assert '"kind": "ProviderServiceUnavailableError"' in done.stderr
 
 
-def test_text_that_was_written_is_not_taken_back(
-    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
-) -> None:
-    """Where the policy says `restart`, text goes on all the same, and events restart."""
+def test_written_text_is_not_taken_back(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
+    """With the policy `restart`, text is continued, and only events restart."""
     broken, other = simulated_vendor("ollama", Reply(TEXT, fault=Cut(5))), simulated_vendor("ollama", Continuing(TEXT))
     policy = write(broken, other, resilience={"on_break": "restart"})
     assert run("stream", "Tell me.", "-c", policy).stdout == f"{TEXT}\n"
@@ -204,14 +201,14 @@ def test_text_that_was_written_is_not_taken_back(
     assert any(isinstance(event, StreamReset) for event in events)
 
 
-def test_a_pipe_gets_the_text_as_it_was_said(
-    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
-) -> None:
+def test_a_pipe_gets_the_text_unchanged(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
     said = "red: \x1b[31m, bell: \a, ü, 漢"
     assert run("stream", "x", "-c", write(simulated_vendor("ollama", Reply(said)))).stdout == f"{said}\n"
 
 
-def test_money_and_time_are_kept_to(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
+def test_cost_and_time_limits_are_obeyed(
+    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
     vendor = simulated_vendor("openai-chat", Reply("Yes."))
     done = run("stream", "x", "--max-cost", "0.5", "-c", write(vendor))
     assert (done.exit_code, vendor.requests) == (1, [])

@@ -21,21 +21,21 @@ from llm_dispatcher.testing import Continuing, Cut, Reply, SimulatedVendor, Stal
 
 TEXT = "".join(f"Line {number} of a tale of a lighthouse and the sea.\n" for number in range(30))
 PATIENCE = 120.0
-"""Seconds for what takes one: a machine may be busy."""
+"""Seconds for a step that takes one: the machine may be busy."""
 
 
 class Terminal:
-    """A terminal, and what was drawn on it."""
+    """A terminal, and everything that was written to it."""
 
     def __init__(self) -> None:
         self._ours, self.theirs = pty.openpty()
         self.drawn = ""
 
     def read_until(self, words: str) -> str:
-        """Everything up to some words; fails if they never come."""
+        """Everything up to some words; fails if they never appear."""
         until = time.monotonic() + PATIENCE
         while words not in self.drawn:
-            assert time.monotonic() < until, f"{words!r} never came: {self.drawn!r}"
+            assert time.monotonic() < until, f"{words!r} never appeared: {self.drawn!r}"
             assert self._read(), f"it ended without {words!r}: {self.drawn!r}"
         return self.drawn
 
@@ -48,7 +48,7 @@ class Terminal:
         os.write(self._ours, keys)
 
     def hand_over(self) -> None:
-        """From here on only the command holds the other side: when it ends, so does what can be read."""
+        """Close our copy of the command's side. Reading then ends when the command ends."""
         os.close(self.theirs)
         self.theirs = -1
 
@@ -62,14 +62,14 @@ class Terminal:
             return False
         try:
             data = os.read(self._ours, 65_536)
-        except OSError:  # nobody is at the other side any more
+        except OSError:  # The other side is closed.
             return False
         self.drawn += data.decode("utf-8", "replace")
         return bool(data)
 
 
 def controlling() -> None:
-    """In the child: the terminal is its own, so that Ctrl-C in it is a signal."""
+    """In the child process: make the terminal its controlling terminal, so that Ctrl-C is a signal."""
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
@@ -83,7 +83,7 @@ def terminal() -> Iterator[Terminal]:
 
 @contextmanager
 def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """The process is over when the block is, one way or another, and its pipes are closed."""
+    """The process has ended after the block, in any case, and its pipes are closed."""
     with process:
         try:
             yield process
@@ -93,14 +93,14 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]
 
 
 def plain(drawn: str) -> str:
-    """What was drawn, without colours, and without what moves the cursor."""
+    """The text without colours and movements of the cursor."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn).replace("\r", "")
 
 
 # ── a terminal ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_in_a_terminal_the_text_is_live_and_the_bill_follows(
+def test_in_a_terminal_the_text_is_live_and_a_summary_follows(
     start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     broken, other = (
@@ -116,14 +116,14 @@ def test_in_a_terminal_the_text_is_live_and_the_bill_follows(
         drawn = plain(terminal.read_to_the_end())
     assert process.returncode == 0
     remarks = r"\n?\[[^\]\n]*\]\n"
-    told = "".join(re.findall(remarks, drawn))
-    assert "b/m goes on for a/m" in told
-    assert re.search(r"\[b/m · 2 attempts · .* s in all\]", told)
+    lines = "".join(re.findall(remarks, drawn))
+    assert "b/m continues for a/m" in lines
+    assert re.search(r"\[b/m · 2 attempts · .* s in total\]", lines)
     text = re.sub(remarks, "", drawn)
     assert text.replace("\n", "").endswith(TEXT.replace("\n", ""))
 
 
-def test_text_is_shown_while_more_is_to_come_and_ctrl_c_ends_it_quietly(
+def test_text_is_shown_while_it_arrives_and_ctrl_c_ends_it_quietly(
     start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     vendor = simulated_vendor("ollama", Reply(TEXT, fault=Stall(12)))
@@ -144,7 +144,7 @@ def test_text_is_shown_while_more_is_to_come_and_ctrl_c_ends_it_quietly(
     assert vendor.wait_until_unconnected() == 0
 
 
-def test_a_model_gives_a_terminal_no_orders(
+def test_a_model_cannot_control_a_terminal(
     start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     policy = write(simulated_vendor("ollama", Reply("\x1b]0;Gotcha\a\x1b[2J\x9b31mred")))
@@ -154,7 +154,7 @@ def test_a_model_gives_a_terminal_no_orders(
         assert terminal.read_to_the_end() == "␛]0;Gotcha␇␛[2J�31mred\r\n"
 
 
-def test_where_the_text_goes_elsewhere_the_terminal_has_a_bar(
+def test_a_progress_bar_is_drawn_if_the_text_goes_elsewhere(
     start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     policy = write(simulated_vendor("ollama", Reply(TEXT)))
@@ -191,10 +191,10 @@ def test_help_is_drawn_in_a_terminal(start: Any, terminal: Terminal) -> None:
 # ── pipes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_when_the_reader_leaves_it_ends_quietly_though_the_vendor_says_nothing(
+def test_a_closed_pipe_ends_it_quietly_while_the_vendor_is_silent(
     start: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
-    """As `… | head -1` does; and the vendor is not kept waiting until it says something more."""
+    """As with `… | head -1`. The connection is closed at once, before the vendor sends more."""
     vendor = simulated_vendor("ollama", Reply(TEXT, fault=Stall(40)))
     command = start("stream", "Tell me.", "-c", write(vendor), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     with ended(command):
@@ -216,7 +216,7 @@ def test_when_the_reader_leaves_it_ends_quietly_though_the_vendor_says_nothing(
     ],
     ids=" ".join,
 )
-def test_what_cannot_be_written_ends_it_quietly(
+def test_a_failed_write_ends_it_quietly(
     words: tuple[str, ...], start: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     policy = write(simulated_vendor("ollama", Reply(TEXT)))
@@ -245,9 +245,7 @@ def test_a_signal_ends_it_quietly(
     assert vendor.requests[0].wait_until_over() == "left"
 
 
-def test_a_pipe_is_read_from_as_it_is_written_to(
-    start: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
-) -> None:
+def test_pipes_are_utf_8(start: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
     vendor = simulated_vendor("ollama", Reply("漢字, ü.\n"))
     command = start(
         "stream", "-", "-q", "-c", write(vendor), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -259,7 +257,7 @@ def test_a_pipe_is_read_from_as_it_is_written_to(
 
 
 @pytest.mark.slow
-def test_what_an_encoding_cannot_hold_is_no_reason_to_stop(
+def test_a_character_outside_of_the_encoding_does_not_stop_it(
     start: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     policy = write(simulated_vendor("ollama", Reply("a 漢 b")))
@@ -272,7 +270,7 @@ def test_what_an_encoding_cannot_hold_is_no_reason_to_stop(
 
 @pytest.mark.found("N-B11")
 @pytest.mark.parametrize("given", ["pipe", "file", "/dev/null", "closed", "terminal"])
-def test_standard_input_is_read_where_it_holds_something_and_never_waited_for_elsewhere(
+def test_standard_input_is_read_from_pipes_and_files_only(
     given: str,
     start: Any,
     write: Any,
@@ -301,7 +299,7 @@ def test_standard_input_is_read_where_it_holds_something_and_never_waited_for_el
 
 
 @pytest.mark.found("N-B11")
-def test_who_waits_for_a_pipe_is_told_so_and_ctrl_c_ends_it(
+def test_a_hint_says_that_it_waits_for_a_pipe_and_ctrl_c_ends_it(
     start: Any, policy: str, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     command = start(
@@ -320,9 +318,7 @@ def test_who_waits_for_a_pipe_is_told_so_and_ctrl_c_ends_it(
 
 @pytest.mark.found("N-C17")
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
-def test_who_wants_no_colours_gets_none(
-    environment: dict[str, str], start: Any, policy: str, terminal: Terminal
-) -> None:
+def test_colours_can_be_switched_off(environment: dict[str, str], start: Any, policy: str, terminal: Terminal) -> None:
     command = start("stream", "x", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs, env=environment)
     with ended(command):
         terminal.hand_over()
@@ -331,7 +327,7 @@ def test_who_wants_no_colours_gets_none(
     assert not re.search(r"\x1b\[[0-9;]*m", drawn)
 
 
-def test_a_model_cannot_turn_the_direction_of_a_line(
+def test_a_model_cannot_reverse_the_direction_of_text(
     start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     policy = write(

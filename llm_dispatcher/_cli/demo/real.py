@@ -1,4 +1,4 @@
-"""The demo on real vendors: says what it will ask and what that may cost, and then does it."""
+"""The demo on real vendors: shows the plan and its greatest cost, and then sends the request."""
 
 from __future__ import annotations
 
@@ -17,48 +17,50 @@ from ...events import TaskResponse
 from ...streaming import ProgressTracker
 from ...tasks import Target, TaskRequest
 from ..printing import say_json
-from ..show import Show
-from .screen import show_on
+from .screen import Screen, screen_on
 
 MAX_TOKENS = 500
 
 
 def real_demo(config: Path, prompt: str, *, as_json: bool = False) -> int:
-    """Ask one question by a policy; 0 if the answer came whole. As JSON it says so, and shows elsewhere."""
+    """Send one prompt with a policy. The exit code is 0 if the answer is complete.
+
+    With `as_json`, the result is JSON on standard output, and the demo is shown on standard error.
+    """
     with redirect_stdout(sys.stderr if as_json else sys.stdout):
         response = asyncio.run(_ask(config, prompt))
     read, attempts = len(response.text), len(response.attempts)
     if as_json:
         say_json({"read": read, "attempts": attempts, "cost": response.cost, "whole": response.error is None})
     else:
-        print(f"characters read {read}, attempts {attempts}")  # noqa: T201 - its answer
+        print(f"characters read {read}, attempts {attempts}")  # noqa: T201 - the demo's answer
     return 0 if response.error is None else 1
 
 
 async def _ask(config: Path, prompt: str) -> TaskResponse:
-    show = show_on(sys.stdout)
+    screen = screen_on(sys.stdout)
     tracker = ProgressTracker()
     async with LLMSwitch(config) as switch:
         set_global_switch(switch)
-        show.title(f"Real vendors, by {config}")
-        decided = switch.explain(TaskRequest(prompt, max_tokens=MAX_TOKENS))
-        show.plan(decided)
-        for target in decided.targets:
-            show.note(_may_cost(switch, target, prompt))
+        screen.title(f"Real vendors, with the policy {config}")
+        plan = switch.explain(TaskRequest(prompt, max_tokens=MAX_TOKENS))
+        screen.plan(plan)
+        for target in plan.targets:
+            screen.note(_greatest_cost(switch, target, prompt))
         stream = LLM(progress_tracker=tracker, max_tokens=MAX_TOKENS)(prompt)
-        show.open(tracker)
+        screen.open(tracker)
         try:
             async for event in stream.events():
-                show.event(event)
+                screen.event(event)
         finally:
-            show.close()
+            screen.close()
         response = stream.response
-        _summary(show, response.cost)
-        show.ledger(response.attempts)
+        _summary(screen, response.cost)
+        screen.ledger(response.attempts)
     return response
 
 
-def _may_cost(switch: LLMSwitch, target: Target, prompt: str) -> str:
+def _greatest_cost(switch: LLMSwitch, target: Target, prompt: str) -> str:
     settings = switch.policy.providers.get(target.provider)
     usage = Usage(input_tokens=estimated_tokens(prompt), output_tokens=MAX_TOKENS)
     most = None if settings is None else catalog.cost(settings.kind, settings.vendor_model(target.model), usage)
@@ -66,5 +68,5 @@ def _may_cost(switch: LLMSwitch, target: Target, prompt: str) -> str:
     return f"{target} may cost up to {cost} an attempt ({MAX_TOKENS} tokens of answer at most)"
 
 
-def _summary(show: Show, cost: float | None) -> None:
-    show.note("its cost is not known" if cost is None else f"it cost ${cost:.6f}")
+def _summary(screen: Screen, cost: float | None) -> None:
+    screen.note("the cost is unknown" if cost is None else f"cost: ${cost:.6f}")

@@ -1,4 +1,4 @@
-"""The demo: a policy, an example and seven scenes, on vendors that break when they are told to."""
+"""The demo on simulated vendors: a policy, an example and seven scenes with faults."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ...tasks import TaskRequest, TaskType
 from ...testing import Continuing, Cut, HttpError, Reply, Script, SimulatedVendor, Stall
 from ..packaged import packaged_file
 from ..printing import say_json
-from ..show import CACHE, Show
-from .ending import show_the_end
-from .screen import show_on
+from . import CACHE
+from .ending import show_comparison
+from .screen import Screen, screen_on
 from .stories import BAKERY, CODE, FERRY, LIGHTHOUSE, OWL, TRAIN
 
 KEY: Final = "no-real-key"
@@ -37,12 +37,12 @@ VENDORS: Final = {
 }
 
 IDLE: Final = 2.0
-"""Seconds of silence in the scene that is about silence. Should a busy machine be silent for longer elsewhere in that
-scene, the next vendor goes on from there, and the text is the same."""
+"""The `idle` timeout in the scene about silence, in seconds. If a busy machine pauses for longer at another place, the
+next vendor continues from there, and the text is the same."""
 
 
 class Count(Struct):
-    """What the reader was owed, over all scenes, and what it got."""
+    """The characters that the reader should get in all scenes (`owed`), and those that it got."""
 
     owed: int = 0
     read: int = 0
@@ -50,21 +50,21 @@ class Count(Struct):
     attempts: int = 0
     whole: bool = True
 
-    def add(self, owed: str, read: str, attempts: int) -> None:
-        self.owed += len(owed)
+    def add(self, expected: str, read: str, attempts: int) -> None:
+        self.owed += len(expected)
         self.read += len(read)
-        self.repeated += max(0, len(read) - len(owed))
+        self.repeated += max(0, len(read) - len(expected))
         self.attempts += attempts
-        self.whole = self.whole and owed == read
+        self.whole = self.whole and expected == read
 
     def __str__(self) -> str:
-        verdict = "all owed, each once" if self.whole else "NOT what was owed"
+        verdict = "all owed, each once" if self.whole else "NOT as expected"
         counted = f"characters owed {self.owed}, read {self.read}, repeated {self.repeated}, attempts {self.attempts}"
         return f"{counted}: {verdict}"
 
 
 class Scene(Struct, kw_only=True):
-    """One thing to see: what the vendors do, what is asked, and the text that the reader is owed."""
+    """A scene: what the vendors do, the request, and the text that the reader should get."""
 
     title: str
     note: str
@@ -77,7 +77,10 @@ class Scene(Struct, kw_only=True):
 
 
 def simulated_demo(prompt: str | None = None, *, as_json: bool = False) -> int:
-    """Run it; 0 if every character that was owed was read once. As JSON it says so, and shows elsewhere."""
+    """Run the demo. The exit code is 0 if the reader got every character once.
+
+    With `as_json`, the result is JSON on standard output, and the demo is shown on standard error.
+    """
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         count = _show(prompt)
     if as_json:
@@ -88,7 +91,7 @@ def simulated_demo(prompt: str | None = None, *, as_json: bool = False) -> int:
 
 
 def _show(prompt: str | None) -> Count:
-    show = show_on(sys.stdout)
+    screen = screen_on(sys.stdout)
     count = Count()
     with ExitStack() as stack:
         vendors = {
@@ -96,26 +99,26 @@ def _show(prompt: str | None) -> Count:
             for name, (wire, model) in VENDORS.items()
         }
         stack.enter_context(_environment(vendors))
-        show.title("These vendors are simulated: seven short scenes")
-        show.note(
-            "Three servers on this machine stand in for OpenAI, Anthropic and Google. The vendors' official SDKs talk "
-            "to them. They answer what the demo tells them to answer, and fail when it tells them to. No key is "
-            "needed, nothing leaves this machine, and nothing is paid for."
+        screen.title("These vendors are simulated: seven short scenes")
+        screen.note(
+            "Three servers on this machine replace OpenAI, Anthropic and Google. The vendors' official SDKs send "
+            "requests to them. The demo decides what they answer and when they fail. No key is needed, nothing leaves "
+            "this machine, and nothing costs money."
         )
-        show.note(
-            "Each scene begins with the plan, which is the order in which vendors are asked. It ends with the ledger, "
-            "which has a row for every attempt."
+        screen.note(
+            "Each scene begins with the plan, which is the order in which vendors are tried. It ends with the ledger, "
+            "which has a row for each attempt."
         )
-        show.legend({"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google", CACHE: "the cache"})
-        example = _run_example(show, vendors, count)
-        asyncio.run(_scenes(show, vendors, example, prompt, count))
-    show_the_end(show, survival=packaged_file("docs/survival.md"))
+        screen.legend({"openai": "OpenAI", "anthropic": "Anthropic", "google": "Google", CACHE: "the cache"})
+        example = _run_example(screen, vendors, count)
+        asyncio.run(_scenes(screen, vendors, example, prompt, count))
+    show_comparison(screen, survival=packaged_file("docs/survival.md"))
     return count
 
 
 @contextlib.contextmanager
 def _environment(vendors: dict[str, SimulatedVendor]) -> Generator[None, None, None]:
-    """The variables that config/demo.yaml names; with them, any program would find these vendors."""
+    """Set the variables that config/demo.yaml names."""
     before = dict(os.environ)
     os.environ.update({f"SIMULATED_{name.upper()}": vendor.base_url for name, vendor in vendors.items()})
     os.environ.update(SIMULATED_KEY=KEY, LLM_DISPATCHER_CONFIG=str(packaged_file("config/demo.yaml")))
@@ -128,22 +131,22 @@ def _environment(vendors: dict[str, SimulatedVendor]) -> Generator[None, None, N
         set_global_switch(None)
 
 
-def _run_example(show: Show, vendors: dict[str, SimulatedVendor], count: Count) -> dict[str, Any]:
-    """Run the README's example as it stands, and count what it prints."""
-    _tell(vendors, {"openai": Reply(LIGHTHOUSE, pace=_pace())})
-    show.title("1 of 7 · Your first stream")
-    show.note("This is examples/first_stream.py as it stands: six lines, and nothing in them names a vendor.")
-    show.plan(LLMSwitch().explain(TaskRequest("Tell a short story about a lighthouse keeper.")))
-    heard = _Tee(sys.stdout)
-    with contextlib.redirect_stdout(heard):
+def _run_example(screen: Screen, vendors: dict[str, SimulatedVendor], count: Count) -> dict[str, Any]:
+    """Run the example of the README unchanged, and count the characters that it prints."""
+    _set_scripts(vendors, {"openai": Reply(LIGHTHOUSE, pace=_pace())})
+    screen.title("1 of 7 · Your first stream")
+    screen.note("This is examples/first_stream.py, unchanged: six lines that name no vendor.")
+    screen.plan(LLMSwitch().explain(TaskRequest("Tell a short story about a lighthouse keeper.")))
+    printed = _Tee(sys.stdout)
+    with contextlib.redirect_stdout(printed):
         example = runpy.run_path(str(packaged_file("examples/first_stream.py")), run_name="__main__")
-    print()  # noqa: T201 - the example ends without a line end
-    _judge(show, count, LIGHTHOUSE, heard.getvalue(), sum(len(vendor.requests) for vendor in vendors.values()))
+    print()  # noqa: T201 - the example prints no line end
+    _check(screen, count, LIGHTHOUSE, printed.getvalue(), sum(len(vendor.requests) for vendor in vendors.values()))
     return example
 
 
 class _Tee(io.StringIO):
-    """Writes through, and remembers."""
+    """Writes to a stream, and keeps a copy."""
 
     def __init__(self, out: Any) -> None:
         super().__init__()
@@ -156,22 +159,22 @@ class _Tee(io.StringIO):
 
 
 async def _scenes(
-    show: Show, vendors: dict[str, SimulatedVendor], example: dict[str, Any], prompt: str | None, count: Count
+    screen: Screen, vendors: dict[str, SimulatedVendor], example: dict[str, Any], prompt: str | None, count: Count
 ) -> None:
-    """Scenes 2 to 7. Whatever the order in which a busy machine lets things happen, the text is owed in full."""
+    """Scenes 2 to 7. The reader gets the whole text even if a busy machine delays some steps."""
     story: Any = example["story"]
-    said, tracker = story.progress_tracker, ProgressTracker()
+    story_tracker, tracker = story.progress_tracker, ProgressTracker()
     coder = LLM(task_type=TaskType.CODE_GENERATION, progress_tracker=tracker)
     teller = LLM(cache=StreamingCache(), progress_tracker=tracker)
     pace = _pace()
 
     def tell(topic: str) -> Callable[[], LLMStream[str]]:
-        return lambda: story(prompt or topic)  # the example's own function
+        return lambda: story(prompt or topic)  # The function of the example.
 
-    def tell_twice(typed: str) -> Callable[[], LLMStream[str]]:
-        return lambda: teller(prompt or typed)
+    def tell_cached(text: str) -> Callable[[], LLMStream[str]]:
+        return lambda: teller(prompt or text)
 
-    def go_on(text: str) -> Script:
+    def continuing(text: str) -> Script:
         return Continuing(text, reply=Reply(pace=pace))
 
     for scene in (
@@ -185,67 +188,66 @@ async def _scenes(
             text=CODE,
         ),
         Scene(
-            title="3 of 7 · The connection breaks in mid-sentence",
-            note="OpenAI's connection is cut after 24 words, and again when it is asked to go on. Anthropic finishes "
-            "the sentence. It repeats a few words so that the seam can be checked, and these are cut out.",
+            title="3 of 7 · The connection breaks in the middle of a sentence",
+            note="OpenAI's connection is cut after 24 words, and again in the next attempt. Anthropic continues the "
+            "sentence. It repeats a few words, which are compared and then removed.",
             scripts={
                 "openai": Reply(FERRY, fault=Cut(after=24), pace=pace),
-                "anthropic": go_on(FERRY),
-                "google": go_on(FERRY),
+                "anthropic": continuing(FERRY),
+                "google": continuing(FERRY),
             },
             ask=tell("a ferry in the fog"),
-            tracker=said,
+            tracker=story_tracker,
             text=FERRY,
         ),
         Scene(
-            title="4 of 7 · The vendor falls silent",
+            title="4 of 7 · The vendor stops sending",
             note=f"OpenAI stops after 30 words and keeps the connection open. After {IDLE:g} seconds of silence (the "
-            "`idle` clock) it is asked again, stops again, and Anthropic goes on.",
+            "`idle` timeout) the request is retried, OpenAI stops again, and Anthropic continues.",
             scripts={
                 "openai": Reply(TRAIN, fault=Stall(after=30), pace=pace),
-                "anthropic": go_on(TRAIN),
-                "google": go_on(TRAIN),
+                "anthropic": continuing(TRAIN),
+                "google": continuing(TRAIN),
             },
             ask=tell("a night train"),
-            tracker=said,
+            tracker=story_tracker,
             text=TRAIN,
             idle=IDLE,
         ),
         Scene(
             title="5 of 7 · Too many requests",
-            note="OpenAI answers 429 and says when to come back (Retry-After). The request waits that long and is sent "
-            "again.",
+            note="OpenAI answers 429 with Retry-After. The dispatcher waits that long and sends the request again.",
             scripts={"openai": [Reply(fault=HttpError(429, retry_after=0.3)), Reply(BAKERY, pace=pace)]},
             ask=tell("a bakery on market day"),
-            tracker=said,
+            tracker=story_tracker,
             text=BAKERY,
         ),
         Scene(
-            title="6 of 7 · With a cache, asked for the first time",
+            title="6 of 7 · A cache records an answer",
             note="The answer is recorded while it is read.",
             scripts={"openai": Reply(OWL, pace=pace)},
-            ask=tell_twice("Tell a short story about an owl."),
+            ask=tell_cached("Tell a short story about an owl."),
             tracker=tracker,
             text=OWL,
         ),
         Scene(
-            title="7 of 7 · Every vendor is down, and the same is asked again",
-            note="It is typed a little differently. The recording is the answer: no vendor is asked, so there is no "
-            "ledger.",
+            title="7 of 7 · Every vendor is down, and the cache answers",
+            note="The same prompt, typed a little differently. The recording is the answer: no request is sent, so "
+            "there is no ledger.",
             scripts={},
-            ask=tell_twice("tell a short story about an owl"),
+            ask=tell_cached("tell a short story about an owl"),
             tracker=tracker,
             text=OWL,
         ),
     ):
         with use_switch(_with_idle(get_global_switch(), scene.idle)) as switch:
-            await _play(show, vendors, scene, count)
+            await _play(screen, vendors, scene, count)
         if scene.idle is not None:
             await switch.aclose()
 
 
 def _with_idle(switch: LLMSwitch, idle: float | None) -> LLMSwitch:
-    """A switch by the same policy with this `idle` clock. The policy's own is far longer than a busy machine pauses."""
+    """A switch with the same policy and this `idle` timeout. The policy's own is longer than a busy machine pauses."""
     if idle is None:
         return switch
     resilience = switch.policy.resilience
@@ -253,38 +255,38 @@ def _with_idle(switch: LLMSwitch, idle: float | None) -> LLMSwitch:
     return LLMSwitch(structs.replace(switch.policy, resilience=structs.replace(resilience, timeouts=clocks)))
 
 
-async def _play(show: Show, vendors: dict[str, SimulatedVendor], scene: Scene, count: Count) -> None:
-    _tell(vendors, scene.scripts)
-    show.title(scene.title)
-    show.note(scene.note)
-    show.plan(get_global_switch().explain(TaskRequest("…", task_type=scene.task)))
+async def _play(screen: Screen, vendors: dict[str, SimulatedVendor], scene: Scene, count: Count) -> None:
+    _set_scripts(vendors, scene.scripts)
+    screen.title(scene.title)
+    screen.note(scene.note)
+    screen.plan(get_global_switch().explain(TaskRequest("…", task_type=scene.task)))
     stream = scene.ask()
-    show.open(scene.tracker)
+    screen.open(scene.tracker)
     try:
         async for event in stream.events():
-            show.event(event)
+            screen.event(event)
     finally:
-        show.close()
+        screen.close()
     response = stream.response
-    show.ledger(response.attempts)
-    _judge(show, count, scene.text, response.text, len(response.attempts))
+    screen.ledger(response.attempts)
+    _check(screen, count, scene.text, response.text, len(response.attempts))
 
 
-def _judge(show: Show, count: Count, owed: str, read: str, attempts: int) -> None:
-    count.add(owed, read, attempts)
-    show.note(
-        f"✓ all {len(owed)} characters arrived, each once"
-        if owed == read
-        else "✗ NOT what was owed: please report this"
+def _check(screen: Screen, count: Count, expected: str, read: str, attempts: int) -> None:
+    count.add(expected, read, attempts)
+    screen.note(
+        f"✓ all {len(expected)} characters arrived, each once"
+        if expected == read
+        else "✗ the text is not as expected: please report this"
     )
 
 
-def _tell(vendors: dict[str, SimulatedVendor], scripts: dict[str, Script]) -> None:
-    """Give the vendors their scripts; one that has none in this scene is out of order."""
+def _set_scripts(vendors: dict[str, SimulatedVendor], scripts: dict[str, Script]) -> None:
+    """Set the vendors' scripts. A vendor without a script in this scene answers 503."""
     for name, vendor in vendors.items():
         vendor.script = scripts.get(name, Reply(fault=HttpError(503)))
 
 
 def _pace() -> float:
-    """Slow enough to watch, where somebody does."""
+    """Seconds between words: slow enough to watch in a terminal."""
     return 0.03 if sys.stdout.isatty() else 0.002

@@ -1,17 +1,37 @@
-"""Which screen a demo is shown on."""
+"""The screen of the demo: a live view in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import os
-from typing import TextIO
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TextIO
 
-from ..show import PlainShow, Show
+from ..._routing import Plan
+from ...events import Attempt, Event
+from ...streaming import ProgressTracker
 
 
-def show_on(out: TextIO) -> Show:
-    """The live view in a terminal that can draw, and plain lines elsewhere. `TERM=dumb` cannot draw."""
+class Screen(Protocol):
+    """Shows scenes: titles, notes, plans, streams and ledgers."""
+
+    def title(self, text: str) -> None: ...
+    def note(self, text: str) -> None: ...
+    def command(self, line: str) -> None: ...
+    def legend(self, speakers: Mapping[str, str]) -> None: ...
+    def table(self, heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None: ...
+    def plan(self, plan: Plan) -> None: ...
+    def open(self, tracker: ProgressTracker) -> None: ...
+    def event(self, event: Event) -> None: ...
+    def close(self) -> None: ...
+    def ledger(self, attempts: Iterable[Attempt]) -> None: ...
+
+
+def screen_on(out: TextIO) -> Screen:
+    """A live view if `out` is a terminal that can draw (not `TERM=dumb`), else plain lines."""
     if out.isatty() and os.environ.get("TERM") != "dumb":
-        from ..live import LiveShow  # loads rich
+        from .live_screen import LiveScreen
 
-        return LiveShow()
-    return PlainShow(out)
+        return LiveScreen()
+    from .plain_screen import PlainScreen
+
+    return PlainScreen(out)

@@ -1,4 +1,4 @@
-"""What the simulated vendors of the demo say: a text for each scene, so that one sees which answer is which."""
+"""The answers of the simulated vendors: a text of its own for each scene."""
 
 from __future__ import annotations
 

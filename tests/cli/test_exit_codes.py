@@ -1,4 +1,4 @@
-"""How the command ends: one line, one code, and no traceback that nobody asked for."""
+"""Exit codes, errors in one line, help and completion."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import typer
 from typer.main import get_command
 
 from llm_dispatcher import exceptions
-from llm_dispatcher._cli import app
-from llm_dispatcher._cli import inspect as look
-from llm_dispatcher._cli.ask import _leaving_early
-from llm_dispatcher._cli.exit_codes import BUG, CODES, TERMINATED, exit_code, harmless
+from llm_dispatcher._cli import app, inspect
+from llm_dispatcher._cli.exit_codes import BUG, CODES, TERMINATED, exit_code
+from llm_dispatcher._cli.printing import harmless
+from llm_dispatcher._cli.stream import _ending_early
 from llm_dispatcher.events import Usage
 from llm_dispatcher.tasks import TaskType
 
@@ -28,43 +28,43 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (["stream"], "nothing was asked: give a prompt, or pipe one in"),
+        (["stream"], "there is no prompt: write one after the command, or pipe one in"),
         (["stream", "x", "--tusk", "math"], "No such option: --tusk (Possible options: --task) (llm-dispatcher stream"),
         (["strem", "x"], "No such command 'strem'. Did you mean 'stream'? (llm-dispatcher --help)"),
-        (["stream", "x", "--task", "tanslation"], "there is no task 'tanslation'; did you mean 'translation'?"),
-        (["stream", "x", "--task", "xyz"], "there is no task 'xyz'; it is one of text_generation, code_generation"),
-        (["stream", "x", "--strategy", "sped"], "there is no strategy 'sped'; did you mean 'speed'?"),
+        (["stream", "x", "--task", "tanslation"], "unknown task 'tanslation'; did you mean 'translation'?"),
+        (["stream", "x", "--task", "xyz"], "unknown task 'xyz'; use one of text_generation, code_generation"),
+        (["stream", "x", "--strategy", "sped"], "unknown strategy 'sped'; did you mean 'speed'?"),
         (["stream", "x", "--max-tokens", "many"], "Input should be a valid integer"),
         (["stream", "x", "--max-tokens", "0"], "max_tokens is 1 or more, got 0"),
         (["stream", "x", "--model", "nobody/m"], "model= names the provider 'nobody', which is not configured"),
         (["stream", "x", "--provider", "nobody"], "providers= names the provider 'nobody', which is not configured"),
         (["stream", "\udcff"], "the prompt is not UTF-8 text"),
         (["stream", " "], "the prompt is empty: nothing was asked"),
-        (["explain"], "nothing was asked"),
+        (["explain"], "there is no prompt"),
         (["config"], "Missing command. (llm-dispatcher config --help)"),
         (["simulate"], "Missing option '--wire'"),
         (["simulate", "--wire", "ollama", "--script", "nowhere.json"], "nowhere.json: No such file or directory"),
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",
 )
-def test_what_was_typed_wrong_is_told_in_one_line(words: list[str], told: str, run: Any, policy: str) -> None:
+def test_an_invalid_command_line_is_reported_in_one_line(words: list[str], message: str, run: Any, policy: str) -> None:
     configured = [*words, "-c", policy] if words[0] in ("stream", "explain") and len(words) > 1 else words
     done = run(*configured)
     assert (done.exit_code, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("llm-dispatcher: ")
-    assert told in line
+    assert message in line
 
 
-def test_with_nothing_configured_the_way_out_is_told(run: Any) -> None:
+def test_without_a_configuration_the_error_names_the_variables_to_set(run: Any) -> None:
     done = run("stream", "x")
     assert done.exit_code == 3
     assert "no provider is configured: set OPENAI_API_KEY" in done.stderr
 
 
-def test_without_a_command_there_is_help(run: Any) -> None:
+def test_without_a_command_the_help_is_shown(run: Any) -> None:
     done = run()
     assert done.exit_code == 0
     assert "Usage: llm-dispatcher" in done.stdout
@@ -74,18 +74,20 @@ def broken(*_: object, **__: object) -> int:
     raise RuntimeError("out of\ncheese")
 
 
-def test_a_mistake_of_ours_is_told_as_one(run: Any, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look, "models", broken)
+def test_an_unexpected_error_is_reported_as_a_bug(run: Any, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspect, "models", broken)
     done = run("models", "-c", policy)
     assert done.exit_code == BUG
-    assert done.stderr == ("llm-dispatcher: RuntimeError: out of cheese (a mistake of ours; --debug shows where)\n")
+    assert done.stderr == (
+        "llm-dispatcher: RuntimeError: out of cheese (a bug in llm-dispatcher; --debug shows the traceback)\n"
+    )
 
 
 @pytest.mark.parametrize("place", [0, 1, 3])
-def test_debug_shows_the_traceback_wherever_it_stands(
+def test_debug_shows_the_traceback_at_any_place(
     place: int, run: Any, policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(look, "models", broken)
+    monkeypatch.setattr(inspect, "models", broken)
     words = ["models", "-c", policy]
     done = run(*words[:place], "--debug", *words[place:])
     assert done.exit_code == BUG
@@ -93,16 +95,16 @@ def test_debug_shows_the_traceback_wherever_it_stands(
     assert "in broken" in done.stderr
 
 
-def test_what_follows_two_hyphens_is_no_option(run: Any, policy: str) -> None:
+def test_words_after_two_hyphens_are_not_options(run: Any, policy: str) -> None:
     done = run("stream", "-c", policy, "-q", "--", "--debug")
     assert (done.exit_code, done.stdout, done.stderr) == (0, "Hello, world!\n", "")
 
 
-def test_as_json_errors_are_json(run: Any) -> None:
+def test_with_json_errors_are_json(run: Any) -> None:
     done = run("stream", "x", "--tusk", "--json")
-    told = json.loads(done.stderr)
-    assert (done.exit_code, told["exit_code"]) == (2, 2)
-    assert "No such option" in told["error"]["message"]
+    error = json.loads(done.stderr)
+    assert (done.exit_code, error["exit_code"]) == (2, 2)
+    assert "No such option" in error["error"]["message"]
 
 
 def every_error() -> list[Exception]:
@@ -121,7 +123,7 @@ def every_error() -> list[Exception]:
 
 
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
-def test_every_error_of_the_library_has_a_code(error: Exception) -> None:
+def test_every_error_of_the_library_has_an_exit_code(error: Exception) -> None:
     match error:
         case exceptions.StreamingError():
             assert exit_code(error) == 4
@@ -133,22 +135,22 @@ def test_every_error_of_the_library_has_a_code(error: Exception) -> None:
             assert exit_code(error) == 1
 
 
-def test_a_terminal_is_given_no_orders() -> None:
-    """Lines and tabs stay, everything else that is no character is shown as one."""
+def test_control_characters_become_visible() -> None:
+    """Except line ends and tabs."""
     assert harmless("a\tb\nc") == "a\tb\nc"
-    orders = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)])).replace("\n", "").replace("\t", "")
-    assert harmless(orders).isprintable()
-    assert len(harmless(orders)) == len(orders)
+    controls = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)])).replace("\n", "").replace("\t", "")
+    assert harmless(controls).isprintable()
+    assert len(harmless(controls)) == len(controls)
 
 
-# ── what is said of it ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── the page and the help ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_page_has_every_code_and_so_has_the_help(run: Any) -> None:
+def test_the_page_and_the_help_list_every_exit_code(run: Any) -> None:
     rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", PAGE.read_text(), re.MULTILINE))
     assert {int(code): words for code, words in rows.items()} == CODES
-    said = " ".join(run("--help").stdout.split())
-    assert all(f"{code} {words}" in said for code, words in CODES.items())
+    help_text = " ".join(run("--help").stdout.split())
+    assert all(f"{code} {words}" in help_text for code, words in CODES.items())
 
 
 def test_the_page_has_every_command() -> None:
@@ -167,15 +169,15 @@ def test_every_command_takes_json() -> None:
             each for one in group.commands.values() for each in (commands(one) if hasattr(one, "commands") else [one])
         ]
 
-    found = commands(get_command(app))
-    assert len(found) >= 9
-    assert [each.name for each in found if "--json" not in str([option.opts for option in each.params])] == []
+    all_commands = commands(get_command(app))
+    assert len(all_commands) >= 9
+    assert [each.name for each in all_commands if "--json" not in str([option.opts for option in each.params])] == []
 
 
 HEAVY = {"openai", "anthropic", "google", "pydantic", "rich", "aiohttp", "httpx2", "yaml", "genai_prices", "asyncio"}
 
 
-def test_the_command_loads_nothing_heavy_before_it_knows_what_to_do() -> None:
+def test_the_list_of_commands_imports_nothing_heavy() -> None:
     code = "import sys, llm_dispatcher._cli.commands; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     root = PAGE.parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
@@ -187,14 +189,14 @@ def test_the_command_loads_nothing_heavy_before_it_knows_what_to_do() -> None:
 
 
 def completed(run: Any, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
-    """What a shell is offered for the last word."""
+    """The completions of the last word."""
     monkeypatch.setenv("_LLM_DISPATCHER_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", " ".join(("llm-dispatcher", *words)))
     monkeypatch.setenv("COMP_CWORD", str(len(words)))
     return list(run().stdout.split())
 
 
-def test_a_shell_completes_commands_tasks_and_what_is_configured(
+def test_completion_knows_commands_tasks_and_the_configuration(
     run: Any, policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLM_DISPATCHER_CONFIG", policy)
@@ -213,11 +215,11 @@ def test_a_broken_configuration_completes_nothing(run: Any, monkeypatch: pytest.
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows' event loop watches no signals")
-async def test_being_told_twice_to_end_is_one_ending() -> None:
+async def test_two_signals_end_the_command_once() -> None:
     """The loop reports a closed pipe again and again while the stream is being closed."""
 
     async def reading() -> None:
-        with _leaving_early():
+        with _ending_early():
             os.kill(os.getpid(), signal.SIGTERM)
             try:
                 await asyncio.get_running_loop().create_future()

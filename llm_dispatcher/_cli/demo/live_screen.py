@@ -1,8 +1,9 @@
-"""The live view: text coloured by who is speaking, what happens to it, and how far it has come."""
+"""The demo in a terminal: text in the colour of its vendor, with remarks and a progress bar."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,20 +13,28 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .._routing import Plan
-from ..events import Attempt, Event, StreamStarted, TextDelta
-from ..streaming import ProgressTracker
-from .show import CACHE, WIDE, colour, in_words, ledger_rows
+from ..._policy import BODY
+from ..._routing import Plan
+from ..._vendors.table import vendor
+from ...events import Attempt, Event, StreamStarted, TextDelta
+from ...streaming import ProgressTracker
+from ..describe import describe, ledger_rows
+from . import CACHE
+
+_COLOURS: Final = {BODY: "magenta", CACHE: "cyan"}
+
+_MIN_WIDTH: Final = 96
+"""In a narrower terminal, ledgers have no column for tokens."""
 
 
-class LiveShow:
-    """A panel a stream, redrawn while it grows."""
+class LiveScreen:
+    """Draws a panel for each stream, and redraws it while the stream grows."""
 
     def __init__(self) -> None:
         self._console = Console()
         self._text = Text()
-        self._happened: list[str] = []
-        self._colour, self._speaker = "white", ""
+        self._remarks: list[str] = []
+        self._colour, self._title = "white", ""
         self._tracker = ProgressTracker()
         self._live: Live | None = None
 
@@ -37,7 +46,7 @@ class LiveShow:
         self._console.print(Padding(Text(text, style="dim"), (0, 0, 0, 2)))
 
     def command(self, line: str) -> None:
-        self._console.print(Text(f"    {line}", style="bold"), soft_wrap=True)  # (so that it can be copied)
+        self._console.print(Text(f"    {line}", style="bold"), soft_wrap=True)  # One line, so that it can be copied.
 
     def legend(self, speakers: Mapping[str, str]) -> None:
         words = Text("Colours: ")
@@ -55,19 +64,19 @@ class LiveShow:
         self.note(str(plan))
 
     def open(self, tracker: ProgressTracker) -> None:
-        self._text, self._happened, self._tracker = Text(), [], tracker
-        self._colour, self._speaker = "white", "…"
+        self._text, self._remarks, self._tracker = Text(), [], tracker
+        self._colour, self._title = "white", "…"
         self._live = Live(get_renderable=self._picture, console=self._console, refresh_per_second=15)
         self._live.start()
 
     def event(self, event: Event) -> None:
         if isinstance(event, StreamStarted):
-            self._speaker = f"{event.target}, from the cache" if event.cached else str(event.target)
+            self._title = f"{event.target}, from the cache" if event.cached else str(event.target)
             self._colour = colour(CACHE if event.cached else event.target.provider)
         if isinstance(event, TextDelta):
             self._text.append(event.text, style=self._colour)
-        elif (words := in_words(event)) is not None:
-            self._happened.append(words)
+        elif (words := describe(event)) is not None:
+            self._remarks.append(words)
 
     def close(self) -> None:
         if self._live is not None:
@@ -77,14 +86,17 @@ class LiveShow:
     def ledger(self, attempts: Iterable[Attempt]) -> None:
         heading, *rows = ledger_rows(attempts)
         if rows:
-            columns = len(heading) if self._console.width >= WIDE else len(heading) - 1  # (tokens, if there is room)
+            columns = len(heading) if self._console.width >= _MIN_WIDTH else len(heading) - 1
             self.table(heading[:columns], [row[:columns] for row in rows])
 
     def _picture(self) -> Group:
         progress = self._tracker.get_progress()
         bar = Table.grid(padding=(0, 1))
         bar.add_row(ProgressBar(total=100.0, completed=progress, width=40), f"{progress:5.1f} %")
-        happened = Text("\n".join(self._happened), style="dim")
-        return Group(
-            Panel(self._text, title=self._speaker, title_align="left", border_style=self._colour), bar, happened
-        )
+        remarks = Text("\n".join(self._remarks), style="dim")
+        return Group(Panel(self._text, title=self._title, title_align="left", border_style=self._colour), bar, remarks)
+
+
+def colour(name: str) -> str:
+    """The colour of the text of a provider, of the decorated body or of the cache."""
+    return _COLOURS.get(name) or vendor(name).colour or "white"

@@ -1,4 +1,4 @@
-"""Commands that look and send nothing: `explain`, `models`, `config`."""
+"""The commands `explain`, `models` and `config`, which send nothing."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def _policy() -> None:
 
 
 def note(target: str) -> str:
-    return f"note: {target} is not in the catalog and gets its vendor's defaults; catalog: can say more"
+    return f"note: {target} is not in the catalog and has its vendor's defaults; add facts under catalog:"
 
 
 # ── explain ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_explain_says_where_a_request_goes_and_why(run: Any) -> None:
+def test_explain_lists_targets_and_reasons(run: Any) -> None:
     done = run("explain", "Hello")
     heading, _, first, second, third, *_ = done.stdout.splitlines()
     assert (done.exit_code, heading) == (0, "text_generation (ordered), by llm_dispatcher.yaml")
@@ -58,7 +58,7 @@ def test_explain_says_where_a_request_goes_and_why(run: Any) -> None:
     assert third.split()[:2] == ["3.", "ollama/llama3.3"]
 
 
-def test_explain_says_why_not(run: Any) -> None:
+def test_explain_lists_rejected_targets_with_reasons(run: Any) -> None:
     Path("a.wav").write_bytes(b"RIFF....WAVE")
     said = json.loads(run("explain", "-a", "a.wav", "--task", "Audio-Transcription", "--json").stdout)
     assert (said["task"], said["configuration"]) == ("audio_transcription", "llm_dispatcher.yaml")
@@ -67,7 +67,7 @@ def test_explain_says_why_not(run: Any) -> None:
     assert "it cannot take audio" in run("explain", "-a", "a.wav", "-t", "audio_transcription").stdout
 
 
-def test_explain_notes_what_the_catalog_does_not_know(run: Any) -> None:
+def test_explain_notes_models_that_the_catalog_does_not_know(run: Any) -> None:
     assert run("explain", "Hello").stdout.splitlines()[-1] == note("ollama/llama3.3")
     assert json.loads(run("explain", "Hello", "--json").stdout)["unknown"] == ["ollama/llama3.3"]
     assert "note:" not in run("explain", "Hello", "--task", "math").stdout
@@ -79,7 +79,7 @@ def test_explain_notes_what_the_catalog_does_not_know(run: Any) -> None:
     assert (nobody["targets"], nobody["unknown"]) == ([], ["ollama/llama3.3"])
 
 
-def test_explain_knows_what_it_may_cost(run: Any) -> None:
+def test_explain_shows_expected_costs(run: Any) -> None:
     said = json.loads(run("explain", "Hello", "--task", "math", "--max-tokens", "1000", "--json").stdout)
     dollars = [each["dollars"] for each in said["targets"]]
     assert said["strategy"] == "cost"
@@ -87,7 +87,7 @@ def test_explain_knows_what_it_may_cost(run: Any) -> None:
     assert all(dollars)
 
 
-def test_explain_obeys_what_is_asked_of_it(run: Any) -> None:
+def test_explain_obeys_its_options(run: Any) -> None:
     assert json.loads(run("explain", "Hello", "--strategy", "cost", "--json").stdout)["strategy"] == "cost"
     one = json.loads(run("explain", "Hello", "--model", "ollama/other", "--json").stdout)
     assert [each["target"] for each in one["targets"]] == ["ollama/other"]
@@ -96,7 +96,7 @@ def test_explain_obeys_what_is_asked_of_it(run: Any) -> None:
     assert "over max_cost" in dear.stderr
 
 
-def test_explain_of_what_nobody_can_serve(run: Any) -> None:
+def test_explain_of_a_request_that_no_target_can_serve(run: Any) -> None:
     Path("a.wav").write_bytes(b"RIFF....WAVE")
     words = ("explain", "-a", "a.wav", "--task", "translation")
     done = run(*words)
@@ -116,7 +116,7 @@ def test_explain_of_what_nobody_can_serve(run: Any) -> None:
         (["Hello", "-i", "https://example.com/a.png", "-t", "classification"], TaskType.CLASSIFICATION),
     ],
 )
-def test_images_and_sounds_tell_the_task(words: list[str], task: TaskType, run: Any) -> None:
+def test_images_and_audio_decide_the_task(words: list[str], task: TaskType, run: Any) -> None:
     assert json.loads(run("explain", *words, "-p", "google", "--json").stdout)["task"] == task
 
 
@@ -129,7 +129,7 @@ def test_explain_sends_nothing(run: Any, write: Any, simulated_vendor: Callable[
 # ── models ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_models_lists_what_is_configured_and_what_it_can_do(run: Any) -> None:
+def test_models_lists_models_with_their_capabilities(run: Any) -> None:
     known = {each["target"]: each for each in json.loads(run("models", "--json").stdout)}
     assert list(known) == ["openai/gpt-6-luna", "openai/gpt-audio-mini", "google/gemini-3.8-flash", "ollama/llama3.3"]
     assert known["openai/gpt-audio-mini"]["audio"]
@@ -149,15 +149,15 @@ def test_models_of_a_task_come_in_the_order_of_its_route(run: Any) -> None:
 # ── config ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_check_says_that_all_is_well(run: Any) -> None:
+def test_check_reports_a_valid_configuration(run: Any) -> None:
     done = run("config", "check")
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "llm_dispatcher.yaml: sound: 3 providers, 4 models, 4 routes",
+        "llm_dispatcher.yaml: valid: 3 providers, 4 models, 4 routes",
         note("ollama/llama3.3"),
     ]
     assert json.loads(run("config", "check", "--json").stdout) == {
-        "sound": True,
+        "valid": True,
         "configuration": "llm_dispatcher.yaml",
         "problems": [],
         "unknown": ["ollama/llama3.3"],
@@ -166,23 +166,23 @@ def test_check_says_that_all_is_well(run: Any) -> None:
 
 
 @pytest.mark.found("S-D3", "N-A6")
-def test_a_model_that_does_nothing_but_transcribe_is_told_of(run: Any) -> None:
+def test_a_model_that_only_transcribes_is_noted(run: Any) -> None:
     Path("llm_dispatcher.yaml").write_text(
         "providers: {openai: {api_key: test-key, models: [whisper-1, gpt-audio-mini]}}\n"
         "routing: {default: [openai/gpt-audio-mini, openai/whisper-1]}"
     )
     reason = "it does nothing but transcribe, which is not supported yet; models that take audio in a chat can do it"
-    told = f"note: openai/whisper-1 is never asked: {reason}"
+    line = f"note: openai/whisper-1 is never asked: {reason}"
     for command in (("config", "check"), ("models",)):
         done = run(*command)
-        assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, told)
+        assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, line)
     assert json.loads(run("config", "check", "--json").stdout)["never_asked"] == {"openai/whisper-1": reason}
     listed = {each["target"]: each["never_asked"] for each in json.loads(run("models", "--json").stdout)}
     assert listed == {"openai/whisper-1": reason, "openai/gpt-audio-mini": None}
     assert reason in " ".join(run("explain", "Hi.").stdout.split())
 
 
-def test_check_notes_a_model_that_only_a_route_names_and_none_that_the_configuration_knows(run: Any) -> None:
+def test_check_notes_unknown_models_of_routes_but_none_with_facts(run: Any) -> None:
     Path("llm_dispatcher.yaml").write_text(
         """
 providers:
@@ -199,7 +199,7 @@ catalog: {ollama/llama3.3: {vision: true}}
 
 
 @pytest.mark.parametrize("words", [["wrong.yaml"], ["--config", "wrong.yaml"]])
-def test_check_tells_every_problem_in_a_line(words: list[str], run: Any) -> None:
+def test_check_reports_each_problem_in_a_line(words: list[str], run: Any) -> None:
     Path("wrong.yaml").write_text("providers:\n  ollama: {models: [m]}\nrooting: {}\nresilience: {max_retries: 99}\n")
     done = run("config", "check", *words)
     assert (done.exit_code, done.stdout) == (3, "")
@@ -209,23 +209,23 @@ def test_check_tells_every_problem_in_a_line(words: list[str], run: Any) -> None
     ]
     asked = run("config", "check", *words, "--json")
     said = json.loads(asked.stdout)
-    assert (asked.exit_code, said["sound"], said["configuration"]) == (3, False, "wrong.yaml")
+    assert (asked.exit_code, said["valid"], said["configuration"]) == (3, False, "wrong.yaml")
     assert [(each["line"], each["key"]) for each in said["problems"]] == [(3, "rooting"), (4, "resilience.max_retries")]
 
 
 @pytest.mark.parametrize(
     "command", [("stream", "x"), ("explain", "x"), ("models",), ("providers",), ("config", "show")]
 )
-def test_every_command_tells_what_is_wrong_with_the_configuration(command: tuple[str, ...], run: Any) -> None:
+def test_every_command_reports_the_problems_of_the_configuration(command: tuple[str, ...], run: Any) -> None:
     Path("llm_dispatcher.yaml").write_text("rooting: {}\n")
     done = run(*command, "--json")
     assert (done.exit_code, done.stdout) == (3, "")
-    told = json.loads(done.stderr)
-    assert (told["exit_code"], told["error"]["kind"]) == (3, "ConfigurationError")
-    assert [each["key"] for each in told["error"]["problems"]] == ["rooting", "providers"]
+    report = json.loads(done.stderr)
+    assert (report["exit_code"], report["error"]["kind"]) == (3, "ConfigurationError")
+    assert [each["key"] for each in report["error"]["problems"]] == ["rooting", "providers"]
 
 
-def test_show_prints_what_makes_the_same_policy(run: Any) -> None:
+def test_loading_the_output_of_show_makes_the_same_policy(run: Any) -> None:
     done = run("config", "show")
     assert done.stdout.startswith("# llm_dispatcher.yaml\n")
     assert yaml.safe_load(done.stdout) == json.loads(run("config", "show", "--json").stdout)
@@ -233,15 +233,15 @@ def test_show_prints_what_makes_the_same_policy(run: Any) -> None:
     assert run("config", "show", "shown.yaml").stdout.replace("shown.yaml", "llm_dispatcher.yaml") == done.stdout
 
 
-def test_show_knows_the_environment(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_includes_the_environment(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM_DISPATCHER_RESILIENCE__MAX_RETRIES", "7")
     assert json.loads(run("config", "show", "--json").stdout)["resilience"]["max_retries"] == 7
     Path("llm_dispatcher.yaml").unlink()
     monkeypatch.setenv("OPENAI_API_KEY", "test-key")
-    assert run("config", "show").stdout.startswith("# from no file, but the keys at hand\n")
+    assert run("config", "show").stdout.startswith("# no file, only the keys in the environment\n")
 
 
-def test_schema_is_the_schema_and_the_reference(run: Any) -> None:
+def test_schema_prints_the_schema_or_the_reference(run: Any) -> None:
     assert json.loads(run("config", "schema").stdout) == json.loads(json.dumps(config_schema()))
     assert run("config", "schema", "--markdown").stdout == (ROOT / "docs" / "configuration.md").read_text()
 
@@ -269,7 +269,7 @@ providers:
 
 
 @pytest.mark.found("N-C17")
-def test_nothing_is_made_up_of_a_kind_that_somebody_else_brings() -> None:
+def test_capabilities_of_a_third_partys_kind_are_unknown() -> None:
     settings = ProviderSettings(name="polly", kind="parrot", models={"grey": ModelSettings()})
     asked = reach([settings], timeout=1.0)["polly"]
     assert (asked.well, asked.health) == (None, "not asked: only the kind parrot knows its address")

@@ -1,4 +1,4 @@
-"""How the command is called: its names, its help, and Ctrl-C while it loads."""
+"""Starting the command: its names, its help, and Ctrl-C while it loads."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ ROOT = Path(__file__).parents[2]
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",
 )
-def test_what_people_type_first_is_there(words: list[str], shown: str, run: Any) -> None:
+def test_usual_words_for_help_and_version_work(words: list[str], shown: str, run: Any) -> None:
     done = run(*words)
     assert done.exit_code == 0
     assert shown in done.stdout
 
 
-def test_help_for_what_is_no_command_says_so(run: Any) -> None:
+def test_help_for_an_unknown_command_is_an_error(run: Any) -> None:
     done = run("help", "strem")
     assert done.exit_code == 2
     assert "strem" in done.stderr
 
 
 @pytest.mark.found("N-C17")
-def test_the_package_is_a_program() -> None:
+def test_python_m_llm_dispatcher_is_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "llm_dispatcher", "--version"],
         capture_output=True, text=True, check=False, cwd=ROOT,
@@ -54,7 +54,7 @@ def test_the_package_is_a_program() -> None:
 @pytest.mark.found("N-C17")
 @pytest.mark.parametrize("interrupted", ["typer", "msgspec"])
 def test_ctrl_c_while_it_loads_ends_it_quietly(interrupted: str, tmp_path: Path) -> None:
-    """Ctrl-C comes while one of the packages that the command needs is imported."""
+    """Ctrl-C arrives while a package that the command needs is imported."""
     (tmp_path / f"{interrupted}.py").write_text(
         f"import os, signal, time\nos.kill(os.getpid(), {int(signal.SIGINT)})\ntime.sleep(60)\n"
     )
