@@ -127,7 +127,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         ("streaming._reader", "from .. import _routing"),
         ("streaming._reader", "import_module('llm_dispatcher._dispatch.loop')"),
         ("streaming._reader", "importlib.import_module('.._dispatch', 'anything')"),
-        ("_cli.ask", "import llm_dispatcher"),
+        ("_cli.stream", "import llm_dispatcher"),
         ("_routing.plan", "import llm_dispatcher._dispatch.loop"),  # the same storey
         ("testing._player", "def f():\n    from llm_dispatcher import LLMSwitch"),
         ("_dispatch.loop", "if TYPE_CHECKING:\n    from ..testing import Reply"),
@@ -144,7 +144,7 @@ def test_an_import_that_goes_up_is_noticed(module: str, code: str) -> None:
     [
         ("_serving.switch", "def f():\n    from ..streaming._reader import Reader"),
         ("streaming._reader", "from ._account import Account"),
-        ("_cli.ask", "from .. import __version__\nfrom ..testing import Reply"),
+        ("_cli.stream", "from .. import __version__\nfrom ..testing import Reply"),
         ("testing._player", "from .. import _clock\nfrom . import faults"),
     ],
 )
