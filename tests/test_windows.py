@@ -87,10 +87,10 @@ from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher.testing import Continuing, Cut, Reply, SimulatedVendor
 text = "One two three four."
 broken = SimulatedVendor("openai-chat", Reply(text, fault=Cut(2)))
-with broken as a, SimulatedVendor("anthropic", Continuing(text)) as b:
+with broken as a, SimulatedVendor("ollama", Continuing(text)) as b:
     switch = LLMSwitch({"providers": {
         "a": {"kind": "openai", "api": "chat", "api_key": "test-key", "base_url": a.base_url, "models": ["m"]},
-        "b": {"kind": "anthropic", "api_key": "test-key", "base_url": b.base_url, "models": ["m"]},
+        "b": {"kind": "ollama", "base_url": b.base_url, "models": ["m"]},
     }, "routing": {"default": ["a/m", "b/m"]}, "resilience": {"max_retries": 0}})
     print("".join(switch.stream_request(TaskRequest("Count."))))
 """

@@ -74,7 +74,9 @@ FOLDERS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir()) if R
 
 @needs_recordings
 @pytest.mark.parametrize("folder", FOLDERS)
-@pytest.mark.parametrize("pieces", [whole, at_fifty_places], ids=["whole", "split at 50 places"])
+@pytest.mark.parametrize(
+    "pieces", [whole, pytest.param(at_fifty_places, marks=pytest.mark.slow)], ids=["whole", "split at 50 places"]
+)
 async def test_recordings_are_read_as_the_official_sdks_read_them(folder: str, pieces: Pieces) -> None:
     assert await judge(folder, pieces) > 0
 
