@@ -154,7 +154,7 @@ def recall(index: Index, texts: list[str], draw: random.Random) -> None:
 def main() -> None:
     entries = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     draw = random.Random(7)
-    print(f"the lists of words, once in a process: {timed(lexicon) / 1e3:.0f} ms")
+    print(f"the lexicon, once in a process: {timed(lexicon) / 1e3:.0f} ms")
     texts = list({prompt(draw): None for _ in range(int(entries * 1.3))})[:entries]
     index, adding = filled(texts, entries * 5000)
     print(f"{len(index):,} entries of {sum(map(len, texts)) / len(texts):.0f} characters on average")

@@ -61,7 +61,7 @@ def test_every_package_that_is_imported_is_declared() -> None:
                 imported |= {name.name.partition(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 imported.add(node.module.partition(".")[0])
-    named = {"google": "google-genai", "yaml": "pyyaml", "spellchecker": "pyspellchecker", "pydantic_core": "pydantic"}
+    named = {"google": "google-genai", "yaml": "pyyaml", "pydantic_core": "pydantic"}
     outside = imported - sys.stdlib_module_names - {"llm_dispatcher"} - OPTIONAL
     assert {named.get(name, name).replace("_", "-") for name in outside} <= declared
 

@@ -85,7 +85,7 @@ def reads_as_english(small: Sequence[str], glue: int) -> bool:
     """Whether at least three quarters of the words are English, and at least `glue` of them are function words."""
     words = lexicon()
     plain = [word for word in small if word.isalpha()]
-    known = sum(word in words.frequency or word in words.rare or word in words.names for word in plain)
+    known = sum(words.lists(word) for word in plain)
     return known >= 0.75 * len(plain) and sum(word in FUNCTION for word in plain) >= glue
 
 
@@ -175,7 +175,7 @@ def _keeps_capitals(word: str, small: str) -> bool:
 
 
 def _is_a_name_too(small: str) -> bool:
-    return small in NAMES_TOO or (small in lexicon().names and lexicon().writes_small(small) and small not in _OPENERS)
+    return small in NAMES_TOO or (lexicon().is_a_name_too(small) and small not in _OPENERS)
 
 
 def _shouted(tokens: list[str]) -> bool:

@@ -1,60 +1,100 @@
 """English words: which there are, and which of them are ordinary. Loaded when a text is first judged, not before.
 
-Frequencies are pyspellchecker's, rare words are those of the `english-words` package's lists.
+The words are in `lexicon.txt`, a selection of SCOWL that `scripts/build_lexicon.py` makes; its docstring describes the
+file. Ordinary words are looked up in a dict. Rare words stay in the file's blocks, which take less memory than a set: a
+look-up finds the block by binary search and reads it.
+
+Nothing here changes after it was loaded. Two threads that load the lexicon at the same time do the work twice.
 """
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Iterator, Mapping
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
-from importlib import resources
+from pathlib import Path
 from string import ascii_lowercase
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 
-from ..._importing import importing
+COMMON: Final = 10
+"""The size of the few thousand commonest words: `water`, `government`, `problem`."""
+FAMILIAR: Final = 20
+"""The size of a vocabulary that everybody uses: `bridge`, `recipe`, `battery`."""
+USUAL: Final = 35
+"""The size of a small dictionary, with all inflections."""
+RARE: Final = 100
+"""More than the size of any ordinary word."""
 
-FREQUENT: Final = 500
-"""An ordinary word is seen so often in pyspellchecker's corpus, in which `the` is seen 20 million times."""
-_SEEN: Final = 1000
+_FILE: Final = Path(__file__).with_name("lexicon.txt")
+_ENTRY: Final = re.compile(rb"([a-z]*)([0-_])")
+_BEHIND_MARKS: Final = b"`"
+"""This sorts behind all marks and before all letters."""
+_SHARED: Final = 0x0F
+_WORD_MARK: Final = 0x40
+_BOTH_MARK: Final = 0x50
 _PREFIXES: Final = ("non", "pre", "over", "under", "out", "mis", "dis", "un", "re", "in", "co")
 _SUFFIXES: Final = ("s", "es", "ed", "d", "ing", "er", "ers", "ly", "less", "ness", "able", "ish")
 
 
 class Lexicon(Struct, frozen=True):
-    """What is known of English words. `names` are those that dictionaries write with a capital."""
+    """What is known of English words.
 
-    frequency: Mapping[str, int]
-    rare: frozenset[str]
+    `sizes` has each ordinary word with the size of the smallest dictionary that lists it. `names` are the ordinary
+    words that dictionaries also list with a capital. `blocks` hold the rare words.
+    """
+
+    sizes: Mapping[str, int]
     names: frozenset[str]
+    blocks: Sequence[bytes]
+
+    def lists(self, word: str) -> bool:
+        """Whether this is a word or a name, in small letters."""
+        return word in self.sizes or self._mark(word) is not None
 
     def knows(self, word: str) -> bool:
         """Whether this is a word, or one built from words: then it is no slip of the keyboard."""
         return (
-            self._listed(word)
-            or any(word.endswith(end) and self._listed(word[: -len(end)]) for end in _SUFFIXES)
-            or any(word.startswith(start) and self._listed(word[len(start) :]) for start in _PREFIXES)
+            self._long_enough(word)
+            or any(word.endswith(end) and self._long_enough(word[: -len(end)]) for end in _SUFFIXES)
+            or any(word.startswith(start) and self._long_enough(word[len(start) :]) for start in _PREFIXES)
             or any(self._usual(word[:place]) and self._usual(word[place:]) for place in range(4, len(word) - 3))
         )
 
-    def writes_small(self, word: str) -> bool:
-        """Whether the word without capitals is a word of its own, so that `Turkey` and `turkey` are two things."""
-        if word in self.names:
-            return word in self.rare and self.ordinary(word)
-        return word in self.rare or self._usual(word)
-
     def ordinary(self, word: str) -> bool:
         """Whether everybody would take this for an everyday word, not for a name or a term."""
-        return self.frequency.get(word, 0) >= FREQUENT and (word not in self.names or word in self.rare)
+        return word in self.sizes
 
-    def _listed(self, word: str) -> bool:
-        return len(word) > 2 and (word in self.frequency or word in self.rare or word in self.names)
+    def size(self, word: str) -> int:
+        """How large a dictionary has to be to list this ordinary word; `RARE` for all other words."""
+        return self.sizes.get(word, RARE)
+
+    def writes_small(self, word: str) -> bool:
+        """Whether the word without capitals is a word of its own, so that `Turkey` and `turkey` are two things."""
+        return word in self.sizes or (self._mark(word) or 0) >= _WORD_MARK
+
+    def is_a_name_too(self, word: str) -> bool:
+        """Whether this is a word of its own, and a name."""
+        return word in self.names or (self._mark(word) or 0) >= _BOTH_MARK
+
+    def _long_enough(self, word: str) -> bool:
+        return len(word) > 2 and self.lists(word)
 
     def _usual(self, word: str) -> bool:
-        return self.frequency.get(word, 0) >= _SEEN
+        return self.sizes.get(word, RARE) <= USUAL
+
+    def _mark(self, word: str) -> int | None:
+        """The mark behind a rare word, or `None`. Only the last block that begins no later than the word may have it."""
+        key = word.encode("utf-8", "surrogatepass")
+        block = self.blocks[bisect_right(self.blocks, key + _BEHIND_MARKS) - 1]
+        entry = b""
+        for letters, mark in _ENTRY.findall(block):
+            entry = entry[: mark[0] & _SHARED] + letters
+            if entry >= key:
+                return int(mark[0]) if entry == key else None
+        return None
 
 
 def are_words_loaded() -> bool:
@@ -62,31 +102,36 @@ def are_words_loaded() -> bool:
 
 
 def load_words() -> None:
-    """Load the word lists, once, in whichever thread comes first."""
-    importing(lexicon)
+    """Load the lexicon, once. It may be called in any thread."""
+    lexicon()
 
 
 @cache
 def lexicon() -> Lexicon:
-    """The word lists; the first call takes half a second."""
-    from english_words import get_english_words_set  # type: ignore[import-untyped]
-
-    packed = resources.files("spellchecker").joinpath("resources", "en.json.gz").read_bytes()
-    frequency = msgspec.json.decode(gzip.decompress(packed), type=dict[str, int])
-    written = get_english_words_set(["web2", "gcide"])
-    rare = frozenset(word for word in written if word.islower())
-    names = frozenset(small for word in written if (small := word.lower()) != word)
-    return Lexicon(frequency, rare, names)
+    """The lexicon. The first call reads it, which takes about 20 ms."""
+    ordinary, rare = _FILE.read_bytes().split(b"\n\n", 1)
+    sizes: dict[str, int] = {}
+    names: set[str] = set()
+    for line in ordinary.decode("ascii").split("\n")[1:]:
+        size, kind, *words = line.split(" ")
+        sizes.update(dict.fromkeys(words, int(size)))
+        if kind == "name":
+            names.update(words)
+    return Lexicon(sizes, frozenset(names), tuple(rare.split()))
 
 
 @lru_cache(maxsize=10_000)
 def meant(slip: str) -> str | None:
-    """The ordinary word that this non-word is most likely a slip of: one edit away, with the same first letter."""
+    """The ordinary word that this non-word is a slip of: one edit away, with the same first letter. It is the one from
+    the smallest dictionary. `None` if there is no such word, and if there are two of them.
+    """
     words = lexicon()
     if words.knows(slip):
         return None
-    best = max(_edits(slip), key=lambda word: words.frequency.get(word, 0), default=slip)
-    return best if words.ordinary(best) else None
+    near = {word: words.sizes[word] for word in _edits(slip) if word in words.sizes}
+    smallest = min(near.values(), default=RARE)
+    best = [word for word, size in near.items() if size == smallest]
+    return best[0] if len(best) == 1 else None
 
 
 def _edits(word: str) -> Iterator[str]:

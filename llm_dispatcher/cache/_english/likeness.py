@@ -15,7 +15,7 @@ from rapidfuzz.distance import OSA
 
 from .canonical import Token, canonical, reads_as_english
 from .comparable import exact_only
-from .lexicon import lexicon, meant
+from .lexicon import COMMON, FAMILIAR, lexicon, meant
 from .spelling import american
 from .vocabulary import ARTICLES, DEFINITE, FUNCTION, NAMING, PROTECTED, QUANTITIES
 
@@ -130,7 +130,7 @@ def is_slip(x: str, y: str) -> bool:
         return False
     if len(word) < 8 and slip[-1] != word[-1] and slip[-2:] != word[:-3:-1]:
         return False  # a name may be formed like this; two swapped last letters are a typo
-    return len(word) > 6 or words.frequency[word] >= 5000
+    return len(word) > 6 or words.size(word) <= FAMILIAR
 
 
 def _harmless_slip(a: Reading, b: Reading, place: int) -> bool:
@@ -138,16 +138,16 @@ def _harmless_slip(a: Reading, b: Reading, place: int) -> bool:
     x, y = a.skeleton[place], b.skeleton[place]
     if not (one.plain and other.plain and is_slip(x, y)):
         return False
-    return _says_enough(a, place, max(lexicon().frequency.get(x, 0), lexicon().frequency.get(y, 0)))
+    return _says_enough(a, place, min(lexicon().size(x), lexicon().size(y)))
 
 
-def _says_enough(a: Reading, place: int, frequency: int) -> bool:
+def _says_enough(a: Reading, place: int, size: int) -> bool:
     """Whether the rest of the text makes a typo likely. In `what is venmo`, the word may well be a name."""
     around = a.skeleton[max(0, place - 2) : place]
     if any(word in NAMING for word in around):
         return False
     content = sum(word.isalpha() and word not in FUNCTION for word in a.skeleton) - 1
-    return content >= 2 or (content == 1 and frequency >= 10_000)
+    return content >= 2 or (content == 1 and size <= COMMON)
 
 
 def _has_both_spellings(tokens: tuple[Token, ...], places: tuple[int, ...], skeleton: tuple[str, ...]) -> bool:

@@ -57,5 +57,5 @@ def american(word: str) -> str:
             return match.expand(replacement)
     if match := _ISE.fullmatch(word):
         with_z = match.expand(r"\1z\2")
-        return with_z if with_z in lexicon().frequency else word
+        return with_z if lexicon().lists(with_z) else word
     return word

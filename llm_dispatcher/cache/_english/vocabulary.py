@@ -134,5 +134,5 @@ NAMES_TOO: Final = _words("""
     surface swift target teams tide time tinder twitter unity visa vogue windows wired wolves word zoom
 """)
 """Words that are also names. Their capital may change the meaning, wherever they stand."""
-TYPED_SMALL: Final = _words("holland julia lincoln perl python scala twitter")
+TYPED_SMALL: Final = _words("holland japan julia lincoln perl python scala twitter")
 """Names that are often typed without a capital, and rarely mean anything else."""
