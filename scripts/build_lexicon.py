@@ -11,7 +11,7 @@ The file is ASCII text in two parts, with an empty line between them.
 
 1. A title, then the ordinary words, at most eight lines: the smallest size that has the word, `name` or `word` (whether
    dictionaries also list it with a capital), and the words, separated by spaces.
-2. The rare words, sorted, in blocks of 16, a block a line. A word is written as the letters in which it differs from
+2. The rare words, sorted, in blocks of 8, a block a line. A word is written as the letters in which it differs from
    the word before it, and a mark. The mark's lower four bits say how many letters the two have in common. The marks
    from `0` on stand behind names, those from `@` on behind words, those from `P` on behind words that are names, too.
 """
@@ -44,7 +44,7 @@ WHOLE: Final = 70
 """The largest size that is taken whole. Of the larger ones, only words that might be taken for a slip are needed."""
 SHORTEST_TARGET: Final = 5
 """Shorter words are never what a slip was meant for (`likeness.is_slip`)."""
-BLOCK: Final = 16
+BLOCK: Final = 8
 MOST_SHARED: Final = 15
 NAME_MARK: Final = 0x30
 WORD_MARK: Final = 0x40

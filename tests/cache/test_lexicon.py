@@ -39,7 +39,7 @@ def test_the_script_builds_the_file_that_is_committed() -> None:
 
 
 def test_the_file_is_small_and_ascii() -> None:
-    assert len(CONTENT) < 1_000_000
+    assert len(CONTENT) < 1_100_000
     assert CONTENT.isascii() and CONTENT.endswith(b"\n") and b"\r" not in CONTENT
 
 
@@ -103,7 +103,9 @@ def test_common_words_are_in_small_sizes() -> None:
 
 
 def test_a_slip_is_meant_for_the_commoner_of_two_words_and_for_none_of_two_like_ones() -> None:
-    words = Lexicon({"garden": 10, "gardens": 20, "warden": 10, "market": 20, "marker": 20}, frozenset(), (b"zoaea@",))
+    words = Lexicon(
+        {"garden": 10, "gardens": 20, "warden": 10, "market": 20, "marker": 20}, frozenset(), {"zoaea": 0x40}.get
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llm_dispatcher.cache._english.lexicon.lexicon", lambda: words)
         judged = [meant.__wrapped__(slip) for slip in ("gardenz", "markee", "varden", "zoaea")]

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Final
@@ -43,16 +43,16 @@ class Lexicon(Struct, frozen=True):
     """What is known of English words.
 
     `sizes` has each ordinary word with the size of the smallest dictionary that lists it. `names` are the ordinary
-    words that dictionaries also list with a capital. `blocks` hold the rare words.
+    words that dictionaries also list with a capital. `rare` finds the mark behind a rare word.
     """
 
     sizes: Mapping[str, int]
     names: frozenset[str]
-    blocks: Sequence[bytes]
+    rare: Callable[[str], int | None]
 
     def lists(self, word: str) -> bool:
         """Whether this is a word or a name, in small letters."""
-        return word in self.sizes or self._mark(word) is not None
+        return word in self.sizes or self.rare(word) is not None
 
     def knows(self, word: str) -> bool:
         """Whether this is a word, or one built from words: then it is no slip of the keyboard."""
@@ -73,28 +73,17 @@ class Lexicon(Struct, frozen=True):
 
     def writes_small(self, word: str) -> bool:
         """Whether the word without capitals is a word of its own, so that `Turkey` and `turkey` are two things."""
-        return word in self.sizes or (self._mark(word) or 0) >= _WORD_MARK
+        return word in self.sizes or (self.rare(word) or 0) >= _WORD_MARK
 
     def is_a_name_too(self, word: str) -> bool:
         """Whether this is a word of its own, and a name."""
-        return word in self.names or (self._mark(word) or 0) >= _BOTH_MARK
+        return word in self.names or (self.rare(word) or 0) >= _BOTH_MARK
 
     def _long_enough(self, word: str) -> bool:
         return len(word) > 2 and self.lists(word)
 
     def _usual(self, word: str) -> bool:
         return self.sizes.get(word, RARE) <= USUAL
-
-    def _mark(self, word: str) -> int | None:
-        """The mark behind a rare word, or `None`. Only the last block that begins no later than the word may have it."""
-        key = word.encode("utf-8", "surrogatepass")
-        block = self.blocks[bisect_right(self.blocks, key + _BEHIND_MARKS) - 1]
-        entry = b""
-        for letters, mark in _ENTRY.findall(block):
-            entry = entry[: mark[0] & _SHARED] + letters
-            if entry >= key:
-                return int(mark[0]) if entry == key else None
-        return None
 
 
 def are_words_loaded() -> bool:
@@ -117,7 +106,18 @@ def lexicon() -> Lexicon:
         sizes.update(dict.fromkeys(words, int(size)))
         if kind == "name":
             names.update(words)
-    return Lexicon(sizes, frozenset(names), tuple(rare.split()))
+    return Lexicon(sizes, frozenset(names), lru_cache(maxsize=4096)(partial(_mark, rare.split())))
+
+
+def _mark(blocks: Sequence[bytes], word: str) -> int | None:
+    """The mark behind a rare word. Only the last block that begins no later than the word may have it."""
+    key = word.encode("utf-8", "surrogatepass")
+    entry = b""
+    for letters, mark in _ENTRY.findall(blocks[bisect_right(blocks, key + _BEHIND_MARKS) - 1]):
+        entry = entry[: mark[0] & _SHARED] + letters
+        if entry >= key:
+            return int(mark[0]) if entry == key else None
+    return None
 
 
 @lru_cache(maxsize=10_000)
