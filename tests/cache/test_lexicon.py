@@ -102,6 +102,13 @@ def test_common_words_are_in_small_sizes() -> None:
     assert sizes == [10, 20, 35, 40, RARE, RARE]
 
 
+def test_what_is_built_from_words_is_known() -> None:
+    words = Lexicon({"water": 10, "table": 35, "stroll": 40, "ad": 35}, frozenset(), {"zoaea": 0x40}.get)
+    assert all(map(words.knows, ("water", "zoaea", "waterless", "zoaeas", "rewater", "watertable")))
+    # Parts have at least three letters, and both parts of a compound are in a small dictionary.
+    assert not any(map(words.knows, ("ad", "ads", "read", "waterstroll", "zoaeatable", "watertabl")))
+
+
 def test_a_slip_is_meant_for_the_commoner_of_two_words_and_for_none_of_two_like_ones() -> None:
     words = Lexicon(
         {"garden": 10, "gardens": 20, "warden": 10, "market": 20, "marker": 20}, frozenset(), {"zoaea": 0x40}.get
