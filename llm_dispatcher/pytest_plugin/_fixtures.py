@@ -1,4 +1,7 @@
-"""For pytest: `simulated_vendor` starts vendors, `simulated_switch` puts them in the place of an application's own."""
+"""The fixtures: `simulated_vendor` starts vendors; `simulated_switch` replaces an application's vendors.
+
+pytest imports this file in every project, so it imports nothing of the package before a test uses a fixture.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +17,23 @@ if TYPE_CHECKING:
     from ..testing._vendor import SimulatedVendor
 
 SimulatedVendorFactory: TypeAlias = "Callable[..., SimulatedVendor]"
-"""Takes what `SimulatedVendor` takes; the vendor is listening when it returns."""
+"""Has the parameters of `SimulatedVendor`, and returns a vendor that is listening."""
 
 
 class SimulatedSwitch(Protocol):
-    """Makes the global switch one over simulated vendors, and returns these by name.
+    """Replaces the global switch by one with simulated vendors, and returns the vendors by name.
 
-    `simulated_switch(openai=Reply("…"), anthropic=Continuing("…"))` has them asked in this order.
-    `simulated_switch("llm_dispatcher.yaml", openai=Reply("…"))` keeps an application's own policy: no key that it
-    names has to be there, and a provider without a script says "Hello!".
+    With `simulated_switch(openai=Reply("…"), anthropic=Continuing("…"))`, the vendors are tried in this order, once
+    each. With `simulated_switch("llm_dispatcher.yaml", openai=Reply("…"))`, the application's own policy is used: no
+    API key is needed, and a provider without a script answers "Hello!".
+
+    Args:
+        config: A mapping, or the path of a YAML file; by default only the providers with scripts are configured.
+        scripts: The script of each provider, by the provider's name. See `llm_dispatcher.testing.Script`.
+
+    Raises:
+        ValueError: A script is for a provider that is not configured.
+        TypeError: There is neither a policy nor a script.
     """
 
     def __call__(
@@ -32,31 +43,31 @@ class SimulatedSwitch(Protocol):
 
 @pytest.fixture
 def simulated_vendor() -> Iterator[SimulatedVendorFactory]:
-    """Start simulated vendors, each in a thread of its own; they stop with the test."""
+    """A function that starts a simulated vendor in a thread of its own. The vendors stop at the end of the test."""
     from ..testing._vendor import SimulatedVendor
 
-    with ExitStack() as started:
+    with ExitStack() as vendors:
 
         def start(*args: Any, **kwargs: Any) -> SimulatedVendor:
-            return started.enter_context(SimulatedVendor(*args, **kwargs))
+            return vendors.enter_context(SimulatedVendor(*args, **kwargs))
 
         yield start
 
 
 @pytest.fixture
 def simulated_switch(simulated_vendor: SimulatedVendorFactory) -> Iterator[SimulatedSwitch]:
-    """Point the global switch at simulated vendors; after the test it is what it was."""
-    from ._stand_in import stand_in
+    """A function that replaces the global switch, until the end of the test. See `SimulatedSwitch`."""
+    from ._simulated_switch import make_simulated_switch
 
     with ExitStack() as undo:
 
-        def put(
+        def replace_switch(
             config: Mapping[str, Any] | str | os.PathLike[str] | None = None, /, **scripts: Script
         ) -> dict[str, SimulatedVendor]:
             from .._serving.current import set_global_switch
 
-            switch, vendors = stand_in(simulated_vendor, config, scripts)
+            switch, vendors = make_simulated_switch(simulated_vendor, config, scripts)
             undo.callback(set_global_switch, set_global_switch(switch))
             return vendors
 
-        yield put
+        yield replace_switch

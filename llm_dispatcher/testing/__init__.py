@@ -1,9 +1,9 @@
-"""Vendors that can fail on command: real servers on loopback sockets, for testing what must survive them.
+"""Simulated vendors: real servers on loopback sockets that answer and fail as a test tells them.
 
 from llm_dispatcher.testing import Cut, Reply, SimulatedVendor
 
 with SimulatedVendor("openai-chat", Reply("Once upon a time", fault=Cut(after=2))) as vendor:
-    ...  # vendor.base_url is for the official client; vendor.requests holds what came
+    ...  # point a client at vendor.base_url, then look at vendor.requests
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from .faults import Stall as Stall
     from .faults import UnaskedAnswer as UnaskedAnswer
 
-_HOMES = {
+_MODULES = {
     "CleanEnd": "faults",
     "Continuing": "_continuing",
     "Cut": "faults",
@@ -73,19 +73,19 @@ _HOMES = {
     "script_from_json": "_script_json",
     "script_to_json": "_script_json",
 }
-"""Each public name and its module, which is imported when the name is first asked for. pytest imports this package in
-every project, for its plugin, and most projects never start a vendor."""
+"""Each public name and its module, which is imported when the name is first used. pytest imports this package in every
+project, for its plugin, and most projects never start a vendor."""
 
-__all__ = [*_HOMES]  # noqa: PLE0604 - one list of names, not two  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [*_MODULES]  # noqa: PLE0604 - one list of names, not two  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(_HOMES)
+    return sorted(_MODULES)

@@ -1,4 +1,4 @@
-"""An answer before it is sent: all of its bytes, the pauses between them, and what becomes of the connection."""
+"""Answers that are ready to send: their bytes, the pauses between them, and what happens to the connection."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from .faults import (
 
 
 class Write(Struct, frozen=True):
-    """Bytes that are sent in one go, and the pause after them."""
+    """Bytes that are sent together, and the pause after them."""
 
     data: bytes
     pause: float = 0.0
 
 
 class Answer(Struct, frozen=True):
-    """What a connection sends. `fault` is what it has to do besides."""
+    """What a connection sends. `fault` says what else it does."""
 
     status: int
     headers: Mapping[str, str]
@@ -51,12 +51,12 @@ class Answer(Struct, frozen=True):
 
 
 def streamed(wire: Wire, reply: Reply, model: str) -> Answer:
-    """The answer that a reply is on this wire; a `ValueError` if it has no such answer."""
+    """A reply as an answer on this wire. Raises a `ValueError` if the wire cannot express it."""
     module = WIRES[wire]
     frames = _broken(module, module.frames(reply, model), reply.fault)
     if isinstance(reply.fault, Breaks):
         check_place(wire, reply, model)
-    writes = _cut_anew(frames, reply) if reply.resplit else _as_they_are(frames, reply.pace)
+    writes = _resplit(frames, reply) if reply.resplit else _unchanged(frames, reply.pace)
     if not isinstance(reply.fault, (Cut, Stall, KeepAlives, Linger)):
         writes = [*writes, Write(END_OF_BODY)]
     return Answer(
@@ -76,7 +76,7 @@ def _unasked(wire: Wire, text: str, model: str) -> bytes:
 
 
 def check_place(wire: Wire, reply: Reply, model: str = "m") -> None:
-    """Refuse a fault past the end on this wire, where a tool call may be sent in one piece."""
+    """Refuse a fault past the end of the reply. The length depends on the wire: some send a tool call in one piece."""
     if not isinstance(fault := reply.fault, Breaks):
         return
     frames = WIRES[wire].frames(reply, model)
@@ -92,32 +92,34 @@ def check_place(wire: Wire, reply: Reply, model: str = "m") -> None:
             raise ValueError(f"{name}(into={fault.into}) is past the end of the event that follows")
 
 
-def refused(wire: Wire, why: HttpError | Rejection, request_id: str, more: Mapping[str, str] | None = None) -> Answer:
-    """An HTTP error in the form of this wire's vendor."""
+def refused(
+    wire: Wire, reason: HttpError | Rejection, request_id: str, extra: Mapping[str, str] | None = None
+) -> Answer:
+    """An HTTP error in the form of this wire's vendor, with extra headers."""
     error = (
-        why
-        if isinstance(why, HttpError)
-        else HttpError(why.status, message=why.message, code=why.code, param=why.param)
+        reason
+        if isinstance(reason, HttpError)
+        else HttpError(reason.status, message=reason.message, code=reason.code, param=reason.param)
     )
     body = WIRES[wire].error_body(error, request_id)
     data = msgspec.json.encode(body) if error.body is None else error.body.encode()
-    headers = {"content-type": "application/json", "content-length": str(len(data)), **(more or {})}
+    headers = {"content-type": "application/json", "content-length": str(len(data)), **(extra or {})}
     if error.retry_after is not None:
         headers["retry-after"] = f"{error.retry_after:g}"
     return Answer(error.status, headers, (Write(data),), "refused")
 
 
-def elsewhere(redirect: Redirect) -> Answer:
-    """A redirect."""
+def redirected(redirect: Redirect) -> Answer:
+    """A redirect to another address."""
     return Answer(redirect.status, {"location": redirect.location, "content-length": "0"}, (), "refused")
 
 
-def reset() -> Answer:
-    """No answer."""
+def no_answer() -> Answer:
+    """No answer: the connection is reset."""
     return Answer(0, {}, (), "refused", Refuse())
 
 
-def said(value: object) -> Answer:
+def json_answer(value: object) -> Answer:
     """A value as JSON."""
     data = msgspec.json.encode(value)
     return Answer(200, {"content-type": "application/json", "content-length": str(len(data))}, (Write(data),))
@@ -127,26 +129,26 @@ def said(value: object) -> Answer:
 
 
 def _broken(module: WireModule, frames: list[Frame], fault: Fault | None) -> list[Frame]:
-    """The frames before the fault, and what it puts in the place of the others."""
+    """The frames before the fault, and those that the fault adds."""
     if not isinstance(fault, Breaks):
         return frames
-    kept = list(_before(frames, fault.after))
+    sent = list(_before(frames, fault.after))
     match fault:
         case ErrorFrame():
-            kept.append(Frame(module.error_frame(fault.message)))
+            sent.append(Frame(module.error_frame(fault.message)))
         case MalformedJson():
-            kept.append(Frame(module.event(b'{"broken": [1, ')))
+            sent.append(Frame(module.event(b'{"broken": [1, ')))
         case Garbage():
-            kept.append(Frame(module.event(fault.data)))
-        case Stops() if fault.into and len(kept) < len(frames):
-            kept.append(Frame(frames[len(kept)].data[: fault.into]))
+            sent.append(Frame(module.event(fault.data)))
+        case Stops() if fault.into and len(sent) < len(frames):
+            sent.append(Frame(frames[len(sent)].data[: fault.into]))
         case _:
             pass
-    return kept
+    return sent
 
 
 def _before(frames: list[Frame], after: int) -> Iterator[Frame]:
-    """The frames up to so many pieces of content; those that precede the first piece come in any case."""
+    """The frames with the first `after` pieces of content, and all frames before the first piece."""
     seen = 0
     for frame in frames:
         if seen == after and (frame.content or seen):
@@ -155,12 +157,12 @@ def _before(frames: list[Frame], after: int) -> Iterator[Frame]:
         yield frame
 
 
-def _as_they_are(frames: Iterable[Frame], pace: float) -> list[Write]:
+def _unchanged(frames: Iterable[Frame], pace: float) -> list[Write]:
     return [Write(chunk(frame.data), pace if frame.content else 0.0) for frame in frames]
 
 
-def _cut_anew(frames: list[Frame], reply: Reply) -> list[Write]:
-    """The frames' bytes in other pieces; the pause after a piece of content comes after the bytes that complete it."""
+def _resplit(frames: list[Frame], reply: Reply) -> list[Write]:
+    """The frames' bytes in other pieces. The pause of a piece of content follows the bytes that complete it."""
     assert reply.resplit is not None
     ends = list(_ends_of_content(frames))
     return [
@@ -178,7 +180,7 @@ def _ends_of_content(frames: Iterable[Frame]) -> Iterator[int]:
 
 
 def _pieces(data: bytes, resplit: Resplit) -> Iterator[tuple[bytes, int]]:
-    """Each piece with the place where it ends."""
+    """Each piece, with the position of its end."""
     at = 0
     for length in resplit.lengths():
         if at >= len(data):
@@ -189,7 +191,7 @@ def _pieces(data: bytes, resplit: Resplit) -> Iterator[tuple[bytes, int]]:
 
 
 def _joined(writes: Iterable[Write]) -> Iterator[Write]:
-    """As few writes as the pauses allow: a stream without any is one write."""
+    """As few writes as the pauses allow: a stream without pauses is one write."""
     pending = bytearray()
     for write in writes:
         pending += write.data

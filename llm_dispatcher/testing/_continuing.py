@@ -1,4 +1,4 @@
-"""A vendor that goes on with an answer which another had begun, in each of the ways that models do."""
+"""`Continuing`: a script that continues an answer which another vendor has begun, in the ways of real models."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from msgspec.structs import replace
 
 from ._received import ReceivedRequest
 from ._script import Reply
-from .faults import Written
+from .faults import ScriptPart
 
 
 class Kind(StrEnum):
-    """How a model goes on."""
+    """How a model continues."""
 
     ANCHOR = "anchor"
-    """It repeats the words it was asked to repeat, and goes on."""
+    """It repeats the words that the request asks for, and continues."""
     QUOTED = "quoted"
     BOLD = "bold"
     EXACT = "exact"
-    """It goes on without repeating anything."""
+    """It continues without repeating anything."""
     RESTART = "restart"
     """It begins the whole answer again."""
     REMARK = "remark"
-    """It says something first, then repeats the words and goes on."""
+    """It begins with a remark, then repeats the words and continues."""
     LAST_WORDS = "last words"
-    """It repeats only some of the words: enough of them to be recognised."""
+    """It repeats only some of the words, but enough to be recognised."""
     OTHER_SPACE = "other space"
     """It repeats the words with other white space between them."""
 
 
-class Continuing(Written, frozen=True, tag="continuing"):
-    """A script: the whole `text` for a request that begins, and the rest of it for one that goes on."""
+class Continuing(ScriptPart, frozen=True, tag="continuing"):
+    """A script that answers a new request with the whole `text`, and a continuation with the rest of it."""
 
     text: str
     kind: Kind = Kind.ANCHOR
@@ -45,10 +45,10 @@ class Continuing(Written, frozen=True, tag="continuing"):
 
     def _rest(self, delivered: str, anchor: str | None) -> str:
         if not self.text.startswith(delivered):
-            raise ValueError(f"asked to go on from {delivered[-40:]!r}, which is not in this script's text")
+            raise ValueError(f"the request continues {delivered[-40:]!r}, which is not in this script's text")
         rest = self.text.removeprefix(delivered)
         if anchor is None:
-            # An open assistant turn: the model goes on writing. What was stripped of it is said again.
+            # An open assistant turn: the model goes on writing, and repeats white space that was stripped.
             return rest
         gap = delivered[len(delivered.rstrip()) :]
         match self.kind:
@@ -71,7 +71,7 @@ class Continuing(Written, frozen=True, tag="continuing"):
 
 
 def delivered_in(request: ReceivedRequest) -> tuple[str, str | None] | None:
-    """The text that a request asks to go on from, with the words it asks to repeat, if any; `None` if it begins."""
+    """The text that a request continues, and the words that it asks to repeat, if any; `None` for a new request."""
     turns = request.turns
     if turns and turns[-1].role == "assistant":
         return turns[-1].text, None
@@ -82,12 +82,12 @@ def delivered_in(request: ReceivedRequest) -> tuple[str, str | None] | None:
     return None
 
 
-def _quoted_end(delivered: str, asked: str) -> str | None:
-    """The most that stands between <<< and >>> and is the end of the text.
+def _quoted_end(delivered: str, prompt: str) -> str | None:
+    """The longest end of the text that the prompt has between <<< and >>>.
 
-    The wording may well use the marks elsewhere, to speak of them, and so may the text itself.
+    The prompt may have these marks in other places, and so may the text.
     """
-    starts = [found.end() for found in re.finditer(r"<<<", asked)]
-    ends = [found.start() for found in re.finditer(r">>>", asked)]
-    quoted = [asked[start:end].strip() for start in starts for end in ends if start < end]
+    starts = [match.end() for match in re.finditer(r"<<<", prompt)]
+    ends = [match.start() for match in re.finditer(r">>>", prompt)]
+    quoted = [prompt[start:end].strip() for start in starts for end in ends if start < end]
     return max((each for each in quoted if each and delivered.endswith(each)), key=len, default=None)

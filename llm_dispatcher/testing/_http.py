@@ -1,4 +1,4 @@
-"""Just enough HTTP/1.1, by hand, so that every byte and every close of an answer is ours to choose."""
+"""A small part of HTTP/1.1, written by hand: a test decides about every byte of an answer and every close."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Final
 from msgspec import Struct
 
 END_OF_BODY: Final = b"0\r\n\r\n"
-LONGEST_HEAD: Final = 1 << 16
+MAX_HEAD: Final = 1 << 16
 
 
 class NotHttpError(ValueError):
-    """What came is no HTTP request."""
+    """The bytes are not an HTTP request."""
 
 
 class HttpRequest(Struct, frozen=True):
-    """One request, all of it; headers' names are in lower case."""
+    """A whole request. The names of its headers are in lower case."""
 
     method: str
     path: str
@@ -26,7 +26,7 @@ class HttpRequest(Struct, frozen=True):
 
 
 class RequestReader:
-    """Bytes to requests, in whatever pieces they come. Each byte is looked at once, however long the body is."""
+    """Parses requests from bytes in pieces of any size. It looks at each byte once, however long the body is."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -37,7 +37,7 @@ class RequestReader:
         self._data += data
 
     def next(self) -> HttpRequest | None:
-        """The next request, once all of it is here."""
+        """The next request, or `None` until all of it has arrived."""
         if self._head is None and not self._take_head():
             return None
         head = self._head
@@ -53,8 +53,8 @@ class RequestReader:
     def _take_head(self) -> bool:
         end = self._data.find(b"\r\n\r\n")
         if end < 0:
-            if len(self._data) > LONGEST_HEAD:
-                raise NotHttpError(f"a head of more than {LONGEST_HEAD} bytes")
+            if len(self._data) > MAX_HEAD:
+                raise NotHttpError(f"a head of more than {MAX_HEAD} bytes")
             return False
         first, *lines = self._data[:end].decode("latin-1").split("\r\n")
         words = first.split(" ")
@@ -66,22 +66,22 @@ class RequestReader:
         del self._data[: end + 4]
         return True
 
-    def _take_body(self, said: str) -> bool:
-        if not said.isdecimal():
-            raise NotHttpError(f"a content-length of {said!r}")
-        if len(self._data) < int(said):
+    def _take_body(self, length: str) -> bool:
+        if not length.isdecimal():
+            raise NotHttpError(f"a content-length of {length!r}")
+        if len(self._data) < int(length):
             return False
-        self._body += self._data[: int(said)]
-        del self._data[: int(said)]
+        self._body += self._data[: int(length)]
+        del self._data[: int(length)]
         return True
 
     def _take_chunks(self) -> bool:
         while (end := self._data.find(b"\r\n")) >= 0:
-            said = self._data[:end].partition(b";")[0]
+            size_text = self._data[:end].partition(b";")[0]
             try:
-                size = int(said, 16)
+                size = int(size_text, 16)
             except ValueError:
-                raise NotHttpError(f"a chunk whose size is {bytes(said)!r}") from None
+                raise NotHttpError(f"a chunk whose size is {bytes(size_text)!r}") from None
             after = end + 2 + size + 2
             if len(self._data) < after:
                 return False
@@ -100,5 +100,5 @@ def head(status: int, headers: Mapping[str, str]) -> bytes:
 
 
 def chunk(data: bytes) -> bytes:
-    """One piece of a chunked body. None at all for no bytes: an empty chunk would end the body."""
+    """A piece of a chunked body. Empty for no bytes, because an empty chunk would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

@@ -1,4 +1,8 @@
-"""Something that happens once, and that any thread and any loop may wait for."""
+"""`Latch`: something that happens once, which threads and event loops can wait for.
+
+The state is guarded by a lock, because waiters in other threads add and remove themselves. A waiter in a loop removes
+itself before its loop can be closed, so that `open` never calls a closed loop.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,20 @@ import asyncio
 import threading
 
 
-class Moment:
-    """`pass_by` in one thread ends every `wait` in others and every `reached` in other loops."""
+class Latch:
+    """`open` in one thread ends every `wait` in other threads and every `wait_async` in other loops."""
 
-    __slots__ = ("_lock", "_passed", "_waiting")
+    __slots__ = ("_is_open", "_lock", "_waiting")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._passed = False
+        self._is_open = False
         self._waiting: list[threading.Event | tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
-    def pass_by(self) -> None:
+    def open(self) -> None:
+        """End all waits, also those that begin later."""
         with self._lock:
-            self._passed = True
+            self._is_open = True
             for waiting in self._waiting:
                 if isinstance(waiting, threading.Event):
                     waiting.set()
@@ -27,17 +32,17 @@ class Moment:
                     loop.call_soon_threadsafe(event.set)
 
     def wait(self, timeout: float) -> None:
-        """Block the calling thread; when the time is over, the caller looks at what has become of things."""
+        """Block the calling thread until the latch is open, or until the timeout."""
         event = threading.Event()
-        if self._enlist(event):
+        if self._add(event):
             event.wait(timeout)
-            self._strike(event)
+            self._remove(event)
 
-    async def reached(self, timeout: float) -> None:
-        """The same for a coroutine."""
+    async def wait_async(self, timeout: float) -> None:
+        """`wait` for a coroutine."""
         event = asyncio.Event()
         entry = (asyncio.get_running_loop(), event)
-        if not self._enlist(entry):
+        if not self._add(entry):
             return
         try:
             async with asyncio.timeout(timeout):
@@ -45,14 +50,14 @@ class Moment:
         except TimeoutError:
             pass
         finally:
-            self._strike(entry)  # before its loop can be closed: a closed loop takes no calls
+            self._remove(entry)
 
-    def _enlist(self, entry: threading.Event | tuple[asyncio.AbstractEventLoop, asyncio.Event]) -> bool:
+    def _add(self, entry: threading.Event | tuple[asyncio.AbstractEventLoop, asyncio.Event]) -> bool:
         with self._lock:
-            if not self._passed:
+            if not self._is_open:
                 self._waiting.append(entry)
-            return not self._passed
+            return not self._is_open
 
-    def _strike(self, entry: threading.Event | tuple[asyncio.AbstractEventLoop, asyncio.Event]) -> None:
+    def _remove(self, entry: threading.Event | tuple[asyncio.AbstractEventLoop, asyncio.Event]) -> None:
         with self._lock:
             self._waiting.remove(entry)

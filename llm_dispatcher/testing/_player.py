@@ -1,4 +1,4 @@
-"""What a simulated vendor makes of a request: recorded, judged as the service would, and answered by the script."""
+"""`Player`: records requests, refuses those that the real service would refuse, and answers the others by a script."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from .faults import HttpError, Redirect, Refuse
 
 Part: TypeAlias = str | Reply | Continuing | Callable[[ReceivedRequest], Reply]
 Script: TypeAlias = Part | Sequence[Part]
-"""A text or a reply, or a function of the request that makes a reply; or a sequence of these, one for each request, of
-which the last is repeated.
+"""A text, a reply, or a function that makes a reply from a request; or a sequence of these, one for each request, whose
+last one is repeated.
 """
 
 RECORDED_AT = "/_simulated/requests"
 PREFILL_REFUSED = (
     "This model does not support assistant message prefill. The conversation must end with a user message."
 )
-"""Anthropic's sentence, of its newer models."""
+"""The message of Anthropic's newer models."""
 ANY_MODEL = "simulated"
-"""The one model in the list of a vendor that accepts any name."""
-_CACHED = 256
+"""The list of models has this name if a vendor accepts any model."""
+_MAX_CACHED = 256
 
 
-class Judgement:
-    """The rules of one vendor, its script, and the record of what came."""
+class Player:
+    """The rules of one vendor, its script, and the requests that it has received."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Judgement:
         host: str = "openai",
     ) -> None:
         self.requests: list[ReceivedRequest] = []
-        self.trouble: Exception | None = None
+        self.script_error: Exception | None = None
         self._wire = wire
         self._models = None if models is None else frozenset(models)
         self._refuses_prefill = refuses_prefill if isinstance(refuses_prefill, bool) else frozenset(refuses_prefill)
@@ -55,14 +55,14 @@ class Judgement:
         self._remember = remember
         self._host = host
         self._received = 0
-        self.tell(Reply())
+        self.load(Reply())
 
-    def tell(self, script: Script) -> None:
-        """Take a script, from its beginning; what cannot be is refused."""
+    def load(self, script: Script) -> None:
+        """Replace the script, and begin it. Raises an error if it is impossible on this wire."""
         several = list(script) if isinstance(script, Sequence) and not isinstance(script, str) else [script]
         parts = [Reply(part) if isinstance(part, str) else part for part in several]
         if not parts:
-            raise ValueError("a script that is a sequence holds at least one Reply")
+            raise ValueError("a script that is a sequence has at least one Reply")
         for part in parts:
             if isinstance(part, Reply):
                 answers.streamed(self._wire, part, "m")
@@ -73,48 +73,54 @@ class Judgement:
                 )
         self.script = script
         self._parts = parts
-        self._asked = 0
-        self._made: dict[tuple[int, str, bool], Answer] = {}
+        self._answered = 0
+        self._cached: dict[tuple[int, str, bool], Answer] = {}
 
-    def receive(self, came: HttpRequest) -> ReceivedRequest:
-        """Make a record of a request; one for the record itself leaves none."""
+    def receive(self, received: HttpRequest) -> ReceivedRequest:
+        """Record a request. A request for the records themselves is not recorded."""
         try:
-            body: Any = msgspec.json.decode(came.body) if came.body else {}
+            body: Any = msgspec.json.decode(received.body) if received.body else {}
         except msgspec.DecodeError:
             body = None
         is_object = isinstance(body, dict)
         self._received += 1
         request = ReceivedRequest(
-            self._wire, came.method, came.path, came.headers, body if is_object else {}, f"req_sim_{self._received}"
+            self._wire,
+            received.method,
+            received.path,
+            received.headers,
+            body if is_object else {},
+            f"req_sim_{self._received}",
         )
         request.is_json = is_object
         request.host = self._host
-        if came.path != RECORDED_AT:
+        if received.path != RECORDED_AT:
             self.requests.append(request)
             if self._remember is not None:
                 del self.requests[: -self._remember or None]
         return request
 
     def answer(self, request: ReceivedRequest) -> Answer:
+        """The answer to a request. If the script fails, it is a 500, and `script_error` has the first error."""
         if request.path == RECORDED_AT:
-            return answers.said([each.as_json() for each in self.requests])
+            return answers.json_answer([each.as_json() for each in self.requests])
         rejection = self._rejection(request)
         if rejection is not None:
             answer = answers.refused(self._wire, rejection, request.request_id)
         elif request.method == "GET":
-            answer = answers.said(WIRES[self._wire].models(sorted(self._models or (ANY_MODEL,))))
+            answer = answers.json_answer(WIRES[self._wire].models(sorted(self._models or (ANY_MODEL,))))
         else:
             try:
-                answer = self._told(request)
-            except Exception as error:  # noqa: BLE001 - the script is the user's code: raised again where the vendor is stopped
-                self.trouble = self.trouble or error
-                words = f"the script failed: {type(error).__name__}: {error}"
-                answer = answers.refused(self._wire, HttpError(500, message=words), request.request_id)
+                answer = self._scripted(request)
+            except Exception as error:  # noqa: BLE001 - a script is the user's code: its error is raised when the vendor stops
+                self.script_error = self.script_error or error
+                message = f"the script failed: {type(error).__name__}: {error}"
+                answer = answers.refused(self._wire, HttpError(500, message=message), request.request_id)
         name = WIRES[self._wire].REQUEST_ID_HEADER
         return replace(answer, headers={name: request.request_id, **answer.headers})
 
     def _rejection(self, request: ReceivedRequest) -> Rejection | None:
-        """What the real service would have against this request."""
+        """The reason why the real service would refuse this request, or `None`."""
         module = WIRES[self._wire]
         asks_for_models = request.method == "GET" and module.MODELS.fullmatch(request.path.partition("?")[0])
         if not request.is_json:
@@ -130,32 +136,32 @@ class Judgement:
             return rejection
         if self._models is not None and request.model not in self._models:
             return Rejection(404, f"the model {request.model} does not exist")
-        if request.turns[-1].role == "assistant" and self._takes_no_prefill(request.model):
+        if request.turns[-1].role == "assistant" and self._refuses_open_turn(request.model):
             return Rejection(400, PREFILL_REFUSED)
         return None
 
-    def _takes_no_prefill(self, model: str) -> bool:
+    def _refuses_open_turn(self, model: str) -> bool:
         refuses = self._refuses_prefill
         return refuses if isinstance(refuses, bool) else model in refuses
 
-    def _told(self, request: ReceivedRequest) -> Answer:
-        """What the script says. A fixed reply is put into bytes once."""
-        place = min(self._asked, len(self._parts) - 1)
-        self._asked += 1
+    def _scripted(self, request: ReceivedRequest) -> Answer:
+        """The answer of the script. A fixed reply is encoded once."""
+        place = min(self._answered, len(self._parts) - 1)
+        self._answered += 1
         part = self._parts[place]
         reply = request.reply = part if isinstance(part, Reply) else part(request)
         if isinstance(reply.fault, Refuse):
-            return answers.reset()
+            return answers.no_answer()
         if isinstance(reply.fault, Redirect):
-            return answers.elsewhere(reply.fault)
+            return answers.redirected(reply.fault)
         if isinstance(reply.fault, HttpError):
             return answers.refused(self._wire, reply.fault, request.request_id, reply.headers)
         key = (place, request.model, request.wants_usage)
-        if (answer := self._made.get(key)) is not None:
+        if (answer := self._cached.get(key)) is not None:
             return answer
         answer = answers.streamed(
             self._wire, reply if request.wants_usage else replace(reply, usage=None), request.model
         )
-        if isinstance(part, Reply) and len(self._made) < _CACHED:
-            self._made[key] = answer
+        if isinstance(part, Reply) and len(self._cached) < _MAX_CACHED:
+            self._cached[key] = answer
         return answer

@@ -1,4 +1,4 @@
-"""What a simulated vendor has received, and how each connection ended."""
+"""The requests that a simulated vendor has received, and how each one ended."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 from .. import _clock
-from ._latch import Moment
+from ._latch import Latch
 from ._script import Reply, Wire
 
 Ending: TypeAlias = Literal["open", "served", "refused", "broken", "left"]
-"""`left` is the reader's doing, `refused` and `broken` the script's; `served` is a whole answer."""
+"""`served`: the whole answer was sent. `left`: the reader closed the connection. `refused` and `broken`: by script."""
 
 
 class Turn:
-    """One turn of the conversation that a request holds, whatever its wire."""
+    """One turn of the conversation in a request, in the same form for all wires."""
 
     __slots__ = ("role", "text")
 
@@ -27,7 +27,7 @@ class Turn:
 
 
 class ReceivedRequest:
-    """One request: what came, what it was answered, and how that ended. Times are of `_clock.monotonic()`."""
+    """One request: its content, its answer, and how it ended. Times are those of `time.monotonic()`."""
 
     def __init__(
         self, wire: Wire, method: str, path: str, headers: Mapping[str, str], body: dict[str, Any], request_id: str = ""
@@ -49,30 +49,32 @@ class ReceivedRequest:
         self.received_at: float = _clock.monotonic()
         self.ended: Ending = "open"
         self.ended_at: float | None = None
-        self._over = Moment()
+        self._over = Latch()
 
     @property
     def text(self) -> str:
-        """The last turn's text: what was asked."""
+        """The text of the last turn, which is the prompt."""
         return self.turns[-1].text if self.turns else ""
 
     def wait_until_over(self, timeout: float = 30.0) -> Ending:
-        """Block until the answer has ended one way or another; it is still `open` if that took too long."""
+        """Block until the answer has ended, and return how. After the timeout it is still `open`."""
         self._over.wait(timeout)
         return self.ended
 
     async def until_over(self, timeout: float = 30.0) -> Ending:
         """`wait_until_over` for a coroutine."""
-        await self._over.reached(timeout)
+        await self._over.wait_async(timeout)
         return self.ended
 
-    def end(self, how: Ending) -> None:
+    def end(self, ending: Ending) -> None:
+        """Note how the answer ended. Only the first call counts."""
         if self.ended == "open":
             self.ended_at = _clock.monotonic()
-            self.ended = how
-            self._over.pass_by()
+            self.ended = ending
+            self._over.open()
 
     def as_json(self) -> dict[str, Any]:
+        """The request as a dict that can be written as JSON."""
         return {
             "wire": self.wire,
             "method": self.method,

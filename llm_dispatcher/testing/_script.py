@@ -1,4 +1,4 @@
-"""What a simulated vendor is told to say. Scripts are values: one that cannot be is refused when it is written."""
+"""The parts of a script: replies, usage and tool calls. They are values; an impossible one raises when it is made."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from msgspec import UnsetType
 
 from .._vendors.table import VENDORS
 from .._vendors.vendor import Vendor
-from .faults import Breaks, Fault, Resplit, Written, not_negative
+from .faults import Breaks, Fault, Resplit, ScriptPart, not_negative
 
 
 class Wire(StrEnum):
-    """The wires that are spoken."""
+    """The APIs that a simulated vendor can have."""
 
     OPENAI_CHAT = "openai-chat"
     OPENAI_RESPONSES = "openai-responses"
@@ -35,8 +35,8 @@ def _speaks(row: Vendor, wire: Wire) -> bool:
     return row.adapter is not None and wire in row.adapter.interfaces.values()
 
 
-class SaidUsage(Written, frozen=True):
-    """What the vendor counts. `output` includes reasoning and `input` includes what was cached, as on OpenAI's wire."""
+class SaidUsage(ScriptPart, frozen=True):
+    """The usage that the vendor reports. As for OpenAI, `output` includes reasoning, and `input` cached tokens."""
 
     input: int = 9
     output: int = 12
@@ -50,8 +50,8 @@ class SaidUsage(Written, frozen=True):
             raise ValueError(f"SaidUsage(reasoning) is part of output ({self.output}), got {self.reasoning}")
 
 
-class SaidToolCall(Written, frozen=True):
-    """A tool call; `arguments` is JSON text, sent in fragments where the wire has fragments."""
+class SaidToolCall(ScriptPart, frozen=True):
+    """A tool call. `arguments` is JSON text; it is sent in fragments if the wire has them."""
 
     name: str
     arguments: str = "{}"
@@ -59,7 +59,7 @@ class SaidToolCall(Written, frozen=True):
 
     @property
     def fragments(self) -> tuple[str, ...]:
-        """The arguments in the pieces that they are sent in; no arguments are one empty piece."""
+        """The arguments in the pieces that are sent. Empty arguments are one empty piece."""
         half = (len(self.arguments) + 1) // 2
         return (self.arguments[:half], self.arguments[half:]) if half < len(self.arguments) else (self.arguments,)
 
@@ -67,12 +67,25 @@ class SaidToolCall(Written, frozen=True):
 FINISHES: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "refusal"})
 
 
-class Reply(Written, frozen=True):
-    """One answer. Its text is sent word by word, or in pieces of `chunk_size` characters, or as `chunks` say.
+class Reply(ScriptPart, frozen=True):
+    """One answer of a simulated vendor.
 
-    `pace` is the pause after each piece, in seconds. `finish_reason` is one of ours and is said in the vendor's words;
-    `raw_finish_reason` is a word of the vendor's, said as it is. `usage=None` leaves it out. Pieces of content are
-    counted in the order in which they are sent: reasoning, text, fragments of tool calls.
+    The text is sent word by word, or in pieces of `chunk_size` characters, or in these `chunks`. Faults count pieces of
+    content in the order in which they are sent: reasoning, text, fragments of tool calls.
+
+    Args:
+        text: The text of the answer.
+        fault: How the answer fails, such as `Cut(after=3)`.
+        chunks: The pieces of the text.
+        chunk_size: The length of the pieces of the text, in characters.
+        pace: The pause after each piece, in seconds.
+        reasoning: Pieces of reasoning, which come before the text.
+        tool_calls: Tool calls, which come after the text.
+        usage: The reported usage; `None` for none.
+        finish_reason: `stop`, `length`, `tool_calls`, `content_filter` or `refusal`. It is sent in the vendor's words.
+        raw_finish_reason: A finish reason that is sent unchanged.
+        resplit: Other borders between the bytes that are sent together.
+        headers: Extra HTTP headers.
     """
 
     text: str = ""
@@ -97,7 +110,7 @@ class Reply(Written, frozen=True):
         if self.finish_reason is not None and self.finish_reason not in FINISHES:
             raise ValueError(
                 f"Reply(finish_reason) is one of {', '.join(sorted(FINISHES))}; got {self.finish_reason!r}"
-                " (raw_finish_reason takes a vendor's own word)"
+                " (raw_finish_reason takes a word of the vendor)"
             )
         if self.fault is not None and not isinstance(self.fault, Fault):
             raise TypeError(f"Reply(fault) is a fault like Cut(after=3), got {type(self.fault).__name__}")
@@ -109,7 +122,7 @@ class Reply(Written, frozen=True):
 
     @property
     def pieces(self) -> tuple[str, ...]:
-        """The text as it is sent."""
+        """The text in the pieces that are sent."""
         if self.chunks:
             return self.chunks
         if self.chunk_size is not None:
@@ -118,10 +131,10 @@ class Reply(Written, frozen=True):
 
     @property
     def length(self) -> int:
-        """How many pieces of content there are, at most: some wires send a tool call in one."""
+        """The number of pieces of content at most: some wires send a tool call in one piece."""
         return len(self.reasoning) + len(self.pieces) + sum(len(call.fragments) for call in self.tool_calls)
 
     @property
     def finish(self) -> str:
-        """Why the answer ends, in our words."""
+        """The finish reason."""
         return self.finish_reason or ("tool_calls" if self.tool_calls else "stop")

@@ -1,4 +1,4 @@
-"""Scripts as JSON, for a vendor in a process of its own."""
+"""Scripts as JSON, for a vendor in another process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._script import Reply
 
 WrittenPart: TypeAlias = Reply | Continuing
 WrittenScript: TypeAlias = WrittenPart | Sequence[WrittenPart]
-"""A script that can be written down: any but a function."""
+"""A script that can be written as JSON: any script without functions."""
 
 
 def script_to_json(script: WrittenScript) -> bytes:
@@ -21,16 +21,16 @@ def script_to_json(script: WrittenScript) -> bytes:
 
 
 def script_from_json(data: bytes) -> WrittenScript:
-    """The script that `script_to_json` wrote, or a person; a `ValueError` says what is wrong with it."""
+    """The script in JSON that `script_to_json` or a person wrote. Raises a `ValueError` if it is invalid."""
     try:
         value: Any = msgspec.json.decode(data)
         return [_part(each) for each in value] if isinstance(value, list) else _part(value)
     except msgspec.DecodeError as error:
-        raise ValueError(f"this is no script: {error}") from None
+        raise ValueError(f"this is not a script: {error}") from None
 
 
 def _part(value: Any) -> WrittenPart:
-    # A reply is what is usually meant, so that it needs no tag; which a union of types would ask for.
+    # A union of types would need a tag in each part. A reply is the usual case, so it needs none.
     if isinstance(value, dict) and value.get("type") == "continuing":
         return msgspec.convert(value, Continuing)
     return msgspec.convert(value, Reply)

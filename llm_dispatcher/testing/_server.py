@@ -1,4 +1,9 @@
-"""The connections of a simulated vendor: requests come in, answers go out, and what is told to break breaks."""
+"""The connections of a simulated vendor: they read requests, send answers, and carry out faults.
+
+A connection handles one request after the other. `_task` sends the current answer. `connection_lost` cancels it and
+notes that the reader has left; every other ending is noted before the connection is closed or reset. All of it runs in
+one event loop.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +22,22 @@ from ._received import ReceivedRequest
 from .faults import Cut, HangUp, KeepAlives, Linger, Refuse, SlowHeaders, Stall, UnaskedAnswer
 
 BACKLOG: Final = 8192
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, and for no time
-_UNSENT: Final = 0x894B  # SIOCOUTQNSD: how much of what was written Linux has not sent yet
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, with a timeout of 0
+_UNSENT: Final = 0x894B  # SIOCOUTQNSD: the number of bytes that Linux has not sent yet
 
 
-class Answering(Protocol):
-    """What a connection asks of the vendor that it belongs to."""
+class Responder(Protocol):
+    """Records a request, and makes its answer."""
 
-    def receive(self, came: HttpRequest) -> ReceivedRequest: ...
+    def receive(self, received: HttpRequest) -> ReceivedRequest: ...
 
     def answer(self, request: ReceivedRequest) -> Answer: ...
 
 
 class Connection(asyncio.Protocol):
-    """One connection: requests come one after the other, and so do their answers."""
+    """One connection. It answers requests one after the other."""
 
-    def __init__(self, vendor: Answering, connections: set[Connection]) -> None:
+    def __init__(self, vendor: Responder, connections: set[Connection]) -> None:
         self._vendor = vendor
         self._connections = connections
         self._reader = RequestReader()
@@ -47,7 +52,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.set_write_buffer_limits(0)  # so that to be resumed is to know that all has been sent
+        transport.set_write_buffer_limits(0)  # `resume_writing` then means that everything was sent.
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -81,13 +86,13 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             return
         try:
-            came = self._reader.next()
+            received = self._reader.next()
         except NotHttpError:
             self._transport.write(head(400, {"content-length": "0", "connection": "close"}))
             self._transport.close()
             return
-        if came is not None:
-            self._request = self._vendor.receive(came)
+        if received is not None:
+            self._request = self._vendor.receive(received)
             self._task = asyncio.get_running_loop().create_task(self._answer(self._request))
             self._task.add_done_callback(self._answered)
 
@@ -95,7 +100,7 @@ class Connection(asyncio.Protocol):
         self._task = self._request = None
         if not task.cancelled() and task.exception() is not None:
             self._transport.abort()
-            task.result()  # raises, for the loop to tell: only a mistake of ours gets here
+            task.result()  # Raises: only a bug in this module gets here, and the loop reports it.
         if not self._transport.is_closing():
             self._next()
 
@@ -115,9 +120,9 @@ class Connection(asyncio.Protocol):
         await self._finish(request, answer)
 
     def _has_unsent(self) -> bool:
-        """Whether the kernel has yet to send some of what was written: a reset would drop that."""
+        """Whether the kernel has unsent bytes of this connection, which a reset would drop."""
         plug: socket.socket | None = self._transport.get_extra_info("socket")
-        # Windows has no fcntl, other systems do not answer this question, and no system answers it for a closed socket.
+        # Windows has no fcntl, other systems do not have this call, and none has it for a closed socket.
         with contextlib.suppress(ImportError, OSError, ValueError):
             import fcntl
 
@@ -130,7 +135,7 @@ class Connection(asyncio.Protocol):
                 request.end("refused")
                 self.drop()
             case Cut(moment=moment):
-                while self._has_unsent():  # noqa: ASYNC110 - nobody tells when it has gone
+                while self._has_unsent():  # noqa: ASYNC110 - no event says when they are sent
                     await asyncio.sleep(0.001)
                 await asyncio.sleep(moment)
                 request.end("broken")
@@ -159,7 +164,7 @@ class Connection(asyncio.Protocol):
 
 
 class Listener:
-    """A port on loopback that stays the same while it is listened on, is not for a while, and is again."""
+    """A port on the loopback address, which stays the same when it is closed and opened again."""
 
     def __init__(self, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
         self.port = port
@@ -177,16 +182,17 @@ class Listener:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Once this returns, a connection is refused."""
+        """Stop listening: after this, connections are refused."""
         if self._server is not None:
             self._server.close()
             self._server = None
-            await asyncio.sleep(0)  # connections that were reset just before learn of it
+            await asyncio.sleep(0)  # Let connections that were just reset notice it.
 
 
 def raise_open_file_limit() -> None:
-    """Raise the limit of open connections to the highest that this process may have. Windows has
-    no such limit, and no module `resource`.
+    """Raise the limit of open files to the highest that this process may have.
+
+    Windows has no such limit, and no module `resource`.
     """
     try:
         import resource

@@ -1,4 +1,4 @@
-"""A simulated vendor in a process of its own, for loads that one process cannot both make and serve."""
+"""`SpawnedVendor`: a simulated vendor in another process, for loads that one process cannot both make and serve."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ._script_json import WrittenScript, script_to_json
 
 
 class SpawnedVendor:
-    """`with SpawnedVendor("openai-chat", Reply("Hello!")) as vendor:` serves it from another process.
+    """A simulated vendor in another process: `with SpawnedVendor("openai-chat", Reply("Hello!")) as vendor:`.
 
-    The arguments are those of `SimulatedVendor`, but the script is no function, and only the last requests are kept.
+    The arguments are those of `SimulatedVendor`, but the script has no functions, and only the last requests are kept.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class SpawnedVendor:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "script.json"
             path.write_bytes(script_to_json(self._script))
-            # Its standard input is a life line: it closes with this process, however that ends.
-            self._process = subprocess.Popen(  # noqa: S603 - this very program
+            # Its standard input closes when this process ends in any way, and then the vendor ends too.
+            self._process = subprocess.Popen(  # noqa: S603 - this program
                 [*command, "--script", str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
             )
             assert self._process.stdout is not None
             line = self._process.stdout.readline()
         if not line:
             self.__exit__(None, None, None)
-            raise RuntimeError("the simulated vendor did not start; its words are on standard error")
+            raise RuntimeError("the simulated vendor did not start; standard error says why")
         self.base_url = msgspec.json.decode(line)["base_url"]
         return self
 
@@ -73,8 +73,8 @@ class SpawnedVendor:
                 pipe.close()
 
     def requests(self) -> list[dict[str, Any]]:
-        """What it has received, as plain dicts."""
-        import urllib.request  # a plugin of pytest has to be light, and this is not
+        """The received requests, as dicts."""
+        import urllib.request  # pytest imports this package in every project, so it must be light.
 
         root = self.base_url.removesuffix("/v1")
         with urllib.request.urlopen(f"{root}/_simulated/requests") as answer:  # noqa: S310 - our own server

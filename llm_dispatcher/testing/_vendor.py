@@ -1,4 +1,8 @@
-"""`SimulatedVendor`: a real server on a loopback socket that says what its script says, and breaks where it says so."""
+"""`SimulatedVendor`: a real server on a loopback socket that answers and fails by a script.
+
+The server runs in one event loop: that of `async with`, or one in a thread of its own for `with`. `requests` and
+`script` may be used from any thread; connections are only touched in the server's loop.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from msgspec import UNSET, UnsetType
 
 from .. import _clock
 from .._vendors.table import hosts
-from ._player import Judgement, Script
+from ._player import Player, Script
 from ._received import ReceivedRequest
 from ._script import Reply, Wire, key_of
 from ._server import Connection, Listener
@@ -22,17 +26,26 @@ HELLO = Reply("Hello!")
 
 
 class SimulatedVendor:
-    """A vendor that says what it is told to.
+    """A server with the API of a vendor, which answers by a script.
 
-    `with vendor:` serves from a thread of its own, so that any loop or none may call it; `async with vendor:` serves
-    from the running loop. `base_url` is what the vendor's official client wants.
+    `with vendor:` serves from a thread of its own, so any event loop or thread may send requests. `async with vendor:`
+    serves from the running loop. `base_url` is the address for the vendor's official client.
 
-    `models` are those that it knows (any, if not said). `refuses_prefill` says that it, or which of its models, take no
-    open assistant turn. The `api_key` that requests have to bring is `test-key` if not said, and none on Ollama's wire;
-    `None` asks for none. `remember` bounds how many requests are kept. If a script that is a function fails, the
-    answer is a 500, and the error is raised where the vendor is stopped.
+    If a function in the script raises an error, the answer is a 500, and the error is raised again when the vendor
+    stops.
 
-    On OpenAI's wires, `host` is the kind of the host whose refusals it has: OpenAI's own, if not said.
+    Args:
+        wire: The API: `openai-chat`, `openai-responses`, `anthropic`, `google` or `ollama`.
+        script: What it answers. See `Script`.
+        models: The models that it has; by default it accepts any name.
+        refuses_prefill: Whether it refuses requests that end with an open assistant turn, or which models do.
+        api_key: The key that requests must have; `None` for none. By default `test-key`, and none for Ollama.
+        port: The port; 0 takes a free one.
+        remember: The number of requests that are kept; by default all.
+        host: On OpenAI's wires, the kind of the host whose refusals it has; by default OpenAI itself.
+
+    Raises:
+        ValueError: An argument is impossible, such as a fault past the end of a reply.
     """
 
     def __init__(
@@ -56,7 +69,7 @@ class SimulatedVendor:
         self.wire: Wire = Wire(wire)
         api_key = key_of(self.wire, api_key)
         self.api_key: str | None = api_key
-        self._judgement = Judgement(
+        self._player = Player(
             self.wire,
             models=models,
             refuses_prefill=refuses_prefill,
@@ -64,37 +77,38 @@ class SimulatedVendor:
             remember=remember,
             host=host,
         )
-        self._judgement.tell(script)
+        self._player.load(script)
         self._connections: set[Connection] = set()
-        self._listener = Listener(port, lambda: Connection(self._judgement, self._connections))
+        self._listener = Listener(port, lambda: Connection(self._player, self._connections))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: _Thread | None = None
 
     @property
     def script(self) -> Script:
-        """May be replaced between requests; the new one is told from its beginning."""
-        return self._judgement.script
+        """The script. It may be replaced between requests; the new one starts at its beginning."""
+        return self._player.script
 
     @script.setter
     def script(self, script: Script) -> None:
-        self._judgement.tell(script)
+        self._player.load(script)
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """What came, in order."""
-        return self._judgement.requests
+        """The received requests, in order."""
+        return self._player.requests
 
     @property
     def base_url(self) -> str:
-        """Where the vendor's official client finds it."""
+        """The address for the vendor's official client."""
         return f"http://127.0.0.1:{self._listener.port}{WIRES[self.wire].BASE_PATH}"
 
     @property
     def open_connections(self) -> int:
+        """The number of open connections."""
         return len(self._connections)
 
     def wait_until_unconnected(self, timeout: float = 30.0) -> int:
-        """Block until no connection is open; how many still are, if that took too long."""
+        """Block until no connection is open, and return 0. After the timeout, return the number of open ones."""
         until = _clock.monotonic() + timeout
         while self._connections and _clock.monotonic() < until:
             _clock.sleep(0.001)
@@ -103,25 +117,25 @@ class SimulatedVendor:
     async def until_unconnected(self, timeout: float = 30.0) -> int:
         """`wait_until_unconnected` for a coroutine."""
         until = _clock.monotonic() + timeout
-        while self._connections and _clock.monotonic() < until:  # noqa: ASYNC110 - they may close in another thread
+        while self._connections and _clock.monotonic() < until:  # noqa: ASYNC110 - they may be closed in another thread
             await asyncio.sleep(0.001)
         return len(self._connections)
 
     def down(self) -> Down:
-        """`with vendor.down():` (or `async with`) all its connections are reset, and new ones are refused."""
+        """In `with vendor.down():` (or `async with`), all connections are reset, and new ones are refused."""
         return Down(self)
 
     # ── serving ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
-        """Listen, in the running loop."""
+        """Start to listen, in the running loop."""
         if self._listener.is_open:
             raise RuntimeError("this vendor is already listening")
         self._loop = asyncio.get_running_loop()
         await self._listener.open()
 
     async def stop(self) -> None:
-        """Stop listening, and reset what is open."""
+        """Stop listening, and reset the open connections."""
         for connection in list(self._connections):
             connection.drop()
         await self._listener.close()
@@ -134,7 +148,7 @@ class SimulatedVendor:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop()
-        self._tell_of_trouble(error)
+        self._raise_script_error(error)
 
     def __enter__(self) -> Self:
         self._thread = _Thread(f"simulated {self.wire}")
@@ -153,23 +167,25 @@ class SimulatedVendor:
             self._thread.run(self.stop())
         finally:
             self._thread.end()
-        self._tell_of_trouble(error)
+        self._raise_script_error(error)
 
-    def _tell_of_trouble(self, error: BaseException | None) -> None:
-        """Raise what the script's own code raised, unless there is an error already: that one came of it."""
-        trouble, self._judgement.trouble = self._judgement.trouble, None
-        if trouble is not None and error is None:
-            raise trouble
+    def _raise_script_error(self, error: BaseException | None) -> None:
+        """Raise the error of a function in the script, unless the block failed already: that error is a consequence."""
+        script_error, self._player.script_error = self._player.script_error, None
+        if script_error is not None and error is None:
+            raise script_error
 
     # ── for `down` ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def in_its_thread(self, work: Coroutine[None, None, None]) -> None:
+        """Run a coroutine in the vendor's thread, and wait for it."""
         if self._thread is None:
             work.close()
             raise RuntimeError("a vendor that serves in a loop is taken down with `async with vendor.down():`")
         self._thread.run(work)
 
     async def in_its_loop(self, work: Coroutine[None, None, None]) -> None:
+        """Run a coroutine in the vendor's loop, and wait for it."""
         if self._loop is None or self._loop is asyncio.get_running_loop():
             await work
         else:
@@ -177,7 +193,7 @@ class SimulatedVendor:
 
 
 class Down:
-    """A while in which a vendor is not there."""
+    """A context manager in which a vendor refuses connections."""
 
     def __init__(self, vendor: SimulatedVendor) -> None:
         self._vendor = vendor
@@ -200,7 +216,7 @@ class Down:
 
 
 class _Thread:
-    """A loop in a thread of its own."""
+    """An event loop in a thread of its own."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()

@@ -1,4 +1,4 @@
-"""The ways in which a simulated vendor breaks. They are values: one that cannot be is refused when it is written."""
+"""The faults of a simulated vendor. They are values; an impossible one raises an error when it is made."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from msgspec import Struct
 from .. import _clock
 
 
-class Written(Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a script; one that comes as JSON may hold no key that is not known."""
+class ScriptPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of a script. In JSON, unknown keys are an error."""
 
 
-class Refuse(Written, frozen=True, tag="refuse"):
-    """Reset the connection as soon as the request is here, without a word.
+class Refuse(ScriptPart, frozen=True, tag="refuse"):
+    """Reset the connection when the request has arrived, without an answer.
 
-    A vendor that nobody can even connect to is `vendor.down()`.
+    To refuse connections, use `vendor.down()`.
     """
 
 
-class SlowHeaders(Written, frozen=True, tag="slow-headers"):
-    """Answer, but let the head of the answer wait this long."""
+class SlowHeaders(ScriptPart, frozen=True, tag="slow-headers"):
+    """Wait this long before the head of the answer."""
 
     seconds: float
 
@@ -30,10 +30,10 @@ class SlowHeaders(Written, frozen=True, tag="slow-headers"):
         not_negative("SlowHeaders(seconds)", self.seconds)
 
 
-class HttpError(Written, frozen=True, tag="http-error"):
-    """Answer with an HTTP error, in the vendor's own form unless there is a `body`.
+class HttpError(ScriptPart, frozen=True, tag="http-error"):
+    """Answer with an HTTP error in the vendor's form, or with this `body`.
 
-    `code` and `param` are the vendor's words for what is wrong and where, on the wires that have them.
+    `code` and `param` are the vendor's words for the problem and its place. Not all wires have them.
     """
 
     status: int
@@ -51,8 +51,8 @@ class HttpError(Written, frozen=True, tag="http-error"):
         not_negative("HttpError(retry_after)", self.retry_after or 0)
 
 
-class Breaks(Written, frozen=True):
-    """A fault in the stream, after this many pieces of content: 0 is before the first, their number after the last."""
+class Breaks(ScriptPart, frozen=True):
+    """A fault in the stream, after this many pieces of content. With 0, it comes before the first piece."""
 
     after: int = 0
 
@@ -61,7 +61,7 @@ class Breaks(Written, frozen=True):
 
 
 class Stops(Breaks, frozen=True):
-    """The stream stops there, or `into` so many bytes of the next event."""
+    """The stream stops there, or after the first `into` bytes of the next event."""
 
     into: int = 0
 
@@ -71,7 +71,7 @@ class Stops(Breaks, frozen=True):
 
 
 class Cut(Stops, frozen=True, tag="cut"):
-    """Reset the connection, when what was sent before has arrived and had a moment to be read."""
+    """Reset the connection, after everything before was sent and the reader had a `moment` to read it (seconds)."""
 
     moment: float = 0.02
 
@@ -81,31 +81,31 @@ class Cut(Stops, frozen=True, tag="cut"):
 
 
 class CleanEnd(Stops, frozen=True, tag="clean-end"):
-    """End the body in good order, without the vendor's word that the answer is complete."""
+    """End the HTTP body correctly, but without the event that says that the answer is complete."""
 
 
 class Stall(Stops, frozen=True, tag="stall"):
-    """Send nothing more, and keep the connection."""
+    """Send nothing more, and keep the connection open."""
 
 
 class ErrorFrame(Breaks, frozen=True, tag="error-frame"):
-    """Send an error in the stream, in the vendor's own form, and end."""
+    """Send an error in the stream, in the vendor's form, and end the stream."""
 
     message: str = "simulated"
 
 
 class MalformedJson(Breaks, frozen=True, tag="malformed-json"):
-    """Send an event whose JSON breaks off, and end."""
+    """Send an event with incomplete JSON, and end the stream."""
 
 
 class Garbage(Breaks, frozen=True, tag="garbage"):
-    """Send bytes that are no text in any encoding, as an event, and end."""
+    """Send bytes that are not text in any encoding as an event, and end the stream."""
 
     data: bytes = b"\x00\xff\xfe\x80garbage\xc3\x28"
 
 
 class KeepAlives(Breaks, frozen=True, tag="keep-alives"):
-    """Send nothing but keep-alives from here on, until the reader leaves."""
+    """Send only keep-alive messages from there on, until the reader closes the connection."""
 
     every: float = 0.01
 
@@ -115,16 +115,16 @@ class KeepAlives(Breaks, frozen=True, tag="keep-alives"):
             raise ValueError(f"KeepAlives(every) is more than 0, got {self.every}")
 
 
-class HangUp(Written, frozen=True, tag="hang-up"):
-    """Answer in full, then close the connection, although nothing announced that: llama.cpp does this."""
+class HangUp(ScriptPart, frozen=True, tag="hang-up"):
+    """Send the whole answer, then close the connection without announcing it, as llama.cpp does."""
 
 
-class Linger(Written, frozen=True, tag="linger"):
-    """Answer in full, with the vendor's word that it is complete, but leave the body and the connection open."""
+class Linger(ScriptPart, frozen=True, tag="linger"):
+    """Send the whole answer and the event that says so, but leave the body and the connection open."""
 
 
-class UnaskedAnswer(Written, frozen=True, tag="unasked-answer"):
-    """Answer in full, and a moment later send a second answer on the same connection, which no request asked for."""
+class UnaskedAnswer(ScriptPart, frozen=True, tag="unasked-answer"):
+    """Send the whole answer, and a moment later a second answer on the same connection, without a request."""
 
     text: str = "Nobody asked for this."
     moment: float = 0.02
@@ -133,8 +133,8 @@ class UnaskedAnswer(Written, frozen=True, tag="unasked-answer"):
         not_negative("UnaskedAnswer(moment)", self.moment)
 
 
-class Redirect(Written, frozen=True, tag="redirect"):
-    """Send the request elsewhere."""
+class Redirect(ScriptPart, frozen=True, tag="redirect"):
+    """Redirect the request to another address."""
 
     location: str
     status: int = 307
@@ -149,10 +149,10 @@ AfterTheEnd: TypeAlias = HangUp | Linger | UnaskedAnswer
 Fault: TypeAlias = Refuse | SlowHeaders | HttpError | Redirect | Breaking | AfterTheEnd
 
 
-class Resplit(Written, frozen=True):
-    """Cut the answer's bytes anew, wherever that may be, characters and line ends included.
+class Resplit(ScriptPart, frozen=True):
+    """Send the bytes of the answer in pieces of these sizes, which may split characters and line ends.
 
-    They come in pieces of these sizes, over and over; with a `seed`, in a random order of them that is always the same.
+    The sizes are repeated until the end. With a `seed`, they come in a random order, which is the same each time.
     """
 
     sizes: tuple[int, ...] = (1,)
@@ -163,12 +163,13 @@ class Resplit(Written, frozen=True):
             raise ValueError(f"Resplit(sizes) are 1 or more, got {self.sizes}")
 
     def lengths(self) -> Iterator[int]:
-        """How long each piece is, without end."""
+        """The length of each piece, without end."""
         dice = None if self.seed is None else _clock.generator(self.seed)
         while True:
             yield from self.sizes if dice is None else (dice.choice(self.sizes),)
 
 
 def not_negative(what: str, value: float) -> None:
+    """Raise a `ValueError` for a negative number, or for NaN."""
     if not value >= 0:
         raise ValueError(f"{what} is 0 or more, got {value}")

@@ -1,4 +1,4 @@
-"""The pytest plugin: an application's vendors are simulated for one test, and keep their names."""
+"""The pytest plugin: `simulated_switch` replaces an application's vendors for one test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def story(topic: str) -> str:
 
 @pytest.fixture
 def _its_own_switch() -> Iterator[None]:
-    """An application with a switch of its own; what these tests put in its place is gone when they are over."""
+    """An application has its own switch. It is back after each test."""
     own = LLMSwitch({"providers": {"openai": {"api_key": "test-key", "models": ["m"]}}})
     set_global_switch(own)
     yield
@@ -40,9 +40,7 @@ def _its_own_switch() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_its_own_switch")
 class TestSimulatedSwitch:
-    async def test_vendors_are_asked_in_the_order_in_which_they_are_named(
-        self, simulated_switch: SimulatedSwitch
-    ) -> None:
+    async def test_vendors_are_tried_in_the_order_of_the_arguments(self, simulated_switch: SimulatedSwitch) -> None:
         vendors = simulated_switch(openai=Reply(TALE, fault=Cut(after=3)), anthropic=Continuing(TALE))
         response = await story("foxes").collect()
         assert response.text == TALE
@@ -50,7 +48,7 @@ class TestSimulatedSwitch:
         assert [len(vendor.requests) for vendor in vendors.values()] == [1, 1]
         assert vendors["openai"].requests[0].text == "A story about foxes."
 
-    async def test_any_name_is_a_vendor(self, simulated_switch: SimulatedSwitch) -> None:
+    async def test_any_name_can_be_a_provider(self, simulated_switch: SimulatedSwitch) -> None:
         vendors = simulated_switch(
             ours=Reply("Ours."),
             google=Reply("Google's."),
@@ -66,7 +64,7 @@ class TestSimulatedSwitch:
         wires = [vendor.wire for vendor in vendors.values()]
         assert wires == ["openai-chat", "google", "ollama", "openai-chat", "openai-chat"]
 
-    async def test_an_applications_own_policy_holds_and_needs_no_key(
+    async def test_an_applications_own_policy_needs_no_key(
         self, simulated_switch: SimulatedSwitch, tmp_path: Path
     ) -> None:
         policy = tmp_path / "llm_dispatcher.yaml"
@@ -78,7 +76,7 @@ class TestSimulatedSwitch:
         assert vendors["anthropic"].requests[0].model == "claude-x"
 
     @pytest.mark.found("N-C17")
-    async def test_an_address_that_a_policy_takes_from_the_environment_need_not_be_there(
+    async def test_variables_for_addresses_need_not_be_set(
         self, simulated_switch: SimulatedSwitch, tmp_path: Path
     ) -> None:
         policy = tmp_path / "llm_dispatcher.yaml"
@@ -97,14 +95,14 @@ class TestSimulatedSwitch:
         simulated_switch(openai=["First.", "Second."])
         assert [await story("foxes") for _ in range(3)] == ["First.", "Second.", "Second."]
 
-    def test_it_may_be_called_again_and_reaches_every_thread(self, simulated_switch: SimulatedSwitch) -> None:
+    def test_it_may_be_called_again_and_works_in_every_thread(self, simulated_switch: SimulatedSwitch) -> None:
         simulated_switch(openai=Reply("First."))
         assert "".join(story("foxes")) == "First."
         simulated_switch(openai=Reply("Second."))
         assert "".join(story("foxes")) == "Second."
 
-    def test_a_wrong_word_is_refused(self, simulated_switch: SimulatedSwitch) -> None:
-        with pytest.raises(TypeError, match="say what a provider answers"):
+    def test_wrong_arguments_are_refused(self, simulated_switch: SimulatedSwitch) -> None:
+        with pytest.raises(TypeError, match="there is no script: pass one"):
             simulated_switch()
         with pytest.raises(ValueError, match="no provider is called 'opnai'; there are openai, google"):
             simulated_switch({"providers": {"openai": {"models": ["m"]}, "google": {}}}, opnai=Reply("Hm."))

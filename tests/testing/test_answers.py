@@ -1,4 +1,4 @@
-"""What a reply is on each wire, in bytes, before any of it is sent."""
+"""The bytes of a reply on each wire, before they are sent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TEN = Reply("q0 q1 q2 q3 q4 q5 q6 q7 q8 q9")
 
 
 def body(answer: Answer) -> bytes:
-    """The body's bytes, out of their chunks."""
+    """The bytes of the body, without the framing of chunks."""
     data = b"".join(write.data for write in answer.writes)
     found = b""
     while data and not data.startswith(END_OF_BODY):
@@ -41,7 +41,7 @@ def body(answer: Answer) -> bytes:
 
 
 def pieces_in(answer: Answer) -> list[str]:
-    """The pieces of content; the wires that repeat the whole text at the end say them before they do."""
+    """The pieces of content. Some wires repeat the whole text at the end, after them."""
     first = re.split(rb"output_text\.done", body(answer))[0]
     return [piece.decode() for piece in re.findall(rb"q\d", first)]
 
@@ -54,7 +54,7 @@ def test_a_stream_without_pauses_is_one_write(wire: Wire) -> None:
 
 
 @all_wires
-def test_a_paced_stream_has_a_write_a_piece(wire: Wire) -> None:
+def test_a_paced_stream_has_a_write_for_each_piece(wire: Wire) -> None:
     pauses = [write.pause for write in streamed(wire, Reply(TEN.text, pace=0.5), "m").writes]
     assert pauses == [0.5] * 10 + [0.0]
 
@@ -62,14 +62,14 @@ def test_a_paced_stream_has_a_write_a_piece(wire: Wire) -> None:
 @all_wires
 @pytest.mark.parametrize("after", range(11))
 @pytest.mark.parametrize("fault", [Cut, CleanEnd, Stall, ErrorFrame, MalformedJson, Garbage, KeepAlives])
-def test_a_fault_lets_just_the_pieces_before_it_pass(wire: Wire, after: int, fault: type[Cut]) -> None:
+def test_a_fault_comes_after_its_number_of_pieces(wire: Wire, after: int, fault: type[Cut]) -> None:
     answer = streamed(wire, Reply(TEN.text, fault=fault(after)), "m")
     assert pieces_in(answer) == [f"q{place}" for place in range(after)]
     assert answer.ending == "broken"
 
 
 @all_wires
-def test_only_what_ends_the_body_ends_it(wire: Wire) -> None:
+def test_the_body_has_an_end_unless_the_fault_leaves_it_open(wire: Wire) -> None:
     for fault in (Cut(3), Stall(3), KeepAlives(3)):
         assert END_OF_BODY not in b"".join(
             write.data for write in streamed(wire, Reply(TEN.text, fault=fault), "m").writes
@@ -93,7 +93,7 @@ def test_a_stream_can_stop_inside_an_event(wire: Wire) -> None:
     seed=st.none() | st.integers(0, 99),
     pace=st.sampled_from([0.0, 0.25]),
 )
-def test_cutting_anew_keeps_every_byte_and_every_pause(
+def test_a_resplit_keeps_every_byte_and_every_pause(
     wire: Wire, sizes: list[int], seed: int | None, pace: float
 ) -> None:
     reply = Reply("Grüße, 東京 🎌, und so weiter", pace=pace)
@@ -104,7 +104,7 @@ def test_cutting_anew_keeps_every_byte_and_every_pause(
     assert all(len(write.data) <= max(sizes) + 6 for write in cut_anew.writes)
 
 
-def test_a_seed_cuts_the_same_way_every_time() -> None:
+def test_a_seed_splits_the_same_way_every_time() -> None:
     def cuts(seed: int) -> list[int]:
         reply = Reply("abc " * 50, resplit=Resplit((1, 2, 30), seed))
         return [len(write.data) for write in streamed(Wire.OPENAI_CHAT, reply, "m").writes]
@@ -114,7 +114,7 @@ def test_a_seed_cuts_the_same_way_every_time() -> None:
 
 
 @all_wires
-def test_events_are_what_the_decoders_of_this_library_read(wire: Wire) -> None:
+def test_the_decoders_of_the_library_read_the_events(wire: Wire) -> None:
     reply = Reply("Grüße 東京", reasoning=("hm",), tool_calls=(SaidToolCall("look", '{"a": 1}'),))
     decoder = NDJSONDecoder() if wire is Wire.OLLAMA else SSEDataDecoder()
     whole = body(streamed(wire, reply, "m"))
@@ -126,12 +126,12 @@ def test_events_are_what_the_decoders_of_this_library_read(wire: Wire) -> None:
 @pytest.mark.parametrize("wire", [Wire.GOOGLE, Wire.OLLAMA])
 def test_a_wire_that_sends_arguments_as_an_object_refuses_broken_ones(wire: Wire) -> None:
     for arguments in ('{"a": ', "[1]"):
-        with pytest.raises(ValueError, match="takes a JSON object only"):
+        with pytest.raises(ValueError, match="write them as a JSON object"):
             streamed(wire, Reply(tool_calls=(SaidToolCall("f", arguments),)), "m")
 
 
 @all_wires
-def test_a_vendors_own_word_for_the_end_is_said_as_it_is(wire: Wire) -> None:
+def test_a_raw_finish_reason_is_sent_unchanged(wire: Wire) -> None:
     assert b"bored_of_this" in body(streamed(wire, Reply("x", raw_finish_reason="bored_of_this"), "m"))
 
 

@@ -1,4 +1,4 @@
-"""A vendor that goes on with what another had begun."""
+"""`Continuing`: a vendor that continues the answer of another one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llm_dispatcher.testing import Continuing, Kind, ReceivedRequest, Turn, Wire
 TEXT = "First, install it. Then run `a >>> b <<< c`, wait, and\n\nread the log: nothing else was ever needed. The end."
 
 
-def asked_to_go_on(delivered: str, wording: str = PROMPT) -> ReceivedRequest:
+def continuation_of(delivered: str, wording: str = PROMPT) -> ReceivedRequest:
     request = ReceivedRequest(Wire.OPENAI_CHAT, "POST", "/", {}, {})
     request.turns = [
         Turn("user", "how?"),
@@ -21,26 +21,26 @@ def asked_to_go_on(delivered: str, wording: str = PROMPT) -> ReceivedRequest:
     return request
 
 
-def test_the_words_to_repeat_are_found_wherever_the_text_was_cut() -> None:
-    """Also where the text holds the marks itself."""
+def test_the_words_to_repeat_are_found_after_any_cut() -> None:
+    """Also if the text contains the marks."""
     for cut in range(1, len(TEXT)):
         delivered, anchor = TEXT[:cut], anchor_of(TEXT[:cut])
-        answer = Continuing(TEXT)(asked_to_go_on(delivered)).text
+        answer = Continuing(TEXT)(continuation_of(delivered)).text
         assert answer.startswith(anchor)
         assert delivered.rstrip() + answer.removeprefix(anchor) == TEXT
 
 
 @pytest.mark.parametrize("wording", ["Repeat <<<{anchor}>>>.", "Between <<< and >>> stands: <<<{anchor}>>>.", PROMPT])
-def test_the_wording_may_speak_of_the_marks(wording: str) -> None:
-    assert Continuing(TEXT, Kind.EXACT)(asked_to_go_on(TEXT[:60], wording)).text == TEXT[60:]
+def test_the_prompt_may_mention_the_marks(wording: str) -> None:
+    assert Continuing(TEXT, Kind.EXACT)(continuation_of(TEXT[:60], wording)).text == TEXT[60:]
 
 
-def test_a_request_that_begins_gets_the_whole_text() -> None:
+def test_a_new_request_gets_the_whole_text() -> None:
     request = ReceivedRequest(Wire.OPENAI_CHAT, "POST", "/", {}, {})
     request.turns = [Turn("user", "a"), Turn("assistant", "b"), Turn("user", "what does <<< mean, or >>>?")]
     assert Continuing(TEXT)(request).text == TEXT
 
 
-def test_what_is_not_the_beginning_of_the_text_cannot_be_gone_on_with() -> None:
+def test_a_continuation_of_another_text_is_refused() -> None:
     with pytest.raises(ValueError, match="not in this script's text"):
-        Continuing(TEXT)(asked_to_go_on("Something else altogether."))
+        Continuing(TEXT)(continuation_of("Something else altogether."))

@@ -1,4 +1,4 @@
-"""The hand-made HTTP of the simulated vendors."""
+"""The small HTTP parser of the simulated vendors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read(*pieces: bytes) -> list[HttpRequest]:
 
 
 @given(st.sets(st.integers(0, len(PLAIN + CHUNKED + BODILESS)), max_size=12))
-def test_requests_are_the_same_however_their_bytes_come(cuts: set[int]) -> None:
+def test_requests_are_the_same_in_any_pieces(cuts: set[int]) -> None:
     data = PLAIN + CHUNKED + BODILESS
     places = [0, *sorted(cuts), len(data)]
     requests = read(*(data[start:end] for start, end in pairwise(places)))
@@ -49,7 +49,7 @@ def test_requests_are_the_same_however_their_bytes_come(cuts: set[int]) -> None:
         (b"x" * 70_000, "a head of more than"),
     ],
 )
-def test_what_is_no_request_is_an_error(data: bytes, words: str) -> None:
+def test_bytes_that_are_not_a_request_are_an_error(data: bytes, words: str) -> None:
     with pytest.raises(NotHttpError, match=words):
         read(data)
 

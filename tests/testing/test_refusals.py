@@ -1,4 +1,4 @@
-"""Simulated vendors refuse what the real ones refuse, with their status and their sentence."""
+"""Simulated vendors refuse the same requests as the real ones, with the same status and message."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def asked(vendor: SimulatedVendor, **fields: Any) -> Any:
 
 
 @pytest.mark.found("B-06", "N-A5")
-async def test_openais_chat_interface_takes_metadata_only_beside_store(simulated_vendor: Start) -> None:
+async def test_openais_chat_api_accepts_metadata_only_with_store(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", Reply("Hi."))
     error = await asked(vendor, metadata={"team": "red"})
     assert error["message"] == "The 'metadata' parameter is only allowed when 'store' is enabled."
@@ -47,7 +47,7 @@ async def test_openais_chat_interface_takes_metadata_only_beside_store(simulated
 
 @pytest.mark.found("N-A5")
 @pytest.mark.parametrize("wire", ["openai-chat", "openai-responses"])
-async def test_openai_takes_metadata_of_text_only(wire: str, simulated_vendor: Start) -> None:
+async def test_openai_accepts_only_text_as_metadata(wire: str, simulated_vendor: Start) -> None:
     error = await asked(simulated_vendor(wire, Reply("Hi.")), metadata={"user": 5}, store=True)
     assert error["message"] == "Invalid type for 'metadata.user': expected a string, but got an integer instead."
     assert (error["code"], error["param"]) == ("invalid_type", "metadata.user")
@@ -62,7 +62,7 @@ async def test_openai_takes_metadata_of_text_only(wire: str, simulated_vendor: S
         ({"user_id": "me"}, None),
     ],
 )
-async def test_anthropic_takes_the_users_id_as_metadata(
+async def test_anthropic_accepts_only_user_id_as_metadata(
     metadata: Any, words: str | None, simulated_vendor: Start
 ) -> None:
     error = await asked(simulated_vendor("anthropic", Reply("Hi.")), metadata=metadata)
@@ -98,7 +98,7 @@ LISTS = {
 
 @pytest.mark.found("N-B14")
 @pytest.mark.parametrize("wire", LISTS)
-async def test_a_vendor_lists_its_models_to_whoever_has_the_key(wire: str, simulated_vendor: Start) -> None:
+async def test_a_vendor_lists_its_models_for_requests_with_the_key(wire: str, simulated_vendor: Start) -> None:
     vendor = simulated_vendor(wire, Reply("Hi."), api_key="test-key", models=["small", "large"])
     url = vendor.base_url.removesuffix("/v1") + LISTS[wire]
     async with aiohttp.ClientSession() as session:
@@ -110,7 +110,7 @@ async def test_a_vendor_lists_its_models_to_whoever_has_the_key(wire: str, simul
 
 
 @pytest.mark.found("N-B14")
-async def test_a_simulated_ollama_wants_no_key_unless_it_is_said(simulated_vendor: Start) -> None:
+async def test_a_simulated_ollama_needs_no_key_by_default(simulated_vendor: Start) -> None:
     vendor, strict = simulated_vendor("ollama", Reply("Hi.")), simulated_vendor("ollama", Reply("Hi."), api_key="k")
     assert (vendor.api_key, strict.api_key, simulated_vendor("google").api_key) == (None, "k", "test-key")
     for each, message in ((vendor, None), (strict, "the API key is missing or wrong")):
@@ -123,6 +123,6 @@ async def test_a_simulated_ollama_wants_no_key_unless_it_is_said(simulated_vendo
                     await switch.stream_request(TaskRequest("x"))
 
 
-def test_a_host_is_one_of_the_table() -> None:
+def test_an_unknown_host_is_refused() -> None:
     with pytest.raises(ValueError, match="a host is one of openai, azure"):
         SimulatedVendor("openai-chat", host="nowhere")

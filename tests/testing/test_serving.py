@@ -1,4 +1,4 @@
-"""How simulated vendors listen, record, and tell of what went wrong."""
+"""Simulated vendors: listening, records of requests, and errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ASKED = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
 
 def ask(base_url: str, body: Any = ASKED, key: str = "test-key") -> tuple[int, bytes, http.client.HTTPMessage]:
-    """One request on a connection of its own, read to its end."""
+    """Send a request on a new connection, and read the whole answer."""
     url = urlsplit(base_url)
     connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
     try:
@@ -51,7 +51,7 @@ def ask(base_url: str, body: Any = ASKED, key: str = "test-key") -> tuple[int, b
 
 
 def posted(path: str, **headers: str) -> bytes:
-    """The same request, by hand."""
+    """The same request as bytes."""
     body = json.dumps(ASKED).encode()
     all_headers = {"authorization": "Bearer test-key", "content-length": str(len(body)), **headers}
     lines = "".join(f"{name}: {value}\r\n" for name, value in all_headers.items())
@@ -59,7 +59,7 @@ def posted(path: str, **headers: str) -> bytes:
 
 
 async def held(vendor: SimulatedVendor) -> asyncio.StreamWriter:
-    """A connection that waits for the rest of an answer."""
+    """An open connection that waits for the rest of an answer."""
     url = urlsplit(vendor.base_url)
     _, writer = await asyncio.open_connection(url.hostname, url.port)
     writer.write(posted("/v1/chat/completions"))
@@ -71,7 +71,7 @@ async def held(vendor: SimulatedVendor) -> asyncio.StreamWriter:
 # ── the record ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_request_is_recorded_with_all_that_came(simulated_vendor: Start) -> None:
+def test_a_request_is_recorded_completely(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", Reply("a b"))
     turns = [{"role": "system", "content": "be brief"}, {"role": "user", "content": [{"type": "text", "text": "hi"}]}]
     ask(vendor.base_url, {"model": "m", "messages": turns, "seed": 7})
@@ -94,14 +94,14 @@ def test_a_request_is_recorded_with_all_that_came(simulated_vendor: Start) -> No
         (Reply("a b", fault=Refuse()), "refused"),
     ],
 )
-async def test_how_a_request_ended_can_be_awaited(reply: Reply, ending: str) -> None:
+async def test_the_end_of_a_request_can_be_awaited(reply: Reply, ending: str) -> None:
     async with SimulatedVendor("openai-chat", reply) as vendor:
         writer = await held(vendor)
         assert await vendor.requests[0].until_over(timeout=3600) == ending
         writer.close()
 
 
-async def test_a_reader_that_leaves_is_seen_to_leave(simulated_vendor: Start) -> None:
+async def test_a_reader_that_leaves_is_noticed(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", Reply("a b", fault=Stall(1)))
     writer = await held(vendor)
     assert await vendor.requests[0].until_over(timeout=0) == "open"
@@ -113,14 +113,14 @@ async def test_a_reader_that_leaves_is_seen_to_leave(simulated_vendor: Start) ->
     assert vendor.wait_until_unconnected() == 0
 
 
-def test_each_request_has_an_id_of_its_own_unless_the_script_gives_one(simulated_vendor: Start) -> None:
+def test_each_request_has_its_own_id_unless_the_script_sets_one(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", [Reply("a"), Reply("a"), Reply("a", headers={"x-request-id": "mine"})])
     said = [ask(vendor.base_url)[2]["x-request-id"] for _ in range(3)]
     assert said == [vendor.requests[0].request_id, vendor.requests[1].request_id, "mine"]
     assert said[0] != said[1]
 
 
-def test_only_so_many_requests_are_remembered(simulated_vendor: Start) -> None:
+def test_remember_bounds_the_number_of_requests(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", Reply("a"), remember=2)
     for number in range(4):
         ask(vendor.base_url, {**ASKED, "seed": number})
@@ -130,7 +130,7 @@ def test_only_so_many_requests_are_remembered(simulated_vendor: Start) -> None:
 # ── the script ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_function_answers_from_the_request(simulated_vendor: Start) -> None:
+def test_a_function_makes_a_reply_from_the_request(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", lambda request: Reply(f"you said {request.text}"))
     assert b'"content":" said"' in ask(vendor.base_url)[1]
 
@@ -144,14 +144,14 @@ def broken_script(request: ReceivedRequest) -> Reply:
     raise LookupError(f"no answer to {request.text}")
 
 
-def test_the_error_of_a_script_is_answered_and_raised_where_the_vendor_stops() -> None:
+def test_the_error_of_a_script_is_raised_when_the_vendor_stops() -> None:
     vendor = SimulatedVendor("openai-chat", broken_script)
     with pytest.raises(LookupError, match="no answer to hi"), vendor:
         status, answer, _ = ask(vendor.base_url)
         assert (status, b"LookupError: no answer to hi" in answer) == (500, True)
 
 
-async def test_the_error_of_a_script_does_not_hide_the_one_it_caused() -> None:
+async def test_the_error_of_a_script_does_not_hide_the_error_it_caused() -> None:
     vendor = SimulatedVendor("openai-chat", broken_script)
     with pytest.raises(ZeroDivisionError):
         async with vendor:
@@ -161,16 +161,16 @@ async def test_the_error_of_a_script_does_not_hide_the_one_it_caused() -> None:
             raise ZeroDivisionError
 
 
-def test_a_new_script_is_told_from_its_beginning(simulated_vendor: Start) -> None:
+def test_a_new_script_starts_at_its_beginning(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", [Reply("one"), Reply("two")])
     ask(vendor.base_url)
     vendor.script = [Reply("three"), Reply("four")]
     assert b"three" in ask(vendor.base_url)[1]
 
 
-def test_a_key_that_is_not_known_in_a_written_script_is_refused() -> None:
+def test_an_unknown_key_in_a_json_script_is_refused() -> None:
     for written in ('{"txet": "a"}', '{"text": "a", "fault": {"type": "cut", "befor": 1}}', '{"text": ', "3"):
-        with pytest.raises(ValueError, match="this is no script"):
+        with pytest.raises(ValueError, match="this is not a script"):
             script_from_json(written.encode())
 
 
@@ -181,7 +181,7 @@ def test_a_prefill_can_be_refused_by_some_models_only(simulated_vendor: Start) -
     assert statuses == {"old": 200, "new": 400}
 
 
-def test_a_request_that_wants_no_stream_is_refused(simulated_vendor: Start) -> None:
+def test_a_request_without_streaming_is_refused(simulated_vendor: Start) -> None:
     status, answer, _ = ask(simulated_vendor("openai-chat").base_url, {**ASKED, "stream": False})
     assert (status, b"only streams" in answer) == (400, True)
 
@@ -189,7 +189,7 @@ def test_a_request_that_wants_no_stream_is_refused(simulated_vendor: Start) -> N
 # ── listening ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_vendor_that_is_down_refuses_connections_and_comes_back_at_its_port(simulated_vendor: Start) -> None:
+def test_a_vendor_that_is_down_refuses_connections_and_returns_at_its_port(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", Reply("a"))
     with vendor.down(), pytest.raises(ConnectionRefusedError):
         ask(vendor.base_url)
@@ -218,7 +218,7 @@ def test_a_port_that_is_taken_is_an_os_error() -> None:
         assert threading.active_count() == before
 
 
-def test_what_is_no_http_is_answered_and_hung_up_on(simulated_vendor: Start) -> None:
+def test_bytes_that_are_not_http_get_a_400_and_a_close(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat")
     url = urlsplit(vendor.base_url)
     with socket.create_connection((url.hostname, url.port or 0)) as plug, plug.makefile("rb") as answer:
@@ -226,15 +226,15 @@ def test_what_is_no_http_is_answered_and_hung_up_on(simulated_vendor: Start) -> 
         assert answer.read().startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_connection_is_closed_where_the_client_asks_for_it(simulated_vendor: Start) -> None:
+def test_a_connection_is_closed_when_the_client_asks_for_it(simulated_vendor: Start) -> None:
     url = urlsplit(simulated_vendor("ollama").base_url)
     with socket.create_connection((url.hostname, url.port or 0)) as plug, plug.makefile("rb") as answer:
         plug.sendall(posted("/api/chat", connection="close"))
         assert answer.read().endswith(b"0\r\n\r\n")
 
 
-def test_a_cut_comes_after_all_that_precedes_it_however_long() -> None:
-    """More than the sockets hold: the reader must be let to read it before the connection is reset, however slowly."""
+def test_a_cut_comes_after_everything_before_it_was_sent() -> None:
+    """The text is longer than the buffers of the sockets: the reset must wait until a slow reader has read it."""
     reply = Reply("x" * 8_000_000 + " y z", fault=Cut(2, moment=0))
     with SimulatedVendor("openai-chat", reply) as vendor:
         url = urlsplit(vendor.base_url)
@@ -261,13 +261,13 @@ def test_a_spawned_vendor_follows_the_same_rules() -> None:
         assert [each["ended"] for each in vendor.requests()] == ["refused", "refused", "broken", "served"]
 
 
-def test_a_vendor_that_cannot_start_says_so() -> None:
+def test_a_spawned_vendor_that_cannot_start_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(RuntimeError, match="did not start"):
         SpawnedVendor("google", Reply("a"), port=taken.getsockname()[1]).__enter__()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_says_where_it_listens_and_ends_with_a_signal(number: signal.Signals, tmp_path: Path) -> None:
+def test_the_command_prints_its_address_and_ends_with_a_signal(number: signal.Signals, tmp_path: Path) -> None:
     script = tmp_path / "script.json"
     script.write_text('[{"text": "from a file"}]')
     command = [
@@ -288,7 +288,7 @@ def test_the_command_says_where_it_listens_and_ends_with_a_signal(number: signal
         assert process.wait(60) == 0
 
 
-def test_a_spawned_vendor_ends_when_who_started_it_is_gone() -> None:
+def test_a_spawned_vendor_ends_with_its_parent_process() -> None:
     command = [sys.executable, "-m", "llm_dispatcher", "simulate", "--wire", "google", "--until-stdin-closes"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE) as process:
         try:

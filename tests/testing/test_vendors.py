@@ -1,4 +1,4 @@
-"""The simulated vendors, as the official clients see them."""
+"""Simulated vendors, read by the official clients."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from llm_dispatcher.testing import (
 
 
 class Read(NamedTuple):
-    """What an official client has read."""
+    """The answer that an official client has read."""
 
     text: str
     reasoning: str
@@ -56,7 +56,7 @@ class Read(NamedTuple):
 
 
 TRUSTED = httpx2.create_ssl_context()
-"""A client that makes its own takes longer for that than for everything else."""
+"""Shared, because making an SSL context takes most of the time of making a client."""
 
 
 def openai_client(base_url: str, key: str = "test-key") -> openai.AsyncOpenAI:
@@ -191,7 +191,7 @@ async def test_official_clients_read_everything(wire: str, simulated_vendor: Sta
         ("content_filter", ("content_filter", "incomplete", "refusal", "SAFETY")),
     ],
 )
-async def test_finish_reasons_are_said_in_the_vendors_words(
+async def test_finish_reasons_are_sent_in_the_vendors_words(
     wire: str, finish: str, said: tuple[str, ...], simulated_vendor: Start
 ) -> None:
     read = await READERS[wire](simulated_vendor(wire, Reply(TEXT, finish_reason=finish)).base_url)
@@ -244,7 +244,7 @@ async def test_requests_are_checked_as_the_service_does(wire: str, simulated_ven
 async def post(
     vendor: SimulatedVendor, path: str, body: bytes, method: str = "POST", **headers: str
 ) -> tuple[int, bytes]:
-    """A request by hand, to one of the answers that clients do not provoke."""
+    """Send a request that no official client would send."""
     host, port = vendor.base_url.removeprefix("http://").partition("/")[0].split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     given_headers = {"host": host, "authorization": "Bearer test-key", "content-length": str(len(body)), **headers}
@@ -273,7 +273,7 @@ CHAT = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'
         ("ollama", "/api/chat", b'{"messages": []}', "POST", 400, b"model"),
     ],
 )
-async def test_bad_requests_get_the_services_own_refusal(
+async def test_invalid_requests_get_the_services_own_error(
     wire: str, path: str, body: bytes, method: str, status: int, words: bytes, simulated_vendor: Start
 ) -> None:
     got, answer = await post(simulated_vendor(wire), path, body, method)
@@ -282,7 +282,7 @@ async def test_bad_requests_get_the_services_own_refusal(
     assert "error" in json.loads(answer)
 
 
-async def test_anthropic_wants_max_tokens_and_an_open_turn_without_a_blank_at_its_end(simulated_vendor: Start) -> None:
+async def test_anthropic_needs_max_tokens_and_an_open_turn_without_trailing_space(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("anthropic", Reply(TEXT), refuses_prefill=True)
     version = {"anthropic_version": "2023-06-01"}
     assert (await post(vendor, "/v1/messages", CHAT, **version))[0] == 400
@@ -298,10 +298,8 @@ TEN = Reply("0 1 2 3 4 5 6 7 8 9")
 
 @sdk_wires
 @pytest.mark.parametrize("after", [1, 4, 10])
-async def test_a_clean_end_passes_for_success_with_the_official_clients(
-    wire: str, after: int, simulated_vendor: Start
-) -> None:
-    """Which is why this library looks for terminal evidence."""
+async def test_official_clients_take_a_clean_end_for_success(wire: str, after: int, simulated_vendor: Start) -> None:
+    """Therefore this library requires terminal evidence."""
     vendor = simulated_vendor(wire, Reply(TEN.text, fault=CleanEnd(after)))
     read = await READERS[wire](vendor.base_url)
     assert read.text == "".join(TEN.pieces[:after])
@@ -310,7 +308,7 @@ async def test_a_clean_end_passes_for_success_with_the_official_clients(
 
 @sdk_wires
 @pytest.mark.parametrize("fault", [Refuse(), Cut(0), Cut(4), Cut(10), ErrorFrame(4), MalformedJson(4), Garbage(4)])
-async def test_faults_are_errors_with_the_official_clients(wire: str, fault: Any, simulated_vendor: Start) -> None:
+async def test_other_faults_are_errors_in_the_official_clients(wire: str, fault: Any, simulated_vendor: Start) -> None:
     vendor = simulated_vendor(wire, Reply(TEN.text, fault=fault))
     if isinstance(fault, ErrorFrame) and wire == "openai-responses":
         assert (await READERS[wire](vendor.base_url)).finish is None  # this client passes over an error event
@@ -362,7 +360,7 @@ def a_request(wire: str, close: bool = False) -> bytes:
 
 @settings(max_examples=12)
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=5), wire=st.sampled_from(list(READERS)))
-def test_cutting_the_bytes_anew_changes_nothing(sizes: list[int], wire: str) -> None:
+def test_a_resplit_changes_nothing_for_official_clients(sizes: list[int], wire: str) -> None:
     with SimulatedVendor(wire, Reply("Grüße, 東京 🎌!", resplit=Resplit(tuple(sizes)))) as vendor:
         assert asyncio.run(_read(wire, vendor.base_url)).text == "Grüße, 東京 🎌!"
 
@@ -393,7 +391,7 @@ async def _read(wire: str, base_url: str) -> Read:
         ),
     ],
 )
-def test_a_script_that_cannot_be_is_refused_when_it_is_written(impossible: Callable[[], Any], words: str) -> None:
+def test_an_impossible_script_is_refused_when_it_is_made(impossible: Callable[[], Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         impossible()
 
@@ -415,7 +413,7 @@ def test_pieces_add_up_to_the_text(reply: Reply) -> None:
     assert "".join(reply.pieces) == (reply.text or "".join(reply.chunks))
 
 
-def test_scripts_can_be_written_down() -> None:
+def test_scripts_can_be_written_as_json() -> None:
     for script in (
         Reply("x y", fault=Garbage(1), resplit=Resplit((2,))),
         [Reply(fault=HttpError(429, retry_after=1.5)), Reply("y")],
@@ -426,13 +424,13 @@ def test_scripts_can_be_written_down() -> None:
         script_from_json(b'{"text": "a", "fault": {"type": "cut", "after": 9}}')
 
 
-async def test_a_sequence_is_one_reply_a_request_and_its_last_again(simulated_vendor: Start) -> None:
+async def test_a_sequence_has_a_reply_for_each_request_and_repeats_the_last(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", [Reply("one"), Reply("two")])
     assert [(await read_chat(vendor.base_url)).text for _ in range(3)] == ["one", "two", "two"]
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-async def test_a_continuation_is_derived_from_what_was_sent(kind: Kind, simulated_vendor: Start) -> None:
+async def test_a_continuation_follows_from_the_request(kind: Kind, simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", Continuing("One two three four five six seven.", kind))
     async with openai_client(vendor.base_url) as client:
         messages: list[Any] = [{"role": "user", "content": "count"}, {"role": "assistant", "content": "One two three"}]
@@ -446,7 +444,7 @@ async def test_a_continuation_is_derived_from_what_was_sent(kind: Kind, simulate
     assert rest == " four five six seven."  # an open assistant turn is gone on with, whatever the kind
 
 
-async def test_it_serves_in_the_running_loop_and_in_a_process_of_its_own() -> None:
+async def test_a_vendor_serves_in_the_running_loop_or_in_another_process() -> None:
     async with SimulatedVendor("openai-chat", Reply("near")) as vendor:
         assert (await read_chat(vendor.base_url)).text == "near"
     with SpawnedVendor("anthropic", Reply("far")) as spawned:
@@ -459,7 +457,7 @@ async def test_it_serves_in_the_running_loop_and_in_a_process_of_its_own() -> No
 
 @pytest.mark.slow
 async def test_ten_thousand_connections_at_once() -> None:
-    """Each holds a stream that has begun: served by one process, read by this one."""
+    """Each connection has an open stream, which another process serves and this one reads."""
     wanted = 10_000
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < wanted + 200:

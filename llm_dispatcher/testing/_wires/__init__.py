@@ -1,4 +1,4 @@
-"""The wires, a file each: how a request is read and judged, and how an answer is written."""
+"""The wires, one file each: they read requests, refuse those that the vendor would refuse, and write answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .frames import Frame, Rejection
 
 
 class WireModule(Protocol):
-    """What each file here offers."""
+    """The functions and constants of each wire's module."""
 
     @property
     def BASE_PATH(self) -> str: ...  # noqa: N802 - a module's constant
@@ -32,26 +32,32 @@ class WireModule(Protocol):
     def MODELS(self) -> re.Pattern[str]: ...  # noqa: N802
 
     def models(self, names: list[str], /) -> Any:
-        """The list of models, as the service answers to a GET of a path like `MODELS`."""
+        """The list of models, which is the answer to a GET of a path that matches `MODELS`."""
         ...
 
     def read(self, request: ReceivedRequest, /) -> Rejection | None:
-        """Fill in the request's model, system and turns; say what the service would refuse."""
+        """Fill in the request's model, system and turns. Returns the reason if the service would refuse the request."""
         ...
 
     def frames(self, reply: Reply, model: str, /) -> list[Frame]:
-        """All events of the whole answer; a `ValueError` if this wire has no words for it."""
+        """All events of the whole answer. Raises a `ValueError` if the wire cannot express it."""
         ...
 
-    def error_frame(self, message: str, /) -> bytes: ...
+    def error_frame(self, message: str, /) -> bytes:
+        """An error in the stream."""
+        ...
 
     def event(self, data: bytes, /) -> bytes:
-        """These bytes in the place of an event's JSON."""
+        """An event with these bytes instead of JSON."""
         ...
 
-    def error_body(self, error: HttpError, request_id: str, /) -> Mapping[str, Any]: ...
+    def error_body(self, error: HttpError, request_id: str, /) -> Mapping[str, Any]:
+        """The JSON body of an HTTP error."""
+        ...
 
-    def key(self, request: ReceivedRequest, /) -> str | None: ...
+    def key(self, request: ReceivedRequest, /) -> str | None:
+        """The API key of a request."""
+        ...
 
 
 WIRES: dict[Wire, WireModule] = {

@@ -1,4 +1,4 @@
-"""Anthropic's messages."""
+"""Anthropic's Messages API."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def read(request: ReceivedRequest) -> Rejection | None:
         return Rejection(404, f"unknown path {request.path}")
     if "anthropic-version" not in request.headers:
         return Rejection(400, "anthropic-version: header is required")
-    most = request.body.get("max_tokens")
-    if not isinstance(most, int) or most < 1:
-        return Rejection(400, "max_tokens: Field required" if most is None else "max_tokens: must be 1 or more")
+    max_tokens = request.body.get("max_tokens")
+    if not isinstance(max_tokens, int) or max_tokens < 1:
+        return Rejection(400, "max_tokens: Field required" if max_tokens is None else "max_tokens: must be 1 or more")
     request.system = text_of(request.body.get("system")) or None
     if (rejection := take_messages(request)) is not None:
         return rejection
@@ -58,7 +58,7 @@ def read(request: ReceivedRequest) -> Rejection | None:
 
 
 def _refused(body: dict[str, Any]) -> Rejection | None:
-    """Why this service refuses the metadata or a schema, or `None`."""
+    """The reason why the service refuses the metadata or a schema, or `None`."""
     metadata = body.get("metadata")
     for name, value in metadata.items() if isinstance(metadata, dict) else ():
         if name != "user_id":
@@ -66,12 +66,12 @@ def _refused(body: dict[str, Any]) -> Rejection | None:
         if not isinstance(value, str):
             return Rejection(400, "metadata.user_id: Input should be a valid string")
     config = body.get("output_config")
-    wanted = config.get("format") if isinstance(config, dict) else None
-    if isinstance(wanted, dict) and (why := anthropic_objection(wanted.get("schema"))) is not None:
-        return Rejection(400, f"output_config.format.schema: {why}")
+    answer_format = config.get("format") if isinstance(config, dict) else None
+    if isinstance(answer_format, dict) and (reason := anthropic_objection(answer_format.get("schema"))) is not None:
+        return Rejection(400, f"output_config.format.schema: {reason}")
     for place, tool in enumerate(body.get("tools") or ()):
-        if isinstance(tool, dict) and tool.get("strict") and (why := anthropic_objection(tool.get("input_schema"))):
-            return Rejection(400, f"tools.{place}.custom: {why}")
+        if isinstance(tool, dict) and tool.get("strict") and (reason := anthropic_objection(tool.get("input_schema"))):
+            return Rejection(400, f"tools.{place}.custom: {reason}")
     return None
 
 
@@ -89,22 +89,22 @@ def _named(kind: str, **fields: Any) -> bytes:
 
 def frames(reply: Reply, model: str) -> list[Frame]:
     usage = reply.usage
-    counted = {
+    usage_fields = {
         "input_tokens": usage.input - usage.cached if usage else 0,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached if usage else 0,
     }
     message = {"id": "msg_sim", "type": "message", "role": "assistant", "model": model, "content": []}
-    open_ended = {"stop_reason": None, "stop_sequence": None, "usage": {**counted, "output_tokens": 1}}
-    made = [Frame(_named("message_start", message={**message, **open_ended})), Frame(_named("ping"))]
+    open_ended = {"stop_reason": None, "stop_sequence": None, "usage": {**usage_fields, "output_tokens": 1}}
+    events = [Frame(_named("message_start", message={**message, **open_ended})), Frame(_named("ping"))]
     index = 0
 
     def block(start: dict[str, Any], deltas: list[dict[str, Any]], closing: list[dict[str, Any]]) -> None:
         nonlocal index
-        made.append(Frame(_named("content_block_start", index=index, content_block=start)))
-        made.extend(Frame(_named("content_block_delta", index=index, delta=delta), True) for delta in deltas)
-        made.extend(Frame(_named("content_block_delta", index=index, delta=delta)) for delta in closing)
-        made.append(Frame(_named("content_block_stop", index=index)))
+        events.append(Frame(_named("content_block_start", index=index, content_block=start)))
+        events.extend(Frame(_named("content_block_delta", index=index, delta=delta), True) for delta in deltas)
+        events.extend(Frame(_named("content_block_delta", index=index, delta=delta)) for delta in closing)
+        events.append(Frame(_named("content_block_stop", index=index)))
         index += 1
 
     if reply.reasoning:
@@ -118,9 +118,9 @@ def frames(reply: Reply, model: str) -> list[Frame]:
         block({"type": "tool_use", "id": call.id, "name": call.name, "input": {}}, parts, [])
     stop = {"stop_reason": reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish), "stop_sequence": None}
     output = usage.output if usage else 0
-    made.append(Frame(_named("message_delta", delta=stop, usage={**counted, "output_tokens": output})))
-    made.append(Frame(_named("message_stop")))
-    return made
+    events.append(Frame(_named("message_delta", delta=stop, usage={**usage_fields, "output_tokens": output})))
+    events.append(Frame(_named("message_stop")))
+    return events
 
 
 def error_frame(message: str) -> bytes:

@@ -1,4 +1,4 @@
-"""What the wires have in common: frames, rejections, and JSON on one line."""
+"""Code that the wires share: frames, rejections and JSON."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .._script import SaidToolCall
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """Bytes that are sent in one go; `content` is whether a reader counts them as a piece of the answer."""
+    """Bytes that are sent together. `content` says whether they count as a piece of the answer."""
 
     data: bytes
     content: bool = False
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """What the service would say to a request that it does not take."""
+    """The HTTP error for a request that the service refuses."""
 
     status: int
     message: str
@@ -27,28 +27,30 @@ class Rejection(msgspec.Struct, frozen=True):
 
 
 def dumps(value: Any) -> bytes:
+    """JSON on one line."""
     return msgspec.json.encode(value)
 
 
 def arguments_of(call: SaidToolCall) -> Any:
-    """A tool call's arguments for a wire that sends them as an object, not as text."""
+    """A tool call's arguments as an object, for a wire that does not send them as text."""
     try:
         arguments: Any = msgspec.json.decode(call.arguments or "{}")
     except msgspec.DecodeError:
         arguments = None
     if not isinstance(arguments, dict):
         raise ValueError(  # noqa: TRY004 - the type is right, the script is not
-            f"this wire cannot say the arguments {call.arguments!r}: it takes a JSON object only"
+            f"this wire cannot send the arguments {call.arguments!r}: write them as a JSON object"
         )
     return arguments
 
 
 def bearer(request: ReceivedRequest) -> str | None:
+    """The key in the header `Authorization`."""
     return request.headers.get("authorization", "").removeprefix("Bearer ") or None
 
 
 def text_of(content: Any) -> str:
-    """The words of a message's content, which is a string or a list of parts."""
+    """The text of a message's content, which is a string or a list of parts."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -57,20 +59,20 @@ def text_of(content: Any) -> str:
 
 
 def turns_of(messages: Any) -> list[Turn]:
-    """The turns of a `messages` list as OpenAI, Anthropic and Ollama have it."""
+    """The turns of a list of messages in the form of OpenAI, Anthropic and Ollama."""
     if not isinstance(messages, list):
         return []
     return [Turn(str(one.get("role")), text_of(one.get("content"))) for one in messages if isinstance(one, dict)]
 
 
 def take_messages(request: ReceivedRequest) -> Rejection | None:
-    """Read `model` and `messages`, with system and developer messages apart."""
+    """Read `model` and `messages`. Messages of the system and the developer become `request.system`."""
     model = request.body.get("model")
     if not isinstance(model, str) or not model:
         return Rejection(400, "you must provide a model parameter")
     request.model = model
     if request.body.get("stream") is False:
-        return Rejection(400, "this simulation only streams: ask with stream=true")
+        return Rejection(400, "this simulation only streams: send stream=true")
     turns = turns_of(request.body.get("messages"))
     if not turns:
         return Rejection(400, "messages: at least one message is required")

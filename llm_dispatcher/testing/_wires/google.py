@@ -21,7 +21,7 @@ _PATH = re.compile(
     r"/v1(?:alpha|beta)?\d*/(?:(?:projects/[^/]+/locations/[^/]+/)?publishers/google/)?"
     r"models/([^/:]+):streamGenerateContent"
 )
-"""Gemini's own, and Vertex's."""
+"""The paths of Gemini and of Vertex."""
 MODELS = re.compile(r"/v1(?:alpha|beta)?\d*/models")
 _FINISH = {
     "stop": "STOP",
@@ -49,12 +49,12 @@ def models(names: list[str]) -> dict[str, Any]:
 
 def read(request: ReceivedRequest) -> Rejection | None:
     path = urlsplit(request.path)
-    found = _PATH.fullmatch(path.path)
-    if found is None:
+    match = _PATH.fullmatch(path.path)
+    if match is None:
         return Rejection(404, f"unknown path {path.path}")
     if parse_qs(path.query).get("alt") != ["sse"]:
         return Rejection(400, "this simulation streams with alt=sse only")
-    request.model = unquote(found[1])
+    request.model = unquote(match[1])
     instruction = request.body.get("systemInstruction")
     request.system = text_of(instruction.get("parts")) or None if isinstance(instruction, dict) else None
     contents = request.body.get("contents")
@@ -82,25 +82,25 @@ def frames(reply: Reply, model: str) -> list[Frame]:
         candidate = {"content": {"parts": parts, "role": "model"}, "index": 0, **more}
         return event(dumps({"candidates": [candidate], **usage, "modelVersion": model, "responseId": "sim"}))
 
-    counted = reply.usage
-    usage: dict[str, Any] = {"usageMetadata": {"promptTokenCount": counted.input}} if counted else {}
-    made = [Frame(chunk([{"text": thought, "thought": True}]), True) for thought in reply.reasoning]
-    made += [Frame(chunk([{"text": piece}]), True) for piece in reply.pieces]
+    reported = reply.usage
+    usage: dict[str, Any] = {"usageMetadata": {"promptTokenCount": reported.input}} if reported else {}
+    events = [Frame(chunk([{"text": thought, "thought": True}]), True) for thought in reply.reasoning]
+    events += [Frame(chunk([{"text": piece}]), True) for piece in reply.pieces]
     for call in reply.tool_calls:
         function = {"name": call.name, "args": arguments_of(call), "id": call.id}
-        made.append(Frame(chunk([{"functionCall": function}]), True))
-    if counted:
+        events.append(Frame(chunk([{"functionCall": function}]), True))
+    if reported:
         usage = {
             "usageMetadata": {
-                "promptTokenCount": counted.input,
-                "candidatesTokenCount": counted.output - counted.reasoning,
-                "thoughtsTokenCount": counted.reasoning,
-                "cachedContentTokenCount": counted.cached,
-                "totalTokenCount": counted.input + counted.output,
+                "promptTokenCount": reported.input,
+                "candidatesTokenCount": reported.output - reported.reasoning,
+                "thoughtsTokenCount": reported.reasoning,
+                "cachedContentTokenCount": reported.cached,
+                "totalTokenCount": reported.input + reported.output,
             }
         }
-    made.append(Frame(chunk([{"text": ""}], finishReason=reply.raw_finish_reason or _FINISH[reply.finish])))
-    return made
+    events.append(Frame(chunk([{"text": ""}], finishReason=reply.raw_finish_reason or _FINISH[reply.finish])))
+    return events
 
 
 def error_frame(message: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Ollama's native chat: JSON, a value a line."""
+"""Ollama's native chat API: one JSON value per line."""
 
 from __future__ import annotations
 

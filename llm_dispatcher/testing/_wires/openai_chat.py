@@ -1,4 +1,4 @@
-"""OpenAI's chat completions."""
+"""OpenAI's Chat Completions API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 REQUEST_ID_HEADER = "x-request-id"
 
 _PATH = re.compile(r"/(?:openai/)?v1/chat/completions|/openai/deployments/([^/]+)/chat/completions")
-"""OpenAI's own, and Azure's two."""
+"""The path of OpenAI, and the two of Azure."""
 MODELS = re.compile(r"/(?:openai/)?v1/models")
 _FINISH = {"refusal": "stop"}
 _TYPES = {bool: "a boolean", int: "an integer", float: "a decimal", list: "an array", type(None): "null"}
@@ -32,15 +32,15 @@ def models(names: list[str]) -> dict[str, Any]:
 
 def read(request: ReceivedRequest) -> Rejection | None:
     path = urlsplit(request.path)
-    found = _PATH.fullmatch(path.path)
-    if found is None or (found[1] is not None and "api-version" not in parse_qs(path.query)):
+    match = _PATH.fullmatch(path.path)
+    if match is None or (match[1] is not None and "api-version" not in parse_qs(path.query)):
         return no_such_path(request)
     request.wants_usage = (request.body.get("stream_options") or {}).get("include_usage") is True
     return take_messages(request) or _refused(request)
 
 
 def _refused(request: ReceivedRequest) -> Rejection | None:
-    """What OpenAI refuses; of two open assistant turns, what llama.cpp does, the strictest host on this wire."""
+    """The reason why OpenAI refuses a request, or `None`. For two open turns, as llama.cpp does."""
     body = request.body
     if (rejection := metadata_rejection(body)) is not None:
         return rejection
@@ -49,24 +49,24 @@ def _refused(request: ReceivedRequest) -> Rejection | None:
         return Rejection(400, "The 'metadata' parameter is only allowed when 'store' is enabled.", param="metadata")
     if [turn.role for turn in request.turns[-2:]] == ["assistant"] * 2:
         return Rejection(400, "Cannot have 2 or more assistant messages at the end of the list.")
-    wanted = _inside(body.get("response_format"), "json_schema")
-    if wanted.get("strict") and (why := openai_objection(wanted.get("schema"))) is not None:
-        message = f"Invalid schema for response_format '{wanted.get('name')}': {why}"
+    answer_format = _inside(body.get("response_format"), "json_schema")
+    if answer_format.get("strict") and (reason := openai_objection(answer_format.get("schema"))) is not None:
+        message = f"Invalid schema for response_format '{answer_format.get('name')}': {reason}"
         return Rejection(400, message, param="response_format")
     for place, tool in enumerate(body.get("tools") or ()):
-        if (why := tool_objection(function := _inside(tool, "function"))) is not None:
-            message = f"Invalid schema for function '{function.get('name')}': {why}"
+        if (reason := tool_objection(function := _inside(tool, "function"))) is not None:
+            message = f"Invalid schema for function '{function.get('name')}': {reason}"
             return Rejection(400, message, "invalid_function_parameters", f"tools[{place}].function.parameters")
     return None
 
 
 def no_such_path(request: ReceivedRequest) -> Rejection:
-    """OpenAI's word on a path that it does not have: without a code, other than that on a model."""
+    """OpenAI's error for an unknown path. It has no code, unlike the error for an unknown model."""
     return Rejection(404, f"Invalid URL ({request.method} {request.path.partition('?')[0]})", code="")
 
 
 def metadata_rejection(body: dict[str, Any]) -> Rejection | None:
-    """OpenAI's word on metadata that is not text."""
+    """OpenAI's error for metadata that is not text, or `None`."""
     metadata = body.get("metadata")
     for name, value in metadata.items() if isinstance(metadata, dict) else ():
         if not isinstance(value, str):
@@ -77,6 +77,7 @@ def metadata_rejection(body: dict[str, Any]) -> Rejection | None:
 
 
 def tool_objection(function: dict[str, Any]) -> str | None:
+    """The reason why OpenAI refuses the schema of a tool, or `None`."""
     return openai_objection(function.get("parameters")) if function.get("strict") else None
 
 
@@ -99,20 +100,20 @@ def frames(reply: Reply, model: str) -> list[Frame]:
         head = {"id": "chatcmpl-sim", "object": "chat.completion.chunk", "created": 1_760_000_000}
         return event(dumps({**head, "model": model, "choices": choices, **more}))
 
-    made = [Frame(chunk({"role": "assistant", "content": ""}))]
-    made += [Frame(chunk({"reasoning_content": thought}), True) for thought in reply.reasoning]
-    said = "refusal" if reply.finish == "refusal" else "content"
-    made += [Frame(chunk({said: piece}), True) for piece in reply.pieces]
+    events = [Frame(chunk({"role": "assistant", "content": ""}))]
+    events += [Frame(chunk({"reasoning_content": thought}), True) for thought in reply.reasoning]
+    field = "refusal" if reply.finish == "refusal" else "content"
+    events += [Frame(chunk({field: piece}), True) for piece in reply.pieces]
     for index, call in enumerate(reply.tool_calls):
         for place, fragment in enumerate(call.fragments):
             function = {"name": call.name, "arguments": fragment} if place == 0 else {"arguments": fragment}
             head = {"id": call.id, "type": "function"} if place == 0 else {}
-            made.append(Frame(chunk({"tool_calls": [{"index": index, **head, "function": function}]}), True))
-    made.append(Frame(chunk({}, reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish))))
+            events.append(Frame(chunk({"tool_calls": [{"index": index, **head, "function": function}]}), True))
+    events.append(Frame(chunk({}, reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish))))
     if reply.usage is not None:
-        made.append(Frame(chunk(None, usage=_usage(reply))))
-    made.append(Frame(event(b"[DONE]")))
-    return made
+        events.append(Frame(chunk(None, usage=_usage(reply))))
+    events.append(Frame(event(b"[DONE]")))
+    return events
 
 
 def _usage(reply: Reply) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""OpenAI's responses."""
+"""OpenAI's Responses API."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def read(request: ReceivedRequest) -> Rejection | None:
         return Rejection(400, "Missing required parameter: 'model'.")
     request.model = body["model"]
     if body.get("stream") is False:
-        return Rejection(400, "this simulation only streams: ask with stream=true")
+        return Rejection(400, "this simulation only streams: send stream=true")
     instructions = body.get("instructions")
     request.system = instructions if isinstance(instructions, str) else None
-    given = body.get("input")
-    if isinstance(given, str) and given:
-        request.turns = [Turn("user", given)]
-    elif isinstance(given, list):
-        messages = [item for item in given if isinstance(item, dict) and "role" in item]
+    turns = body.get("input")
+    if isinstance(turns, str) and turns:
+        request.turns = [Turn("user", turns)]
+    elif isinstance(turns, list):
+        messages = [item for item in turns if isinstance(item, dict) and "role" in item]
         system = [text_of(item.get("content")) for item in messages if item["role"] in ("system", "developer")]
         request.system = request.system or "\n".join(system) or None
         request.turns = [
@@ -51,20 +51,24 @@ def read(request: ReceivedRequest) -> Rejection | None:
 
 
 def _refused(body: dict[str, Any]) -> Rejection | None:
-    """What OpenAI refuses; of an item without a type, what llama.cpp does, the strictest host on this wire."""
+    """The reason why OpenAI refuses a request, or `None`. For items without a type, as llama.cpp does."""
     items = body["input"] if isinstance(body["input"], list) else []
     if any(isinstance(item, dict) and item.get("role") == "assistant" and "type" not in item for item in items):
         return Rejection(400, "Cannot determine type of 'item'")
     if (rejection := openai_chat.metadata_rejection(body)) is not None:
         return rejection
     text = body.get("text")
-    wanted = text.get("format") if isinstance(text, dict) else None
-    if isinstance(wanted, dict) and wanted.get("strict") and (why := openai_objection(wanted.get("schema"))):
-        message = f"Invalid schema for response_format '{wanted.get('name')}': {why}"
+    wire_format = text.get("format") if isinstance(text, dict) else None
+    if (
+        isinstance(wire_format, dict)
+        and wire_format.get("strict")
+        and (reason := openai_objection(wire_format.get("schema")))
+    ):
+        message = f"Invalid schema for response_format '{wire_format.get('name')}': {reason}"
         return Rejection(400, message, "invalid_json_schema", "text.format.schema")
     for place, tool in enumerate(body.get("tools") or ()):
-        if isinstance(tool, dict) and (why := openai_chat.tool_objection(tool)) is not None:
-            message = f"Invalid schema for function '{tool.get('name')}': {why}"
+        if isinstance(tool, dict) and (reason := openai_chat.tool_objection(tool)) is not None:
+            message = f"Invalid schema for function '{tool.get('name')}': {reason}"
             return Rejection(400, message, "invalid_function_parameters", f"tools[{place}].parameters")
     return None
 
@@ -78,7 +82,7 @@ def event(data: bytes) -> bytes:
 
 
 class _Stream:
-    """Numbers the events and collects the output items as they are done."""
+    """Numbers the events, and collects the output items when they are complete."""
 
     def __init__(self, model: str) -> None:
         self.frames: list[Frame] = []
@@ -151,7 +155,7 @@ def _message(stream: _Stream, reply: Reply) -> None:
     refuses = reply.finish == "refusal"
     kind, field = ("refusal", "refusal") if refuses else ("output_text", "text")
     text = "".join(reply.pieces)
-    said: dict[str, Any] = {field: text}
+    content: dict[str, Any] = {field: text}
     extra: dict[str, Any] = {} if refuses else {"annotations": [], "logprobs": []}
     item = {"type": "message", "id": "msg_sim", "role": "assistant", "status": "in_progress", "content": []}
     stream.added(item)
@@ -160,8 +164,8 @@ def _message(stream: _Stream, reply: Reply) -> None:
     logprobs: dict[str, Any] = {} if refuses else {"logprobs": []}
     for piece in reply.pieces:
         stream.send(f"response.{kind}.delta", content=True, **place, delta=piece, **logprobs)
-    stream.send(f"response.{kind}.done", **place, **logprobs, **said)
-    part = {"type": kind, **said, **extra}
+    stream.send(f"response.{kind}.done", **place, **logprobs, **content)
+    part = {"type": kind, **content, **extra}
     stream.send("response.content_part.done", **place, part=part)
     stream.done({**item, "status": "completed", "content": [part]})
 

@@ -1,4 +1,4 @@
-"""Simulated vendors in the place of an application's own: its providers keep their names, and nothing else is real."""
+"""Makes a switch with simulated vendors: the providers keep their names, routes and models, and get other addresses."""
 
 from __future__ import annotations
 
@@ -21,27 +21,31 @@ if TYPE_CHECKING:
 KEY: Final = "test-key"
 
 
-def stand_in(
+def make_simulated_switch(
     start: Callable[..., SimulatedVendor],
     config: Mapping[str, Any] | str | os.PathLike[str] | None,
     scripts: Mapping[str, Script],
 ) -> tuple[LLMSwitch, dict[str, SimulatedVendor]]:
-    """A switch over simulated vendors, and these by name. Without a configuration, the providers that have scripts are
-    asked in their order, each once; with one, it holds, and who has no script says "Hello!".
+    """A switch with simulated vendors, and the vendors by name. See `SimulatedSwitch`.
+
+    Args:
+        start: Starts a vendor.
+        config: The policy of the application, or `None`.
+        scripts: The scripts by provider.
     """
-    from .._serving.switch import LLMSwitch  # loaded when a test uses it: pytest loads this plugin in every project
+    from .._serving.switch import LLMSwitch  # Imported by the first test: pytest loads this plugin in every project.
 
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("LLM_DISPATCHER_OFFLINE", "1")  # while the policy is read: so that no key is missed
-        policy = LLMSwitch(_asking(scripts) if config is None else config).policy
+        environment.setenv("LLM_DISPATCHER_OFFLINE", "1")  # While the policy is read, so that no key is needed.
+        policy = LLMSwitch(_policy_of(scripts) if config is None else config).policy
     providers = dict(policy.providers)
-    if strangers := [name for name in scripts if name not in providers]:
-        raise ValueError(f"no provider is called {strangers[0]!r}; there are {', '.join(providers)}")
+    if unknown := [name for name in scripts if name not in providers]:
+        raise ValueError(f"no provider is called {unknown[0]!r}; there are {', '.join(providers)}")
     vendors: dict[str, SimulatedVendor] = {}
     for name, settings in providers.items():
         row = vendor(settings.kind)
         api = settings.api or row.interface_at(settings.base_url)
-        if (wire := row.wire(api)) is not None:  # only a third party knows the wire of its kind
+        if (wire := row.wire(api)) is not None:  # Only a third party knows the wire of its kind.
             # An OpenAI at another address is a gateway, which may take what OpenAI itself refuses.
             is_host = settings.kind in hosts() and row.is_at_home(settings.base_url)
             host = settings.kind if is_host else "openai_compatible"
@@ -58,10 +62,10 @@ def stand_in(
     return LLMSwitch(replace(policy, providers=providers)), vendors
 
 
-def _asking(scripts: Mapping[str, Script]) -> dict[str, Any]:
-    """A configuration that asks these one after the other."""
+def _policy_of(scripts: Mapping[str, Script]) -> dict[str, Any]:
+    """A configuration that tries the providers with scripts in order."""
     if not scripts:
-        raise TypeError('say what a provider answers, as in simulated_switch(openai=Reply("…")), or give a policy')
+        raise TypeError('there is no script: pass one, as in simulated_switch(openai=Reply("…")), or pass a policy')
     return {
         "providers": {name: _entry(name) for name in scripts},
         "routing": {"default": [f"{name}/simulated" for name in scripts]},
@@ -73,7 +77,7 @@ def _entry(name: str) -> dict[str, Any]:
     kind = name if name in VENDORS else "openai_compatible"
     entry: dict[str, Any] = {"kind": kind, "models": ["simulated"]}
     if vendor(kind).needs_base_url:
-        entry["base_url"] = "http://here"  # refused without one; the simulated vendor's address replaces it
+        entry["base_url"] = "http://here"  # The policy needs an address; the simulated vendor's replaces it.
     return entry
 
 
