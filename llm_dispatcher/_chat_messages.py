@@ -190,18 +190,18 @@ def _result(fields: Mapping[str, Any], where: str, tool_names: Mapping[str, str]
 
 
 def _fields(
-    mapping: object, where: str, what: str, known: tuple[str, ...], refused: Mapping[str, str]
+    mapping: object, where: str, what: str, keys: tuple[str, ...], refused: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The known keys that have a value. A refused key may not have one, and an unknown key may not be there."""
+    """The values of these keys, without `None`. A refused key may not have a value, and no other key may be there."""
     if not isinstance(mapping, Mapping):
         raise TypeError(f"{where}: {what} is a dict, got {type(mapping).__name__}")
     for key, value in mapping.items():
         if key in refused:
             if value is not None and value != []:
                 raise TypeError(f"{where}.{key}: {refused[key]}")
-        elif key not in known:
-            raise TypeError(f"{where}: unknown key {_short(key)}; {what} has {', '.join(known)}")
-    return {key: mapping[key] for key in known if mapping.get(key) is not None}
+        elif key not in keys:
+            raise TypeError(f"{where}: unknown key {_short(key)}; {what} has {', '.join(keys)}")
+    return {key: mapping[key] for key in keys if mapping.get(key) is not None}
 
 
 def _needed(fields: Mapping[str, Any], key: str, where: str) -> Any:

@@ -229,10 +229,10 @@ class JSONArrayDecoder:
                 self._escaped = False
                 at += 1
                 continue
-            found = (_IN_STRING if self._in_string else _STRUCTURE).search(data, at)
-            if found is None:
+            match = (_IN_STRING if self._in_string else _STRUCTURE).search(data, at)
+            if match is None:
                 break
-            at, sign = found.start(), found.group()
+            at, sign = match.start(), match.group()
             if sign == b'"':
                 self._in_string = not self._in_string
             elif sign == b"\\":

@@ -15,7 +15,7 @@ from llm_dispatcher._join.normal_text import normal_form, without_last_marks
 from llm_dispatcher._join.repetition import FAITHFUL, RETURN, is_proof
 from llm_dispatcher._policy import Continues
 from tests.shares import Cases
-from tests.texts import FORMS, texts_with_marks, written
+from tests.texts import FORMS, in_form, texts_with_marks
 
 VOCABULARY = (
     "the quick brown fox jumps over lazy dogs while Grüße señor naïve e\u0301te\u0301 👩\u200d💻 ha return x = "
@@ -440,7 +440,7 @@ def test_an_anchor_is_cut_once_in_every_unicode_form(whole: str, data: st.DataOb
     anchor = anchor_of(delivered)
     assume(anchor)
     gap = delivered[len(delivered.rstrip()) :]
-    text, join = joined(delivered, written(anchor, form) + gap + rest, "anchored", size)
+    text, join = joined(delivered, in_form(anchor, form) + gap + rest, "anchored", size)
     assert (text, join.seam) == (whole, "anchor")
 
 
@@ -454,7 +454,7 @@ def test_a_restart_is_cut_in_every_unicode_form(
         whole,
         lambda text: is_proof(without_last_marks(normal_form(text.strip()))[0]) and not ends_in_a_letter(text, whole),
     )
-    text, join = joined(delivered, written(whole, form), style, size)
+    text, join = joined(delivered, in_form(whole, form), style, size)
     is_short = style == "anchored" and anchor_of(delivered) == delivered.strip()
     assert normalize("NFC", text) == normalize("NFC", whole)
     assert join.seam == ("anchor" if is_short else "restart")

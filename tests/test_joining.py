@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher._join.normal_text import NormalText, normal_form, without_last_marks
-from tests.texts import FORMS, texts_with_marks, written
+from tests.texts import FORMS, in_form, texts_with_marks
 
 any_text = (
     texts_with_marks | st.text(max_size=60) | st.text("aé…“ \n\u0301\u0344\u0f73\u1100\uac01\ud800-", max_size=60)
@@ -41,7 +41,7 @@ def test_a_growing_text_has_the_form_of_the_whole(text: str, cuts: list[int]) ->
 @pytest.mark.found("B-03")
 @given(texts_with_marks, st.sampled_from(FORMS), splits)
 def test_a_text_has_the_same_form_in_every_unicode_form(text: str, form: str, cuts: list[int]) -> None:
-    grows = grown(written(text, form), cuts)
+    grows = grown(in_form(text, form), cuts)
     grows.end()
     assert grows.form() == normal_form(text)
 
@@ -49,7 +49,7 @@ def test_a_text_has_the_same_form_in_every_unicode_form(text: str, form: str, cu
 @given(texts_with_marks, st.sampled_from(FORMS), splits, st.data())
 def test_the_way_back_leads_to_the_end_of_the_form(text: str, form: str, cuts: list[int], data: st.DataObject) -> None:
     """The text before a letter has the form before that letter."""
-    text = written(text, form)
+    text = in_form(text, form)
     grows = grown(text, cuts)
     grows.end()
     begins = [index for index, character in enumerate(text) if not combining(normalize("NFD", character)[0])]

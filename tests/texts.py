@@ -44,10 +44,10 @@ made_up = st.lists(_words(), min_size=4, max_size=30).map(" ".join)
 FORMS: Final = ("raw", "NFC", "NFD")
 
 
-def written(text: str, form: str) -> str:
+def in_form(text: str, form: str) -> str:
     """The same text as another model may write it."""
     return text if form == "raw" else normalize(form, text)  # type: ignore[arg-type]
 
 
-real = st.tuples(st.sampled_from(REAL), st.sampled_from(FORMS)).map(lambda drawn: written(*drawn))
+real = st.tuples(st.sampled_from(REAL), st.sampled_from(FORMS)).map(lambda drawn: in_form(*drawn))
 texts_with_marks = made_up | real

@@ -161,8 +161,8 @@ def _wrong_type(head: bytes, kind: Kind, where: str) -> InvalidRequestError:
     actual = media_type_of(head, other)
     if actual is None and head.startswith(b"%PDF-"):
         actual = "a PDF"
-    known = ", ".join(sorted({name.partition("/")[2] for name in SUFFIXES[kind].values()}))
+    types = ", ".join(sorted({name.partition("/")[2] for name in SUFFIXES[kind].values()}))
     return InvalidRequestError(
-        f"the first bytes {where} are not those of {_NAMES[kind]} ({known}): "
+        f"the first bytes {where} are not those of {_NAMES[kind]} ({types}): "
         + (f"they are those of {actual}" if actual else "they are unknown")
     )

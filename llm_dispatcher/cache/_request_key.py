@@ -84,10 +84,10 @@ def request_key(
     tenant = namespace_of(request)
     if tenant:
         namespace = f"{namespace}\x00{tenant}"
-    alike = (KEY_VERSION, namespace, _names(tuple(targets), tuple(models)), earlier, *_compared(request))
-    bucket = blake2b(_encoder.encode(alike), key=secret, digest_size=16).digest()
+    parts = (KEY_VERSION, namespace, _names(tuple(targets), tuple(models)), earlier, *_compared(request))
+    bucket = blake2b(_encoder.encode(parts), key=secret, digest_size=16).digest()
     key = blake2b(bucket + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return RequestKey(bucket, key, text, namespace, exact=request.task_type in _EXACT or _about_a_text(request))
+    return RequestKey(bucket, key, text, namespace, exact=request.task_type in _EXACT or _is_text_to_process(request))
 
 
 _compared: Final = attrgetter(*COMPARED)
@@ -122,14 +122,14 @@ def _check(part: Part) -> None:
         raise CacheError("media is referenced by URL, and the content at a URL may change: pass the bytes")
 
 
-def _about_a_text(request: TaskRequest) -> bool:
+def _is_text_to_process(request: TaskRequest) -> bool:
     """Whether the instructions before the last words make them a text to process."""
     instructions = [request.system] if request.system else []
     instructions += [message.text for message in request.messages if message.role != "assistant"]
     return any(asks_to_process_text(each) for each in instructions)
 
 
-def _hook(value: object) -> object:
+def _encode_object(value: object) -> object:
     """Encode tools and formats that are Python objects: as their JSON schema, or else as name and signature."""
     schema = getattr(value, "model_json_schema", None)
     if callable(schema):
@@ -147,4 +147,4 @@ def _signature(function: Any) -> tuple[str, ...]:
     return (function.__module__, name, str(inspect.signature(function)), inspect.getdoc(function) or "")
 
 
-_encoder: Final = msgspec.msgpack.Encoder(enc_hook=_hook, order="deterministic")
+_encoder: Final = msgspec.msgpack.Encoder(enc_hook=_encode_object, order="deterministic")

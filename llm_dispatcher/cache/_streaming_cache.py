@@ -96,7 +96,7 @@ class StreamingCache:
         self._keep_joined = keep_joined
         self._clock = clock
         self._notify = notify
-        self._store = _store(store, notify)
+        self._store = _make_store(store, notify)
         self._tally = Tally()
         self._index = Index(max_cache_size, max_bytes, clock, self._entry_left)
         self._secret = b""
@@ -314,25 +314,25 @@ class StreamingCache:
         self._notify(CacheFailed(Failure.of(error), is_first=self._failures == 1))
 
 
-def _store(given: str | os.PathLike[str] | Store | None, notify: Notify) -> Store:
-    if given is None or given == "memory":
+def _make_store(store: str | os.PathLike[str] | Store | None, notify: Notify) -> Store:
+    if store is None or store == "memory":
         return MemoryStore()
-    if isinstance(given, (str, os.PathLike)):
+    if isinstance(store, (str, os.PathLike)):
         from ._sqlite import SQLiteStore
 
-        return SQLiteStore(given, notify)
-    return given
+        return SQLiteStore(store, notify)
+    return store
 
 
 def _between(name: str, value: object, least: float, most: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+        raise TypeError(f"{name} is a number, got {type(value).__name__}")
     if not least <= value <= most:
-        raise ValueError(f"{name} must be between {least:g} and {most:g}, got {value}")
+        raise ValueError(f"{name} is between {least:g} and {most:g}, got {value}")
 
 
 def _positive(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+        raise TypeError(f"{name} is a number, got {type(value).__name__}")
     if not value > 0:
-        raise ValueError(f"{name} must be more than 0, got {value}")
+        raise ValueError(f"{name} is more than 0, got {value}")

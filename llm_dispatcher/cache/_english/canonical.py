@@ -85,8 +85,8 @@ def reads_as_english(small: Sequence[str], glue: int) -> bool:
     """Whether at least three quarters of the words are English, and at least `glue` of them are function words."""
     words = lexicon()
     plain = [word for word in small if word.isalpha()]
-    known = sum(words.lists(word) for word in plain)
-    return known >= 0.75 * len(plain) and sum(word in FUNCTION for word in plain) >= glue
+    english = sum(words.lists(word) for word in plain)
+    return english >= 0.75 * len(plain) and sum(word in FUNCTION for word in plain) >= glue
 
 
 def _tokens(text: str) -> list[str]:
