@@ -91,7 +91,7 @@ def _say_unknown(targets: list[str]) -> None:
 def _say_never_asked(known: Mapping[Target, catalog.Capabilities]) -> None:
     for target, can in known.items():
         if (reason := never_asked(can)) is not None:
-            say(f"note: {one_line(str(target))} is never asked: {reason}")
+            say(f"note: {one_line(str(target))} gets no requests: {reason}")
 
 
 def models(task: TaskType | None, *, config: Path | None, as_json: bool) -> int:

@@ -19,9 +19,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._policy import Policy
+from .dump import identity as identity
 from .files import WatchedFile as WatchedFile
 
-__all__ = ["WatchedFile", "config_dump", "config_schema", "load"]
+__all__ = ["WatchedFile", "config_dump", "config_schema", "identity", "load"]
 
 
 def load(

@@ -29,7 +29,7 @@ class _Variables(Settings, BaseSettings):
 
 
 class _OneVariable(EnvSettingsSource):
-    """A source of settings that holds one variable (docs/decisions/0031).
+    """A source of settings that holds one variable (docs/decisions/0032).
 
     Sources are read one variable at a time, so that each value and each mistake can be traced to its variable.
     """

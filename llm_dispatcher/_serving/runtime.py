@@ -17,7 +17,7 @@ from msgspec.structs import asdict, replace
 
 from .. import _catalog as catalog
 from .. import _clock
-from .._config.dump import identity
+from .._config import identity
 from .._dispatch import OpenStreams
 from .._policy import BODY, Policy, ProviderSettings, Timeouts, Wishes, is_offline
 from .._providers import make

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 import typer
+from msgspec.structs import fields
 from typer.main import get_command
 
 from llm_dispatcher import exceptions
 from llm_dispatcher._cli import app, inspect
 from llm_dispatcher._cli.exit_codes import BUG, CODES, TERMINATED, exit_code
+from llm_dispatcher._cli.options import RequestOptions
 from llm_dispatcher._cli.printing import harmless
 from llm_dispatcher._cli.stream import _ending_early
 from llm_dispatcher.events import Usage
@@ -161,6 +163,14 @@ def test_the_page_has_every_command() -> None:
         names += [name] if inner is None else [f"{name} {each}" for each in inner]
     page = PAGE.read_text()
     assert [name for name in names if f"| `{name}` |" not in page] == []
+
+
+def test_stream_and_explain_have_all_options_of_a_request() -> None:
+    commands: Any = get_command(app)
+    names = {field.name for field in fields(RequestOptions)}
+    assert "max_latency" in names
+    for command in ("stream", "explain"):
+        assert names <= {option.name for option in commands.commands[command].params}, command
 
 
 def test_every_command_takes_json() -> None:

@@ -172,7 +172,7 @@ def test_a_model_that_only_transcribes_is_noted(run: Any) -> None:
         "routing: {default: [openai/gpt-audio-mini, openai/whisper-1]}"
     )
     reason = "it does nothing but transcribe, which is not supported yet; models that take audio in a chat can do it"
-    line = f"note: openai/whisper-1 is never asked: {reason}"
+    line = f"note: openai/whisper-1 gets no requests: {reason}"
     for command in (("config", "check"), ("models",)):
         done = run(*command)
         assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, line)
