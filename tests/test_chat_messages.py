@@ -441,7 +441,7 @@ def test_an_unsupported_dict_is_refused_with_its_place(
 
 
 def test_an_error_message_does_not_show_long_values() -> None:
-    """What stands in a conversation is nobody's business in a log."""
+    """Messages may be confidential, and errors are logged."""
     for messages in (
         [user(image("x" * 500))],
         [user({"type": "y" * 500})],
@@ -461,7 +461,7 @@ async def test_data_that_is_not_audio_is_refused_before_sending(switch_over: Ove
 
 
 def test_a_dict_cannot_make_the_library_read_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A conversation may come from a browser: a name in it is no leave to read the server's files."""
+    """A conversation may come from a browser, which must not read the server's files."""
     monkeypatch.chdir(tmp_path)
     name = "A" * 8
     Path(name).write_bytes(base64.b64decode(WAV))

@@ -51,11 +51,11 @@ styles: st.SearchStrategy[Continues] = st.sampled_from(["prefill", "anchored"])
 ways = st.sampled_from(
     ["exact", "anchor", "marks", "quoted", "capitals", "overlap", "page", "ellipsis", "restart", "remark", "retold"]
 )
-"""How a model goes on."""
+"""The ways in which a model continues."""
 
 
 def joined(delivered: str, new: str, style: Continues, size: int = 7) -> tuple[str, Join]:
-    """What the reader has in the end; what went in comes out again, apart from the head that was trimmed."""
+    """The reader's text at the end, and the join. Checks that only the trimmed head is missing from it."""
     join = Join(delivered, style)
     emitted = "".join(join.feed(new[start : start + size]) for start in range(0, len(new), size)) + join.close()
     assert join.trimmed + emitted == new
@@ -71,8 +71,8 @@ def split(text: str, lengths: list[int]) -> list[str]:
     return [*parts, *text]
 
 
-def goes_on(way: str, delivered: str, rest: str) -> str:
-    """What a model says that goes on in this way."""
+def continuation(way: str, delivered: str, rest: str) -> str:
+    """The continuation of a model that continues in this way."""
     anchor, core = anchor_of(delivered), delivered.rstrip()
     gap = delivered[len(core) :]
     match way:
@@ -101,7 +101,7 @@ def goes_on(way: str, delivered: str, rest: str) -> str:
 
 
 def cut_where(data: st.DataObject, whole: str, valid: Callable[[str], bool]) -> str:
-    """What was delivered of the whole, cut at a place where this holds."""
+    """The delivered part of the whole, cut at a place where this holds."""
     places = [place for place in range(1, len(whole) + 1) if valid(whole[:place])]
     assume(places)
     return whole[: data.draw(st.sampled_from(places))]
@@ -233,7 +233,7 @@ def test_a_short_repetition_is_not_a_restart(whole: str, data: st.DataObject, si
 
 
 def delivered_and_last_words(data: st.DataObject, whole: str, back: int) -> tuple[str, str]:
-    """What was delivered of the whole, and so many of its last words."""
+    """The delivered part of the whole, and this many of its last words."""
     delivered = cut_where(data, whole, lambda text: len(text.split()) > 10 and not text[-1].isspace())
     return delivered, last_words(delivered, back)
 
@@ -413,7 +413,7 @@ def test_the_result_does_not_depend_on_the_split(
     whole: str, data: st.DataObject, way: str, lengths: list[int], spent: bool, style: Continues
 ) -> None:
     cut = data.draw(st.integers(0, len(whole)))
-    new = goes_on(way, whole[:cut], data.draw(st.just(whole[cut:]) | st.text(max_size=200)))
+    new = continuation(way, whole[:cut], data.draw(st.just(whole[cut:]) | st.text(max_size=200)))
     at_once = all_of(whole[:cut], style, [new], spent)
     assert all_of(whole[:cut], style, split(new, lengths), spent) == at_once
     assert at_once[2] + at_once[0] == new

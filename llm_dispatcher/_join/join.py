@@ -220,17 +220,17 @@ class Join:
         return _Cut("overlap", passage.start, None) if self._spent and len(self._head) > REMARK else _NOTHING
 
     def _after_remark(self, full: bool) -> _Cut | None:
-        """The anchor, or all of the text again, after a remark of the model's such as "Here is the rest:".
+        """The model repeats the anchor or the whole text after a remark such as "Here is the rest:".
 
-        Only what is not there by chance proves that the words before it are no part of the text: an anchor that is long
-        enough and stands in the text once, or all of the text.
+        The words before a repetition are a remark only if the repetition is not there by chance. Two repetitions prove
+        this: a long anchor that the text has only once, and the whole text.
         """
-        hopes = False
+        may_follow = False
         if self._anchor.is_unique:
             start = self._remark_before(self._anchor.place_within(self._head, REMARK))
             if start is not None:
                 return _Cut("anchor", start, start + len(self._anchor.form))
-            hopes = self._anchor.may_come_within(self._head, REMARK)
+            may_follow = self._anchor.may_come_within(self._head, REMARK)
         if self._restart is not None:  # otherwise the text is too short to be proof
             beginning = self._whole[:LEAST_CHARACTERS]
             form = self._head.form(0, REMARK + LEAST_CHARACTERS)
@@ -241,8 +241,8 @@ class Join:
                     self._again = Restart(self._whole, self._head, start, lenient=True)
             if self._again is not None:
                 return self._outcome(self._again)
-            hopes = hopes or may_come(beginning, form, 0, REMARK)
-        return None if hopes and not full else _NOTHING
+            may_follow = may_follow or may_come(beginning, form, 0, REMARK)
+        return None if may_follow and not full else _NOTHING
 
     def _remark_before(self, start: int | None) -> int | None:
         """`start`, if there is only a remark or decoration before it."""

@@ -15,8 +15,8 @@ number of readers read that list, each from its beginning and at its own pace. N
 - **End.** When upstream has ended, the pump calls `on_end` with all events. This happens before another caller can
   open a new stream for the same request.
 - **Cancellation.** A cancelled reader leaves like a reader that closes its generator. If it was the last one and
-  upstream has not ended, it cancels the pump and waits until upstream is closed. From that moment nobody can join, and
-  `on_end` is told that the events are not a whole answer.
+  upstream has not ended, it cancels the pump and waits until upstream is closed. From that moment no reader can join,
+  and `on_end` gets `False`: the events are not a whole answer.
 """
 
 from __future__ import annotations
@@ -107,12 +107,12 @@ class SharedStream:
             clock.stop()
             self._readers -= 1
             if not self._readers and not self._pump_task.done():
-                self._over = True  # nobody may join while upstream is being closed
+                self._over = True  # no reader may join while upstream is being closed
                 self._pump_task.cancel()
                 await asyncio.wait({self._pump_task})
 
     def lasts_longer_than(self, end: float) -> bool:
-        """Whether upstream goes on after this time, because another reader's deadline is later."""
+        """Whether upstream continues after this time, because another reader's deadline is later."""
         return end < self._deadline.end
 
     async def _pump(self, upstream: Callable[[], AsyncGenerator[Event, None]]) -> None:
@@ -188,7 +188,7 @@ class _ReaderClock:
 
 
 def _timeout_error(deadline: Deadline, events: Sequence[Event], *, first: bool) -> RequestTimeoutError:
-    """The error for a reader whose deadline has passed while the stream goes on for others."""
+    """The error for a reader whose deadline has passed while the stream continues for others."""
     message = f"not complete within {in_seconds(deadline.seconds)} (the total clock)"
     text = Transcript.of(events).text
     if not text:
