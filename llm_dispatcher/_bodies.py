@@ -8,7 +8,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from enum import Enum
-from typing import Any, Final, get_args, get_type_hints, overload
+from typing import TYPE_CHECKING, Any, Final, get_args, get_type_hints, overload
 
 from msgspec import Struct
 
@@ -19,12 +19,14 @@ from ._stream import LLMStream
 from ._usage import Usage
 from .events import Attempt, Event, StreamCompleted, StreamStarted, TextDelta
 from .exceptions import RequestTimeoutError, StreamTimeoutError
-from .notices import Notify
 from .provider import Ask, Finished, Opened, Piece
 from .streaming._account import Account
 from .streaming._observe import Begun, Observer
 from .streaming._shape import Shape
 from .tasks import Message, Target, TaskRequest
+
+if TYPE_CHECKING:
+    from .notices import Notify
 
 
 class Form(Enum):

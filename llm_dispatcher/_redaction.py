@@ -187,25 +187,26 @@ def _read(text: str, *, escapes: bool) -> tuple[str, list[tuple[int, int]]]:
 # ── keys that are known by their format ────────────────────────────────────────────────────────────────────────────
 
 _REST: Final = r"[A-Za-z0-9*_\-.]"
-_PREFIXED: Final = re.compile(
+# The patterns are compiled when they are first used, because compiling them takes milliseconds of each import.
+_PREFIXED: Final = (
     r"(?i)(?<![A-Za-z0-9])"
     r"(?:sk-|sk_|pk-|pk_|rk-|rk_|csk-|gsk_|xai-|hf_|r8_|fw_|pplx-|tgp_v1_|nvapi-|ghp_|github_pat_|glpat-)"
     rf"({_REST}{{12,}})"
 )
-_FIXED: Final = re.compile(
+_FIXED: Final = (
     r"(?<![A-Za-z0-9])"
     r"(?:AIza[A-Za-z0-9_\-]{20,}|AQ\.[A-Za-z0-9_\-]{20,}|ya29\.[A-Za-z0-9_\-]{20,}"
     r"|(?:AKIA|ASIA)[A-Z0-9]{16}|ABSK[A-Za-z0-9+/]{40,}={0,2}"
     r"|eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*)?)"
 )
-_IN_A_HEADER: Final = re.compile(r"(?i)(?<![A-Za-z0-9])((?:bearer|basic)\s+)([A-Za-z0-9+/=_\-.~]{8,})")
-_HEADER: Final = re.compile(r"(?i)(?<![A-Za-z0-9])(authorization[\"']?\s*[=:]\s*[\"']?(?:bearer|basic)\s+)[^\s\"',;]+")
-_ASSIGNED: Final = re.compile(
+_IN_A_HEADER: Final = r"(?i)(?<![A-Za-z0-9])((?:bearer|basic)\s+)([A-Za-z0-9+/=_\-.~]{8,})"
+_HEADER: Final = r"(?i)(?<![A-Za-z0-9])(authorization[\"']?\s*[=:]\s*[\"']?(?:bearer|basic)\s+)[^\s\"',;]+"
+_ASSIGNED: Final = (
     r"(?i)(?<![A-Za-z0-9])((?:x-)?(?:goog-)?api[-_]?key|secret[-_]access[-_]key|client[-_]secret|access[-_]token"
     r"|authorization|password)([\"']?\s*[=:]\s*[\"']?)([A-Za-z0-9+/=_\-.~]{8,})"
 )
-_IN_A_QUERY: Final = re.compile(r"(?i)(?<=[?&])((?:api[-_]?key|key|token|access_token|signature|sig)=)([^\s&\"'#]+)")
-_IN_AN_ADDRESS: Final = re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
+_IN_A_QUERY: Final = r"(?i)(?<=[?&])((?:api[-_]?key|key|token|access_token|signature|sig)=)([^\s&\"'#]+)"
+_IN_AN_ADDRESS: Final = r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"
 
 
 def _is_random(text: str) -> bool:
@@ -224,33 +225,32 @@ def _is_random(text: str) -> bool:
 def redacted(text: str) -> str:
     """The text without our keys and whatever else looks like one; vendors quote keys in their error messages."""
     text = _without_known(text)
-    text = _PREFIXED.sub(lambda found: HIDDEN if _is_random(found[1]) else found[0], text)
-    text = _FIXED.sub(HIDDEN, text)
-    text = _IN_A_HEADER.sub(lambda found: found[1] + HIDDEN if _is_random(found[2]) else found[0], text)
-    text = _HEADER.sub(lambda found: found[1] + HIDDEN, text)
-    text = _ASSIGNED.sub(
+    text = re.sub(_PREFIXED, lambda found: HIDDEN if _is_random(found[1]) else found[0], text)
+    text = re.sub(_FIXED, HIDDEN, text)
+    text = re.sub(_IN_A_HEADER, lambda found: found[1] + HIDDEN if _is_random(found[2]) else found[0], text)
+    text = re.sub(_HEADER, lambda found: found[1] + HIDDEN, text)
+    text = re.sub(
+        _ASSIGNED,
         lambda found: (
             found[1] + found[2] + HIDDEN if re.search("[0-9]", found[3]) and _is_random(found[3]) else found[0]
         ),
         text,
     )
-    text = _IN_A_QUERY.sub(lambda found: found[1] + HIDDEN, text)
-    return _IN_AN_ADDRESS.sub(HIDDEN, text)
+    text = re.sub(_IN_A_QUERY, lambda found: found[1] + HIDDEN, text)
+    return re.sub(_IN_AN_ADDRESS, HIDDEN, text)
 
 
 # ── one line ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _BREAK: Final = re.compile(r"\s+")
-_ACTING: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb\ufeff]"
-)
+_ACTING: Final = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb\ufeff]"
 """Controls, marks that turn the direction of writing, and halves of characters, which no log file can hold."""
 
 
 def one_line(text: str) -> str:
     """The text in one line, and nothing in it that acts on a terminal: line breaks are spaces, controls are escaped."""
     text = _BREAK.sub(lambda found: found[0] if found[0].strip(" ") == "" else " ", text)
-    return _ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return re.sub(_ACTING, lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def loggable(text: str) -> str:

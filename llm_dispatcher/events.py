@@ -279,13 +279,13 @@ _LETTERS: Final[Mapping[type[Struct], str]] = {
     StreamCancelled: "X",
 }
 _TURN: Final = "Sc*(?:iw?r?Sc*)*"
-_WHOLE: Final = re.compile(f"F|X|{_TURN}(?:t+{_TURN})*(?:C|i?[FX])")
+_WHOLE: Final = f"F|X|{_TURN}(?:t+{_TURN})*(?:C|i?[FX])"
 
 
 def check_order(events: Iterable[Event]) -> None:
     """Raise a `ValueError` unless these events are one complete stream in a legal order."""
     seen = list(events)
-    if not _WHOLE.fullmatch("".join(_LETTERS[type(event)] for event in seen)):
+    if not re.fullmatch(_WHOLE, "".join(_LETTERS[type(event)] for event in seen)):
         names = " ".join(type(event).__name__.removeprefix("Stream") for event in seen)
         raise ValueError(f"these events are not a stream in a legal order: {names or 'no events'}")
     indexes = [event.index for event in seen if isinstance(event, TextDelta)]
