@@ -35,7 +35,14 @@ if TYPE_CHECKING:
     from .events import Attempt as Attempt
     from .events import TaskResponse as TaskResponse
     from .events import Usage as Usage
+    from .exceptions import AllProvidersFailedError as AllProvidersFailedError
+    from .exceptions import BudgetExceededError as BudgetExceededError
+    from .exceptions import ConfigurationError as ConfigurationError
+    from .exceptions import InvalidRequestError as InvalidRequestError
     from .exceptions import LLMDispatcherError as LLMDispatcherError
+    from .exceptions import ProviderError as ProviderError
+    from .exceptions import RequestTimeoutError as RequestTimeoutError
+    from .exceptions import StreamingError as StreamingError
     from .streaming import ChunkMetadata as ChunkMetadata
     from .streaming import ProgressTracker as ProgressTracker
     from .streaming import StreamingCallbacks as StreamingCallbacks
@@ -49,7 +56,14 @@ _HOMES = {
     "Attempt": "events",
     "ChunkMetadata": "streaming",
     "LLM": "_llm",
+    "AllProvidersFailedError": "exceptions",
+    "BudgetExceededError": "exceptions",
+    "ConfigurationError": "exceptions",
+    "InvalidRequestError": "exceptions",
     "LLMDispatcherError": "exceptions",
+    "ProviderError": "exceptions",
+    "RequestTimeoutError": "exceptions",
+    "StreamingError": "exceptions",
     "LLMStream": "_stream",
     "LLMSwitch": "_serving.switch",
     "Local": "_arguments",

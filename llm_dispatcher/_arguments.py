@@ -1,4 +1,8 @@
-"""From a decorated function's arguments to the request that they stand for."""
+"""Turns the arguments of a decorated function into a request.
+
+Arguments are sorted by name and by value: settings of the request, images and sounds, and all others, which become
+part of the prompt. An argument that cannot be sent is refused with a `TypeError` that names it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from ._messages import how_to_pass
 from .tasks import AudioPart, ImagePart, TaskRequest
 
 PROMPT_NAMES: Final = ("prompt", "message", "text", "query", "question", "input", "description", "topic")
-"""The first of these that holds a text is the prompt; without any, the first `str` is."""
+"""The first of these parameters that holds text is the prompt. If there is none, the first `str` argument is."""
 
 REQUEST_NAMES: Final = {
     "system": "system",
@@ -30,15 +34,15 @@ REQUEST_NAMES: Final = {
     "top_p": "top_p",
     "max_tokens": "max_tokens",
 }
-"""Arguments that are a field of the request, by name, unless the body is the prompt and reads them."""
+"""Parameters that set a field of the request, unless the body returns the prompt and reads them."""
 
 
 class Local:
-    """`db: Annotated[Database, Local]`: an argument for the body alone, which is no part of the request."""
+    """Marks a parameter that only the body uses and that is not sent: `db: Annotated[Database, Local]`."""
 
 
 class Arguments(Struct):
-    """A call's arguments, sorted by what they are to the request."""
+    """The arguments of a call, sorted by their place in the request."""
 
     settings: dict[str, Any]
     media: dict[Kind, list[Any]]
@@ -46,7 +50,7 @@ class Arguments(Struct):
 
     @property
     def data_uris(self) -> list[str]:
-        """The images and sounds that are strings: a body may have written them into a prompt."""
+        """The images and sounds that are strings. A body may have put them into a prompt."""
         return [source for sources in self.media.values() for source in sources if isinstance(source, str)]
 
 
@@ -56,91 +60,97 @@ def sorted_arguments(
     settings: Mapping[str, Any],
     read: Container[str] = (),
 ) -> Arguments:
-    """Sort a call's arguments. `settings` are the decorator's; an argument with the name of one wins over it.
+    """Sort the arguments of a call.
 
-    An image or a sound is taken out of every argument, whatever its name, and out of lists and dicts. `read` has the
-    names that the function's body reads: nothing but images and sounds is taken from those.
+    Images and sounds are taken out of every argument, whatever its name, and out of lists and dicts.
+
+    Args:
+        function: The decorated function.
+        arguments: The arguments by name.
+        settings: The decorator's settings. An argument with the same name wins over a setting.
+        read: Names of parameters that the body reads. Only images and sounds are taken out of these.
     """
-    found = Arguments(dict(settings), {"image": [], "audio": []}, {})
+    parts = Arguments(dict(settings), {"image": [], "audio": []}, {})
     local = _local_names(function)
     for name, value in arguments.items():
         if value is None or name.startswith("_") or name in local:
             continue
         if name in _MEDIA_NAMES:
             sources = value if isinstance(value, (list, tuple)) else [value]
-            found.media[_MEDIA_NAMES[name]] += [each for each in sources if name not in read or _leads_to_media(each)]
+            parts.media[_MEDIA_NAMES[name]] += [each for each in sources if name not in read or _leads_to_media(each)]
         elif name in REQUEST_NAMES and name not in read and kind_of(value) is None:
-            found.settings[REQUEST_NAMES[name]] = value
+            parts.settings[REQUEST_NAMES[name]] = value
         else:
-            rest = _without_media(value, found.media, levels=1 if name in read else None)
+            rest = _without_media(value, parts.media, levels=1 if name in read else None)
             if rest is not _NOTHING and name not in read:
-                found.others[name] = rest
-    return found
+                parts.others[name] = rest
+    return parts
 
 
 def request_of(function: Callable[..., Any], arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> TaskRequest:
     """The request of a function whose arguments are the request."""
-    found = sorted_arguments(function, arguments, settings)
-    return _request(_prompt(function, found.others), found)
+    parts = sorted_arguments(function, arguments, settings)
+    return _request(_prompt(function, parts.others), parts)
 
 
-def prompted(
+def request_with_prompt(
     function: Callable[..., Any],
     arguments: Mapping[str, Any],
     settings: Mapping[str, Any],
     prompt: str | list[Any] | TaskRequest,
     read: Container[str],
 ) -> TaskRequest:
-    """The request of a function whose body returned the `prompt`; `read` has the names that the body reads.
+    """The request of a function whose body returned the `prompt`. `read` has the names that the body reads.
 
-    An argument that the body reads is the body's own, whatever its name. Of these only images and sounds are sent, and
-    only beside a text, because a text cannot hold them.
+    The body uses the arguments that it reads in its own way, whatever their names. Only images and sounds among them
+    are sent, and only if the prompt is text, because text cannot hold them.
     """
     if not isinstance(prompt, str):
         arguments = {name: value for name, value in arguments.items() if name not in read}
-    found = sorted_arguments(function, arguments, settings, read)
-    for name, value in found.others.items():
+    parts = sorted_arguments(function, arguments, settings, read)
+    for name, value in parts.others.items():
         _refuse_to_lose(function, name, value)
     if isinstance(prompt, str):
-        _refuse_written_bytes(function, found, prompt)
+        _refuse_written_bytes(function, parts, prompt)
     match prompt:
         case TaskRequest():
-            return _completed(prompt, found)
+            return _fill_open_fields(prompt, parts)
         case list():
-            history = TaskRequest(messages=found.settings.get("messages", ())).messages
-            found.settings["messages"] = [*history, *prompt]
-            return _request(None, found)
+            history = TaskRequest(messages=parts.settings.get("messages", ())).messages
+            parts.settings["messages"] = [*history, *prompt]
+            return _request(None, parts)
         case _:
-            return _request(prompt, found)
+            return _request(prompt, parts)
 
 
-def _request(prompt: str | None, found: Arguments) -> TaskRequest:
-    request = TaskRequest(prompt, images=found.media["image"], audio=found.media["audio"], **found.settings)
-    return with_its_task(request_with_media(request, found.data_uris), found.settings)
+def _request(prompt: str | None, parts: Arguments) -> TaskRequest:
+    request = TaskRequest(prompt, images=parts.media["image"], audio=parts.media["audio"], **parts.settings)
+    return with_its_task(request_with_media(request, parts.data_uris), parts.settings)
 
 
-def _completed(request: TaskRequest, found: Arguments) -> TaskRequest:
-    """The body's own request, with the settings where it leaves them open, and with the media that it does not have."""
-    blank, settings = TaskRequest(), TaskRequest(**found.settings)
+def _fill_open_fields(request: TaskRequest, parts: Arguments) -> TaskRequest:
+    """The request that the body returned, with the settings that it leaves open and the media that it lacks."""
+    blank, settings = TaskRequest(), TaskRequest(**parts.settings)
     open_fields = {
-        name: getattr(settings, name) for name in found.settings if getattr(request, name) == getattr(blank, name)
+        name: getattr(settings, name) for name in parts.settings if getattr(request, name) == getattr(blank, name)
     }
-    images, audio = (*request.images, *found.media["image"]), (*request.audio, *found.media["audio"])
-    return with_its_task(replace(request, images=images, audio=audio, **open_fields), found.settings)
+    images, audio = (*request.images, *parts.media["image"]), (*request.audio, *parts.media["audio"])
+    return with_its_task(replace(request, images=images, audio=audio, **open_fields), parts.settings)
 
 
 # ── images and sounds ──────────────────────────────────────────────────────────────────────────────────────────────
 
 _MEDIA_NAMES: Final[dict[str, Kind]] = {"images": "image", "audio": "audio"}
-"""Parameters that hold nothing else: here a string is a path or an address."""
+"""Parameters that hold only media. A string in one of them is a path or an address."""
 
 _NOTHING: Final = object()
 
 
 def _without_media(value: object, found: dict[Kind, list[Any]], levels: int | None = None) -> object:
-    """The value without the images and sounds in it, which go to `found`; `_NOTHING` if it was nothing else.
+    """The value without its images and sounds, which are added to `found`. `_NOTHING` if there was nothing else.
 
-    `levels` is how deep to look into lists and dicts: what a body reads may be large, or contain itself.
+    `levels` limits how deep lists and dicts are searched, because a value that a body reads may be large or contain
+    itself.
     """
     if (kind := kind_of(value)) is not None:
         found[kind].append(value.source if isinstance(value, (ImagePart, AudioPart)) else value)
@@ -161,14 +171,14 @@ def _without_media(value: object, found: dict[Kind, list[Any]], levels: int | No
 
 
 def _leads_to_media(value: object) -> bool:
-    """Whether a value of a body's own `images` or `audio` is one, and not a word of its prompt."""
+    """Whether a value that a body reads from `images` or `audio` is an image or a sound, not just text."""
     if isinstance(value, str) and kind_of(value) is None:
         return value[:8].lower() == "https://" or kind_of(Path(value)) is not None
     return kind_of(value) is not None
 
 
 def refuse_unread_media(function: Callable[..., Any], arguments: Mapping[str, Any], read: Container[str]) -> None:
-    """Refuse an image or a sound that the body, which holds the stream, does not read: it would not be sent."""
+    """Refuse an image or a sound that would not be sent, because the body that calls the model does not read it."""
     for name, value in arguments.items():
         if name not in read and any(sorted_arguments(function, {name: value}, {}).media.values()):
             raise TypeError(
@@ -179,10 +189,10 @@ def refuse_unread_media(function: Callable[..., Any], arguments: Mapping[str, An
 
 
 def _refuse_to_lose(function: Callable[..., Any], name: str, value: object) -> None:
-    """Refuse what is probably meant as an image or a sound, but would not be sent: the body does not read it."""
+    """Refuse a value that is probably meant as an image or a sound, but would not be sent."""
     fix = how_to_pass(value)
     if fix is None and isinstance(value, bytes):
-        fix = "its first bytes are those of no image and no sound that is known"
+        fix = "its first bytes do not match a known image or sound format"
     if fix is None and isinstance(value, str) and (kind := kind_of_name(value)) is not None:
         plural = next(parameter for parameter, medium in _MEDIA_NAMES.items() if medium == kind)
         fix = f"pass Path(…) or bytes, or call the parameter {plural!r}, where text is a path or an address"
@@ -193,13 +203,13 @@ def _refuse_to_lose(function: Callable[..., Any], name: str, value: object) -> N
         )
 
 
-def _refuse_written_bytes(function: Callable[..., Any], found: Arguments, prompt: str) -> None:
-    """Refuse a prompt into which the bytes of an image or a sound were formatted: `f"What is in {photo}?"`."""
-    for kind, sources in found.media.items():
+def _refuse_written_bytes(function: Callable[..., Any], parts: Arguments, prompt: str) -> None:
+    """Refuse a prompt that contains the bytes of an image or a sound as text, as in `f"What is in {photo}?"`."""
+    for kind, sources in parts.media.items():
         if any(isinstance(source, bytes) and repr(source[:8])[2:-1] in prompt for source in sources):
             raise TypeError(
-                f"{function.__qualname__}(): the bytes of the {_NOUNS[kind]} stand in the prompt, as text: leave them "
-                f"out of it, since the {_NOUNS[kind]} is sent beside it; or, to give it a place between the words, "
+                f"{function.__qualname__}(): the prompt contains the bytes of the {_NOUNS[kind]} as text: leave "
+                f"them out, because the {_NOUNS[kind]} is sent with the prompt; or, to place it between the words, "
                 f"pass encode_{kind}(…) as the argument"
             )
 
@@ -211,10 +221,10 @@ _NOUNS: Final[dict[Kind, str]] = {"image": "image", "audio": "sound"}
 
 
 def _prompt(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str | None:
-    """The prompt with every other argument in a labelled line under it, so that nothing a caller passed vanishes."""
+    """The prompt, followed by every other argument on a labelled line, so that no argument is dropped."""
     texts = [name for name, value in arguments.items() if _is_text(value)]
     chosen = next((name for name in PROMPT_NAMES if name in texts), texts[0] if texts else None)
-    lines = [f"{name}: {_written(function, name, value)}" for name, value in arguments.items() if name != chosen]
+    lines = [f"{name}: {_as_text(function, name, value)}" for name, value in arguments.items() if name != chosen]
     if chosen is None:
         return "\n".join(lines) or None
     return "\n".join([arguments[chosen], "", *lines]) if lines else str(arguments[chosen])
@@ -224,7 +234,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and not isinstance(value, Enum)
 
 
-def _written(function: Callable[..., Any], name: str, value: object) -> str:
+def _as_text(function: Callable[..., Any], name: str, value: object) -> str:
     plain = _plain(function, name, value)
     if isinstance(plain, str):
         return plain
@@ -234,7 +244,7 @@ def _written(function: Callable[..., Any], name: str, value: object) -> str:
 
 
 def _plain(function: Callable[..., Any], name: str, value: object) -> object:
-    """The value in JSON's terms; what has none, such as a request object or a database, is refused by name."""
+    """The value as JSON types. A value that JSON cannot hold, such as a database, is refused by name."""
     match value:
         case Enum():
             return _plain(function, name, value.value)
@@ -249,9 +259,9 @@ def _plain(function: Callable[..., Any], name: str, value: object) -> object:
         case _:
             fix = how_to_pass(value)
             raise TypeError(
-                f"{function.__qualname__}(): the argument {name!r} is a {type(value).__name__}, which cannot be put "
-                "into words"
-                + (f" and is no image or sound as it is: {fix}" if fix else "")
+                f"{function.__qualname__}(): the argument {name!r} is a {type(value).__name__}, which cannot be "
+                "written as text"
+                + (f" and is not an image or a sound: {fix}" if fix else "")
                 + f"; if only the body needs it, annotate it Annotated[…, Local] or call it _{name}"
             )
 
@@ -260,7 +270,7 @@ def _local_names(function: Callable[..., Any]) -> frozenset[str]:
     try:
         hints = get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
-        # Names that exist for type checkers only: what is written has to do.
+        # The names are imported for type checkers only, so only their text is known.
         written = {name: parameter.annotation for name, parameter in inspect.signature(function).parameters.items()}
         return frozenset(name for name, text in written.items() if isinstance(text, str) and "Local]" in text)
     return frozenset(

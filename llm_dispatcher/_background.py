@@ -1,9 +1,9 @@
-"""One event loop in a thread of its own, for callers that have none.
+"""The background event loop: a loop in a thread of its own, for synchronous callers.
 
 Invariant: at most one background loop runs in a process. `background_loop` makes it under `_lock`, in a real thread of
 the operating system; it ends with the process, and a forked process makes its own. A caller hands a coroutine over and
-waits for it. An exception that reaches the waiting caller, such as a `KeyboardInterrupt`, cancels the coroutine, and is
-raised once the coroutine has ended.
+waits for it. If an exception such as a `KeyboardInterrupt` reaches the waiting caller, it cancels the coroutine, and it
+is raised when the coroutine has ended.
 
 Where gevent has patched `threading`, a `threading.Thread` is a greenlet in the thread that started it. A loop that ran
 there would be a running loop of every other greenlet. So the background thread is then started past gevent's patches,
@@ -73,7 +73,7 @@ class _Background:
         return asyncio._get_running_loop() is self.loop  # noqa: SLF001 - unlike its public twin it does not raise
 
     def stop(self) -> None:
-        """End the loop as `asyncio.run` would: what is held open by it, connections above all, is closed."""
+        """End the loop as `asyncio.run` does, so that its connections are closed."""
         if not self.is_running:
             return
         self._waited_for = _signal()
@@ -89,7 +89,7 @@ class _Background:
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
-    """The process's background loop, started when it is first asked for. A forked process gets its own."""
+    """The background loop of this process. The first call starts it. A forked process gets its own."""
     global _background
     with _lock:
         if _background is None or not _background.is_running:
@@ -99,20 +99,20 @@ def background_loop() -> asyncio.AbstractEventLoop:
 
 
 def closed_at_the_end(reading: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """Have this closed before all else if it is still open when the process ends."""
+    """Have a generator closed first if it is still open when the process ends."""
     with _lock:
         _readings.add(reading)
     return reading
 
 
 async def _wind_up() -> None:
-    # What is read from outside is closed first, and closes what is inside of it: a loop would close all at once.
+    # The readers' own generators are closed first, and they close those inside. A loop would close all at once.
     for reading in list(_readings):
         with suppress(RuntimeError):  # it is running
             await reading.aclose()
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
-        _, unfinished = await asyncio.wait(others, timeout=0.5)  # what is being closed may be closed
+        _, unfinished = await asyncio.wait(others, timeout=0.5)  # let tasks that are closing finish
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
@@ -120,8 +120,10 @@ async def _wind_up() -> None:
 
 
 def run_in_background(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the background loop while this thread waits. A `KeyboardInterrupt` here cancels it there, and
-    goes on when it has ended, so that what it held open is closed by then.
+    """Run a coroutine on the background loop while this thread waits.
+
+    A `KeyboardInterrupt` in this thread cancels the coroutine. It is raised when the coroutine has ended and has closed
+    its connections.
     """
     loop = background_loop()
     over = _signal()
@@ -146,11 +148,13 @@ def run_in_background(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def finish_in_background(coroutine: Coroutine[Any, Any, None], *, may_block: bool = True) -> None:
-    """Run what closes something on the background loop. Wait for it, unless this thread may not block or is the loop's
-    own: the garbage collector closes things in whichever thread it runs.
+    """Run a coroutine that closes something on the background loop.
+
+    Wait for it, unless this thread may not block, or is the loop's own thread. The garbage collector closes objects in
+    whichever thread it runs.
     """
     if _background is None or not _background.is_running:
-        coroutine.close()  # the process ends, and its loop has closed everything already
+        coroutine.close()  # the process is ending, and the loop has closed everything already
     elif may_block and not _background.is_here:
         run_in_background(coroutine)
     else:
@@ -180,7 +184,7 @@ class _GeventExecutor(ThreadPoolExecutor):
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        future.set_running_or_notify_cancel()  # (it cannot be cancelled any more)
+        future.set_running_or_notify_cancel()  # it cannot be cancelled any more
 
         def done(result: Any) -> None:
             if result.successful():
@@ -193,7 +197,7 @@ class _GeventExecutor(ThreadPoolExecutor):
             return future
         try:
             future.set_result(function(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the future gets it
+        except BaseException as error:  # noqa: BLE001 - the code that waits for the future gets it
             future.set_exception(error)
         return future
 

@@ -1,4 +1,8 @@
-"""What a decorated body is: the prompt, the holder of the stream, or a stand-in. Told apart at decoration."""
+"""The three forms of a decorated body, and the streams of a body that calls models itself.
+
+The form is recognised when the function is decorated. `events_of_body` runs in the task that reads the outer stream.
+If that task is cancelled, the body is closed, and with it every inner stream that the body has left open.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +34,15 @@ if TYPE_CHECKING:
 
 
 class Form(Enum):
-    """The three honest forms."""
+    """What a decorated body is."""
 
-    PROMPT = "the body is the prompt"
-    STREAM = "the body holds the stream"
-    STAND_IN = "the body is a stand-in"
+    PROMPT = "the body returns the prompt"
+    STREAM = "the body calls models and yields the stream"
+    STAND_IN = "the body answers if no model can"
 
 
 def form_of(function: Callable[..., Any], stand_in: bool) -> Form:
-    """Which form a function has; anything else is a `TypeError` that says what to write."""
+    """The form of a function's body. Every other function is refused with a `TypeError` that says what to write."""
     name = getattr(function, "__qualname__", repr(function))
     if not inspect.isroutine(function) or not inspect.isfunction(function):
         raise TypeError(f"llm_stream decorates functions and methods, got {type(function).__name__} {name}")
@@ -65,10 +69,10 @@ def form_of(function: Callable[..., Any], stand_in: bool) -> Form:
 
 
 def _refuse_a_model(function: Callable[..., Any]) -> None:
-    """Refuse a model or a dataclass as the return annotation: its author expects objects, but a stream is text."""
+    """Refuse a model or a dataclass as the return annotation, because a stream yields text and not objects."""
     try:
         annotation = get_type_hints(function).get("return")
-    except (NameError, TypeError, AttributeError):  # names that exist for type checkers only
+    except (NameError, TypeError, AttributeError):  # the names are imported for type checkers only
         return
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, (TaskRequest, Message)):
@@ -82,11 +86,11 @@ def _refuse_a_model(function: Callable[..., Any]) -> None:
 
 
 _FIELDS: Final = ("model_json_schema", "__dataclass_fields__", "__struct_fields__")
-"""What pydantic's models, dataclasses and msgspec's structs have."""
+"""Attributes that pydantic models, dataclasses or msgspec structs have."""
 
 
 def place_of_llm(function: Callable[..., Any]) -> int | None:
-    """Where the parameter annotated `LLM` is: first, or second after a bare `self` or `cls`."""
+    """The position of the parameter annotated `LLM`: the first one, or the second one after `self` or `cls`."""
     for place, parameter in enumerate(list(inspect.signature(function).parameters.values())[:2]):
         annotation = parameter.annotation
         if annotation is LLM or (isinstance(annotation, str) and annotation.rpartition(".")[2] == "LLM"):
@@ -97,18 +101,20 @@ def place_of_llm(function: Callable[..., Any]) -> int | None:
 
 
 def _awaits(function: Callable[..., Any]) -> bool:
-    """Whether the function's own code, not that of functions inside it, awaits anything."""
+    """Whether the function itself awaits anything. Functions inside it do not count."""
     return any(step.opname in ("GET_AWAITABLE", "GET_AITER") for step in dis.get_instructions(function))
 
 
-def names_read(function: Callable[..., Any]) -> frozenset[str]:
-    """The names of a function's parameters that its own code reads, or that functions inside it read."""
+def parameters_read(function: Callable[..., Any]) -> frozenset[str]:
+    """The names of the parameters that the function, or a function inside it, reads."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None or not _LOOK_AT_ALL.isdisjoint(code.co_names):
         return frozenset(inspect.signature(function).parameters)
     read = set(code.co_cellvars)
     for step in dis.get_instructions(code):
-        if "LOAD_FAST" in step.opname and step.opname != "LOAD_FAST_AND_CLEAR":  # (that one begins a comprehension)
+        if (
+            "LOAD_FAST" in step.opname and step.opname != "LOAD_FAST_AND_CLEAR"
+        ):  # LOAD_FAST_AND_CLEAR begins a comprehension
             read.update(step.argval if isinstance(step.argval, tuple) else [step.argval])
     return frozenset(read)
 
@@ -118,7 +124,7 @@ _LOOK_AT_ALL: Final = frozenset(("locals", "vars", "eval", "exec"))
 
 
 class StandIn:
-    """A provider made of one call's body: an offline rehearsal, or a graceful last answer."""
+    """A provider whose answer is the decorated body: for rehearsals offline, or as the last target."""
 
     def __init__(self, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         self._call: Final = (function, args, kwargs)
@@ -133,26 +139,27 @@ class StandIn:
         yield Finished("stop", None)
 
     async def prepare(self) -> None:
-        """There is nothing to prepare."""
+        """Do nothing: a body needs no client."""
 
     async def aclose(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: a body has no connections."""
 
 
 def _text(function: Callable[..., Any], item: object) -> str:
-    """The text of what a body yields: text, or a dict such as `llm_stream_with_metadata` gives, whose `chunk` it is.
-    Everything else in the dict is left out, since the stream knows it better.
+    """The text of an item that a body yields: a string, or the `chunk` of a dict as `llm_stream_with_metadata` yields.
+
+    The rest of such a dict is dropped, because the outer stream has its own metadata.
     """
     text = item.get("chunk") if isinstance(item, Mapping) else item
     if not isinstance(text, str):
         raise TypeError(
-            f"{function.__qualname__}() has to yield str, or dicts with the text in 'chunk'; it yielded {_shown(item)}"
+            f"{function.__qualname__}() has to yield str or dicts with text in 'chunk'; it yielded {_describe(item)}"
         )
     return text
 
 
-def _shown(item: object) -> str:
-    """The type of something, and the keys of a dict."""
+def _describe(item: object) -> str:
+    """The type of an item, and the keys of a dict, for a message."""
     keys = f" with {', '.join(map(repr, item)) or 'nothing in it'}" if isinstance(item, Mapping) else ""
     return f"{type(item).__name__}{keys}"
 
@@ -169,7 +176,7 @@ class InnerStreams(Sequence[Attempt]):
         self.accounts.append(account)
 
     async def aclose(self) -> None:
-        """Close what the body has left open: an outer stream that is over leaves nothing under way."""
+        """Close the streams that the body has left open."""
         for stream in self._streams:
             await stream.aclose()
 
@@ -191,14 +198,14 @@ class InnerStreams(Sequence[Attempt]):
 
 
 class BodyCall(Struct, frozen=True):
-    """What observers are told of a stream that a body holds: the options of the request that the decorator names."""
+    """What observers are told of the outer stream of a body: a request with the options of its decorator."""
 
     request: TaskRequest
     notify: Notify
 
 
 class BodyOpening:
-    """How a stream begins that a body holds: the body runs from then on."""
+    """How the outer stream of a body begins. The body runs from then on."""
 
     def __init__(
         self,
@@ -220,15 +227,24 @@ class BodyOpening:
         return Begun(self._call, self._inner, events)
 
 
-async def held_by_body(
+async def events_of_body(
     function: Callable[..., Any],
     body: AsyncGenerator[object, None],
     inner: InnerStreams,
     outer: Account,
     timeout: float | None = None,
 ) -> AsyncGenerator[Event, None]:
-    """The events of a stream that the body holds: its deltas are what the body yields, its figures their sum. The
-    `timeout` is for all that the body does.
+    """The events of the outer stream: text is what the body yields, and the figures are sums over the inner streams.
+
+    Args:
+        function: The decorated function.
+        body: Its body, called and not yet started.
+        inner: The streams that the body opens.
+        outer: The account of the outer stream. Its target is the model that speaks now.
+        timeout: The most seconds that the body may take.
+
+    Raises:
+        RequestTimeoutError: The time is over.
     """
     from ._dispatch.watchdog import Watchdog
     from ._policy import Timeouts
@@ -262,7 +278,7 @@ async def held_by_body(
     yield StreamCompleted(
         "".join(pieces),
         Usage.sum(account.usage for account in inner.accounts),
-        last if last not in (None, "cancelled") else "stop",  # (a body that has heard enough has its whole answer)
+        last if last not in (None, "cancelled") else "stop",  # a body may stop reading early and still be complete
         None,
     )
 
@@ -281,6 +297,6 @@ def _started(function: Callable[..., Any], inner: InnerStreams) -> StreamStarted
 
 
 def _target(function: Callable[..., Any], inner: InnerStreams) -> Target:
-    """Who is speaking: the model that the body asked last, or the body itself."""
+    """The model that the body asked last, or the body itself."""
     speaking = inner.accounts[-1].target if inner.accounts else None
     return speaking or Target(BODY, function.__name__)

@@ -22,7 +22,17 @@ from typing import (
 
 from msgspec.structs import replace
 
-from ._bodies import BodyCall, BodyOpening, Form, InnerStreams, StandIn, form_of, held_by_body, names_read, place_of_llm
+from ._bodies import (
+    BodyCall,
+    BodyOpening,
+    Form,
+    InnerStreams,
+    StandIn,
+    events_of_body,
+    form_of,
+    parameters_read,
+    place_of_llm,
+)
 from ._llm import LLM, Inside, current_switch, for_body, open_call
 from ._serving.options import CallOptions, RequestOptions, RouteOptions, StreamOptions, documented
 from ._serving.settings import CallSettings, FunctionSettings, split_options
@@ -41,7 +51,7 @@ S = TypeVar("S")
 Chunk = TypeVar("Chunk", bound="str | ChunkMetadata", covariant=True)
 
 Prompt: TypeAlias = str | TaskRequest | list[Message] | list[dict[str, Any]]
-"""What a body that is the prompt may return."""
+"""The types that a body may return as its prompt."""
 
 
 class DecoratorOptions(StreamOptions, total=False):
@@ -55,7 +65,7 @@ class DecoratorOptions(StreamOptions, total=False):
 
 
 class StreamFunction(Protocol, Generic[P, Chunk]):
-    """A decorated function: calling it opens nothing and returns an `LLMStream`."""
+    """A decorated function. Calling it returns an `LLMStream` and opens nothing."""
 
     __name__: str
     __qualname__: str
@@ -71,12 +81,12 @@ class StreamFunction(Protocol, Generic[P, Chunk]):
     def __get__(
         self: StreamFunction[Concatenate[S, Q], Chunk], instance: S, owner: type | None = None, /
     ) -> StreamFunction[Q, Chunk]: ...
-    @overload  # what cannot be bound to the object that it is asked of is a static method
+    @overload  # a static method is not bound to the object
     def __get__(self, instance: object, owner: type | None = None, /) -> StreamFunction[P, Chunk]: ...
 
 
 class Decorator(Protocol[Chunk]):
-    """Takes a function in one of its three forms."""
+    """Decorates a function with one of the three forms of a body."""
 
     @overload
     def __call__(self, function: Callable[Concatenate[LLM, P], AsyncIterator[str]], /) -> StreamFunction[P, Chunk]: ...
@@ -93,7 +103,7 @@ class Decorator(Protocol[Chunk]):
 
 
 class DecoratorOrFactory(Protocol[Chunk]):
-    """The same, bare; or, called with settings, what takes the function."""
+    """A decorator that is used bare or called with options."""
 
     @overload
     def __call__(self, function: Callable[Concatenate[LLM, P], AsyncIterator[str]], /) -> StreamFunction[P, Chunk]: ...
@@ -135,11 +145,11 @@ Raises `TypeError` or `ValueError` where the function is decorated, if an option
 
 
 _OUTER: Final = frozenset(("callbacks", "progress_tracker", "timeout", "buffer_size", "min_chunk_size", "raw"))
-"""Settings of a stream as a whole: where the body holds it, they are not those of the calls that the body makes."""
+"""Options of a stream as a whole. A body that calls models itself does not pass them on to these calls."""
 
 
 class _Decoration:
-    """One use of a decorator: its settings, checked where they are written."""
+    """One use of a decorator. Its options are checked where they are written."""
 
     def __init__(self, settings: StreamOptions, stand_in: bool, with_metadata: bool) -> None:
         self._request, self._call = split_options(settings)
@@ -185,44 +195,44 @@ class _Decoration:
 
 
 class _Decorated:
-    """One decorated function, and how each form of it opens a stream."""
+    """One decorated function, and how a stream of it begins for each form of its body."""
 
     def __init__(self, function: Callable[..., Any], request: dict[str, Any], call: CallSettings, llm: LLM) -> None:
         self._function = function
         self._request = request
         self.call = call
         self._llm = llm
-        self._names_read = names_read(function)
+        self._parameters_read = parameters_read(function)
 
     def open_prompt(self, bound: inspect.BoundArguments) -> Opening:
-        """The body is the prompt: it runs when the stream is read."""
+        """The body returns the prompt. It runs when the stream is read."""
 
         async def request() -> TaskRequest:
-            said = self._function(*bound.args, **bound.kwargs)
-            if inspect.isawaitable(said):
-                said = await said
-            if not isinstance(said, (str, list, TaskRequest)):
+            prompt = self._function(*bound.args, **bound.kwargs)
+            if inspect.isawaitable(prompt):
+                prompt = await prompt
+            if not isinstance(prompt, (str, list, TaskRequest)):
                 raise TypeError(
                     f"{self._function.__qualname__}() has to return a str, a list of messages or a TaskRequest, "
-                    f"it returned {type(said).__name__}"
+                    f"it returned {type(prompt).__name__}"
                 )
             arguments = _arguments(bound)
-            from ._arguments import prompted  # with all that recognises media: decorating a function needs none of it
+            from ._arguments import request_with_prompt  # imported here to keep decorating light: it loads media
 
-            return prompted(self._function, arguments, self._request, said, self._read(bound, arguments))
+            return request_with_prompt(self._function, arguments, self._request, prompt, self._read(bound, arguments))
 
         return open_call(current_switch(), request, self.call)
 
     def _read(self, bound: inspect.BoundArguments, arguments: Mapping[str, Any]) -> frozenset[str]:
-        """Which of these arguments the body reads; those of `**kwargs` are read together."""
+        """Which of these arguments the body reads. If it reads `**kwargs`, it reads all of them."""
         parameters = bound.signature.parameters
         together = [name for name, each in parameters.items() if each.kind is inspect.Parameter.VAR_KEYWORD]
-        if not self._names_read.isdisjoint(together):
-            return self._names_read | {name for name in arguments if name not in parameters}
-        return self._names_read
+        if not self._parameters_read.isdisjoint(together):
+            return self._parameters_read | {name for name in arguments if name not in parameters}
+        return self._parameters_read
 
     def open_stand_in(self, bound: inspect.BoundArguments) -> Opening:
-        """The arguments are the request; the body may stand in."""
+        """The arguments are the request. The body answers if no model can."""
         from ._arguments import request_of
 
         request = request_of(self._function, _arguments(bound), self._request)
@@ -247,14 +257,18 @@ class _Decorated:
 
         def events(outer: Account) -> AsyncGenerator[Event, None]:
             body = self._function(*bound.args[:place], llm, *bound.args[place:], **bound.kwargs)
-            return in_chunks(held_by_body(self._function, body, inner, outer, call.timeout), call)
+            return in_chunks(events_of_body(self._function, body, inner, outer, call.timeout), call)
 
         seen = BodyCall(TaskRequest(**self._request), notify_of(switch))
         return BodyOpening(inner, call.observers, seen, events)
 
 
 def settings_of(function: StreamFunction[..., Any]) -> FunctionSettings:
-    """What a decorated function was given, every name of it."""
+    """All options of a decorated function.
+
+    Raises:
+        TypeError: The function is not decorated with `llm_stream` or `llm_stream_with_metadata`.
+    """
     settings = getattr(function, "settings", None)
     if not isinstance(settings, FunctionSettings):
         name = getattr(function, "__qualname__", repr(function))
@@ -263,7 +277,7 @@ def settings_of(function: StreamFunction[..., Any]) -> FunctionSettings:
 
 
 def _arguments(bound: inspect.BoundArguments) -> dict[str, Any]:
-    """The call's arguments by name, defaults included; `self` and `cls` are not said to a model."""
+    """The arguments by name, with their defaults, without `self` and `cls`."""
     bound.apply_defaults()
     arguments: dict[str, Any] = {}
     for place, (name, parameter) in enumerate(bound.signature.parameters.items()):

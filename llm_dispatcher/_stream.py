@@ -29,7 +29,7 @@ _begun: Final[ContextVar[tuple[_Generator, ...]]] = ContextVar("the streams that
 
 
 class EventLoopRunningError(RuntimeError, TypeError):
-    """Somebody blocks on a stream in a thread whose event loop is running.
+    """A synchronous method would block a thread whose event loop is running.
 
     It is a `TypeError` as well, because `iter()` raises one for an object that is not iterable. A framework that tries
     `iter()` first, as Django does, then goes on to `aiter()`.
@@ -37,10 +37,14 @@ class EventLoopRunningError(RuntimeError, TypeError):
 
 
 class LLMStream(Generic[Chunk]):
-    """An answer that is under way, or will be as soon as somebody reads it. It is read once, in one of these ways:
+    """An answer that is sent for when somebody reads it. It is read once, in one of these ways:
 
-    `async for chunk in stream` · `text = await stream` · `async for event in stream.events()` ·
-    `for chunk in stream` where the calling thread may block. `collect()` and `result()` give the `TaskResponse`.
+    - `async for chunk in stream`: chunks of text, or dicts with their metadata.
+    - `text = await stream`: the whole text. `await stream.collect()`: the whole `TaskResponse`.
+    - `async for event in stream.events()`: everything that happens.
+    - `for chunk in stream` and `stream.result()`: the same for a thread that may block.
+
+    An `async for` belongs to one event loop. A stream that nobody reads sends nothing.
     """
 
     # Without a `__dict__`, encoders that fall back on an object's attributes (FastAPI's) find none to send, and say so.
@@ -64,7 +68,7 @@ class LLMStream(Generic[Chunk]):
         return self._reading_as("async for", self._chunks)
 
     def events(self) -> AsyncGenerator[Event, None]:
-        """Everything that happens, as values: a stream that fails ends with a `StreamFailed` and does not raise."""
+        """Everything that happens, as values. A stream that fails ends with a `StreamFailed` and does not raise."""
         return self._reading_as("events()", EVENTS)
 
     def __await__(self) -> Generator[Any, None, str]:
@@ -75,7 +79,7 @@ class LLMStream(Generic[Chunk]):
         return (await self._whole("await")).text
 
     async def collect(self) -> TaskResponse:
-        """Read to the end: the text and all that is known of how it came to be."""
+        """Read to the end, and return the text with its usage, its attempts and its times."""
         return await self._whole("collect()")
 
     def __iter__(self) -> Iterator[Chunk]:
@@ -92,7 +96,7 @@ class LLMStream(Generic[Chunk]):
         _refuse_to_block("await stream.collect()")
         return run_in_background(self._whole("result()"))
 
-    # ── what is known of it ────────────────────────────────────────────────────────────────────────────────────────
+    # ── knowledge ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def partial(self) -> str:
@@ -101,15 +105,15 @@ class LLMStream(Generic[Chunk]):
 
     @property
     def response(self) -> TaskResponse:
-        """All that is known so far; after the end, all there is."""
+        """What is known so far. It is complete when the stream is over."""
         return self._account.response()
 
     # ── leaving ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def aclose(self) -> None:
-        """Stop reading: the vendor's connection is closed. Where another task is reading, its reading ends.
+        """Stop reading and close the vendor's connection. If another task is reading, its reading ends.
 
-        Closing twice, or before reading, is no error.
+        It may be called from any event loop, twice, and before anything was read.
         """
         self._read_as = self._read_as or "aclose()"
         task, over = self._reader.task, self._reader.over
@@ -149,7 +153,7 @@ class LLMStream(Generic[Chunk]):
         )
         return f"<LLMStream, {state}, {len(self.partial)} characters so far>"
 
-    # ── how ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── internals ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _reading_as(self, how: str, shape: Shape) -> AsyncGenerator[Any, None]:
         """A generator that reads this stream. It claims the stream when it is first asked for something."""

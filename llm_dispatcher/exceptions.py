@@ -1,9 +1,9 @@
 """Every error this library raises, sorted by what the switch does next.
 
 LLMDispatcherError
-├── ProviderError                          one vendor's doing: another may do better
+├── ProviderError                          one vendor failed: another one may not
 │   ├── ProviderConnectionError            ┐
-│   │   └── LocalResourceError             │ (this machine's doing: it counts against no vendor)
+│   │   └── LocalResourceError             │ (this machine failed: it counts against no vendor)
 │   ├── ProviderTimeoutError               │
 │   ├── ProviderRateLimitError             │ try the same target again,
 │   ├── ProviderServiceUnavailableError    │ then switch
@@ -40,7 +40,7 @@ from .tasks import Target
 
 
 class LLMDispatcherError(Exception):
-    """The root: `except LLMDispatcherError` catches all that this library raises on purpose."""
+    """The base of all errors that this library raises on purpose."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -53,7 +53,7 @@ class LLMDispatcherError(Exception):
 
 def _rebuilt(kind: type[LLMDispatcherError], args: tuple[object, ...], fields: dict[str, object]) -> LLMDispatcherError:
     error = kind.__new__(kind, *args)
-    error.args = args  # (an OSError, which a timeout is, takes them in __init__ only)
+    error.args = args  # a timeout is an OSError, which takes them in __init__ only
     error.__dict__.update(fields)
     return error
 
@@ -96,10 +96,10 @@ class _AnsweredError(LLMDispatcherError):
 
 
 class ProviderError(_AnsweredError):
-    """A vendor failed; the SDK's or its transport's own error is the `__cause__`."""
+    """A vendor failed. The error of its SDK or of the transport is the `__cause__`."""
 
     retryable: ClassVar[bool] = False
-    """Whether the same target is worth another try."""
+    """Whether the same target may be tried again."""
 
 
 class ProviderConnectionError(ProviderError):
@@ -139,23 +139,23 @@ class ProviderServiceUnavailableError(ProviderError):
 
 
 class ProviderProtocolError(ProviderError):
-    """The vendor sent bytes that make no sense."""
+    """The vendor sent bytes that do not follow its protocol."""
 
     retryable = True
 
 
 class StreamTruncatedError(ProviderError):
-    """The stream ended without the vendor's word that the answer is complete."""
+    """The stream ended, and the vendor did not say that the answer is complete."""
 
     retryable = True
 
 
 class ProviderAuthenticationError(ProviderError):
-    """The key is missing, wrong, or may not do this."""
+    """The key is missing or wrong, or the account may not do this."""
 
 
 class ProviderQuotaExceededError(ProviderError):
-    """The account's money or quota is spent; waiting a minute will not help."""
+    """The account's money or quota is spent. It does not come back within minutes."""
 
 
 class ModelNotFoundError(ProviderError):
@@ -163,11 +163,11 @@ class ModelNotFoundError(ProviderError):
 
 
 class ModelUnsupportedError(ProviderError):
-    """The model or the vendor cannot take what the request holds."""
+    """The model or the vendor does not support something in the request."""
 
 
 class ContextLengthExceededError(ProviderError):
-    """The request is longer than the model's window; another model's may be longer."""
+    """The request is longer than the model's context window. Another model may have a longer one."""
 
 
 class MissingPackageError(ProviderError):
@@ -179,7 +179,7 @@ class MissingPackageError(ProviderError):
 
 
 class AllProvidersFailedError(ProviderError):
-    """Every target was tried; `failures` holds their errors in order."""
+    """Every target was tried. `failures` holds their errors in order."""
 
     def __init__(self, failures: Sequence[ProviderError]) -> None:
         self.failures: tuple[ProviderError, ...] = tuple(failures)
@@ -189,7 +189,7 @@ class AllProvidersFailedError(ProviderError):
 
 
 class NoProviderAvailableError(ProviderError):
-    """No target can serve the request; `reasons` says why not, target by target."""
+    """No target can serve the request. `reasons` says why, by target."""
 
     def __init__(self, message: str, *, reasons: Mapping[Target, str] | None = None) -> None:
         self.reasons: dict[Target, str] = dict(reasons or {})
@@ -198,7 +198,7 @@ class NoProviderAvailableError(ProviderError):
 
 
 class InvalidRequestError(_AnsweredError):
-    """The request is wrong whoever is asked."""
+    """The request is wrong for every vendor."""
 
 
 class ContentFilterError(_AnsweredError):
@@ -206,13 +206,13 @@ class ContentFilterError(_AnsweredError):
 
 
 class BudgetExceededError(LLMDispatcherError):
-    """Going on would cost more than was allowed."""
+    """The request would cost more than is allowed."""
 
 
 class StreamingError(LLMDispatcherError):
-    """The stream broke after text was delivered and could not go on.
+    """The stream broke after text was delivered, and it could not be continued.
 
-    `partial` is what the reader has, `usage` what all attempts cost, `failures` what went wrong in order.
+    `partial` is the delivered text, `usage` is the usage of all attempts, and `failures` are their errors in order.
     """
 
     def __init__(
@@ -247,7 +247,7 @@ class StreamBudgetExceededError(BudgetExceededError, StreamingError):
 
 
 class ConfigurationProblem(Struct, frozen=True):
-    """One thing that is wrong with a configuration; `variable` is the environment's, where that set it."""
+    """One problem of a configuration. `variable` is the environment variable that set the value, if one did."""
 
     message: str
     file: str | None = None
@@ -261,7 +261,7 @@ class ConfigurationProblem(Struct, frozen=True):
 
 
 class ConfigurationError(LLMDispatcherError):
-    """The configuration is missing or wrong; `file`, `line` and `key` say where, and `problems` all that is wrong."""
+    """The configuration is missing or wrong. `file`, `line` and `key` say where; `problems` lists every problem."""
 
     def __init__(
         self,
@@ -286,4 +286,4 @@ class ConfigurationError(LLMDispatcherError):
 
 
 class CacheError(LLMDispatcherError):
-    """A cache cannot be made or used as asked."""
+    """A cache cannot be made or used in this way."""

@@ -172,7 +172,7 @@ async def test_a_setting_that_the_body_leaves_open_completes_what_it_returns(
 
 
 def test_what_a_function_reads_is_seen_through_other_decorators() -> None:
-    from llm_dispatcher._bodies import names_read
+    from llm_dispatcher._bodies import parameters_read
 
     def wrapped(function: Callable[..., str]) -> Callable[..., str]:
         @functools.wraps(function)
@@ -186,7 +186,7 @@ def test_what_a_function_reads_is_seen_through_other_decorators() -> None:
         city = f"{city}!"
         return f"{temperature} in {city}"
 
-    assert names_read(asks) & {"temperature", "system", "city"} == {"temperature", "city"}
+    assert parameters_read(asks) & {"temperature", "system", "city"} == {"temperature", "city"}
 
 
 # ── images and sounds, whatever their parameter is called ──────────────────────────────────────────────────────────
@@ -381,7 +381,7 @@ async def test_bytes_that_a_body_formats_into_its_prompt_are_refused(vendors: di
     def described(photo: Any) -> str:
         return f"What is in {photo}?"
 
-    with pytest.raises(TypeError, match=r"the bytes of the image stand in the prompt, as text: .*pass encode_image"):
+    with pytest.raises(TypeError, match=r"the prompt contains the bytes of the image as text: .*pass encode_image"):
         await described(PNG)
     assert not any(vendor.requests for vendor in vendors.values())
     assert await described(encode_image(PNG))
@@ -403,7 +403,7 @@ async def test_bytes_that_are_no_image_are_refused_unless_the_body_reads_them(
         return f"Sum up: {pdf.decode()}"
 
     assert await summary(b"%PDF-1.7 words") == "text_generation"
-    with pytest.raises(TypeError, match="its first bytes are those of no image and no sound"):
+    with pytest.raises(TypeError, match="its first bytes do not match a known image or sound"):
         await unread("What is this?", b"%PDF-1.7")
 
 

@@ -439,7 +439,7 @@ async def test_nothing_that_a_caller_passed_vanishes(
 
 
 def test_what_cannot_be_put_into_words_is_refused_by_name(vendor: SimulatedVendor) -> None:
-    with pytest.raises(TypeError, match=r"the argument 'extras' is a Database, which cannot be put into words"):
+    with pytest.raises(TypeError, match=r"the argument 'extras' is a Database, which cannot be written as text"):
         everything("Why?", extras=Database())  # type: ignore[arg-type]
     assert vendor.requests == []
 

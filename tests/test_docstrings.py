@@ -118,7 +118,7 @@ def without_text() -> set[str]:
 def without_parameters() -> set[str]:
     wanting = set()
     for each in PUBLIC:
-        told = set(re.findall(r"^\s+(\w+):", section(each.text, "Args"), re.MULTILINE))
+        told = set(re.findall(r"^\s+(\w+):", section(each.text, "Args") + section(each.text, "Options"), re.MULTILINE))
         if len(each.parameters()) > FEW and not set(each.parameters()) <= told:
             wanting.add(each.name)
     return wanting

@@ -1,8 +1,8 @@
-"""What a plan needs to know beside the policy: the price list, and the file of what was spent.
+"""Loading what a plan needs beside the policy: the price list, and the file with what was spent.
 
 Loading the price list takes a third of a second, and another process may hold the file's lock. So both are read in
-threads while an event loop runs. `learn` is awaited by each stream. `look` is for methods that are no coroutines: where
-nothing would be held up it reads what is missing, and in a running loop it refuses if the answer depends on that.
+threads while an event loop runs. Each stream awaits `learn`. Synchronous methods call `look`: it reads what is missing
+if the thread may block, and it raises in a running loop if the plan depends on it.
 
 `is_asked_for` is set by whoever begins to load the prices in the background, in any loop, and reset if that fails.
 Loading twice does no harm.
@@ -24,7 +24,7 @@ from ..tasks import TaskRequest
 
 
 class Knowledge:
-    """The prices, and what was spent, of one switch."""
+    """Loads prices and spending for one switch."""
 
     def __init__(self, traffic: SharedState, notify: Notify = write) -> None:
         self._traffic = traffic

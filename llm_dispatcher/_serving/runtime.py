@@ -66,7 +66,7 @@ class Runtime:
 
     @property
     def cache(self) -> StreamingCache | None:
-        """The cache that is configured, if any, for calls that name none."""
+        """The configured cache, which is used by calls that do not name another one."""
         if self.cache_in_use is None and self.policy.cache is not None:
             from ..cache import StreamingCache
 
@@ -74,7 +74,7 @@ class Runtime:
         return self.cache_in_use
 
     def may_answer(self, request: TaskRequest, *, has_body: bool) -> tuple[Target, ...]:
-        """Every target that this request could be answered by, however things stand just now."""
+        """Every target that may answer this request, whether it is healthy or not."""
         if is_offline(os.environ):
             return (Target(BODY, ""),)
         return tuple(target for target in candidates(request, self.policy) if has_body or target.provider != BODY)
@@ -86,7 +86,7 @@ class Runtime:
         return tuple(providers[name].kind for name in names)
 
     def models(self, targets: tuple[Target, ...]) -> tuple[str, ...]:
-        """What each of these targets really is; see `identity`."""
+        """The identity of each of these targets: see `identity`."""
         known, providers = self._identities, self.policy.providers
         for target in targets:
             if target not in known:
@@ -122,14 +122,14 @@ class Runtime:
         )
 
     def to_send(self, request: TaskRequest) -> TaskRequest:
-        """The request without the metadata that routing reads. No vendor is sent them."""
+        """The request as it is sent to a vendor: without the metadata that routing reads."""
         if not request.metadata or self._routing_keys.isdisjoint(request.metadata):
             return request
         metadata = {name: value for name, value in request.metadata.items() if name not in self._routing_keys}
         return replace(request, metadata=metadata)
 
     def admission(self, request: TaskRequest, plan: Plan, wishes: Wishes) -> Admission:
-        """What lets a planned request try its targets one after the other."""
+        """The admission control for a planned request."""
         resilience = self.policy.resilience
         facts = RequestFacts(
             demands=demands(request),
@@ -148,8 +148,8 @@ class Runtime:
         return limit if isinstance(limit, int) else None
 
     def timeouts(self, request: TaskRequest, plan: Plan, wishes: Wishes) -> Timeouts:
-        """The clocks of a request. With `max_latency`, a first token that is later moves the request on while there is
-        somebody else to ask; the last one may take all the time that remains.
+        """The clocks of a request. With `max_latency`, a target whose first token is later is given up while there is
+        another target to ask. The last target may take all the time that is left.
         """
         timeouts = self.policy.resilience.timeouts
         latest = route_of(request, self.policy, wishes).max_latency
@@ -160,11 +160,11 @@ class Runtime:
     def price(self, target: Target, usage: Usage) -> float | None:
         """US dollars for this usage, `None` where no price is known."""
         if target.provider not in self.policy.providers:
-            return 0.0  # the decorated body: nobody sends a bill for it
+            return 0.0  # the decorated body is free
         return self.catalog.cost(target, usage)
 
     def capabilities(self, target: str | Target, *, load: bool = True) -> catalog.Capabilities:
-        """What a model can do and what it costs; the target is written `provider/model`."""
+        """What a model can do and what it costs. A target is written `provider/model`."""
         found = Target.parse(target) if isinstance(target, str) else target
         if found.provider not in self.policy.providers:
             configured = ", ".join(self.policy.providers)

@@ -93,7 +93,7 @@ class CallSettings(Struct, frozen=True, kw_only=True):
         _positive("max_latency", self.max_latency, "seconds")
 
     def total(self, policy: Policy) -> float | None:
-        """Seconds that the whole call may take."""
+        """The seconds that the whole call may take."""
         return policy.resilience.timeouts.total if self.timeout is None else self.timeout
 
     def apart(self, policy: Policy, shape: Shape) -> Hashable:
@@ -149,7 +149,7 @@ def split_options(options: StreamOptions) -> tuple[dict[str, Any], CallSettings]
 
 
 def as_request(request: object) -> TaskRequest:
-    """The request; a prompt that was passed in its place is a mistake that is often made."""
+    """The request. Passing a prompt in its place is a frequent mistake, so the error says what to write."""
     if not isinstance(request, TaskRequest):
         raise TypeError(
             f"a request is a TaskRequest, got {type(request).__name__}; write TaskRequest(prompt=…), or call an LLM: "
@@ -159,9 +159,9 @@ def as_request(request: object) -> TaskRequest:
 
 
 def check_request(request: TaskRequest) -> None:
-    """Refuse what no model could answer, before anything is sent."""
+    """Refuse a request that no model could answer, before anything is sent."""
     if request.prompt is not None and not request.prompt.strip() and not (request.images or request.audio):
-        raise InvalidRequestError("the prompt is empty: nothing was asked")
+        raise InvalidRequestError("the prompt is empty: write a prompt, or pass messages")
     if not request.conversation:
         raise InvalidRequestError("the request has neither a prompt nor messages: give one of them")
     if request.max_tokens is not None and request.max_tokens > MOST_TOKENS:

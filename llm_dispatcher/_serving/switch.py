@@ -1,4 +1,8 @@
-"""`LLMSwitch`: the one place where routing, the loop, the providers and the watchers meet."""
+"""`LLMSwitch`: takes requests, and owns the policy in force and everything that outlives a reload.
+
+A switch may be used from several threads and event loops. A reload replaces `_runtime` as a whole; a stream keeps the
+runtime that it began with. What all runtimes share is in `_shared`, whose parts have locks of their own.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +34,18 @@ from .warming import LOADING, prepare
 
 
 class LLMSwitch:
-    """Routes requests to providers and keeps their streams going.
+    """Routes requests to providers and keeps their streams going. Making a switch opens no connection.
 
-    `config` is a mapping, the path of a YAML file, a `Policy`, or nothing: then the environment and
-    `llm_dispatcher.yaml`. Making one opens no connection. With `watch`, the file is looked at once a second while
-    requests come, and taken anew when it has changed. `on_budget_alert` is told when a share of a budget is spent.
+    Args:
+        config: A mapping, the path of a YAML file, or a `Policy`. Without one, the environment and
+            `llm_dispatcher.yaml` are read.
+        keys: API keys by kind of provider. They win over all others.
+        watch: Whether the file is read again when it has changed. It is looked at once a second while requests come.
+        on_budget_alert: A function that is called when a share of a budget is spent.
+        observers: Observers of all streams of this switch.
+
+    Raises:
+        ConfigurationError: The configuration is wrong. The error lists every problem.
     """
 
     def __init__(
@@ -58,13 +69,17 @@ class LLMSwitch:
 
     @property
     def policy(self) -> Policy:
-        """The configuration in force."""
+        """The policy in force."""
         return self._runtime.policy
 
     def reload(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Take another configuration, or the same file anew. It is read and judged whole before anything changes: a
-        `ConfigurationError` changes nothing. Streams that are under way keep the configuration that they began with;
-        health, rate limits and what was spent go on.
+        """Read a configuration file again, or another one, and put it in force. It may be called from any thread.
+
+        The file is checked before anything changes. Streams keep the configuration that they began with. Health, rate
+        limits and spending go on.
+
+        Raises:
+            ConfigurationError: The file is wrong, and nothing has changed.
         """
         file = self._file(path)
         self._adopt(load(file, keys=self._keys, is_found=path is None and self.policy.is_found))
@@ -74,7 +89,9 @@ class LLMSwitch:
     def _file(self, path: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
         file = path or self.policy.source
         if file is None:
-            raise ConfigurationError("the configuration was not read from a file: there is none to read again")
+            raise ConfigurationError(
+                "the configuration was not read from a file, so it cannot be read again: give a path"
+            )
         return file
 
     def _adopt(self, policy: Policy) -> None:
@@ -83,7 +100,7 @@ class LLMSwitch:
         self._shared.notify(ConfigurationChanged(policy.source))
 
     async def _look(self) -> None:
-        """Take the watched file anew, if it has changed. A bad one changes nothing and is told of once."""
+        """Read the watched file again if it has changed. A wrong file changes nothing; a notice says so once."""
         if self._watched is None or not self._watched.has_changed():
             return
         try:
@@ -92,7 +109,7 @@ class LLMSwitch:
         except ConfigurationError as error:
             self._shared.notify(ConfigurationRejected(error))
 
-    # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     @documented(RouteOptions, CallOptions)
     def stream_request(self, request: TaskRequest, **options: Unpack[CallOptions]) -> LLMStream[str]:
@@ -122,7 +139,7 @@ class LLMSwitch:
         await self._look()
         return self._runtime
 
-    # ── what it knows ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── knowledge ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def explain(
         self,
@@ -132,8 +149,18 @@ class LLMSwitch:
         max_cost: float | None = None,
         max_latency: float | None = None,
     ) -> Plan:
-        """The targets for a request in order, and every rejected one with its reason; nothing is sent. In a running
-        event loop, a plan that depends on prices or on money spent that were not read yet is refused: await `aexplain`.
+        """The targets for a request in order, and each rejected target with its reason. Nothing is sent.
+
+        Args:
+            request: The request to plan.
+            optimization_strategy: The strategy to plan with, instead of the policy's.
+            max_cost: The most US dollars that the request may cost.
+            max_latency: The most seconds until the first token.
+
+        Raises:
+            NoProviderAvailableError: No target can serve the request.
+            EventLoopRunningError: An event loop runs in this thread, and the plan depends on prices or spending that
+                were not read yet. Await `aexplain` instead.
         """
         check_request(as_request(request))
         settings = CallSettings(optimization_strategy=optimization_strategy, max_cost=max_cost, max_latency=max_latency)
@@ -142,13 +169,15 @@ class LLMSwitch:
         return self._runtime.plan(request, wishes, load=False)
 
     async def aexplain(self, request: TaskRequest, **settings: Unpack[RouteOptions]) -> Plan:
-        """`explain` for a coroutine: what it needs to know is read in threads."""
+        """`explain` for coroutines. It reads prices and spending in threads."""
         await self._shared.knowledge.look_in_a_thread()
         return self.explain(request, **settings)
 
     def group_requests_by_provider(self, requests: Iterable[TaskRequest]) -> dict[str, list[TaskRequest]]:
-        """The requests by the provider that each would go to first, their order kept. Requests that nobody can serve
-        are under the key "", which no provider can have. In a running event loop, `await switch.warm()` once before.
+        """The requests by the provider that each one would go to first, in their order.
+
+        Requests that no provider can serve are under the key "". In a running event loop, `await switch.warm()` once
+        before.
         """
         groups: dict[str, list[TaskRequest]] = {}
         for request in requests:
@@ -160,26 +189,31 @@ class LLMSwitch:
         return groups
 
     def capabilities(self, target: str | Target) -> catalog.Capabilities:
-        """What a model can do and what it costs; the target is written `provider/model`. In a running event loop,
-        prices and windows are there once they were loaded: `await switch.warm()` before.
+        """What a model can do and what it costs. A target is written `provider/model`.
+
+        In a running event loop, prices and context windows are missing until they are loaded: `await switch.warm()`
+        once before.
         """
         if not may_block():
             self._shared.knowledge.load_in_background()
         return self._runtime.capabilities(target, load=may_block())
 
     def health(self) -> dict[Target, TargetHealth]:
-        """How each target that was asked has been doing."""
+        """The health of each target that was asked."""
         return self._shared.traffic.health.snapshot()
 
     def spent(self, namespace: str = "") -> dict[Period, float]:
-        """US dollars spent today and this month, by all requests or by those of a namespace. In a running event loop,
-        await `aspent` where no stream has been read yet: the file of what was spent was not either.
+        """US dollars spent today and this month, by all requests or by those of one namespace.
+
+        Raises:
+            EventLoopRunningError: An event loop runs in this thread, and the file with what was spent was not read
+                yet. Await `aspent` instead.
         """
         self._shared.knowledge.look_at_spending("await switch.aspent()")
         return self._shared.traffic.budgets.spent(namespace)
 
     async def aspent(self, namespace: str = "") -> dict[Period, float]:
-        """`spent` for a coroutine: the file of what was spent is read in a thread."""
+        """`spent` for coroutines. It reads the file in a thread."""
         await asyncio.to_thread(self._shared.traffic.budgets.spending.look)
         return self._shared.traffic.budgets.spent(namespace)
 
@@ -187,7 +221,8 @@ class LLMSwitch:
         """Load every configured vendor's SDK and make its client in the running loop, and load the price list.
 
         Await this when an application starts, so that no request and no switch in the middle of an answer has to wait
-        for an import. Nothing is sent to any vendor. If one cannot be prepared, a notice says so; the others are.
+        for an import. Nothing is sent to any vendor. If a vendor cannot be prepared, a notice says so, and the others
+        are prepared all the same.
         """
         spending = self._shared.traffic.budgets.spending
         reading = [] if spending.is_read else [asyncio.to_thread(spending.read)]
@@ -195,12 +230,12 @@ class LLMSwitch:
             prepare(self._runtime.providers, self._shared.notify), asyncio.to_thread(catalog.load_prices), *reading
         )
 
-    # ── its end ────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def aclose(self) -> None:
-        """Close the connections that were opened in the running loop, and write down what was spent and recorded.
+        """Close the connections that were opened in the running loop, and write what was spent and recorded to disk.
 
-        Streams of this loop that are under way end with a `StreamingError`, which has what they had delivered.
+        Open streams of this loop end with a `StreamingError`, which has the text that they had delivered.
         """
         await self._shared.open_streams.end()
         for provider in self._runtime.providers.values():

@@ -1,8 +1,8 @@
 """Loading vendors' SDKs before they are needed.
 
-An SDK takes between a tenth of a second and three seconds to import. Without help, the first switch to a vendor waits
-for that in the middle of an answer. So the SDKs of a route's other vendors are imported in a thread as soon as a first
-stream is under way, and `LLMSwitch.warm()` prepares all of them before the first request.
+An SDK takes between a tenth of a second and three seconds to import. If it is not loaded before, the first switch to
+its vendor waits for the import in the middle of an answer. So the SDKs of a route's other vendors are imported in a
+thread as soon as a first answer begins, and `LLMSwitch.warm()` prepares all of them before the first request.
 
 The thread is a daemon and imports modules, nothing else: it holds no connection, and a process that ends does not wait
 for it, but a fork waits for the module that is being imported. It runs at most once at a time in a process. A module
@@ -36,13 +36,13 @@ _asked_for: Final[set[str]] = set()
 
 
 def missing_sdks(kinds: Iterable[str]) -> list[str]:
-    """The SDK modules of these kinds of provider that nobody has imported or is importing."""
+    """The SDK modules of these kinds of provider that are not imported yet and are not being imported."""
     wanted = dict.fromkeys(module for kind in kinds for module in sdk_modules(kind))
     return [module for module in wanted if module not in sys.modules and module not in _asked_for]
 
 
 def load_in_background(kinds: Iterable[str]) -> bool:
-    """Import the SDKs of these kinds in a thread; `False` if there is nothing to import.
+    """Import the SDKs of these kinds in a thread. Returns `False` if there is nothing to import.
 
     Under gevent, each is imported when it is needed. A thread that imports takes locks that gevent has patched, and has
     no hub that runs: a greenlet that waits for such a lock may never hear that it is free.

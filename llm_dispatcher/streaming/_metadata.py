@@ -1,4 +1,4 @@
-"""The dicts that go with a stream and with each of its chunks."""
+"""The metadata of a stream and of each of its chunks, as dicts."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ class _AboutStream(TypedDict):
 
 
 class ChunkMetadata(_AboutStream):
-    """A chunk and what is known of it. `total_tokens`, `cost` and `finish_reason` are `None` until the closing item,
-    whose `chunk` is empty; joining all chunks gives the text.
+    """A chunk and its metadata. All chunks joined are the text.
+
+    `total_tokens`, `cost` and `finish_reason` are `None` until the closing item, whose `chunk` is empty.
     """
 
     chunk: str
@@ -30,6 +31,6 @@ class ChunkMetadata(_AboutStream):
 
 
 class StreamMetadata(_AboutStream):
-    """What callbacks are told of a stream as a whole; `usage` is `None` until it is over."""
+    """The metadata of a whole stream, which callbacks get. `usage` is `None` until the stream is over."""
 
     usage: Usage | None

@@ -1,4 +1,8 @@
-"""How far streams have come, as a number from 0 to 100."""
+"""`ProgressTracker`: how far streams have come, as a number from 0 to 100.
+
+A tracker is read in any thread. The task that reads a stream moves that stream's share of the tracker. Two module
+globals, `_ticks` and `_latest`, exist for one warning: that a tracker stays at 0 because no stream has it.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +24,28 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 USUAL_TOKENS: Final = 400
-"""What an answer is taken to be long, until one has been seen."""
+"""Tokens that an answer is expected to have until a first answer was seen."""
 NEARLY: Final = 0.95
-"""From here on progress creeps: an answer that is longer than expected must not look finished."""
+"""From this fraction on progress slows down, because an answer that is longer than expected is not finished."""
 SHORT_OF_WHOLE: Final = 0.99
 
 
 class ProgressTracker:
-    """Progress of the streams that were given this tracker; of several at once, their sum.
+    """The progress of the streams that have this tracker, all together.
 
-    A tracker that no stream was given follows the streams that begin in its own task after it was made, and in tasks
-    started from there. Of several such trackers in a task, the one that was made last follows.
+    A tracker that was given to no stream follows the streams that begin after it was made, in its own task and in tasks
+    started from there. If a task has several such trackers, the newest one follows.
 
-    What each stream is expected to bring is `expected_tokens` or `expected_chunks`; with neither, its request's
-    `max_tokens`, or else how long this tracker's streams have been. A new run begins when a stream starts while no
-    other is under way.
+    A new run begins when a stream starts while no other stream of the tracker is open.
+
+    Args:
+        expected_tokens: The tokens that each stream is expected to have. Without it, the request's `max_tokens` counts,
+            or else the length of earlier streams of this tracker.
+        expected_chunks: The chunks that each stream is expected to have, instead of tokens.
+        clock: A function that returns seconds; for tests.
+
+    Raises:
+        TypeError, ValueError: An expected number is not an int, or is less than 1.
     """
 
     def __init__(
@@ -63,7 +74,7 @@ class ProgressTracker:
         _made_here.set((*(made for made in _made_here.get() if _may_follow(made())), weakref.ref(self)))
 
     def get_progress(self) -> float:
-        """0.0 before anything came, 100.0 when every stream ended well, never falling in between."""
+        """A number from 0.0 to 100.0. It never falls during a run, and is 100.0 when every stream is complete."""
         self._warn_if_nobodys()
         streams = self._streams
         if streams and all(stream.finished for stream in streams):
@@ -76,13 +87,13 @@ class ProgressTracker:
 
     @property
     def tokens(self) -> int:
-        """Output tokens so far, by rule of thumb."""
+        """Output tokens so far, estimated from the text."""
         self._warn_if_nobodys()
         return sum(stream.tokens for stream in self._streams)
 
     @property
     def elapsed(self) -> float:
-        """Seconds that this run has taken."""
+        """Seconds since this run began, or its whole time if it is over."""
         self._warn_if_nobodys()
         if self._began is None:
             return 0.0
@@ -95,7 +106,7 @@ class ProgressTracker:
 
     @property
     def eta(self) -> float | None:
-        """Seconds that are left at this pace; `None` while there is no pace to go by."""
+        """Seconds that are left at this pace, or `None` before the first progress."""
         progress = self.get_progress()
         if progress >= 100.0:
             return 0.0
@@ -103,7 +114,7 @@ class ProgressTracker:
 
     @contextmanager
     def live(self, console: Console | None = None) -> Generator[None, None, None]:
-        """Draw a bar in the terminal while the block runs; where there is no terminal, nothing is drawn."""
+        """Draw a progress bar in the terminal while the block runs. Without a terminal, nothing is drawn."""
         from rich.console import Console
         from rich.live import Live
         from rich.progress_bar import ProgressBar
@@ -163,26 +174,26 @@ class ProgressTracker:
         self._began = self._ended = None
 
     def _leave(self, share: _Share) -> None:
-        """A stream is over."""
+        """Note that a stream is over."""
         if share.finished and share.tokens:
             self._usual = share.tokens if self._usual is None else self._usual + (share.tokens - self._usual) / 4
         if all(stream.ended for stream in self._streams):
             self._ended = self._clock()
 
     def _expected(self, max_tokens: int | None) -> float:
-        """How much one stream is expected to bring."""
+        """The tokens or chunks that one stream is expected to have."""
         return self.expected_chunks or self.expected_tokens or max_tokens or self._usual or USUAL_TOKENS
 
     def _warn_if_nobodys(self) -> None:
-        """Warn once that this tracker stays at 0, if it has no stream while streams have run since it was made."""
+        """Warn once that this tracker stays at 0, if streams have run since it was made and it has none."""
         if self._given or self._follows or self._has_warned or _latest[0] < self._made:
             return
         self._has_warned = True
         other = _latest[1]
         whose = f"that of {other}()" if other else "another"
         warnings.warn(
-            f"no stream has this ProgressTracker, and so it stays at 0; {whose} has run. The tracker of a decorated "
-            "function is story.progress_tracker. To use another one, give it as progress_tracker=, or make it in the "
+            f"no stream has this ProgressTracker, so it stays at 0; {whose} has run. The tracker of a decorated "
+            "function is story.progress_tracker. To use another one, pass it as progress_tracker=, or make it in the "
             "task that reads the stream",
             stacklevel=3,
         )
@@ -233,16 +244,16 @@ def _may_follow(tracker: ProgressTracker | None) -> bool:
 
 
 _made_here: Final[ContextVar[tuple[weakref.ref[ProgressTracker], ...]]] = ContextVar("trackers made here", default=())
-"""The trackers that were made in this task or in those from which it was started. A task inherits a copy, so that what
-one task makes after the start of another is none of the other's business.
+"""The trackers that were made in this task, or before it was started in the task that started it. A task inherits a
+copy, so a tracker that is made later in one task is unknown to the other.
 """
 _ticks: Final = count()
 _latest: tuple[int, str | None] = (-1, None)
-"""When a stream with a tracker was last read, and whose tracker it was: for one warning, and nothing else."""
+"""When a stream with a tracker was last read, and whose tracker it was. Only the warning uses it."""
 
 
 class _Share:
-    """One stream's part in a tracker's run."""
+    """The share that one stream has in the run of a tracker."""
 
     __slots__ = ("_account", "_tracker", "ended", "expected", "finished")
 
@@ -271,7 +282,7 @@ class _Share:
             return straight
         return NEARLY + (SHORT_OF_WHOLE - NEARLY) * (1 - math.exp(NEARLY - straight))
 
-    chunk = None  # (what has come, the account knows)
+    chunk = None  # the account counts the text
 
     def watch(self, event: Event, account: Account, /) -> None:
         self._account = account

@@ -80,7 +80,7 @@ async def test_a_body_may_yield_the_items_of_another_stream(simulated_switch: Si
 @pytest.mark.parametrize(
     ("item", "words"),
     [
-        ({"text": "One"}, "has to yield str, or dicts with the text in 'chunk'; it yielded dict with 'text'"),
+        ({"text": "One"}, "has to yield str or dicts with text in 'chunk'; it yielded dict with 'text'"),
         ({"chunk": 3}, "it yielded dict with 'chunk'"),
         ({}, "it yielded dict with nothing in it"),
         (b"One", "it yielded bytes"),

@@ -43,7 +43,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
         (["stream", "x", "--model", "nobody/m"], "model= names the provider 'nobody', which is not configured"),
         (["stream", "x", "--provider", "nobody"], "providers= names the provider 'nobody', which is not configured"),
         (["stream", "\udcff"], "the prompt is not UTF-8 text"),
-        (["stream", " "], "the prompt is empty: nothing was asked"),
+        (["stream", " "], "the prompt is empty: write a prompt, or pass messages"),
         (["explain"], "there is no prompt"),
         (["config"], "Missing command. (llm-dispatcher config --help)"),
         (["simulate"], "Missing option '--wire'"),
