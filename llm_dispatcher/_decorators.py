@@ -141,7 +141,12 @@ is one of three things: it returns the prompt; or it takes an `LLM` and yields w
 that answers when no model can. Calling the function opens nothing and returns an `LLMStream`, in any thread. The
 stream belongs to the event loop, or to the thread that may block, in which it is read.
 
-Raises `TypeError` or `ValueError` where the function is decorated, if an option or the function cannot be used."""
+Args:
+    function: The function to decorate, if the decorator is used without options.
+
+Raises:
+    TypeError: The function has no form that can be used, or an option has a wrong name or type.
+    ValueError: An option has a wrong value."""
 
 
 _OUTER: Final = frozenset(("callbacks", "progress_tracker", "timeout", "buffer_size", "min_chunk_size", "raw"))

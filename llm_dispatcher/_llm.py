@@ -66,7 +66,10 @@ class LLM:
 
     @documented(RequestOptions, RouteOptions, CallOptions)
     def __init__(self, target: str | None = None, /, **options: Unpack[StreamOptions]) -> None:
-        """Bind options; `target` is a model as `"provider/model"`.
+        """Bind options.
+
+        Args:
+            target: A model, as `"provider/model"`.
 
         Raises:
             TypeError, ValueError: An option has a wrong name, type or value.

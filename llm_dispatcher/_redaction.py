@@ -114,6 +114,7 @@ class Secret:
         conceal(value)
 
     def reveal(self) -> str:
+        """The key itself."""
         return self._value
 
     def __repr__(self) -> str:

@@ -42,6 +42,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
+        """The error as a value."""
         return cls(
             kind=type(error).__name__,
             message=loggable(error.message if isinstance(error, LLMDispatcherError) else str(error)),
@@ -283,7 +284,11 @@ _WHOLE: Final = f"F|X|{_TURN}(?:t+{_TURN})*(?:C|i?[FX])"
 
 
 def check_order(events: Iterable[Event]) -> None:
-    """Raise a `ValueError` unless these events are one complete stream in a legal order."""
+    """Check that these events are one complete stream in a legal order.
+
+    Raises:
+        ValueError: They are not. The message shows the order.
+    """
     seen = list(events)
     if not re.fullmatch(_WHOLE, "".join(_LETTERS[type(event)] for event in seen)):
         names = " ".join(type(event).__name__.removeprefix("Stream") for event in seen)

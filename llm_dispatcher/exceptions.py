@@ -212,7 +212,11 @@ class BudgetExceededError(LLMDispatcherError):
 class StreamingError(LLMDispatcherError):
     """The stream broke after text was delivered, and it could not be continued.
 
-    `partial` is the delivered text, `usage` is the usage of all attempts, and `failures` are their errors in order.
+    Args:
+        message: What happened.
+        partial: The delivered text.
+        usage: The usage of all attempts.
+        failures: Their errors in order.
     """
 
     def __init__(
@@ -229,7 +233,14 @@ class RequestTimeoutError(LLMDispatcherError, TimeoutError):
 
 
 class StreamTimeoutError(RequestTimeoutError, StreamingError):
-    """The `total` clock ran out after text was delivered."""
+    """The `total` clock ran out after text was delivered.
+
+    Args:
+        message: What happened.
+        partial: The delivered text.
+        usage: The usage of all attempts.
+        failures: Their errors in order.
+    """
 
     def __init__(
         self, message: str, *, partial: str, usage: Usage, failures: Sequence[LLMDispatcherError] = ()
@@ -238,7 +249,14 @@ class StreamTimeoutError(RequestTimeoutError, StreamingError):
 
 
 class StreamBudgetExceededError(BudgetExceededError, StreamingError):
-    """A budget was passed after text was delivered."""
+    """A budget was passed after text was delivered.
+
+    Args:
+        message: What happened.
+        partial: The delivered text.
+        usage: The usage of all attempts.
+        failures: Their errors in order.
+    """
 
     def __init__(
         self, message: str, *, partial: str, usage: Usage, failures: Sequence[LLMDispatcherError] = ()
@@ -261,7 +279,15 @@ class ConfigurationProblem(Struct, frozen=True):
 
 
 class ConfigurationError(LLMDispatcherError):
-    """The configuration is missing or wrong. `file`, `line` and `key` say where; `problems` lists every problem."""
+    """The configuration is missing or wrong.
+
+    Args:
+        message: What is wrong.
+        file: The file of the first problem.
+        line: Its line.
+        key: Its key.
+        problems: Every problem.
+    """
 
     def __init__(
         self,

@@ -98,7 +98,8 @@ class Target(Struct, frozen=True, order=True):
     def parse(cls, text: str) -> Target:
         """Parse `provider/model`. The first slash separates them, because a model's own name may contain slashes.
 
-        Raises a `ValueError` if one of them is missing.
+        Raises:
+            ValueError: One of them is missing.
         """
         provider, slash, model = text.partition("/")
         if not (provider and slash and model):

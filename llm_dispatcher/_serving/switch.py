@@ -117,6 +117,9 @@ class LLMSwitch:
 
         Call it from any thread. The stream is read in one event loop, or in a thread that may block.
 
+        Args:
+            request: What to ask.
+
         Raises:
             TypeError, ValueError: An option has a wrong name, type or value.
         """

@@ -75,15 +75,22 @@ class SQLiteStore:
         return f"SQLiteStore({str(self.path)!r})"
 
     def open(self) -> Snapshot:
+        """Open the file and return its entries. May block."""
         return self._writer.submit(self._open).result()
 
     async def read(self, key: bytes) -> bytes | None:
+        """The recording, or `None` if the file no longer has it. It is read in a thread."""
         recording = self._unwritten.get(key)
         if recording is None:
             recording = await asyncio.wrap_future(self._reader.submit(self._read, key))
         return recording
 
     def add(self, entry: Entry, recording: bytes) -> None:
+        """Store a recording. It is written in a thread.
+
+        Raises:
+            CacheError: The store is closed.
+        """
         self._unwritten[entry.key] = recording
         values = (entry.key, entry.bucket, entry.text, entry.namespace, entry.size, entry.expires, recording)
         try:
@@ -93,13 +100,16 @@ class SQLiteStore:
             raise CacheError(f"the cache in {self.path} is closed") from None
 
     def remove(self, keys: Iterable[bytes]) -> None:
+        """Delete recordings. They are deleted in a thread."""
         self._write_later("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
 
     def flush(self) -> None:
+        """Wait until every earlier `add` and `remove` is written. It blocks the calling thread."""
         with contextlib.suppress(RuntimeError):  # it is closed already
             self._writer.submit(lambda: None).result()
 
     def close(self) -> None:
+        """Write what is left and close the file. It blocks the calling thread."""
         with contextlib.suppress(RuntimeError):  # it is closed already
             self._writer.submit(self._close).result()
         self._reader.shutdown()

@@ -76,20 +76,25 @@ class MemoryStore:
         self._recordings: dict[bytes, bytes] = {}
 
     def open(self) -> Snapshot:
+        """Return an empty snapshot."""
         return Snapshot(_clock.token_bytes(32))
 
     async def read(self, key: bytes) -> bytes | None:
+        """The recording, or `None` if there is none."""
         return self._recordings.get(key)
 
     def add(self, entry: Entry, recording: bytes) -> None:
+        """Keep a recording."""
         self._recordings[entry.key] = recording
 
     def remove(self, keys: Iterable[bytes]) -> None:
+        """Forget recordings."""
         for key in keys:
             self._recordings.pop(key, None)
 
     def flush(self) -> None:
-        pass
+        """Do nothing: there is nothing to write."""
 
     def close(self) -> None:
+        """Forget everything."""
         self._recordings.clear()

@@ -63,6 +63,7 @@ class StreamingCache:
         replay: How fast a recording is played: "instant", or a number of characters per second.
         keep_joined: Whether to record answers to which more than one attempt contributed.
         clock: The time in seconds since the epoch.
+        notify: A function that gets notices about failures of the store. By default they are logged.
 
     Raises:
         CacheError: `store` names a file that no cache made. The first request may raise it too.

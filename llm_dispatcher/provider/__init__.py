@@ -114,13 +114,21 @@ class Provider(Protocol):
     """
 
     @property
-    def settings(self) -> ProviderSettings: ...
+    def settings(self) -> ProviderSettings:
+        """The provider's entry in the configuration."""
+        ...
 
-    async def prepare(self) -> None: ...
+    async def prepare(self) -> None:
+        """Load and make what requests need."""
+        ...
 
-    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]: ...
+    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        """Send a request and yield the pieces of its answer."""
+        ...
 
-    async def aclose(self) -> None: ...
+    async def aclose(self) -> None:
+        """Close what was opened in the running loop."""
+        ...
 
 
 class CheckResult(Struct, frozen=True, kw_only=True):
@@ -136,11 +144,15 @@ class CheckResult(Struct, frozen=True, kw_only=True):
 class SupportsCheck(Protocol):
     """A provider that can tell whether its vendor is reachable and accepts the key, without spending tokens."""
 
-    async def check(self) -> CheckResult: ...
+    async def check(self) -> CheckResult:
+        """Ask the vendor, and return what came of it. It does not raise."""
+        ...
 
 
 @runtime_checkable
 class SupportsModels(Protocol):
     """A provider that can list the models its vendor offers; `None` if the vendor has no such list."""
 
-    async def models(self) -> Sequence[str] | None: ...
+    async def models(self) -> Sequence[str] | None:
+        """The names of the models, or `None` if the vendor has no list of them."""
+        ...

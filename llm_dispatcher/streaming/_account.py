@@ -157,6 +157,7 @@ class Account:
         }
 
     def response(self) -> TaskResponse:
+        """What is known so far, as a value."""
         return TaskResponse(
             text=self.text,
             target=self.target,

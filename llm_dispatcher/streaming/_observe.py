@@ -41,9 +41,13 @@ class Watcher(Protocol):
     """
 
     @property
-    def chunk(self) -> Callable[[TextDelta, Account], Awaitable[None] | None] | None: ...
+    def chunk(self) -> Callable[[TextDelta, Account], Awaitable[None] | None] | None:
+        """The function to call for each piece of text, or `None`."""
+        ...
 
-    def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None: ...
+    def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None:
+        """Take an event that is not a piece of text."""
+        ...
 
 
 class ObservedCall(Protocol):

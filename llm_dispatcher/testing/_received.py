@@ -27,7 +27,16 @@ class Turn:
 
 
 class ReceivedRequest:
-    """One request: its content, its answer, and how it ended. Times are those of `time.monotonic()`."""
+    """One request: its content, its answer, and how it ended. Times are those of `time.monotonic()`.
+
+    Args:
+        wire: The wire that it was made on.
+        method: Its HTTP method.
+        path: Its path.
+        headers: Its headers, by their names in small letters.
+        body: Its JSON body.
+        request_id: The id that the vendor answers with.
+    """
 
     def __init__(
         self, wire: Wire, method: str, path: str, headers: Mapping[str, str], body: dict[str, Any], request_id: str = ""

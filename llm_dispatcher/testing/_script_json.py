@@ -21,7 +21,11 @@ def script_to_json(script: WrittenScript) -> bytes:
 
 
 def script_from_json(data: bytes) -> WrittenScript:
-    """The script in JSON that `script_to_json` or a person wrote. Raises a `ValueError` if it is invalid."""
+    """The script in JSON that `script_to_json` or a person wrote.
+
+    Raises:
+        ValueError: It is invalid.
+    """
     try:
         value: Any = msgspec.json.decode(data)
         return [_part(each) for each in value] if isinstance(value, list) else _part(value)

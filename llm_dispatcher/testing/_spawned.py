@@ -20,7 +20,14 @@ from ._script_json import WrittenScript, script_to_json
 class SpawnedVendor:
     """A simulated vendor in another process: `with SpawnedVendor("openai-chat", Reply("Hello!")) as vendor:`.
 
-    The arguments are those of `SimulatedVendor`, but the script has no functions, and only the last requests are kept.
+    Args:
+        wire: The wire that it speaks, such as `"openai-chat"`.
+        script: What it answers, as for `SimulatedVendor`, but without functions.
+        models: The models that it has. By default it has every model.
+        refuses_prefill: Models that refuse a request which ends in an assistant's turn.
+        api_key: The key that it demands, or `None` for no key.
+        port: The port to listen on, or 0 for a free one.
+        remember: How many requests are kept; older ones are dropped.
     """
 
     def __init__(

@@ -128,7 +128,11 @@ class SimulatedVendor:
     # ── serving ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
-        """Start to listen, in the running loop."""
+        """Start to listen, in the running loop.
+
+        Raises:
+            RuntimeError: It is listening already.
+        """
         if self._listener.is_open:
             raise RuntimeError("this vendor is already listening")
         self._loop = asyncio.get_running_loop()
@@ -178,7 +182,11 @@ class SimulatedVendor:
     # ── for `down` ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def in_its_thread(self, work: Coroutine[None, None, None]) -> None:
-        """Run a coroutine in the vendor's thread, and wait for it."""
+        """Run a coroutine in the vendor's thread, and wait for it.
+
+        Raises:
+            RuntimeError: The vendor serves in a loop, not in a thread of its own.
+        """
         if self._thread is None:
             work.close()
             raise RuntimeError("a vendor that serves in a loop is taken down with `async with vendor.down():`")

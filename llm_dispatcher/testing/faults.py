@@ -170,6 +170,10 @@ class Resplit(ScriptPart, frozen=True):
 
 
 def not_negative(what: str, value: float) -> None:
-    """Raise a `ValueError` for a negative number, or for NaN."""
+    """Check that a number is 0 or more.
+
+    Raises:
+        ValueError: It is negative, or NaN.
+    """
     if not value >= 0:
         raise ValueError(f"{what} is 0 or more, got {value}")
