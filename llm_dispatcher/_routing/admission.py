@@ -126,7 +126,7 @@ class TargetPass(Pass):
             state.health.note(attempt, self._era)
         with reported_not_raised(self.target, "rate limits", state.notify):
             if failure is not None and failure.status == 429 and failure.retry_after:
-                state.limiter.shut(self.target, failure.retry_after)
+                state.limiter.close_for(self.target, failure.retry_after)
             if is_local and usage.source == "unknown":
                 self._lease.give_back()  # nothing was sent
             else:

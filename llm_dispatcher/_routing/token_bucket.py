@@ -1,4 +1,13 @@
-"""A token bucket, and a number of slots: what rate limits are made of."""
+"""A token bucket and a semaphore: what rate limits are made of.
+
+Several event loops, in several threads, may use one limit. A bucket holds a few numbers and is used without a lock: two
+threads at the same moment can at worst lose one request's tokens, which the next report of the vendor corrects. The
+semaphore has a lock, because a slot that is lost would be lost for ever.
+
+A task that waits for a slot has a future in the line. Whoever gives back a slot passes it on to the first in the line,
+in the loop of that task. If the task was cancelled or has run out of patience in the meantime, the slot goes on to the
+next one.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +21,10 @@ from ..provider import LONGEST_WAIT
 
 
 class TokenBucket:
-    """Refills steadily, up to what a minute allows. A request may take more than is there: then the next request waits
-    until the bucket has made up for it, but never longer than `LONGEST_WAIT`.
+    """Refills steadily, up to what a minute allows.
+
+    A request may take more than the bucket holds. Then the next request waits until the bucket has made up for it, but
+    never longer than `LONGEST_WAIT`.
     """
 
     def __init__(self, a_minute: float, clock: Callable[[], float]) -> None:
@@ -24,22 +35,23 @@ class TokenBucket:
         self._at = clock()
 
     def seconds_until(self, amount: float) -> float:
-        """Seconds until so much is there. (More than a full bucket is never there: a full one has to do.)"""
-        lacking = min(amount, self._capacity) - self._now()
-        return lacking / self._a_second if lacking > 0 else 0.0
+        """Seconds until the bucket holds an amount. If the amount is more than a full bucket, until it is full."""
+        missing = min(amount, self._capacity) - self._current_level()
+        return missing / self._a_second if missing > 0 else 0.0
 
     def take(self, amount: float) -> None:
-        """Take so much, or put back what is less than nothing."""
-        self._level = max(min(self._now() - amount, self._capacity), -LONGEST_WAIT * self._a_second)
+        """Take an amount out, or put one back if it is negative."""
+        level = min(self._current_level() - amount, self._capacity)
+        self._level = max(level, -LONGEST_WAIT * self._a_second)
 
-    def believe(self, left: float, limit: float, full_in: float) -> None:
-        """Be as full as the vendor says."""
+    def set_level(self, left: float, limit: float, full_in: float) -> None:
+        """Take over what the vendor has reported: how much is left, of how much, and when it is full again."""
         self._capacity = max(limit, 1.0)
         self._level, self._at = left, self._clock()
-        lacking = self._capacity - left
-        self._a_second = lacking / full_in if lacking > 0 and full_in > 0 else self._capacity / 60
+        missing = self._capacity - left
+        self._a_second = missing / full_in if missing > 0 and full_in > 0 else self._capacity / 60
 
-    def _now(self) -> float:
+    def _current_level(self) -> float:
         now = self._clock()
         self._level = min(self._capacity, self._level + (now - self._at) * self._a_second)
         self._at = now
@@ -47,7 +59,7 @@ class TokenBucket:
 
 
 class Semaphore:
-    """So many at a time; who comes when all are taken waits in line. They may come from several loops."""
+    """A number of slots, and a line of tasks that wait for one. The tasks may belong to several loops."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -56,11 +68,12 @@ class Semaphore:
         self._lock = Lock()
 
     @property
-    def are_taken(self) -> bool:
+    def is_full(self) -> bool:
+        """Whether all slots are taken."""
         return self._taken >= self.count
 
-    async def take(self, patience: float) -> bool:
-        """Take one; false where that took longer than there was patience for."""
+    async def acquire(self, patience: float) -> bool:
+        """Take a slot. False if none became free within `patience` seconds."""
         with self._lock:
             if self._taken < self.count:
                 self._taken += 1
@@ -79,7 +92,7 @@ class Semaphore:
                 if (loop, turn) in self._line:
                     self._line.remove((loop, turn))
                 elif turn.done() and not turn.cancelled():
-                    self._pass_on()  # it was given, and nobody is here to use it
+                    self._pass_on()  # this task has got a slot, and does not use it
             if was_cancelled(before):
                 raise
             return False  # the timer cancelled the wait
@@ -87,13 +100,13 @@ class Semaphore:
             timer.cancel()
         return True
 
-    def give(self) -> None:
-        """Somebody has left."""
+    def release(self) -> None:
+        """Give a slot back."""
         with self._lock:
             self._pass_on()
 
     def resize(self, count: int) -> None:
-        """There are more from now on, or fewer: nobody who has one loses it."""
+        """Change the number of slots. Taken slots stay taken."""
         with self._lock:
             self.count = count
             for _ in range(min(len(self._line), max(0, count - self._taken))):
@@ -101,18 +114,20 @@ class Semaphore:
                 self._pass_on()
 
     def _pass_on(self) -> None:
+        """Give a taken slot to the first in the line, or make it free. `_lock` is held."""
         while self._line and self._taken <= self.count:
             loop, turn = self._line.popleft()
             try:
-                loop.call_soon_threadsafe(_call, turn, self)
+                loop.call_soon_threadsafe(_grant, turn, self)
             except RuntimeError:
                 continue  # that loop is closed
             return
         self._taken -= 1
 
 
-def _call(turn: asyncio.Future[None], slots: Semaphore) -> None:
+def _grant(turn: asyncio.Future[None], semaphore: Semaphore) -> None:
+    """Let a task have the slot that was passed on to it. This runs in the loop of the task."""
     if turn.done():
-        slots.give()  # it has lost patience meanwhile
+        semaphore.release()  # the task has stopped waiting in the meantime
     else:
         turn.set_result(None)

@@ -111,7 +111,7 @@ class Runtime:
             capabilities=partial(self.catalog.capabilities, load=load),
             conditions=Conditions(
                 health=traffic.health.snapshot(),
-                limited=traffic.limiter.spent(),
+                limited=traffic.limiter.exhausted(),
                 money_left=money_left,
                 budget=budget,
                 draw=_clock.random(),

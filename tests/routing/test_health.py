@@ -63,18 +63,18 @@ async def test_gates_of_models_that_nobody_has_are_forgotten() -> None:
     for number in range(3 * KNOWN):
         limiter.lease(Target("a", f"made-up-{number}"), 1)
     await limiter.lease(A, 1).take(0)
-    assert len(limiter.spent()) <= KNOWN
+    assert len(limiter.exhausted()) <= KNOWN
     assert not await limiter.lease(A, 1).take(0), "the limit itself is kept"
 
 
 async def test_what_vendors_said_of_models_that_nobody_has_is_forgotten() -> None:
     limiter = Limiter({}, lambda: 0)
-    limiter.shut(B, 60)
+    limiter.close_for(B, 60)
     for number in range(3 * KNOWN):
         if number % (KNOWN // 2) == 0:
-            limiter.shut(A, 60)
+            limiter.close_for(A, 60)
         limiter.hear(Target("a", f"made-up-{number}"), Allowance(requests=Remaining(1, 0, 60)))
-    assert len(limiter._said) <= KNOWN
+    assert len(limiter._reported) <= KNOWN
     assert (limiter.seconds_until(A, 1), limiter.seconds_until(B, 1)) == (60, 0), "who is spoken of is remembered"
 
 
@@ -85,10 +85,10 @@ def test_a_limiter_may_be_asked_and_told_from_several_threads(monkeypatch: pytes
     def work(offset: int) -> None:
         for number in range(30_000):
             target = Target("a", f"made-up-{(number * offset) % 7}")
-            limiter.shut(target, 60)
+            limiter.close_for(target, 60)
             if number % 10 == 0:
                 limiter.seconds_until(target, 1)
-                limiter.spent()
+                limiter.exhausted()
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)

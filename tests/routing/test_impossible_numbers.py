@@ -172,8 +172,8 @@ async def test_an_account_that_fails_costs_no_answer_and_keeps_nothing(
     assert len(ledger) == (broken != "outcome")
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert f"a/m: could not record the {broken} of an attempt: FailingError: out of ink" in warnings
-    slots = traffic.limiter.lease(A, 1.0)._gates[0].slots
-    assert slots is not None and not slots.are_taken
+    slots = traffic.limiter.lease(A, 1.0)._limits[0].semaphore
+    assert slots is not None and not slots.is_full
     assert traffic.budgets._reserved == {"": 0.0}
     assert traffic.health._breakers[A]._probes == 0
     assert traffic.budgets.spent()["daily"] == (0.5 if broken in ("health", "rate limits") else 0.0)
@@ -280,10 +280,10 @@ async def test_a_retry_after_that_is_too_long_is_not_believed(
 def test_a_limiter_believes_no_provider_that_shuts_a_target_for_more_than_a_day(seconds: float) -> None:
     """Also a provider of a third party, whose errors were not read by us."""
     limiter = Limiter({}, lambda: 100.0)
-    limiter.shut(A, seconds)
+    limiter.close_for(A, seconds)
     limiter.hear(A, Allowance(Remaining(0, 10, seconds), Remaining(0, 10, seconds)))
     assert limiter.seconds_until(A, 1) == 0
-    limiter.shut(A, LONGEST_WAIT)
+    limiter.close_for(A, LONGEST_WAIT)
     assert limiter.seconds_until(A, 1) == LONGEST_WAIT
 
 
@@ -327,7 +327,7 @@ def test_no_header_breaks_its_reader_or_shuts_a_target_for_more_than_a_day(heade
     assert error.retry_after is None or 0 <= error.retry_after <= LONGEST_WAIT
     limiter = Limiter({}, lambda: 100.0)
     if error.retry_after is not None:
-        limiter.shut(A, error.retry_after)
+        limiter.close_for(A, error.retry_after)
     if (told := allowance(headers, lambda: datetime(2026, 11, 1, tzinfo=UTC).timestamp())) is not None:
         limiter.hear(A, told)
     assert 0 <= limiter.seconds_until(A, 1.0) <= LONGEST_WAIT

@@ -69,7 +69,7 @@ async def test_a_models_limit_stands_beside_its_providers() -> None:
     assert not await gates.lease(small, 1).take(0)
     assert await gates.lease(A, 1).take(0)
     assert not await gates.lease(A, 1).take(0), "the provider's two are gone"
-    assert gates.spent() == {A: pytest.approx(30), small: pytest.approx(60)}
+    assert gates.exhausted() == {A: pytest.approx(30), small: pytest.approx(60)}
 
 
 async def test_tokens_that_were_not_used_are_given_back() -> None:
@@ -88,8 +88,8 @@ async def test_what_a_vendor_says_is_believed() -> None:
     assert gates.seconds_until(A, 1) == pytest.approx(0.5), "sixty come back in thirty seconds: one in half of one"
     now[0] += 0.6
     assert gates.seconds_until(A, 1) == 0
-    gates.shut(A, 12.0)
-    assert gates.spent() == {A: pytest.approx(12.0)}
+    gates.close_for(A, 12.0)
+    assert gates.exhausted() == {A: pytest.approx(12.0)}
 
 
 @pytest.mark.parametrize("after", [None, 1, 3])
@@ -116,39 +116,39 @@ async def test_a_reload_while_requests_wait_in_line_loses_no_slot(after: int | N
 @pytest.mark.parametrize("leaving", ["in line", "before its turn", "at its turn", "never"])
 async def test_slots_are_passed_on_in_line(leaving: str) -> None:
     slots = Semaphore(1)
-    assert await slots.take(0)
-    assert not await slots.take(0)
+    assert await slots.acquire(0)
+    assert not await slots.acquire(0)
     order: list[int] = []
 
     async def wait(number: int) -> None:
-        assert await slots.take(10)
+        assert await slots.acquire(10)
         order.append(number)
-        slots.give()
+        slots.release()
 
     waiting = [asyncio.create_task(wait(number)) for number in range(3)]
     await asyncio.sleep(0)
     if leaving == "in line":
         waiting[1].cancel()
         await asyncio.sleep(0)
-    slots.give()
+    slots.release()
     if leaving == "before its turn":
         waiting[0].cancel()
     elif leaving == "at its turn":
         asyncio.get_running_loop().call_soon(waiting[0].cancel)
     await asyncio.gather(*waiting, return_exceptions=True)
     assert order == {"in line": [0, 2], "never": [0, 1, 2]}.get(leaving, [1, 2])
-    assert await slots.take(0), "none was lost"
+    assert await slots.acquire(0), "none was lost"
 
 
 async def test_patience_ends_as_usual_for_who_outlived_a_cancellation() -> None:
     slots = Semaphore(1)
-    assert await slots.take(0)
+    assert await slots.acquire(0)
 
     async def wait() -> bool:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            return await slots.take(0.001)
+            return await slots.acquire(0.001)
         return True
 
     waiting = asyncio.create_task(wait())
@@ -159,10 +159,10 @@ async def test_patience_ends_as_usual_for_who_outlived_a_cancellation() -> None:
 
 async def test_patience_ends() -> None:
     slots = Semaphore(1)
-    assert await slots.take(0)
-    assert not await slots.take(0.001)
-    slots.give()
-    assert not slots.are_taken
+    assert await slots.acquire(0)
+    assert not await slots.acquire(0.001)
+    slots.release()
+    assert not slots.is_full
 
 
 @pytest.mark.found("B-24")
@@ -172,7 +172,7 @@ def test_who_waits_for_the_moment_that_a_vendor_named_comes_back_apart() -> None
     async def wait() -> list[float]:
         loop = asyncio.get_running_loop()
         gates = Limiter({}, loop.time)
-        gates.shut(A, 2.0)
+        gates.close_for(A, 2.0)
 
         async def one() -> float:
             assert await gates.lease(A, 1.0).take(60.0)
@@ -207,7 +207,7 @@ def test_the_spread_does_not_outlast_the_patience_of_a_request() -> None:
     async def wait() -> float:
         loop = asyncio.get_running_loop()
         gates = Limiter({}, loop.time)
-        gates.shut(A, 2.0)
+        gates.close_for(A, 2.0)
         assert await gates.lease(A, 1.0).take(2.1)
         return loop.time()
 
