@@ -226,6 +226,6 @@ Notice: TypeAlias = (
 )
 
 Notify: TypeAlias = Callable[[Notice], None]
-"""A function that takes notices. It may be called from any thread, sometimes while a lock is held. It must return soon,
-must not raise and must not call the switch.
+"""A function that takes notices. Any thread may call it. It has to return soon, because a stream may wait for it, and it
+must not raise.
 """

@@ -221,7 +221,7 @@ class Admission:
             return True
         health = self.state.health
         is_unknown = target.provider not in self._providers and health.is_new(target)
-        owing = target not in self._asked and (is_unknown or health.is_well(target))
+        owing = target not in self._asked and (is_unknown or health.is_healthy(target))
         return self.state.retry_budget(target.provider).draw(owing=owing)
 
     # ── money ──────────────────────────────────────────────────────────────────────────────────────────────────────

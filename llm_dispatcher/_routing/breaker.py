@@ -1,4 +1,12 @@
-"""A breaker: it keeps requests away from a target that fails, and lets a few through to see whether it still does."""
+"""A circuit breaker: it keeps requests away from a target that fails, and lets a few through as probes.
+
+States: `closed` (attempts are admitted), `open` (none is admitted for `cooldown` seconds), `half_open` (a few are
+admitted as probes). Each change of state begins a new era and forgets all counts. An attempt gets the number of the era
+in which it was admitted, and reports with that number: an attempt from an earlier era says nothing about this one.
+
+A breaker has no lock of its own. `Health` holds its lock around every call, and sends the notices of a breaker after
+it has released the lock.
+"""
 
 from __future__ import annotations
 
@@ -37,20 +45,19 @@ _COUNTED: Final = frozenset(
 
 
 def counts(failure: Failure) -> bool:
-    """Whether a failure says that the target is ill. One that the request brought on itself says nothing of it."""
+    """Whether a failure says that the target is unhealthy. A refusal that the request itself has caused does not."""
     if failure.status is not None and 400 <= failure.status < 500 and failure.status not in (408, 429):
         return False
     return failure.kind in _COUNTED
 
 
 class Breaker:
-    """One target's breaker.
+    """The breaker of one target.
 
-    Closed, it opens when `failures` attempts within `window` seconds failed, and these were in a row or at least half
-    of all. Open, it lets nobody in for `cooldown` seconds; then, half open, `probes` attempts at a time. The first of
-    these to end closes it or opens it again; where none has ended for `cooldown` seconds, because readers hold them
-    or answers are long, one more is let in. A pass is the number of the era in which it was given: an attempt that
-    began in another era says nothing about this one.
+    A closed breaker opens when `failures` attempts within `window` seconds have failed, and these were in a row or at
+    least half of all. An open one admits nobody for `cooldown` seconds. Then it is half open and admits `probes`
+    attempts at a time. The first probe that ends closes the breaker or opens it again. If no probe ends for `cooldown`
+    seconds, because readers are slow or answers are long, one more is admitted.
     """
 
     def __init__(
@@ -69,7 +76,7 @@ class Breaker:
         self._era = 0
 
     def adopt(self, settings: BreakerSettings) -> None:
-        """Other settings from now on; what is counted within another window is counted anew."""
+        """Use other settings from now on. If the window has another length, counting begins again."""
         if settings.window != self._settings.window:
             self._attempts = SlidingWindow(settings.window, self._clock)
             self._failures = SlidingWindow(settings.window, self._clock)
@@ -77,16 +84,17 @@ class Breaker:
 
     @property
     def state(self) -> BreakerState:
-        """The state that the next attempt will find."""
+        """The state that the next attempt will meet."""
         return "half_open" if self._state == "open" and self._clock() >= self._until else self._state
 
     @property
     def is_closed(self) -> bool:
+        """Whether every attempt is admitted."""
         return self._state == "closed"
 
     @property
     def opens_in(self) -> float | None:
-        """Seconds until somebody is let in, `None` where they are now. (None can be told while all probes are out.)"""
+        """Seconds until an attempt is admitted; `None` if one is admitted now; 0.0 if unknown, while probes are out."""
         match self.state:
             case "open":
                 return self._until - self._clock()
@@ -96,7 +104,7 @@ class Breaker:
                 return None
 
     def enter(self) -> int | None:
-        """A pass for one attempt, or `None`: not now."""
+        """Admit an attempt: the number of the era, or `None` if it is not admitted now."""
         if self.opens_in is not None:
             return None
         if self._state == "open":
@@ -107,12 +115,12 @@ class Breaker:
         return self._era
 
     def leave(self, era: int) -> None:
-        """Take back a pass: the attempt that had it is over, or was not made."""
+        """An attempt that was admitted in this era is over, or was not made."""
         if era == self._era and self._state == "half_open":
             self._probes -= 1
 
     def note(self, era: int, *, failed: bool) -> None:
-        """Count an attempt that told something about the target. Its pass goes back by `leave`."""
+        """Count an attempt that says something about the target. `leave` follows."""
         if era != self._era:
             return
         if self._state == "half_open":
@@ -125,9 +133,9 @@ class Breaker:
         self._in_a_row = self._in_a_row + 1 if failed else 0
         if failed:
             self._failures.add()
-            self._judge()
+            self._open_if_unhealthy()
 
-    def _judge(self) -> None:
+    def _open_if_unhealthy(self) -> None:
         most, failures, attempts = self._settings.failures, self._failures.total, self._attempts.total
         if most is not None and failures >= most and (self._in_a_row >= most or 2 * failures >= attempts):
             self._open(f"{failures} of {attempts} attempts failed within {in_seconds(self._settings.window)}")

@@ -1,4 +1,12 @@
-"""Budgets: what may be spent in a day and in a month, by all and by each namespace."""
+"""Budgets: what may be spent in a day and in a month, by all requests and by those of each namespace.
+
+Before an attempt, the money that it may cost is reserved, so that many attempts at once cannot all spend the last
+dollar. After it, the reservation is released and the real cost is added to `Spending`. Every amount counts twice: for
+its namespace and for everybody.
+
+A switch may be used from several threads, each with its loop. `_lock` guards the reservations; `Spending` has locks of
+its own. An alert is sent once for each budget and period.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +27,7 @@ from ..notices import BudgetAlert, BudgetCallbackFailed, Notify, Period
 from .spending import Line, Spending
 
 EVERYBODY: Final = ""
-"""The namespace that every request counts towards."""
+"""The namespace of the budget for all requests. Every request counts towards it."""
 
 
 ROUNDING: Final = 1e-9
@@ -27,7 +35,7 @@ ROUNDING: Final = 1e-9
 
 
 class Budget(Struct, frozen=True):
-    """One budget in its present period."""
+    """One budget in its current period."""
 
     namespace: str
     period: Period
@@ -39,9 +47,7 @@ class Budget(Struct, frozen=True):
 
 
 class Budgets:
-    """Who may still spend what. Money that a running attempt may cost is reserved, so that many at once cannot all
-    spend the last dollar.
-    """
+    """The budgets of the configuration, and what is reserved of them."""
 
     def __init__(
         self,
@@ -55,26 +61,27 @@ class Budgets:
         self._now = now
         self._notify = notify
         self._zone = _zone(settings.time_zone)
-        self.spending = self._kept_at(settings.path)
+        self.spending = self._spending(settings.path)
         self._reserved: dict[str, float] = {}
         self._alerted: set[Line] = set()
         self._lock = Lock()
 
     def adopt(self, settings: BudgetSettings) -> None:
-        """Other budgets from now on. What was spent stays so, unless it is kept elsewhere now."""
+        """Use other budgets from now on. What was spent is kept, unless the settings name another file for it."""
         if settings.path != self._settings.path:
-            self.spending = self._kept_at(settings.path)
+            self.spending = self._spending(settings.path)
         self._settings, self._zone = settings, _zone(settings.time_zone)
 
-    def _kept_at(self, path: str | None) -> Spending:
+    def _spending(self, path: str | None) -> Spending:
         return Spending(None if path is None else Path(path).expanduser(), self._notify)
 
     @property
     def are_set(self) -> bool:
+        """Whether there is any budget at all."""
         return self._settings.are_set
 
     def left(self, namespace: str) -> tuple[float, str]:
-        """What a request of this namespace may cost at most, and the name of the budget that says so."""
+        """What a request of this namespace may cost at most, and the name of the budget that has the least left."""
         least, whose = inf, ""
         for budget in self._of(namespace):
             left = budget.limit - self.spending.of(budget.line) - self._reserved.get(budget.namespace, 0.0)
@@ -85,9 +92,11 @@ class Budgets:
     def reserve(self, namespace: str, dollars: float, expected: float | None = None) -> str | None:
         """Reserve an amount for an attempt. Returns the name of a budget that has too little left, or `None`.
 
-        `dollars` is the most that the attempt may cost, and often far more than it is `expected` to cost. Where nobody
-        else has reserved anything, it is enough that the expected amount is left: otherwise the last dollars of a
-        budget could not be spent at all.
+        Args:
+            namespace: The namespace of the request.
+            dollars: The most that the attempt may cost, often far more than it will.
+            expected: What it will probably cost. If nothing else is reserved, it is enough that this amount is left;
+                otherwise the last dollars of a budget could not be spent at all.
         """
         with self._lock:
             for budget in self._of(namespace):
@@ -101,22 +110,22 @@ class Budgets:
         return None
 
     def release(self, namespace: str, dollars: float) -> None:
-        """What was reserved is not needed any more."""
+        """Give back an amount that was reserved."""
         with self._lock:
             for scope in _scopes(namespace):
                 left = self._reserved.get(scope, 0.0) - dollars
                 self._reserved[scope] = left if left > ROUNDING else 0.0
 
     def spend(self, namespace: str, dollars: float) -> None:
-        """It was spent, as the ledger has it."""
+        """Add the cost of an attempt, as the ledger has it."""
         now = self._now().astimezone(self._zone)
         periods = (f"{now:%Y-%m-%d}", f"{now:%Y-%m}")
         self.spending.add([(scope, period) for scope in _scopes(namespace) for period in periods], dollars)
         for budget in self._of(namespace):
-            self._watch(budget)
+            self._alert_if_due(budget)
 
     def spent(self, namespace: str = EVERYBODY) -> dict[Period, float]:
-        """Dollars spent today and this month, by a namespace or by all."""
+        """Dollars spent today and this month, by a namespace or by all requests."""
         now = self._now().astimezone(self._zone)
         return {
             "daily": self.spending.of((namespace, f"{now:%Y-%m-%d}")),
@@ -134,8 +143,8 @@ class Budgets:
             if amounts.monthly is not None:
                 yield Budget(scope, "monthly", (scope, f"{now:%Y-%m}"), amounts.monthly)
 
-    def _watch(self, budget: Budget) -> None:
-        """Say once a period that its budget is spent to the share that was asked for."""
+    def _alert_if_due(self, budget: Budget) -> None:
+        """Send an alert, once for each period, when the share `alert_at` of a budget is spent."""
         spent = self.spending.of(budget.line)
         if budget.line in self._alerted or spent < self._settings.alert_at * budget.limit:
             return
@@ -150,9 +159,7 @@ class Budgets:
 
 
 def _zone(name: str) -> tzinfo:
-    return (
-        UTC if name == "UTC" else ZoneInfo(name)
-    )  # (not every machine has a file for the one that none is needed for)
+    return UTC if name == "UTC" else ZoneInfo(name)  # not every machine has a file of time zones
 
 
 def _scopes(namespace: str) -> tuple[str, ...]:

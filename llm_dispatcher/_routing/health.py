@@ -1,4 +1,12 @@
-"""How each target has been doing, as seen from here, and whether it may be asked."""
+"""How each target has been doing, as this switch has seen it, and whether it may be asked.
+
+Health takes in the ledger's rows of all streams, and keeps statistics and a breaker for each target. A switch may be
+used from several threads, each with its loop, so `_lock` guards both dictionaries and all that is in them; it is held
+for moments. `is_healthy` and `is_new` read one entry without it. Notices of breakers are kept in `_unsent` and sent
+after the lock is released.
+
+Every successful `enter` is followed by `leave`, and by `note` before that if the attempt has a row.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +21,23 @@ from .._log import write
 from .._policy import Resilience
 from ..events import Attempt, Failure
 from ..exceptions import InvalidRequestError, LocalResourceError, ModelUnsupportedError, ProviderTimeoutError
-from ..notices import Notify
+from ..notices import Notice, Notify
 from ..tasks import Target
 from .breaker import Breaker, counts
 from .target_stats import TargetHealth, TargetStats
 
 KNOWN: Final = 1_000
-"""Targets that are remembered. A request may name any model, and each that no vendor has is a target too."""
+"""How many targets are remembered. A request may name any model, so there must be a bound."""
 
 _REFUSED_HERE: Final = frozenset((ModelUnsupportedError.__name__, InvalidRequestError.__name__))
-"""What a request that cannot be written on a vendor's wire ends in, as well as one that the vendor refuses."""
+"""The errors of a request that cannot be written on a vendor's wire. A vendor's own refusals have the same classes."""
 
 LOCAL: Final = LocalResourceError.__name__
-"""What fails because of this machine says nothing about a target."""
+"""A failure of this machine says nothing about a target."""
 
 
 class Health:
-    """The ledger's rows of all streams, folded into one pulse a target, and one breaker a target."""
+    """The statistics and the breakers of all targets."""
 
     def __init__(
         self, resilience: Resilience, clock: Callable[[], float] = _clock.monotonic, notify: Notify = write
@@ -37,59 +45,74 @@ class Health:
         self._resilience = resilience
         self._clock = clock
         self._notify = notify
-        self._pulses: dict[Target, TargetStats] = {}
+        self._stats: dict[Target, TargetStats] = {}
         self._breakers: dict[Target, Breaker] = {}
-        self._lock = Lock()  # a switch may be used from several threads, each with its loop
+        self._lock = Lock()
+        self._unsent: list[Notice] = []
 
     def adopt(self, resilience: Resilience) -> None:
-        """Other breakers and clocks from now on."""
+        """Use other settings of breakers and clocks from now on."""
         with self._lock:
             self._resilience = resilience
             for breaker in self._breakers.values():
                 breaker.adopt(resilience.breaker)
 
     def enter(self, target: Target) -> int | None:
-        """The breaker's pass for an attempt at a target, or `None`: not now. Each pass goes back by `leave`."""
+        """Ask a target's breaker to admit an attempt: the number of its era, or `None` if it does not."""
         with self._lock:
             breaker = self._breakers.get(target)
             if breaker is None:
                 self._make_room()
-                breaker = self._breakers[target] = Breaker(target, self._resilience.breaker, self._clock, self._notify)
-            return breaker.enter()
+                breaker = self._breakers[target] = Breaker(
+                    target, self._resilience.breaker, self._clock, self._unsent.append
+                )
+            era = breaker.enter()
+        self._send_notices()
+        return era
 
     def leave(self, target: Target, era: int) -> None:
-        """Take back a pass: the attempt that had it is over, or was not made."""
+        """An attempt that was admitted in this era is over, or was not made."""
         with self._lock:
             if (breaker := self._breakers.get(target)) is not None:
                 breaker.leave(era)
 
     def note(self, attempt: Attempt, era: int) -> None:
-        """Take in an attempt that is over. One that the reader left says nothing about the target, and
-        neither does one of which the vendor never heard.
+        """Take in an attempt that is over. It says nothing about the target if its reader has left, or if the vendor
+        has never seen the request.
         """
         failed = self._failed(attempt)
         with self._lock:
             if failed is not None and (breaker := self._breakers.get(attempt.target)) is not None:
                 breaker.note(era, failed=failed)
             if attempt.outcome == "completed" or (attempt.failure is not None and _was_sent(attempt, attempt.failure)):
-                pulse = self._pulses.get(attempt.target)
-                if pulse is None:
-                    pulse = self._pulses[attempt.target] = TargetStats(self._clock)
-                pulse.note(attempt, counted=failed is True)
+                stats = self._stats.get(attempt.target)
+                if stats is None:
+                    stats = self._stats[attempt.target] = TargetStats(self._clock)
+                stats.note(attempt, counted=failed is True)
+        self._send_notices()
+
+    def _send_notices(self) -> None:
+        """Send what the breakers had to say. No lock is held, so whoever gets a notice may ask for the health."""
+        while self._unsent:
+            try:
+                notice = self._unsent.pop(0)
+            except IndexError:  # another thread has sent it
+                return
+            self._notify(notice)
 
     def _make_room(self) -> None:
-        """Forget targets that never answered, the oldest first; one whose breaker keeps requests away is kept."""
+        """Forget the targets that have never answered, unless their breaker is open or half open."""
         if len(self._breakers) < KNOWN:
             return
         for target, breaker in list(self._breakers.items()):
-            pulse = self._pulses.get(target)
-            if breaker.is_closed and (pulse is None or pulse.seen.attempts == pulse.seen.failures):
+            stats = self._stats.get(target)
+            if breaker.is_closed and (stats is None or stats.health.attempts == stats.health.failures):
                 del self._breakers[target]
-                self._pulses.pop(target, None)
+                self._stats.pop(target, None)
 
     def _failed(self, attempt: Attempt) -> bool | None:
-        """Whether the target failed, if the attempt says anything about that. A first token that was late for an
-        impatient caller, and not by the configured clock, does not.
+        """Whether the target failed; `None` if the attempt does not say. A first token that was late for the short
+        timeout of one call, but not by the configured clock, does not say it.
         """
         failure = attempt.failure
         if failure is None:
@@ -100,18 +123,19 @@ class Health:
                 return None
         return True if counts(failure) else None
 
-    def is_well(self, target: Target) -> bool:
+    def is_healthy(self, target: Target) -> bool:
         """Whether the last attempt at a target was a success."""
-        pulse = self._pulses.get(target)
-        return pulse is not None and pulse.seen.failures_in_a_row == 0
+        stats = self._stats.get(target)
+        return stats is not None and stats.health.failures_in_a_row == 0
 
     def is_new(self, target: Target) -> bool:
-        """Whether nothing is known of a target yet."""
-        return target not in self._pulses
+        """Whether this switch has not asked a target yet."""
+        return target not in self._stats
 
     def snapshot(self) -> dict[Target, TargetHealth]:
+        """The health of each target that was asked, as it is now."""
         with self._lock:
-            known = {target: pulse.seen for target, pulse in self._pulses.items()}
+            known = {target: stats.health for target, stats in self._stats.items()}
             for target, breaker in self._breakers.items():
                 if not breaker.is_closed and target in known:
                     known[target] = replace(known[target], breaker=breaker.state, opens_in=breaker.opens_in)
@@ -119,7 +143,7 @@ class Health:
 
 
 def _was_sent(attempt: Attempt, failure: Failure) -> bool:
-    """Whether the vendor has seen the request: its refusals have a status, or are of an answer that had begun."""
+    """Whether the vendor has seen the request. Its refusals have a status, or belong to an answer that had begun."""
     if failure.kind == LOCAL:
         return False
     return failure.kind not in _REFUSED_HERE or failure.status is not None or attempt.usage.source != "unknown"

@@ -1,4 +1,7 @@
-"""A retry budget: in an outage, retries must not become the greater part of the load."""
+"""A retry budget: in an outage, retries must not become the greater part of the load.
+
+Several threads may use one budget. Two of them at the same moment may both draw its last retry, which does no harm.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ WINDOW: Final = 60.0
 
 
 class RetryBudget:
-    """One provider's: within a minute, at most `share` of its requests and `floor` more are tried again."""
+    """The budget of one provider: within a minute, at most `share` of its requests and `floor` more are retries."""
 
     def __init__(self, settings: RetryBudgetSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
@@ -21,15 +24,15 @@ class RetryBudget:
         self._retries = SlidingWindow(WINDOW, clock)
 
     def adopt(self, settings: RetryBudgetSettings) -> None:
-        """Another budget from now on."""
+        """Use other settings from now on."""
         self._settings = settings
 
     def request(self) -> None:
-        """A request comes to this provider for the first time."""
+        """Count a request that comes to this provider for the first time."""
         self._requests.add()
 
     def draw(self, *, owing: bool = False) -> bool:
-        """Take one retry out of the budget, if there is one or if it may be owed."""
+        """Take one retry out of the budget. With `owing`, the budget may be overdrawn. False if there is none."""
         share = self._settings.share
         if share is None:
             return True

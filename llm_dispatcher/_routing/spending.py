@@ -21,10 +21,10 @@ from ..exceptions import ConfigurationError
 from ..notices import Notify, SpendingNotWritten
 
 Line: TypeAlias = tuple[str, str]
-"""A namespace and a period: a day (`2026-11-21`) or a month (`2026-11`)."""
+"""A namespace and a period, which is a day (`2026-11-21`) or a month (`2026-11`)."""
 
 PATIENCE: Final = 10.0
-"""Seconds that one write waits for another process to give up the lock of the file."""
+"""Seconds for which one write waits until another process releases the lock of the file."""
 FORK_PATIENCE: Final = 1.0
 """Seconds that a fork waits for a write to end. One that takes longer waits for another process, and holds no lock."""
 _TABLE: Final = (
@@ -38,18 +38,18 @@ _ADD: Final = (
 
 
 class Spending:
-    """Dollars by line. What is added counts at once; the file follows, in a thread of its own.
+    """Dollars by line. An added amount counts at once; the file follows, in a thread of its own.
 
-    Another process may hold the file's lock for as long as it likes. So nothing here waits for the file but the one
-    thread of this object, and it is asked to write again only after it has begun the write before: an answer adds to
-    the amounts that wait, and not to a queue. No event loop and no other thread pool is held up. What could not be
-    written stays among the unwritten amounts and goes with the next write, at the latest with `flush`.
+    Another process may hold the file's lock for a long time. So only the one thread of this object waits for the file,
+    and at most one write is due at a time: an answer adds to the amounts that wait, not to a queue. No event loop and
+    no other thread pool is held up. An amount that could not be written stays among the unwritten ones and goes with
+    the next write, at the latest with `flush`.
 
     `_lock` guards the amounts and is held for moments. `_file` is held while the file is read or written. Several
-    processes may share a file: each sees what the others spent when it next writes.
+    processes may share a file: each sees what the others have spent when it next writes.
 
-    A fork waits until no thread holds either lock. Otherwise the child would have a lock that no thread of it releases,
-    and a connection of SQLite in the middle of a write, which makes it write without the file's lock.
+    A fork waits until no thread holds either lock. Otherwise the child would have a lock that none of its threads
+    releases, and an SQLite connection in the middle of a write, which makes it write without the file's lock.
     """
 
     def __init__(self, path: Path | None = None, notify: Notify = write) -> None:
@@ -63,7 +63,7 @@ class Spending:
             _every.add(self)
 
     def _begin(self) -> None:
-        """Make what belongs to one process: its thread, and what the thread holds or is to do."""
+        """Create what belongs to one process: the thread, the locks, and the work of the thread."""
         self._process = os.getpid()
         self._lock = Lock()
         self._file = Lock()
@@ -75,26 +75,25 @@ class Spending:
 
     @property
     def is_read(self) -> bool:
-        """Whether what the file holds is known."""
+        """Whether the file was read, or there is none."""
         return self._is_read
 
     @property
     def is_known(self) -> bool:
-        """Whether `look` would read nothing: the file was read, or there is none."""
+        """Whether `look` would read nothing: the file was read, or does not exist yet."""
         return self._is_read or self._path is None or not self._path.exists()
 
     @property
     def is_unwritten(self) -> bool:
-        """Whether something is not in the file yet, or is on its way there: `write` waits for that."""
+        """Whether an amount is not in the file yet, or is being written."""
         return bool(self._unwritten) or self._file.locked()
 
     def of(self, line: Line) -> float:
+        """The dollars of a line."""
         return self._dollars[line]
 
     def add(self, lines: list[Line], dollars: float) -> None:
-        """Count it now, and have it written soon. Without a running loop there is nothing to hold up: it is written
-        before this returns.
-        """
+        """Count an amount now, and write it soon. Without a running loop, this writes it before it returns."""
         with self._lock:
             self._forget_the_parent()
             for line in lines:
@@ -112,7 +111,7 @@ class Spending:
         self.write()
 
     async def ready(self) -> None:
-        """Learn what was spent before, if that is not known yet. All who come meanwhile wait for the same reading."""
+        """Read the file, if it was not read yet. All callers that come in the meantime wait for the same reading."""
         if self._is_read:
             return
         with self._lock:
@@ -123,9 +122,7 @@ class Spending:
         await _outcome(reading)
 
     async def flush(self) -> None:
-        """Write what is not yet written. This takes no longer than two writes may wait for the lock of the file: the
-        one that is under way, and the next one, which is the last.
-        """
+        """Write what is not yet written. This waits for two writes at most: the one that is running and the next."""
         with self._lock:
             self._forget_the_parent()
             if not self.is_unwritten:
@@ -136,7 +133,7 @@ class Spending:
         await _outcome(writing)
 
     def _forget_the_parent(self) -> None:
-        """After a fork: the thread stayed with the parent, and so did the duty to write what it had spent."""
+        """After a fork, the thread has stayed with the parent, which also writes what it has spent."""
         if self._process != os.getpid():
             self.forget_the_parent()
 
@@ -161,14 +158,15 @@ class Spending:
     # ── the file ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def look(self) -> None:
-        """Learn what was spent before, if there is a file that says so; none is made."""
+        """Read the file if there is one and it was not read yet. This does not create a file."""
         if not self.is_known:
             self.read()
 
     def read(self) -> None:
-        """Learn what was spent before, from the file that is going to be written; it is made if there is none.
+        """Read the file, and create it if there is none.
 
-        Money is not guessed: a file that cannot be read is an error.
+        Raises:
+            ConfigurationError: The file cannot be read or created. Money is never guessed.
         """
         if self._path is None:
             return
@@ -178,14 +176,14 @@ class Spending:
                 rows = file.execute("SELECT namespace, period, dollars FROM spending").fetchall()
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(f"cannot be used: {error}", file=str(self._path), key="budgets.path") from error
-        self._take(rows)
+        self._take_over(rows)
         self._is_read = True
 
     def write(self) -> None:
         """Write what is not yet written."""
         with self._file:
             with self._lock:
-                self._is_write_due = False  # (what is added from now on is not in this batch)
+                self._is_write_due = False  # what is added from now on is not in this batch
                 batch = dict(self._unwritten)
                 self._unwritten.clear()
             if not batch:
@@ -201,7 +199,7 @@ class Spending:
                         self._unwritten[line] += dollars
                 self._notify(SpendingNotWritten(str(self._path), Failure.of(error)))
                 return
-            self._take(rows)
+            self._take_over(rows)
 
     def _open(self) -> sqlite3.Connection:
         assert self._path is not None
@@ -210,8 +208,8 @@ class Spending:
         file.execute(_TABLE)
         return file
 
-    def _take(self, rows: list[tuple[str, str, float]]) -> None:
-        """The file knows what others spent; what is not in it yet is added to that."""
+    def _take_over(self, rows: list[tuple[str, str, float]]) -> None:
+        """Take over the dollars of the file, which has what others have spent, and add what is not in it yet."""
         with self._lock:
             for namespace, period, dollars in rows:
                 line = (namespace, period)
@@ -219,8 +217,8 @@ class Spending:
 
 
 async def _outcome(future: Future[None]) -> None:
-    """Wait for work in a thread. Unlike `asyncio.wrap_future`, cancelling this does not cancel the work, for which
-    others may wait as well; and a loop that ends in the meantime is not woken.
+    """Wait for work in a thread. Unlike with `asyncio.wrap_future`, a cancelled caller does not cancel the work, which
+    others may wait for as well, and nothing is sent to a loop that has been closed in the meantime.
     """
     loop = asyncio.get_running_loop()
     done = loop.create_future()
@@ -239,7 +237,7 @@ async def _outcome(future: Future[None]) -> None:
 
 
 _every: Final[WeakSet[Spending]] = WeakSet()
-_every_lock: Final = _thread.RLock()  # (the thread that forks holds it, and releases it in the child as well)
+_every_lock: Final = _thread.RLock()  # the thread that forks holds it, and releases it in the child as well
 _paused: Final[list[Spending]] = []
 
 

@@ -1,4 +1,9 @@
-"""What the attempts at one target have shown of it."""
+"""Statistics of the attempts at one target: counts, speeds and failures.
+
+The whole is one frozen `TargetHealth`, rebuilt when an attempt is noted; only the age of the last failure is computed
+when it is read. What is older than its window is dropped on the first read after that. `Health` holds its lock around
+every call.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +20,10 @@ from ..notices import BreakerState
 from .sliding_window import SlidingWindow
 
 KEPT: Final = 64
-"""Samples that speeds are told from."""
+"""Attempts from which speeds are calculated."""
 
 FRESH: Final = 600.0
-"""Seconds after which a sample says nothing more, so that a target that was slow is given another chance."""
+"""Seconds after which a sample is dropped, so that a target that was slow gets another chance."""
 
 FAILING: Final = 60.0
 """Seconds in which failures are counted against a target's speed."""
@@ -28,11 +33,11 @@ TAIL: Final = 0.9
 
 
 class TargetHealth(Struct, frozen=True):
-    """How a target has been doing. Counts are since the switch was made; `first_token_after` is a running mean.
+    """How a target has been doing. Counts begin with the switch; `first_token_after` is a running mean.
 
-    `first_token_tail` (nine tries in ten were faster) and `tokens_a_second` are as observed in the last ten minutes,
-    `failing` is the share of failures in the last one. `failed_ago` is how many seconds ago the last failure was, and
-    `opens_in` how many the breaker lets nobody in, `None` where it lets them in.
+    `first_token_tail` (nine attempts in ten were faster) and `tokens_a_second` are those of the last ten minutes.
+    `failing` is the share of attempts that failed in the last minute. `failed_ago` is how many seconds ago the last
+    failure was. `opens_in` is for how many seconds the breaker admits nobody, `None` if it admits attempts.
     """
 
     attempts: int = 0
@@ -49,7 +54,7 @@ class TargetHealth(Struct, frozen=True):
 
     @property
     def failed(self) -> str | None:
-        """The last failure in words of ours: a vendor's own may quote anything."""
+        """The last failure in a sentence, without the vendor's words, which may quote anything."""
         if self.last_failure is None:
             return None
         status = "" if self.last_failure.status is None else f" (HTTP {self.last_failure.status})"
@@ -65,21 +70,21 @@ class _Sample(Struct, frozen=True):
 
 
 class TargetStats:
-    """One target's samples and counts, as one value that is made anew only when it changes; but for a failure's age."""
+    """The samples and counts of one target."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._samples: deque[_Sample] = deque(maxlen=KEPT)
         self._attempts = SlidingWindow(FAILING, clock)
         self._failures = SlidingWindow(FAILING, clock)
-        self._seen = TargetHealth()
+        self._health = TargetHealth()
         self._fresh_until = 0.0
         self._failing_until = 0.0
         self._failed_at = 0.0
 
     def note(self, attempt: Attempt, *, counted: bool) -> None:
-        """An attempt that was not left by its reader is over; if `counted`, it tells that the target failed."""
-        now, known, failure = self._clock(), self._seen, attempt.failure
+        """Take in an attempt. If it is `counted`, it says that the target failed."""
+        now, known, failure = self._clock(), self._health, attempt.failure
         sample = _sample(attempt, now)
         self._attempts.add()
         if failure is not None:
@@ -93,7 +98,7 @@ class TargetStats:
         first, mean = attempt.first_token_after, known.first_token_after
         if first is not None:
             mean = first if mean is None else mean + (first - mean) / 8
-        self._seen = replace(
+        self._health = replace(
             known,
             attempts=known.attempts + 1,
             failures=known.failures + (failure is not None),
@@ -105,13 +110,13 @@ class TargetStats:
         )
 
     @property
-    def seen(self) -> TargetHealth:
-        """The target's health, breaker aside."""
-        now, known = self._clock(), self._seen
+    def health(self) -> TargetHealth:
+        """The health of the target, without its breaker."""
+        now, known = self._clock(), self._health
         if known.first_token_tail is not None and now > self._fresh_until:
-            known = self._seen = replace(known, first_token_tail=None, tokens_a_second=None)
+            known = self._health = replace(known, first_token_tail=None, tokens_a_second=None)
         if known.failing and now > self._failing_until:
-            known = self._seen = replace(known, failing=0.0)
+            known = self._health = replace(known, failing=0.0)
         return known if known.last_failure is None else replace(known, failed_ago=now - self._failed_at)
 
     def _speeds(self, now: float) -> dict[str, float | None]:
@@ -127,12 +132,12 @@ class TargetStats:
 
 
 def _sample(attempt: Attempt, now: float) -> _Sample | None:
-    """What an attempt says of speed. One whose first token never came says that it takes longer than that."""
+    """What an attempt says of speed. If the first token never came, it takes at least as long as was waited for it."""
     first = attempt.first_token_after
     if first is None:
         timed_out = attempt.failure is not None and attempt.failure.kind == "ProviderTimeoutError"
         return _Sample(now, attempt.elapsed, 0, 0.0) if timed_out else None
     if attempt.outcome != "completed":
         return _Sample(now, first, 0, 0.0)
-    # (A float, so that sums of samples cannot overflow: a count too large for one fails here, before it is kept.)
+    # A float, so that sums of samples cannot overflow. A count that is too large for one fails here, and is not kept.
     return _Sample(now, first, float(attempt.usage.output_tokens), attempt.elapsed - first)

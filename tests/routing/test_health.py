@@ -22,6 +22,7 @@ from llm_dispatcher._routing.health import KNOWN, Health
 from llm_dispatcher._routing.rate_limits import Limiter
 from llm_dispatcher._routing.target_stats import FRESH, TAIL
 from llm_dispatcher.events import Attempt, Failure, Usage
+from llm_dispatcher.notices import BreakerChanged, Notice
 from llm_dispatcher.provider import Allowance, Limits, ProviderSettings, Remaining
 from llm_dispatcher.tasks import Target, TaskRequest
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
@@ -44,6 +45,23 @@ def test_models_that_nobody_has_are_forgotten() -> None:
             health.note(world.attempt(A), health.enter(A) or 0)
     assert len(health.snapshot()) <= KNOWN
     assert health.snapshot()[A].attempts == 1, "who has answered is not forgotten"
+
+
+def test_whoever_gets_a_notice_may_ask_for_the_health() -> None:
+    """The notice of a breaker is sent when the lock is released."""
+    states: list[tuple[str, str]] = []
+
+    def notify(notice: Notice) -> None:
+        assert isinstance(notice, BreakerChanged) and not health._lock.locked()
+        states.append((notice.state, health.snapshot()[A].breaker))
+
+    health = Health(Resilience(breaker=BreakerSettings(failures=1, cooldown=10.0)), lambda: world.now, notify)
+    world = World("ordered")
+    world.ill.add(A)
+    health.note(world.attempt(A), health.enter(A) or 0)
+    world.now += 11.0
+    assert health.enter(A) is not None
+    assert states == [("open", "open"), ("half_open", "half_open")]
 
 
 def test_an_open_breaker_is_not_forgotten_when_room_is_made() -> None:
