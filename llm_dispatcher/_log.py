@@ -46,13 +46,13 @@ def write(notice: Notice) -> None:
             error = _in_short(failure, delivered)
             logger.info("%s: trying again in %s after %s", target, in_seconds(seconds), error)
         case TargetGivenUp(target, failure, delivered):
-            logger.warning("%s: giving it up after %s", target, _in_short(failure, delivered))
+            logger.warning("%s: gave up after %s", target, _in_short(failure, delivered))
         case TargetSkipped(target, failure):
-            logger.warning("%s: passed over: %s", target, _in_short(failure))
+            logger.warning("%s: skipped: %s", target, _in_short(failure))
         case FailedAfterCompletion(target, failure):
             logger.debug("%s: %s after the answer was complete", target, failure.message)
         case UsageReportRejected(target, most):
-            logger.warning("%s: its usage report is not believed: a count is not between 0 and %s", target, most)
+            logger.warning("%s: its usage report was ignored: a count is not between 0 and %s", target, most)
         case AttemptNotRecorded(target, account, failure):
             logger.warning("%s: could not record the %s of an attempt: %s", target, account, _error(failure))
         case RequestResent(host, failure):
@@ -69,11 +69,11 @@ def write(notice: Notice) -> None:
         case PricesNotLoaded(failure):
             logger.warning("prices could not be loaded yet: %s", _error(failure))
         case ConfigurationChanged(source):
-            logger.info("the configuration is now that of %s", source)
+            logger.info("the configuration was reloaded from %s", source)
         case ConfigurationRejected(error):
-            logger.error("the configuration stays as it was: %s", error)
+            logger.error("the configuration was not reloaded: %s", error)
         case ProviderNotPrepared(provider, failure):
-            logger.warning("%s: not prepared: %s", provider, _error(failure))
+            logger.warning("%s: could not be prepared: %s", provider, _error(failure))
         case ObserverFailed(observer, error):
             logger.error("the observer %s raised", observer, exc_info=error)
         case CallbackFailed(callback, error):
@@ -82,13 +82,13 @@ def write(notice: Notice) -> None:
             level = logging.WARNING if is_first else logging.DEBUG  # a disk that is full is full for every request
             logger.log(level, "the cache failed, which costs a miss: %s", _error(failure))
         case CacheNotWritten(path, failure):
-            logger.warning("the cache in %s keeps nothing new: %s", path, failure.message)
+            logger.warning("the cache in %s records nothing new: %s", path, failure.message)
         case CacheKeptInMemory(failure):
             logger.warning(
                 "the cache keeps its answers in memory, because its store cannot be opened: %s", _error(failure)
             )
         case CacheFileSetAside(path, renamed, reason):
-            logger.warning("the cache in %s is set aside as %s: %s", path, renamed, reason)
+            logger.warning("the cache in %s was renamed to %s: %s", path, renamed, reason)
 
 
 def _error(failure: Failure) -> str:

@@ -226,6 +226,6 @@ Notice: TypeAlias = (
 )
 
 Notify: TypeAlias = Callable[[Notice], None]
-"""A function that takes notices. Any thread may call it. It has to return soon, because a stream may wait for it, and it
+"""A function that takes notices. Any thread may call it. It has to return soon, because a stream may wait for it, and
 must not raise.
 """

@@ -123,7 +123,7 @@ def test_a_vendor_that_cannot_be_prepared_is_logged_and_keeps_no_other_from_it()
 
     print(json.dumps(asyncio.run(main())))
     """
-    ) == ["anthropic: not prepared: MissingPackageError", 1, True]
+    ) == ["anthropic: could not be prepared: MissingPackageError", 1, True]
 
 
 def test_no_thread_imports_anything_under_gevent(monkeypatch: pytest.MonkeyPatch) -> None:

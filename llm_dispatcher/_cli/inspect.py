@@ -10,7 +10,7 @@ from msgspec import to_builtins
 from .. import _catalog as catalog
 from .._config import config_dump, config_schema, load
 from .._policy import BODY, Policy
-from .._routing import never_asked
+from .._routing import why_unusable
 from .._serving.runtime import catalog_of, check_cache
 from .._serving.switch import LLMSwitch
 from .._vendors.table import VENDORS
@@ -88,9 +88,9 @@ def _say_unknown(targets: list[str]) -> None:
         say(f"note: {one_line(target)} is not in the catalog and has its vendor's defaults; add facts under catalog:")
 
 
-def _say_never_asked(known: Mapping[Target, catalog.Capabilities]) -> None:
+def _say_why_unusable(known: Mapping[Target, catalog.Capabilities]) -> None:
     for target, can in known.items():
-        if (reason := never_asked(can)) is not None:
+        if (reason := why_unusable(can)) is not None:
             say(f"note: {one_line(str(target))} gets no requests: {reason}")
 
 
@@ -104,7 +104,7 @@ def models(task: TaskType | None, *, config: Path | None, as_json: bool) -> int:
         return SUCCESS
     heading = ("model", "input", "output", "window", "$/M in", "$/M out", "continues", "known")
     say_table(heading, (_row(target, known.get(target), switch.policy) for target in targets))
-    _say_never_asked(known)
+    _say_why_unusable(known)
     return SUCCESS
 
 
@@ -116,8 +116,8 @@ def _targets(policy: Policy) -> list[Target]:
 
 def _as_json(target: Target, can: catalog.Capabilities | None) -> dict[str, object]:
     fields: dict[str, object] = to_builtins(can) if can is not None else {}
-    never = None if can is None else never_asked(can)
-    return {"target": str(target), "provider": target.provider, "model": target.model, **fields, "never_asked": never}
+    never = None if can is None else why_unusable(can)
+    return {"target": str(target), "provider": target.provider, "model": target.model, **fields, "why_unusable": never}
 
 
 def _row(target: Target, can: catalog.Capabilities | None, policy: Policy) -> tuple[str, ...]:
@@ -154,8 +154,8 @@ def check(file: Path | None, *, as_json: bool) -> int:
     targets = _targets(policy)
     unknown, known = _unknown(policy, targets), _known(policy, targets)
     if as_json:
-        never = {str(target): reason for target, can in known.items() if (reason := never_asked(can)) is not None}
-        about: dict[str, object] = {"problems": [], "unknown": unknown, "never_asked": never}
+        never = {str(target): reason for target, can in known.items() if (reason := why_unusable(can)) is not None}
+        about: dict[str, object] = {"problems": [], "unknown": unknown, "why_unusable": never}
         say_json({"valid": True, "configuration": policy.source, **about})
     else:
         count = sum(len(settings.models) for settings in policy.providers.values())
@@ -167,7 +167,7 @@ def check(file: Path | None, *, as_json: bool) -> int:
         )
         say(f"{where}: valid: {', '.join(counts)}")
         _say_unknown(unknown)
-        _say_never_asked(known)
+        _say_why_unusable(known)
     return SUCCESS
 
 

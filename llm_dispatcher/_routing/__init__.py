@@ -3,7 +3,7 @@
 from .admission import Admission, Pass, RequestFacts
 from .candidates import candidates
 from .plan import Conditions, Plan, needs_prices, plan, route_of
-from .requirements import demands, never_asked
+from .requirements import demands, why_unusable
 from .shared_state import SharedState
 from .target_stats import TargetHealth
 
@@ -18,7 +18,7 @@ __all__ = [
     "candidates",
     "demands",
     "needs_prices",
-    "never_asked",
     "plan",
     "route_of",
+    "why_unusable",
 ]

@@ -259,7 +259,7 @@ class Admission:
         reserved = known.dollars(wanted.input_tokens, self._most_output(target, known)) or 0.0
         budget = self.state.budgets.reserve(facts.namespace, reserved, None if wanted.most_output else expected)
         if budget is not None:
-            return BudgetExceededError(f"{budget} has not the ${reserved:.6f} left that this may cost")
+            return BudgetExceededError(f"{budget} has less left than the ${reserved:.6f} that this attempt may cost")
         return Reservation(
             reserved=reserved,
             expected=expected,
@@ -285,7 +285,9 @@ def _unavailable(target: Target, reason: str) -> ProviderServiceUnavailableError
 
 def _too_many(target: Target, seconds: float) -> ProviderRateLimitError:
     known = seconds not in (0.0, float("inf"))
-    spent = f"its rate limit is spent for {in_seconds(seconds)} more" if known else "all its streams are taken"
+    reason = "all its concurrent streams are in use"
+    if known:
+        reason = f"its rate limit is spent for {in_seconds(seconds)} more"
     return ProviderRateLimitError(
-        f"not asked: {spent}", provider=target.provider, model=target.model, retry_after=seconds if known else None
+        f"not asked: {reason}", provider=target.provider, model=target.model, retry_after=seconds if known else None
     )

@@ -94,7 +94,7 @@ class Breaker:
 
     @property
     def opens_in(self) -> float | None:
-        """Seconds until an attempt is admitted; `None` if one is admitted now; 0.0 if unknown, while probes are out."""
+        """Seconds until an attempt is admitted; `None` if one is admitted now; 0.0 if unknown, while probes run."""
         match self.state:
             case "open":
                 return self._until - self._clock()

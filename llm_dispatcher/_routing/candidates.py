@@ -1,4 +1,4 @@
-"""Who may be asked: a route's targets, or those that a request pins."""
+"""The targets that may be asked: those of a route, or those that a request pins."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..tasks import Target, TaskRequest
 def candidates(request: TaskRequest, policy: Policy) -> Iterable[Target]:
     """The route's targets, or those that the request pins, each once."""
     for provider in request.providers:
-        _known(provider, policy, "providers")
+        _check_is_configured(provider, policy, "providers")
     if request.model is not None:
         return dict.fromkeys(_pinned_model(request.model, request, policy))
     route = policy.route(request.task_type).targets
@@ -40,14 +40,14 @@ def _pinned_model(model: str, request: TaskRequest, policy: Policy) -> list[Targ
     if len(policy.providers) == 1 and not slash:
         return [Target(only, model) for only in policy.providers]
     if slash:
-        _known(provider, policy, "model")
+        _check_is_configured(provider, policy, "model")
     raise InvalidRequestError(
         f"model={model!r} is listed by no configured provider; write it as provider/model, "
         f"with one of {', '.join(policy.providers)}"
     )
 
 
-def _known(provider: str, policy: Policy, setting: str) -> None:
+def _check_is_configured(provider: str, policy: Policy, setting: str) -> None:
     if provider in policy.providers or provider == BODY:
         return
     raise InvalidRequestError(

@@ -1,4 +1,7 @@
-"""The plan: targets in order, and every rejected one with its reason. Pure: values in, values out."""
+"""The plan: the targets of a request in order, and every rejected one with its reason.
+
+`plan` is a pure function: it reads its arguments and returns a value. It asks nobody and changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from .._policy import BODY, Policy, Route, Strategy, Wishes
 from ..exceptions import BudgetExceededError, NoProviderAvailableError
 from ..tasks import Target, TaskRequest
 from .candidates import candidates
-from .requirements import Demands, demands, lacking
+from .requirements import Demands, demands, unmet_requirement
 from .strategies import STRATEGIES, Contender, Ranking, in_words
 from .target_stats import TargetHealth
 
@@ -22,8 +25,8 @@ from .target_stats import TargetHealth
 class Plan(Struct, frozen=True):
     """Where a request goes: `targets` are asked in this order; `rejected` says why the others are not.
 
-    For each target in order, `figures` holds that by which the strategy placed it, `dollars` what the request is
-    expected to cost there, and `health` how it has been doing. Those in `late` have been slower than `max_latency` and
+    For each target in order, `figures` holds the number by which the strategy placed it, `dollars` the expected cost of
+    the request there, and `health` how it has been doing. The targets in `late` are slower than `max_latency` and
     are asked after the others.
     """
 
@@ -37,7 +40,7 @@ class Plan(Struct, frozen=True):
 
     @property
     def reasons(self) -> dict[Target, str]:
-        """Why each target has its place, and how it failed last: it may keep its place in spite of that."""
+        """Why each target has its place, and how it failed last. A target may keep its place in spite of a failure."""
         reasons: dict[Target, str] = {}
         for place, (target, figure, health) in enumerate(
             zip(self.targets, self.figures, self.health, strict=True), start=1
@@ -56,11 +59,11 @@ class Plan(Struct, frozen=True):
 
 
 SMALL_WINDOW: Final = 4_000
-"""Tokens that every model takes."""
+"""Tokens that fit into the context window of every model."""
 
 
 class Conditions(Struct, frozen=True, kw_only=True):
-    """How things stand at the moment of planning.
+    """What is known at the moment of planning, beside the policy.
 
     `limited` holds the targets whose rate limits are spent, with the seconds until there is room again (infinite where
     nobody knows): they are asked only where nobody else can serve. `money_left` is what the budgets still allow and
@@ -80,9 +83,9 @@ class Conditions(Struct, frozen=True, kw_only=True):
 NO_WISHES: Final = Wishes()
 NO_CONDITIONS: Final = Conditions()
 _NOTHING_YET: Final = TargetHealth()
-_STAND_IN: Final = Capabilities(input_price=0.0, output_price=0.0)
-_NO_STAND_IN: Final = "only the body of an async generator that yields its answer can stand in"
-_NO_STAND_IN_OFFLINE: Final = f"LLM_DISPATCHER_OFFLINE is set, so no vendor is asked, and {_NO_STAND_IN}"
+_BODY: Final = Capabilities(input_price=0.0, output_price=0.0)
+_NO_BODY: Final = "only the body of an async generator that yields its answer can stand in"
+_NO_BODY_OFFLINE: Final = f"LLM_DISPATCHER_OFFLINE is set, so no vendor is asked, and {_NO_BODY}"
 
 
 def plan(
@@ -93,33 +96,44 @@ def plan(
     conditions: Conditions = NO_CONDITIONS,
     wishes: Wishes = NO_WISHES,
 ) -> Plan:
-    """The targets for a request. A pin that names no configured provider is refused; where nothing is left, so is the
-    request, with every target's reason.
+    """The targets for a request.
+
+    Args:
+        request: The request to plan for.
+        policy: The configuration.
+        capabilities: What a target can do and what it costs.
+        conditions: Health, limits and money at this moment.
+        wishes: What the call asks of its routing.
+
+    Raises:
+        InvalidRequestError: A pin names a provider that is not configured.
+        NoProviderAvailableError: No target can serve the request. The error has the reason for each.
+        BudgetExceededError: No target can serve the request, and at least one only because of its cost.
     """
     route = route_of(request, policy, wishes)
     wanted = demands(request)
     rejected: dict[Target, str] = {}
     contenders: list[Contender] = []
     waiting: list[Contender] = []
-    too_dear = False
+    is_too_expensive = False
     for target in (Target(BODY, ""),) if conditions.offline else candidates(request, policy):
         if target.provider == BODY:
             if conditions.has_body:
-                contenders.append(Contender(target, _STAND_IN, _NOTHING_YET, 0.0))
+                contenders.append(Contender(target, _BODY, _NOTHING_YET, 0.0))
             else:
-                rejected[target] = _NO_STAND_IN_OFFLINE if conditions.offline else _NO_STAND_IN
+                rejected[target] = _NO_BODY_OFFLINE if conditions.offline else _NO_BODY
             continue
         can = capabilities(target)
         health = conditions.health.get(target, _NOTHING_YET)
         contender = Contender(target, can, health, can.dollars(wanted.input_tokens, wanted.output_tokens))
-        reason = _why_not(contender, wanted, policy)
+        reason = _obstacle(contender, wanted, policy)
         if reason is None:
-            reason = _too_dear(contender, route, conditions)
-            too_dear = too_dear or reason is not None
+            reason = _cost_obstacle(contender, route, conditions)
+            is_too_expensive = is_too_expensive or reason is not None
         if reason is None and conditions.limited and (seconds := conditions.limited.get(target)) is not None:
             waiting.append(contender)
             reason = (
-                "all its streams are taken"
+                "all its concurrent streams are in use"
                 if isinf(seconds)
                 else f"its rate limit is spent for {in_seconds(seconds)} more"
             )
@@ -128,15 +142,17 @@ def plan(
         else:
             rejected[target] = reason
     if not contenders:
-        contenders = waiting  # there is nowhere to switch to: the request waits its turn
+        contenders = waiting  # nothing else can serve, so the request waits for one of these
         rejected = {target: why for target, why in rejected.items() if target not in {each.target for each in waiting}}
     if not contenders:
-        raise _nobody(request, rejected, too_dear=too_dear)
-    return _ordered(contenders, rejected, route, wanted, request, conditions, wishes)
+        raise _no_target(request, rejected, is_too_expensive=is_too_expensive)
+    draw = _key_of(request, route, conditions)
+    ranking = Ranking(contenders, route, wanted, request.task_type, draw)
+    return _ordered(ranking, rejected, fallback=wishes.fallback)
 
 
 def needs_prices(request: TaskRequest, policy: Policy, wishes: Wishes) -> bool:
-    """Whether a plan would be another one if prices and windows were not known."""
+    """Whether planning needs prices or context windows."""
     route = route_of(request, policy, wishes)
     if route.max_cost is not None or route.strategy in ("cost", "balanced"):
         return True
@@ -144,7 +160,7 @@ def needs_prices(request: TaskRequest, policy: Policy, wishes: Wishes) -> bool:
 
 
 def route_of(request: TaskRequest, policy: Policy, wishes: Wishes) -> Route:
-    """The task's route, with what the call wishes over it."""
+    """The task's route. What the call asks of its routing replaces the route's own settings."""
     route = policy.route(request.task_type)
     if wishes.strategy is None and wishes.max_cost is None and wishes.max_latency is None:
         return route
@@ -159,21 +175,25 @@ def route_of(request: TaskRequest, policy: Policy, wishes: Wishes) -> Route:
     )
 
 
-def _why_not(contender: Contender, wanted: Demands, policy: Policy) -> str | None:
-    """Why a target cannot serve now, money and rate limits aside."""
+def _obstacle(contender: Contender, wanted: Demands, policy: Policy) -> str | None:
+    """Why a target cannot serve now, apart from money and rate limits."""
     target, health = contender.target, contender.health
     if not policy.providers[target.provider].is_enabled(target.model):
         return "it is disabled"
-    reason = lacking(contender.capabilities, wanted)
+    reason = unmet_requirement(contender.capabilities, wanted)
     if reason is not None:
         return reason
     if health.opens_in is not None:
-        wait = f"for {in_seconds(health.opens_in)} more" if health.opens_in else "and its probes are out"
-        return f"its breaker is open {wait}" + (f"; {health.failed}" if health.failed is not None else "")
+        state = (
+            f"open for {in_seconds(health.opens_in)} more"
+            if health.opens_in
+            else "half open, and its probes have begun"
+        )
+        return f"its breaker is {state}" + (f"; {health.failed}" if health.failed is not None else "")
     return None
 
 
-def _too_dear(contender: Contender, route: Route, conditions: Conditions) -> str | None:
+def _cost_obstacle(contender: Contender, route: Route, conditions: Conditions) -> str | None:
     dollars = contender.dollars
     if route.max_cost is not None:
         if dollars is None:
@@ -185,35 +205,32 @@ def _too_dear(contender: Contender, route: Route, conditions: Conditions) -> str
     return None
 
 
-def _nobody(request: TaskRequest, rejected: Mapping[Target, str], *, too_dear: bool) -> Exception:
+def _no_target(request: TaskRequest, rejected: Mapping[Target, str], *, is_too_expensive: bool) -> Exception:
     none = NoProviderAvailableError(f"no target can serve this {request.task_type} request", reasons=rejected)
-    return BudgetExceededError(none.message) if too_dear else none
+    return BudgetExceededError(none.message) if is_too_expensive else none
 
 
-def _ordered(
-    contenders: list[Contender],
-    rejected: dict[Target, str],
-    route: Route,
-    wanted: Demands,
-    request: TaskRequest,
-    conditions: Conditions,
-    wishes: Wishes,
-) -> Plan:
+def _key_of(request: TaskRequest, route: Route, conditions: Conditions) -> str:
+    """The key that decides a weighted split: the sticky key of the request, or else the draw."""
     sticky = request.sticky
     if sticky is None and route.sticky is not None:
         sticky = request.metadata.get(route.sticky)
-    draw = str(conditions.draw if sticky is None else sticky)
-    ranking = Ranking(contenders, route, wanted, request.task_type, draw)
+    return str(conditions.draw if sticky is None else sticky)
+
+
+def _ordered(ranking: Ranking, rejected: dict[Target, str], *, fallback: bool) -> Plan:
+    """The plan for the targets that can serve. Without `fallback` it has the first of them only."""
+    contenders, route = ranking.contenders, ranking.route
     figures = STRATEGIES[route.strategy](ranking)
     late: frozenset[Target] = frozenset()
     if route.max_latency is not None:
         late = frozenset(each.target for each in contenders if (each.health.first_token_tail or 0) > route.max_latency)
     order = list(range(len(contenders)))
     if route.strategy != "ordered" or late:
-        # The stand-in is no model: only a route that lists its targets in order can put it anywhere but last.
+        # The body is not a model. Only a route that lists its targets in order can put it anywhere but last.
         last = "" if route.strategy == "ordered" else BODY
         order.sort(key=lambda place: _rank(contenders[place].target, figures[place], late, last))
-    if not wishes.fallback:
+    if not fallback:
         rejected.update((contenders[place].target, "fallback is switched off") for place in order[1:])
         del order[1:]
     return Plan(

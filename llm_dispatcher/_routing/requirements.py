@@ -1,4 +1,4 @@
-"""What a request demands of a model, and why a model cannot meet it."""
+"""What a request demands of a model, and which of these demands a model cannot meet."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from .._tokens import bytes_in, tokens_in_bytes
 from ..tasks import AudioPart, ImagePart, TaskRequest, TextPart, ToolCallPart, ToolResultPart
 
 EXPECTED_OUTPUT: Final = 500
-"""Tokens that an answer is taken to have, where `max_tokens` allows as many."""
+"""Tokens that an answer is expected to have, if `max_tokens` allows as many."""
 
 SURE: Final = 0.8
-"""An estimate may be that far too high: a window is too small only if it is so all the same."""
+"""The share of an estimate that is certain: a window is too small only if even this share does not fit."""
 
 
 class Demands(Struct, frozen=True):
-    """One look at a request, for however many targets. `reasoning` is whether it demands a model that reasons,
-    `may_reason` whether a model that does so by itself is left to do it.
+    """What one request demands, calculated once for all targets.
+
+    `reasoning` is whether it demands a model that reasons, `may_reason` whether a model may reason on its own.
     """
 
     vision: bool
@@ -34,7 +35,7 @@ class Demands(Struct, frozen=True):
 
 
 def demands(request: TaskRequest) -> Demands:
-    """What a request demands. Its tokens are estimated; of images and sounds only the vendor knows how many."""
+    """What a request demands. Its tokens are estimated; those of images and sounds only the vendor knows."""
     size = bytes_in(request.system or "")
     vision = audio = False
     for message in request.conversation:
@@ -66,15 +67,15 @@ def demands(request: TaskRequest) -> Demands:
     )
 
 
-def lacking(can: Capabilities, wanted: Demands) -> str | None:
-    """Why a model cannot serve. What the catalog does not know of it is left to its vendor."""
+def unmet_requirement(can: Capabilities, wanted: Demands) -> str | None:
+    """Why a model cannot serve. What the catalog does not know of a model is left to its vendor."""
     window = can.context_window
     if window is not None and SURE * wanted.input_tokens + wanted.most_output > window:
         asked = f"about {wanted.input_tokens} tokens" + (f" and {wanted.most_output} more" * bool(wanted.most_output))
         return f"its context window of {window} tokens is too small for {asked}"
     if not can.known:
         return None
-    if (reason := never_asked(can)) is not None:
+    if (reason := why_unusable(can)) is not None:
         return reason
     if wanted.vision and not can.vision:
         return "it cannot take images"
@@ -89,8 +90,8 @@ def lacking(can: Capabilities, wanted: Demands) -> str | None:
     return None
 
 
-def never_asked(can: Capabilities) -> str | None:
-    """Why no request goes to a model, whatever is asked."""
+def why_unusable(can: Capabilities) -> str | None:
+    """Why no request at all can go to a model, or `None`."""
     if can.text or not can.known:
         return None
     if can.transcription:

@@ -1,7 +1,7 @@
 """Strategies: in which order the targets that can serve are asked.
 
-Each gives every target a figure, and the least is first. Targets with equal figures stay in the order in which they are
-listed.
+A strategy is a pure function that gives every target a figure; the lowest comes first. Targets with equal figures stay
+in the order in which they are listed. A new strategy is a function here and a row of `STRATEGIES`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .target_stats import TargetHealth
 
 
 class Contender(Struct, frozen=True):
-    """A target that can serve, with all that a strategy may look at."""
+    """A target that can serve, with everything that a strategy may look at."""
 
     target: Target
     capabilities: Capabilities
@@ -31,7 +31,7 @@ class Contender(Struct, frozen=True):
 
 
 class Ranking(Struct, frozen=True):
-    """What a strategy decides between. `draw` is a key that decides where no sticky one does."""
+    """The targets to put in order, and what is known of the request. `draw` is the key of a weighted split."""
 
     contenders: Sequence[Contender]
     route: Route
@@ -41,20 +41,21 @@ class Ranking(Struct, frozen=True):
 
 
 UNKNOWN: Final = -1.0
-"""The figure of a target that nobody has tried lately: it is asked first, or its speed would never be known."""
+"""The figure of a target whose speed is unknown. It comes first, because its speed would never be known otherwise."""
 
 
 def by_order(ranking: Ranking) -> list[float]:
+    """The order in which the route lists its targets."""
     return [0.0] * len(ranking.contenders)
 
 
 def by_cost(ranking: Ranking) -> list[float]:
-    """US dollars that the request is expected to cost; what has no known price comes last."""
+    """The expected cost of the request in US dollars. A target without a known price comes last."""
     return [inf if each.dollars is None else each.dollars for each in ranking.contenders]
 
 
 def by_speed(ranking: Ranking) -> list[float]:
-    """Seconds until the answer is expected to be whole, one try in ten being slower; failures make it later."""
+    """Seconds in which nine answers in ten are complete. A target that fails often is taken to be slower."""
     tokens = ranking.demands.output_tokens
     figures: list[float] = []
     for each in ranking.contenders:
@@ -68,7 +69,7 @@ def by_speed(ranking: Ranking) -> list[float]:
 
 
 def by_quality(ranking: Ranking) -> list[float]:
-    """The operator's figure for the task, the best first; what has none comes last."""
+    """The operator's quality figure for the task, the best first. A target without a figure comes last."""
     task = ranking.task_type
     return [-each.capabilities.quality.get(task, -inf) for each in ranking.contenders]
 
@@ -86,9 +87,8 @@ def by_balance(ranking: Ranking) -> list[float]:
 
 
 def by_weight(ranking: Ranking) -> list[float]:
-    """A race in which each target wins its share, decided by a hash of the key: the same key, the same winner.
-
-    Where a target drops out, only the keys that it had won go elsewhere.
+    """A weighted split by a hash of the key: each target wins its share of the keys, and the same key always the same
+    target. If a target drops out, only the keys that it had won go elsewhere.
     """
     split, draw = ranking.route.split, ranking.draw
     return [
@@ -119,7 +119,7 @@ def in_words(strategy: Strategy, figure: float, place: int) -> str:
         case "speed":
             return "it has been failing" if isinf(figure) else f"about {in_seconds(figure)}"
         case "quality":
-            return "no quality is given for it" if isinf(figure) else f"quality {-figure:g}"
+            return "it has no quality figure" if isinf(figure) else f"quality {-figure:g}"
         case "balanced":
             return f"{figure:.2f} on a scale from 0 (the best in all) to 1"
         case "weighted":
@@ -127,7 +127,7 @@ def in_words(strategy: Strategy, figure: float, place: int) -> str:
 
 
 def _from_0_to_1(figures: list[float]) -> list[float]:
-    """Figures on a common scale; one that is not known is in the middle, and a target that fails is at the end."""
+    """Figures on a common scale. An unknown figure is in the middle, and that of a failing target at the end."""
     known = [figure for figure in figures if figure != UNKNOWN and not isinf(figure)]
     if not known:
         return [0.5] * len(figures)

@@ -176,7 +176,7 @@ async def test_no_fault_says_what_is_not_in_the_table(
         ill.script = Reply(TEXT, fault=fault)
         await ask(switch, on_break=on_break)
     assert len(ill.requests) > len(FAULTS), "it has met them all, and some twice"
-    assert "<target>: giving it up after <error>" in told(caplog)
+    assert "<target>: gave up after <error>" in told(caplog)
 
 
 async def breakers(start: Start) -> None:

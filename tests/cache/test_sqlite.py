@@ -117,7 +117,7 @@ async def test_a_damaged_file_is_renamed(keeps: int, file: Path, caplog: pytest.
     cache.close()
     (aside,) = (each for each in file.parent.iterdir() if ".aside-" in each.name)
     assert aside.read_bytes() == before
-    assert "is set aside as" in caplog.text
+    assert "was renamed to" in caplog.text
     again = StreamingCache(store=file)
     assert was_cached(await served(again, PROMPT, upstream))
     again.close()

@@ -17,7 +17,7 @@ from llm_dispatcher._catalog import Capabilities
 from llm_dispatcher._policy import Policy, Route, Strategy, Weights, Wishes
 from llm_dispatcher._routing import Conditions, Plan, TargetHealth, plan
 from llm_dispatcher._routing.plan import needs_prices
-from llm_dispatcher._routing.requirements import demands, lacking
+from llm_dispatcher._routing.requirements import demands, unmet_requirement
 from llm_dispatcher.exceptions import BudgetExceededError, LLMDispatcherError, NoProviderAvailableError
 from llm_dispatcher.provider import BODY, ModelSettings, ProviderSettings
 from llm_dispatcher.tasks import AudioPart, Message, Target, TaskRequest, TaskType
@@ -126,7 +126,7 @@ def test_no_target_is_asked_that_cannot_serve_and_none_is_forgotten(world: dict[
             continue
         can, health = world["known"][target.model], world["health"].get(target.model, TargetHealth())
         dollars = expected[target]
-        assert lacking(can, demands(request)) is None
+        assert unmet_requirement(can, demands(request)) is None
         assert world["models"].get(target.model, ModelSettings()).enabled
         assert health.opens_in is None
         assert target not in world["limited"] or asked <= set(world["limited"]), "only where nobody else can serve"
@@ -230,7 +230,7 @@ def test_quality_is_the_operators_figure_for_the_task() -> None:
     code = planned(route, known, request=TaskRequest("hi", task_type="code_generation"))
     assert order(code) == ["coder", "writer", "stranger"]
     assert order(planned(route, known, request=TaskRequest("hi", task_type="translation")))[0] == "writer"
-    assert list(code.reasons.values()) == ["quality 0.9", "quality 0.4", "no quality is given for it"]
+    assert list(code.reasons.values()) == ["quality 0.9", "quality 0.4", "it has no quality figure"]
 
 
 def test_balance_follows_its_weights() -> None:
