@@ -69,7 +69,7 @@ class Job(Struct, frozen=True):
     """One request with all that the loop needs to serve it.
 
     `style` says how a model continues a broken answer. `on_break` is `restart` only if the reader can take back what it
-    has seen. The loop adds itself to `open_streams`, so that closing the switch ends it. `deadline` is when the stream
+    has seen. The loop is in `open_streams` while it runs: closing the switch ends it. `deadline` is when the stream
     has to be over; without one, the `total` clock runs from the loop's beginning. `price` is asked for the cost of each
     attempt, and `notify` gets the loop's notices. `retry_wait` and `retry_stop` are used instead of the strategies that
     the policy makes of its settings.

@@ -111,6 +111,8 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
         raise interruption(job, course, error) from error.__cause__
     finally:
         watchdog.close()
+        if job.open_streams is not None:
+            job.open_streams.remove(watchdog)
     raise exhaustion(job, course)
 
 

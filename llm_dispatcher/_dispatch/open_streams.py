@@ -1,12 +1,14 @@
-"""The open streams of a switch, so that closing the switch ends them.
+"""The open streams of a switch, so that closing the switch ends them, and of each of its runtimes.
 
-Any thread may add a stream while another one closes the switch, so `_lock` guards the set; it is held for moments. A
-stream that is over leaves the set when its watchdog is collected. `end` ends the streams of the running loop only.
+Any thread may add or remove a stream while another one closes the switch, so `_lock` guards the set; it is held for
+moments. The loop removes a stream when it is over. A stream that was dropped unfinished, in a loop that has ended,
+leaves the set when its watchdog is collected. `end` ends the streams of the running loop only.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from threading import Lock
 from weakref import WeakSet
 
@@ -14,16 +16,41 @@ from .watchdog import Watchdog
 
 
 class OpenStreams:
-    """The watchdogs of all streams that are being read, in whichever loop."""
+    """The watchdogs of all streams that are being read, in whichever loop.
 
-    def __init__(self) -> None:
+    Args:
+        whole: Where each stream is added as well, if these are a part of the streams of a switch.
+        when_empty: Called after the last stream was removed, in whichever thread read it.
+    """
+
+    def __init__(self, whole: OpenStreams | None = None, when_empty: Callable[[], None] | None = None) -> None:
+        self._whole = whole
+        self._when_empty = when_empty
         self._watchdogs: WeakSet[Watchdog] = WeakSet()
         self._lock = Lock()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no stream is open."""
+        with self._lock:
+            return not self._watchdogs
 
     def add(self, watchdog: Watchdog) -> None:
         """A stream begins to be read."""
         with self._lock:
             self._watchdogs.add(watchdog)
+        if self._whole is not None:
+            self._whole.add(watchdog)
+
+    def remove(self, watchdog: Watchdog) -> None:
+        """A stream is over."""
+        if self._whole is not None:
+            self._whole.remove(watchdog)
+        with self._lock:
+            self._watchdogs.discard(watchdog)
+            is_empty = not self._watchdogs
+        if is_empty and self._when_empty is not None:
+            self._when_empty()
 
     async def end(self) -> None:
         """End the streams of the running loop. Returns when those that wait for a vendor have closed their connections.

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import ref
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
@@ -28,6 +29,7 @@ from ..notices import Notify
 from ..provider import Provider
 from ..tasks import NAMESPACE, Target, TaskRequest, namespace_of
 from .knowledge import Knowledge
+from .runtimes import Runtimes
 
 if TYPE_CHECKING:
     from ..cache import StreamingCache
@@ -40,12 +42,14 @@ class Shared(Struct, frozen=True):
     knowledge: Knowledge
     open_streams: OpenStreams
     notify: Notify
+    runtimes: Runtimes
 
 
 class Runtime:
     """A policy and the objects that were built from it.
 
-    A provider whose settings are the same as in the runtime `before` is kept, with its connections.
+    A provider whose settings are the same as in the runtime `before` is kept, with its connections. The others of that
+    runtime are released when their streams are over (`Runtimes`).
     """
 
     def __init__(self, policy: Policy, shared: Shared, before: Runtime | None = None) -> None:
@@ -58,6 +62,7 @@ class Runtime:
             name: kept[name] if name in kept and kept[name].settings == settings else make(settings)
             for name, settings in policy.providers.items()
         }
+        self.open_streams = OpenStreams(shared.open_streams, partial(_release_unused, ref(self)))
         self._routing_keys = routing_keys(policy)
         self._identities: dict[Target, str] = {}
         self.cache_in_use: StreamingCache | None = None
@@ -203,3 +208,10 @@ def _vendor_model(providers: Mapping[str, ProviderSettings], target: Target) -> 
     """The kind of vendor, and its own name for the model."""
     settings = providers[target.provider]
     return settings.kind, settings.vendor_model(target.model)
+
+
+def _release_unused(runtime: ref[Runtime]) -> None:
+    """Of a runtime, the last open stream is over."""
+    living = runtime()
+    if living is not None:
+        living.shared.runtimes.release_unused(living)

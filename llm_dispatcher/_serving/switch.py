@@ -29,6 +29,7 @@ from .observers import Observers
 from .opening import CallOpening, RequestSource
 from .options import CALL_OPTIONS, CallOptions, RouteOptions, check_names, documented
 from .runtime import Runtime, Shared
+from .runtimes import Runtimes
 from .settings import CallSettings, as_request, check_request
 from .warming import LOADING, prepare
 
@@ -63,8 +64,9 @@ class LLMSwitch:
         policy = load(config, keys=keys)
         notify = self._observers = Observers(observers)
         traffic = SharedState(policy, alert=on_budget_alert, notify=notify)
-        self._shared = Shared(traffic, Knowledge(traffic, notify), OpenStreams(), notify)
+        self._shared = Shared(traffic, Knowledge(traffic, notify), OpenStreams(), notify, Runtimes())
         self._runtime = Runtime(policy, self._shared)
+        self._shared.runtimes.adopt(self._runtime)
         self._watched = WatchedFile(self._file(None)) if watch else None
 
     @property
@@ -96,6 +98,7 @@ class LLMSwitch:
 
     def _adopt(self, policy: Policy) -> None:
         self._runtime = Runtime(policy, self._shared, self._runtime)
+        self._shared.runtimes.adopt(self._runtime)
         self._shared.traffic.adopt(policy)
         self._shared.notify(ConfigurationChanged(policy.source))
 

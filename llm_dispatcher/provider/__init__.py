@@ -36,6 +36,7 @@ __all__ = [
     "Secret",
     "SupportsCheck",
     "SupportsModels",
+    "SupportsRelease",
 ]
 
 
@@ -110,7 +111,8 @@ class Provider(Protocol):
 
     `aclose` closes what was opened in the running loop. All methods are called from the loops of the switch's callers.
 
-    A provider may also have the methods of `SupportsCheck` and `SupportsModels`, which the command uses.
+    A provider may also have the methods of `SupportsCheck` and `SupportsModels`, which the command uses, and of
+    `SupportsRelease`.
     """
 
     @property
@@ -155,4 +157,17 @@ class SupportsModels(Protocol):
 
     async def models(self) -> Sequence[str] | None:
         """The names of the models, or `None` if the vendor has no list of them."""
+        ...
+
+
+@runtime_checkable
+class SupportsRelease(Protocol):
+    """A provider that can close its clients in every loop, not only in the running one."""
+
+    def release(self) -> None:
+        """Have every client closed in its own loop, soon.
+
+        Called when a reload has dropped the provider and no stream uses it any more, from any thread, and possibly more
+        than once. A stream that begins later makes a new client.
+        """
         ...

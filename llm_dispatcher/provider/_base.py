@@ -115,6 +115,10 @@ class BaseProvider(Generic[Client]):
         """Close the client of the running loop, if there is one."""
         await self._clients.aclose()
 
+    def release(self) -> None:
+        """Close the clients of all loops, soon. The switch calls this when a reload has dropped the provider."""
+        self._clients.release()
+
     async def _send(self, ask: Ask) -> OpenResponse:
         return await self.send(await self.client(), ask)
 

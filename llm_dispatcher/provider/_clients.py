@@ -11,7 +11,8 @@ them, before the loop ends.
   threads, one key each, so it is never iterated without a copy.
 - A task that asks while the client is being made waits for the same future. If the maker fails or is cancelled, the
   future's result is `_FAILED`, and the next waiting task makes the client itself.
-- `aclose` closes the client of the running loop only.
+- `aclose` closes the client of the running loop only. `release` calls the finalizers, which close each client in its
+  own loop.
 - If a `PerLoop` is dropped without `aclose`, a finalizer closes each client in its own loop. The life is held in
   `_closing` until then, so that the garbage collector does not close it first. Nothing that a life refers to may refer
   to its `PerLoop`, or the finalizer would never run.
@@ -69,6 +70,15 @@ class PerLoop(Generic[Client]):
             life.detach()
             with suppress(RuntimeError):  # another task is making the client; the loop closes it at its end
                 await life.generator.aclose()
+
+    def release(self) -> None:
+        """Have every client closed in its own loop. This returns at once, and any thread may call it. A client that is
+        being made at this moment stays.
+        """
+        for loop, life in list(self._lives.items()):
+            if life.finalizer is not None:
+                self._lives.pop(loop, None)
+                life.finalizer()
 
     def _forget_closed_loops(self) -> None:
         for loop in list(self._lives):

@@ -6,16 +6,19 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher import LLMStream, LLMSwitch, TaskRequest
+from llm_dispatcher._config import load
 from llm_dispatcher._config.files import CHECK_INTERVAL, WatchedFile
-from llm_dispatcher.exceptions import ConfigurationError, ProviderError
+from llm_dispatcher.exceptions import ConfigurationError, LLMDispatcherError, ProviderError
 from llm_dispatcher.tasks import Target
-from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
+from llm_dispatcher.testing import Cut, HttpError, Reply, SimulatedVendor, Stall
+from llm_dispatcher.testing.faults import Fault
+from tests.conftest import KINDS, PATIENT, first_is_fast, policy_over
 
 Start = Callable[..., SimulatedVendor]
 ASK = TaskRequest("hi")
@@ -34,6 +37,14 @@ def policy(*vendors: SimulatedVendor, more: str = "") -> str:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "policy.yaml"
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Connections are closed without the help of the garbage collector."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 async def test_streams_under_way_keep_the_configuration_that_they_began_with(
@@ -96,22 +107,69 @@ async def test_health_goes_on_and_breakers_take_their_new_settings(simulated_ven
         assert switch.health()[Target("a", "m")].breaker == "open"
 
 
+@pytest.mark.usefixtures("no_collector")
 async def test_who_stays_keeps_its_connections_and_who_goes_is_let_go(simulated_vendor: Start, file: Path) -> None:
     stays, goes = simulated_vendor("openai-chat"), simulated_vendor("openai-chat")
     file.write_text(policy(stays, goes))
-    gc.disable()  # (that it is let go must not depend on the collector)
+    async with LLMSwitch(file) as switch:
+        for provider in "ab":
+            await switch.stream_request(TaskRequest("hi", providers=provider))
+        before = set(stays._connections)
+        file.write_text(policy(stays))
+        switch.reload()
+        await switch.stream_request(ASK)
+        assert stays._connections == before, "the same connection, however long the other one takes to close"
+        assert await goes.until_unconnected() == 0
+
+
+async def read(stream: LLMStream[str], how: str) -> LLMDispatcherError | None:
+    """Read a stream in one of several ways; the error that it ends in keeps all that its traceback refers to."""
     try:
-        async with LLMSwitch(file) as switch:
-            for provider in "ab":
-                await switch.stream_request(TaskRequest("hi", providers=provider))
-            before = set(stays._connections)
-            file.write_text(policy(stays))
-            switch.reload()
-            await switch.stream_request(ASK)
-            assert stays._connections == before, "the same connection, however long the other one takes to close"
-            assert await goes.until_unconnected() == 0
-    finally:
-        gc.enable()
+        if how == "break":
+            async for _ in stream:
+                break
+        elif how == "events":
+            async for _ in stream.events():
+                pass
+        else:
+            await stream
+    except LLMDispatcherError as error:
+        return error
+    return None
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("wire", first_is_fast(*KINDS))
+@pytest.mark.parametrize(
+    ("fault", "how"),
+    [(HttpError(503), "await"), (HttpError(401), "events"), (Cut(2), "await"), (Stall(2), "await"), (None, "break")],
+)
+async def test_a_dropped_vendors_connections_are_closed_while_the_errors_of_its_streams_are_kept(
+    simulated_vendor: Start, fault: Fault | None, how: str, wire: str
+) -> None:
+    goes, stays = simulated_vendor(wire, Reply("one two three four", fault=fault)), simulated_vendor("openai-chat")
+    clocks = {**PATIENT["timeouts"], "idle": 0.2 if isinstance(fault, Stall) else 120}
+    async with LLMSwitch(policy_over(goes, stays, timeouts=clocks)) as switch:
+        errors = [await read(switch.stream_request(TaskRequest("hi", providers="a")), how) for _ in range(2)]
+        switch._adopt(load(policy_over(stays)))
+        assert await goes.until_unconnected() == 0
+        assert await switch.stream_request(ASK) == "Hello!"
+    assert len(goes.requests) == len(errors)
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_a_dropped_vendor_keeps_its_connections_until_its_last_stream_ends(simulated_vendor: Start) -> None:
+    """The vendor is in the first two configurations, and a stream of the first one outlasts both."""
+    goes, stays = simulated_vendor("openai-chat", Reply("one two three", pace=0.02)), simulated_vendor("openai-chat")
+    async with LLMSwitch(policy_over(goes, stays)) as switch:
+        stream = switch.stream_request(TaskRequest("hi", providers="a"))
+        reading = aiter(stream)
+        assert await anext(reading) == "one"
+        switch._adopt(load(policy_over(goes)))
+        switch._adopt(load(policy_over(stays)))
+        assert await switch.stream_request(ASK) == "Hello!"
+        assert [chunk async for chunk in reading] == [" two", " three"]
+        assert await goes.until_unconnected() == 0
 
 
 async def test_reloading_under_load_fails_no_stream(simulated_vendor: Start, file: Path) -> None:

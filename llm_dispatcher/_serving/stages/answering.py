@@ -53,7 +53,7 @@ def _job(call: Call) -> tuple[Job, Admission]:
         admission=admission,
         on_break=on_break,
         raw=settings.raw,
-        open_streams=runtime.shared.open_streams,
+        open_streams=runtime.open_streams,
         deadline=call.deadline,
         price=runtime.price,
         notify=call.notify,

@@ -1,0 +1,54 @@
+"""`Runtimes`: closes the connections of providers that a reload has dropped, as soon as no stream uses them.
+
+How it works
+------------
+Each runtime counts its open streams. When a runtime that a reload has replaced has none left, its providers are
+released, except for those that are still in use: by the runtime in force, or by a replaced one with open streams. If
+no stream is open, the reload itself releases them.
+
+This does not wait for the garbage collector, because a collector may run late or never: an error that an application
+keeps refers, by its traceback, to the stream that raised it, and so to the runtime.
+
+A stream may be planned before a reload and begin after it. It makes its client anew, and when it ends, the provider is
+released again. Streams begin and end in any thread. `_lock` guards the choice of what to release; releasing itself only
+schedules the closing in the loop of each client, so nothing here waits.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+from weakref import WeakSet
+
+from ..provider import SupportsRelease
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+
+class Runtimes:
+    """The runtimes of one switch: the one in force, and replaced ones that a stream may still use."""
+
+    def __init__(self) -> None:
+        self._in_force: Runtime | None = None
+        self._all: Final[WeakSet[Runtime]] = WeakSet()
+        self._lock: Final = Lock()
+
+    def adopt(self, runtime: Runtime) -> None:
+        """Put a runtime in force."""
+        with self._lock:
+            before, self._in_force = self._in_force, runtime
+            self._all.add(runtime)
+        if before is not None:
+            self.release_unused(before)
+
+    def release_unused(self, runtime: Runtime) -> None:
+        """Release the providers of a runtime that no stream uses. A runtime in force keeps its own."""
+        if runtime is self._in_force:
+            return
+        with self._lock:
+            using = [each for each in self._all if each is self._in_force or not each.open_streams.is_empty]
+            used = {id(provider) for each in using for provider in each.providers.values()}
+        for provider in runtime.providers.values():
+            if id(provider) not in used and isinstance(provider, SupportsRelease):
+                provider.release()
