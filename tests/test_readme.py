@@ -30,6 +30,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.slow
+@pytest.mark.measured
 def test_the_demo_gives_its_reader_all_that_is_owed() -> None:
     done = run("demo")
     assert (done.returncode, done.stderr) == (0, "")

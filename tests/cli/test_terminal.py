@@ -169,6 +169,7 @@ def test_a_progress_bar_is_drawn_if_the_text_goes_elsewhere(
 
 
 @pytest.mark.slow
+@pytest.mark.measured
 def test_tables_are_drawn_in_a_terminal(start: Any, policy: str, terminal: Terminal) -> None:
     with ended(start("models", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs)) as process:
         terminal.hand_over()
