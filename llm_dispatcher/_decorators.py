@@ -296,7 +296,7 @@ def _arguments(bound: inspect.BoundArguments) -> dict[str, Any]:
     return arguments
 
 
-llm_stream = cast(
+llm_stream: DecoratorOrFactory[str] = cast(
     DecoratorOrFactory[str],
     _decorator(
         "llm_stream",
@@ -306,7 +306,7 @@ llm_stream = cast(
 )
 """Make a function a stream of text from the best healthy model for its task."""
 
-llm_stream_with_metadata = cast(
+llm_stream_with_metadata: DecoratorOrFactory[ChunkMetadata] = cast(
     DecoratorOrFactory[ChunkMetadata],
     _decorator(
         "llm_stream_with_metadata",

@@ -141,7 +141,7 @@ class ErrorContext:
     __slots__ = ("request_id", "target")
 
     def __init__(self, target: Target) -> None:
-        self.target = target
+        self.target: Target = target
         self.request_id: str | None = None
 
 

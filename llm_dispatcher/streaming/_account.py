@@ -35,7 +35,7 @@ class Account:
         self._clock = _clock.source().monotonic if clock is None else clock  # read for every chunk
         self._began: float | None = None
         self._ended: float | None = None
-        self.transcript = Transcript()
+        self.transcript: Transcript = Transcript()
         self._completed: StreamCompleted | None = None
         self.started: datetime | None = None
         self.first_token_after: float | None = None

@@ -26,8 +26,8 @@ class Transcript:
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self.tool_calls: list[ToolCall] = []
-        self.characters = 0
-        self.chunks = 0
+        self.characters: int = 0
+        self.chunks: int = 0
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> Self:
