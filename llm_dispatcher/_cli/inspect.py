@@ -73,14 +73,14 @@ def _by_name(reasons: Mapping[Target, str]) -> dict[str, str]:
 
 def _unknown(policy: Policy, targets: Iterable[Target]) -> list[str]:
     """The targets that neither the catalog nor the configuration knows. They have their vendor's defaults."""
-    return [str(target) for target, can in _known(policy, targets).items() if not can.known]
+    return [str(target) for target, can in _capabilities(policy, targets).items() if not can.known]
 
 
-def _known(policy: Policy, targets: Iterable[Target]) -> dict[Target, catalog.Capabilities]:
+def _capabilities(policy: Policy, targets: Iterable[Target]) -> dict[Target, catalog.Capabilities]:
     """The capabilities of each target that is a model, without prices."""
-    known = catalog_of(policy)
+    facts = catalog_of(policy)
     models = (target for target in targets if target.provider in policy.providers)
-    return {target: known.capabilities(target, load=False) for target in models}
+    return {target: facts.capabilities(target, load=False) for target in models}
 
 
 def _say_unknown(targets: list[str]) -> None:
@@ -88,8 +88,8 @@ def _say_unknown(targets: list[str]) -> None:
         say(f"note: {one_line(target)} is not in the catalog and has its vendor's defaults; add facts under catalog:")
 
 
-def _say_why_unusable(known: Mapping[Target, catalog.Capabilities]) -> None:
-    for target, can in known.items():
+def _say_why_unusable(capabilities: Mapping[Target, catalog.Capabilities]) -> None:
+    for target, can in capabilities.items():
         if (reason := why_unusable(can)) is not None:
             say(f"note: {one_line(str(target))} gets no requests: {reason}")
 
@@ -98,13 +98,13 @@ def models(task: TaskType | None, *, config: Path | None, as_json: bool) -> int:
     """Print the configured models, or those of a task's route in order, with their capabilities and prices."""
     switch = LLMSwitch(config)
     targets = _targets(switch.policy) if task is None else switch.policy.route(task).targets
-    known = {target: switch.capabilities(target) for target in targets if target.provider != BODY}
+    capabilities = {target: switch.capabilities(target) for target in targets if target.provider != BODY}
     if as_json:
-        say_json([_as_json(target, known.get(target)) for target in targets])
+        say_json([_as_json(target, capabilities.get(target)) for target in targets])
         return SUCCESS
     heading = ("model", "input", "output", "window", "$/M in", "$/M out", "continues", "known")
-    say_table(heading, (_row(target, known.get(target), switch.policy) for target in targets))
-    _say_why_unusable(known)
+    say_table(heading, (_row(target, capabilities.get(target), switch.policy) for target in targets))
+    _say_why_unusable(capabilities)
     return SUCCESS
 
 
@@ -152,9 +152,11 @@ def check(file: Path | None, *, as_json: bool) -> int:
         say_json({"valid": False, "configuration": error.file, "problems": to_builtins(error.problems)})
         return MISCONFIGURED
     targets = _targets(policy)
-    unknown, known = _unknown(policy, targets), _known(policy, targets)
+    unknown, capabilities = _unknown(policy, targets), _capabilities(policy, targets)
     if as_json:
-        never = {str(target): reason for target, can in known.items() if (reason := why_unusable(can)) is not None}
+        never = {
+            str(target): reason for target, can in capabilities.items() if (reason := why_unusable(can)) is not None
+        }
         about: dict[str, object] = {"problems": [], "unknown": unknown, "why_unusable": never}
         say_json({"valid": True, "configuration": policy.source, **about})
     else:
@@ -167,7 +169,7 @@ def check(file: Path | None, *, as_json: bool) -> int:
         )
         say(f"{where}: valid: {', '.join(counts)}")
         _say_unknown(unknown)
-        _say_why_unusable(known)
+        _say_why_unusable(capabilities)
     return SUCCESS
 
 

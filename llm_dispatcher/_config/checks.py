@@ -43,18 +43,18 @@ def provider_problems(
     """Missing keys and addresses, and settings that a provider cannot use. Offline, no key is needed."""
     for name, kind in kinds.items():
         entry = mapping_at(tree, "providers", name)
-        known = vendor(kind)
+        row = vendor(kind)
         key = api_keys[name]
         options = mapping_at(tree, "providers", name, "options")
-        has_other_credentials = known.instead_of_key is not None and bool(options.get(known.instead_of_key))
-        if key is None and known.key_variables and not has_other_credentials and not offline:
-            variables = " or ".join(known.key_variables)
+        has_other_credentials = row.instead_of_key is not None and bool(options.get(row.instead_of_key))
+        if key is None and row.key_variables and not has_other_credentials and not offline:
+            variables = " or ".join(row.key_variables)
             yield Problem(("providers", name, "api_key"), f"provider {name!r} has no API key: set {variables}")
         if key is not None and not is_sendable(key):
             yield Problem(("providers", name, "api_key"), "holds a character that an HTTP header cannot carry")
-        if known.needs_base_url and not entry.get("base_url"):
+        if row.needs_base_url and not entry.get("base_url"):
             yield Problem(("providers", name, "base_url"), f"is missing; the kind {kind} needs it")
-        if entry.get("api") is not None and kind in VENDORS and not known.has_interfaces:
+        if entry.get("api") is not None and kind in VENDORS and not row.has_interfaces:
             yield Problem(("providers", name, "api"), "is only for kinds that speak OpenAI's wires")
 
 

@@ -172,8 +172,10 @@ class _Reader:
     def _restored(self, text: str) -> str:
         if "\ue000" not in text:
             return text
-        known = self._variables
-        return _PLACEHOLDER.sub(lambda match: known[int(match[1])] if int(match[1]) < len(known) else match[0], text)
+        originals = self._variables
+        return _PLACEHOLDER.sub(
+            lambda match: originals[int(match[1])] if int(match[1]) < len(originals) else match[0], text
+        )
 
 
 def _line(event: yaml.Event) -> int:

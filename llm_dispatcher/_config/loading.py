@@ -177,7 +177,7 @@ def _unused_keys(keys: Keys, kinds: Mapping[str, str]) -> list[Problem]:
 def _nothing_configured(tree: Tree, *, offline: bool) -> Iterable[Problem]:
     if offline or tree.get("providers") != {} or mapping_at(tree, "routing"):
         return
-    first, *others = [each for known in VENDORS.values() if known.models for each in known.key_variables]
+    first, *others = [each for row in VENDORS.values() if row.models for each in row.key_variables]
     yield Problem(
         ("providers",),
         f"no provider is configured: set {', '.join([first, *others[:-1]])} or {others[-1]}, "

@@ -149,11 +149,11 @@ def _broken(module: WireModule, frames: list[Frame], fault: Fault | None) -> lis
 
 def _before(frames: list[Frame], after: int) -> Iterator[Frame]:
     """The frames with the first `after` pieces of content, and all frames before the first piece."""
-    seen = 0
+    count = 0
     for frame in frames:
-        if seen == after and (frame.content or seen):
+        if count == after and (frame.content or count):
             return
-        seen += frame.content
+        count += frame.content
         yield frame
 
 

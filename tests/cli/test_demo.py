@@ -39,7 +39,7 @@ def drawn_in_a_terminal(columns: int, **environment: str) -> tuple[int, str]:
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
     command = [sys.executable, "-W", "error", "-m", "llm_dispatcher._cli", "demo"]
     environ = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-    drawn = b""
+    output = b""
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, cwd=ROOT,
         env={**environ, "TERM": "xterm-256color", **environment},
@@ -47,12 +47,12 @@ def drawn_in_a_terminal(columns: int, **environment: str) -> tuple[int, str]:
         os.close(theirs)
         try:
             while data := os.read(ours, 65_536):
-                drawn += data
+                output += data
         except OSError:  # The other side is closed.
             pass
         finally:
             os.close(ours)
-    return process.returncode, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn.decode()).replace("\r", "\n")
+    return process.returncode, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode()).replace("\r", "\n")
 
 
 @pytest.mark.slow
@@ -60,25 +60,25 @@ def drawn_in_a_terminal(columns: int, **environment: str) -> tuple[int, str]:
 @pytest.mark.found("S-D15", "N-C17")
 def test_on_a_busy_machine_every_character_arrives_and_lines_fit_into_80_columns() -> None:
     with busy(4):
-        code, drawn = drawn_in_a_terminal(80)
-    assert code == 0, drawn[-2000:]
-    lines = [line for line in drawn.splitlines() if line]
+        code, output = drawn_in_a_terminal(80)
+    assert code == 0, output[-2000:]
+    lines = [line for line in output.splitlines() if line]
     assert re.fullmatch(r"characters owed (\d+), read \1, repeated 0, attempts \d+: all owed, each once", lines[-1])
     assert max(len(line) for line in lines if line != LIGHTHOUSE) <= 80, "the example prints it unwrapped"
-    assert drawn.count("✓ all ") == 7
+    assert output.count("✓ all ") == 7
     ledgers = [line for line in lines if re.match(r" \d+  \w+/", line)]
     assert [line for line in ledgers if "…" in line] == []
     assert any(re.match(r" 1  openai/gpt-simulated +ProviderConnectionError +\d+ +0", line) for line in ledgers)
-    assert "Colours: ■ OpenAI" in drawn
-    assert "redacted" not in drawn
+    assert "Colours: ■ OpenAI" in output
+    assert "redacted" not in output
 
 
 @pytest.mark.slow
 def test_a_dumb_terminal_gets_plain_lines() -> None:
-    code, drawn = drawn_in_a_terminal(80, TERM="dumb")
+    code, output = drawn_in_a_terminal(80, TERM="dumb")
     assert code == 0
-    assert "Colours" not in drawn
-    assert "╭" not in drawn
+    assert "Colours" not in output
+    assert "╭" not in output
 
 
 @pytest.mark.found("N-C17")
@@ -96,12 +96,12 @@ def test_the_last_screen_shows_the_measured_figures() -> None:
     table = comparison(SURVIVAL)
     assert table.heading == ("the vendor", "ours", "LiteLLM", "pydantic-ai", "LangChain")
     assert [row[0] for row in table.rows] == [*FAULTS.values(), "faults survived"]
-    measured = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:5] for line in SURVIVAL.splitlines()}
+    cells_of = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:5] for line in SURVIVAL.splitlines()}
     for fault, row in zip(FAULTS, table.rows, strict=False):
-        for cell, shown in zip(measured[fault], row[1:], strict=True):
-            assert shown.partition(" ")[0].replace("/", " of ") == cell.partition(";")[0]
-            assert ("complete" in shown) == ("“complete”" in cell)
-    assert table.rows[-1][1:] == tuple(measured["all of it"])
+        for cell, cell_shown in zip(cells_of[fault], row[1:], strict=True):
+            assert cell_shown.partition(" ")[0].replace("/", " of ") == cell.partition(";")[0]
+            assert ("complete" in cell_shown) == ("“complete”" in cell)
+    assert table.rows[-1][1:] == tuple(cells_of["all of it"])
     assert "litellm" in table.versions
 
 

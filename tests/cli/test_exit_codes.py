@@ -53,34 +53,34 @@ PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 )
 def test_an_invalid_command_line_is_reported_in_one_line(words: list[str], message: str, run: Any, policy: str) -> None:
     configured = [*words, "-c", policy] if words[0] in ("stream", "explain") and len(words) > 1 else words
-    done = run(*configured)
-    assert (done.exit_code, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
+    result = run(*configured)
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
     assert line.startswith("llm-dispatcher: ")
     assert message in line
 
 
 def test_without_a_configuration_the_error_names_the_variables_to_set(run: Any) -> None:
-    done = run("stream", "x")
-    assert done.exit_code == 3
-    assert "no provider is configured: set OPENAI_API_KEY" in done.stderr
+    result = run("stream", "x")
+    assert result.exit_code == 3
+    assert "no provider is configured: set OPENAI_API_KEY" in result.stderr
 
 
 def test_without_a_command_the_help_is_shown(run: Any) -> None:
-    done = run()
-    assert done.exit_code == 0
-    assert "Usage: llm-dispatcher" in done.stdout
+    result = run()
+    assert result.exit_code == 0
+    assert "Usage: llm-dispatcher" in result.stdout
 
 
-def broken(*_: object, **__: object) -> int:
+def raise_error(*_: object, **__: object) -> int:
     raise RuntimeError("out of\ncheese")
 
 
 def test_an_unexpected_error_is_reported_as_a_bug(run: Any, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspect, "models", broken)
-    done = run("models", "-c", policy)
-    assert done.exit_code == BUG
-    assert done.stderr == (
+    monkeypatch.setattr(inspect, "models", raise_error)
+    result = run("models", "-c", policy)
+    assert result.exit_code == BUG
+    assert result.stderr == (
         "llm-dispatcher: RuntimeError: out of cheese (a bug in llm-dispatcher; --debug shows the traceback)\n"
     )
 
@@ -89,36 +89,36 @@ def test_an_unexpected_error_is_reported_as_a_bug(run: Any, policy: str, monkeyp
 def test_debug_shows_the_traceback_at_any_place(
     place: int, run: Any, policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspect, "models", broken)
+    monkeypatch.setattr(inspect, "models", raise_error)
     words = ["models", "-c", policy]
-    done = run(*words[:place], "--debug", *words[place:])
-    assert done.exit_code == BUG
-    assert "Traceback" in done.stderr
-    assert "in broken" in done.stderr
+    result = run(*words[:place], "--debug", *words[place:])
+    assert result.exit_code == BUG
+    assert "Traceback" in result.stderr
+    assert "in raise_error" in result.stderr
 
 
 def test_words_after_two_hyphens_are_not_options(run: Any, policy: str) -> None:
-    done = run("stream", "-c", policy, "-q", "--", "--debug")
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "Hello, world!\n", "")
+    result = run("stream", "-c", policy, "-q", "--", "--debug")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "Hello, world!\n", "")
 
 
 def test_with_json_errors_are_json(run: Any) -> None:
-    done = run("stream", "x", "--tusk", "--json")
-    error = json.loads(done.stderr)
-    assert (done.exit_code, error["exit_code"]) == (2, 2)
+    result = run("stream", "x", "--tusk", "--json")
+    error = json.loads(result.stderr)
+    assert (result.exit_code, error["exit_code"]) == (2, 2)
     assert "No such option" in error["error"]["message"]
 
 
 def every_error() -> list[Exception]:
     usage: Any = {"partial": "", "usage": Usage()}
-    made: dict[str, Any] = {
+    factories: dict[str, Any] = {
         "AllProvidersFailedError": lambda kind: kind([]),
         "StreamingError": lambda kind: kind("x", **usage),
         "StreamTimeoutError": lambda kind: kind("x", **usage),
         "StreamBudgetExceededError": lambda kind: kind("x", **usage),
     }
     return [
-        made.get(name, lambda kind: kind("x"))(kind)
+        factories.get(name, lambda kind: kind("x"))(kind)
         for name, kind in vars(exceptions).items()
         if isinstance(kind, type) and issubclass(kind, exceptions.LLMDispatcherError) and not name.startswith("_")
     ]
@@ -190,8 +190,8 @@ HEAVY = {"openai", "anthropic", "google", "pydantic", "rich", "aiohttp", "httpx2
 def test_the_list_of_commands_imports_nothing_heavy() -> None:
     code = "import sys, llm_dispatcher._cli.commands; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     root = PAGE.parents[1]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
-    loaded = done.stdout.split()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    loaded = result.stdout.split()
     assert not set(loaded) & HEAVY
 
 
@@ -240,9 +240,9 @@ async def test_two_signals_end_the_command_once() -> None:
                 os.kill(os.getpid(), signal.SIGUSR1)
                 await arrived.wait()
 
-    with pytest.raises(typer.Exit) as ended:
+    with pytest.raises(typer.Exit) as exit_:
         await reading()
-    assert ended.value.exit_code == TERMINATED
+    assert exit_.value.exit_code == TERMINATED
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0

@@ -50,9 +50,9 @@ def note(target: str) -> str:
 
 
 def test_explain_lists_targets_and_reasons(run: Any) -> None:
-    done = run("explain", "Hello")
-    heading, _, first, second, third, *_ = done.stdout.splitlines()
-    assert (done.exit_code, heading) == (0, "text_generation (ordered), by llm_dispatcher.yaml")
+    result = run("explain", "Hello")
+    heading, _, first, second, third, *_ = result.stdout.splitlines()
+    assert (result.exit_code, heading) == (0, "text_generation (ordered), by llm_dispatcher.yaml")
     assert first.split()[:2] == ["1.", "openai/gpt-6-luna"]
     assert second.split()[:2] == ["2.", "google/gemini-3.8-flash"]
     assert third.split()[:2] == ["3.", "ollama/llama3.3"]
@@ -60,10 +60,10 @@ def test_explain_lists_targets_and_reasons(run: Any) -> None:
 
 def test_explain_lists_rejected_targets_with_reasons(run: Any) -> None:
     Path("a.wav").write_bytes(b"RIFF....WAVE")
-    said = json.loads(run("explain", "-a", "a.wav", "--task", "Audio-Transcription", "--json").stdout)
-    assert (said["task"], said["configuration"]) == ("audio_transcription", "llm_dispatcher.yaml")
-    assert [each["target"] for each in said["targets"]] == ["google/gemini-3.8-flash"]
-    assert said["rejected"] == {"openai/gpt-6-luna": "it cannot take audio"}
+    output = json.loads(run("explain", "-a", "a.wav", "--task", "Audio-Transcription", "--json").stdout)
+    assert (output["task"], output["configuration"]) == ("audio_transcription", "llm_dispatcher.yaml")
+    assert [each["target"] for each in output["targets"]] == ["google/gemini-3.8-flash"]
+    assert output["rejected"] == {"openai/gpt-6-luna": "it cannot take audio"}
     assert "it cannot take audio" in run("explain", "-a", "a.wav", "-t", "audio_transcription").stdout
 
 
@@ -80,9 +80,9 @@ def test_explain_notes_models_that_the_catalog_does_not_know(run: Any) -> None:
 
 
 def test_explain_shows_expected_costs(run: Any) -> None:
-    said = json.loads(run("explain", "Hello", "--task", "math", "--max-tokens", "1000", "--json").stdout)
-    dollars = [each["dollars"] for each in said["targets"]]
-    assert said["strategy"] == "cost"
+    output = json.loads(run("explain", "Hello", "--task", "math", "--max-tokens", "1000", "--json").stdout)
+    dollars = [each["dollars"] for each in output["targets"]]
+    assert output["strategy"] == "cost"
     assert dollars == sorted(dollars)
     assert all(dollars)
 
@@ -99,11 +99,14 @@ def test_explain_obeys_its_options(run: Any) -> None:
 def test_explain_of_a_request_that_no_target_can_serve(run: Any) -> None:
     Path("a.wav").write_bytes(b"RIFF....WAVE")
     words = ("explain", "-a", "a.wav", "--task", "translation")
-    done = run(*words)
-    assert done.exit_code == 1
-    assert "it cannot take audio" in done.stderr
-    asked = run(*words, "--json")
-    assert (asked.exit_code, json.loads(asked.stdout)["rejected"]) == (1, {"openai/gpt-6-luna": "it cannot take audio"})
+    result = run(*words)
+    assert result.exit_code == 1
+    assert "it cannot take audio" in result.stderr
+    json_result = run(*words, "--json")
+    assert (json_result.exit_code, json.loads(json_result.stdout)["rejected"]) == (
+        1,
+        {"openai/gpt-6-luna": "it cannot take audio"},
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,12 +133,12 @@ def test_explain_sends_nothing(run: Any, write: Any, simulated_vendor: Callable[
 
 
 def test_models_lists_models_with_their_capabilities(run: Any) -> None:
-    known = {each["target"]: each for each in json.loads(run("models", "--json").stdout)}
-    assert list(known) == ["openai/gpt-6-luna", "openai/gpt-audio-mini", "google/gemini-3.8-flash", "ollama/llama3.3"]
-    assert known["openai/gpt-audio-mini"]["audio"]
-    assert known["openai/gpt-6-luna"]["input_price"] < known["google/gemini-3.8-flash"]["input_price"]
-    assert known["openai/gpt-6-luna"]["known"]
-    assert not known["ollama/llama3.3"]["known"]
+    models = {each["target"]: each for each in json.loads(run("models", "--json").stdout)}
+    assert list(models) == ["openai/gpt-6-luna", "openai/gpt-audio-mini", "google/gemini-3.8-flash", "ollama/llama3.3"]
+    assert models["openai/gpt-audio-mini"]["audio"]
+    assert models["openai/gpt-6-luna"]["input_price"] < models["google/gemini-3.8-flash"]["input_price"]
+    assert models["openai/gpt-6-luna"]["known"]
+    assert not models["ollama/llama3.3"]["known"]
     table = run("models").stdout.splitlines()
     assert len(table) == 5
     assert re.search(r"ollama/llama3\.3 .*vendor's defaults", table[-1])
@@ -150,9 +153,9 @@ def test_models_of_a_task_come_in_the_order_of_its_route(run: Any) -> None:
 
 
 def test_check_reports_a_valid_configuration(run: Any) -> None:
-    done = run("config", "check")
-    assert done.exit_code == 0
-    assert done.stdout.splitlines() == [
+    result = run("config", "check")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
         "llm_dispatcher.yaml: valid: 3 providers, 4 models, 4 routes",
         note("ollama/llama3.3"),
     ]
@@ -174,8 +177,8 @@ def test_a_model_that_only_transcribes_is_noted(run: Any) -> None:
     reason = "it does nothing but transcribe, which is not supported yet; models that take audio in a chat can do it"
     line = f"note: openai/whisper-1 gets no requests: {reason}"
     for command in (("config", "check"), ("models",)):
-        done = run(*command)
-        assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, line)
+        result = run(*command)
+        assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, line)
     assert json.loads(run("config", "check", "--json").stdout)["never_asked"] == {"openai/whisper-1": reason}
     listed = {each["target"]: each["never_asked"] for each in json.loads(run("models", "--json").stdout)}
     assert listed == {"openai/whisper-1": reason, "openai/gpt-audio-mini": None}
@@ -192,25 +195,28 @@ routing: {default: [openai/mine, openai/gpt-99, ollama/llama3.3, body]}
 catalog: {ollama/llama3.3: {vision: true}}
 """
     )
-    done = run("config", "check")
-    assert done.exit_code == 0
-    assert done.stdout.splitlines()[1:] == [note("openai/odd"), note("openai/gpt-99")]
-    assert done.stderr == ""
+    result = run("config", "check")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1:] == [note("openai/odd"), note("openai/gpt-99")]
+    assert result.stderr == ""
 
 
 @pytest.mark.parametrize("words", [["wrong.yaml"], ["--config", "wrong.yaml"]])
 def test_check_reports_each_problem_in_a_line(words: list[str], run: Any) -> None:
     Path("wrong.yaml").write_text("providers:\n  ollama: {models: [m]}\nrooting: {}\nresilience: {max_retries: 99}\n")
-    done = run("config", "check", *words)
-    assert (done.exit_code, done.stdout) == (3, "")
-    assert done.stderr.splitlines() == [
+    result = run("config", "check", *words)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.splitlines() == [
         "llm-dispatcher: wrong.yaml:3: rooting: unknown key; did you mean 'routing'?",
         "llm-dispatcher: wrong.yaml:4: resilience.max_retries: must be at most 10, got 99",
     ]
-    asked = run("config", "check", *words, "--json")
-    said = json.loads(asked.stdout)
-    assert (asked.exit_code, said["valid"], said["configuration"]) == (3, False, "wrong.yaml")
-    assert [(each["line"], each["key"]) for each in said["problems"]] == [(3, "rooting"), (4, "resilience.max_retries")]
+    json_result = run("config", "check", *words, "--json")
+    output = json.loads(json_result.stdout)
+    assert (json_result.exit_code, output["valid"], output["configuration"]) == (3, False, "wrong.yaml")
+    assert [(each["line"], each["key"]) for each in output["problems"]] == [
+        (3, "rooting"),
+        (4, "resilience.max_retries"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -218,19 +224,19 @@ def test_check_reports_each_problem_in_a_line(words: list[str], run: Any) -> Non
 )
 def test_every_command_reports_the_problems_of_the_configuration(command: tuple[str, ...], run: Any) -> None:
     Path("llm_dispatcher.yaml").write_text("rooting: {}\n")
-    done = run(*command, "--json")
-    assert (done.exit_code, done.stdout) == (3, "")
-    report = json.loads(done.stderr)
+    result = run(*command, "--json")
+    assert (result.exit_code, result.stdout) == (3, "")
+    report = json.loads(result.stderr)
     assert (report["exit_code"], report["error"]["kind"]) == (3, "ConfigurationError")
     assert [each["key"] for each in report["error"]["problems"]] == ["rooting", "providers"]
 
 
 def test_loading_the_output_of_show_makes_the_same_policy(run: Any) -> None:
-    done = run("config", "show")
-    assert done.stdout.startswith("# llm_dispatcher.yaml\n")
-    assert yaml.safe_load(done.stdout) == json.loads(run("config", "show", "--json").stdout)
-    Path("shown.yaml").write_text(done.stdout)
-    assert run("config", "show", "shown.yaml").stdout.replace("shown.yaml", "llm_dispatcher.yaml") == done.stdout
+    result = run("config", "show")
+    assert result.stdout.startswith("# llm_dispatcher.yaml\n")
+    assert yaml.safe_load(result.stdout) == json.loads(run("config", "show", "--json").stdout)
+    Path("shown.yaml").write_text(result.stdout)
+    assert run("config", "show", "shown.yaml").stdout.replace("shown.yaml", "llm_dispatcher.yaml") == result.stdout
 
 
 def test_show_includes_the_environment(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,16 +269,16 @@ providers:
     {{api_key: {SECRET}, base_url: "http://127.0.0.1:1/v1", headers: {{x-key: {SECRET}}}, models: [m]}}
 """
     )
-    done = run(*words, *more)
-    assert done.exit_code == 0
-    assert SECRET not in done.output
+    result = run(*words, *more)
+    assert result.exit_code == 0
+    assert SECRET not in result.output
 
 
 @pytest.mark.found("N-C17")
 def test_capabilities_of_a_third_partys_kind_are_unknown() -> None:
     settings = ProviderSettings(name="polly", kind="parrot", models={"grey": ModelSettings()})
-    asked = reach([settings], timeout=1.0)["polly"]
-    assert (asked.well, asked.health) == (None, "not asked: only the kind parrot knows its address")
+    json_result = reach([settings], timeout=1.0)["polly"]
+    assert (json_result.well, json_result.health) == (None, "not asked: only the kind parrot knows its address")
     policy = Policy(providers={"polly": settings}, default=Route((Target("polly", "grey"),)))
     unknown = Capabilities(tools=True, structured_output=True, known=False)
     row = _row(Target("polly", "grey"), unknown, policy)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.found("N-C17")
 @pytest.mark.parametrize(
-    ("words", "shown"),
+    ("words", "expected"),
     [
         (["-h"], "Exit codes"),
         (["help"], "Exit codes"),
@@ -30,25 +30,25 @@ ROOT = Path(__file__).parents[2]
     ],
     ids=lambda words: " ".join(words) if isinstance(words, list) else "",
 )
-def test_usual_words_for_help_and_version_work(words: list[str], shown: str, run: Any) -> None:
-    done = run(*words)
-    assert done.exit_code == 0
-    assert shown in done.stdout
+def test_usual_words_for_help_and_version_work(words: list[str], expected: str, run: Any) -> None:
+    result = run(*words)
+    assert result.exit_code == 0
+    assert expected in result.stdout
 
 
 def test_help_for_an_unknown_command_is_an_error(run: Any) -> None:
-    done = run("help", "strem")
-    assert done.exit_code == 2
-    assert "strem" in done.stderr
+    result = run("help", "strem")
+    assert result.exit_code == 2
+    assert "strem" in result.stderr
 
 
 @pytest.mark.found("N-C17")
 def test_python_m_llm_dispatcher_is_the_command() -> None:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-W", "error", "-m", "llm_dispatcher", "--version"],
         capture_output=True, text=True, check=False, cwd=ROOT,
     )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"llm-dispatcher {__version__}\n", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"llm-dispatcher {__version__}\n", "")
 
 
 @pytest.mark.found("N-C17")
@@ -58,9 +58,9 @@ def test_ctrl_c_while_it_loads_ends_it_quietly(interrupted: str, tmp_path: Path)
     (tmp_path / f"{interrupted}.py").write_text(
         f"import os, signal, time\nos.kill(os.getpid(), {int(signal.SIGINT)})\ntime.sleep(60)\n"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", "import sys; from llm_dispatcher._cli import main; sys.exit(main())", "stream", "hi"],
         capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
     )  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")

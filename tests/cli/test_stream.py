@@ -22,31 +22,31 @@ PNG = base64.b64decode(
 def test_only_the_text_is_on_standard_output(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
-    done = run("stream", "Tell me.", "--config", write(simulated_vendor("ollama", Reply(TEXT))))
-    assert (done.exit_code, done.stdout) == (0, f"{TEXT}\n")
-    begun, last = done.stderr.splitlines()
-    assert begun == "[a/m answers, attempt 1]"
+    result = run("stream", "Tell me.", "--config", write(simulated_vendor("ollama", Reply(TEXT))))
+    assert (result.exit_code, result.stdout) == (0, f"{TEXT}\n")
+    first, last = result.stderr.splitlines()
+    assert first == "[a/m answers, attempt 1]"
     assert last.startswith("[a/m · ")
 
 
 def test_a_text_with_a_final_line_end_gets_no_second_one(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
-    done = run("stream", "Tell me.", "-c", write(simulated_vendor("ollama", Reply("One.\n"))))
-    assert done.stdout == "One.\n"
+    result = run("stream", "Tell me.", "-c", write(simulated_vendor("ollama", Reply("One.\n"))))
+    assert result.stdout == "One.\n"
 
 
 def test_quiet_writes_only_the_answer(run: Any, policy: str) -> None:
-    done = run("stream", "Hello", "-q", "-c", policy)
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "Hello, world!\n", "")
+    result = run("stream", "Hello", "-q", "-c", policy)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "Hello, world!\n", "")
 
 
 def test_with_json_each_event_is_a_line(run: Any, policy: str) -> None:
-    done = run("stream", "Hello", "--json", "-c", policy)
-    events = [from_json(line) for line in done.stdout.splitlines()]
+    result = run("stream", "Hello", "--json", "-c", policy)
+    events = [from_json(line) for line in result.stdout.splitlines()]
     check_order(events)
     assert isinstance(events[-1], StreamCompleted)
-    assert (events[-1].text, done.stderr) == ("Hello, world!", "")
+    assert (events[-1].text, result.stderr) == ("Hello, world!", "")
 
 
 def test_the_request_has_what_was_typed(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
@@ -77,7 +77,7 @@ def test_the_prompt_may_come_from_standard_input(
 
 @pytest.mark.found("N-B11")
 @pytest.mark.parametrize(
-    ("words", "stdin", "asked"),
+    ("words", "stdin", "prompt"),
     [
         (["Explain this."], b"print(1)\n\n", "print(1)\n\nExplain this."),
         (["Explain this."], b"", "Explain this."),
@@ -89,15 +89,15 @@ def test_the_prompt_may_come_from_standard_input(
 def test_piped_input_is_put_before_the_prompt(
     words: list[str],
     stdin: bytes,
-    asked: str,
+    prompt: str,
     run: Any,
     write: Any,
     simulated_vendor: Callable[..., SimulatedVendor],
 ) -> None:
     vendor = simulated_vendor("ollama", Reply("Yes."))
-    done = run("stream", *words, "-c", write(vendor), stdin=stdin)
-    assert (done.exit_code, done.stdout) == (0, "Yes.\n")
-    assert vendor.requests[0].text == asked
+    result = run("stream", *words, "-c", write(vendor), stdin=stdin)
+    assert (result.exit_code, result.stdout) == (0, "Yes.\n")
+    assert vendor.requests[0].text == prompt
 
 
 @pytest.mark.found("N-B11")
@@ -114,26 +114,26 @@ def test_explain_reads_piped_input_too(run: Any, policy: str) -> None:
     [(PNG, "an image and not text: .*--image"), (b"ID3\xff", "a recording and not .*--audio")],
 )
 def test_a_piped_image_is_refused_with_a_hint(head: bytes, words: str, run: Any, policy: str) -> None:
-    done = run("stream", "What is it?", "-c", policy, stdin=head)
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert re.search(words, done.stderr)
+    result = run("stream", "What is it?", "-c", policy, stdin=head)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.search(words, result.stderr)
 
 
 @pytest.mark.parametrize(
     ("stdin", "words"), [(b"\xff\xfe", "not UTF-8 text"), (b"  \n", "the prompt is empty")], ids=["no text", "blank"]
 )
 def test_input_that_is_not_text_is_not_sent(stdin: bytes, words: str, run: Any, policy: str) -> None:
-    done = run("stream", "-", "-c", policy, stdin=stdin)
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert words in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    result = run("stream", "-", "-c", policy, stdin=stdin)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_images_are_sent(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
     vendor = simulated_vendor("openai-chat", Reply("A dot."))
     Path("dot.png").write_bytes(PNG)
-    done = run("stream", "What is it?", "--image", "dot.png", "-i", "https://example.com/x.png", "-c", write(vendor))
-    assert done.stdout == "A dot.\n"
+    result = run("stream", "What is it?", "--image", "dot.png", "-i", "https://example.com/x.png", "-c", write(vendor))
+    assert result.stdout == "A dot.\n"
     body = str(vendor.requests[0].body)
     assert f"data:image/png;base64,{base64.b64encode(PNG).decode()}" in body
     assert "https://example.com/x.png" in body
@@ -141,45 +141,51 @@ def test_images_are_sent(run: Any, write: Any, simulated_vendor: Callable[..., S
 
 @pytest.mark.parametrize("option", ["--image", "--audio"])
 def test_a_missing_file_is_named(option: str, run: Any, policy: str) -> None:
-    done = run("stream", "What is it?", option, "nowhere.bin", "-c", policy)
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr == "llm-dispatcher: nowhere.bin: there is no such file\n"
+    result = run("stream", "What is it?", option, "nowhere.bin", "-c", policy)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "llm-dispatcher: nowhere.bin: there is no such file\n"
 
 
 def test_a_continued_stream_is_noted_beside_the_text(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
-    broken, other = simulated_vendor("ollama", Reply(TEXT, fault=Cut(5))), simulated_vendor("ollama", Continuing(TEXT))
-    done = run("stream", "Tell me.", "-c", write(broken, other))
-    assert (done.exit_code, done.stdout) == (0, f"{TEXT}\n")
-    assert "b/m continues for a/m" in done.stderr
+    first_vendor, other = (
+        simulated_vendor("ollama", Reply(TEXT, fault=Cut(5))),
+        simulated_vendor("ollama", Continuing(TEXT)),
+    )
+    result = run("stream", "Tell me.", "-c", write(first_vendor, other))
+    assert (result.exit_code, result.stdout) == (0, f"{TEXT}\n")
+    assert "b/m continues for a/m" in result.stderr
 
 
 def test_failed_targets_are_reported_with_their_reason(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
-    closed, other = simulated_vendor("ollama", Reply(fault=HttpError(401))), simulated_vendor("ollama", Reply(TEXT))
-    done = run("stream", "Tell me.", "-c", write(closed, other))
-    assert (done.exit_code, done.stdout) == (0, f"{TEXT}\n")
-    _, remark, _ = done.stderr.splitlines()
+    first_vendor, other = (
+        simulated_vendor("ollama", Reply(fault=HttpError(401))),
+        simulated_vendor("ollama", Reply(TEXT)),
+    )
+    result = run("stream", "Tell me.", "-c", write(first_vendor, other))
+    assert (result.exit_code, result.stdout) == (0, f"{TEXT}\n")
+    _, remark, _ = result.stderr.splitlines()
     assert remark.startswith("[a/m failed: ProviderAuthenticationError: ")
 
 
 def test_a_broken_answer_has_an_exit_code(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
-    done = run("stream", "Tell me.", "-c", write(simulated_vendor("ollama", Reply(TEXT, fault=CleanEnd(5)))))
-    assert done.exit_code == 4
-    assert TEXT.startswith(done.stdout)
-    assert done.stdout
-    assert done.stderr.splitlines()[-1].startswith("llm-dispatcher: ")
+    result = run("stream", "Tell me.", "-c", write(simulated_vendor("ollama", Reply(TEXT, fault=CleanEnd(5)))))
+    assert result.exit_code == 4
+    assert TEXT.startswith(result.stdout)
+    assert result.stdout
+    assert result.stderr.splitlines()[-1].startswith("llm-dispatcher: ")
 
 
 def test_no_answer_has_an_exit_code(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
     policy = write(simulated_vendor("ollama", Reply(fault=HttpError(503, message="down\nfor\x1b[31m repair"))))
-    done = run("stream", "Tell me.", "-c", policy)
-    assert (done.exit_code, done.stdout) == (1, "")
-    (line,) = done.stderr.splitlines()
+    result = run("stream", "Tell me.", "-c", policy)
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
     assert r"down for\x1b[31m repair" in line
     assert "\x1b" not in line
 
@@ -187,31 +193,34 @@ def test_no_answer_has_an_exit_code(run: Any, write: Any, simulated_vendor: Call
 def test_with_json_a_failure_is_an_event_and_an_error(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
-    done = run("stream", "x", "--json", "-c", write(simulated_vendor("ollama", Reply(fault=HttpError(503)))))
-    assert isinstance(from_json(done.stdout.splitlines()[-1]), StreamFailed)
-    assert '"kind": "ProviderServiceUnavailableError"' in done.stderr
+    result = run("stream", "x", "--json", "-c", write(simulated_vendor("ollama", Reply(fault=HttpError(503)))))
+    assert isinstance(from_json(result.stdout.splitlines()[-1]), StreamFailed)
+    assert '"kind": "ProviderServiceUnavailableError"' in result.stderr
 
 
 def test_written_text_is_not_taken_back(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
     """With the policy `restart`, text is continued, and only events restart."""
-    broken, other = simulated_vendor("ollama", Reply(TEXT, fault=Cut(5))), simulated_vendor("ollama", Continuing(TEXT))
-    policy = write(broken, other, resilience={"on_break": "restart"})
+    first_vendor, other = (
+        simulated_vendor("ollama", Reply(TEXT, fault=Cut(5))),
+        simulated_vendor("ollama", Continuing(TEXT)),
+    )
+    policy = write(first_vendor, other, resilience={"on_break": "restart"})
     assert run("stream", "Tell me.", "-c", policy).stdout == f"{TEXT}\n"
     events = [from_json(line) for line in run("stream", "Tell me.", "--json", "-c", policy).stdout.splitlines()]
     assert any(isinstance(event, StreamReset) for event in events)
 
 
 def test_a_pipe_gets_the_text_unchanged(run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]) -> None:
-    said = "red: \x1b[31m, bell: \a, ü, 漢"
-    assert run("stream", "x", "-c", write(simulated_vendor("ollama", Reply(said)))).stdout == f"{said}\n"
+    answer = "red: \x1b[31m, bell: \a, ü, 漢"
+    assert run("stream", "x", "-c", write(simulated_vendor("ollama", Reply(answer)))).stdout == f"{answer}\n"
 
 
 def test_cost_and_time_limits_are_obeyed(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
     vendor = simulated_vendor("openai-chat", Reply("Yes."))
-    done = run("stream", "x", "--max-cost", "0.5", "-c", write(vendor))
-    assert (done.exit_code, vendor.requests) == (1, [])
-    assert "its price is not known, and max_cost is set" in done.stderr
+    result = run("stream", "x", "--max-cost", "0.5", "-c", write(vendor))
+    assert (result.exit_code, vendor.requests) == (1, [])
+    assert "its price is not known, and max_cost is set" in result.stderr
     assert run("stream", "x", "--max-cost", "-1", "-c", "policy.yaml").exit_code == 2
     assert run("stream", "x", "--timeout", "0", "-c", "policy.yaml").exit_code == 2

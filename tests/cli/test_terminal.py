@@ -82,7 +82,7 @@ def terminal() -> Iterator[Terminal]:
 
 
 @contextmanager
-def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def ending(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """The process has ended after the block, in any case, and its pipes are closed."""
     with process:
         try:
@@ -92,9 +92,9 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]
             process.kill()
 
 
-def plain(drawn: str) -> str:
+def plain(output: str) -> str:
     """The text without colours and movements of the cursor."""
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn).replace("\r", "")
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output).replace("\r", "")
 
 
 # ── a terminal ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -103,23 +103,23 @@ def plain(drawn: str) -> str:
 def test_in_a_terminal_the_text_is_live_and_a_summary_follows(
     start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
-    broken, other = (
+    first_vendor, other = (
         simulated_vendor("ollama", Reply(TEXT, fault=Cut(200))),
         simulated_vendor("ollama", Continuing(TEXT)),
     )
     process = start(
-        "stream", "Tell me.", "-c", write(broken, other), stdin=terminal.theirs, stdout=terminal.theirs,
+        "stream", "Tell me.", "-c", write(first_vendor, other), stdin=terminal.theirs, stdout=terminal.theirs,
         stderr=terminal.theirs, preexec_fn=controlling,
     )  # fmt: skip
-    with ended(process):
+    with ending(process):
         terminal.hand_over()
-        drawn = plain(terminal.read_to_the_end())
+        output = plain(terminal.read_to_the_end())
     assert process.returncode == 0
     remarks = r"\n?\[[^\]\n]*\]\n"
-    lines = "".join(re.findall(remarks, drawn))
+    lines = "".join(re.findall(remarks, output))
     assert "b/m continues for a/m" in lines
     assert re.search(r"\[b/m · 2 attempts · .* s in total\]", lines)
-    text = re.sub(remarks, "", drawn)
+    text = re.sub(remarks, "", output)
     assert text.replace("\n", "").endswith(TEXT.replace("\n", ""))
 
 
@@ -131,15 +131,15 @@ def test_text_is_shown_while_it_arrives_and_ctrl_c_ends_it_quietly(
         "stream", "Tell me.", "-c", write(vendor), stdin=terminal.theirs, stdout=terminal.theirs,
         stderr=terminal.theirs, preexec_fn=controlling,
     )  # fmt: skip
-    with ended(process):
+    with ending(process):
         terminal.hand_over()
         terminal.read_until("Line 0 of a tale")
         terminal.type(b"\x03")
-        drawn = terminal.read_to_the_end()
+        output = terminal.read_to_the_end()
     assert process.returncode == 130
-    assert "Traceback" not in drawn
-    assert "llm-dispatcher:" not in drawn
-    assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h"), "the cursor is there again"
+    assert "Traceback" not in output
+    assert "llm-dispatcher:" not in output
+    assert output.count("\x1b[?25l") == output.count("\x1b[?25h"), "the cursor is there again"
     assert vendor.requests[0].wait_until_over() == "left"
     assert vendor.wait_until_unconnected() == 0
 
@@ -149,7 +149,7 @@ def test_a_model_cannot_control_a_terminal(
 ) -> None:
     policy = write(simulated_vendor("ollama", Reply("\x1b]0;Gotcha\a\x1b[2J\x9b31mred")))
     process = start("stream", "x", "-q", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs)
-    with ended(process):
+    with ending(process):
         terminal.hand_over()
         assert terminal.read_to_the_end() == "␛]0;Gotcha␇␛[2J�31mred\r\n"
 
@@ -159,34 +159,34 @@ def test_a_progress_bar_is_drawn_if_the_text_goes_elsewhere(
 ) -> None:
     policy = write(simulated_vendor("ollama", Reply(TEXT)))
     process = start("stream", "Tell me.", "-c", policy, stdout=subprocess.PIPE, stderr=terminal.theirs)
-    with ended(process):
+    with ending(process):
         terminal.hand_over()
         text = process.stdout.read()
-        drawn = terminal.read_to_the_end()
+        output = terminal.read_to_the_end()
     assert (process.returncode, text.decode()) == (0, TEXT)
-    assert "100.0 %" in plain(drawn)
-    assert "a tale of a lighthouse" not in drawn
+    assert "100.0 %" in plain(output)
+    assert "a tale of a lighthouse" not in output
 
 
 @pytest.mark.slow
 @pytest.mark.measured
 def test_tables_are_drawn_in_a_terminal(start: Any, policy: str, terminal: Terminal) -> None:
-    with ended(start("models", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs)) as process:
+    with ending(start("models", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs)) as process:
         terminal.hand_over()
-        drawn = terminal.read_to_the_end()
+        output = terminal.read_to_the_end()
     assert process.returncode == 0
-    assert "\x1b[1m" in drawn
-    assert "a/m" in plain(drawn)
+    assert "\x1b[1m" in output
+    assert "a/m" in plain(output)
 
 
 @pytest.mark.slow
 def test_help_is_drawn_in_a_terminal(start: Any, terminal: Terminal) -> None:
-    with ended(start("stream", "--help", stdout=terminal.theirs, stderr=terminal.theirs)) as process:
+    with ending(start("stream", "--help", stdout=terminal.theirs, stderr=terminal.theirs)) as process:
         terminal.hand_over()
-        drawn = plain(terminal.read_to_the_end())
+        output = plain(terminal.read_to_the_end())
     assert process.returncode == 0
-    assert "--max-latency" in drawn
-    assert "╭─ Options" in drawn
+    assert "--max-latency" in output
+    assert "╭─ Options" in output
 
 
 # ── pipes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -198,7 +198,7 @@ def test_a_closed_pipe_ends_it_quietly_while_the_vendor_is_silent(
     """As with `… | head -1`. The connection is closed at once, before the vendor sends more."""
     vendor = simulated_vendor("ollama", Reply(TEXT, fault=Stall(40)))
     command = start("stream", "Tell me.", "-c", write(vendor), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with ended(command):
+    with ending(command):
         assert command.stdout.readline() == b"Line 0 of a tale of a lighthouse and the sea.\n"
         command.stdout.close()
         assert command.stderr.read().decode() == "[a/m answers, attempt 1]\n"
@@ -227,7 +227,7 @@ def test_a_failed_write_ends_it_quietly(
     os.close(ours)
     command = start(*words, stdout=theirs, stderr=subprocess.PIPE)
     os.close(theirs)
-    with ended(command):
+    with ending(command):
         assert command.stderr.read() == b""
     assert command.returncode == 141
 
@@ -238,7 +238,7 @@ def test_a_signal_ends_it_quietly(
 ) -> None:
     vendor = simulated_vendor("ollama", Reply(TEXT, fault=Stall(40)))
     command = start("stream", "Tell me.", "-q", "-c", write(vendor), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    with ended(command):
+    with ending(command):
         command.stdout.readline()
         command.send_signal(number)
         assert command.stderr.read() == b""
@@ -251,7 +251,7 @@ def test_pipes_are_utf_8(start: Any, write: Any, simulated_vendor: Callable[...,
     command = start(
         "stream", "-", "-q", "-c", write(vendor), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    with ended(command):
+    with ending(command):
         out, err = command.communicate("Was heißt das?".encode())
     assert (command.returncode, out.decode(), err) == (0, "漢字, ü.\n", b"")
     assert vendor.requests[0].text == "Was heißt das?"
@@ -264,15 +264,15 @@ def test_a_character_outside_of_the_encoding_does_not_stop_it(
     policy = write(simulated_vendor("ollama", Reply("a 漢 b")))
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     command = start("stream", "x", "-q", "-c", policy, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
-    with ended(command):
+    with ending(command):
         out, err = command.communicate()
     assert (command.returncode, out, err) == (0, b"a ? b\n", b"")
 
 
 @pytest.mark.found("N-B11")
-@pytest.mark.parametrize("given", ["pipe", "file", "/dev/null", "closed", "terminal"])
+@pytest.mark.parametrize("kind", ["pipe", "file", "/dev/null", "closed", "terminal"])
 def test_standard_input_is_read_from_pipes_and_files_only(
-    given: str,
+    kind: str,
     start: Any,
     write: Any,
     terminal: Terminal,
@@ -280,23 +280,23 @@ def test_standard_input_is_read_from_pipes_and_files_only(
     simulated_vendor: Callable[..., SimulatedVendor],
 ) -> None:
     vendor = simulated_vendor("ollama", Reply("Yes."))
-    written = tmp_path / "code.py"
-    written.write_text("print(1)\n")
-    with written.open("rb") as file:
+    code_file = tmp_path / "code.py"
+    code_file.write_text("print(1)\n")
+    with code_file.open("rb") as file:
         options: dict[str, Any] = {
             "pipe": {"stdin": subprocess.PIPE},
             "file": {"stdin": file},
             "/dev/null": {"stdin": subprocess.DEVNULL},
             "closed": {"preexec_fn": lambda: os.close(0)},
             "terminal": {"stdin": terminal.theirs},
-        }[given]
+        }[kind]
         command = start(
             "stream", "Explain.", "-q", "-c", write(vendor), stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
         )
-        with ended(command):
-            out, err = command.communicate(b"print(1)\n" if given == "pipe" else None)
+        with ending(command):
+            out, err = command.communicate(b"print(1)\n" if kind == "pipe" else None)
     assert (command.returncode, out, err) == (0, b"Yes.\n", b"")
-    assert vendor.requests[0].text == ("print(1)\n\nExplain." if given in ("pipe", "file") else "Explain.")
+    assert vendor.requests[0].text == ("print(1)\n\nExplain." if kind in ("pipe", "file") else "Explain.")
 
 
 @pytest.mark.found("N-B11")
@@ -306,7 +306,7 @@ def test_a_hint_says_that_it_waits_for_a_pipe_and_ctrl_c_ends_it(
     command = start(
         "stream", "Explain.", "-c", policy, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    with ended(command):
+    with ending(command):
         assert command.stderr.readline().startswith(b"[waiting for standard input to end")
         command.send_signal(signal.SIGINT)
         assert command.stderr.read() == b""
@@ -321,11 +321,11 @@ def test_a_hint_says_that_it_waits_for_a_pipe_and_ctrl_c_ends_it(
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
 def test_colours_can_be_switched_off(environment: dict[str, str], start: Any, policy: str, terminal: Terminal) -> None:
     command = start("stream", "x", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs, env=environment)
-    with ended(command):
+    with ending(command):
         terminal.hand_over()
-        drawn = terminal.read_to_the_end()
-    assert "[a/m · " in drawn
-    assert not re.search(r"\x1b\[[0-9;]*m", drawn)
+        output = terminal.read_to_the_end()
+    assert "[a/m · " in output
+    assert not re.search(r"\x1b\[[0-9;]*m", output)
 
 
 def test_a_model_cannot_reverse_the_direction_of_text(
@@ -335,6 +335,6 @@ def test_a_model_cannot_reverse_the_direction_of_text(
         simulated_vendor("ollama", Reply("safe\u202egnp.exe\u2066\u2069, but \u05e9\u05dc\u05d5\u05dd\u200f"))
     )
     process = start("stream", "x", "-q", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs)
-    with ended(process):
+    with ending(process):
         terminal.hand_over()
         assert terminal.read_to_the_end() == "safe�gnp.exe��, but \u05e9\u05dc\u05d5\u05dd\u200f\r\n"

@@ -97,9 +97,9 @@ def test_another_region_is_another_address() -> None:
 
 
 def test_an_invalid_address_is_reported_with_its_variable() -> None:
-    with pytest.raises(ConfigurationError, match=r"must be an address.*OPENAI_BASE_URL") as refused:
+    with pytest.raises(ConfigurationError, match=r"must be an address.*OPENAI_BASE_URL") as error:
         load(environ={"OPENAI_API_KEY": "o", "OPENAI_BASE_URL": "gateway"})
-    assert refused.value.problems[0].variable == "OPENAI_BASE_URL"
+    assert error.value.problems[0].variable == "OPENAI_BASE_URL"
 
 
 @pytest.mark.parametrize(
@@ -152,11 +152,11 @@ def test_an_sdk_does_not_read_an_address_from_the_environment(monkeypatch: pytes
     for variable, _, _ in VARIABLES.values():
         monkeypatch.setenv(variable, GATEWAY)
     key = Secret("test-key")
-    made = [
+    provider_of = [
         openai.make_client(ProviderSettings(name="a", kind="openai", api_key=key), write).base_url,
         anthropic.make_client(ProviderSettings(name="a", kind="anthropic", api_key=key), write).base_url,
     ]
-    assert [str(url) for url in made] == ["https://api.openai.com/v1/", "https://api.anthropic.com"]
+    assert [str(url) for url in provider_of] == ["https://api.openai.com/v1/", "https://api.anthropic.com"]
 
 
 # ── headers that SDKs take from the environment ────────────────────────────────────────────────────────────────────

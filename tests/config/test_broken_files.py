@@ -44,14 +44,14 @@ def broken_files() -> list[Broken]:
 @pytest.mark.parametrize("broken", broken_files(), ids=lambda broken: str(broken.name))
 def test_a_broken_file_is_refused_with_exactly_its_problems(broken: Broken, load_text: LoadText) -> None:
     """A problem that is reported twice, or with its consequences, would mislead the reader."""
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ConfigurationError) as error:
         load_text(broken.text)
-    assert str(caught.value).splitlines() == broken.expected
+    assert str(error.value).splitlines() == broken.expected
     place, _, rest = broken.expected[0].partition(": ")
     file, _, line = place.partition(":")
-    assert (caught.value.file, caught.value.line) == (file, int(line) if line else None)
-    assert caught.value.key is None or rest.startswith(f"{caught.value.key}: ")
-    assert [str(problem) for problem in caught.value.problems] == broken.expected
+    assert (error.value.file, error.value.line) == (file, int(line) if line else None)
+    assert error.value.key is None or rest.startswith(f"{error.value.key}: ")
+    assert [str(problem) for problem in error.value.problems] == broken.expected
 
 
 def test_the_table_of_broken_files_is_complete() -> None:
@@ -88,11 +88,11 @@ def test_the_table_of_broken_files_is_complete() -> None:
 def test_a_file_that_is_not_a_configuration_is_refused_in_one_line(
     text: str | bytes, words: str, load_text: LoadText
 ) -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ConfigurationError) as error:
         load_text(text)
-    assert str(caught.value).startswith("policy.yaml")
-    assert words in str(caught.value)
-    assert len(str(caught.value)) < 1_000
+    assert str(error.value).startswith("policy.yaml")
+    assert words in str(error.value)
+    assert len(str(error.value)) < 1_000
 
 
 def test_an_alias_bomb_is_not_expanded(load_text: LoadText) -> None:
@@ -102,19 +102,19 @@ def test_an_alias_bomb_is_not_expanded(load_text: LoadText) -> None:
 
 
 def test_a_message_lists_fifty_problems_at_most(load_text: LoadText) -> None:
-    with pytest.raises(ConfigurationError, match=r"… and \d+ more") as caught:
+    with pytest.raises(ConfigurationError, match=r"… and \d+ more") as error:
         load_text(VALID + "".join(f"unknown{number}: 1\n" for number in range(5_000)))
-    assert len(str(caught.value).splitlines()) == 51
-    assert len(caught.value.problems) == 5_000
-    last = caught.value.problems[-1]
+    assert len(str(error.value).splitlines()) == 51
+    assert len(error.value.problems) == 5_000
+    last = error.value.problems[-1]
     assert (last.file, last.line, last.key, last.variable) == ("policy.yaml", 5_002, "unknown4999", None)
     assert last.message.startswith("unknown key (known: ")
 
 
 def test_problems_can_be_pickled(load_text: LoadText) -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ConfigurationError) as error:
         load_text(f"{VALID}one: 1\ntwo: 2\n")
-    assert pickle.loads(pickle.dumps(caught.value)).problems == caught.value.problems
+    assert pickle.loads(pickle.dumps(error.value)).problems == error.value.problems
 
 
 def test_an_error_with_one_problem_lists_it() -> None:
@@ -124,9 +124,9 @@ def test_an_error_with_one_problem_lists_it() -> None:
 
 
 def test_a_missing_file_is_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"^absent\.yaml: cannot be read: No such file") as caught:
+    with pytest.raises(ConfigurationError, match=r"^absent\.yaml: cannot be read: No such file") as error:
         load("absent.yaml", environ={})
-    assert caught.value.file == "absent.yaml"
+    assert error.value.file == "absent.yaml"
 
 
 def test_a_folder_is_not_a_file() -> None:
@@ -157,8 +157,8 @@ SECRET = "fake-credential-of-the-tests"
     ],
 )
 def test_no_error_shows_a_key(text: str | bytes, load_text: LoadText) -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ConfigurationError) as error:
         load_text(text)
-    assert SECRET not in str(caught.value)
-    assert SECRET not in repr(caught.value)
-    assert caught.value.__context__ is None, "an error beneath it may hold the text of the file"
+    assert SECRET not in str(error.value)
+    assert SECRET not in repr(error.value)
+    assert error.value.__context__ is None, "an error beneath it may hold the text of the file"

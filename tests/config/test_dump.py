@@ -123,30 +123,30 @@ def test_a_dump_masks_a_password_in_an_address() -> None:
 
 
 def test_a_dump_shows_which_secrets_are_set() -> None:
-    shown = config_dump(
+    dump = config_dump(
         policy_of({"providers": {"openai": {"api_key": SECRET, "headers": {"x-team": "blue"}, "models": ["m"]}}})
     )
-    assert shown["providers"] == {
+    assert dump["providers"] == {
         "openai": {"kind": "openai", "api_key": "***", "headers": {"x-team": "***"}, "models": ["m"]}
     }
 
 
 def test_a_number_is_not_masked_because_of_its_name() -> None:
     options = {"max_tokens": 1000}
-    shown: Any = config_dump(
+    dump: Any = config_dump(
         policy_of({"providers": {"anthropic": {"api_key": SECRET, "options": options, "models": ["m"]}}})
     )
-    assert shown["providers"]["anthropic"]["options"] == options
+    assert dump["providers"]["anthropic"]["options"] == options
 
 
 def test_a_dump_includes_defaults() -> None:
-    shown: Any = config_dump(policy_of({"providers": {"ollama": {"models": ["m"]}}}))
-    assert shown["resilience"]["timeouts"]["total"] == 300
-    assert shown["routing"] == {"default": ["ollama/m"], "tasks": {}}
+    dump: Any = config_dump(policy_of({"providers": {"ollama": {"models": ["m"]}}}))
+    assert dump["resilience"]["timeouts"]["total"] == 300
+    assert dump["routing"] == {"default": ["ollama/m"], "tasks": {}}
 
 
 def test_a_dump_has_every_section() -> None:
-    with pytest.raises(ConfigurationError, match=r"known: (.*)\)") as caught:
+    with pytest.raises(ConfigurationError, match=r"known: (.*)\)") as error:
         policy_of({"xyz": 1})
-    known = str(caught.value).partition("known: ")[2].split(")")[0].split(", ")
-    assert sorted(config_dump(policy_of({"providers": {"ollama": {"models": ["m"]}}, "cache": {}}))) == known
+    sections = str(error.value).partition("known: ")[2].split(")")[0].split(", ")
+    assert sorted(config_dump(policy_of({"providers": {"ollama": {"models": ["m"]}}, "cache": {}}))) == sections

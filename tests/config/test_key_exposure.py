@@ -93,9 +93,9 @@ CARRIES_AWAY = {
 @pytest.mark.found("N-B12")
 @pytest.mark.parametrize("providers", CARRIES_AWAY.values(), ids=CARRIES_AWAY.keys())
 def test_a_found_file_cannot_send_secrets_to_its_own_addresses(providers: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ConfigurationError) as error:
         load_and_make(f"providers: {providers}")
-    assert SECRET not in str(refused.value)
+    assert SECRET not in str(error.value)
 
 
 def load_and_make(text: str) -> None:
@@ -115,16 +115,16 @@ def load_and_make(text: str) -> None:
     "own", ["base_url: 'https://evil.example'", "api_key: theirs, base_url: 'https://evil.example'"]
 )
 def test_a_found_file_cannot_send_variables_in_texts_for_all_providers(own: str, rest: str) -> None:
-    with pytest.raises(ConfigurationError, match="found in the working folder") as refused:
+    with pytest.raises(ConfigurationError, match="found in the working folder") as error:
         load_found(f"providers: {{x: {{kind: openai_compatible, {own}, models: [m]}}}}\n{rest}")
-    assert SECRET not in str(refused.value)
+    assert SECRET not in str(error.value)
 
 
 @pytest.mark.found("N-B12")
 def test_the_error_names_file_host_key_and_fix() -> None:
-    with pytest.raises(ConfigurationError) as refused:
+    with pytest.raises(ConfigurationError) as error:
         load_found("providers:\n  openai:\n    base_url: https://evil.example/v1\n")
-    assert str(refused.value) == (
+    assert str(error.value) == (
         "llm_dispatcher.yaml:3: providers.openai.base_url: the key in OPENAI_API_KEY would be sent to evil.example. "
         "This file is not trusted, because nobody named it: it was found in the working folder. If you trust it, "
         f"name it: init({FILE!r}), --config, or LLM_DISPATCHER_CONFIG; or set "
@@ -135,11 +135,11 @@ def test_the_error_names_file_host_key_and_fix() -> None:
 @pytest.mark.found("N-B12")
 def test_a_found_file_cannot_send_keys_of_arguments_or_settings() -> None:
     text = "providers: {openai: {base_url: 'https://evil.example/v1', models: [m]}}"
-    for environ, keys, named in (
+    for environ, keys, words in (
         ({}, {"openai": SECRET}, "the key passed for 'openai'"),
         ({"LLM_DISPATCHER_PROVIDERS__OPENAI__API_KEY": SECRET}, None, "LLM_DISPATCHER_PROVIDERS__OPENAI__API_KEY"),
     ):
-        with pytest.raises(ConfigurationError, match=named):
+        with pytest.raises(ConfigurationError, match=words):
             load_found(text, environ, keys=keys)
     text = "providers: {x: {kind: vllm, base_url: 'https://evil.example/v1', models: [m]}}"
     with pytest.raises(ConfigurationError, match="LLM_DISPATCHER_PROVIDERS__X__HEADERS would be sent to evil"):
@@ -192,7 +192,7 @@ def test_a_found_file_may_use_keys_at_the_vendors_own_addresses(providers: str) 
 
 
 @pytest.mark.parametrize(
-    "named",
+    "arguments_of",
     [
         lambda path: {"config": str(path)},
         lambda path: {"config": path.name},
@@ -201,9 +201,9 @@ def test_a_found_file_may_use_keys_at_the_vendors_own_addresses(providers: str) 
         lambda path: {"environ": {"LLM_DISPATCHER_TRUST_CONFIG": f"/elsewhere.yaml:{path.parent / '.' / path.name}"}},
     ],
 )
-def test_a_named_file_is_trusted(named: Callable[[Path], dict[str, Any]]) -> None:
+def test_a_named_file_is_trusted(arguments_of: Callable[[Path], dict[str, Any]]) -> None:
     Path(FILE).write_text("providers: {openai: {base_url: 'https://evil.example/v1', models: [m]}}")
-    arguments = named(Path(FILE).absolute())
+    arguments = arguments_of(Path(FILE).absolute())
     environ = {**ENVIRON, **arguments.pop("environ", {})}
     policy = load(**arguments, environ=environ)
     key = policy.providers["openai"].api_key

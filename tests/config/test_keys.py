@@ -113,9 +113,9 @@ def test_a_key_of_another_type_is_refused_and_not_shown() -> None:
 
 
 def test_a_key_that_no_header_can_carry_is_refused_and_not_shown() -> None:
-    with pytest.raises(ConfigurationError, match=r"^providers.openai.api_key: holds a character") as caught:
+    with pytest.raises(ConfigurationError, match=r"^providers.openai.api_key: holds a character") as error:
         load(environ={"OPENAI_API_KEY": "test\nkey"})
-    assert "test" not in str(caught.value)
+    assert "test" not in str(error.value)
 
 
 def test_a_key_may_be_a_secret() -> None:

@@ -11,8 +11,8 @@ import pytest
 @pytest.mark.parametrize("module", ["llm_dispatcher._config", "llm_dispatcher._policy"])
 def test_importing_the_policy_imports_neither_pydantic_nor_yaml(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'pydantic', 'pydantic_settings', 'yaml'}} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_loading_a_configuration_imports_them() -> None:
@@ -22,5 +22,5 @@ def test_loading_a_configuration_imports_them() -> None:
         "load({'providers': {'ollama': {'models': ['m']}}}, environ={});"
         "print({'pydantic', 'pydantic_settings', 'yaml'} <= set(sys.modules))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "True"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "True"

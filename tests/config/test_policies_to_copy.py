@@ -70,25 +70,25 @@ def test_the_first_comment_names_the_keys_that_the_policy_needs(name: str) -> No
     """Without these keys it does not load."""
     path = FOLDER / name
     head = path.read_text().partition("providers:")[0]
-    named = set(re.findall(r"[A-Z]+_API_KEY", head))
-    with pytest.raises(ConfigurationError) as caught:
+    variable_names = set(re.findall(r"[A-Z]+_API_KEY", head))
+    with pytest.raises(ConfigurationError) as error:
         load(path, environ={})
-    assert set(re.findall(r"set ([A-Z]+_API_KEY)", str(caught.value))) == named
+    assert set(re.findall(r"set ([A-Z]+_API_KEY)", str(error.value))) == variable_names
 
 
 def test_the_production_policy_reports_all_missing_variables() -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ConfigurationError) as error:
         load(FOLDER / "production.yaml", environ={})
-    missing = {re.findall(r"variable (\w+) is not set", problem.message)[0] for problem in caught.value.problems}
+    missing = {re.findall(r"variable (\w+) is not set", problem.message)[0] for problem in error.value.problems}
     assert missing == {"OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GATEWAY_KEY", "GATEWAY_URL"}
 
 
 def test_the_media_policy_has_a_model_for_each_kind_of_media() -> None:
     switch = LLMSwitch(loaded(FOLDER / "vision_and_audio.yaml"))
-    seen = TaskRequest("What is this?", task_type=TaskType.VISION_ANALYSIS, images=[b"\x89PNG"])
-    assert switch.explain(seen).rejected == {}
-    heard = TaskRequest("What is said?", task_type=TaskType.AUDIO_TRANSCRIPTION, audio=[b"RIFF"])
-    assert switch.explain(heard).targets == (
+    with_image = TaskRequest("What is this?", task_type=TaskType.VISION_ANALYSIS, images=[b"\x89PNG"])
+    assert switch.explain(with_image).rejected == {}
+    with_audio = TaskRequest("What is said?", task_type=TaskType.AUDIO_TRANSCRIPTION, audio=[b"RIFF"])
+    assert switch.explain(with_audio).targets == (
         Target("google", "gemini-3.8-flash"),
         Target("openai-audio", "gpt-audio-mini"),
     )

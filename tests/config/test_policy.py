@@ -123,10 +123,10 @@ def test_a_file_without_providers_uses_all_known_keys(load_text: LoadText) -> No
 
 
 def test_without_a_configuration_the_error_names_the_variables_to_set() -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ConfigurationError) as error:
         load(environ={})
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY", "llm_dispatcher.yaml"):
-        assert name in str(caught.value)
+        assert name in str(error.value)
 
 
 def test_offline_without_a_configuration_the_body_answers() -> None:

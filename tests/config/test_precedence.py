@@ -108,15 +108,15 @@ def test_a_mapping_that_contains_itself_is_refused() -> None:
 def test_a_list_that_contains_itself_twice_is_refused_quickly() -> None:
     endless: list[object] = []
     endless += [endless, endless]
-    with pytest.raises(ConfigurationError, match="nested more than 32 levels deep") as caught:
+    with pytest.raises(ConfigurationError, match="nested more than 32 levels deep") as error:
         load({"providers": {"ollama": {"models": ["m"], "options": {"each": endless}}}}, environ={})
-    assert len(caught.value.problems) == 1
+    assert len(error.value.problems) == 1
 
 
 def test_a_wrong_variable_is_in_the_list_of_problems(load_text: LoadText) -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ConfigurationError) as error:
         load_text(YAML + "more: 1\n", {"LLM_DISPATCHER_RESILIENCE__MAX_RETRIES": "99"})
-    file, variable = caught.value.problems
+    file, variable = error.value.problems
     assert (file.file, file.line, file.key, file.variable) == ("policy.yaml", 8, "more", None)
     assert (variable.file, variable.key) == (None, "resilience.max_retries")
     assert variable.variable == "LLM_DISPATCHER_RESILIENCE__MAX_RETRIES"
@@ -151,11 +151,11 @@ def test_a_mapping_with_a_key_that_is_not_text_is_refused() -> None:
     ],
 )
 def test_a_wrong_variable_is_named(variable: str, value: str, words: str, load_text: LoadText) -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(ConfigurationError) as error:
         load_text(YAML, {variable: value})
-    assert words in str(caught.value)
-    assert variable in str(caught.value)
-    assert caught.value.file is None
+    assert words in str(error.value)
+    assert variable in str(error.value)
+    assert error.value.file is None
 
 
 def test_other_variables_with_the_prefix_are_ignored(load_text: LoadText) -> None:

@@ -42,7 +42,7 @@ def test_every_key_has_a_row_with_its_description_and_default() -> None:
 def test_every_task_and_key_variable_is_listed() -> None:
     page = reference()
     assert all(f"`{task}`" in page for task in TaskType)
-    assert all(f"`{variable}`" in page for known in VENDORS.values() for variable in known.key_variables)
+    assert all(f"`{variable}`" in page for vendor_row in VENDORS.values() for variable in vendor_row.key_variables)
 
 
 @pytest.mark.found("N-C17")

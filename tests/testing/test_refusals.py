@@ -19,7 +19,7 @@ OPEN = {"role": "assistant", "content": "Once"}
 PATHS = {"openai-chat": "/chat/completions", "openai-responses": "/responses", "anthropic": "/v1/messages"}
 
 
-async def asked(vendor: SimulatedVendor, **fields: Any) -> Any:
+async def response(vendor: SimulatedVendor, **fields: Any) -> Any:
     """The error in the answer to a request, or `None`."""
     body: dict[str, Any] = {"model": "m", "stream": True}
     body |= {"input": "x"} if vendor.wire == "openai-responses" else {"messages": [USER]}
@@ -37,18 +37,20 @@ async def asked(vendor: SimulatedVendor, **fields: Any) -> Any:
 @pytest.mark.found("B-06", "N-A5")
 async def test_openais_chat_api_accepts_metadata_only_with_store(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", Reply("Hi."))
-    error = await asked(vendor, metadata={"team": "red"})
+    error = await response(vendor, metadata={"team": "red"})
     assert error["message"] == "The 'metadata' parameter is only allowed when 'store' is enabled."
     assert error["param"] == "metadata"
-    assert await asked(vendor, metadata={"team": "red"}, store=True) is None
-    assert await asked(simulated_vendor("openai-chat", Reply("Hi."), host="mistral"), metadata={"team": "red"}) is None
-    assert await asked(simulated_vendor("openai-responses", Reply("Hi.")), metadata={"team": "red"}) is None
+    assert await response(vendor, metadata={"team": "red"}, store=True) is None
+    assert (
+        await response(simulated_vendor("openai-chat", Reply("Hi."), host="mistral"), metadata={"team": "red"}) is None
+    )
+    assert await response(simulated_vendor("openai-responses", Reply("Hi.")), metadata={"team": "red"}) is None
 
 
 @pytest.mark.found("N-A5")
 @pytest.mark.parametrize("wire", ["openai-chat", "openai-responses"])
 async def test_openai_accepts_only_text_as_metadata(wire: str, simulated_vendor: Start) -> None:
-    error = await asked(simulated_vendor(wire, Reply("Hi.")), metadata={"user": 5}, store=True)
+    error = await response(simulated_vendor(wire, Reply("Hi.")), metadata={"user": 5}, store=True)
     assert error["message"] == "Invalid type for 'metadata.user': expected a string, but got an integer instead."
     assert (error["code"], error["param"]) == ("invalid_type", "metadata.user")
 
@@ -65,26 +67,26 @@ async def test_openai_accepts_only_text_as_metadata(wire: str, simulated_vendor:
 async def test_anthropic_accepts_only_user_id_as_metadata(
     metadata: Any, words: str | None, simulated_vendor: Start
 ) -> None:
-    error = await asked(simulated_vendor("anthropic", Reply("Hi.")), metadata=metadata)
+    error = await response(simulated_vendor("anthropic", Reply("Hi.")), metadata=metadata)
     assert (error and error["message"]) == words
 
 
 @pytest.mark.found("R-2")
 async def test_two_open_assistant_turns_are_refused_on_the_chat_wire(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", Reply("Hi."))
-    error = await asked(vendor, messages=[USER, OPEN, OPEN])
+    error = await response(vendor, messages=[USER, OPEN, OPEN])
     assert error["message"] == "Cannot have 2 or more assistant messages at the end of the list."
     for turns in ([USER, OPEN], [USER, OPEN, OPEN, USER]):
-        assert await asked(vendor, messages=turns) is None
-    assert await asked(simulated_vendor("anthropic", Reply("Hi.")), messages=[USER, OPEN, OPEN]) is None
+        assert await response(vendor, messages=turns) is None
+    assert await response(simulated_vendor("anthropic", Reply("Hi.")), messages=[USER, OPEN, OPEN]) is None
 
 
 @pytest.mark.found("R-6")
 async def test_an_assistants_item_without_its_type_is_refused_on_the_responses_wire(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-responses", Reply("Hi."))
-    error = await asked(vendor, input=[USER, OPEN])
+    error = await response(vendor, input=[USER, OPEN])
     assert error["message"] == "Cannot determine type of 'item'"
-    assert await asked(vendor, input=[USER, {"type": "message", **OPEN}]) is None
+    assert await response(vendor, input=[USER, {"type": "message", **OPEN}]) is None
 
 
 LISTS = {

@@ -115,9 +115,9 @@ async def test_a_reader_that_leaves_is_noticed(simulated_vendor: Start) -> None:
 
 def test_each_request_has_its_own_id_unless_the_script_sets_one(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", [Reply("a"), Reply("a"), Reply("a", headers={"x-request-id": "mine"})])
-    said = [ask(vendor.base_url)[2]["x-request-id"] for _ in range(3)]
-    assert said == [vendor.requests[0].request_id, vendor.requests[1].request_id, "mine"]
-    assert said[0] != said[1]
+    response = [ask(vendor.base_url)[2]["x-request-id"] for _ in range(3)]
+    assert response == [vendor.requests[0].request_id, vendor.requests[1].request_id, "mine"]
+    assert response[0] != response[1]
 
 
 def test_remember_bounds_the_number_of_requests(simulated_vendor: Start) -> None:
@@ -169,9 +169,9 @@ def test_a_new_script_starts_at_its_beginning(simulated_vendor: Start) -> None:
 
 
 def test_an_unknown_key_in_a_json_script_is_refused() -> None:
-    for written in ('{"txet": "a"}', '{"text": "a", "fault": {"type": "cut", "befor": 1}}', '{"text": ', "3"):
+    for json_script in ('{"txet": "a"}', '{"text": "a", "fault": {"type": "cut", "befor": 1}}', '{"text": ', "3"):
         with pytest.raises(ValueError, match="this is not a script"):
-            script_from_json(written.encode())
+            script_from_json(json_script.encode())
 
 
 def test_a_prefill_can_be_refused_by_some_models_only(simulated_vendor: Start) -> None:
@@ -240,11 +240,11 @@ def test_a_cut_comes_after_everything_before_it_was_sent() -> None:
         url = urlsplit(vendor.base_url)
         with socket.create_connection((url.hostname, url.port or 0)) as plug:
             plug.sendall(posted("/v1/chat/completions"))
-            seen = bytearray()
+            left_request = bytearray()
             with pytest.raises(ConnectionResetError):
                 while data := plug.recv(1 << 20):
-                    seen += data
-    assert b'"content":" y"' in seen
+                    left_request += data
+    assert b'"content":" y"' in left_request
 
 
 # ── in a process of its own ─────────────────────────────────────────────────────────────────────────────────────────
@@ -282,8 +282,8 @@ def test_the_command_prints_its_address_and_ends_with_a_signal(number: signal.Si
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
         assert process.stdout is not None
-        said = json.loads(process.stdout.readline())
-        assert b"file" in ask(said["base_url"])[1]
+        response = json.loads(process.stdout.readline())
+        assert b"file" in ask(response["base_url"])[1]
         os.kill(process.pid, number)
         assert process.wait(60) == 0
 

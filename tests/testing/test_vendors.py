@@ -153,8 +153,8 @@ async def read_google(base_url: str, key: str = "test-key") -> Read:
                         tool = (str(part.function_call.name), dict(part.function_call.args or {}))
     finally:
         await client.aio.aclose()
-    counted = usage and (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
-    return Read(text, reasoning, tool, usage and usage.prompt_token_count, counted, finish and finish.value)
+    reported = usage and (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
+    return Read(text, reasoning, tool, usage and usage.prompt_token_count, reported, finish and finish.value)
 
 
 READERS: dict[str, Callable[..., Awaitable[Read]]] = {
@@ -184,7 +184,7 @@ async def test_official_clients_read_everything(wire: str, simulated_vendor: Sta
 
 @sdk_wires
 @pytest.mark.parametrize(
-    ("finish", "said"),
+    ("finish", "vendor_words"),
     [
         ("stop", ("stop", "completed", "end_turn", "STOP")),
         ("length", ("length", "incomplete", "max_tokens", "MAX_TOKENS")),
@@ -192,10 +192,10 @@ async def test_official_clients_read_everything(wire: str, simulated_vendor: Sta
     ],
 )
 async def test_finish_reasons_are_sent_in_the_vendors_words(
-    wire: str, finish: str, said: tuple[str, ...], simulated_vendor: Start
+    wire: str, finish: str, vendor_words: tuple[str, ...], simulated_vendor: Start
 ) -> None:
     read = await READERS[wire](simulated_vendor(wire, Reply(TEXT, finish_reason=finish)).base_url)
-    assert read.finish == dict(zip(READERS, said, strict=True))[wire]
+    assert read.finish == dict(zip(READERS, vendor_words, strict=True))[wire]
 
 
 STATUSES = (400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 503, 529)
@@ -223,8 +223,8 @@ async def test_official_clients_raise_their_own_errors(wire: str, status: int, s
         assert isinstance(error, google_errors.ClientError if status < 500 else google_errors.ServerError)
         assert (error.code, error.message) == (status, "no, because")
         return
-    known: dict[int, Any] = OPENAI_ERRORS if isinstance(error, openai.APIStatusError) else ANTHROPIC_ERRORS
-    assert isinstance(error, known.get(status, (openai.APIStatusError, anthropic.APIStatusError)))
+    model_name: dict[int, Any] = OPENAI_ERRORS if isinstance(error, openai.APIStatusError) else ANTHROPIC_ERRORS
+    assert isinstance(error, model_name.get(status, (openai.APIStatusError, anthropic.APIStatusError)))
     assert error.status_code == status
     assert "no, because" in error.message
     assert error.response.headers["retry-after"] == "7"
@@ -236,8 +236,8 @@ async def test_requests_are_checked_as_the_service_does(wire: str, simulated_ven
     for key, status in (("wrong-key", 401), ("test-key", 404)):
         with pytest.raises((openai.APIStatusError, anthropic.APIStatusError, google_errors.APIError)) as raised:
             await READERS[wire](vendor.base_url, key)
-        said: Any = raised.value
-        assert (said.code if isinstance(said, google_errors.APIError) else said.status_code) == status
+        error: Any = raised.value
+        assert (error.code if isinstance(error, google_errors.APIError) else error.status_code) == status
     assert [request.status for request in vendor.requests] == [401, 404]
 
 
@@ -286,8 +286,11 @@ async def test_anthropic_needs_max_tokens_and_an_open_turn_without_trailing_spac
     vendor = simulated_vendor("anthropic", Reply(TEXT), refuses_prefill=True)
     version = {"anthropic_version": "2023-06-01"}
     assert (await post(vendor, "/v1/messages", CHAT, **version))[0] == 400
-    for said, words in (("so ", b"trailing whitespace"), ("so", b"does not support assistant message prefill")):
-        turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": said}]
+    for turn, words in (
+        ("so ", b"trailing whitespace"),
+        ("so", b"does not support assistant message prefill"),
+    ):
+        turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": turn}]
         body = json.dumps({"model": "m", "max_tokens": 9, "messages": turns}).encode()
         status, answer = await post(vendor, "/v1/messages", body, **version)
         assert (status, words in answer) == (400, True)
@@ -328,10 +331,10 @@ async def test_a_silent_vendor_keeps_its_connection_until_the_reader_leaves(
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(a_request(wire))
     if not isinstance(fault, SlowHeaders):
-        seen = b""
-        while (b'" 3"' if fault.after else b"200 OK") not in seen:
-            seen += await reader.read(1 << 16)
-        assert b'" 4"' not in seen
+        recorded = b""
+        while (b'" 3"' if fault.after else b"200 OK") not in recorded:
+            recorded += await reader.read(1 << 16)
+        assert b'" 4"' not in recorded
     while not vendor.requests:
         await asyncio.sleep(0.001)
     assert vendor.requests[0].ended == "open"
@@ -467,7 +470,7 @@ async def test_ten_thousand_connections_at_once() -> None:
         with SpawnedVendor("openai-chat", Reply(TEN.text, fault=Stall(4))) as vendor:
             host, port = vendor.base_url.removeprefix("http://").partition("/")[0].split(":")
             held = [connection async for connection in connections(host, int(port), wanted)]
-            assert sum(b'" 3"' in seen for _, seen in held) == wanted
+            assert sum(b'" 3"' in recorded for _, recorded in held) == wanted
             for writer, _ in held:
                 writer.transport.abort()
     finally:

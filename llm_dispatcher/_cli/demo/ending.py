@@ -42,9 +42,9 @@ def comparison(page: str) -> Comparison:
     ]
     titles = [title.partition(" ")[0] for title in lines[0]]
     columns = [titles.index(library) for library in LIBRARIES]
-    measured = {line[0]: line for line in lines}
-    rows = [(words, *(_short(measured[fault][column]) for column in columns)) for fault, words in FAULTS.items()]
-    rows.append(("faults survived", *(measured["all of it"][column] for column in columns)))
+    cells = {line[0]: line for line in lines}
+    rows = [(words, *(_short(cells[fault][column]) for column in columns)) for fault, words in FAULTS.items()]
+    rows.append(("faults survived", *(cells["all of it"][column] for column in columns)))
     versions = re.search(r"^Versions: (.*)\.$", page, re.MULTILINE)
     return Comparison(("the vendor", "ours", *LIBRARIES[1:]), tuple(rows), versions[1] if versions else "")
 

@@ -40,25 +40,25 @@ def event(data: bytes) -> bytes:
 
 def frames(reply: Reply, model: str) -> list[Frame]:
     def line(message: dict[str, Any], **more: Any) -> bytes:
-        said = {"role": "assistant", "content": "", **message}
-        head = {"model": model, "created_at": "2026-01-01T00:00:00Z", "message": said}
+        assistant = {"role": "assistant", "content": "", **message}
+        head = {"model": model, "created_at": "2026-01-01T00:00:00Z", "message": assistant}
         return event(dumps({**head, "done": False, **more}))
 
-    made = [Frame(line({"thinking": thought}), True) for thought in reply.reasoning]
-    made += [Frame(line({"content": piece}), True) for piece in reply.pieces]
+    events = [Frame(line({"thinking": thought}), True) for thought in reply.reasoning]
+    events += [Frame(line({"content": piece}), True) for piece in reply.pieces]
     for call in reply.tool_calls:
         function = {"name": call.name, "arguments": arguments_of(call)}
-        made.append(Frame(line({"tool_calls": [{"function": function}]}), True))
+        events.append(Frame(line({"tool_calls": [{"function": function}]}), True))
     usage = reply.usage
-    counted = {"prompt_eval_count": usage.input, "eval_count": usage.output} if usage else {}
-    made.append(
+    counts = {"prompt_eval_count": usage.input, "eval_count": usage.output} if usage else {}
+    events.append(
         Frame(
             line(
-                {}, done=True, done_reason=reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish), **counted
+                {}, done=True, done_reason=reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish), **counts
             )
         )
     )
-    return made
+    return events
 
 
 def error_frame(message: str) -> bytes:
