@@ -117,7 +117,7 @@ def _targets(policy: Policy) -> list[Target]:
 def _as_json(target: Target, can: catalog.Capabilities | None) -> dict[str, object]:
     fields: dict[str, object] = to_builtins(can) if can is not None else {}
     never = None if can is None else why_unusable(can)
-    return {"target": str(target), "provider": target.provider, "model": target.model, **fields, "why_unusable": never}
+    return {"target": str(target), "provider": target.provider, "model": target.model, **fields, "never_asked": never}
 
 
 def _row(target: Target, can: catalog.Capabilities | None, policy: Policy) -> tuple[str, ...]:
@@ -157,7 +157,7 @@ def check(file: Path | None, *, as_json: bool) -> int:
         never = {
             str(target): reason for target, can in capabilities.items() if (reason := why_unusable(can)) is not None
         }
-        about: dict[str, object] = {"problems": [], "unknown": unknown, "why_unusable": never}
+        about: dict[str, object] = {"problems": [], "unknown": unknown, "never_asked": never}
         say_json({"valid": True, "configuration": policy.source, **about})
     else:
         count = sum(len(settings.models) for settings in policy.providers.values())
