@@ -245,7 +245,7 @@ async def test_a_sound_is_sent_as_one_and_routed_as_one(function: Any, vendors: 
 
 @pytest.mark.found("S-D4")
 @pytest.mark.parametrize("function", FORMS, ids=lambda function: function.__name__)
-async def test_both_are_a_task_of_their_own(function: Any, vendors: dict[str, SimulatedVendor]) -> None:
+async def test_an_image_with_a_sound_is_a_multimodal_task(function: Any, vendors: dict[str, SimulatedVendor]) -> None:
     assert await function("What are these?", PICTURE, SOUND) == "multimodal_analysis"
     assert sent(vendors)[:2] == ("What are these?", [PICTURE, in_the_body(WAV)])
 
@@ -388,9 +388,7 @@ async def test_bytes_that_a_body_formats_into_its_prompt_are_refused(vendors: di
 
 
 @pytest.mark.parametrize("value", ["python:3.11", "a note", "The title of cat.png", ""])
-async def test_other_text_that_the_body_does_not_read_is_its_own_affair(
-    value: str, vendors: dict[str, SimulatedVendor]
-) -> None:
+async def test_unread_text_arguments_are_ignored(value: str, vendors: dict[str, SimulatedVendor]) -> None:
     assert await unread("What is this?", value)
 
 
@@ -421,7 +419,7 @@ async def test_a_body_that_holds_the_stream_and_forgets_an_image_is_told_so(
     assert await forgets("What is this?", b"no image", PNG) == "text_generation"
 
 
-async def test_what_the_body_places_itself_is_sent_once(vendors: dict[str, SimulatedVendor]) -> None:
+async def test_an_image_that_the_body_uses_is_sent_once(vendors: dict[str, SimulatedVendor]) -> None:
     @llm_stream
     def placed(prompt: str, photo: bytes) -> TaskRequest:
         return TaskRequest(prompt, images=[photo])

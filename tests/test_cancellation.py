@@ -40,7 +40,7 @@ async def test_our_own_cancellation_is_taken_back() -> None:
     assert (await run_and_cancel(wait, 1)).result() == "went on"
 
 
-async def test_somebody_elses_cancellation_wins() -> None:
+async def test_a_foreign_cancellation_wins() -> None:
     async def wait(waiting: asyncio.Future[None]) -> str:
         before = cancellations()
         try:

@@ -88,7 +88,7 @@ def test_a_seeded_generator_does_not_depend_on_the_source() -> None:
         assert _clock.generator(3).random() == numbers
 
 
-def test_what_was_made_before_follows_the_source_in_use() -> None:
+def test_objects_made_earlier_use_the_current_source() -> None:
     health, watched = Health(Resilience()), WatchedFile(__file__)
     tracker = ProgressTracker()
     for made in (health, watched, tracker):

@@ -202,7 +202,7 @@ def test_a_wrong_call_is_refused_like_any_functions(wrong: Any) -> None:
 # ── what is refused at decoration ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_is_no_form_is_refused_with_the_fix() -> None:
+def test_an_unsupported_form_of_body_is_refused_with_the_fix() -> None:
     async def awaits(topic: str) -> AsyncIterator[str]:
         await asyncio.sleep(0)
         yield topic
@@ -312,7 +312,7 @@ async def test_a_body_may_return_text_messages_or_a_request(vendor: SimulatedVen
     assert (third.body["temperature"], third.body["max_completion_tokens"]) == (0.9, 5)
 
 
-async def test_a_body_that_says_nothing_sends_nothing(vendor: SimulatedVendor) -> None:
+async def test_an_empty_body_sends_nothing(vendor: SimulatedVendor) -> None:
     @llm_stream
     def empty(topic: str) -> str:
         return ""
@@ -357,7 +357,7 @@ async def test_a_body_may_ask_twice_and_change_what_it_hears(vendor: SimulatedVe
     assert told == ["end"], "the outer stream's callbacks are not the inner ones'"
 
 
-async def test_a_body_that_asks_nobody_speaks_for_itself(vendor: SimulatedVendor) -> None:
+async def test_a_body_that_asks_no_model_is_the_answer(vendor: SimulatedVendor) -> None:
     @llm_stream
     async def silent(llm: LLM, topic: str) -> AsyncIterator[str]:
         yield topic
@@ -367,7 +367,7 @@ async def test_a_body_that_asks_nobody_speaks_for_itself(vendor: SimulatedVendor
     assert vendor.requests == []
 
 
-async def test_what_a_body_raises_is_the_streams_error(vendor: SimulatedVendor) -> None:
+async def test_an_exception_of_the_body_is_the_streams_error(vendor: SimulatedVendor) -> None:
     @llm_stream
     async def wrong(llm: LLM, topic: str) -> AsyncIterator[str]:
         async for chunk in llm(topic):
@@ -431,14 +431,12 @@ async def everything(
         ),
     ],
 )
-async def test_nothing_that_a_caller_passed_vanishes(
-    call: dict[str, Any], prompt: str, vendor: SimulatedVendor
-) -> None:
+async def test_every_argument_reaches_the_request(call: dict[str, Any], prompt: str, vendor: SimulatedVendor) -> None:
     await everything(**call)
     assert vendor.requests[-1].text == prompt
 
 
-def test_what_cannot_be_put_into_words_is_refused_by_name(vendor: SimulatedVendor) -> None:
+def test_arguments_without_a_text_form_are_refused_by_name(vendor: SimulatedVendor) -> None:
     with pytest.raises(TypeError, match=r"the argument 'extras' is a Database, which cannot be written as text"):
         everything("Why?", extras=Database())  # type: ignore[arg-type]
     assert vendor.requests == []
@@ -463,7 +461,7 @@ async def test_arguments_named_like_a_requests_fields_are_those(vendor: Simulate
     assert vendor.requests[-1].body["temperature"] == 0.9
 
 
-async def test_no_words_at_all_send_nothing(vendor: SimulatedVendor) -> None:
+async def test_blank_arguments_send_nothing(vendor: SimulatedVendor) -> None:
     @llm_stream
     async def nothing(topic: str | None = None) -> AsyncIterator[str]:
         yield ""

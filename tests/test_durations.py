@@ -27,7 +27,7 @@ def test_a_duration_is_said_to_a_hundredth_of_itself_and_without_an_exponent(sec
     [(0, "0 s"), (-1, "0 s"), (0.0001, "0.0001 s"), (1e-9, "0.000000001 s"), (0.15, "0.15 s"), (300, "300 s"),
      (9.999, "10 s"), (86_400, "86400 s"), (1 / 3, "0.333 s")],
 )  # fmt: skip
-def test_how_durations_are_said(seconds: float, said: str) -> None:
+def test_durations_have_short_texts(seconds: float, said: str) -> None:
     assert in_seconds(seconds) == said
 
 

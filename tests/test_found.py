@@ -31,6 +31,6 @@ def numbers_in(path: Path) -> Iterator[str]:
                 pass
 
 
-def test_each_fault_that_was_found_has_a_test_that_names_it() -> None:
+def test_every_found_fault_is_named_by_a_test() -> None:
     named = {number for path in TESTS.rglob("test_*.py") for number in numbers_in(path)}
     assert named == FOUND

@@ -31,6 +31,6 @@ def test_text_leaves_out_what_is_not_text() -> None:
         ),
     ],
 )
-def test_what_is_no_message_is_refused(role: Any, parts: Any, error: type[Exception], words: str) -> None:
+def test_a_value_that_is_not_a_message_is_refused(role: Any, parts: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         Message(role, parts)

@@ -31,7 +31,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.slow
 @pytest.mark.measured
-def test_the_demo_gives_its_reader_all_that_is_owed() -> None:
+def test_the_demo_delivers_the_whole_text() -> None:
     done = run("demo")
     assert (done.returncode, done.stderr) == (0, "")
     *_, last = done.stdout.splitlines()
@@ -50,7 +50,7 @@ def test_the_demo_gives_its_reader_all_that_is_owed() -> None:
         assert sight in done.stdout
 
 
-def test_the_demo_on_a_policy_of_ones_own_says_what_it_may_cost(
+def test_the_demo_on_a_given_policy_says_what_it_may_cost(
     simulated_vendor: Callable[..., SimulatedVendor], tmp_path: Path
 ) -> None:
     vendor = simulated_vendor("openai-chat", Reply("An answer."))

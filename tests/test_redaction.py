@@ -288,7 +288,7 @@ ACTING = "\x00\x07\x08\x1b\x7f\x9b\u200e\u202e\u2066\ufeff\ud800"
 
 @pytest.mark.found("B-16")
 @given(st.text(st.one_of(st.characters(), st.sampled_from("\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029" + ACTING))))
-def test_what_is_logged_is_one_line_that_does_nothing(text: str) -> None:
+def test_logged_text_is_one_line_without_control_characters(text: str) -> None:
     line = one_line(text)
     assert len(line.splitlines()) <= 1
     assert not any(character in ACTING or (ord(character) < 32) or (127 <= ord(character) < 160) for character in line)
@@ -296,7 +296,7 @@ def test_what_is_logged_is_one_line_that_does_nothing(text: str) -> None:
     assert one_line(line) == line
 
 
-def test_what_can_be_read_stays_as_it_is() -> None:
+def test_printable_text_is_logged_unchanged() -> None:
     for text in ("Grüße, 世界! 👩‍💻 שָׁלוֹם", "a  b", "tokens: 5%"):
         assert one_line(text) == text
     assert one_line("x\n  CRITICAL y\x1b[2J") == "x CRITICAL y\\x1b[2J"

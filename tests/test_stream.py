@@ -42,7 +42,7 @@ def fresh(simulated_vendor: Start, switch_over: Over) -> Callable[..., LLMStream
     return make
 
 
-async def test_it_is_iterated_awaited_collected_or_watched(fresh: Callable[..., LLMStream[str]]) -> None:
+async def test_a_stream_is_iterated_awaited_collected_or_watched(fresh: Callable[..., LLMStream[str]]) -> None:
     assert [chunk async for chunk in fresh()] == list(Reply(TEXT).pieces)
     assert await fresh() == TEXT
     assert await asyncio.create_task(fresh().text()) == TEXT
@@ -54,7 +54,7 @@ async def test_it_is_iterated_awaited_collected_or_watched(fresh: Callable[..., 
     assert events[-1].text == TEXT
 
 
-def test_threads_may_block_on_it(simulated_vendor: Start) -> None:
+def test_threads_can_block_on_a_stream(simulated_vendor: Start) -> None:
     switch = over(simulated_vendor("openai-chat", Reply(TEXT)))
     assert list(switch.stream_request(ASK)) == list(Reply(TEXT).pieces)
     assert switch.stream_request(ASK).result().text == TEXT
@@ -71,7 +71,7 @@ def over(vendor: SimulatedVendor) -> LLMSwitch:
     return LLMSwitch(policy_over(vendor))
 
 
-async def test_a_thread_may_read_while_another_loop_runs(simulated_vendor: Start) -> None:
+async def test_a_thread_can_read_while_another_loop_runs(simulated_vendor: Start) -> None:
     switch = over(simulated_vendor("openai-chat", Reply(TEXT)))
     here, there = await asyncio.gather(
         switch.stream_request(ASK).text(), asyncio.to_thread(lambda: "".join(switch.stream_request(ASK)))
@@ -97,7 +97,7 @@ def test_a_blocking_reader_that_leaves_closes_the_connection(simulated_vendor: S
     assert stream.response.finish_reason == "cancelled"
 
 
-async def test_it_is_read_once(fresh: Callable[..., LLMStream[str]]) -> None:
+async def test_a_stream_is_read_once(fresh: Callable[..., LLMStream[str]]) -> None:
     stream = fresh()
     await stream
     for again in (stream.text, stream.collect):
@@ -117,7 +117,7 @@ def test_a_stream_that_nobody_reads_says_how_it_is_read(simulated_vendor: Start)
 
 
 @pytest.mark.found("N-A3")
-def test_asking_for_an_iterator_does_not_read_it(simulated_vendor: Start) -> None:
+def test_making_an_iterator_does_not_read_the_stream(simulated_vendor: Start) -> None:
     """Streamlit calls `iter()` to see whether it may, and iterates then."""
     stream = over(simulated_vendor("openai-chat", Reply(TEXT))).stream_request(ASK)
     looked = iter(stream)
@@ -131,7 +131,7 @@ def test_asking_for_an_iterator_does_not_read_it(simulated_vendor: Start) -> Non
 
 
 @pytest.mark.found("N-A3")
-async def test_asking_for_an_asynchronous_iterator_does_not_read_it(fresh: Callable[..., LLMStream[str]]) -> None:
+async def test_making_an_asynchronous_iterator_does_not_read_the_stream(fresh: Callable[..., LLMStream[str]]) -> None:
     stream = fresh()
     looked, watched, reading = aiter(stream), stream.events(), aiter(stream)
     assert await anext(reading) == "One"
@@ -147,7 +147,7 @@ async def test_asking_for_an_asynchronous_iterator_does_not_read_it(fresh: Calla
 
 
 @pytest.mark.found("N-A3")
-async def test_in_a_running_loop_it_is_not_iterable_but_asynchronously(fresh: Callable[..., LLMStream[str]]) -> None:
+async def test_in_a_running_loop_a_stream_is_only_asynchronously_iterable(fresh: Callable[..., LLMStream[str]]) -> None:
     """Django tries `iter()`, and `aiter()` after a `TypeError`."""
     stream = fresh()
     with pytest.raises(TypeError, match=r"async for chunk in stream.*StreamingResponse\(stream\).*aiter\(stream\)"):
@@ -191,7 +191,7 @@ async def test_closing_before_the_first_chunk_ends_every_iterator(fresh: Callabl
         await anext(looked)
 
 
-async def test_nothing_is_sent_before_it_is_read(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_nothing_is_sent_before_the_stream_is_read(simulated_vendor: Start, switch_over: Over) -> None:
     vendor = simulated_vendor("openai-chat", Reply(TEXT))
     stream = switch_over(vendor).stream_request(ASK)
     stream.events()
@@ -200,7 +200,7 @@ async def test_nothing_is_sent_before_it_is_read(simulated_vendor: Start, switch
     assert stream.response.started is None
 
 
-async def test_it_cannot_be_copied_or_serialised(fresh: Callable[..., LLMStream[str]]) -> None:
+async def test_a_stream_cannot_be_copied_or_serialised(fresh: Callable[..., LLMStream[str]]) -> None:
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="live connection"):
             attempt(fresh())
@@ -228,7 +228,9 @@ async def test_break_closes_the_connection_while_the_stream_is_held(
     assert [attempt.outcome for attempt in stream.response.attempts] == ["cancelled"]
 
 
-async def test_a_context_a_close_and_a_readers_error_close_it_too(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_a_context_manager_aclose_and_a_readers_error_close_the_connection(
+    simulated_vendor: Start, switch_over: Over
+) -> None:
     vendor = simulated_vendor("anthropic", Reply(TEXT, fault=Stall(3)))
     switch = switch_over(vendor)
     async with switch.stream_request(ASK) as stream:
@@ -252,7 +254,7 @@ async def test_a_context_a_close_and_a_readers_error_close_it_too(simulated_vend
     assert await over_at(vendor) == "left"
 
 
-async def test_cancelling_the_reader_closes_it(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_cancelling_the_reader_closes_the_connection(simulated_vendor: Start, switch_over: Over) -> None:
     vendor = simulated_vendor("google", Reply(TEXT, fault=Stall(3)))
     stream = switch_over(vendor).stream_request(ASK)
     reader = asyncio.create_task(stream.collect())
@@ -280,7 +282,7 @@ async def test_closing_while_another_task_reads_ends_the_reading(simulated_vendo
     assert await over_at(vendor) == "left"
 
 
-async def test_several_may_close_what_another_task_reads(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_several_tasks_can_close_a_stream_that_another_reads(simulated_vendor: Start, switch_over: Over) -> None:
     vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))
     stream = switch_over(vendor).stream_request(ASK)
     reader = asyncio.create_task(stream.text())
@@ -290,7 +292,7 @@ async def test_several_may_close_what_another_task_reads(simulated_vendor: Start
     assert await reader == "One two three"
 
 
-async def test_a_reader_that_outlived_a_cancellation_outlives_the_closing_too(
+async def test_a_reader_that_survived_a_cancellation_survives_the_closing(
     simulated_vendor: Start, switch_over: Over
 ) -> None:
     stream = switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))).stream_request(ASK)
@@ -311,7 +313,7 @@ async def test_a_reader_that_outlived_a_cancellation_outlives_the_closing_too(
     assert await reader == "One two three"
 
 
-async def test_what_a_thread_reads_is_closed_from_another_loop(simulated_vendor: Start) -> None:
+async def test_another_loop_can_close_a_stream_that_a_thread_reads(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))
     switch = over(vendor)
     whole, stepwise = switch.stream_request(ASK), switch.stream_request(ASK)
@@ -376,7 +378,7 @@ async def test_events_end_in_failed_and_everything_else_raises(fresh: Callable[.
             await read(fresh(Reply(fault=HttpError(401))))
 
 
-async def test_what_came_before_the_error_is_kept(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_text_before_an_error_is_kept(simulated_vendor: Start, switch_over: Over) -> None:
     stream = switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=Cut(2)))).stream_request(ASK)
     with pytest.raises(StreamingError):
         await stream
@@ -506,7 +508,7 @@ async def test_a_callback_that_raises_changes_nothing(
     assert sum("raised" in record.getMessage() for record in caplog.records) == callbacks.errors
 
 
-def test_a_callback_that_is_none_is_refused() -> None:
+def test_a_wrong_callback_is_refused() -> None:
     with pytest.raises(TypeError, match="on_switch is a function"):
         StreamingCallbacks(on_switch="print")  # type: ignore[arg-type]
 
@@ -525,7 +527,7 @@ async def test_progress_grows_to_a_hundred_and_no_further(simulated_vendor: Star
     assert tracker.tokens == 7
 
 
-async def test_progress_of_an_error_is_never_whole(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_an_error_leaves_progress_below_100(simulated_vendor: Start, switch_over: Over) -> None:
     tracker = ProgressTracker(expected_tokens=1)
     switch = switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=Cut(6))))
     with pytest.raises(StreamingError):
@@ -617,7 +619,7 @@ class Opening:
 
 @pytest.mark.parametrize("dropped", [True, False])
 @pytest.mark.parametrize("how", ["chunks", "events"])
-async def test_a_source_that_fails_to_close_holds_up_nobody(how: str, dropped: bool) -> None:
+async def test_a_source_that_fails_to_close_delays_no_reader(how: str, dropped: bool) -> None:
     async def events() -> AsyncGenerator[Event, None]:
         try:
             yield StreamStarted(Target("a", "m"), 1, cached=False)

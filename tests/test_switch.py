@@ -91,9 +91,7 @@ def test_a_cost_route_asks_the_cheap_first(switch: LLMSwitch) -> None:
         ({"providers": "google"}, ["google/gemini-2.5-flash"]),
     ],
 )
-def test_pins_are_obeyed_and_only_the_pinned_are_asked(
-    pins: dict[str, Any], targets: list[str], switch: LLMSwitch
-) -> None:
+def test_only_pinned_targets_are_asked(pins: dict[str, Any], targets: list[str], switch: LLMSwitch) -> None:
     assert asked(switch, **pins) == targets
 
 
@@ -109,12 +107,12 @@ def test_pins_are_obeyed_and_only_the_pinned_are_asked(
         ({"model": "openai/gpt-4", "providers": ["google"]}, "exclude each other"),
     ],
 )
-def test_a_pin_that_names_nobody_is_refused(pins: dict[str, Any], words: str, switch: LLMSwitch) -> None:
+def test_a_pin_to_an_unknown_provider_is_refused(pins: dict[str, Any], words: str, switch: LLMSwitch) -> None:
     with pytest.raises(InvalidRequestError, match=words):
         switch.explain(TaskRequest("hi", **pins))
 
 
-def test_what_cannot_serve_is_named_with_its_reason(switch: LLMSwitch) -> None:
+def test_rejected_targets_are_reported_with_their_reason(switch: LLMSwitch) -> None:
     plan = switch.explain(TaskRequest("what is this?", images=["a.png"], task_type="vision_analysis"))
     assert plan.rejected == {Target("openai", "gpt-4"): "it cannot take images"}
     assert str(plan).splitlines()[-1] == "-  openai/gpt-4: it cannot take images"
@@ -160,7 +158,9 @@ def test_newer_claude_models_take_no_prefill(model: str, continues: str, switch:
     assert switch.capabilities(f"anthropic/{model}").continues == continues
 
 
-def test_it_comes_from_a_file_a_mapping_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_switch_is_configured_by_a_file_a_mapping_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "policy.yaml"
     file.write_text("providers:\n  openai: {api_key: test-key, models: [gpt-5-mini]}\n")
     assert asked(LLMSwitch(file)) == asked(LLMSwitch(str(file))) == ["openai/gpt-5-mini"]
@@ -185,7 +185,7 @@ def no_switch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 
 @pytest.mark.usefixtures("no_switch")
-def test_with_nothing_configured_it_says_what_to_set() -> None:
+def test_without_a_configuration_the_error_says_what_to_set() -> None:
     with pytest.raises(ConfigurationError, match=r"OPENAI_API_KEY.*ANTHROPIC_API_KEY.*GOOGLE_API_KEY"):
         get_global_switch()
 
@@ -212,7 +212,7 @@ async def test_the_global_switch_is_made_once_and_can_be_overridden() -> None:
         pass
 
 
-async def test_no_secret_shows_in_what_a_person_may_print(switch: LLMSwitch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_printed_objects_show_no_secret(switch: LLMSwitch, caplog: pytest.LogCaptureFixture) -> None:
     canary = "test-canary-1234567890"
     spoiled = {"providers": {"openai": {"api_key": canary, "base_url": "http://127.0.0.1:9", "models": ["m"]}}}
     made = LLMSwitch({**spoiled, "resilience": {"max_retries": 0}})
@@ -301,7 +301,7 @@ async def test_a_request_takes_every_setting_that_a_decorator_takes() -> None:
 
 
 @pytest.mark.found("N-B13")
-def test_a_prompt_in_place_of_a_request_is_refused_with_what_to_write(switch: LLMSwitch) -> None:
+def test_a_prompt_instead_of_a_request_is_refused_with_the_fix(switch: LLMSwitch) -> None:
     with use_switch(switch):
         asking: tuple[Callable[[Any], object], ...] = (switch.stream_request, switch.explain, LLM().stream)
         for ask in asking:

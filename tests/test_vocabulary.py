@@ -185,7 +185,7 @@ def test_errors_keep_their_fields_when_they_travel(error: LLMDispatcherError) ->
     }
 
 
-def test_the_switch_knows_from_the_class_what_to_try_again() -> None:
+def test_the_class_of_an_error_says_whether_it_is_retried() -> None:
     retryable = {kind.__name__ for kind in vars(exceptions).values() if getattr(kind, "retryable", False) is True}
     assert retryable == {
         "ProviderConnectionError", "ProviderTimeoutError", "ProviderRateLimitError",
@@ -198,7 +198,7 @@ def test_a_total_timeout_is_what_asyncio_calls_one() -> None:
     assert issubclass(StreamTimeoutError, exceptions.StreamingError)
 
 
-def test_an_error_says_who_and_what() -> None:
+def test_an_error_names_the_provider_and_the_reason() -> None:
     error = ProviderError("no", provider="openai", model="gpt", status=500, request_id="req_1")
     assert str(error) == "openai/gpt: no (HTTP 500, request req_1)"
     assert str(exceptions.ConfigurationError("wrong", file="x.yaml", line=3, key="a.b")) == "x.yaml:3: a.b: wrong"
@@ -212,7 +212,7 @@ def test_an_error_says_who_and_what() -> None:
         "https://x/?key=AIzaSyAbcdefghijk&alt=sse",
     ],
 )
-def test_keys_are_taken_out_of_what_vendors_say(text: str) -> None:
+def test_keys_are_removed_from_vendor_messages(text: str) -> None:
     hidden = redacted(text)
     assert "[redacted]" in hidden
     assert not re.search(r"abcdef|abc\.def|Abcdef", hidden)
@@ -288,7 +288,7 @@ usages = st.builds(
 
 
 @given(st.lists(usages, max_size=5))
-def test_a_sum_is_as_sure_as_its_least_sure_part(parts: list[Usage]) -> None:
+def test_a_sum_of_usage_has_the_least_certain_source(parts: list[Usage]) -> None:
     total = Usage.sum(parts)
     known = [part for part in parts if part.source != "unknown"]
     assert total.total_tokens == sum(part.total_tokens for part in known)

@@ -142,7 +142,7 @@ def test_no_thread_imports_anything_under_gevent(monkeypatch: pytest.MonkeyPatch
         executor.submit(fail).result(timeout=0)
 
 
-def test_what_is_loaded_is_not_loaded_again() -> None:
+def test_loaded_sdks_are_not_loaded_again() -> None:
     load_in_background(["openai"])  # (another test may have done so before)
     assert missing_sdks(["openai", "a kind of somebody else's"]) == []
     assert not load_in_background(["openai"])

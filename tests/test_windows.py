@@ -53,7 +53,7 @@ def imported_at_once(tree: ast.Module) -> Iterator[str]:
 
 
 @pytest.mark.found("N-A1", "H-4")
-def test_no_module_needs_what_only_posix_has_when_it_is_imported() -> None:
+def test_no_module_imports_a_posix_only_module_at_import() -> None:
     needs = {
         path.relative_to(PACKAGE).as_posix(): sorted(names)
         for path in PACKAGE.rglob("*.py")

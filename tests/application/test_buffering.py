@@ -56,7 +56,7 @@ async def test_chunks_have_the_size_that_was_asked_for(simulated_switch: Simulat
         assert [chunk async for chunk in stream] == chunks
 
 
-async def test_what_is_held_goes_out_at_a_switch(simulated_switch: SimulatedSwitch) -> None:
+async def test_held_text_is_shown_before_a_switch(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(first=Reply(TEXT, fault=Cut(3)), second=Continuing(TEXT))
     stream = reading(buffer_size=100)
     events = [event async for event in stream.events()]
@@ -67,7 +67,7 @@ async def test_what_is_held_goes_out_at_a_switch(simulated_switch: SimulatedSwit
     assert events.index(texts[0]) < switched < events.index(texts[1])
 
 
-async def test_what_is_held_goes_out_at_an_error(simulated_switch: SimulatedSwitch) -> None:
+async def test_held_text_is_shown_before_an_error(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(only=Reply(TEXT, fault=Cut(3)))
     stream, read = reading(buffer_size=100), list[str]()
     with pytest.raises(StreamingError) as raised:
@@ -77,13 +77,13 @@ async def test_what_is_held_goes_out_at_an_error(simulated_switch: SimulatedSwit
     assert stream.partial == "One two three"
 
 
-async def test_what_is_held_goes_before_a_tool_call(simulated_switch: SimulatedSwitch) -> None:
+async def test_held_text_is_shown_before_a_tool_call(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(only=Reply("I look it up.", tool_calls=(SaidToolCall("look"),)))
     events = [type(event).__name__ async for event in reading(buffer_size=100).events()]
     assert events.index("TextDelta") < events.index("ToolCallDelta") < events.index("ToolCall")
 
 
-async def test_leaving_early_shows_what_was_delivered(simulated_switch: SimulatedSwitch) -> None:
+async def test_a_reader_that_leaves_early_has_the_delivered_text(simulated_switch: SimulatedSwitch) -> None:
     vendors = simulated_switch(only=Reply(TEXT, fault=Stall(5)))
     async with reading(buffer_size=2) as stream:
         async for _ in stream:
@@ -113,7 +113,7 @@ PIECES = st.lists(st.one_of(st.text(min_size=1, max_size=5), st.none()), max_siz
 
 
 @given(PIECES, st.integers(1, 6), st.integers(1, 12), st.booleans())
-async def test_the_text_the_order_and_all_else_are_kept(
+async def test_buffering_keeps_text_order_and_other_events(
     pieces: list[str | None], size: int, characters: int, fails: bool
 ) -> None:
     """`None` stands for an event that is no text."""

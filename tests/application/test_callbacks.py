@@ -75,7 +75,7 @@ FORMS = pytest.mark.parametrize("form", [says_it, holds_it], ids=lambda form: fo
 
 @FORMS
 @pytest.mark.parametrize("coroutines", [False, True], ids=["functions", "coroutines"])
-async def test_they_are_told_of_each_thing_once(
+async def test_callbacks_are_called_once_for_each_event(
     form: Callable[..., LLMStream[str]], coroutines: bool, simulated_switch: SimulatedSwitch
 ) -> None:
     simulated_switch(
@@ -113,7 +113,9 @@ def _chunks(told: Told) -> list[tuple[Any, ...]]:
 
 
 @FORMS
-async def test_an_early_break_is_an_end(form: Callable[..., LLMStream[str]], simulated_switch: SimulatedSwitch) -> None:
+async def test_a_break_calls_on_stream_end(
+    form: Callable[..., LLMStream[str]], simulated_switch: SimulatedSwitch
+) -> None:
     vendors = simulated_switch(only=Reply(TEXT, fault=Stall(3)))
     told = Told()
     stream = form(told.callbacks)
@@ -130,7 +132,7 @@ async def test_an_early_break_is_an_end(form: Callable[..., LLMStream[str]], sim
 
 
 @FORMS
-async def test_cancelling_the_reader_is_an_end(
+async def test_a_cancelled_reader_calls_on_stream_end(
     form: Callable[..., LLMStream[str]], simulated_switch: SimulatedSwitch
 ) -> None:
     simulated_switch(only=Reply(TEXT, fault=Stall(3)))
@@ -150,7 +152,7 @@ async def test_cancelling_the_reader_is_an_end(
 @pytest.mark.parametrize(
     ("fault", "error", "chunks"), [(HttpError(401), ProviderAuthenticationError, 0), (Cut(2), StreamingError, 2)]
 )
-async def test_an_error_is_told_once_and_no_end(
+async def test_an_error_calls_on_error_once_and_not_on_stream_end(
     form: Callable[..., LLMStream[str]],
     fault: Any,
     error: type[Exception],
@@ -168,7 +170,7 @@ async def test_an_error_is_told_once_and_no_end(
     assert (metadata["provider"], metadata["model"]) == ("only", "simulated")
 
 
-async def test_a_request_that_cannot_be_sent_is_an_error_too(simulated_switch: SimulatedSwitch) -> None:
+async def test_a_request_that_cannot_be_sent_calls_on_error(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(only=Reply(TEXT))
     told = Told()
     with pytest.raises(InvalidRequestError):
@@ -176,7 +178,7 @@ async def test_a_request_that_cannot_be_sent_is_an_error_too(simulated_switch: S
     assert told.names() == ["on_error"]
 
 
-async def test_a_stream_that_nobody_reads_tells_nothing(simulated_switch: SimulatedSwitch) -> None:
+async def test_an_unread_stream_calls_no_callback(simulated_switch: SimulatedSwitch) -> None:
     vendors = simulated_switch(only=Reply(TEXT))
     told = Told()
     await says_it(told.callbacks).aclose()
@@ -200,7 +202,7 @@ class Recorded:
             yield event
 
 
-async def test_a_cache_hit_tells_the_same(simulated_switch: SimulatedSwitch) -> None:
+async def test_a_cache_hit_calls_the_same_callbacks(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(only=Reply(TEXT))
     live, replayed = Told(), Told()
     switch = get_global_switch()
@@ -240,7 +242,7 @@ async def _meets_a_cancellation(*told: Any) -> None:
 
 @FORMS
 @pytest.mark.parametrize("trouble", [_raises, _raises_later, _meets_a_cancellation])
-async def test_one_that_raises_is_logged_and_counted_and_changes_nothing(
+async def test_a_callback_that_raises_is_logged_and_counted_and_changes_nothing(
     form: Callable[..., LLMStream[str]],
     trouble: Callable[..., Any],
     simulated_switch: SimulatedSwitch,
@@ -256,7 +258,9 @@ async def test_one_that_raises_is_logged_and_counted_and_changes_nothing(
     assert [len(vendor.requests) for vendor in vendors.values()] == [1, 1], "no further try, and no further switch"
 
 
-async def test_one_that_raises_at_the_end_or_at_an_error_hides_neither(simulated_switch: SimulatedSwitch) -> None:
+async def test_a_callback_that_raises_at_the_end_hides_neither_answer_nor_error(
+    simulated_switch: SimulatedSwitch,
+) -> None:
     simulated_switch(only=Reply(TEXT, fault=Cut(2)))
     callbacks = StreamingCallbacks(on_error=_raises, on_stream_end=_raises)
     with pytest.raises(StreamingError):
@@ -267,7 +271,7 @@ async def test_one_that_raises_at_the_end_or_at_an_error_hides_neither(simulated
     assert callbacks.errors == 2
 
 
-async def test_one_that_hangs_holds_its_own_stream_only(simulated_switch: SimulatedSwitch) -> None:
+async def test_a_callback_that_hangs_holds_up_its_own_stream_only(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(only=Reply(TEXT))
     hanging = asyncio.Event()
 
@@ -288,7 +292,7 @@ async def test_one_that_hangs_holds_its_own_stream_only(simulated_switch: Simula
     assert held.response.finish_reason == "cancelled"
 
 
-async def test_they_may_be_set_and_taken_away_while_the_stream_is_read(simulated_switch: SimulatedSwitch) -> None:
+async def test_callbacks_can_be_set_and_removed_while_the_stream_is_read(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(only=Reply(TEXT))
     told: list[str] = []
 
@@ -303,7 +307,7 @@ async def test_they_may_be_set_and_taken_away_while_the_stream_is_read(simulated
     assert told == PIECES[:2]
 
 
-async def test_one_that_hangs_at_the_end_is_left_with_the_answer_known(simulated_switch: SimulatedSwitch) -> None:
+async def test_a_reader_that_leaves_a_hanging_end_callback_keeps_the_answer(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(only=Reply(TEXT))
     hanging = asyncio.Event()
 
@@ -325,7 +329,7 @@ async def test_one_that_hangs_at_the_end_is_left_with_the_answer_known(simulated
     assert story.progress_tracker.get_progress() == 100.0, "who watches beside it has heard of the end"
 
 
-async def test_one_may_close_the_stream_that_calls_it(simulated_switch: SimulatedSwitch) -> None:
+async def test_a_callback_can_close_its_stream(simulated_switch: SimulatedSwitch) -> None:
     vendors = simulated_switch(only=Reply(TEXT, fault=Stall(4)))
     streams: list[LLMStream[str]] = []
 
@@ -341,14 +345,14 @@ async def test_one_may_close_the_stream_that_calls_it(simulated_switch: Simulate
     assert await vendors["only"].requests[0].until_over() == "left"
 
 
-async def test_two_streams_may_share_one_set(simulated_switch: SimulatedSwitch) -> None:
+async def test_two_streams_can_share_callbacks(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(only=Reply(TEXT, pace=0.001))
     told = Told(coroutines=True)
     await asyncio.gather(*(says_it(told.callbacks).text() for _ in range(5)))
     assert told.names().count("on_stream_start") == told.names().count("on_stream_end") == 5
 
 
-def test_they_are_functions() -> None:
+def test_a_callback_has_to_be_callable() -> None:
     for name in CALLBACKS:
         with pytest.raises(TypeError, match=f"{name} is a function or a coroutine function, got str"):
             StreamingCallbacks(**{name: "print"})  # type: ignore[arg-type]

@@ -127,7 +127,7 @@ def _echo_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @pytest.mark.usefixtures("_echo_is_installed")
-def test_a_provider_of_ones_own_is_known_by_its_kind() -> None:
+def test_a_provider_from_an_entry_point_is_known_by_its_kind() -> None:
     async def main() -> None:
         async with LLMSwitch(EXAMPLES / "custom_provider" / "llm_dispatcher.yaml") as switch:
             with use_switch(switch):

@@ -55,7 +55,7 @@ def everything_said(error: LLMDispatcherError, response: Any, caplog: pytest.Log
     ],
     ids=["message", "page", "error at once", "error in the stream", "id of an error", "id of an answer"],
 )
-async def test_what_a_vendor_says_is_one_line_without_keys(
+async def test_a_vendors_message_is_one_log_line_without_keys(
     wire: str, reply: Reply, simulated_vendor: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "llm_dispatcher")
@@ -90,7 +90,7 @@ async def test_a_model_cannot_write_into_the_log() -> None:
         {"providers": {"ollama": {"models": ["m"]}}, FORGED: {}},
     ],
 )
-def test_no_name_of_a_configuration_can(config: dict[str, Any]) -> None:
+def test_a_configured_name_cannot_write_into_the_log(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as refused:
         load(config, environ={})
     assert json.dumps(str(refused.value)).count("\\n") == 0

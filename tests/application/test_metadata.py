@@ -44,7 +44,7 @@ async def test_each_chunk_has_every_name_and_the_text_is_their_sum(simulated_swi
 
 
 @pytest.mark.found("S-D6")
-async def test_a_stand_in_may_yield_such_dicts(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stand_in_can_yield_dicts_with_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the page of the API shows it. What such a dict says beside its text, the stream knows better."""
 
     @llm_stream_with_metadata
@@ -64,7 +64,7 @@ async def test_a_stand_in_may_yield_such_dicts(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.found("S-D6")
-async def test_a_body_may_yield_the_items_of_another_stream(simulated_switch: SimulatedSwitch) -> None:
+async def test_a_body_can_yield_the_items_of_another_stream(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(only=Reply(TEXT))
 
     @llm_stream_with_metadata
@@ -86,7 +86,7 @@ async def test_a_body_may_yield_the_items_of_another_stream(simulated_switch: Si
         (b"One", "it yielded bytes"),
     ],
 )
-async def test_a_dict_without_text_is_refused_with_what_to_write(
+async def test_a_dict_without_text_is_refused_with_the_fix(
     item: object, words: str, simulated_switch: SimulatedSwitch
 ) -> None:
     simulated_switch(only=Reply(TEXT))
@@ -111,7 +111,7 @@ async def test_the_closing_item_has_the_cost(simulated_switch: SimulatedSwitch) 
     assert closing["cost"] > 0
 
 
-async def test_nothing_is_held_back_to_fill_them(simulated_switch: SimulatedSwitch) -> None:
+async def test_no_chunk_is_held_back_for_its_metadata(simulated_switch: SimulatedSwitch) -> None:
     """Each item is there before the vendor has said the next: it stalls after the third, and then is gone."""
     vendor = simulated_switch(
         {

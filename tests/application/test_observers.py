@@ -130,7 +130,7 @@ async def test_an_observer_is_told_of_a_request_that_cannot_be_sent(simulated_ve
     assert [type(event) for event in recorder.streams[0].events] == [StreamFailed]
 
 
-def test_something_that_is_no_observer_is_refused_with_the_fix(simulated_vendor: Start) -> None:
+def test_a_wrong_observer_is_refused_with_the_fix(simulated_vendor: Start) -> None:
     with pytest.raises(TypeError, match=r"an observer is a streaming\.Observer, got list"):
         LLMSwitch(policy_over(simulated_vendor("openai-chat")), observers=[[]])  # type: ignore[list-item]
 

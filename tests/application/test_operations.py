@@ -164,7 +164,7 @@ FAULTS: Final[list[Any]] = [
 
 @pytest.mark.parametrize("on_break", ["continue", "raise"])
 @pytest.mark.parametrize("wire", first_is_fast("openai-responses", "openai-chat", "anthropic", "google", "ollama"))
-async def test_no_fault_says_what_is_not_in_the_table(
+async def test_every_logged_line_is_in_the_table_whatever_the_fault(
     wire: str, on_break: str, simulated_vendor: Start, switch_over: Callable[..., LLMSwitch],
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip

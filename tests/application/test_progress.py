@@ -72,7 +72,7 @@ async def shown(stream: LLMStream[str], tracker: ProgressTracker) -> list[float]
         ({"expected_chunks": 6}, None), ({"expected_chunks": 1}, None),
     ],
 )  # fmt: skip
-async def test_it_grows_and_is_whole_after_a_clean_finish_only(
+async def test_progress_grows_and_reaches_100_only_after_a_clean_finish(
     expected: dict[str, Any], max_tokens: int | None, simulated_switch: SimulatedSwitch
 ) -> None:
     tracker = ProgressTracker(**expected)
@@ -95,7 +95,7 @@ async def test_a_switch_does_not_count_twice(simulated_switch: SimulatedSwitch) 
         assert await shown(tracked(tracker), tracker) == unbroken
 
 
-async def test_an_error_is_never_whole(simulated_switch: SimulatedSwitch) -> None:
+async def test_progress_stays_below_100_after_an_error(simulated_switch: SimulatedSwitch) -> None:
     tracker = ProgressTracker(expected_chunks=6)
     simulated_switch(only=Reply(TEXT, fault=Cut(6)))
     with pytest.raises(StreamingError):
@@ -103,7 +103,7 @@ async def test_an_error_is_never_whole(simulated_switch: SimulatedSwitch) -> Non
     assert 90.0 < tracker.get_progress() < 100.0
 
 
-async def test_leaving_early_is_never_whole(simulated_switch: SimulatedSwitch) -> None:
+async def test_progress_stays_below_100_after_an_early_break(simulated_switch: SimulatedSwitch) -> None:
     tracker = ProgressTracker(expected_chunks=6)
     simulated_switch(only=Reply(TEXT, fault=Stall(6)))
     async with tracked(tracker) as stream:
@@ -113,7 +113,7 @@ async def test_leaving_early_is_never_whole(simulated_switch: SimulatedSwitch) -
     assert 90.0 < tracker.get_progress() < 100.0
 
 
-async def test_with_nothing_expected_it_learns_how_long_such_streams_are(simulated_switch: SimulatedSwitch) -> None:
+async def test_a_tracker_learns_the_usual_length_of_its_streams(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(only=Reply(TEXT))
     tracker = ProgressTracker()
     first = await shown(tracked(tracker), tracker)
@@ -214,7 +214,7 @@ STEPS: Final[dict[str, Event]] = {
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("ttttttcfx")), max_size=60), st.booleans())
-def test_it_never_falls_within_a_run_and_is_whole_at_its_end_only(steps: list[tuple[int, str]], chunks: bool) -> None:
+def test_progress_never_falls_and_reaches_100_only_at_the_end(steps: list[tuple[int, str]], chunks: bool) -> None:
     """Up to four streams that say a word, complete, fail, or are left, in any order."""
     tracker = ProgressTracker(expected_chunks=5) if chunks else ProgressTracker(expected_tokens=9)
     streams = {number: (Account(), tracker._watch()) for number in range(4)}
@@ -374,7 +374,7 @@ async def test_a_bar_is_drawn_in_a_terminal_and_nowhere_else(simulated_switch: S
         assert bool(drawn.getvalue()) == is_terminal
 
 
-def test_it_expects_numbers() -> None:
+def test_the_expected_length_has_to_be_a_number() -> None:
     with pytest.raises(TypeError, match="expected_tokens is an int"):
         ProgressTracker(expected_tokens="many")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected_chunks is 1 or more"):

@@ -74,7 +74,7 @@ WAYS: list[Callable[[LLMStream[str]], Awaitable[str]]] = [
 
 
 @pytest.mark.parametrize("read", WAYS)
-async def test_each_way_reads_the_same_and_leaves_the_same_behind(
+async def test_every_way_to_read_gives_the_same_text_and_response(
     read: Callable[[LLMStream[str]], Awaitable[str]], simulated_switch: SimulatedSwitch
 ) -> None:
     simulated_switch(first=Reply(TEXT, fault=Cut(3)), second=Continuing(TEXT))
@@ -88,7 +88,7 @@ async def test_each_way_reads_the_same_and_leaves_the_same_behind(
     assert response.elapsed > 0
 
 
-async def test_reading_twice_says_so_and_what_to_do(vendor: SimulatedVendor) -> None:
+async def test_reading_twice_is_an_error_with_the_fix(vendor: SimulatedVendor) -> None:
     for first in WAYS:
         stream = story("foxes")
         await first(stream)
@@ -137,7 +137,7 @@ async def test_after_a_break_closing_waits_until_the_stream_is_closed(
     assert [await request.until_over() for request in vendor.requests] == ["left", "left"]
 
 
-async def test_a_body_that_has_heard_enough_has_a_whole_answer(simulated_switch: SimulatedSwitch) -> None:
+async def test_a_body_that_stops_reading_completes_its_stream(simulated_switch: SimulatedSwitch) -> None:
     """And what it left is closed and counted before the outer stream says that it is complete."""
     vendor = simulated_switch(only=Reply(TEXT, fault=Stall(3)))["only"]
 
@@ -170,7 +170,7 @@ def test_several_threads_read_at_once_on_one_loop(vendor: SimulatedVendor) -> No
     assert background_loop() is background_loop()
 
 
-async def test_inside_a_running_loop_it_says_what_to_write(vendor: SimulatedVendor) -> None:
+async def test_blocking_in_a_running_loop_is_an_error_with_the_fix(vendor: SimulatedVendor) -> None:
     with pytest.raises(RuntimeError, match=r"an event loop is running.*write: async for chunk in stream"):
         for _ in story("foxes"):
             pass
@@ -291,7 +291,7 @@ print(next(chunks))
 
 
 @pytest.mark.slow
-def test_what_is_still_open_at_the_end_of_the_process_is_closed_without_a_word(
+def test_open_streams_are_closed_silently_at_the_end_of_the_process(
     simulated_vendor: Callable[..., SimulatedVendor],
 ) -> None:
     vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(3)))
@@ -333,7 +333,7 @@ def test_at_the_end_of_the_process_an_outer_generator_is_closed_before_the_one_i
         assert closed.index(f"outer{number}") < closed.index(f"inner{number}")
 
 
-def test_the_loops_own_thread_may_be_the_one_that_drops_a_reader(simulated_switch: SimulatedSwitch) -> None:
+def test_the_thread_of_the_loop_can_drop_a_reader(simulated_switch: SimulatedSwitch) -> None:
     """The collector runs where it likes; who waited there for the loop would wait for ever."""
     vendor = simulated_switch(only=Reply(TEXT, fault=Stall(3)))["only"]
     readers = [iter(story("foxes"))]
@@ -404,7 +404,7 @@ def test_a_timeout_after_some_text_has_it(function: Callable[[str], LLMStream[st
     leaping(Reply(TEXT, fault=Stall(3)), read)
 
 
-def test_a_body_that_takes_its_cancellation_for_its_end_leaves_its_reader_uncancelled() -> None:
+def test_a_body_that_swallows_its_cancellation_leaves_its_reader_uncancelled() -> None:
     """The timeout cancels the reader's task. If the body swallows that, the task still counts a cancellation, and the
     next `asyncio.timeout` around it would take somebody else's cancellation for its own.
     """
@@ -426,7 +426,7 @@ def test_a_body_that_takes_its_cancellation_for_its_end_leaves_its_reader_uncanc
     leaping(Reply(TEXT), read)
 
 
-def test_a_callers_own_timeout_is_not_ours() -> None:
+def test_a_timeout_of_the_caller_stays_a_timeout_of_the_caller() -> None:
     async def read(vendor: SimulatedVendor) -> None:
         stream = story("foxes")
         with pytest.raises(TimeoutError) as raised:
@@ -438,7 +438,7 @@ def test_a_callers_own_timeout_is_not_ours() -> None:
     leaping(Reply(TEXT, fault=Stall(3)), read)
 
 
-def test_a_reader_without_a_loop_is_told_the_same(simulated_switch: SimulatedSwitch) -> None:
+def test_a_reader_without_a_loop_gets_the_same_errors(simulated_switch: SimulatedSwitch) -> None:
     @llm_stream(timeout=0.15)
     def hasty(topic: str) -> str:
         return topic

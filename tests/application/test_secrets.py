@@ -133,7 +133,7 @@ class Heard:
 
 
 @pytest.mark.parametrize("wire", first_is_fast(*WIRES))
-def test_no_key_is_ever_said(wire: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_output_contains_a_key(wire: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     speaks = "openai-chat" if wire == "compatible" else wire
     assert CANARY in QUOTED
@@ -181,7 +181,7 @@ def _hear_of(stream: LLMStream[str], heard: Heard) -> None:
         heard.hear_error(response.error)
 
 
-def test_a_secret_shows_itself_to_nobody() -> None:
+def test_a_secret_is_hidden_in_every_text_form() -> None:
     secret = Secret(CANARY)
     settings = ProviderSettings(name="a", kind="openai", api_key=secret)
     heard = Heard()
@@ -217,7 +217,7 @@ def test_a_policy_that_is_wrong_is_described_without_its_keys(entry: Any, tmp_pa
     assert [said for said in heard.said if CANARY in said] == []
 
 
-def test_what_looks_like_a_key_is_taken_out_of_any_message() -> None:
+def test_text_that_looks_like_a_key_is_removed_from_every_message() -> None:
     made_up = "sk" + "-" + "x1" * 12
     for text in (f"key {made_up} is wrong", f"Bearer {made_up}", f"https://host/path?key={made_up}&alt=sse"):
         assert made_up not in redacted(text)
@@ -237,9 +237,7 @@ def test_settings_of_a_function_hold_no_key() -> None:
     assert [said for said in heard.said if CANARY in said] == []
 
 
-async def test_no_key_is_in_what_a_cache_keeps(
-    simulated_vendor: Callable[..., SimulatedVendor], tmp_path: Path
-) -> None:
+async def test_no_cache_entry_contains_a_key(simulated_vendor: Callable[..., SimulatedVendor], tmp_path: Path) -> None:
     vendor = simulated_vendor("openai-chat", Reply(TEXT), api_key=CANARY)
     path = tmp_path / "answers.sqlite"
     cache = StreamingCache(store=path)

@@ -37,7 +37,7 @@ def test_every_setting_has_its_place() -> None:
     assert set(FunctionSettings.__struct_fields__) == STREAM_OPTIONS
 
 
-def test_settings_are_told_as_they_are_kept() -> None:
+def test_settings_are_shown_as_they_are_stored() -> None:
     callbacks, tracker = StreamingCallbacks(), ProgressTracker()
 
     @llm_stream(
@@ -65,7 +65,7 @@ def test_settings_are_told_as_they_are_kept() -> None:
         settings_of(len)  # type: ignore[arg-type]
 
 
-def test_methods_tell_theirs_too() -> None:
+def test_a_decorated_method_shows_its_settings() -> None:
     class Teller:
         @llm_stream(max_tokens=7)
         def story(self, topic: str) -> str:

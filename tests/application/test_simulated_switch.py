@@ -95,7 +95,9 @@ class TestSimulatedSwitch:
         simulated_switch(openai=["First.", "Second."])
         assert [await story("foxes") for _ in range(3)] == ["First.", "Second.", "Second."]
 
-    def test_it_may_be_called_again_and_works_in_every_thread(self, simulated_switch: SimulatedSwitch) -> None:
+    def test_the_simulated_switch_can_be_made_again_and_works_in_every_thread(
+        self, simulated_switch: SimulatedSwitch
+    ) -> None:
         simulated_switch(openai=Reply("First."))
         assert "".join(story("foxes")) == "First."
         simulated_switch(openai=Reply("Second."))

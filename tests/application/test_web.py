@@ -182,7 +182,7 @@ def test_an_unread_stream_is_a_loud_failure_and_leaks_nothing(
     assert vendor.open_connections == 0
 
 
-async def test_what_an_encoder_is_told_says_what_to_write(simulated_switch: SimulatedSwitch) -> None:
+async def test_an_encoder_gets_an_error_with_the_fix(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(openai=Reply(TEXT))
     with pytest.raises(ValueError, match="write: async for chunk in stream"):
         jsonable_encoder(tell("foxes"))
@@ -192,7 +192,7 @@ async def test_what_an_encoder_is_told_says_what_to_write(simulated_switch: Simu
         vars(tell("foxes"))
 
 
-def test_a_route_that_says_it_returns_one_is_refused_when_it_is_written() -> None:
+def test_a_route_annotated_with_a_stream_is_refused_at_definition() -> None:
     from fastapi.exceptions import FastAPIError
 
     app = FastAPI()

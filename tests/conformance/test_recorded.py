@@ -85,11 +85,11 @@ async def test_recordings_are_read_as_the_official_sdks_read_them(folder: str, p
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("folder", FOLDERS)
-async def test_and_so_they_are_in_pieces_of_seven_bytes(folder: str) -> None:
+async def test_recordings_in_pieces_of_seven_bytes_are_read_the_same(folder: str) -> None:
     assert await judge(folder, in_sevens) > 0
 
 
 @needs_recordings
-def test_what_is_not_compared_is_on_the_list() -> None:
+def test_every_skipped_recording_is_listed() -> None:
     dialects = {json.loads(path.read_text())["wire_dialect"] for path in RECORDED.glob("*/*.json")}
     assert {each for each in dialects if not each.startswith("aux:")} <= {*KINDS, *NOT_SERVED}

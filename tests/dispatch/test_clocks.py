@@ -79,7 +79,7 @@ def read(vendors: list[Stalls], timeouts: Timeouts, max_retries: int = 0) -> tup
     stalls=st.lists(st.integers(0, 4), min_size=1, max_size=3),
     max_retries=st.integers(0, 2),
 )
-def test_however_the_others_stall_the_last_healthy_vendor_completes_the_answer(
+def test_the_last_healthy_vendor_completes_the_answer_however_the_others_stall(
     total: float, idle: float, first_token: float | None, stalls: list[int], max_retries: int
 ) -> None:
     vendors = [*(Stalls(words) for words in stalls), Stalls(None)]
@@ -123,7 +123,7 @@ class InLine(NoAdmission):
 
 
 @given(total=st.floats(1, 300), in_line=st.floats(0, 300), others=st.integers(0, 2))
-def test_whoever_was_waited_for_in_line_has_time_to_answer(total: float, in_line: float, others: int) -> None:
+def test_a_target_has_time_to_answer_after_a_wait_in_line(total: float, in_line: float, others: int) -> None:
     """A wait for a rate limit uses up neither the time of the target that is waited for nor that of the next ones."""
     targets = tuple(Target(f"v{number}", "m") for number in range(1 + others))
     job = Job(

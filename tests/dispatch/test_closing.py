@@ -56,7 +56,7 @@ async def asked(vendor: SimulatedVendor) -> None:
 
 
 @pytest.mark.parametrize("wire", list(Wire))
-async def test_a_stream_in_silence_ends_with_what_it_had(
+async def test_closing_ends_a_silent_stream_with_its_delivered_text(
     wire: Wire, simulated_vendor: Start, switch_over: Over
 ) -> None:
     vendor = simulated_vendor(wire, Reply(TEXT, fault=Stall(2)))
@@ -76,7 +76,7 @@ async def test_a_stream_in_silence_ends_with_what_it_had(
 
 
 @pytest.mark.parametrize("fault", [SlowHeaders(600), Stall(0), HttpError(429, retry_after=15)])
-async def test_before_any_text_it_ends_wherever_it_waits(
+async def test_closing_ends_a_stream_before_its_first_text_wherever_it_waits(
     fault: Any, simulated_vendor: Start, switch_over: Over
 ) -> None:
     vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=fault))
@@ -130,7 +130,7 @@ async def test_a_stand_in_whose_own_stream_breaks_has_failed(simulated_vendor: S
     assert raised.value.partial == "One two"
 
 
-async def test_in_line_for_a_slot_as_well(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_closing_ends_a_stream_that_waits_for_a_slot(simulated_vendor: Start, switch_over: Over) -> None:
     vendor = simulated_vendor("openai-chat", Reply(TEXT, fault=Stall(2)))
     switch = LLMSwitch(
         {
@@ -159,7 +159,7 @@ async def test_a_reader_at_work_has_its_chunk_and_then_the_end(simulated_vendor:
             await switch.aclose()  # by the reader itself, which must not wait for itself
 
 
-async def test_who_shares_a_stream_shares_its_end(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_every_reader_of_a_shared_stream_gets_its_end(simulated_vendor: Start, switch_over: Over) -> None:
     vendor = simulated_vendor("google", Reply(TEXT, fault=Stall(2)))
     switch, cache = switch_over(vendor), StreamingCache()
     readers = [Reader(switch, cache=cache) for _ in range(3)]
@@ -171,7 +171,7 @@ async def test_who_shares_a_stream_shares_its_end(simulated_vendor: Start, switc
     assert len(vendor.requests) == 1
 
 
-async def test_after_closing_it_can_be_asked_again(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_a_closed_switch_can_be_used_again(simulated_vendor: Start, switch_over: Over) -> None:
     vendor = simulated_vendor("openai-chat", [Reply(TEXT, fault=Stall(2)), Reply(TEXT)])
     switch = switch_over(vendor)
     reader = Reader(switch)
@@ -182,9 +182,7 @@ async def test_after_closing_it_can_be_asked_again(simulated_vendor: Start, swit
 
 
 @pytest.mark.parametrize("status", [400, 401, 500])
-async def test_an_error_keeps_what_the_sdk_said_as_its_cause(
-    status: int, simulated_vendor: Start, switch_over: Over
-) -> None:
+async def test_the_cause_of_an_error_is_the_sdks_error(status: int, simulated_vendor: Start, switch_over: Over) -> None:
     switch = switch_over(simulated_vendor("openai-chat", Reply(fault=HttpError(status))))
     with pytest.raises(LLMDispatcherError) as raised:
         await switch.stream_request(ASK)
@@ -193,7 +191,7 @@ async def test_an_error_keeps_what_the_sdk_said_as_its_cause(
 
 
 @pytest.mark.parametrize("clocks", [Timeouts(total=3), Timeouts(first_token=3)])
-def test_a_clock_that_runs_out_while_a_closed_stream_ends_cancels_nobody(clocks: Timeouts) -> None:
+def test_a_clock_that_fires_while_a_closed_stream_ends_cancels_no_task(clocks: Timeouts) -> None:
     """The connection takes a while to close. The reader gets the error of the closing, and no cancellation."""
 
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
@@ -216,7 +214,7 @@ def test_a_clock_that_runs_out_while_a_closed_stream_ends_cancels_nobody(clocks:
     leap_through(closing)
 
 
-def test_closing_waits_for_no_reader_who_takes_the_end_of_a_complete_answer_slowly() -> None:
+def test_closing_does_not_wait_for_a_slow_reader_of_a_complete_answer() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         yield Opened()
         yield "all of it"
@@ -246,7 +244,7 @@ def test_closing_waits_for_no_reader_who_takes_the_end_of_a_complete_answer_slow
     leap_through(closing)
 
 
-def test_streams_may_begin_in_other_threads_while_a_switch_is_closed() -> None:
+def test_streams_can_begin_in_other_threads_while_a_switch_is_closed() -> None:
     open_streams, begun, over = OpenStreams(), threading.Event(), threading.Event()
     interval = sys.getswitchinterval()
 

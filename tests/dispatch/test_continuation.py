@@ -46,7 +46,7 @@ def cut_after(pieces: int) -> Callable[[ReceivedRequest], Reply]:
 @pytest.mark.found("R-2")
 @wires
 @pytest.mark.parametrize("kind", [Kind.ANCHOR, Kind.RESTART, Kind.LAST_WORDS])
-async def test_what_the_application_began_is_one_turn_with_what_was_delivered(
+async def test_an_open_turn_and_the_delivered_text_become_one_turn(
     wire: str, kind: Kind, simulated_vendor: Start, switch_over: Over
 ) -> None:
     speaker, other = simulated_vendor("openai-chat", cut_after(2)), simulated_vendor(wire, Continuing(TEXT, kind))
@@ -98,7 +98,7 @@ def test_only_the_open_turn_changes(before: list[Message], opened: list[Any], de
 
 
 @given(styles)
-def test_tool_calls_are_no_open_turn(style: Continues) -> None:
+def test_a_turn_with_tool_calls_is_not_open(style: Continues) -> None:
     called = Message("assistant", [ToolCallPart("1", "look_up", "{}")])
     asked = continuation_request(TaskRequest(messages=[Message("user", "Go."), called]), "A fox", style)
     assert asked.messages[1] == called
@@ -134,7 +134,7 @@ def test_a_text_has_no_more_tokens_than_its_vendors_sent_chunks(attempts: list[l
 
 
 @pytest.mark.found("R-3")
-def test_what_was_cut_off_and_what_was_thought_are_no_part_of_the_text() -> None:
+def test_trimmed_text_and_reasoning_do_not_count_as_delivered_tokens() -> None:
     said = ["and", " he", " went", " out"]
     thought = ["hm, so the story is to go on from there"] * 4
     assert count_delivered_tokens(course_of([row_of([*said, " and", " in"], len(" and in"))], " and in")) == 2
@@ -150,7 +150,7 @@ def test_long_chunks_are_not_taken_for_tokens() -> None:
 
 @pytest.mark.found("R-3")
 @given(st.text("abc \n", max_size=400).filter(str.strip), st.integers(1, 200), st.integers(0, 300), styles)
-def test_there_is_room_for_the_words_to_repeat_and_for_one_more(
+def test_the_token_limit_leaves_room_for_the_anchor_and_one_token(
     delivered: str, limit: int, tokens: int, style: Continues
 ) -> None:
     request = TaskRequest("Go.", max_tokens=limit)
@@ -162,7 +162,7 @@ def test_there_is_room_for_the_words_to_repeat_and_for_one_more(
     assert asked.max_tokens <= max(limit, A_FEW_TOKENS + repeated), "a target may refuse more than the whole limit"
 
 
-async def test_a_restart_may_say_as_much_as_the_whole_answer(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_a_restart_has_the_token_limit_of_the_whole_answer(simulated_vendor: Start, switch_over: Over) -> None:
     other = simulated_vendor("openai-chat", Reply(TEXT))
     switch = switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=CleanEnd(20))), other, on_break="restart")
     assert await switch.stream_request(TaskRequest("Go.", max_tokens=100)) == TEXT
@@ -172,7 +172,7 @@ async def test_a_restart_may_say_as_much_as_the_whole_answer(simulated_vendor: S
 @pytest.mark.found("R-4")
 @wires
 @pytest.mark.parametrize("beginning", ["Once upon a", "<<<Once upon", "<<"])
-async def test_a_beginning_of_the_anchor_that_a_limit_ends_is_not_shown(
+async def test_an_anchor_cut_off_by_the_token_limit_is_not_shown(
     wire: str, beginning: str, simulated_vendor: Start, switch_over: Over
 ) -> None:
     speaker = simulated_vendor("openai-chat", Reply(TEXT, fault=Cut(9)))
@@ -213,7 +213,7 @@ SLOWLY = replace(Reply(), pace=0.5)
 
 
 @pytest.mark.found("H-6")
-def test_a_model_that_only_repeats_is_given_up_by_the_idle_clock() -> None:
+def test_the_idle_clock_gives_up_a_model_that_only_repeats() -> None:
     """Each piece comes in time, but none of them is new. Another target is asked."""
     again = Continuing(LONG, Kind.RESTART, SLOWLY)
     response, events = read_in_leaps(BROKEN, again, Continuing(LONG), idle=5)
@@ -235,7 +235,7 @@ def test_the_last_target_is_waited_for_while_it_repeats(idle: float | None) -> N
 
 
 @pytest.mark.found("H-6")
-def test_words_that_are_repeated_after_a_remark_are_waited_for_as_well() -> None:
+def test_the_join_waits_for_repeated_words_after_a_remark() -> None:
     """The idle clock runs out in the middle of the anchor: to show it now would repeat it."""
     response, _ = read_in_leaps(BROKEN, Continuing(LONG, Kind.REMARK, replace(Reply(), pace=1.0)), idle=5)
     assert response.text == LONG
@@ -243,7 +243,7 @@ def test_words_that_are_repeated_after_a_remark_are_waited_for_as_well() -> None
 
 
 @pytest.mark.found("H-6")
-def test_what_may_still_be_a_remark_is_shown_when_the_idle_clock_is_over() -> None:
+def test_text_that_may_be_a_remark_is_shown_after_the_idle_time() -> None:
     words = "It is quite another matter that nobody had thought of at all before that day came. "
     other = Reply(words * 3, pace=2.0)
     response, events = read_in_leaps(BROKEN, other, Continuing(LONG), idle=5)

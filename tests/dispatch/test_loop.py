@@ -81,7 +81,7 @@ async def all_of(job: Job) -> list[Event]:
     return [event async for event in attempts(job)]
 
 
-async def test_what_comes_after_the_end_cannot_spoil_it() -> None:
+async def test_an_error_after_the_terminal_event_does_not_fail_the_stream() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         yield Opened("r1")
         yield "all of it"
@@ -93,7 +93,7 @@ async def test_what_comes_after_the_end_cannot_spoil_it() -> None:
     assert events[-1].text == "all of it"
 
 
-async def test_silence_after_the_end_cannot_either() -> None:
+async def test_silence_after_the_terminal_event_does_not_fail_the_stream() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         yield "all of it"
         yield Finished("stop", "stop")
@@ -103,7 +103,7 @@ async def test_silence_after_the_end_cannot_either() -> None:
     assert isinstance(events[-1], StreamCompleted)
 
 
-async def test_a_vendors_event_goes_with_each_of_ours_that_was_made_of_it() -> None:
+async def test_each_event_carries_the_vendors_event_it_was_made_of() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         assert ask.raw
         yield RawEvent({"n": 1})
@@ -117,7 +117,7 @@ async def test_a_vendors_event_goes_with_each_of_ours_that_was_made_of_it() -> N
 
 
 @pytest.mark.found("R-12")
-async def test_input_that_the_vendor_left_out_is_estimated_and_its_output_is_kept() -> None:
+async def test_missing_input_tokens_are_estimated_and_output_tokens_kept() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         yield Opened()
         yield "x" * 400
@@ -132,7 +132,7 @@ async def test_input_that_the_vendor_left_out_is_estimated_and_its_output_is_kep
 
 
 @pytest.mark.found("S-D9")
-async def test_usage_and_the_end_come_with_the_events_that_said_them() -> None:
+async def test_usage_and_completion_carry_the_vendors_events() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         for number in range(3):
             yield RawEvent({"n": number})
@@ -144,7 +144,7 @@ async def test_usage_and_the_end_come_with_the_events_that_said_them() -> None:
     assert raws == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
-async def test_usage_is_reported_once_as_the_vendor_said_it_last() -> None:
+async def test_the_last_usage_of_the_vendor_is_reported_once() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         for output in (1, 5, 9):
             yield UsageReport(Usage(input_tokens=3, output_tokens=output, source="reported"))
@@ -207,7 +207,7 @@ async def test_no_clock_runs_between_two_attempts() -> None:
     assert tries == 2
 
 
-async def test_a_mistake_in_a_provider_is_not_hidden() -> None:
+async def test_a_bug_in_a_provider_is_raised() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         yield "x"
         raise ZeroDivisionError
@@ -286,7 +286,7 @@ async def test_a_refused_retry_is_not_listed_as_one_more_failure() -> None:
     assert [(error.provider, error.message) for error in raised.value.failures] == [("a", "reset"), ("b", "reset")]
 
 
-def test_patience_is_for_faults_that_pass() -> None:
+def test_only_transient_errors_are_retried() -> None:
     wait = Retrying(Resilience(max_retries=2, backoff=1.0, max_backoff=2.0, max_retry_after=10.0)).seconds_to_wait
     broken = ProviderConnectionError("broke")
     for tries, most in ((1, 1.0), (2, 2.0)):
@@ -306,7 +306,7 @@ def test_patience_is_for_faults_that_pass() -> None:
 @given(
     st.floats(0, 20), st.one_of(st.none(), st.floats(0, 60)), st.floats(0, 2), st.floats(0, 10),
 )  # fmt: skip
-def test_what_a_vendor_asked_for_is_waited_for_and_a_random_time_more(
+def test_a_retry_waits_for_the_vendors_time_and_a_random_time_more(
     asked: float, left: float | None, backoff: float, most: float
 ) -> None:
     wait = Retrying(Resilience(max_retries=1, backoff=backoff, max_backoff=most, max_retry_after=20.0)).seconds_to_wait
@@ -331,12 +331,12 @@ def test_the_wording_of_a_continuation_is_not_a_template_of_the_text() -> None:
     assert len(turns[0].parts) == 2, "the picture stays where it was"
 
 
-def test_blank_text_is_not_continued_but_asked_for_again() -> None:
+def test_after_blank_text_the_request_is_sent_again() -> None:
     request = TaskRequest("hi")
     assert continuation_request(request, " \n", "prefill") is request
 
 
-async def test_a_first_token_that_never_comes_rings() -> None:
+async def test_a_missing_first_token_fires_the_clock() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         yield Opened()
         yield ""
@@ -347,7 +347,7 @@ async def test_a_first_token_that_never_comes_rings() -> None:
     assert raised.value.clock == "first_token"
 
 
-def test_getting_ready_is_no_time_of_the_vendors() -> None:
+def test_preparation_counts_towards_no_clock_of_the_vendor() -> None:
     """Loading an SDK takes a second, once; no target is to look slow for it."""
 
     class Slow(Scripted):
@@ -370,7 +370,7 @@ def test_getting_ready_is_no_time_of_the_vendors() -> None:
 
 
 @pytest.mark.parametrize("finished", [True, False])
-async def test_who_leaves_has_left_also_where_closing_the_vendors_stream_fails(finished: bool) -> None:
+async def test_a_reader_can_leave_although_closing_the_vendors_stream_fails(finished: bool) -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         try:
             yield Opened("r")
@@ -392,7 +392,7 @@ async def test_who_leaves_has_left_also_where_closing_the_vendors_stream_fails(f
     assert [attempt.outcome for attempt in given.ledger] == ["cancelled"]
 
 
-async def test_a_tool_call_that_nobody_has_seen_does_not_end_the_stream() -> None:
+async def test_an_undelivered_tool_call_does_not_end_the_stream() -> None:
     """It came while the join held everything back. With the attempt that broke, it is gone."""
     begun, rest = "one two three four five six seven eight nine ten eleven", " twelve."
     tries = 0

@@ -63,12 +63,12 @@ def test_an_applications_strategies_replace_those_of_the_policy() -> None:
     assert pauses({"retry_wait": wait}) == [], "the policy's max_retries is 0"
 
 
-def test_strategies_are_told_the_time_on_the_loops_clock() -> None:
+def test_strategies_get_the_time_of_the_loops_clock() -> None:
     assert pauses({"retry_wait": wait_fixed(3), "retry_stop": stop_after_delay(7)}) == [3, 3, 3]
     assert pauses({"retry_wait": wait_fixed(3), "retry_stop": stop_before_delay(7)}) == [3, 3]
 
 
-def test_a_strategy_is_told_what_tenacitys_own_loop_would_tell_it() -> None:
+def test_a_strategy_gets_the_same_state_as_from_tenacitys_own_loop() -> None:
     seen: list[tuple[int, str, float | None, float, float]] = []
 
     def stop(state: tenacity.RetryCallState) -> bool:
@@ -128,7 +128,7 @@ async def coroutine_function(state: object) -> float:
         ({"retry_wait": Asynchronous()}, "got a coroutine function"),
     ],
 )
-def test_what_is_no_strategy_is_refused_at_once(settings: dict[str, Any], words: str) -> None:
+def test_a_wrong_strategy_is_refused_at_once(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(TypeError) as refused:
         check_strategies(settings.get("retry_wait"), settings.get("retry_stop"))
     assert words in str(refused.value)

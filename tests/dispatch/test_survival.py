@@ -83,7 +83,7 @@ def text_in(events: list[Event]) -> str:
 
 @wires
 @pytest.mark.parametrize("fault", [pytest.param(Cut, marks=pytest.mark.slow), CleanEnd])
-async def test_a_break_at_every_chunk_loses_and_repeats_nothing(
+async def test_a_break_at_any_chunk_loses_and_repeats_nothing(
     wire: str, fault: Any, simulated_vendor: Start, switch_over: Over
 ) -> None:
     speaker = simulated_vendor(wire, Reply(TEXT))
@@ -133,7 +133,7 @@ def test_every_fault_is_survived_on_every_wire(wire: str) -> None:
 
 @wires
 @pytest.mark.parametrize("kind", list(Kind))
-async def test_every_way_of_going_on_is_joined(
+async def test_every_kind_of_continuation_is_joined(
     wire: str, kind: Kind, simulated_vendor: Start, switch_over: Over
 ) -> None:
     switch = switch_over(
@@ -192,7 +192,7 @@ async def test_a_continuation_is_asked_for_what_is_left(simulated_vendor: Start,
     assert asked.body["max_completion_tokens"] == 100 - 20 + -(-len(repeated) // 4), "a chunk is a token at most"
 
 
-async def test_the_operators_own_words_ask_for_the_rest(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_the_configured_wording_asks_for_the_rest(simulated_vendor: Start, switch_over: Over) -> None:
     broken = simulated_vendor("openai-chat", Reply(TEXT, fault=Cut(3)))
     other = simulated_vendor("openai-chat", Continuing(TEXT))
     stream = switch_over(broken, other, continuation="Weiter, beginnend mit <<<{anchor}>>>").stream_request(ASK)
@@ -201,7 +201,7 @@ async def test_the_operators_own_words_ask_for_the_rest(simulated_vendor: Start,
     assert other.requests[0].system is None
 
 
-async def test_older_claude_models_go_on_with_an_open_turn(simulated_vendor: Start) -> None:
+async def test_older_claude_models_continue_an_open_turn(simulated_vendor: Start) -> None:
     speaker = simulated_vendor("openai-chat", Reply("Once upon a time there was", fault=CleanEnd(4)))
     claude = simulated_vendor("anthropic", Continuing("Once upon a time there was"))
     policy = {
@@ -230,7 +230,7 @@ async def test_a_truncated_stream_is_never_success(simulated_vendor: Start, swit
             await switch.stream_request(ASK)
 
 
-async def test_usage_that_the_vendor_does_not_say_is_estimated(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_missing_usage_is_estimated(simulated_vendor: Start, switch_over: Over) -> None:
     vendor = simulated_vendor("openai-chat", Reply(TEXT, usage=None))
     events, response = await events_of(switch_over(vendor))
     assert isinstance(events[-1], StreamCompleted)
@@ -240,7 +240,7 @@ async def test_usage_that_the_vendor_does_not_say_is_estimated(simulated_vendor:
 # ── on_break ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_on_break_raise_gives_what_came(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_on_break_raise_gives_the_delivered_text(simulated_vendor: Start, switch_over: Over) -> None:
     other = simulated_vendor("openai-chat", Continuing(TEXT))
     switch = switch_over(simulated_vendor("openai-chat", Reply(TEXT, fault=Cut(5))), other, on_break="raise")
     stream = switch.stream_request(ASK)
@@ -254,7 +254,7 @@ async def test_on_break_raise_gives_what_came(simulated_vendor: Start, switch_ov
     assert other.requests == []
 
 
-async def test_on_break_restart_begins_again_for_readers_who_can_take_it_back(
+async def test_on_break_restart_begins_again_for_readers_that_can_discard(
     simulated_vendor: Start, switch_over: Over
 ) -> None:
     switch = switch_over(
@@ -283,7 +283,7 @@ async def test_on_break_restart_begins_again_for_readers_who_can_take_it_back(
         (Reply("one two three", fault=Cut(2)), TaskRequest("x", response_format={"type": "object"}), "follow a schema"),
     ],
 )
-async def test_what_cannot_be_continued_soundly_is_an_error_with_what_came(
+async def test_an_answer_that_cannot_be_continued_is_an_error_with_its_text(
     reply: Reply, request_: TaskRequest, reason: str, simulated_vendor: Start, switch_over: Over
 ) -> None:
     other = simulated_vendor("openai-chat", Reply(TEXT))
@@ -304,7 +304,7 @@ async def test_what_cannot_be_continued_soundly_is_an_error_with_what_came(
         (HttpError(400, code="content_filter"), ContentFilterError),
     ],
 )
-async def test_what_is_wrong_with_the_request_is_raised_at_once(
+async def test_an_invalid_request_is_raised_at_once(
     fault: HttpError, error: type[Exception], simulated_vendor: Start, switch_over: Over
 ) -> None:
     vendor, other = simulated_vendor("openai-chat", Reply(fault=fault)), simulated_vendor("openai-chat")
@@ -313,7 +313,7 @@ async def test_what_is_wrong_with_the_request_is_raised_at_once(
     assert (len(vendor.requests), len(other.requests)) == (1, 0)
 
 
-async def test_one_target_raises_its_own_error_and_several_all_of_theirs(
+async def test_one_target_raises_its_own_error_and_several_raise_all_errors(
     simulated_vendor: Start, switch_over: Over
 ) -> None:
     limited = simulated_vendor("anthropic", Reply(fault=HttpError(429, retry_after=0.01)))
@@ -330,7 +330,7 @@ async def test_one_target_raises_its_own_error_and_several_all_of_theirs(
     ]
 
 
-async def test_a_vendor_that_asks_for_too_much_patience_is_left(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_a_vendor_that_asks_for_a_long_wait_is_left(simulated_vendor: Start, switch_over: Over) -> None:
     slow = simulated_vendor("openai-chat", Reply(fault=HttpError(429, retry_after=3600)))
     switch = switch_over(slow, simulated_vendor("openai-chat", Reply(TEXT)), max_retries=5)
     assert await switch.stream_request(ASK) == TEXT
@@ -400,7 +400,7 @@ def test_a_short_total_leaves_each_target_its_share() -> None:
     )
 
 
-async def test_silence_between_deltas_has_another(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_silence_between_deltas_has_a_clock(simulated_vendor: Start, switch_over: Over) -> None:
     switch = switch_over(simulated_vendor("anthropic", Reply(TEXT, fault=KeepAlives(3))), timeouts={"idle": 0.05})
     with pytest.raises(StreamingError) as raised:
         await switch.stream_request(ASK)
@@ -409,7 +409,9 @@ async def test_silence_between_deltas_has_another(simulated_vendor: Start, switc
     assert failure.clock == "idle"
 
 
-async def test_what_came_while_the_loop_was_held_up_is_not_late(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_text_that_arrived_while_the_loop_was_busy_is_not_late(
+    simulated_vendor: Start, switch_over: Over
+) -> None:
     vendor = simulated_vendor("openai-chat", Reply(TEXT, pace=0.01))
 
     def hold_up() -> None:
@@ -432,7 +434,7 @@ async def test_what_came_while_the_loop_was_held_up_is_not_late(simulated_vendor
         ((Stall(3), Stall(0)), StreamTimeoutError),
     ],
 )
-def test_the_total_clock_ends_it_all(faults: tuple[Any, Any], error: type[Exception]) -> None:
+def test_the_total_clock_ends_the_stream(faults: tuple[Any, Any], error: type[Exception]) -> None:
     async def read() -> tuple[Exception, list[int]]:
         async with (
             SimulatedVendor("openai-chat", Reply(TEXT, fault=faults[0])) as first,
@@ -472,7 +474,7 @@ def test_a_stall_with_one_target_leaves_time_for_a_retry() -> None:
     assert leap_through(read) == (TEXT, 2)
 
 
-def test_the_readers_own_time_counts_towards_no_clock_but_the_total() -> None:
+def test_the_readers_time_counts_towards_the_total_clock_only() -> None:
     async def read() -> str:
         text = ""
         async with (
@@ -491,7 +493,7 @@ def test_the_readers_own_time_counts_towards_no_clock_but_the_total() -> None:
 # ── the ledger ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_ledger_has_a_row_an_attempt_and_adds_up(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_the_ledger_has_one_row_for_each_attempt_and_adds_up(simulated_vendor: Start, switch_over: Over) -> None:
     switch = switch_over(
         simulated_vendor("openai-chat", Reply(fault=Refuse())),
         simulated_vendor("anthropic", Reply(TEXT, fault=Cut(10), usage=SaidUsage(input=50, output=40))),

@@ -65,7 +65,7 @@ async def cancelled(work: Coroutine[Any, Any, None], place: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_streams_that_are_cancelled_at_any_await_leave_nothing() -> None:
+async def test_streams_cancelled_at_any_await_leave_nothing_behind() -> None:
     chance = random.Random(5)
     ended = {"cancelled": 0, "whole": 0}
     async with AsyncExitStack() as stack:

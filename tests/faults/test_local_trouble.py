@@ -78,7 +78,7 @@ async def outcome(switch: LLMSwitch, request: TaskRequest = ASK) -> str | LLMDis
 
 
 @pytest.mark.parametrize("wire", list(KINDS))
-async def test_without_descriptors_errors_say_so_and_no_vendor_is_blamed(
+async def test_missing_file_descriptors_are_reported_and_count_against_no_vendor(
     wire: str, simulated_vendor: Start, switch_over: Over
 ) -> None:
     text = "one two three"
@@ -125,7 +125,7 @@ async def test_a_request_waits_for_descriptors_to_come_back(simulated_vendor: St
         logger.setLevel(level)
 
 
-async def test_where_a_vendor_failed_as_well_all_failures_are_told(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_local_and_vendor_failures_are_reported_together(simulated_vendor: Start, switch_over: Over) -> None:
     switch = switch_over(simulated_vendor("openai-chat", Reply(fault=HttpError(500))), simulated_vendor("anthropic"))
     await switch.warm()
     descriptors = Descriptors()
@@ -145,7 +145,7 @@ async def test_where_a_vendor_failed_as_well_all_failures_are_told(simulated_ven
     ]
 
 
-async def test_what_was_not_sent_takes_nothing_of_a_rate_limit(simulated_vendor: Start) -> None:
+async def test_a_request_that_was_not_sent_takes_nothing_from_a_rate_limit(simulated_vendor: Start) -> None:
     policy = policy_over(simulated_vendor("openai-chat", Reply("Hello.")))
     policy["providers"]["a"]["limits"] = {"requests_per_minute": 1}
     async with LLMSwitch(policy) as switch:
@@ -156,7 +156,7 @@ async def test_what_was_not_sent_takes_nothing_of_a_rate_limit(simulated_vendor:
         assert await outcome(switch) == "Hello."
 
 
-async def test_a_vendor_that_refuses_is_no_trouble_of_this_machine(simulated_vendor: Start, switch_over: Over) -> None:
+async def test_a_refused_connection_is_not_a_local_error(simulated_vendor: Start, switch_over: Over) -> None:
     error = await outcome(switch_over(simulated_vendor("openai-chat", Reply(fault=Refuse()))))
     assert isinstance(error, LLMDispatcherError) and not isinstance(error, LocalResourceError)
 
@@ -180,9 +180,7 @@ async def test_a_vendor_that_refuses_is_no_trouble_of_this_machine(simulated_ven
     ],
     ids=str,
 )
-async def test_getting_ready_fails_in_a_typed_error_where_this_machine_lacks_something(
-    error: Exception, words: str | None
-) -> None:
+async def test_a_local_error_in_preparation_is_typed(error: Exception, words: str | None) -> None:
     class Unready(Scripted):
         async def prepare(self) -> None:
             raise error
@@ -204,14 +202,14 @@ async def test_getting_ready_fails_in_a_typed_error_where_this_machine_lacks_som
 
 
 @pytest.mark.parametrize("error", [socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), ImportError("cannot open")])
-def test_an_error_without_a_code_is_told_from_whether_a_file_can_be_opened(error: Exception) -> None:
+def test_an_error_without_a_code_is_local_if_no_file_can_be_opened(error: Exception) -> None:
     assert what_is_lacking(error) is None
     with no_descriptors():
         found = what_is_lacking(error)
     assert found is not None and "ulimit" in found
 
 
-async def test_a_picture_that_cannot_be_opened_for_lack_of_descriptors_is_no_wrong_request(
+async def test_an_image_not_opened_for_lack_of_descriptors_is_a_local_error(
     simulated_vendor: Start, switch_over: Over, tmp_path: Path
 ) -> None:
     switch = switch_over(simulated_vendor("openai-chat"))

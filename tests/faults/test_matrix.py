@@ -166,7 +166,9 @@ SECONDS = (None, "clean end", "stall")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("wire", list(Wire))
 @pytest.mark.parametrize("fault", list(FAULTS))
-def test_and_so_it_is_in_every_cell(wire: str, fault: str, count_cells: Callable[[int], None]) -> None:
+def test_every_cell_of_the_matrix_gives_the_whole_text_once(
+    wire: str, fault: str, count_cells: Callable[[int], None]
+) -> None:
     """All ways of going on, and all second faults."""
     cells = [
         Cell(fault, place, kind, second) for kind in Kind for second in SECONDS for place in places(fault, kind, second)

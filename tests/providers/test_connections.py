@@ -176,7 +176,7 @@ async def test_a_whole_answer_leaves_its_connection_to_the_next(
 
 
 @wires
-def test_what_came_before_a_connection_broke_is_read_however_late(wire: str) -> None:
+def test_data_received_before_a_broken_connection_is_read(wire: str) -> None:
     async def read() -> str:
         text = ""
         async with SimulatedVendor(wire, Reply("One two three four.", fault=Cut(after=2))) as vendor:
@@ -195,7 +195,7 @@ def test_what_came_before_a_connection_broke_is_read_however_late(wire: str) -> 
 
 
 @wires
-async def test_a_clean_end_without_the_vendors_word_is_no_finish(
+async def test_a_clean_end_without_terminal_evidence_is_not_a_finish(
     wire: str, simulated_vendor: Start, provider_of: Callable[[SimulatedVendor], Provider]
 ) -> None:
     vendor = simulated_vendor(wire, Reply("One two three four.", fault=CleanEnd(after=2)))
@@ -294,7 +294,7 @@ async def test_a_host_that_wants_no_key_is_sent_none() -> None:
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "google", "ollama"])
-def test_an_option_that_nobody_reads_is_refused(kind: str) -> None:
+def test_an_unread_option_is_refused(kind: str) -> None:
     with pytest.raises(ConfigurationError, match="is not an option of a provider of the kind") as raised:
         make(ProviderSettings(name="x", kind=kind, options={"max_tokenz": 5}))
     assert raised.value.key == "providers.x.options.max_tokenz"
@@ -322,7 +322,7 @@ class SlowLife:
         yield f"client {self.begun}"
 
 
-async def test_who_waits_for_a_client_is_not_cancelled_with_its_maker() -> None:
+async def test_a_task_waiting_for_a_client_is_not_cancelled_with_its_maker() -> None:
     life = SlowLife()
     clients = PerLoop(life)
     maker, waiter = asyncio.create_task(clients.get()), asyncio.create_task(clients.get())

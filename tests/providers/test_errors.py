@@ -226,7 +226,7 @@ values = st.recursive(
 
 
 @given(values, st.none() | st.integers(100, 700))
-def test_any_body_at_all_is_an_error_of_ours(body: object, status: int | None) -> None:
+def test_every_error_body_becomes_a_typed_error(body: object, status: int | None) -> None:
     for answer in (read_error(body), google_answer(body, status)):
         error = error_for(answer, A)
         assert isinstance(error, (ProviderError, InvalidRequestError, ContentFilterError))
@@ -294,7 +294,7 @@ def test_the_limit_that_was_reached_says_when_it_is_lifted(headers: dict[str, st
 
 
 @given(st.dictionaries(st.sampled_from(["retry-after", "retry-after-ms", "x-ratelimit-reset-tokens"]), st.text()))
-def test_no_header_is_too_strange(headers: dict[str, str]) -> None:
+def test_every_header_value_is_handled(headers: dict[str, str]) -> None:
     for seconds in (retry_after(headers), reset_after(headers)):
         assert seconds is None or 0 <= seconds < float("inf")
 

@@ -176,7 +176,7 @@ async def test_an_error_without_end_is_read_up_to_a_bound(wire: Wire) -> None:
 
 @pytest.mark.found("B-14")
 @wires
-async def test_nor_is_a_redirect_without_end_read_on(wire: Wire) -> None:
+async def test_an_endless_redirect_is_read_up_to_a_bound(wire: Wire) -> None:
     async def answer(came: Came) -> None:
         if came.number > 1:
             await came.send(whole(wire))
@@ -420,7 +420,7 @@ async def test_an_answer_that_is_cut_off_is_said_to_be(wire: Wire, simulated_ven
 
 @pytest.mark.found("N-C17")
 @wires
-async def test_so_is_one_that_refuses(wire: Wire, simulated_vendor: Start) -> None:
+async def test_a_refused_connection_is_reported_as_refused(wire: Wire, simulated_vendor: Start) -> None:
     vendor = simulated_vendor(wire, Reply(TEXT))
     provider = provider_at(wire, vendor.base_url)
     host = vendor.base_url.split("/")[2]

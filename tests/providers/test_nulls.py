@@ -135,7 +135,7 @@ def changed(event: dict[str, Any], path: tuple[Any, ...], *, gone: bool) -> dict
 
 
 @pytest.mark.parametrize("wire", STREAMS)
-def test_what_is_null_is_not_there(wire: str) -> None:
+def test_null_counts_as_absent(wire: str) -> None:
     events: list[dict[str, Any]] = json.loads(json.dumps(STREAMS[wire]))
     for place, event in enumerate(events):
         for path in fields(event):

@@ -30,7 +30,7 @@ LEVELS: list[tuple[type[Struct], type[Struct], dict[str, Any], tuple[str | int, 
 
 
 @pytest.mark.parametrize(("whole", "plain", "event", "path", "text", "elsewhere"), LEVELS)
-def test_what_is_told_beside_text_is_no_plain_chunk(
+def test_a_chunk_with_more_than_text_is_not_plain(
     whole: type[Struct],
     plain: type[Struct],
     event: dict[str, Any],

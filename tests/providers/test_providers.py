@@ -203,7 +203,7 @@ def test_fragments_are_put_together_by_their_key() -> None:
         (MalformedJson(2), ProviderProtocolError), (Garbage(2), ProviderProtocolError),
     ],
 )  # fmt: skip
-async def test_every_failure_is_one_of_ours(wire: str, fault: Any, error: Any, simulated_vendor: Start) -> None:
+async def test_every_failure_is_a_typed_error(wire: str, fault: Any, error: Any, simulated_vendor: Start) -> None:
     """And each request is sent once: the SDKs' own retries are off, for a status as for a dropped connection."""
     vendor = simulated_vendor(wire, Reply(TEXT, fault=fault))
     with pytest.raises(error) as raised:
@@ -284,7 +284,7 @@ async def test_a_conversation_is_said_on_every_wire(simulated_vendor: Start) -> 
     assert [message["role"] for message in home["messages"]] == ["system", "user", "assistant", "tool", "user"]
 
 
-async def test_what_is_not_given_is_not_sent(simulated_vendor: Start) -> None:
+async def test_unset_fields_are_not_sent(simulated_vendor: Start) -> None:
     sent: dict[str, set[str]] = {}
     for wire in Wire:
         vendor = simulated_vendor(wire, Reply(TEXT))
@@ -312,7 +312,7 @@ async def test_what_is_not_given_is_not_sent(simulated_vendor: Start) -> None:
         ("anthropic", TaskRequest("x", messages=[Message("user", AudioPart(b"OggS"))]), "audio"),
     ],
 )
-async def test_what_a_wire_has_no_place_for_is_refused_before_sending(
+async def test_unsupported_fields_are_refused_before_sending(
     wire: str, request_: TaskRequest, words: str, simulated_vendor: Start
 ) -> None:
     vendor = simulated_vendor(wire, Reply(TEXT))
@@ -408,7 +408,7 @@ async def test_a_client_that_cannot_be_made_is_tried_again() -> None:
     await clients.aclose()
 
 
-async def test_googles_door_is_open(simulated_vendor: Start) -> None:
+async def test_googles_sdk_still_has_the_hooks_that_are_used(simulated_vendor: Start) -> None:
     """Past the SDK's own a middleware puts the body in, and takes the answer out; where a release closes that door,
     this fails before users do.
     """
@@ -481,7 +481,7 @@ async def test_the_official_clients_send_and_their_events_are_not_built(
     ("wire", "model"),
     [("openai-responses", "gpt-6.1-terra"), ("openai-chat", "gpt-audio-mini"), ("openai-chat", "ear")],
 )
-async def test_at_openais_own_host_a_model_is_asked_over_the_interface_that_takes_what_it_takes(
+async def test_openai_models_are_asked_over_the_interface_that_supports_them(
     wire: str, model: str, simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One provider, one key: models that take audio do so over `chat` alone, all others are asked over `responses`."""

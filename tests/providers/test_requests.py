@@ -327,7 +327,7 @@ def check(wire: str, features: list[Feature]) -> None:
 
 
 @pytest.mark.parametrize("wire", JUDGES)
-def test_every_pair_of_features_is_said_in_the_sdks_own_terms_or_refused(wire: str) -> None:
+def test_every_pair_of_features_fits_the_sdks_types_or_is_refused(wire: str) -> None:
     tools = next(feature for feature in FEATURES if feature.field == "tools")
     for feature in FEATURES:
         check(wire, [feature] if feature.field != "tool_choice" else [tools, feature])
@@ -353,7 +353,7 @@ def any_features(draw: st.DrawFn) -> tuple[str, list[Feature]]:
 
 @given(any_features())
 @settings(max_examples=500)
-def test_any_number_of_features_is_said_in_the_sdks_own_terms_or_refused(drawn: tuple[str, list[Feature]]) -> None:
+def test_any_set_of_features_fits_the_sdks_types_or_is_refused(drawn: tuple[str, list[Feature]]) -> None:
     check(*drawn)
 
 
@@ -383,7 +383,7 @@ def test_the_types_are_as_strict_as_they_seem() -> None:
                 JUDGES[wire](wrong, set())
 
 
-def test_what_a_caller_adds_to_googles_body_joins_what_is_there() -> None:
+def test_extra_is_merged_into_googles_body() -> None:
     """In either spelling: a word said twice, once in each, would be refused."""
     extra = {"generation_config": {"top_k": 5, "maxOutputTokens": 9}, "safety_settings": [], "labels": {"a_b": "c"}}
     sent = body("google", TaskRequest("x", max_tokens=7, temperature=0.5, metadata={"d": "e"}, extra=extra))
@@ -412,13 +412,13 @@ def test_a_signature_is_sent_as_it_came(signature: str | None, sent: bool) -> No
 
 
 @pytest.mark.parametrize("metadata", [{"team": "Sales"}, {"Team": "sales"}, {"9": "x"}, {"a b": "x"}, {"a": "x" * 64}])
-def test_what_is_no_label_goes_to_who_takes_it(metadata: dict[str, str]) -> None:
+def test_metadata_that_is_no_label_is_sent_where_it_is_supported(metadata: dict[str, str]) -> None:
     with pytest.raises(ModelUnsupportedError, match="metadata that is no label of Google's"):
         body("google", TaskRequest("x", metadata=metadata))
     assert body("google", TaskRequest("x", metadata={"équipe_1": "vente-2", "a": ""}))["labels"]["a"] == ""
 
 
-def test_a_conversation_of_nothing_is_not_sent() -> None:
+def test_an_empty_conversation_is_not_sent() -> None:
     with pytest.raises(InvalidRequestError, match="nothing to send"):
         body("google", TaskRequest(messages=[Message("user", "")]))
 
@@ -638,7 +638,7 @@ def test_an_encrypted_thought_goes_back_as_it_came() -> None:
 
 
 @pytest.mark.parametrize("wire", ["anthropic", "google"])
-def test_thoughts_go_back_to_who_had_them(wire: str) -> None:
+def test_reasoning_is_sent_back_to_its_own_vendor_only(wire: str) -> None:
     """A signature of another vendor's would be refused, and with it the request that was to save the conversation."""
 
     def sent(provider: str | None) -> str:

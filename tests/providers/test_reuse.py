@@ -50,7 +50,7 @@ async def test_a_server_that_closes_after_each_answer_is_not_ill(wire: Wire, sim
 
 @pytest.mark.found("S-D2", "R-1")
 @wires
-async def test_nor_is_one_behind_tls(
+async def test_a_server_behind_tls_that_closes_after_each_answer_is_not_ill(
     wire: Wire,
     simulated_vendor: Start,
     encrypted: Callable[[SimulatedVendor], AbstractAsyncContextManager[str]],
@@ -82,7 +82,7 @@ async def test_a_request_on_a_closed_connection_is_sent_again_in_full(wire: Wire
 
 
 @wires
-async def test_it_is_sent_again_once_and_no_more(wire: Wire, simulated_vendor: Start) -> None:
+async def test_a_request_is_sent_again_only_once(wire: Wire, simulated_vendor: Start) -> None:
     vendor = simulated_vendor(wire, [Reply(TEXT), Reply(fault=Refuse())])
     provider = provider_at(wire, vendor.base_url)
     await text_of(provider)
@@ -160,7 +160,7 @@ async def test_a_connection_that_breaks_once_the_answer_has_begun_is_the_vendors
 
 @pytest.mark.found("B-17")
 @wires
-async def test_an_answer_that_nobody_asked_for_is_never_served(wire: Wire, simulated_vendor: Start) -> None:
+async def test_an_unrequested_answer_is_never_served(wire: Wire, simulated_vendor: Start) -> None:
     vendor = simulated_vendor(wire, [Reply("First.", fault=UnaskedAnswer()), Reply("Second.")])
     provider = provider_at(wire, vendor.base_url)
     assert await text_of(provider) == "First."
@@ -170,7 +170,7 @@ async def test_an_answer_that_nobody_asked_for_is_never_served(wire: Wire, simul
 
 
 @wires
-async def test_nor_is_one_that_came_with_the_answer_before_it(wire: Wire) -> None:
+async def test_an_answer_appended_to_the_previous_one_is_never_served(wire: Wire) -> None:
     async def answer(came: Came) -> None:
         await came.send(whole(wire, "First.") + whole(wire, "Unasked.") if came.number == 1 else whole(wire, "Second."))
 
@@ -230,7 +230,7 @@ def test_an_answer_is_complete_when_the_vendor_says_so(wire: Wire) -> None:
 
 @pytest.mark.found("B-11")
 @wires
-def test_what_trickles_after_the_end_holds_nobody_up(wire: Wire) -> None:
+def test_bytes_after_the_end_delay_no_reader(wire: Wire) -> None:
     """A proxy's keep-alives go on after the answer is complete."""
 
     async def read() -> tuple[str, float]:
@@ -255,7 +255,7 @@ def test_what_trickles_after_the_end_holds_nobody_up(wire: Wire) -> None:
 
 @pytest.mark.found("B-11")
 @wires
-def test_and_gives_its_place_to_the_next(wire: Wire) -> None:
+def test_a_connection_with_bytes_after_the_end_frees_its_slot(wire: Wire) -> None:
     async def read() -> float:
         loop = asyncio.get_running_loop()
         async with SimulatedVendor(wire, Reply(TEXT, fault=Linger())) as vendor:

@@ -76,7 +76,7 @@ def test_anthropic_keeps_what_is_optional() -> None:
     assert anthropic_objection(strict) is None
 
 
-def test_what_a_grammar_cannot_hold_is_said_in_the_description() -> None:
+def test_unsupported_schema_keywords_move_to_the_description() -> None:
     openai, anthropic = (
         strict_form(Power.model_json_schema(), dialect)["properties"] for dialect in (OPENAI, ANTHROPIC)
     )
@@ -129,7 +129,9 @@ def deep(depth: int) -> dict[str, Any]:
         (deep(DEEPEST * 100), "nested more than 100 deep"),
     ],
 )
-def test_what_has_no_strict_form_says_where_and_why(schema: Mapping[str, Any], why: str, dialect: Dialect) -> None:
+def test_a_schema_without_a_strict_form_is_refused_with_place_and_reason(
+    schema: Mapping[str, Any], why: str, dialect: Dialect
+) -> None:
     with pytest.raises(NotStrictError, match=why):
         strict_form(schema, dialect)
 
@@ -191,7 +193,7 @@ def answers(schema: Any, root: Any) -> st.SearchStrategy[Any]:
 @pytest.mark.found("N-A4")
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), model=models(), dialect=st.sampled_from(DIALECTS))
-def test_the_strict_form_is_taken_and_what_follows_it_is_what_was_asked(
+def test_answers_to_the_strict_form_fit_the_original_schema(
     data: st.DataObject, model: type[BaseModel], dialect: Dialect
 ) -> None:
     """The vendor takes the schema; and the caller's model takes every answer that follows it."""
@@ -331,7 +333,7 @@ async def test_a_strict_tool_has_strict_parameters(simulated_vendor: Start) -> N
 
 
 @pytest.mark.parametrize("strict", [True, False])
-async def test_what_a_caller_says_of_strict_holds(strict: bool, simulated_vendor: Start) -> None:
+async def test_an_explicit_strict_is_kept(strict: bool, simulated_vendor: Start) -> None:
     schema = {"type": "object", "properties": {"a": {}}}
     wrapped = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": strict}}
     vendor = simulated_vendor("openai-chat", Reply("{}"))
@@ -357,7 +359,7 @@ async def test_what_a_caller_says_of_strict_holds(strict: bool, simulated_vendor
         ({"json_schema": 5}, "is not a JSON schema"),
     ],
 )
-def test_what_is_no_schema_is_refused_where_it_is_written(wrong: Any, words: str) -> None:
+def test_a_value_that_is_not_a_schema_is_refused_when_it_is_written(wrong: Any, words: str) -> None:
     with pytest.raises(TypeError, match=rf"^response_format is .*{words}"):
         LLM(response_format=wrong)
 

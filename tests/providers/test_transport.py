@@ -134,7 +134,7 @@ async def test_a_connection_that_somebody_closed_is_not_waited_for() -> None:
         await read()
 
 
-async def test_what_had_come_is_read_first_also_where_the_inside_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_received_data_is_read_first_in_unknown_releases_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "_is_known", lambda content: False)
     protocol: Any = ResponseHandler(asyncio.get_running_loop())
     content = aiohttp.StreamReader(protocol, 64)
@@ -146,7 +146,7 @@ async def test_what_had_come_is_read_first_also_where_the_inside_is_not_known(mo
         await read()
 
 
-async def test_an_inside_that_is_not_known_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unknown_internals_are_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     protocol: Any = ResponseHandler(asyncio.get_running_loop())
     content = aiohttp.StreamReader(protocol, 64)
     assert transport._is_known(content)

@@ -49,7 +49,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("request_", "words"), WRONG)
-def test_what_cannot_be_written_is_named(request_: TaskRequest, words: str) -> None:
+def test_an_unencodable_value_is_named(request_: TaskRequest, words: str) -> None:
     why = unsendable(request_)
     assert why is not None and words in why
 
@@ -75,7 +75,7 @@ class Place(pydantic.BaseModel):
     country: str = "Peru"
 
 
-def test_what_one_client_writes_all_write() -> None:
+def test_all_clients_encode_the_same_values() -> None:
     """OpenAI's and Anthropic's clients write times and pydantic models; so do we where we write."""
     extra = {"when": datetime(2026, 11, 21, tzinfo=UTC), "where": Place(city="Lima")}
     assert unsendable(TaskRequest("x", extra=extra)) is None
@@ -99,7 +99,7 @@ def test_what_is_coded_before_it_is_sent_has_a_form() -> None:
     ],
 )
 @pytest.mark.parametrize(("request_", "words"), [WRONG[0], WRONG[4], WRONG[5]])
-async def test_nothing_is_sent(wire: str, kind: str, request_: TaskRequest, words: str) -> None:
+async def test_an_unencodable_request_is_not_sent(wire: str, kind: str, request_: TaskRequest, words: str) -> None:
     api: Literal["responses"] | None = "responses" if wire == "openai-responses" else None
     with SimulatedVendor(wire, Reply("hi")) as vendor:
         settings = ProviderSettings(name="a", kind=kind, api=api, api_key=Secret("test-key"), base_url=vendor.base_url)

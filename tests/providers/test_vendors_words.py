@@ -200,7 +200,7 @@ async def test_a_deep_body_of_an_error_is_an_error_of_ours(wire: str, simulated_
 @pytest.mark.found("B-02")
 @pytest.mark.parametrize("wire", ["openai-chat", "openai-responses", "anthropic"])
 @pytest.mark.parametrize("depth", [DEEPEST + 1, 1_000, DEPTH])
-async def test_a_tool_calls_deep_arguments_are_none(wire: str, depth: int, simulated_vendor: Start) -> None:
+async def test_deeply_nested_tool_arguments_are_none(wire: str, depth: int, simulated_vendor: Start) -> None:
     arguments = '{"a": ' * depth + "1" + "}" * depth
     vendor = simulated_vendor(wire, Reply(tool_calls=(SaidToolCall("look", arguments),)))
     async with switch_over(vendor) as switch:
@@ -254,7 +254,7 @@ async def test_how_long_an_event_may_be_is_an_option(wire: str, simulated_vendor
 
 @pytest.mark.parametrize("limit", [0, 1023, "1 MB", 1e6, True])
 @pytest.mark.parametrize("kind", ["openai", "anthropic", "google", "ollama"])
-def test_a_limit_that_is_none_is_refused(kind: str, limit: Any) -> None:
+def test_a_wrong_limit_of_event_bytes_is_refused(kind: str, limit: Any) -> None:
     assert kind in known_kinds()
     with pytest.raises(ConfigurationError, match="is an int of 1024 or more") as raised:
         make(ProviderSettings(name="a", kind=kind, options={"max_event_bytes": limit}))

@@ -136,14 +136,14 @@ def test_a_hosts_error_is_found_wherever_it_is_put(event: dict[str, Any], error:
 
 @pytest.mark.parametrize("error", [{}, "", None, False])
 @pytest.mark.parametrize("field", ["error", "x_groq", "object", "type", "message", "code"])
-def test_an_error_that_says_nothing_is_none(field: str, error: Any) -> None:
+def test_an_empty_error_is_not_an_error(field: str, error: Any) -> None:
     nothing = {"error": error} if field == "x_groq" else error
     found = pieces("chat", {**chat(content="Yes."), field: nothing}, {**chat("stop"), field: nothing})
     assert found == ["Yes.", Finished("stop", "stop")]
 
 
 @pytest.mark.parametrize("error", [{}, None])
-def test_nor_is_it_one_on_another_wire(error: Any) -> None:
+def test_an_empty_error_on_another_wire_is_not_an_error(error: Any) -> None:
     ended = {"type": "response.completed", "response": {"status": "completed", "error": error}}
     assert pieces("responses", ended) == [Finished("stop", "completed")]
     assert pieces("google", {**gemini({"text": "Yes."}), "error": error}) == ["Yes."]
@@ -167,7 +167,7 @@ def test_what_counts_of_a_call_is_said_at_its_end_even_if_its_id_changes() -> No
     assert found == [ToolCallDelta("c", "f", "{}"), ToolCall("c", "f", {}, "{}"), Finished("tool_calls", "completed")]
 
 
-def test_what_a_vendors_own_tools_do_is_told() -> None:
+def test_the_vendors_own_tools_are_reported() -> None:
     item = {"type": "web_search_call", "id": "ws"}
     found = pieces(
         "responses",
@@ -213,7 +213,7 @@ def test_an_item_of_the_vendors_may_hold_anything() -> None:
     assert pieces("responses", done({"type": None})) == []
 
 
-def test_what_was_to_be_text_is_not_dropped() -> None:
+def test_text_in_an_unexpected_form_is_not_dropped() -> None:
     delta = {"type": "response.output_text.delta", "delta": {"text": "hi"}}
     assert pieces("responses", delta) == [ProviderEvent("output_text.delta", delta)]
     (call,) = pieces("responses", done({"type": "custom_tool_call", "call_id": "c", "name": "f", "input": {"x": 1}}))

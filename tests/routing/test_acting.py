@@ -54,11 +54,13 @@ async def over(simulated_vendor: Callable[..., SimulatedVendor]) -> AsyncIterato
         ({"default": {"strategy": "weighted", "split": {"b/m": 1}}}, "cheap"),
     ],
 )
-async def test_what_a_route_says_acts(routing: dict[str, Any], answer: str, over: Callable[..., LLMSwitch]) -> None:
+async def test_settings_of_a_route_take_effect(
+    routing: dict[str, Any], answer: str, over: Callable[..., LLMSwitch]
+) -> None:
     assert await over(**routing).stream_request(ASK) == answer
 
 
-async def test_what_a_call_says_acts(over: Callable[..., LLMSwitch]) -> None:
+async def test_settings_of_a_call_take_effect(over: Callable[..., LLMSwitch]) -> None:
     switch = over()
     assert await switch.stream_request(ASK, optimization_strategy="cost") == "cheap"
     assert await switch.stream_request(ASK, max_cost=0.001) == "cheap"
@@ -70,7 +72,7 @@ async def test_what_a_call_says_acts(over: Callable[..., LLMSwitch]) -> None:
         assert await LLM()("hi", max_cost=0.001) == "cheap"
 
 
-async def test_what_a_decorator_says_acts(over: Callable[..., LLMSwitch]) -> None:
+async def test_settings_of_a_decorator_take_effect(over: Callable[..., LLMSwitch]) -> None:
     @llm_stream(optimization_strategy="cost")
     def frugal() -> str:
         return "hi"
@@ -85,7 +87,7 @@ async def test_what_a_decorator_says_acts(over: Callable[..., LLMSwitch]) -> Non
             await penniless()
 
 
-def test_max_latency_moves_on_while_there_is_somebody_else() -> None:
+def test_max_latency_switches_while_another_target_is_left() -> None:
     async def ask() -> None:
         async with (
             SimulatedVendor("openai-chat", Reply("dear", fault=Stall(0))) as silent,
@@ -109,7 +111,7 @@ def test_max_latency_moves_on_while_there_is_somebody_else() -> None:
         ({"max_latency": -1}, "max_latency is more than 0 seconds"),
     ],
 )
-def test_what_cannot_be_is_refused_where_it_is_written(setting: dict[str, Any], words: str) -> None:
+def test_impossible_settings_are_refused_when_they_are_written(setting: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         LLM(**setting)
     with pytest.raises(ValueError, match=words):

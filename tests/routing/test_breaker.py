@@ -117,11 +117,11 @@ TestBreaker = BreakerMachine.TestCase
         (Failure("RequestTimeoutError", "the caller's own clock"), False),
     ],
 )
-def test_only_what_tells_of_the_target_counts(failure: Failure, counted: bool) -> None:
+def test_only_failures_of_the_target_count(failure: Failure, counted: bool) -> None:
     assert counts(failure) == counted
 
 
-def test_a_few_failures_among_many_answers_do_not_open_it() -> None:
+def test_a_few_failures_among_many_answers_do_not_open_the_breaker() -> None:
     breaker = Breaker(TARGET, SETTINGS, lambda: 0.0)
     for end in range(100):
         era = breaker.enter()
@@ -132,7 +132,7 @@ def test_a_few_failures_among_many_answers_do_not_open_it() -> None:
 
 
 @pytest.mark.parametrize(("ends", "state"), [("FSFSSF", "open"), ("FSFSSSF", "closed")], ids=["half", "less than half"])
-def test_three_failures_open_it_if_they_are_at_least_half_of_all(ends: str, state: str) -> None:
+def test_three_failures_open_the_breaker_if_they_are_at_least_half(ends: str, state: str) -> None:
     breaker = Breaker(TARGET, SETTINGS, lambda: 0.0)
     for end in ends:
         breaker.note(breaker.enter() or 0, failed=end == "F")
@@ -144,7 +144,9 @@ async def ask(switch: LLMSwitch) -> str:
 
 
 @pytest.mark.parametrize("fault", [HttpError(500), Cut(1), Stall(0), Stall(1)])
-def test_a_target_that_fails_is_left_alone(fault: HttpError | Cut | Stall, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_target_with_an_open_breaker_is_not_asked(
+    fault: HttpError | Cut | Stall, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "llm_dispatcher")
 
     async def ask_six_times() -> None:
@@ -165,7 +167,7 @@ def test_a_target_that_fails_is_left_alone(fault: HttpError | Cut | Stall, caplo
     assert len(told) == 1 and told[0].startswith("a/m: the breaker is open: 3 of 3 attempts failed within 30 s")
 
 
-async def test_a_probe_finds_out_that_it_is_well_again(
+async def test_a_successful_probe_closes_the_breaker(
     simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
 ) -> None:
     vendor = simulated_vendor("openai-chat", [Reply(fault=HttpError(500))] * 2 + [Reply("Well.")])
@@ -177,7 +179,7 @@ async def test_a_probe_finds_out_that_it_is_well_again(
     assert switch.health()[Target("a", "m")].breaker == "closed"
 
 
-def test_a_probe_whose_reader_never_ends_it_keeps_nobody_away_for_good() -> None:
+def test_a_probe_that_never_ends_does_not_block_the_target_forever() -> None:
     now = 0.0
     breaker = Breaker(TARGET, BreakerSettings(failures=1, cooldown=4.0, probes=1), lambda: now)
     breaker.note(breaker.enter() or 0, failed=True)
@@ -192,7 +194,7 @@ def test_a_probe_whose_reader_never_ends_it_keeps_nobody_away_for_good() -> None
     assert breaker.is_closed
 
 
-async def test_where_every_breaker_is_open_the_error_says_so(
+async def test_the_error_says_that_every_breaker_is_open(
     simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
 ) -> None:
     ill = Reply(fault=HttpError(500))

@@ -73,7 +73,7 @@ def cost_of(responses: list[TaskResponse]) -> float:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["", "a", "b"]), st.floats(0, 2), st.floats(0, 2)), max_size=40))
-def test_what_is_spent_and_reserved_never_passes_a_budget(steps: list[tuple[str, float, float]]) -> None:
+def test_spent_and_reserved_dollars_never_exceed_a_budget(steps: list[tuple[str, float, float]]) -> None:
     budgets = Budgets(BudgetSettings(daily=5.0, namespaces={"a": Amounts(daily=2.0)}))
     spent = {"": 0.0, "a": 0.0, "b": 0.0}
     for namespace, dollars, share in steps:
@@ -89,7 +89,7 @@ def test_what_is_spent_and_reserved_never_passes_a_budget(steps: list[tuple[str,
     assert budgets.left("b")[0] == pytest.approx(5.0 - spent[""])
 
 
-def test_a_day_ends_where_its_time_zone_says() -> None:
+def test_a_day_ends_at_midnight_of_its_time_zone() -> None:
     now = datetime(2026, 11, 30, 22, 59, tzinfo=UTC)
     budgets = Budgets(BudgetSettings(daily=1.0, monthly=1.5, time_zone="Europe/Berlin"), now=lambda: now)
     budgets.spend("", 1.0)
@@ -100,7 +100,7 @@ def test_a_day_ends_where_its_time_zone_says() -> None:
     assert budgets.reserve("", 0.9) is None
 
 
-def test_a_share_is_told_of_once_a_period_and_a_callback_that_raises_harms_nobody(
+def test_an_alert_comes_once_a_period_and_its_callback_may_raise(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     told: list[BudgetAlert] = []
@@ -125,7 +125,7 @@ def test_a_share_is_told_of_once_a_period_and_a_callback_that_raises_harms_nobod
     assert len(told) == 3
 
 
-def test_what_was_spent_survives_a_restart(tmp_path: Path) -> None:
+def test_spending_survives_a_restart(tmp_path: Path) -> None:
     settings = BudgetSettings(daily=1.0, path=str(tmp_path / "new" / "spending.sqlite3"))
     first = Budgets(settings)
     first.spending.read()
@@ -140,7 +140,7 @@ def test_what_was_spent_survives_a_restart(tmp_path: Path) -> None:
     assert again.spent()["daily"] == 0.9375
 
 
-async def test_asking_what_would_be_done_makes_no_file(simulated_vendor: Start, make: Make, tmp_path: Path) -> None:
+async def test_explain_makes_no_file(simulated_vendor: Start, make: Make, tmp_path: Path) -> None:
     """To look is not to spend; and who looks after a restart sees what was spent before it."""
     vendor = simulated_vendor("openai-chat", Reply(TEXT, usage=COUNTED))
     path = tmp_path / "new" / "spending.sqlite3"
@@ -162,7 +162,7 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
         Budgets(BudgetSettings(path=str(path))).spending.read()
 
 
-def test_what_is_on_its_way_to_the_file_is_not_written_yet(tmp_path: Path) -> None:
+def test_an_unfinished_write_counts_as_unwritten(tmp_path: Path) -> None:
     """Who closes a switch meanwhile waits for it."""
     spending = Budgets(BudgetSettings(path=str(tmp_path / "spending.sqlite3"))).spending
     spending.read()
@@ -201,7 +201,7 @@ def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path: Path, monkeypat
 # ── in a switch ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_past_its_day_nothing_is_sent(simulated_vendor: Start, make: Make) -> None:
+async def test_nothing_is_sent_after_the_daily_budget_is_spent(simulated_vendor: Start, make: Make) -> None:
     vendor = simulated_vendor("openai-chat", Reply(TEXT, usage=COUNTED))
     switch = make(vendor, daily=0.1)
     first, second = await outcome(switch), await outcome(switch)
@@ -245,7 +245,7 @@ async def test_an_attempt_that_failed_costs_and_counts(simulated_vendor: Start, 
     assert switch._shared.traffic.budgets._reserved == {"": 0.0}
 
 
-async def test_five_hundred_at_once_do_not_spend_more_than_there_is(
+async def test_five_hundred_concurrent_requests_stay_within_the_budget(
     simulated_vendor: Start, make: Make, tmp_path: Path
 ) -> None:
     """Overshoot is at most what was reserved; what is spent is what the ledger has; and after a restart it still is."""
@@ -274,7 +274,7 @@ async def test_five_hundred_at_once_do_not_spend_more_than_there_is(
     assert again.spent()["daily"] == pytest.approx(spent)
 
 
-async def test_an_answer_longer_than_expected_ends_where_the_money_does(simulated_vendor: Start, make: Make) -> None:
+async def test_an_answer_ends_when_its_budget_is_spent(simulated_vendor: Start, make: Make) -> None:
     vendor = simulated_vendor("openai-chat", Reply("word " * 4_000, usage=None))
     switch = make(vendor, daily=1.0)
     response = await outcome(switch)

@@ -29,7 +29,7 @@ def test_prices_and_windows_are_there_where_they_are_known() -> None:
     assert catalog().cost(MINE, Usage(1_000, 1_000)) is None
 
 
-def test_what_runs_at_home_costs_nothing() -> None:
+def test_local_models_cost_nothing() -> None:
     home = Target("home", "llama")
     assert catalog().capabilities(home).dollars(1_000, 1_000) == catalog().cost(home, Usage(1_000, 1_000)) == 0
 
@@ -52,7 +52,7 @@ def test_what_runs_at_home_costs_nothing() -> None:
         ("openrouter", "someone/else", Traits(tools=True, structured_output=True, known=False)),
     ],
 )
-def test_a_model_is_known_by_its_name_and_goes_on_as_its_host_does(kind: str, model: str, known: Traits) -> None:
+def test_a_model_is_known_by_its_name_and_continues_as_its_host_does(kind: str, model: str, known: Traits) -> None:
     assert traits(kind, model) == known
 
 

@@ -32,7 +32,7 @@ OFF = BreakerSettings(failures=None)
 DOWN = Failure("ProviderServiceUnavailableError", "down", status=503)
 
 
-def test_models_that_nobody_has_are_forgotten() -> None:
+def test_unknown_models_are_forgotten_by_health() -> None:
     health = Health(Resilience())
     unknown = Failure("ModelNotFoundError", "no such model", status=404)
     world = World("ordered")
@@ -47,7 +47,7 @@ def test_models_that_nobody_has_are_forgotten() -> None:
     assert health.snapshot()[A].attempts == 1, "who has answered is not forgotten"
 
 
-def test_whoever_gets_a_notice_may_ask_for_the_health() -> None:
+def test_a_receiver_of_a_notice_can_read_the_health() -> None:
     """The notice of a breaker is sent when the lock is released."""
     states: list[tuple[str, str]] = []
 
@@ -76,7 +76,7 @@ def test_an_open_breaker_is_not_forgotten_when_room_is_made() -> None:
     assert health.snapshot()[A].breaker == "open"
 
 
-async def test_gates_of_models_that_nobody_has_are_forgotten() -> None:
+async def test_rate_limits_of_unknown_models_are_forgotten() -> None:
     limiter = Limiter({"a": ProviderSettings(name="a", kind="openai", limits=Limits(requests_per_minute=1))}, lambda: 0)
     for number in range(3 * KNOWN):
         limiter.lease(Target("a", f"made-up-{number}"), 1)
@@ -85,7 +85,7 @@ async def test_gates_of_models_that_nobody_has_are_forgotten() -> None:
     assert not await limiter.lease(A, 1).take(0), "the limit itself is kept"
 
 
-async def test_what_vendors_said_of_models_that_nobody_has_is_forgotten() -> None:
+async def test_vendor_reports_about_unknown_models_are_forgotten() -> None:
     limiter = Limiter({}, lambda: 0)
     limiter.close_for(B, 60)
     for number in range(3 * KNOWN):
@@ -213,7 +213,7 @@ def test_nine_of_ten_are_faster_than_the_tail(seconds: list[float]) -> None:
     assert seen.tokens_a_second == pytest.approx(20, rel=1e-6)
 
 
-def test_a_first_token_that_never_came_took_at_least_as_long_as_was_waited() -> None:
+def test_a_missing_first_token_counts_as_the_time_waited() -> None:
     health = Health(Resilience(), lambda: 0.0)
     late = Failure("ProviderTimeoutError", "nothing came")
     for _ in range(3):
@@ -233,7 +233,7 @@ def test_a_new_first_token_moves_the_mean_by_an_eighth() -> None:
 
 
 @pytest.mark.parametrize(("elapsed", "state"), [(7.0, "closed"), (30.0, "open")])
-def test_an_impatient_caller_opens_nobodys_breaker(elapsed: float, state: str) -> None:
+def test_a_short_timeout_of_a_caller_opens_no_breaker(elapsed: float, state: str) -> None:
     """A call may have little time. What is late for it is not late by the configured clock, which is 30 seconds."""
     health = Health(Resilience(), lambda: 0.0)
     late = Failure("ProviderTimeoutError", "nothing came")
@@ -244,7 +244,7 @@ def test_an_impatient_caller_opens_nobodys_breaker(elapsed: float, state: str) -
     assert health.snapshot()[A].breaker == state
 
 
-def test_an_attempt_that_its_reader_left_says_nothing() -> None:
+def test_an_abandoned_attempt_does_not_change_health() -> None:
     health = Health(Resilience(breaker=BreakerSettings(failures=1)), lambda: 0.0)
     era = health.enter(A)
     assert era is not None
@@ -312,7 +312,7 @@ async def test_a_breaker_that_is_open_says_what_opened_it(
     )
 
 
-async def test_what_was_never_sent_is_no_failure_of_its_target(
+async def test_an_unsent_request_is_not_a_failure_of_its_target(
     simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
 ) -> None:
     unasked, asked = simulated_vendor("anthropic"), simulated_vendor("openai-chat")
@@ -327,7 +327,7 @@ async def test_what_was_never_sent_is_no_failure_of_its_target(
 
 
 @pytest.mark.parametrize("probing", [False, True])
-def test_what_was_never_sent_leaves_the_breaker_as_it_was(probing: bool) -> None:
+def test_an_unsent_request_leaves_the_breaker_unchanged(probing: bool) -> None:
     world = World("ordered")
     health = Health(Resilience(breaker=BreakerSettings(failures=1, cooldown=10)), lambda: world.now)
     if probing:

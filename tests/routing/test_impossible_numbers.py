@@ -137,7 +137,7 @@ def traffic_of_one_slot_and_one_probe() -> SharedState:
 
 @pytest.mark.found("B-01", "B-12")
 @pytest.mark.parametrize("broken", ["price", "health", "rate limits", "cost", "outcome"])
-async def test_an_account_that_fails_costs_no_answer_and_keeps_nothing(
+async def test_failed_bookkeeping_loses_no_answer_and_no_slot(
     broken: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever account fails: the answer is complete, the others are told, and slot, pass and money come back."""
@@ -288,7 +288,7 @@ def test_a_limiter_believes_no_provider_that_shuts_a_target_for_more_than_a_day(
 
 
 @pytest.mark.found("B-12")
-async def test_a_reload_forgets_what_vendors_said(simulated_vendor: Start, over: Over, tmp_path: Any) -> None:
+async def test_a_reload_forgets_the_vendors_reports(simulated_vendor: Start, over: Over, tmp_path: Any) -> None:
     vendor = simulated_vendor("openai-chat", [Reply(fault=HttpError(429, retry_after=80_000)), Reply("Hello.")])
     file = tmp_path / "policy.yaml"
     file.write_text(

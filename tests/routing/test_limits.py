@@ -27,7 +27,7 @@ Start = Callable[..., SimulatedVendor]
 
 
 @given(st.integers(1, 600), st.lists(st.tuples(st.floats(0, 30), st.integers(1, 50)), max_size=60))
-def test_no_more_is_taken_than_was_there_and_came(a_minute: int, steps: list[tuple[float, int]]) -> None:
+def test_a_bucket_gives_no_more_than_it_had_and_got(a_minute: int, steps: list[tuple[float, int]]) -> None:
     now = 0.0
     bucket = TokenBucket(a_minute, lambda: now)
     taken: list[tuple[float, int]] = []
@@ -44,7 +44,7 @@ def test_no_more_is_taken_than_was_there_and_came(a_minute: int, steps: list[tup
 
 
 @given(st.integers(1, 600), st.integers(1, 1_000))
-def test_after_the_wait_that_it_names_it_lets_in(a_minute: int, amount: int) -> None:
+def test_a_bucket_admits_after_the_wait_it_names(a_minute: int, amount: int) -> None:
     now = 0.0
     bucket = TokenBucket(a_minute, lambda: now)
     bucket.take(a_minute)
@@ -82,7 +82,7 @@ async def test_tokens_that_were_not_used_are_given_back() -> None:
     assert gates.seconds_until(A, 900) == 0
 
 
-async def test_what_a_vendor_says_is_believed() -> None:
+async def test_reported_rate_limits_are_respected() -> None:
     gates, now = limiter()
     gates.hear(A, Allowance(requests=Remaining(0, 60, 30)))
     assert gates.seconds_until(A, 1) == pytest.approx(0.5), "sixty come back in thirty seconds: one in half of one"
@@ -140,7 +140,7 @@ async def test_slots_are_passed_on_in_line(leaving: str) -> None:
     assert await slots.acquire(0), "none was lost"
 
 
-async def test_patience_ends_as_usual_for_who_outlived_a_cancellation() -> None:
+async def test_a_task_that_survived_a_cancellation_stops_waiting_in_time() -> None:
     slots = Semaphore(1)
     assert await slots.acquire(0)
 
@@ -157,7 +157,7 @@ async def test_patience_ends_as_usual_for_who_outlived_a_cancellation() -> None:
     assert not await waiting
 
 
-async def test_patience_ends() -> None:
+async def test_a_request_stops_waiting_when_its_time_is_over() -> None:
     slots = Semaphore(1)
     assert await slots.acquire(0)
     assert not await slots.acquire(0.001)
@@ -166,7 +166,7 @@ async def test_patience_ends() -> None:
 
 
 @pytest.mark.found("B-24")
-def test_who_waits_for_the_moment_that_a_vendor_named_comes_back_apart() -> None:
+def test_requests_waiting_for_the_vendors_time_are_spread_out() -> None:
     """A hundred requests wait for it. None is early, and they do not come in one instant."""
 
     async def wait() -> list[float]:
@@ -186,7 +186,7 @@ def test_who_waits_for_the_moment_that_a_vendor_named_comes_back_apart() -> None
     assert times[90] - times[10] > 1.0
 
 
-def test_who_waits_for_a_bucket_waits_to_the_letter() -> None:
+def test_requests_waiting_for_a_bucket_wait_exactly() -> None:
     """Each request takes its share at once, so these waits differ by themselves."""
 
     async def wait() -> list[float]:
@@ -241,7 +241,7 @@ async def ask(switch: LLMSwitch, **more: Any) -> str:
     return await switch.stream_request(TaskRequest("hi", **more))
 
 
-async def test_past_its_requests_a_minute_the_next_target_is_asked(
+async def test_the_next_target_is_asked_after_the_limit_of_requests(
     simulated_vendor: Start, limited: Callable[..., LLMSwitch]
 ) -> None:
     first, second = simulated_vendor("openai-chat", Reply("A")), simulated_vendor("openai-chat", Reply("B"))
@@ -250,7 +250,7 @@ async def test_past_its_requests_a_minute_the_next_target_is_asked(
     assert str(switch.explain(TaskRequest("hi"))).splitlines()[-1].startswith("-  a/m: its rate limit is spent for")
 
 
-async def test_at_once_no_more_are_sent_than_the_limit_has(
+async def test_concurrent_requests_stay_within_the_limit(
     simulated_vendor: Start, limited: Callable[..., LLMSwitch]
 ) -> None:
     first, second = simulated_vendor("openai-chat", Reply("A")), simulated_vendor("openai-chat", Reply("B"))
@@ -259,7 +259,7 @@ async def test_at_once_no_more_are_sent_than_the_limit_has(
     assert (len(first.requests), len(second.requests)) == (10, 30)
 
 
-async def test_a_limit_that_is_waited_for_delays_and_refuses_nobody(
+async def test_a_limit_with_waiting_delays_requests_and_refuses_none(
     simulated_vendor: Start, limited: Callable[..., LLMSwitch]
 ) -> None:
     first, second = simulated_vendor("openai-chat", Reply("A", pace=0.01)), simulated_vendor("openai-chat", Reply("B"))
@@ -268,7 +268,7 @@ async def test_a_limit_that_is_waited_for_delays_and_refuses_nobody(
     assert second.requests == []
 
 
-async def test_where_nobody_else_can_serve_a_request_waits_or_says_when_to_come_back(
+async def test_a_request_waits_or_says_when_to_retry_if_no_other_target_can_serve(
     simulated_vendor: Start, limited: Callable[..., LLMSwitch]
 ) -> None:
     only = simulated_vendor("openai-chat", Reply("A"))
@@ -281,7 +281,7 @@ async def test_where_nobody_else_can_serve_a_request_waits_or_says_when_to_come_
         await ask(hasty)
 
 
-async def test_who_waits_in_line_waits_no_longer_than_the_call_may_take(
+async def test_waiting_in_line_ends_with_the_time_of_the_call(
     simulated_vendor: Start, limited: Callable[..., LLMSwitch]
 ) -> None:
     first, second = (simulated_vendor("openai-chat", Reply("One two.", fault=Stall(1))) for _ in range(2))
@@ -296,7 +296,7 @@ async def test_who_waits_in_line_waits_no_longer_than_the_call_may_take(
     assert len(first.requests) == 1
 
 
-async def test_a_vendor_that_says_when_to_come_back_is_left_alone_until_then(
+async def test_a_vendor_is_not_asked_before_its_retry_after(
     simulated_vendor: Start, limited: Callable[..., LLMSwitch]
 ) -> None:
     busy = simulated_vendor("openai-chat", Reply(fault=HttpError(429, retry_after=60)))

@@ -47,13 +47,13 @@ SOUND = TaskRequest("What is said?", audio=["a.wav"])
     [SOUND, TaskRequest(" "), TaskRequest("x", providers="nobody"), TaskRequest("x", model="nobody/m")],
     ids=["nobody takes it", "nothing is asked", "no such provider", "no such model"],
 )
-def test_one_request_that_nobody_can_serve_spoils_no_grouping(unroutable: TaskRequest) -> None:
+def test_a_request_without_a_target_is_grouped_under_the_empty_name(unroutable: TaskRequest) -> None:
     seen = TaskRequest("What is this?", images=["a.png"], task_type="vision_analysis")
     groups = LLMSwitch(POLICY).group_requests_by_provider([PLAIN, unroutable, seen, PLAIN])
     assert groups == {"openai": [PLAIN, PLAIN], "": [unroutable], "google": [seen]}
 
 
-def test_what_is_no_request_is_refused() -> None:
+def test_grouping_refuses_a_value_that_is_not_a_request() -> None:
     with pytest.raises(TypeError, match="a request is a TaskRequest, got str"):
         LLMSwitch(POLICY).group_requests_by_provider([PLAIN, "Hello."])  # type: ignore[list-item]
 
@@ -100,13 +100,13 @@ async def test_a_plan_that_depends_on_prices_is_not_guessed(unloaded: list[threa
 
 
 @pytest.mark.found("S-D12")
-def test_without_a_loop_there_is_nothing_to_hold_up(unloaded: list[threading.Thread]) -> None:
+def test_without_a_running_loop_prices_are_loaded_at_once(unloaded: list[threading.Thread]) -> None:
     assert str(LLMSwitch(POLICY).explain(BY_COST).targets[0]) == "openai/gpt-6-luna"
     assert unloaded == [threading.current_thread()]
 
 
 @pytest.mark.found("S-D12")
-async def test_the_file_of_what_was_spent_is_never_read_in_a_running_loop(
+async def test_the_spending_file_is_never_read_in_a_running_loop(
     simulated_vendor: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "spent.sqlite"
@@ -135,7 +135,7 @@ async def test_the_file_of_what_was_spent_is_never_read_in_a_running_loop(
     assert readers and threading.current_thread() not in readers
 
 
-async def test_without_a_file_what_was_spent_is_known_at_once(simulated_vendor: Start, tmp_path: Path) -> None:
+async def test_without_a_file_spending_is_known_at_once(simulated_vendor: Start, tmp_path: Path) -> None:
     for budgets in ({"daily": 5}, {"daily": 5, "path": str(tmp_path / "none.sqlite")}):
         policy = {**policy_over(simulated_vendor("openai-chat", Reply("Hello."))), "budgets": budgets}
         async with LLMSwitch(policy) as switch:

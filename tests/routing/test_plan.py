@@ -105,7 +105,7 @@ worlds = st.fixed_dictionaries({
 
 
 @given(worlds)
-def test_no_target_is_asked_that_cannot_serve_and_none_is_forgotten(world: dict[str, Any]) -> None:
+def test_every_target_is_planned_or_rejected_with_a_reason(world: dict[str, Any]) -> None:
     route, request = world["route"], world["request"]
     refused = ""
     try:
@@ -151,7 +151,7 @@ def test_the_same_world_has_the_same_plan(world: dict[str, Any]) -> None:
 
 
 @given(worlds)
-def test_who_is_as_good_as_another_keeps_its_place(world: dict[str, Any]) -> None:
+def test_equal_targets_keep_their_order(world: dict[str, Any]) -> None:
     try:
         decided = planned(**world)
     except LLMDispatcherError:
@@ -209,7 +209,7 @@ def test_speed_is_the_time_until_the_answer_is_whole() -> None:
     assert order(planned(route, health=health, request=TaskRequest("hi", max_tokens=400)))[0] == "quick to end"
 
 
-def test_what_was_not_tried_lately_is_tried_unless_it_fails() -> None:
+def test_a_target_without_fresh_samples_is_tried_unless_it_fails() -> None:
     health = {"known": fast(0.2, 100), "failing": TargetHealth(failing=1.0)}
     assert order(planned(Route(named("known", "failing", "new"), "speed"), health=health)) == [
         "new", "known", "failing",
@@ -335,7 +335,7 @@ def test_without_fallback_only_the_best_is_asked() -> None:
         ({"context_window": 100}, TaskRequest("hi", max_tokens=101), "its context window of 100 tokens is too small"),
     ],
 )
-def test_what_a_model_lacks_is_said(can: dict[str, Any], request_: TaskRequest, reason: str) -> None:
+def test_a_rejected_model_has_the_reason(can: dict[str, Any], request_: TaskRequest, reason: str) -> None:
     decided = planned(Route(named("less", "able")), {"less": replace(ABLE, **can)}, request=request_)
     assert order(decided) == ["able"]
     assert decided.rejected[Target("p", "less")].startswith(reason)

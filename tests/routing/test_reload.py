@@ -81,7 +81,7 @@ async def test_a_bad_file_changes_nothing_and_says_why(simulated_vendor: Start, 
             switch.reload(file.with_name("absent.yaml"))
 
 
-def test_what_came_from_no_file_needs_one_to_be_read_again(simulated_vendor: Start, file: Path) -> None:
+def test_reload_needs_a_file(simulated_vendor: Start, file: Path) -> None:
     switch = LLMSwitch({"providers": {"ollama": {"models": ["m"]}}})
     with pytest.raises(ConfigurationError, match="was not read from a file"):
         switch.reload()
@@ -108,7 +108,9 @@ async def test_health_goes_on_and_breakers_take_their_new_settings(simulated_ven
 
 
 @pytest.mark.usefixtures("no_collector")
-async def test_who_stays_keeps_its_connections_and_who_goes_is_let_go(simulated_vendor: Start, file: Path) -> None:
+async def test_a_kept_vendor_keeps_its_connections_and_a_dropped_one_is_closed(
+    simulated_vendor: Start, file: Path
+) -> None:
     stays, goes = simulated_vendor("openai-chat"), simulated_vendor("openai-chat")
     file.write_text(policy(stays, goes))
     async with LLMSwitch(file) as switch:
@@ -207,7 +209,7 @@ async def test_reloading_under_load_fails_no_stream(simulated_vendor: Start, fil
     assert all(vendor.requests for vendor in vendors)
 
 
-async def test_a_watched_file_is_taken_when_it_has_changed(
+async def test_a_changed_watched_file_is_loaded(
     simulated_vendor: Start, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("llm_dispatcher._config.files.CHECK_INTERVAL", 0.0)
@@ -226,7 +228,7 @@ async def test_a_watched_file_is_taken_when_it_has_changed(
         assert await switch.stream_request(ASK) == "new"
 
 
-def test_a_file_is_looked_at_once_a_second(file: Path) -> None:
+def test_a_watched_file_is_checked_once_a_second(file: Path) -> None:
     now = 0.0
     file.write_text("a")
     watched = WatchedFile(file, lambda: now)

@@ -78,7 +78,7 @@ async def test_one_after_the_other_a_budget_can_be_spent_to_its_end(simulated_ve
         ("anthropic", {}, {}, 500),
     ],
 )
-async def test_what_is_reserved_is_what_an_answer_may_have(
+async def test_the_reservation_covers_the_largest_answer(
     wire: str, known: dict[str, Any], request_: dict[str, Any], tokens: int, simulated_vendor: Start
 ) -> None:
     async with over(simulated_vendor(wire), daily=1e6, **known, **A_MILLION) as switch:
@@ -139,7 +139,7 @@ ATTEMPTS = st.lists(
 
 
 @given(ATTEMPTS)
-def test_overshoot_is_at_most_what_was_reserved_or_one_answer(
+def test_overspending_is_at_most_the_reservation_or_one_answer(
     attempts: list[tuple[str, float, float, float, int]],
 ) -> None:
     """However attempts overlap, if none costs more than twice what was reserved for it. One that was let in because it
@@ -173,7 +173,7 @@ def test_overshoot_is_at_most_what_was_reserved_or_one_answer(
 
 
 @given(st.floats(0.01, 0.99), st.floats(1, 1_000))
-def test_who_is_alone_needs_only_what_is_expected(spent: float, most: float) -> None:
+def test_a_single_request_reserves_only_the_expected_cost(spent: float, most: float) -> None:
     budgets = Budgets(BudgetSettings(daily=1.0))
     budgets.spend("", spent)
     assert budgets.reserve("", most, (1.0 - spent) / 2) is None

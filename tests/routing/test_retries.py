@@ -27,7 +27,7 @@ BUDGET = {"share": 0.1, "floor": 10}
 
 
 @given(st.lists(st.sampled_from(["request", "retry", "wait"]), max_size=300))
-def test_within_a_minute_no_more_is_tried_again_than_the_budget_has(steps: list[str]) -> None:
+def test_retries_within_a_minute_stay_within_the_budget(steps: list[str]) -> None:
     now, requests, retries = 0.0, 0, 0
     budget = RetryBudget(RetryBudgetSettings(share=0.1, floor=3), lambda: now)
     for step in steps:
@@ -65,7 +65,7 @@ def in_one_minute(switch: LLMSwitch) -> LLMSwitch:
     return switch
 
 
-async def test_a_single_vendor_that_is_down_is_not_asked_three_times_as_often(
+async def test_retries_to_a_single_failing_vendor_stay_within_the_budget(
     simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
 ) -> None:
     down = simulated_vendor("openai-chat", Reply(fault=HttpError(500)))
@@ -75,7 +75,7 @@ async def test_a_single_vendor_that_is_down_is_not_asked_three_times_as_often(
     assert len(down.requests) == 100 + 10 + 2
 
 
-async def test_a_switch_to_a_vendor_that_is_well_is_never_refused(
+async def test_a_switch_to_a_healthy_vendor_is_never_refused(
     simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
 ) -> None:
     down, well = simulated_vendor("openai-chat", Reply(fault=HttpError(500))), simulated_vendor("anthropic")
@@ -116,7 +116,7 @@ async def test_a_switch_draws_on_the_vendor_that_receives_it(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("breaker", [NO_BREAKER, {}], ids=["budget alone", "budget and breaker"])
-async def test_a_total_outage_is_asked_at_most_a_tenth_more(
+async def test_in_a_total_outage_retries_add_at_most_a_tenth(
     breaker: dict[str, None],
     simulated_vendor: Callable[..., SimulatedVendor],
     switch_over: Callable[..., LLMSwitch],
@@ -130,7 +130,7 @@ async def test_a_total_outage_is_asked_at_most_a_tenth_more(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("breaker", [NO_BREAKER, {}], ids=["budget alone", "budget and breaker"])
-async def test_at_half_failure_nearly_all_is_answered(
+async def test_with_half_of_the_attempts_failing_nearly_all_requests_are_answered(
     breaker: dict[str, None],
     simulated_vendor: Callable[..., SimulatedVendor],
     switch_over: Callable[..., LLMSwitch],

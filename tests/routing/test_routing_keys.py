@@ -72,7 +72,7 @@ async def test_every_vendor_serves_a_request_with_routing_keys_and_sees_none(
 
 
 @pytest.mark.found("N-A5")
-async def test_a_sticky_key_that_is_no_text_is_no_vendors_business(simulated_vendor: Start) -> None:
+async def test_a_sticky_key_that_is_not_text_is_not_sent(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-responses", Reply(TEXT), api_key="test-key")
     async with LLMSwitch(over(vendor, KINDS["openai-responses"], sticky="user")) as switch:
         with use_switch(switch):
@@ -141,7 +141,7 @@ async def test_a_cache_keeps_the_answers_of_namespaces_apart(simulated_vendor: S
     assert cache.stats().entries == 1
 
 
-def test_a_decorator_takes_both() -> None:
+def test_a_decorator_takes_namespace_and_sticky() -> None:
     @llm_stream(namespace="research", sticky="user-5")
     def story(topic: str) -> str:
         return topic

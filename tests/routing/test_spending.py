@@ -49,7 +49,7 @@ def written(path: Path) -> float:
     return float(rows[0][0]) if rows else 0.0
 
 
-async def test_a_locked_file_keeps_no_thread_pool_and_no_answer_waiting(path: Path) -> None:
+async def test_a_locked_file_blocks_neither_thread_pools_nor_answers(path: Path) -> None:
     """On a pool of two threads, as names are looked up in: the third piece of work must not wait for the file."""
     spending = Spending(path)
     await spending.ready()
@@ -67,7 +67,7 @@ async def test_a_locked_file_keeps_no_thread_pool_and_no_answer_waiting(path: Pa
     assert not spending.is_unwritten
 
 
-async def test_amounts_that_wait_are_written_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_amounts_are_written_together(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spending = Spending(path)
     await spending.ready()
     opened: list[int] = []
@@ -111,7 +111,7 @@ async def test_a_write_that_fails_loses_nothing_and_closing_takes_a_bounded_time
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(24, "Too many open files"), sqlite3.OperationalError("full")])
-async def test_whatever_a_write_ends_in_its_amounts_are_kept(
+async def test_amounts_are_kept_however_a_write_ends(
     error: Exception, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spending = Spending(path)
@@ -148,7 +148,7 @@ def test_what_another_process_has_spent_is_added_to_what_is_not_written_yet(
     assert (spending.of(LINE), written(path)) == (6.0, 6.0)
 
 
-async def test_all_who_come_first_wait_for_one_reading(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_first_requests_wait_for_one_read_of_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Spending(path).read()
     spending, began, go_on, reads = Spending(path), threading.Event(), threading.Event(), []
     read = spending.read
@@ -171,7 +171,7 @@ async def test_all_who_come_first_wait_for_one_reading(path: Path, monkeypatch: 
     assert spending.is_read
 
 
-async def test_a_reading_that_fails_is_told_to_all_and_tried_again(path: Path) -> None:
+async def test_a_failed_read_is_raised_to_all_and_tried_again(path: Path) -> None:
     path.write_text("this is no database, but it is long enough to be taken for one" * 100)
     spending = Spending(path)
     outcomes = await asyncio.gather(*(spending.ready() for _ in range(3)), return_exceptions=True)
@@ -239,7 +239,7 @@ print(sum(statuses), file.of(("", "2026-11")) - added)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_fork_while_spending_is_written_loses_no_dollar_and_blocks_nobody(path: Path) -> None:
+def test_a_fork_during_a_write_loses_no_dollar_and_blocks_no_process(path: Path) -> None:
     """A child with half of its parent's connection to SQLite writes without the lock of the file, or waits for ever."""
     command = [sys.executable, "-c", FORK, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
