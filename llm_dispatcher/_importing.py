@@ -1,4 +1,4 @@
-"""Imports that happen in threads, and forks.
+"""Imports: of packages that may be missing, and in threads of a process that may fork.
 
 A process that forks while one of its threads imports a module leaves the child with a lock of that import, which no
 thread will ever release: importing the same module there waits for ever. `gunicorn --preload` forks right after it has
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import _thread
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -26,3 +28,28 @@ def importing(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function that imports something, for a thread: no process is forked meanwhile."""
     with _lock:
         return function(*args, **kwargs)
+
+
+def not_installed(who: str, package: str, install: str | None = None) -> str:
+    """The message for a Python package that is missing: who needs it, and how to install it."""
+    return (
+        f"{who} the Python package {package}, which is not installed; install it with: pip install {install or package}"
+    )
+
+
+@contextmanager
+def needed_by(who: str, install: str) -> Generator[None, None, None]:
+    """Say what to install if an optional package that is imported in the block is missing. `who` ends in "needs"."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or install).partition(".")[0]
+        raise ModuleNotFoundError(not_installed(who, package, install), name=error.name) from error
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module could be imported. Its parent packages are imported to find out, but not the module."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # a missing parent package; or a module that something put there by hand
+        return False

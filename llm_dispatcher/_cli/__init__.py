@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run the command."""
     try:
+        _check_packages()
         from .commands import app
 
         for out in (sys.stdout, sys.stderr):
@@ -24,6 +25,16 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)  # `exit_codes.INTERRUPTED`, which may not be loaded yet
+
+
+def _check_packages() -> None:
+    """Exit with a line that says what to install if a package is missing that only the command needs."""
+    from .._importing import is_installed, not_installed
+
+    for package in ("typer", "rich"):
+        if not is_installed(package):
+            sys.stderr.write(f"error: {not_installed('the command needs', package)}\n")
+            sys.exit(1)
 
 
 def __getattr__(name: str) -> Any:

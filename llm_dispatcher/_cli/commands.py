@@ -84,15 +84,31 @@ def explain(options: RequestOptions, config: Config = None, as_json: Json = Fals
     raise typer.Exit(explain(make_request(options), options, config=config, as_json=as_json))
 
 
+Timeout = Annotated[float, typer.Option(help="Seconds to wait for each provider.", metavar="SECONDS", min=0.1)]
+
+
 @app.command()
-def models(task: Task = None, config: Config = None, as_json: Json = False) -> None:
+def models(
+    task: Task = None,
+    config: Config = None,
+    offered: Annotated[
+        bool, typer.Option("--offered", help="Ask the providers for their lists of models, which is free.")
+    ] = False,
+    timeout: Timeout = 5.0,
+    as_json: Json = False,
+) -> None:
     """List the models with their capabilities and prices.
 
-    With --task, list only the models of that task's route, in order.
+    With --task, list only the models of that task's route, in order. With --offered, list the models that the
+    providers offer, and mark the configured ones.
     """
     from ..tasks import TaskType
     from .inspect import models
 
+    if offered:
+        from . import providers
+
+        raise typer.Exit(providers.offered(config, timeout=timeout, as_json=as_json))
     raise typer.Exit(models(None if task is None else TaskType(task), config=config, as_json=as_json))
 
 
@@ -100,7 +116,7 @@ def models(task: Task = None, config: Config = None, as_json: Json = False) -> N
 def providers(
     config: Config = None,
     ask: Annotated[bool, typer.Option("--ask/--no-ask", help="Ask for the list of models, which is free.")] = True,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for each.", metavar="SECONDS", min=0.1)] = 5.0,
+    timeout: Timeout = 5.0,
     as_json: Json = False,
 ) -> None:
     """List the providers, and check their keys.

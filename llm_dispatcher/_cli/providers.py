@@ -1,61 +1,54 @@
-"""`llm-dispatcher providers`: who is configured, whether they can be reached, and whether they take our keys.
+"""`llm-dispatcher providers` and `llm-dispatcher models --offered`: what the configured providers say of themselves.
 
-Each is asked for its list of models, which costs nothing; with standard means, because no SDK is needed for that.
+Every provider is asked at the same time, each for at most `timeout` seconds. A provider answers by its methods `check`
+and `models`; a third party's provider that does not have them is not asked.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Final
+from typing import Final, TypeVar
 
-from msgspec import Struct
-from msgspec.structs import asdict
-
-from .. import _clock
 from .._config import config_dump, load
-from .._policy import ProviderSettings
-from .._redaction import redacted
+from .._policy import Policy, ProviderSettings
+from .._providers import check, make, offered_models
+from .._redaction import loggable
 from .._vendors.table import vendor
+from ..exceptions import LLMDispatcherError
+from ..provider import CheckResult, Provider
 from .exit_codes import FAILED, SUCCESS
 from .printing import one_line, say_json, say_table
 
+Answer = TypeVar("Answer")
 
-class Reached(Struct, frozen=True, kw_only=True):
-    """What came of asking a provider. `well` is `None` where it was not asked."""
-
-    well: bool | None
-    health: str
-    status: int | None = None
-    milliseconds: int | None = None
-
-
-NOT_ASKED: Final = Reached(well=None, health="not asked")
+NOT_ASKED: Final = CheckResult(ok=None, message="not asked")
 
 
 def providers(config: Path | None, *, ask: bool, timeout: float, as_json: bool) -> int:
-    """Print all of them; the code says whether those that were asked are well."""
+    """Print the configured providers and the result of their checks. The exit code is 1 if a check failed."""
     policy = load(config)
-    reached = reach(policy.providers.values(), timeout) if ask else {}
+    results = asyncio.run(_ask_all(policy, check, timeout)) if ask else {}
     shown = config_dump(policy)["providers"]
     assert isinstance(shown, dict)
     rows: list[dict[str, object]] = []
+    failed = False
     for name, settings in policy.providers.items():
-        address = shown[name].get("base_url") or home(settings) or "unknown"
-        came = reached.get(name, NOT_ASKED)
+        result = _as_check(results.get(name, NOT_ASKED))
+        failed = failed or result.ok is False
         rows.append(
             {
                 "provider": name,
                 "kind": settings.kind,
-                "address": address,
+                "address": shown[name].get("base_url") or vendor(settings.kind).base_url or "unknown",
                 "key": key_in_words(settings, os.environ),
                 "models": list(settings.models),
-                **asdict(came),
+                "ok": result.ok,
+                "health": one_line(result.message),
+                "status": result.status,
+                "milliseconds": result.milliseconds,
             }
         )
     if as_json:
@@ -63,14 +56,43 @@ def providers(config: Path | None, *, ask: bool, timeout: float, as_json: bool) 
     else:
         heading = ("provider", "kind", "address", "key", "models", "health", "ms")
         say_table(heading, (_cells(row) for row in rows))
-    return FAILED if any(came.well is False for came in reached.values()) else SUCCESS
+    return FAILED if failed else SUCCESS
 
 
-def _cells(row: Mapping[str, object]) -> tuple[str, ...]:
-    models, milliseconds = row["models"], row["milliseconds"]
-    assert isinstance(models, list)
-    said = [str(row[name]) for name in ("provider", "kind", "address", "key")]
-    return (*said, str(len(models)), str(row["health"]), "" if milliseconds is None else str(milliseconds))
+def offered(config: Path | None, *, timeout: float, as_json: bool) -> int:
+    """Print the models that the configured providers offer. The exit code is 1 if a provider could not be asked."""
+    policy = load(config)
+    answers = asyncio.run(_ask_all(policy, offered_models, timeout))
+    errors = {name: _message(answer) for name, answer in answers.items() if isinstance(answer, Exception)}
+    models = {name: answer for name, answer in answers.items() if not isinstance(answer, Exception)}
+    if as_json:
+        say_json([
+            {
+                "provider": name,
+                "models": models.get(name),
+                "configured": list(settings.models),
+                "error": errors.get(name),
+            }
+            for name, settings in policy.providers.items()
+        ])  # fmt: skip
+    else:
+        say_table(("provider", "model", "configured"), _offered_rows(policy, models, errors))
+    return FAILED if errors else SUCCESS
+
+
+def _offered_rows(
+    policy: Policy, models: Mapping[str, list[str] | None], errors: Mapping[str, str]
+) -> list[tuple[str, str, str]]:
+    rows: list[tuple[str, str, str]] = []
+    for name, settings in policy.providers.items():
+        configured = {settings.vendor_model(model) for model in settings.models}
+        names = models.get(name)
+        if names is None:
+            rows.append((name, f"({errors.get(name, 'not asked: it has no list of models')})", ""))
+            continue
+        rows += [(name, model, "yes" if model in configured else "") for model in sorted(names)]
+        rows += [(name, model, "yes, but not offered") for model in sorted(configured - set(names))]
+    return rows
 
 
 def key_in_words(settings: ProviderSettings, environ: Mapping[str, str]) -> str:
@@ -83,97 +105,42 @@ def key_in_words(settings: ProviderSettings, environ: Mapping[str, str]) -> str:
     return "***"
 
 
-def home(settings: ProviderSettings) -> str | None:
-    """Where a provider is: where its entry says, or else where its kind usually is."""
-    if settings.base_url is not None:
-        return settings.base_url
-    return vendor(settings.kind).base_url
+async def _ask_all(
+    policy: Policy, question: Callable[[Provider], Awaitable[Answer]], timeout: float
+) -> dict[str, Answer | Exception]:
+    """Ask every provider at once. An exception stands in place of an answer; a third party's may be any."""
+
+    async def ask(settings: ProviderSettings) -> Answer | Exception:
+        try:
+            provider = make(settings)
+            try:
+                async with asyncio.timeout(timeout):
+                    return await question(provider)
+            finally:
+                await provider.aclose()
+        except Exception as error:  # noqa: BLE001 - one provider's error must not hide the answers of the others
+            return error
+
+    answers = await asyncio.gather(*(ask(settings) for settings in policy.providers.values()))
+    return dict(zip(policy.providers, answers, strict=True))
 
 
-def reach(settings: Iterable[ProviderSettings], timeout: float) -> dict[str, Reached]:
-    """Ask them all at once. The threads are daemons: Ctrl-C waits for none of them."""
-    answers: SimpleQueue[tuple[str, Reached]] = SimpleQueue()
-
-    def ask(each: ProviderSettings) -> None:
-        answers.put((each.name, _asked(each, timeout)))
-
-    asked = [threading.Thread(target=ask, args=(each,), daemon=True) for each in settings]
-    for thread in asked:
-        thread.start()
-    return dict(answers.get() for _ in asked)
+def _as_check(answer: CheckResult | Exception) -> CheckResult:
+    if isinstance(answer, CheckResult):
+        return answer
+    return CheckResult(ok=False, message=_message(answer))
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A key is not carried to wherever an answer points."""
-
-    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any) -> None:
-        return None
-
-
-def _asked(settings: ProviderSettings, timeout: float) -> Reached:
-    address = home(settings)
-    if settings.options.get("vertex"):
-        return Reached(well=None, health="not asked: its address is made by its SDK")
-    if address is None:
-        return Reached(well=None, health=f"not asked: only the kind {settings.kind} knows its address")
-    request = urllib.request.Request(address + _path(settings.kind), headers=_headers(settings))  # noqa: S310 - http(s), checked
-    began = _clock.monotonic()
-    try:
-        with urllib.request.build_opener(_NoRedirects).open(request, timeout=timeout) as answer:
-            status = int(answer.status)
-    except urllib.error.HTTPError as error:
-        error.close()
-        status = error.code
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        words = "no answer in time" if isinstance(reason, TimeoutError) else redacted(one_line(str(reason)))
-        return Reached(well=False, health=f"unreachable: {words}")
-    except Exception as error:  # noqa: BLE001 - an answer that is no HTTP; a thread that died would never be heard of
-        return Reached(well=False, health=f"answers, but not in HTTP ({type(error).__name__})")
-    milliseconds = round((_clock.monotonic() - began) * 1000)
-    well, health = _judged(status)
-    return Reached(well=well, health=health, status=status, milliseconds=milliseconds)
+def _message(error: Exception) -> str:
+    """An error in one line."""
+    if isinstance(error, TimeoutError) and not isinstance(error, LLMDispatcherError):
+        return "unreachable: no answer in time"
+    text = error.message if isinstance(error, LLMDispatcherError) else f"{type(error).__name__}: {error}"
+    return one_line(loggable(text))
 
 
-def _path(kind: str) -> str:
-    match kind:
-        case "anthropic":
-            return "/v1/models?limit=1"
-        case "google":
-            return "/v1beta/models?pageSize=1"
-        case "ollama":
-            return "/api/tags"
-        case _:
-            return "/models"
-
-
-def _headers(settings: ProviderSettings) -> dict[str, str]:
-    headers = {**settings.headers, "user-agent": "llm-dispatcher"}
-    key = settings.api_key.reveal() if settings.api_key is not None else None
-    match settings.kind:
-        case "anthropic":
-            headers["anthropic-version"] = "2023-06-01"
-            name, value = "x-api-key", key
-        case "google":
-            name, value = "x-goog-api-key", key
-        case "azure":
-            name, value = "api-key", key
-        case _:
-            name, value = "authorization", f"Bearer {key}"
-    if key is not None and value is not None:
-        headers.setdefault(name, value)
-    return headers
-
-
-def _judged(status: int) -> tuple[bool, str]:
-    match status:
-        case 401 | 403:
-            return False, f"refuses the key (HTTP {status})"
-        case 429:
-            return True, "well, but has too many requests (HTTP 429)"
-        case _ if status < 300:
-            return True, "well"
-        case _ if status < 500:
-            return True, f"reachable; its key was not tried (HTTP {status})"
-        case _:
-            return False, f"unwell (HTTP {status})"
+def _cells(row: Mapping[str, object]) -> tuple[str, ...]:
+    models, milliseconds = row["models"], row["milliseconds"]
+    assert isinstance(models, list)
+    words = [str(row[name]) for name in ("provider", "kind", "address", "key")]
+    return (*words, str(len(models)), str(row["health"]), "" if milliseconds is None else str(milliseconds))

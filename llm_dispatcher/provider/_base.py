@@ -15,9 +15,11 @@ from functools import partial
 from typing import Any, ClassVar, Final, Generic, cast
 from weakref import ref
 
+from .._importing import not_installed
 from .._local_trouble import what_is_lacking
 from .._log import write
 from .._policy import ProviderSettings
+from .._redaction import loggable
 from .._vendors.table import vendor
 from ..exceptions import ConfigurationError, MissingPackageError
 from ..notices import Notice, Notify
@@ -146,12 +148,13 @@ def missing_package(settings: ProviderSettings, error: ImportError) -> MissingPa
     requires = {} if adapter is None else adapter.requires
     named = next((name for name in requires if _is_part(module, name) or _is_part(name, module)), None)
     install = requires[named] if named is not None else module.partition(".")[0]
-    what = f"the Python package {named or install}" if install else "a Python package"
-    why = "which is not installed" if isinstance(error, ModuleNotFoundError) else f"which cannot be imported: {error}"
-    fix = f"; install it with: pip install '{install}'" if install else ""
-    return MissingPackageError(
-        f"providers of the kind {settings.kind!r} need {what}, {why}{fix}", provider=settings.name, install=install
-    )
+    who, quoted = f"providers of the kind {settings.kind!r} need", f"'{install}'"
+    if isinstance(error, ModuleNotFoundError):
+        message = not_installed(who, named or install, quoted)
+    else:
+        message = f"{who} {named or module or 'a package'}, which cannot be imported: {loggable(str(error))}"
+        message += f"; install it again with: pip install --force-reinstall {quoted}" if install else ""
+    return MissingPackageError(message, provider=settings.name, install=install)
 
 
 def _is_part(module: str, package: str) -> bool:

@@ -16,6 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from .. import _clock
+from .._importing import needed_by
 from ..events import Event, StreamCancelled, StreamCompleted, StreamFailed
 from ._account import Account
 from ._observe import ObservedCall, Observer, Watcher
@@ -115,10 +116,11 @@ class ProgressTracker:
     @contextmanager
     def live(self, console: Console | None = None) -> Generator[None, None, None]:
         """Draw a progress bar in the terminal while the block runs. Without a terminal, nothing is drawn."""
-        from rich.console import Console
-        from rich.live import Live
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
+        with needed_by("ProgressTracker.live needs", "rich"):
+            from rich.console import Console
+            from rich.live import Live
+            from rich.progress_bar import ProgressBar
+            from rich.table import Table
 
         console = console or Console(stderr=True)
         if not console.is_terminal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,8 +69,8 @@ def configure(kind: str, address: str, **more: Any) -> None:
     [
         ("openai", "/models", "authorization", f"Bearer {KEY}"),
         ("groq", "/models", "authorization", f"Bearer {KEY}"),
-        ("anthropic", "/v1/models?limit=1", "x-api-key", KEY),
-        ("google", "/v1beta/models?pageSize=1", "x-goog-api-key", KEY),
+        ("anthropic", "/v1/models?limit=1000", "x-api-key", KEY),
+        ("google", "/v1beta/models?pageSize=1000", "x-goog-api-key", KEY),
         ("ollama", "/api/tags", "authorization", f"Bearer {KEY}"),
     ],
 )
@@ -87,23 +88,23 @@ def test_each_kind_is_asked_for_its_models_with_its_key(
 
 
 @pytest.mark.parametrize(
-    ("status", "well", "words"),
+    ("status", "ok", "words"),
     [
-        (200, True, "well"),
+        (200, True, "ok"),
         (401, False, "refuses the key (HTTP 401)"),
         (403, False, "refuses the key (HTTP 403)"),
-        (404, True, "reachable; its key was not tried (HTTP 404)"),
-        (429, True, "well, but has too many requests (HTTP 429)"),
-        (503, False, "unwell (HTTP 503)"),
+        (404, True, "reachable; the key was not checked (HTTP 404)"),
+        (429, True, "ok, but it has too many requests (HTTP 429)"),
+        (503, False, "error (HTTP 503)"),
     ],
 )
-def test_what_it_answers_is_told(status: int, well: bool, words: str, house: House, run: Any) -> None:
+def test_what_it_answers_is_told(status: int, ok: bool, words: str, house: House, run: Any) -> None:
     house.status = status
     configure("openai", house.address)
     done = run("providers", "--json")
     (said,) = json.loads(done.stdout)
-    assert (said["well"], said["health"], said["status"]) == (well, words, status)
-    assert done.exit_code == (0 if well else 1)
+    assert (said["ok"], said["health"], said["status"]) == (ok, words, status)
+    assert done.exit_code == (0 if ok else 1)
     assert words in run("providers").stdout
 
 
@@ -120,7 +121,7 @@ def test_who_is_not_there_is_unreachable(run: Any) -> None:
         configure("openai", f"http://127.0.0.1:{taken.getsockname()[1]}")
         done = run("providers", "--json")
     (said,) = json.loads(done.stdout)
-    assert (done.exit_code, said["well"], said["status"]) == (1, False, None)
+    assert (done.exit_code, said["ok"], said["status"]) == (1, False, None)
     assert said["health"].startswith("unreachable: ")
 
 
@@ -146,7 +147,7 @@ def test_who_speaks_something_else_is_told(run: Any) -> None:
         done = run("providers", "--json")
         thread.join()
     (said,) = json.loads(done.stdout)
-    assert (done.exit_code, said["well"]) == (1, False)
+    assert (done.exit_code, said["ok"]) == (1, False)
     assert "not in HTTP" in said["health"]
 
 
@@ -159,7 +160,7 @@ def test_nobody_is_asked_who_should_not_be(house: House, run: Any, monkeypatch: 
     done = run("providers", "--no-ask", "--json")
     anthropic, ollama = json.loads(done.stdout)
     assert (done.exit_code, house.asked) == (0, [])
-    assert (anthropic["key"], anthropic["well"], anthropic["health"]) == (
+    assert (anthropic["key"], anthropic["ok"], anthropic["health"]) == (
         "*** from ANTHROPIC_API_KEY",
         None,
         "not asked",
@@ -175,7 +176,50 @@ def test_a_simulated_vendors_key_can_be_checked(write: Any, run: Any, simulated_
     vendors: list[SimulatedVendor] = [simulated_vendor(wire, api_key="test-key") for wire in WIRES]
     done = run("providers", "--json", "-c", write(*vendors))
     assert done.exit_code == 0
-    assert [said["health"] for said in json.loads(done.stdout)] == ["well"] * len(WIRES)
+    assert [said["health"] for said in json.loads(done.stdout)] == ["ok"] * len(WIRES)
     others: list[SimulatedVendor] = [simulated_vendor(wire, api_key="another-key") for wire in WIRES]
     done = run("providers", "--json", "-c", write(*others))
     assert [said["health"] for said in json.loads(done.stdout)] == ["refuses the key (HTTP 401)"] * len(WIRES)
+
+
+def test_the_models_that_vendors_offer_are_listed_beside_those_that_are_configured(
+    run: Any, simulated_vendor: Any, tmp_path: Path
+) -> None:
+    entries = {}
+    for wire in WIRES:
+        vendor: SimulatedVendor = simulated_vendor(wire, models=["m", "other"], api_key="test-key")
+        kind, _, api = wire.partition("-")
+        entries[wire] = {"kind": kind, "base_url": vendor.base_url, "api_key": "test-key", "models": ["m", "gone"]}
+        if api:
+            entries[wire]["api"] = api
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(json.dumps({"providers": entries}))
+    done = run("models", "--offered", "--json", "-c", str(policy))
+    assert done.exit_code == 0
+    assert [(each["provider"], sorted(each["models"])) for each in json.loads(done.stdout)] == [
+        (wire, ["m", "other"]) for wire in WIRES
+    ]
+    lines = [line.split() for line in run("models", "--offered", "-c", str(policy)).stdout.splitlines()]
+    assert ["ollama", "m", "yes"] in lines and ["ollama", "other"] in lines
+    assert ["ollama", "gone", "yes,", "but", "not", "offered"] in lines
+
+
+def test_a_vendor_that_refuses_to_list_its_models_is_reported(house: House, run: Any) -> None:
+    house.status = 401
+    configure("openai", house.address)
+    done = run("models", "--offered", "--json")
+    (said,) = json.loads(done.stdout)
+    assert (done.exit_code, said["models"]) == (1, None)
+    assert "401" in said["error"]
+    assert "401" in run("models", "--offered").stdout
+
+
+def test_a_provider_without_its_package_is_reported_with_what_to_install(
+    house: House, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure("anthropic", house.address)
+    monkeypatch.setitem(sys.modules, "anthropic", None)
+    done = run("providers", "--json")
+    (said,) = json.loads(done.stdout)
+    assert (done.exit_code, said["ok"], house.asked) == (1, False, [])
+    assert "pip install 'anthropic[aiohttp]'" in said["health"]

@@ -7,9 +7,9 @@ and the request for the list of models, which is also the check of the key.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import ClassVar, Final
 
+from ..._importing import is_installed
 from ..._policy import ProviderSettings
 from ..._vendors.vendor import Adapter
 from ...provider import CheckResult
@@ -55,11 +55,4 @@ class VendorProvider(BaseProvider[Client]):
 
 def _missing(adapter: Adapter) -> str | None:
     """The first module that an adapter requires and that is not installed."""
-    return next((name for name in adapter.requires if not _is_installed(name)), None)
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
+    return next((name for name in adapter.requires if not is_installed(name)), None)
