@@ -15,6 +15,9 @@ from hypothesis import HealthCheck, settings
 from llm_dispatcher import LLMSwitch
 from llm_dispatcher.testing import SimulatedVendor
 
+collect_ignore = ["cli/test_demo.py", "cli/test_terminal.py"] if sys.platform == "win32" else []
+"""These are about terminals of POSIX systems, and import modules that Windows has not."""
+
 settings.register_profile(
     "suite",
     deadline=None,  # how long something takes is for benchmarks/

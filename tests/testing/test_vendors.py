@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -462,6 +461,7 @@ async def test_a_vendor_serves_in_the_running_loop_or_in_another_process() -> No
 async def test_ten_thousand_connections_at_once() -> None:
     """Each connection has an open stream, which another process serves and this one reads."""
     wanted = 10_000
+    resource = pytest.importorskip("resource")  # Windows has no such limit
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < wanted + 200:
         pytest.skip(f"this machine allows a process {hard} open files, too few for {wanted} connections")
