@@ -43,7 +43,7 @@ class RouteOptions(TypedDict, total=False):
         optimization_strategy: In which order targets are asked: `"ordered"`, `"cost"`, `"speed"`, `"quality"`,
             `"balanced"` or `"weighted"`.
         max_cost: The most that the call may cost, in US dollars, all attempts together.
-        max_latency: The most seconds until the first token. Targets that are usually slower are left out.
+        max_latency: The most seconds until the first token. Targets that are usually slower are asked last.
     """
 
     optimization_strategy: Strategy | None
