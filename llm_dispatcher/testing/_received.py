@@ -30,12 +30,12 @@ class ReceivedRequest:
     """One request: its content, its answer, and how it ended. Times are those of `time.monotonic()`.
 
     Args:
-        wire: The wire that it was made on.
-        method: Its HTTP method.
-        path: Its path.
-        headers: Its headers, by their names in small letters.
-        body: Its JSON body.
-        request_id: The id that the vendor answers with.
+        wire: The API on which it came.
+        method: The HTTP method.
+        path: The path, with its query.
+        headers: The headers, with names in lower case.
+        body: The JSON body.
+        request_id: The ID that the answer has in its headers.
     """
 
     def __init__(

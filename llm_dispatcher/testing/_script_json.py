@@ -24,7 +24,7 @@ def script_from_json(data: bytes) -> WrittenScript:
     """The script in JSON that `script_to_json` or a person wrote.
 
     Raises:
-        ValueError: It is invalid.
+        ValueError: It is not JSON, or not a script. The message says what is wrong.
     """
     try:
         value: Any = msgspec.json.decode(data)

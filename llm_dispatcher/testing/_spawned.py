@@ -21,13 +21,13 @@ class SpawnedVendor:
     """A simulated vendor in another process: `with SpawnedVendor("openai-chat", Reply("Hello!")) as vendor:`.
 
     Args:
-        wire: The wire that it speaks, such as `"openai-chat"`.
-        script: What it answers, as for `SimulatedVendor`, but without functions.
-        models: The models that it has. By default it has every model.
-        refuses_prefill: Models that refuse a request which ends in an assistant's turn.
-        api_key: The key that it demands, or `None` for no key.
-        port: The port to listen on, or 0 for a free one.
-        remember: How many requests are kept; older ones are dropped.
+        wire: The API: `openai-chat`, `openai-responses`, `anthropic`, `google` or `ollama`.
+        script: What it answers. A script in another process cannot have functions.
+        models: The models that it has; by default it accepts any name.
+        refuses_prefill: The models that refuse requests which end with an open assistant turn.
+        api_key: The key that requests must have; `None` for none. By default `test-key`, and none for Ollama.
+        port: The port; 0 takes a free one.
+        remember: The number of requests that are kept.
     """
 
     def __init__(

@@ -131,7 +131,7 @@ class SimulatedVendor:
         """Start to listen, in the running loop.
 
         Raises:
-            RuntimeError: It is listening already.
+            RuntimeError: It is already listening.
         """
         if self._listener.is_open:
             raise RuntimeError("this vendor is already listening")
@@ -182,10 +182,10 @@ class SimulatedVendor:
     # ── for `down` ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def in_its_thread(self, work: Coroutine[None, None, None]) -> None:
-        """Run a coroutine in the vendor's thread, and wait for it.
+        """Run a coroutine in the vendor's thread, and wait for it. Call it from another thread.
 
         Raises:
-            RuntimeError: The vendor serves in a loop, not in a thread of its own.
+            RuntimeError: The vendor serves in an event loop and has no thread.
         """
         if self._thread is None:
             work.close()
@@ -193,7 +193,7 @@ class SimulatedVendor:
         self._thread.run(work)
 
     async def in_its_loop(self, work: Coroutine[None, None, None]) -> None:
-        """Run a coroutine in the vendor's loop, and wait for it."""
+        """Run a coroutine in the vendor's loop, and wait for it. Call it from any loop."""
         if self._loop is None or self._loop is asyncio.get_running_loop():
             await work
         else:

@@ -170,7 +170,7 @@ class Resplit(ScriptPart, frozen=True):
 
 
 def not_negative(what: str, value: float) -> None:
-    """Check that a number is 0 or more.
+    """Check a number of a script.
 
     Raises:
         ValueError: It is negative, or NaN.
