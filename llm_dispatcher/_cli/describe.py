@@ -33,7 +33,7 @@ def ledger_rows(attempts: Iterable[Attempt]) -> list[tuple[str, ...]]:
     for attempt in attempts:
         usage = attempt.usage
         tokens = f"{usage.input_tokens}/{usage.output_tokens} {usage.source}" if usage.source != "unknown" else "none"
-        ended = attempt.failure.kind if attempt.failure is not None else attempt.outcome
+        ending = attempt.failure.kind if attempt.failure is not None else attempt.outcome
         trimmed = str(len(attempt.trimmed))
-        rows.append((str(attempt.number), str(attempt.target), ended, str(attempt.delivered), trimmed, tokens))
+        rows.append((str(attempt.number), str(attempt.target), ending, str(attempt.delivered), trimmed, tokens))
     return rows

@@ -25,9 +25,9 @@ def find_file(environ: Mapping[str, str]) -> tuple[Path | None, bool]:
     The file that the environment names comes first, then the one in the working folder, then the one in the user's
     config folder. The working folder may be a checkout of somebody else's code, so a file found there is not trusted.
     """
-    path_in_environment = environ.get(CONFIG)
-    if path_in_environment:
-        return Path(path_in_environment).expanduser(), False
+    variable = environ.get(CONFIG)
+    if variable:
+        return Path(variable).expanduser(), False
     here = Path(FILE_NAME)
     if here.is_file():
         return here, True
@@ -40,8 +40,8 @@ def is_trusted(path: Path, environ: Mapping[str, str]) -> bool:
 
     Relative paths are ignored, because they name another file in each working folder.
     """
-    path_in_environment = (Path(each).expanduser() for each in environ.get(TRUST, "").split(os.pathsep) if each)
-    return any(each.is_absolute() and each.resolve() == path.resolve() for each in path_in_environment)
+    trusted = (Path(each).expanduser() for each in environ.get(TRUST, "").split(os.pathsep) if each)
+    return any(each.is_absolute() and each.resolve() == path.resolve() for each in trusted)
 
 
 class WatchedFile:

@@ -115,9 +115,9 @@ def _own_place(entry: _Entry, environ: Mapping[str, str]) -> str | None:
 def _is_whole_variable(text: str, environ: Mapping[str, str]) -> bool:
     """Whether a variable holds the whole address. The default in `${VAR:-…}` does not count: the file names it."""
     match = _WHOLE_VARIABLE.fullmatch(text)
-    if match is None or not (named := environ.get(match[1])):
+    if match is None or not (value := environ.get(match[1])):
         return False
-    address = split(named)
+    address = split(value)
     return address is not None and bool(address.hostname)
 
 

@@ -134,8 +134,11 @@ def _with_providers_of_keys(tree: Tree, keys: Keys) -> Tree:
     """
     providers = tree.get("providers")
     if providers is None or providers == {}:
-        named = {*keys.arguments, *(target.partition("/")[0] for _, target in listed_targets(tree))}
-        return {**tree, "providers": _empty(kind for kind in keys.kinds() if kind in named or vendor(kind).models)}
+        kinds_in_use = {*keys.arguments, *(target.partition("/")[0] for _, target in listed_targets(tree))}
+        return {
+            **tree,
+            "providers": _empty(kind for kind in keys.kinds() if kind in kinds_in_use or vendor(kind).models),
+        }
     if not is_mapping(providers):
         return tree
     taken = {*providers, *kinds_of(tree)[0].values()}

@@ -52,12 +52,12 @@ def configuration_error(problems: Sequence[Problem]) -> ConfigurationError:
     """One error with a line for each problem. Its file, line and key are those of the first problem."""
     in_order = sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0))
     first, *others = in_order
-    shown = [str(problem) for problem in others[: MAX_SHOWN - 1]]
-    if len(others) > len(shown):
-        shown.append(f"… and {len(others) - len(shown)} more")
+    lines = [str(problem) for problem in others[: MAX_SHOWN - 1]]
+    if len(others) > len(lines):
+        lines.append(f"… and {len(others) - len(lines)} more")
     message = first.short_message if first.variable is None else f"{first.short_message} (set by {first.variable})"
     return ConfigurationError(
-        "\n".join([message, *shown]),
+        "\n".join([message, *lines]),
         file=first.file,
         line=first.line,
         key=first.key or None,
