@@ -225,9 +225,7 @@ def simulate(
         typer.Option(help="The key that requests must have; none if empty. By default test-key, and none for ollama."),
     ] = None,
     model: Annotated[list[str] | None, typer.Option(help="A model that it has; by default all. Repeatable.")] = None,
-    refuses_prefill: Annotated[
-        list[str] | None, typer.Option(help="A model that takes no open turn. Repeatable.")
-    ] = None,
+    refuses_prefill: Annotated[list[str] | None, typer.Option(help="A model that refuses prefill. Repeatable.")] = None,
     remember: Annotated[int, typer.Option(help="The number of requests kept for /_simulated/requests.")] = 1000,
     until_stdin_closes: Annotated[
         bool, typer.Option("--until-stdin-closes", help="End when standard input closes.")

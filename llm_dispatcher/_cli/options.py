@@ -113,7 +113,7 @@ Sticky: TypeAlias = Annotated[
 ]
 System: TypeAlias = Annotated[str | None, typer.Option("--system", "-s", help="The system prompt.", metavar="TEXT")]
 MaxTokens: TypeAlias = Annotated[
-    int | None, typer.Option("--max-tokens", help="The greatest length of the answer, in tokens.", metavar="N")
+    int | None, typer.Option("--max-tokens", help="The maximum length of the answer, in tokens.", metavar="N")
 ]
 Temperature: TypeAlias = Annotated[
     float | None, typer.Option("--temperature", help="The sampling temperature; 0 varies least.", metavar="X")
@@ -129,11 +129,13 @@ StrategyName: TypeAlias = Annotated[
     ),
 ]
 MaxCost: TypeAlias = Annotated[
-    float | None, typer.Option("--max-cost", help="The greatest cost, in US dollars.", metavar="DOLLARS", min=0)
+    float | None, typer.Option("--max-cost", help="The maximum cost, in US dollars.", metavar="DOLLARS", min=0)
 ]
 MaxLatency: TypeAlias = Annotated[
     float | None,
-    typer.Option("--max-latency", help="Try targets last whose first token takes longer.", metavar="SECONDS", min=0),
+    typer.Option(
+        "--max-latency", help="Targets whose first token takes longer are tried last.", metavar="SECONDS", min=0
+    ),
 ]
 Config: TypeAlias = Annotated[
     Path | None,

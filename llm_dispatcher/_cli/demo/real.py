@@ -1,4 +1,4 @@
-"""The demo on real vendors: shows the plan and its greatest cost, and then sends the request."""
+"""The demo on real vendors: shows the plan and its maximum cost, and then sends the request."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def _ask(config: Path, prompt: str) -> TaskResponse:
         plan = switch.explain(TaskRequest(prompt, max_tokens=MAX_TOKENS))
         screen.plan(plan)
         for target in plan.targets:
-            screen.note(_greatest_cost(switch, target, prompt))
+            screen.note(_maximum_cost(switch, target, prompt))
         stream = LLM(progress_tracker=tracker, max_tokens=MAX_TOKENS)(prompt)
         screen.open(tracker)
         try:
@@ -60,7 +60,7 @@ async def _ask(config: Path, prompt: str) -> TaskResponse:
     return response
 
 
-def _greatest_cost(switch: LLMSwitch, target: Target, prompt: str) -> str:
+def _maximum_cost(switch: LLMSwitch, target: Target, prompt: str) -> str:
     settings = switch.policy.providers.get(target.provider)
     usage = Usage(input_tokens=estimated_tokens(prompt), output_tokens=MAX_TOKENS)
     most = None if settings is None else catalog.cost(settings.kind, settings.vendor_model(target.model), usage)
