@@ -16,14 +16,23 @@ schedules the closing in the loop of each client, so nothing here waits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 from weakref import WeakSet
 
-from ..provider import SupportsRelease
+from .._dispatch import OpenStreams
+from ..provider import Provider, SupportsRelease
 
-if TYPE_CHECKING:
-    from .runtime import Runtime
+
+class Runtime(Protocol):
+    """What this module needs of a runtime."""
+
+    @property
+    def open_streams(self) -> OpenStreams: ...
+
+    @property
+    def providers(self) -> Mapping[str, Provider]: ...
 
 
 class Runtimes:

@@ -533,7 +533,7 @@ async def test_each_retry_and_switch_is_a_line_in_the_log_without_the_prompt(
     lines = [record.getMessage() for record in caplog.records if record.name == "llm_dispatcher"]
     assert len(lines) == 2
     assert "trying again" in lines[0]
-    assert "giving it up" in lines[1]
+    assert "gave up" in lines[1]
     assert all("req_sim" in line and "secret" not in line for line in lines)
 
 
