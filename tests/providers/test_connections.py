@@ -7,6 +7,7 @@ import gc
 import socket
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
@@ -371,6 +372,35 @@ def test_a_client_that_is_dropped_as_its_loop_ends_is_closed_in_it() -> None:
     asyncio.run(use())
     gc.collect()
     assert (closed, complaints) == (["begun", "done"], [])
+
+
+def test_release_closes_each_client_in_its_own_loop() -> None:
+    made, closed = threading.Barrier(3), list[int]()
+    over: dict[int, asyncio.Event] = {}
+
+    async def life() -> AsyncGenerator[object, None]:
+        here = over[threading.get_ident()] = asyncio.Event()
+        try:
+            yield object()
+        finally:
+            closed.append(threading.get_ident())
+            here.set()
+
+    async def use() -> None:
+        await clients.get()
+        await asyncio.to_thread(made.wait)
+        async with asyncio.timeout(60):
+            await over[threading.get_ident()].wait()
+
+    clients = PerLoop(life)
+    threads = [threading.Thread(target=asyncio.run, args=(use(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    made.wait()
+    clients.release()
+    for thread in threads:
+        thread.join()
+    assert sorted(closed) == sorted(thread.ident or 0 for thread in threads)
 
 
 def test_loops_that_are_closed_are_forgotten() -> None:

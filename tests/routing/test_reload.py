@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from llm_dispatcher import LLMStream, LLMSwitch, TaskRequest
 from llm_dispatcher._config import load
 from llm_dispatcher._config.files import CHECK_INTERVAL, WatchedFile
 from llm_dispatcher.exceptions import ConfigurationError, LLMDispatcherError, ProviderError
+from llm_dispatcher.provider.kit import BaseProvider
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Cut, HttpError, Reply, SimulatedVendor, Stall
 from llm_dispatcher.testing.faults import Fault
@@ -124,6 +126,20 @@ async def test_a_kept_vendor_keeps_its_connections_and_a_dropped_one_is_closed(
         assert await goes.until_unconnected() == 0
 
 
+@pytest.fixture
+def released(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses of the providers that were released, in order."""
+    addresses: list[str] = []
+    release = BaseProvider.release
+
+    def recorded(provider: BaseProvider[Any]) -> None:
+        addresses.append(str(provider.settings.base_url))
+        release(provider)
+
+    monkeypatch.setattr(BaseProvider, "release", recorded)
+    return addresses
+
+
 async def read(stream: LLMStream[str], how: str) -> LLMDispatcherError | None:
     """Read a stream in one of several ways; the error that it ends in keeps all that its traceback refers to."""
     try:
@@ -146,21 +162,29 @@ async def read(stream: LLMStream[str], how: str) -> LLMDispatcherError | None:
     ("fault", "how"),
     [(HttpError(503), "await"), (HttpError(401), "events"), (Cut(2), "await"), (Stall(2), "await"), (None, "break")],
 )
-async def test_a_dropped_vendors_connections_are_closed_while_the_errors_of_its_streams_are_kept(
-    simulated_vendor: Start, fault: Fault | None, how: str, wire: str
+async def test_a_dropped_vendor_is_released_at_once_while_the_errors_of_its_streams_are_kept(
+    simulated_vendor: Start, released: list[str], fault: Fault | None, how: str, wire: str
 ) -> None:
-    goes, stays = simulated_vendor(wire, Reply("one two three four", fault=fault)), simulated_vendor("openai-chat")
+    """The first stream ends in some way, and the second one leaves an idle connection behind."""
+    goes = simulated_vendor(wire, [Reply("one two three four", fault=fault), Reply("five")])
+    stays = simulated_vendor("openai-chat")
+    ask = TaskRequest("hi", providers="a")
     clocks = {**PATIENT["timeouts"], "idle": 0.2 if isinstance(fault, Stall) else 120}
     async with LLMSwitch(policy_over(goes, stays, timeouts=clocks)) as switch:
-        errors = [await read(switch.stream_request(TaskRequest("hi", providers="a")), how) for _ in range(2)]
+        error = await read(switch.stream_request(ask), how)
+        assert await switch.stream_request(ask) == "five"
+        assert goes.base_url not in released
         switch._adopt(load(policy_over(stays)))
+        assert goes.base_url in released
         assert await goes.until_unconnected() == 0
         assert await switch.stream_request(ASK) == "Hello!"
-    assert len(goes.requests) == len(errors)
+    assert (error is not None) == (fault is not None and how == "await")
 
 
 @pytest.mark.usefixtures("no_collector")
-async def test_a_dropped_vendor_keeps_its_connections_until_its_last_stream_ends(simulated_vendor: Start) -> None:
+async def test_a_dropped_vendor_keeps_its_connections_until_its_last_stream_ends(
+    simulated_vendor: Start, released: list[str]
+) -> None:
     """The vendor is in the first two configurations, and a stream of the first one outlasts both."""
     goes, stays = simulated_vendor("openai-chat", Reply("one two three", pace=0.02)), simulated_vendor("openai-chat")
     async with LLMSwitch(policy_over(goes, stays)) as switch:
@@ -170,7 +194,9 @@ async def test_a_dropped_vendor_keeps_its_connections_until_its_last_stream_ends
         switch._adopt(load(policy_over(goes)))
         switch._adopt(load(policy_over(stays)))
         assert await switch.stream_request(ASK) == "Hello!"
+        assert goes.base_url not in released
         assert [chunk async for chunk in reading] == [" two", " three"]
+        assert goes.base_url in released
         assert await goes.until_unconnected() == 0
 
 
