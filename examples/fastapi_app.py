@@ -1,6 +1,6 @@
 """Answers for browsers: `uvicorn --app-dir examples fastapi_app:app`, then `curl -N localhost:8000/story?topic=foxes`.
 
-Whoever closes the page closes the vendor's connection as well: nothing is paid for that nobody reads.
+When a reader closes the page, the vendor's connection is closed too, so you do not pay for text that nobody reads.
 """
 
 from collections.abc import AsyncIterator
@@ -22,16 +22,16 @@ def tell(topic: str) -> str:
 
 @app.get("/story")
 async def story(topic: str) -> StreamingResponse:
-    """The text as it comes."""
+    """The text, as it arrives."""
     return StreamingResponse(tell(topic), media_type="text/plain; charset=utf-8")
 
 
 @app.get("/events")
 async def events(topic: str) -> StreamingResponse:
-    """All that happens, as server-sent events; a failure is the last of them."""
+    """All events of the stream, as server-sent events. If the stream fails, the failure is the last one."""
     return StreamingResponse(frames(tell(topic).events()), media_type="text/event-stream")
 
 
-async def frames(happening: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-    async for event in happening:
+async def frames(stream: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+    async for event in stream:
         yield b"data: " + msgspec.json.encode(event) + b"\n\n"

@@ -13,10 +13,10 @@ LIBRARY = {
 }
 
 
-async def found(question: str) -> list[str]:
-    """The names of the two documents that share most words with the question. (Yours asks a database here.)"""
-    asked = words(question)
-    return sorted(LIBRARY, key=lambda name: len(asked & words(LIBRARY[name])), reverse=True)[:2]
+async def search(question: str) -> list[str]:
+    """The names of the two documents that share most words with the question. Query your database here instead."""
+    wanted = words(question)
+    return sorted(LIBRARY, key=lambda name: len(wanted & words(LIBRARY[name])), reverse=True)[:2]
 
 
 def words(text: str) -> set[str]:
@@ -25,7 +25,7 @@ def words(text: str) -> set[str]:
 
 @llm_stream(task_type="question_answering", temperature=0.0)
 async def answer(llm: LLM, question: str) -> AsyncIterator[str]:
-    names = await found(question)
+    names = await search(question)
     passages = "\n".join(f"{name}: {LIBRARY[name]}" for name in names)
     async for chunk in llm(f"Answer from these passages only.\n\n{passages}\n\nQuestion: {question}"):
         yield chunk

@@ -1,6 +1,6 @@
 """A chat in the terminal: `python examples/terminal_chat.py`.
 
-Ctrl-C ends an answer that is under way. An empty line, Ctrl-D or Ctrl-C at the prompt ends the program.
+Ctrl-C stops the current answer. An empty line, Ctrl-D or Ctrl-C at the prompt ends the program.
 """
 
 import sys
@@ -9,12 +9,12 @@ from llm_dispatcher import LLM, LLMDispatcherError, Message, StreamingCallbacks
 from llm_dispatcher.events import StreamSwitched
 
 
-def say_so(switch: StreamSwitched, _: object) -> None:
-    print(f" [{switch.to_target} goes on] ", end="", file=sys.stderr)
+def report_switch(switch: StreamSwitched, _: object) -> None:
+    print(f" [{switch.to_target} continues] ", end="", file=sys.stderr)
 
 
-def typed() -> str:
-    """What is typed at the prompt; nothing at the end."""
+def read_line() -> str:
+    """The line that the user types; an empty string at the end of the input."""
     try:
         return input("you:   ").strip()
     except (EOFError, KeyboardInterrupt):
@@ -23,22 +23,22 @@ def typed() -> str:
 
 
 def main() -> None:
-    llm = LLM(system="Answer briefly and kindly.", callbacks=StreamingCallbacks(on_switch=say_so))
+    llm = LLM(system="Answer briefly and kindly.", callbacks=StreamingCallbacks(on_switch=report_switch))
     conversation: list[Message] = []
-    while words := typed():
-        asked = [*conversation, Message("user", words)]
-        stream = llm(messages=asked)
+    while words := read_line():
+        messages = [*conversation, Message("user", words)]
+        stream = llm(messages=messages)
         print("model: ", end="")
         try:
             for chunk in stream:
                 print(chunk, end="", flush=True)
         except KeyboardInterrupt:
-            print(" …", end="")  # the vendor's connection is closed; what was said stays said
+            print(" …", end="")  # the vendor's connection is closed; the text so far stays in the conversation
         except LLMDispatcherError as error:
             print(f" ({error})", end="")
         print()
         if stream.partial:
-            conversation = [*asked, Message("assistant", stream.partial)]
+            conversation = [*messages, Message("assistant", stream.partial)]
 
 
 if __name__ == "__main__":

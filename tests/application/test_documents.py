@@ -303,6 +303,16 @@ def test_the_navigation_lists_each_page_once() -> None:
     assert sorted(target for _, target in entries if target != "decisions") == sorted(pages)
 
 
+DECISIONS: Final = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+
+
+def test_each_decision_has_a_number_of_its_own_a_date_and_a_status() -> None:
+    numbers = [page.name[:4] for page in DECISIONS]
+    assert sorted(set(numbers)) == numbers
+    for page in DECISIONS:
+        assert re.match(r"# .+\n\n\*Decided on \d{4}-\d\d-\d\d\. .+\*\n\n", page.read_text()), page.name
+
+
 @pytest.mark.slow
 @pytest.mark.found("N-B16")
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="what it takes is installed by `make docs`")

@@ -54,7 +54,7 @@ def test_a_chat_remembers_and_goes_on_after_a_cut(
     out, err = capsys.readouterr()
     assert f"model: {TALE}\n" in out
     assert "model: The end.\n" in out
-    assert "[anthropic/simulated goes on]" in err
+    assert "[anthropic/simulated continues]" in err
     assert [turn.text for turn in vendors["openai"].requests[1].turns] == ["Tell me a tale.", TALE, "And then?"]
 
 
