@@ -19,7 +19,7 @@ from msgspec.structs import asdict, replace
 from .. import _catalog as catalog
 from .. import _clock
 from .._config import identity
-from .._dispatch import OpenStreams
+from .._dispatch import OpenStreams, RetryStop, RetryWait
 from .._policy import BODY, Policy, ProviderSettings, Timeouts, Wishes, is_offline
 from .._providers import make
 from .._routing import Admission, Conditions, Plan, RequestFacts, SharedState, candidates, demands, plan, route_of
@@ -43,6 +43,8 @@ class Shared(Struct, frozen=True):
     open_streams: OpenStreams
     notify: Notify
     runtimes: Runtimes
+    retry_wait: RetryWait | None = None
+    retry_stop: RetryStop | None = None
 
 
 class Runtime:

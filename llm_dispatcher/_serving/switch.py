@@ -14,7 +14,7 @@ from typing import Any, Self, Unpack
 
 from .. import _catalog as catalog
 from .._config import WatchedFile, load
-from .._dispatch import OpenStreams, load_what_failures_need
+from .._dispatch import OpenStreams, RetryStop, RetryWait, check_strategies, load_what_failures_need
 from .._distribution import warn_of_the_other
 from .._policy import Policy, Strategy
 from .._routing import Plan, SharedState, TargetHealth
@@ -44,9 +44,14 @@ class LLMSwitch:
         watch: Whether the file is read again when it has changed. It is looked at once a second while requests come.
         on_budget_alert: A function that is called when a share of a budget is spent.
         observers: Observers of all streams of this switch.
+        retry_wait: How long to wait before a target is tried again: one of tenacity's `wait_…` objects. Without one,
+            the policy's `backoff` and `max_backoff` say it. A vendor's `Retry-After` is honoured in any case.
+        retry_stop: When a target is not tried again: one of tenacity's `stop_…` objects. Without one, or for a call
+            that sets `max_retries`, the number of tries says it.
 
     Raises:
         ConfigurationError: The configuration is wrong. The error lists every problem.
+        TypeError: An observer or a strategy for retries is of the wrong type.
     """
 
     def __init__(
@@ -57,14 +62,19 @@ class LLMSwitch:
         watch: bool = False,
         on_budget_alert: Callable[[BudgetAlert], None] | None = None,
         observers: Sequence[Observer] = (),
+        retry_wait: RetryWait | None = None,
+        retry_stop: RetryStop | None = None,
     ) -> None:
         warn_of_the_other()
         load_what_failures_need()
+        check_strategies(retry_wait, retry_stop)
         self._keys = keys
         policy = load(config, keys=keys)
         notify = self._observers = Observers(observers)
         traffic = SharedState(policy, alert=on_budget_alert, notify=notify)
-        self._shared = Shared(traffic, Knowledge(traffic, notify), OpenStreams(), notify, Runtimes())
+        self._shared = Shared(
+            traffic, Knowledge(traffic, notify), OpenStreams(), notify, Runtimes(), retry_wait, retry_stop
+        )
         self._runtime = Runtime(policy, self._shared)
         self._shared.runtimes.adopt(self._runtime)
         self._watched = WatchedFile(self._file(None)) if watch else None

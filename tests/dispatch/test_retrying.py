@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 import tenacity
 from tenacity import stop_after_attempt, stop_after_delay, stop_before_delay, wait_chain, wait_exception, wait_fixed
 
-from llm_dispatcher import _clock
+from llm_dispatcher import LLMSwitch, TaskRequest, _clock
 from llm_dispatcher._dispatch import attempts, check_strategies
 from llm_dispatcher._dispatch.retrying import Retrying, policy_wait
 from llm_dispatcher._policy import Resilience
@@ -21,9 +21,12 @@ from llm_dispatcher.exceptions import (
     ProviderAuthenticationError,
     ProviderConnectionError,
     ProviderRateLimitError,
+    ProviderServiceUnavailableError,
     StreamingError,
 )
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece
+from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
+from tests.conftest import policy_over
 from tests.dispatch.test_loop import dispatch
 from tests.faults.leaping_loop import leap_through
 
@@ -166,3 +169,22 @@ async def test_a_strategy_that_fails_ends_the_stream_with_what_was_delivered(str
     assert isinstance(cut, ProviderConnectionError) and isinstance(wrong, ConfigurationError)
     assert wrong.key == "retry_wait" and words in str(wrong)
     assert len(job.ledger) == 1
+
+
+# ── in a switch ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("options", "requests"), [({}, 4), ({"max_retries": 1}, 2)])
+async def test_a_switch_uses_its_strategies_unless_a_call_says_how_often(
+    options: dict[str, Any], requests: int, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    down = simulated_vendor("openai-chat", Reply(fault=HttpError(503)))
+    async with LLMSwitch(policy_over(down), retry_wait=wait_fixed(0), retry_stop=stop_after_attempt(4)) as switch:
+        with pytest.raises(ProviderServiceUnavailableError):
+            await switch.stream_request(TaskRequest("hi"), **options)
+    assert len(down.requests) == requests
+
+
+def test_a_switch_refuses_what_is_no_strategy() -> None:
+    with pytest.raises(TypeError, match="retry_wait is a strategy of tenacity's"):
+        LLMSwitch({"providers": {"ollama": {"models": ["m"]}}}, retry_wait=3)  # type: ignore[arg-type]

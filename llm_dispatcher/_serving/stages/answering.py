@@ -57,5 +57,7 @@ def _job(call: Call) -> tuple[Job, Admission]:
         deadline=call.deadline,
         price=runtime.price,
         notify=call.notify,
+        retry_wait=runtime.shared.retry_wait,
+        retry_stop=runtime.shared.retry_stop if settings.max_retries is None else None,
     )
     return job, admission
