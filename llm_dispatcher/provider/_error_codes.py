@@ -1,4 +1,4 @@
-"""What a vendor's answer that is an error comes to: a table of the words that vendors use, and one of statuses."""
+"""Error codes: which error class each code, HTTP status and parameter of a vendor's error stands for."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ BY_STATUS: Final[dict[int, type[VendorError]]] = {
     498: ProviderServiceUnavailableError,  # Groq's: no capacity
     499: ProviderServiceUnavailableError,  # Google's: cancelled, by them
 }
-"""Other statuses from 400 on are the request's fault, from 500 on the vendor's."""
+"""Any other status from 400 on is an `InvalidRequestError`, and from 500 on a `ProviderServiceUnavailableError`."""
 
 MEDIA_NOT_TAKEN: Final = "media_not_taken"
-"""Our word for llama.cpp's HTTP 500 to an image or a sound that its model does not take."""
+"""A code of this package for llama.cpp's HTTP 500 to an image or a sound that its model does not take."""
 
 UNKNOWN_TO_LITELLM: Final = "unknown_to_litellm"
-"""Our word for a model that LiteLLM's proxy does not know: it has no code for that."""
+"""A code of this package for a model that LiteLLM's proxy does not know. The proxy has no code for it."""
 
 TOOLS_NOT_ENABLED: Final = "tools_not_enabled"
-"""Our word for a vLLM server that was started without tools: another target may take the same request."""
+"""A code of this package for a vLLM server that was started without tools. Another target may accept the request."""
 
 _CODES: Final[dict[type[VendorError], tuple[str, ...]]] = {
     InvalidRequestError: (
@@ -64,7 +64,7 @@ _CODES: Final[dict[type[VendorError], tuple[str, ...]]] = {
         "organization_on_hold", "organization_type_not_supported", "cmek_context_unavailable", "cmek_key_disabled",
         "cmek_key_network_blocked", "cmek_key_unreachable", "claude_code_key_creator_not_member",
         "no_db_connection",  # LiteLLM's proxy without a database: a key that is not its master key
-        "token_not_found_in_db", "expired_key", "auth_error",  # (these are LiteLLM's too)
+        "token_not_found_in_db", "expired_key", "auth_error",  # also LiteLLM's
         "litellm.AuthenticationError", "litellm.PermissionDeniedError",
         "FAILED_PRECONDITION",  # Gemini's word for an account that may not be served where it is
     ),
@@ -72,7 +72,7 @@ _CODES: Final[dict[type[VendorError], tuple[str, ...]]] = {
         "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error", "BILLING_DISABLED",
         "contract_spend_limit_reached", "enforced_spend_limit_reached", "linked_organization_spend_limit_reached",
         "linked_organization_billing_unavailable",
-        "quota_of_the_day",  # ours, for what Google says in a list
+        "quota_of_the_day",  # a code of this package for an entry in a list of Google's
         "budget_exceeded", "litellm.BudgetExceededError",
     ),
     ModelNotFoundError: (
@@ -122,10 +122,10 @@ BY_PARAM: Final[dict[str, type[VendorError]]] = {
     "response_format": ModelUnsupportedError,
     "text.format.schema": ModelUnsupportedError,
 }
-"""What the name of a parameter says, where the vendor has no more than a general word for what is wrong with it."""
+"""The class by the parameter that the vendor blames, if its code is only a general one."""
 
 _GENERAL: Final = (InvalidRequestError, ProviderServiceUnavailableError)
-"""Beside a 401, "invalid_request_error" says less than the status does."""
+"""General codes. The status is more specific than these, e.g. a 401 with "invalid_request_error"."""
 
 
 def class_of(status: int | None, codes: Iterable[str], param: str | None = None) -> type[VendorError]:
@@ -145,7 +145,7 @@ def class_of(status: int | None, codes: Iterable[str], param: str | None = None)
 
 
 def names_a_model(codes: Iterable[str], param: str | None) -> bool:
-    """Whether a 404 is about the model, and not about the path. ("not_found_error" is said of both.)"""
+    """Whether a 404 is about the model, and not about the path. "not_found_error" may mean both."""
     return param == "model" or any(
         BY_CODE.get(code) is ModelNotFoundError for code in codes if code != "not_found_error"
     )

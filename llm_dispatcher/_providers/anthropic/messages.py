@@ -57,7 +57,7 @@ class _TextDelta(Struct, gc=False):
 
 
 class _Text(Struct, gc=False):
-    """What nearly every event is."""
+    """The form of nearly every event: a delta of text."""
 
     type: Literal["content_block_delta"]
     delta: _TextDelta
@@ -78,12 +78,12 @@ _FINISH: Final[dict[str, FinishReason]] = {
 
 
 class Decoder:
-    """One stream's decoder."""
+    """Decodes one answer."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._tools = ToolCalls()
-        self._vendors_own: dict[int, tuple[dict[str, Any], list[str]]] = {}  # blocks whose input is under way
+        self._vendors_own: dict[int, tuple[dict[str, Any], list[str]]] = {}  # blocks whose input is still arriving
         self._usage: dict[str, Any] = {}
         self._stop_reason: str | None = None
         self.ended = False
@@ -142,10 +142,10 @@ class Decoder:
                 yield ProviderEvent(kind or "content_block", msgspec.json.decode(data)["content_block"])
 
     def _whole_block(self, index: int) -> ProviderEvent:
-        """A call of the vendor's own tool, with the input that came in fragments."""
+        """A call of the vendor's own tool, with the input that arrived in fragments."""
         block, fragments = self._vendors_own.pop(index)
-        if written := "".join(fragments):
-            block["input"] = msgspec.json.decode(written)
+        if arguments := "".join(fragments):
+            block["input"] = msgspec.json.decode(arguments)
         return ProviderEvent(block["type"], block)
 
     def _delta(self, delta: _Delta, index: int, data: bytes) -> Iterable[Piece]:
@@ -166,25 +166,25 @@ class Decoder:
             case kind:
                 yield ProviderEvent(kind or "content_block_delta", msgspec.json.decode(data)["delta"])
 
-    def _count(self, said_now: dict[str, Any] | None) -> Iterable[Piece]:
-        """Counts are cumulative: what is said later stands, what is not said again stays."""
-        if said_now is None:
+    def _count(self, counts: dict[str, Any] | None) -> Iterable[Piece]:
+        """Counts are cumulative. A later count replaces an earlier one, and a count that is not repeated stays."""
+        if counts is None:
             return
-        self._usage.update({name: value for name, value in said_now.items() if value is not None})
+        self._usage.update({name: value for name, value in counts.items() if value is not None})
         yield UsageReport(_usage(dict(self._usage)))
 
 
-def _usage(said_so_far: dict[str, Any]) -> Usage:
-    """Anthropic counts the input without what was read from or written to its cache; ours includes both."""
-    read = tokens(said_so_far, "cache_read_input_tokens")
-    written = tokens(said_so_far, "cache_creation_input_tokens")
+def _usage(counts: dict[str, Any]) -> Usage:
+    """Anthropic's input count leaves out what was read from or written to its cache. `Usage` includes both."""
+    cache_read = tokens(counts, "cache_read_input_tokens")
+    cache_write = tokens(counts, "cache_creation_input_tokens")
     return Usage(
-        input_tokens=tokens(said_so_far, "input_tokens") + read + written,
-        output_tokens=tokens(said_so_far, "output_tokens"),
-        reasoning_tokens=tokens(said_so_far, "output_tokens_details", "thinking_tokens")
-        or tokens(said_so_far, "output_tokens_details", "reasoning_tokens"),
-        cache_read_tokens=read,
-        cache_write_tokens=written,
-        source="reported" if "input_tokens" in said_so_far else "unknown",  # (llama.cpp may leave out message_start)
-        raw=said_so_far,
+        input_tokens=tokens(counts, "input_tokens") + cache_read + cache_write,
+        output_tokens=tokens(counts, "output_tokens"),
+        reasoning_tokens=tokens(counts, "output_tokens_details", "thinking_tokens")
+        or tokens(counts, "output_tokens_details", "reasoning_tokens"),
+        cache_read_tokens=cache_read,
+        cache_write_tokens=cache_write,
+        source="reported" if "input_tokens" in counts else "unknown",  # llama.cpp may leave out message_start
+        raw=counts,
     )

@@ -1,4 +1,4 @@
-"""What is asked on Anthropic's messages wire."""
+"""Encoding requests for Anthropic's messages interface."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ..base.schemas import ANTHROPIC
 
 
 def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> dict[str, Any]:
-    """The request on this wire, which has no place for a seed and takes of metadata the user's id only."""
+    """The body of a request. This wire has no parameter for a seed, and of metadata it takes the user's id only."""
     if request.seed is not None:
         raise cannot("a seed", target)
     if extra_metadata := set(request.metadata) - {"user_id"}:
@@ -51,7 +51,7 @@ def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> d
         tool_choice=_tool_choice(request),
         thinking={"type": "disabled"} if request.reasoning_effort == "none" else None,
         output_config=_output_config(request, target),
-        # The SDK has no parameters for these any more, since newer models refuse them; older models take them still.
+        # The SDK has dropped these parameters, because newer models refuse them. Older models still accept them.
         extra_body=without_empty(temperature=request.temperature, top_p=request.top_p) | dict(request.extra),
     )
 
@@ -70,7 +70,7 @@ def _output_config(request: TaskRequest, target: Target) -> dict[str, Any]:
 
 
 def _turns(messages: list[Message], target: Target) -> list[dict[str, Any]]:
-    """Turns with their blocks. Turns of the same role are one; tool results are a user's, and its first blocks."""
+    """The turns with their blocks. Adjacent turns of a role are merged; tool results come first in a user's turn."""
     turns: list[dict[str, Any]] = []
     for message in messages:
         role = "assistant" if message.role == "assistant" else "user"
@@ -90,7 +90,7 @@ def _block(part: Part, target: Target) -> dict[str, Any] | None:
             return {"type": "text", "text": part.text} if part.text else None
         case ReasoningPart():
             if part.signature is None:
-                return None  # without its signature this vendor refuses it
+                return None  # the vendor refuses reasoning without its signature
             return {"type": "thinking", "thinking": part.text, "signature": part.signature}
         case ToolCallPart():
             return {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments_of(part)}

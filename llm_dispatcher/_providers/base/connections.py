@@ -35,13 +35,13 @@ from ...provider._errors import ErrorReply, RefusedError
 from .transport import CONNECTIONS, all_that_came, hand_out, reader
 
 LONGEST_ERROR: Final = 64 * 1024
-"""Bytes that are read of the body of an HTTP error. A proxy's page of HTML is shorter; an endless body is not."""
+"""Bytes to read of the body of an HTTP error, which may be endless. A proxy's page of HTML is shorter."""
 ERROR_PATIENCE: Final = 2.0
-"""Seconds that the body of an HTTP error may take. After that, the status says what there is to say."""
+"""Seconds to wait for the body of an HTTP error. After that, only the status is reported."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _KEEPS_THE_BODY: Final = frozenset({307, 308})
-"""The other redirects make a GET without a body of a POST: that is no longer the request."""
+"""The other redirects turn a POST into a GET without a body, which is another request."""
 
 
 class _IdleWatch(asyncio.Protocol):
@@ -77,7 +77,7 @@ class _IdleWatch(asyncio.Protocol):
 
 
 class Connector(aiohttp.TCPConnector):
-    """A pool that reuses a connection only if the server has left it alone, and asks again where one was closed."""
+    """A pool that reuses only connections on which nothing has arrived, and resends a request if one was closed."""
 
     def __init__(self, *, notify: Notify = write, **options: Any) -> None:
         super().__init__(limit=CONNECTIONS, **options)
@@ -88,12 +88,12 @@ class Connector(aiohttp.TCPConnector):
         """Requests that are being sent again."""
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
-        """A connection for a request. Idle ones that are not fit for it are closed on the way."""
+        """A connection for a request. Idle connections that cannot be reused are closed."""
         while True:
             connection = await super().connect(req, traces, timeout)
             transport, protocol = connection.transport, connection.protocol
             if transport is None or protocol is None:
-                return connection  # a new one that has broken already: sending on it says so
+                return connection  # a new connection that is already broken: sending reports it
             watch = transport.get_protocol()
             if not isinstance(watch, _IdleWatch):
                 break  # a new connection
@@ -107,7 +107,7 @@ class Connector(aiohttp.TCPConnector):
         return connection
 
     async def ask(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """An aiohttp middleware: send the request, and bound what the answer may do."""
+        """An aiohttp middleware: send the request, check redirects, and bound the body of an error."""
         response = await self._sent(request, handler)
         if response.status in _REDIRECTS:
             _check_redirect(request, response)
@@ -126,7 +126,7 @@ class Connector(aiohttp.TCPConnector):
             self._notify(RequestResent(request.url.host or "", Failure.of(error)))
         finally:
             self._reused.pop(request, None)
-        await request.close()  # (what was writing the body to the old connection ends first)
+        await request.close()  # ends what is still writing the body to the old connection
         self._wants_new.add(request)
         try:
             return await handler(request)
@@ -135,7 +135,7 @@ class Connector(aiohttp.TCPConnector):
 
 
 def session(connector: Connector, *middlewares: aiohttp.ClientMiddlewareType, **options: Any) -> aiohttp.ClientSession:
-    """A session over this connector; `middlewares` see its answers after that. No body is unpacked: `reader` does."""
+    """A session over this connector. `middlewares` see its answers after it; `reader` decompresses their bodies."""
     return aiohttp.ClientSession(
         connector=connector, middlewares=(*middlewares, connector.ask), auto_decompress=False, **options
     )
@@ -143,8 +143,8 @@ def session(connector: Connector, *middlewares: aiohttp.ClientMiddlewareType, **
 
 def over_our_sessions(client: Any, notify: Notify = write) -> Any:
     """Make an SDK's aiohttp client for httpx2 open its connections through `Connector`, behind a proxy too."""
-    # (httpx2 shows its transports to nobody. One that is handed to it is used without the environment's proxies.)
-    # Where a release has moved them, the SDK opens its own connections, and `response_to` finds its responses anyway.
+    # The transports of httpx2 are private; a transport that is passed to it would ignore the environment's proxies.
+    # If a release has moved them, the SDK opens its own connections, and `response_to` finds its responses anyway.
     transports: list[Any] = [getattr(client, "_transport", None), *getattr(client, "_mounts", {}).values()]
     for transport in transports:
         if all(hasattr(transport, name) for name in ("client", "limits", "ssl_context")):
@@ -165,7 +165,7 @@ def _watch(transport: asyncio.Transport, protocol: Any) -> None:
 
 
 def _can_be_read(transport: asyncio.Transport) -> bool:
-    """Whether something lies in an idle connection that the loop has not read yet: bytes, or the server's goodbye."""
+    """Whether an idle connection has something that the loop has not read yet: bytes, or the end of the connection."""
     plug = transport.get_extra_info("socket")
     if plug is None:
         return False
@@ -209,9 +209,9 @@ def _is_same_host(here: Any, there: Any) -> bool:
 
 
 async def _bound_error(response: aiohttp.ClientResponse) -> None:
-    """Put the beginning of an error's or redirect's body in its place: the body may be endless, or never come."""
-    # An SDK reads aiohttp's raw headers, and would unpack again what is unpacked. Where they cannot be changed, it gets
-    # the bytes as they came.
+    """Replace the body of an error or redirect by its beginning: it may be endless, or never arrive."""
+    # An SDK reads aiohttp's raw headers, and would decompress the body again. If they cannot be changed, it gets the
+    # compressed bytes.
     is_known = hasattr(response, _RAW_HEADERS)
     read, body = reader(response) if is_known else all_that_came(response), bytearray()
     with suppress(TimeoutError, aiohttp.ClientError, ProviderProtocolError):
@@ -224,7 +224,7 @@ async def _bound_error(response: aiohttp.ClientResponse) -> None:
     bounded.feed_data(bytes(body[:LONGEST_ERROR]))
     bounded.feed_eof()
     response.content = bounded
-    if is_known:  # (the public name caches what it gives)
+    if is_known:  # the public attribute is cached
         headers = tuple(each for each in getattr(response, _RAW_HEADERS) if each[0].lower() != b"content-encoding")
         setattr(response, _RAW_HEADERS, headers)
 

@@ -55,19 +55,19 @@ DEEPEST: Final = 100
 """A schema nested deeper than this has no strict form at any vendor; the walk ends before Python's stack does."""
 
 _NO_STRUCTURE: Final = frozenset({"$schema", "$id", "$comment", "$anchor", "discriminator", "readOnly", "writeOnly"})
-"""Keywords that say nothing about an answer."""
+"""Keywords that do not constrain an answer."""
 
 _UNSAYABLE: Final = (
     "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies", "patternProperties",
     "unevaluatedProperties", "unevaluatedItems", "prefixItems", "contains", "$dynamicRef",
 )  # fmt: skip
-"""Structure that no vendor's grammar holds."""
+"""Structure that no vendor's grammar supports."""
 
 
 def strict_form(schema: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
-    """The strict form of a schema, which is left as it is; `NotStrictError` if there is none."""
+    """A strict form of a schema, as a new object. Raises `NotStrictError` if there is none."""
     root = dict(schema)
-    if isinstance(reference := root.get("$ref"), str):  # pydantic's form for a model that holds itself
+    if isinstance(reference := root.get("$ref"), str):  # pydantic's form for a recursive model
         root = {**_resolved(schema, reference), **{name: value for name, value in root.items() if name != "$ref"}}
     if _type_of(root) != "object":
         raise NotStrictError("its root is not an object")
@@ -118,7 +118,7 @@ def _references(node: Any, depth: int = 0) -> Iterator[str]:
 
 
 def _type_of(node: Mapping[str, Any]) -> Any:
-    """The type that a node says, or that its keywords imply."""
+    """The type of a node, named or implied by its keywords."""
     if "type" in node or "$ref" in node or any(name in node for name in ("anyOf", "oneOf", "allOf", "enum", "const")):
         return node.get("type")
     return "object" if "properties" in node else "array" if "items" in node else None
@@ -161,14 +161,14 @@ def _several_types(
     schema: Mapping[str, Any], kinds: list[Any], where: str, dialect: Dialect, depth: int
 ) -> dict[str, Any]:
     """A node of several types is a choice of one of each; a null has no keywords of its own."""
-    said = {
+    annotations = {
         name: schema[name] for name in ("title", "description", "default", "$defs", "definitions") if name in schema
     }
-    rest = {name: value for name, value in schema.items() if name not in said and name != "type"}
+    rest = {name: value for name, value in schema.items() if name not in annotations and name != "type"}
     if "enum" in rest or "const" in rest:
-        return _node({**said, **rest}, where, dialect, depth)
+        return _node({**annotations, **rest}, where, dialect, depth)
     choices = [{"type": kind, **({} if kind == "null" else rest)} for kind in kinds]
-    return _node({**said, "anyOf": choices}, where, dialect, depth)
+    return _node({**annotations, "anyOf": choices}, where, dialect, depth)
 
 
 def _literals(made: dict[str, Any], rest: dict[str, Any], what: str) -> None:
@@ -221,7 +221,7 @@ def _object(made: dict[str, Any], rest: dict[str, Any], where: str, dialect: Dia
 
 
 def _constraints(made: dict[str, Any], rest: dict[str, Any], dialect: Dialect) -> None:
-    """What the grammar holds stays; the rest is said in words, as Anthropic's own SDK does it."""
+    """Keep the constraints that the grammar supports, and describe the rest in words, as Anthropic's own SDK does."""
     for name in [name for name in rest if name in dialect.constraints]:
         if name != "minItems" or dialect.min_items is None or rest[name] in dialect.min_items:
             made[name] = rest.pop(name)

@@ -1,4 +1,17 @@
-"""How an answer is fetched, read and closed directly at its connection, without the layers of an SDK in between."""
+"""Transport: an answer is read at its connection, past the layers of the SDK that sent the request.
+
+How it works
+------------
+`response_to` sends a request through an SDK and returns aiohttp's own response. `hand_out`, a middleware of our
+sessions, shows the response to the task that waits in `response_to`, through the context variable `_responses`.
+
+`reader` reads the body. Where the inside of aiohttp is as expected, it takes the received bytes from aiohttp's buffer,
+because `readany` costs more than a token needs, and raises as soon as the connection has broken, before the bytes that
+arrived until then are read. Otherwise it uses the public way. docs/decisions/0014 says why.
+
+All of this belongs to the loop of the session. A cancelled read leaves no waiter behind, and the one who holds the
+response closes it.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +31,11 @@ if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
 
 AT_ONCE: Final = 64 * 1024
-"""Bytes to ask a socket for. asyncio asks for 256 KiB at each read. That is more than many a malloc keeps at hand: for
-each token, memory is then mapped, faulted in and unmapped (cpython#85451).
+"""Bytes to ask a socket for. asyncio asks for 256 KiB at each read, for which many a malloc maps, faults in and unmaps
+memory, once for each token (cpython#85451).
 """
 UNPACKED_AT_ONCE: Final = 16 * 1024
-"""Bytes that compressed ones are unpacked to before the loop gets a turn."""
+"""Bytes to unpack before the loop gets a turn."""
 CONNECTIONS: Final = 20_000
 """A stream holds its connection for as long as it lasts. With aiohttp's default of 100, streams would wait for streams.
 """
@@ -33,8 +46,8 @@ _responses: Final[ContextVar[list[ClientResponse]]] = ContextVar("responses")
 async def response_to(sending: AbstractAsyncContextManager[object]) -> ClientResponse:
     """Send a request through an SDK, and return aiohttp's own response to it, unread.
 
-    Between the two lie several generators, and each event that comes alone would wake them all. So the SDK's response
-    is dropped, and aiohttp's is closed by whoever reads it. An HTTP error stays the SDK's to read and to raise.
+    The SDK's response would wake several generators for each event, so it is dropped. The caller closes aiohttp's. The
+    SDK itself reads and raises an HTTP error.
     """
     seen: list[ClientResponse] = []
     token = _responses.set(seen)
@@ -47,20 +60,20 @@ async def response_to(sending: AbstractAsyncContextManager[object]) -> ClientRes
         raise
     finally:
         _responses.reset(token)
-        seen.clear()  # a connection that was made meanwhile keeps this context for as long as it lasts
+        seen.clear()  # a pooled connection keeps this context alive
 
 
 def _beneath(opened: object) -> ClientResponse:
-    """aiohttp's response beneath an SDK's, where the SDK did not send over a session of `connections`."""
+    """aiohttp's response inside an SDK's response, if the SDK did not use a session of `connections`."""
     stream: Any = getattr(getattr(opened, "http_response", None), "stream", None)
-    stream = getattr(stream, "_stream", stream)  # (httpx2 wraps that of its transport)
+    stream = getattr(stream, "_stream", stream)  # httpx2 wraps the stream of its transport
     response: ClientResponse | None = getattr(stream, "_aiohttp_response", None)
-    assert response is not None, "this release of the SDK does not send with aiohttp as those before it did"
+    assert response is not None, "this release of the SDK does not send with aiohttp"
     return response
 
 
 def hand_out(response: ClientResponse) -> None:
-    """Show a response to whoever waits for it in `response_to`."""
+    """Hand a response to the task that waits for it in `response_to`."""
     if (seen := _responses.get(None)) is not None:
         seen.append(response)
 
@@ -89,7 +102,7 @@ def readable(headers: dict[str, Any]) -> dict[str, Any]:
 
 
 def reader(response: ClientResponse) -> Callable[[], Awaitable[bytes]]:
-    """Reads a body's bytes as they come, unpacked, and none at the end."""
+    """Read a body as its bytes arrive, decompressed; no bytes at its end."""
     read = all_that_came(response)
     names = (name.strip() for name in response.headers.get("content-encoding", "").lower().split(","))
     codings = [name for name in names if name in _COMPRESSIONS]
@@ -120,15 +133,10 @@ def release(response: ClientResponse) -> None:
 
 
 def all_that_came(response: ClientResponse) -> Callable[[], Awaitable[bytes]]:
-    """Reads a body's bytes as they come, and none at the end.
-
-    aiohttp's reader does more for each read than a token needs; and it raises as soon as it has heard that the
-    connection broke, before what it had received by then is read. So what it has received is taken from it, where its
-    inside is as we know it. `docs/decisions/0014` says why.
-    """
+    """Read a body as its bytes arrive; no bytes at its end. What came before a connection broke is read first."""
     content = response.content
     if not _is_known(content):
-        return _what_was_kept_last(content)
+        return _buffered_then_error(content)
     _ask_for_little(content._protocol.transport)
     return _from_its_buffer(content)
 
@@ -141,7 +149,7 @@ def _is_known(content: StreamReader) -> bool:
         type(content) is StreamReader
         and all(hasattr(content, name) for name in _INSIDE)
         and hasattr(content._protocol, "_reading_paused")
-        and type(content._timer) is TimerNoop  # (a clock of aiohttp's own would have to be minded)
+        and type(content._timer) is TimerNoop  # aiohttp's own timeouts are not handled here
     )
 
 
@@ -159,7 +167,7 @@ def _from_its_buffer(content: Any) -> Callable[[], Awaitable[bytes]]:
         while not buffer:
             if content._eof or content._exception is not None or protocol.transport is None:
                 _check_framing(content)
-                return await readany()  # it says how this ended
+                return await readany()  # it reports the end or the error
             content._waiter = waiter = future()
             try:
                 await waiter
@@ -167,12 +175,12 @@ def _from_its_buffer(content: Any) -> Callable[[], Awaitable[bytes]]:
                 content._waiter = None
         came: bytes = buffer.popleft() if len(buffer) == 1 else b"".join(buffer)
         buffer.clear()
-        # What aiohttp keeps account by: how much is unread, how much was read, and where chunks ended, for who asks.
+        # aiohttp's own accounting: bytes unread, bytes read, and where chunks ended.
         content._size = 0
         content._cursor = content.total_bytes
         if splits := content._http_chunk_splits:
             splits.clear()
-        # (aiohttp resumes after each read. From the first pause on that is owed: its parser may hold something back.)
+        # aiohttp resumes after each read. It must happen after every read once it has paused: its parser may hold data.
         if fell_behind or protocol._reading_paused:
             fell_behind = True
             protocol.resume_reading()
@@ -196,17 +204,17 @@ def _wake_when_closed(content: Any) -> None:
 
 
 def _hear(closed: asyncio.Future[None]) -> None:
-    """Take note of how a connection was closed: asyncio complains about an exception that nobody looks at."""
+    """Retrieve the exception of a closed connection: asyncio logs one that is never retrieved."""
     if not closed.cancelled():
         closed.exception()
 
 
 def _when_closed(protocol: ResponseHandler, content: StreamReader, callback: Callable[[object], None]) -> None:
-    """Call this if the connection is closed before the body has ended."""
-    closed = protocol.closed  # (of the connection, which outlives a body that ends well)
+    """Call `callback` if the connection is closed before the body has ended."""
+    closed = protocol.closed  # belongs to the connection, which may outlive this body
     if closed is None:
         return
-    closed.remove_done_callback(_hear)  # (one of them is enough for all bodies)
+    closed.remove_done_callback(_hear)  # one is enough for all bodies
     closed.add_done_callback(_hear)
     closed.add_done_callback(callback)
 
@@ -217,33 +225,33 @@ def _when_closed(protocol: ResponseHandler, content: StreamReader, callback: Cal
 
 
 def _check_framing(content: Any) -> None:
-    """Raise what aiohttp's parser found wrong with a body, if it has not told the body."""
-    found = content._protocol.exception()
-    if found is not None and not content._eof and content._exception is None:
+    """Raise the error of aiohttp's parser, if aiohttp has not passed it to the body."""
+    error = content._protocol.exception()
+    if error is not None and not content._eof and content._exception is None:
         from aiohttp import ClientPayloadError
 
-        raise ClientPayloadError("the body's framing makes no sense") from found
+        raise ClientPayloadError("the body's framing is malformed") from error
 
 
-def _what_was_kept_last(content: StreamReader) -> Callable[[], Awaitable[bytes]]:
-    """The public way; and when it raises, what it has kept is asked for."""
+def _buffered_then_error(content: StreamReader) -> Callable[[], Awaitable[bytes]]:
+    """Use `readany()`; if it raises, return what is still buffered first."""
 
     async def read() -> bytes:
         try:
             return await content.readany()
         except Exception:
-            kept: Callable[[int], bytes] | None = getattr(content, "_read_nowait", None)  # (the public one raises too)
-            if kept is not None and (came := kept(-1)):
-                return came
+            take: Callable[[int], bytes] | None = getattr(content, "_read_nowait", None)  # the public one raises too
+            if take is not None and (data := take(-1)):
+                return data
             raise
 
     return read
 
 
 def _ask_for_little(transport: Any) -> None:
-    """From now on, reads of a connection ask for `AT_ONCE`, where its loop can be told. (uvloop need not be.)
+    """Make reads of a connection ask for `AT_ONCE` bytes, if its loop has a setting for that. uvloop needs none.
 
-    Under TLS it is the protocol that asks; what it is given is a record at a time, which is 16 KiB at most.
+    Under TLS the protocol asks, and gets a record at a time, which is 16 KiB at most.
     """
     for asking in (transport, getattr(transport, "_ssl_protocol", None)):
         if asking is not None and getattr(asking, "max_size", 0) > AT_ONCE:
@@ -251,9 +259,9 @@ def _ask_for_little(transport: Any) -> None:
 
 
 def _unpacked(read: Callable[[], Awaitable[bytes]], coding: str) -> Callable[[], Awaitable[bytes]]:
-    """Unpacks what is read, a little at a time, with a turn for the loop in between.
+    """Decompress a body a little at a time, with a turn for the loop in between.
 
-    A few kilobytes may unpack to gigabytes. Whoever reads them is to be held up, and not the whole loop.
+    A few kilobytes may unpack to gigabytes. That must hold up this stream only, and not the whole loop.
     """
     unpack, rest, more = None, b"", False
 
@@ -284,13 +292,13 @@ def _unpacked(read: Callable[[], Awaitable[bytes]], coding: str) -> Callable[[],
 
 
 def _begins_a_member(coding: str, data: bytes) -> bool:
-    """Whether another member of a gzip body begins here: some servers pack each event on its own (RFC 1952, 2.2)."""
+    """Whether another member of a gzip body begins here. Some servers compress each event separately (RFC 1952)."""
     return coding in ("gzip", "x-gzip") and data[:1] == b"\x1f"
 
 
 def _unpacker(coding: str, beginning: bytes) -> Any:
     if coding in ("gzip", "x-gzip"):
         return zlib.decompressobj(16 + zlib.MAX_WBITS)
-    if coding == "deflate":  # with zlib's head, as it should be, or bare, as some send it
+    if coding == "deflate":  # with zlib's header, or without it, as some servers send it
         return zlib.decompressobj(zlib.MAX_WBITS if beginning[0] & 0x0F == 8 else -zlib.MAX_WBITS)
     raise ProviderProtocolError(f"the vendor's answer is compressed as {coding!r}, which it was not asked for")

@@ -77,7 +77,7 @@ class _PlainCandidate(Struct, gc=False, rename="camel"):
 
 
 class _PlainChunk(Struct, gc=False, rename="camel"):
-    """Text and nothing else, but for a count that is not read: as nearly every chunk is."""
+    """A chunk with text and nothing else but a count that is not read, like nearly every chunk."""
 
     candidates: tuple[_PlainCandidate]
     prompt_feedback: None = None
@@ -102,13 +102,13 @@ _FINISH: Final[dict[str, FinishReason]] = {
 
 
 class Decoder:
-    """One stream's decoder. Its last usage and its finish reason come with content, in the same event."""
+    """Decodes one answer. The last usage and the finish reason arrive with content, in the same event."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._open: _OpenCall | None = None
         self._called = self._counted = False
-        self.ended = False  # said with the last content; the count comes in the same event
+        self.ended = False  # set with the last content; the usage is in the same event
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
         if not data:
@@ -130,12 +130,12 @@ class Decoder:
         if chunk.prompt_feedback is not None and chunk.prompt_feedback.get("blockReason"):
             self.ended = True
             yield Finished("content_filter", str(chunk.prompt_feedback["blockReason"]))
-        # The count comes with every event; it is read at the beginning, for the input's sake, and at the end.
+        # Every event has a count. It is read at the beginning, for the input, and at the end.
         if chunk.usage_metadata and (self.ended or not self._counted):
-            counted = msgspec.json.decode(chunk.usage_metadata, type=dict[str, Any] | None)
-            if counted is not None:
+            counts = msgspec.json.decode(chunk.usage_metadata, type=dict[str, Any] | None)
+            if counts is not None:
                 self._counted = True
-                yield UsageReport(_usage(counted))
+                yield UsageReport(_usage(counts))
 
     def _candidate(self, candidate: _Candidate, data: bytes) -> Iterable[Piece]:
         for number, part in enumerate((candidate.content and candidate.content.parts) or ()):
@@ -143,7 +143,7 @@ class Decoder:
                 yield ReasoningDelta(part.text or "", part.thought_signature or None)
                 continue
             if part.thought_signature:
-                yield ReasoningDelta("", part.thought_signature)  # of the part that follows
+                yield ReasoningDelta("", part.thought_signature)  # it belongs to the part that follows
             if part.text:
                 yield part.text
             elif part.function_call is not None:
@@ -161,7 +161,7 @@ class Decoder:
             yield Finished("tool_calls" if self._called and reason == "stop" else reason, candidate.finish_reason)
 
     def _call(self, call: _FunctionCall) -> Iterable[Piece]:
-        """A call, whole or in pieces: the first piece has the name, the last does not say that more will come."""
+        """A call, whole or in pieces. The first piece has the name; the last does not announce another one."""
         self._called = True
         if self._open is not None and call.name is not None:
             yield from self._whole(self._open)
@@ -170,7 +170,7 @@ class Decoder:
         for part in call.partial_args or ():
             current.arguments.add(part)
         if call.will_continue:
-            yield ToolCallDelta(current.id, current.name, "")  # a sign of life: a value's path is no piece of JSON
+            yield ToolCallDelta(current.id, current.name, "")  # shows activity: the piece is not a fragment of JSON
         else:
             yield from self._whole(current)
 
@@ -193,7 +193,7 @@ class _OpenCall:
 
 
 def _unknown(data: bytes, number: int) -> Iterable[Piece]:
-    """A part that is neither text nor a call, such as code that the vendor ran: it is told as it came."""
+    """A part that is neither text nor a call, such as code that the vendor ran, as a `ProviderEvent`."""
     candidates = msgspec.json.decode(data)["candidates"]
     part = next(candidate for candidate in candidates if not candidate.get("index"))["content"]["parts"][number]
     for name, value in part.items():
@@ -201,16 +201,16 @@ def _unknown(data: bytes, number: int) -> Iterable[Piece]:
             yield ProviderEvent(name, value)
 
 
-def _usage(said_now: dict[str, Any]) -> Usage:
-    """Google counts what the model wrote and what it thought apart; our output is both."""
-    thoughts = tokens(said_now, "thoughtsTokenCount")
+def _usage(counts: dict[str, Any]) -> Usage:
+    """Google counts the answer and the reasoning separately. The output of `Usage` includes both."""
+    thoughts = tokens(counts, "thoughtsTokenCount")
     return Usage(
-        input_tokens=tokens(said_now, "promptTokenCount") + tokens(said_now, "toolUsePromptTokenCount"),
-        output_tokens=tokens(said_now, "candidatesTokenCount") + thoughts,
+        input_tokens=tokens(counts, "promptTokenCount") + tokens(counts, "toolUsePromptTokenCount"),
+        output_tokens=tokens(counts, "candidatesTokenCount") + thoughts,
         reasoning_tokens=thoughts,
-        cache_read_tokens=tokens(said_now, "cachedContentTokenCount"),
+        cache_read_tokens=tokens(counts, "cachedContentTokenCount"),
         source="reported",
-        raw=said_now,
+        raw=counts,
     )
 
 

@@ -1,4 +1,4 @@
-"""What is asked on Google's wire, `streamGenerateContent`."""
+"""Encoding requests for Google's wire, `streamGenerateContent`."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic
 
 
 def body(request: TaskRequest, target: Target) -> dict[str, Any]:
-    """The request on this wire, in its own words: what the SDK would make of it."""
+    """The body of a request, in the form that the SDK would give it."""
     system, turns = split_system(request, target)
     names = {part.id: part.name for turn in turns for part in turn.parts if isinstance(part, ToolCallPart)}
     contents = _contents(turns, names, target)
     if not contents:
         raise InvalidRequestError("the request holds nothing to send: its messages are empty")
-    found = {
+    fields = {
         "contents": contents,
         **without_empty(
             systemInstruction=None if system is None else {"role": "user", "parts": [{"text": system}]},
@@ -57,7 +57,7 @@ def body(request: TaskRequest, target: Target) -> dict[str, Any]:
             generationConfig=_generation(request, target),
         ),
     }
-    return _merged(found, request.extra)
+    return _merged(fields, request.extra)
 
 
 def own_tools(request: TaskRequest) -> list[Any]:
@@ -66,12 +66,12 @@ def own_tools(request: TaskRequest) -> list[Any]:
 
 
 def _labels(request: TaskRequest, target: Target) -> dict[str, str]:
-    """Metadata, where it may be a label of Google's cloud."""
+    """Metadata as labels of Google's cloud, where it has that form."""
     labels = text_metadata(request, target)
     for name, value in labels.items():
         is_one = _LABEL.fullmatch(name) and name[0].isalpha() and _LABEL.fullmatch(value or "_")
         if not is_one or (name + value) != (name + value).lower():
-            raise cannot(f"metadata that is no label of Google's ({name}: small letters, figures, _ and -)", target)
+            raise cannot(f"metadata that is not a label of Google's ({name}: small letters, figures, _ and -)", target)
     return labels
 
 
@@ -93,7 +93,7 @@ def _generation(request: TaskRequest, target: Target) -> dict[str, Any]:
 
 
 def _merged(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """The body with what a caller adds. This wire takes its words in both spellings; what is one thing stays one."""
+    """The body with the request's `extra`. This wire accepts two spellings of a name; both are the same field here."""
     both = dict(body)
     for word, value in extra.items():
         name = camel if word not in body and (camel := _camel(str(word))) in body else word
@@ -108,7 +108,7 @@ def _camel(word: str) -> str:
 
 
 def _contents(turns: list[Message], names: dict[str, str], target: Target) -> list[dict[str, Any]]:
-    """The turns that hold anything. Results of one turn's calls are one content, however many messages they came in."""
+    """The turns that are not empty. The results of a turn's calls are one content, even from several messages."""
     contents: list[dict[str, Any]] = []
     before = ""
     for turn in turns:
@@ -122,7 +122,7 @@ def _contents(turns: list[Message], names: dict[str, str], target: Target) -> li
 
 
 def _content(message: Message, names: dict[str, str], target: Target) -> dict[str, Any]:
-    """A turn with its parts. A signature without words of its own belongs to the part after it."""
+    """A turn with its parts. A signature without text belongs to the part after it."""
     parts: list[dict[str, Any]] = []
     signature: dict[str, Any] = {}
     for part in message.parts:
@@ -167,32 +167,32 @@ def _media(media: Media, target: Target) -> dict[str, Any]:
 
 
 def _tools(given_tools: tuple[Any, ...], target: Target) -> list[dict[str, Any]]:
-    """The vendor's own tools, which bear no name (`{"google_search": {}}`), and one list of functions beside them."""
+    """Google's own tools, which have no name (`{"google_search": {}}`), and one list of functions."""
     own: list[dict[str, Any]] = []
-    functions: list[dict[str, Any]] = []  # in one list: several are refused
+    functions: list[dict[str, Any]] = []  # Google refuses more than one list
     for tool in given_tools:
         if is_vendors_own(tool):
             raise cannot(f"the tool {tool['type']!r}", target)
         if is_nameless(tool):
-            known = _googles_own(tool)
-            functions += known.pop("functionDeclarations", [])
-            own += [known] if known else []
+            entry = _googles_own(tool)
+            functions += entry.pop("functionDeclarations", [])
+            own += [entry] if entry else []
         else:
             functions.append(_function(Tool(tool), target))
     return [*own, *([{"functionDeclarations": functions}] if functions else [])]
 
 
 def _googles_own(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """One of Google's own tools, in either spelling: the SDK knows them all, and is loaded where a client was made."""
+    """One of Google's own tools, in either spelling. The SDK, which a client has imported, knows them all."""
     from google.genai.types import Tool as Known
 
     try:
-        known = Known.model_validate(dict(tool))
+        model = Known.model_validate(dict(tool))
     except ValueError as error:
-        wrong = cast("Any", error).errors(include_input=False, include_url=False)  # (a tool may hold a key)
+        wrong = cast("Any", error).errors(include_input=False, include_url=False)  # a tool may hold a key
         places = ", ".join(dict.fromkeys(".".join(map(str, each["loc"])) for each in wrong))
         raise InvalidRequestError(f"google-genai takes no such tool; what it does not know: {places}") from None
-    return known.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _function(tool: Tool, target: Target) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A tool call's arguments put together from Google's `partialArgs`: values that come in pieces, each with its path."""
+"""Assembling a tool call's arguments from Google's `partialArgs`: values in pieces, each with its path."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STEP: Final = re.compile(r"""\.([^.\[\]]+)|\[(\d+)\]|\['([^']*)'\]|\["([^"]*)"\
 
 
 class PartialArgument(Struct, rename="camel"):
-    """A value or a piece of one; pieces of a string are joined."""
+    """A value, or a piece of a string."""
 
     json_path: str = ""
     string_value: str | None = None
@@ -72,7 +72,7 @@ def _put(at: Any, step: str | int, value: Any) -> None:
 
 
 def _entered(at: Any, step: str | int, empty: dict[str, Any] | list[Any]) -> Any:
-    """The object or list at a step, made if it is not there yet."""
+    """The object or list at a step, created if it is missing."""
     inside = _got(at, step)
     if inside is None:
         inside = empty

@@ -47,7 +47,7 @@ _FINISH: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
 
 
 class Decoder:
-    """One stream's decoder."""
+    """Decodes one answer."""
 
     def __init__(self, target: Target) -> None:
         self._target = target

@@ -1,4 +1,4 @@
-"""What is asked of Ollama's native chat."""
+"""Encoding requests for Ollama's native chat."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ..base.encoding import (
 
 
 def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
-    """The request on this wire, which has no place for metadata and cannot be told which tool to use."""
+    """The body of a request. This wire has no parameters for metadata and for the choice of a tool."""
     if request.metadata:
         raise cannot("metadata", target)
     if tool_choice(request) not in (None, "auto"):
@@ -82,8 +82,8 @@ def _messages(message: Message, target: Target) -> Iterable[dict[str, Any]]:
         yield {"role": message.role, "content": message.text, **more}
 
 
-def _format(wanted: Any) -> Any:
-    schema = Schema(wanted)
+def _format(response_format: Any) -> Any:
+    schema = Schema(response_format)
     return "json" if schema.any_json else schema.schema
 
 

@@ -35,7 +35,7 @@ class _ToolCall(Struct):
 
     @property
     def called(self) -> _Function:
-        """What is called; a custom tool's input is text of any form."""
+        """The function or tool that is called. The input of a custom tool is free text."""
         if self.custom is not None:
             return _Function(self.custom.name, self.custom.input)
         return self.function or _Function()
@@ -101,7 +101,7 @@ class _PlainChoice(Struct, gc=False):
 
 
 class _PlainChunk(Struct, gc=False):
-    """Text and nothing else, as nearly every chunk is: whether one is, msgspec finds out sooner than we could ask."""
+    """A chunk with text and nothing else, like nearly every chunk. msgspec rejects any other chunk at little cost."""
 
     choices: tuple[_PlainChoice]
     usage: None = None
@@ -125,7 +125,7 @@ _FINISH: Final[dict[str, FinishReason]] = {
 
 
 class Decoder:
-    """One stream's decoder."""
+    """Decodes one answer."""
 
     def __init__(self, target: Target, quirks: Container[Quirk] = ()) -> None:
         self._target = target
@@ -138,7 +138,7 @@ class Decoder:
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
         if data == DONE:
-            self.ended = True  # (a usage report comes after the finish reason, and before this)
+            self.ended = True  # the usage report comes between the finish reason and this
             if self._done_is_the_end and not self._finished:
                 self._finished = True
                 return (*self._tools.all(), Finished(self._reason("stop"), None))
@@ -153,26 +153,26 @@ class Decoder:
     def _others(self, chunk: _Chunk) -> Iterable[Piece]:
         if (error := _error(chunk)) is not None:
             raise error_for(read_error(error), self._target)
-        if chunk.citations is not None and chunk.citations != self._citations:  # said again with every chunk
+        if chunk.citations is not None and chunk.citations != self._citations:  # repeated in every chunk
             self._citations = chunk.citations
             yield ProviderEvent("citations", {"citations": chunk.citations})
         for choice in chunk.choices or ():
             if choice.index:
-                continue  # the request asks for one answer; who wants several reads the raw events
+                continue  # several answers are delivered as raw events only
             if choice.delta is not None:
                 yield from self._delta(choice.delta)
             if choice.finish_reason and not self._finished:
                 self._finished = True
                 yield from self._tools.all()
                 yield Finished(self._reason(choice.finish_reason), choice.finish_reason)
-        counted = chunk.usage if chunk.x_groq is None or chunk.usage is not None else chunk.x_groq.usage
-        if counted is not None:
+        counts = chunk.usage if chunk.x_groq is None or chunk.usage is not None else chunk.x_groq.usage
+        if counts is not None:
             self._done_is_the_end = self._done_is_the_end or self._usage_makes_done_the_end
-            yield UsageReport(usage(counted))
+            yield UsageReport(usage(counts))
 
-    def _reason(self, said: str) -> FinishReason:
-        """What a model was made to do by a `tool_choice`, or did instead of answering, still ends in `stop`."""
-        reason = _FINISH.get(said, "stop")
+    def _reason(self, reason_sent: str) -> FinishReason:
+        """The finish reason. An answer with tool calls may end in `stop`, e.g. after a `tool_choice`."""
+        reason = _FINISH.get(reason_sent, "stop")
         if reason != "stop":
             return reason
         return "tool_calls" if self._called else "refusal" if self._refused else "stop"
@@ -205,7 +205,7 @@ class Decoder:
         return self._tools.fragment(key, id or "", function.name or "", as_text(function.arguments))
 
     def _key(self, call: _ToolCall) -> object:
-        """Which call a fragment belongs to: hosts differ in whether they send an index, an id, or both."""
+        """The key of the call that a fragment belongs to. Hosts send an index, an id, or both."""
         if call.index is not None:
             return int(call.index) if isinstance(call.index, str) and call.index.isdecimal() else call.index
         if call.id:
@@ -214,7 +214,7 @@ class Decoder:
 
 
 def _parts(parts: list[dict[str, Any]]) -> Iterable[Piece]:
-    """Content as a list, as Mistral's thinking models send it."""
+    """Content that is a list, as Mistral's reasoning models send it."""
     for part in parts:
         match part.get("type"):
             case "text":
@@ -229,20 +229,20 @@ def _parts(parts: list[dict[str, Any]]) -> Iterable[Piece]:
                 yield ProviderEvent(str(kind), part)
 
 
-def usage(said: dict[str, Any]) -> Usage:
-    """OpenAI's count: the prompt includes what was cached, the completion includes reasoning."""
+def usage(counts: dict[str, Any]) -> Usage:
+    """OpenAI's counts. The prompt includes cached tokens, and the completion includes reasoning."""
     return Usage(
-        input_tokens=tokens(said, "prompt_tokens"),
-        output_tokens=tokens(said, "completion_tokens"),
-        reasoning_tokens=tokens(said, "completion_tokens_details", "reasoning_tokens"),
-        cache_read_tokens=tokens(said, "prompt_tokens_details", "cached_tokens"),
+        input_tokens=tokens(counts, "prompt_tokens"),
+        output_tokens=tokens(counts, "completion_tokens"),
+        reasoning_tokens=tokens(counts, "completion_tokens_details", "reasoning_tokens"),
+        cache_read_tokens=tokens(counts, "prompt_tokens_details", "cached_tokens"),
         source="reported",
-        raw=said,
+        raw=counts,
     )
 
 
 def _error(chunk: _Chunk) -> Any:
-    """A host's error in the stream; not each puts it under the same name."""
+    """The error in a chunk, under whichever name a host puts it, or `None`."""
     if chunk.error:
         return chunk.error
     if chunk.x_groq is not None and chunk.x_groq.error:

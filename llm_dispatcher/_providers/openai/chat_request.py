@@ -1,4 +1,4 @@
-"""What is asked on the chat completions wire, of OpenAI and of each host that speaks it in its own way."""
+"""Encoding requests for the chat completions interface of OpenAI and of the hosts that speak it, with their quirks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FORMATS: Final = {media_type: name for media_type, name in _MORE_FORMATS.items(
 
 
 def body(request: TaskRequest, model: str, target: Target, quirks: Quirks) -> dict[str, Any]:
-    """The request on this wire, for a host with these quirks."""
+    """The body of a request, for a host with these quirks."""
     _refuse(request, target, quirks)
     messages: list[dict[str, Any]] = []
     if request.system is not None:
@@ -89,7 +89,7 @@ def _refuse(request: TaskRequest, target: Target, quirks: Quirks) -> None:
 
 
 def _messages(message: Message, target: Target, quirks: Quirks) -> Iterable[dict[str, Any]]:
-    """One of our messages may be several on this wire: each tool result is one of its own."""
+    """The messages on this wire for a turn. Each tool result is a message of its own."""
     content: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
     for part in message.parts:
@@ -107,13 +107,13 @@ def _messages(message: Message, target: Target, quirks: Quirks) -> Iterable[dict
             case ToolResultPart():
                 yield {"role": "tool", "tool_call_id": part.id, "content": part.result}
             case ReasoningPart():
-                continue  # this wire takes no reasoning back; it is the model's own note, no part of the conversation
+                continue  # this interface has no parameter for earlier reasoning
     if all(part["type"] == "text" for part in content):
-        said: Any = "".join(part["text"] for part in content) or None
+        text: Any = "".join(part["text"] for part in content) or None
     else:
-        said = content
-    if said or calls:
-        yield {"role": message.role, "content": said, **without_empty(tool_calls=calls or None)}
+        text = content
+    if text or calls:
+        yield {"role": message.role, "content": text, **without_empty(tool_calls=calls or None)}
 
 
 def _image(part: ImagePart, target: Target, quirks: Quirks) -> dict[str, Any]:

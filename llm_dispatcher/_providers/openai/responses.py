@@ -47,7 +47,7 @@ class _Event(Struct):
 
 
 class _Text(Struct, gc=False):
-    """What nearly every event is."""
+    """The form of nearly every event: a delta of text."""
 
     type: Literal["response.output_text.delta"]
     delta: str
@@ -61,19 +61,19 @@ _REASONING: Final = frozenset({"response.reasoning_summary_text.delta", "respons
 _SAID_ELSEWHERE: Final = re.compile(
     r"response\.(created|queued|in_progress|content_part\..*|.*\.done|output_item\.added|reasoning_summary_part\..*)|keepalive"
 )
-"""Events that frame or repeat what other events say. `*.done` repeats deltas, but for `output_item.done`."""
+"""Events that frame or repeat other events. `*.done` events repeat deltas, except `output_item.done`."""
 
 
 _OWN_ITEMS: Final = frozenset({"", "message", "reasoning", "function_call", "custom_tool_call"})
-"""Items that become pieces of our own; what a vendor's tools do is told as it comes."""
+"""Items that have pieces of their own. Any other item, e.g. of a vendor's tool, becomes a `ProviderEvent`."""
 
 
 class Decoder:
-    """One stream's decoder."""
+    """Decodes one answer."""
 
-    def __init__(self, target: Target, unsaid_limit: int | None = None) -> None:
+    def __init__(self, target: Target, silent_limit: int | None = None) -> None:
         self._target = target
-        self._unsaid_limit = unsaid_limit  # of a host that says `completed` when the limit on output tokens is spent
+        self._silent_limit = silent_limit  # a host may report `completed` at this limit
         self._tools = ToolCalls()
         self._items: dict[int, _Item] = {}
         self._called = self._refused = False
@@ -124,15 +124,15 @@ class Decoder:
         match item.type:
             case "function_call" | "custom_tool_call":
                 self._called = True
-                # The fragments were only shown: what counts is what the vendor says at the end.
+                # The fragments are for display. The vendor repeats the whole input at the end, and that counts.
                 shown = self._tools.whole(index)
                 id, name = item.call_id or item.id or (shown.id if shown else new_id()), item.name or ""  # noqa: A001
                 if item.type == "function_call":
                     yield whole_call(id, name, as_text(item.arguments))
                 else:
-                    yield ToolCall(id, name, None, as_text(item.input))  # of any form
+                    yield ToolCall(id, name, None, as_text(item.input))  # free text
             case "reasoning" if item.encrypted_content:
-                # What goes back is the item by its id; one string holds both, as `openai_responses_request` reads it.
+                # A later request refers to the item by its id; `responses_request` splits this string again.
                 yield ReasoningDelta("", signature=f"{item.id or ''}:{item.encrypted_content}")
             case kind if kind is not None and kind not in _OWN_ITEMS:
                 yield ProviderEvent(kind, msgspec.json.decode(data)["item"])
@@ -150,7 +150,7 @@ class Decoder:
             yield Finished(_INCOMPLETE.get(reason, "length"), "incomplete")
             return
         finish: FinishReason = "tool_calls" if self._called else "refusal" if self._refused else "stop"
-        if finish == "stop" and self._unsaid_limit and tokens(response.usage, "output_tokens") >= self._unsaid_limit:
+        if finish == "stop" and self._silent_limit and tokens(response.usage, "output_tokens") >= self._silent_limit:
             finish = "length"
         yield Finished(finish, response.status)
 
@@ -160,12 +160,12 @@ class Decoder:
         return read_error({**error, "code": event.code or error.get("code"), "message": message})
 
 
-def _usage(said: dict[str, Any]) -> Usage:
+def _usage(counts: dict[str, Any]) -> Usage:
     return Usage(
-        input_tokens=tokens(said, "input_tokens"),
-        output_tokens=tokens(said, "output_tokens"),
-        reasoning_tokens=tokens(said, "output_tokens_details", "reasoning_tokens"),
-        cache_read_tokens=tokens(said, "input_tokens_details", "cached_tokens"),
+        input_tokens=tokens(counts, "input_tokens"),
+        output_tokens=tokens(counts, "output_tokens"),
+        reasoning_tokens=tokens(counts, "output_tokens_details", "reasoning_tokens"),
+        cache_read_tokens=tokens(counts, "input_tokens_details", "cached_tokens"),
         source="reported",
-        raw=said,
+        raw=counts,
     )

@@ -1,4 +1,4 @@
-"""What is asked on OpenAI's responses wire."""
+"""Encoding requests for OpenAI's responses interface."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ..base.schemas import OPENAI
 
 
 def body(request: TaskRequest, model: str, target: Target, quirks: Container[Quirk]) -> dict[str, Any]:
-    """The request on this wire, which has no place for stop sequences, seeds and sounds."""
+    """The body of a request. This interface has no parameters for stop sequences, seeds and audio."""
     if request.stop:
         raise cannot("a stop sequence", target)
     if request.seed is not None:
@@ -59,7 +59,7 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Container[Qui
 
 
 def _items(message: Message, target: Target, quirks: Container[Quirk]) -> Iterable[dict[str, Any]]:
-    """One of our messages may be several items here, in the order of its parts; what is said together is one."""
+    """The items for a turn, in the order of its parts. Adjacent texts and images are one item."""
     content: list[dict[str, Any]] = []
     for part in message.parts:
         match part:
@@ -85,7 +85,7 @@ def _items(message: Message, target: Target, quirks: Container[Quirk]) -> Iterab
 
 
 def _thought(part: ReasoningPart) -> Iterable[dict[str, Any]]:
-    """A thought that the vendor encrypted, under the id that it gave it; without these it takes none back."""
+    """Reasoning that the vendor encrypted, with its id. The vendor accepts no reasoning without them."""
     identity, colon, encrypted = (part.signature or "").partition(":")
     if colon and identity.startswith("rs_"):
         summary = [{"type": "summary_text", "text": part.text}] if part.text else []
@@ -99,10 +99,10 @@ def _said(message: Message, content: list[dict[str, Any]]) -> Iterable[dict[str,
     """
     if content:
         only_text = all(part["type"] == "input_text" for part in content)
-        said = "".join(part["text"] for part in content) if only_text else list(content)
+        text = "".join(part["text"] for part in content) if only_text else list(content)
         content.clear()
-        named = {"type": "message"} if message.role == "assistant" else {}
-        yield {**named, "role": message.role, "content": said}
+        fields = {"type": "message"} if message.role == "assistant" else {}
+        yield {**fields, "role": message.role, "content": text}
 
 
 def _tool(given_tool: Any, target: Target) -> dict[str, Any]:
