@@ -248,33 +248,33 @@ class Admission:
         facts = self.facts
         if not self.is_metered:
             return NO_MONEY
-        wanted, known = facts.demands, facts.capabilities(target)
-        expected = known.dollars(wanted.input_tokens, wanted.output_tokens) or 0.0
+        wanted, can = facts.demands, facts.capabilities(target)
+        expected = can.dollars(wanted.input_tokens, wanted.output_tokens) or 0.0
         spent = self._spent + sum(max(each.cost, each.expected) for each in self._passes)
         if facts.max_cost is not None and spent + expected > facts.max_cost:
             return BudgetExceededError(
                 f"another attempt may cost ${expected:.6f}: with what was spent already (${spent:.6f}) "
                 f"that is more than max_cost (${facts.max_cost:g})"
             )
-        reserved = known.dollars(wanted.input_tokens, self._most_output(target, known)) or 0.0
+        reserved = can.dollars(wanted.input_tokens, self._most_output(target, can)) or 0.0
         budget = self.state.budgets.reserve(facts.namespace, reserved, None if wanted.most_output else expected)
         if budget is not None:
             return BudgetExceededError(f"{budget} has less left than the ${reserved:.6f} that this attempt may cost")
         return Reservation(
             reserved=reserved,
             expected=expected,
-            input_cost=known.dollars(wanted.input_tokens, 0) or 0.0,
-            cost_a_byte=(known.dollars(0, 1) or 0.0) / BYTES_A_TOKEN,
+            input_cost=can.dollars(wanted.input_tokens, 0) or 0.0,
+            cost_a_byte=(can.dollars(0, 1) or 0.0) / BYTES_A_TOKEN,
         )
 
-    def _most_output(self, target: Target, known: Capabilities) -> int:
+    def _most_output(self, target: Target, can: Capabilities) -> int:
         """The output tokens to reserve money for. Visible text is counted while it is written, so the tokens of a usual
         answer are enough for it, and a longer answer reserves more. Hidden reasoning can reserve nothing later.
         """
         wanted = self.facts.demands
         if wanted.most_output:
             return wanted.most_output
-        if known.reasoning and wanted.may_reason:
+        if can.reasoning and wanted.may_reason:
             return self.facts.own_limit(target) or REASONING_OUTPUT
         return EXPECTED_OUTPUT
 
@@ -284,10 +284,10 @@ def _unavailable(target: Target, reason: str) -> ProviderServiceUnavailableError
 
 
 def _too_many(target: Target, seconds: float) -> ProviderRateLimitError:
-    known = seconds not in (0.0, float("inf"))
+    is_known = seconds not in (0.0, float("inf"))
     reason = "all its concurrent streams are in use"
-    if known:
+    if is_known:
         reason = f"its rate limit is spent for {in_seconds(seconds)} more"
     return ProviderRateLimitError(
-        f"not asked: {reason}", provider=target.provider, model=target.model, retry_after=seconds if known else None
+        f"not asked: {reason}", provider=target.provider, model=target.model, retry_after=seconds if is_known else None
     )

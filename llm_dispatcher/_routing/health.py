@@ -135,11 +135,11 @@ class Health:
     def snapshot(self) -> dict[Target, TargetHealth]:
         """The health of each target that was asked, as it is now."""
         with self._lock:
-            known = {target: stats.health for target, stats in self._stats.items()}
+            all_targets = {target: stats.health for target, stats in self._stats.items()}
             for target, breaker in self._breakers.items():
-                if not breaker.is_closed and target in known:
-                    known[target] = replace(known[target], breaker=breaker.state, opens_in=breaker.opens_in)
-        return known
+                if not breaker.is_closed and target in all_targets:
+                    all_targets[target] = replace(all_targets[target], breaker=breaker.state, opens_in=breaker.opens_in)
+        return all_targets
 
 
 def _was_sent(attempt: Attempt, failure: Failure) -> bool:

@@ -46,16 +46,16 @@ class Plan(Struct, frozen=True):
             zip(self.targets, self.figures, self.health, strict=True), start=1
         ):
             late = "slower than max_latency" if target in self.late else None
-            said = (late, in_words(self.strategy, figure, place), health.failed)
-            reasons[target] = "; ".join(words for words in said if words is not None)
+            parts = (late, in_words(self.strategy, figure, place), health.failed)
+            reasons[target] = "; ".join(words for words in parts if words is not None)
         return reasons
 
     def __str__(self) -> str:
-        asked = [
+        lines = [
             f"{place}. {target}" + (f": {health.failed}" if health.failed is not None else "")
             for place, (target, health) in enumerate(zip(self.targets, self.health, strict=True), start=1)
         ]
-        return "\n".join([*asked, *(f"-  {target}: {reason}" for target, reason in self.rejected.items())])
+        return "\n".join([*lines, *(f"-  {target}: {reason}" for target, reason in self.rejected.items())])
 
 
 SMALL_WINDOW: Final = 4_000

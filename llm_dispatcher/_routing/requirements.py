@@ -71,8 +71,8 @@ def unmet_requirement(can: Capabilities, wanted: Demands) -> str | None:
     """Why a model cannot serve. What the catalog does not know of a model is left to its vendor."""
     window = can.context_window
     if window is not None and SURE * wanted.input_tokens + wanted.most_output > window:
-        asked = f"about {wanted.input_tokens} tokens" + (f" and {wanted.most_output} more" * bool(wanted.most_output))
-        return f"its context window of {window} tokens is too small for {asked}"
+        needed = f"about {wanted.input_tokens} tokens" + (f" and {wanted.most_output} more" * bool(wanted.most_output))
+        return f"its context window of {window} tokens is too small for {needed}"
     if not can.known:
         return None
     if (reason := why_unusable(can)) is not None:

@@ -50,7 +50,7 @@ class SharedState:
 
     def retry_budget(self, provider: str) -> RetryBudget:
         """The retry budget of a provider."""
-        known = self._retry_budgets.get(provider)
-        return known or self._retry_budgets.setdefault(
+        budget = self._retry_budgets.get(provider)
+        return budget or self._retry_budgets.setdefault(
             provider, RetryBudget(self._policy.resilience.retry_budget, self._clock)
         )
