@@ -2,6 +2,7 @@
 
 Arguments are sorted by name and by value: settings of the request, images and sounds, and all others, which become
 part of the prompt. An argument that cannot be sent is refused with a `TypeError` that names it.
+See docs/decisions/0030.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 The form is recognised when the function is decorated. `events_of_body` runs in the task that reads the outer stream.
 If that task is cancelled, the body is closed, and with it every inner stream that the body has left open.
+See docs/decisions/0007.
 """
 
 from __future__ import annotations

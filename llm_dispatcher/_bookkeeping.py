@@ -2,6 +2,7 @@
 
 Price, health, rate limits and budgets take in an attempt when it is over. They work with numbers that came from a
 vendor, so each of them may meet a number that it cannot handle. Such a failure becomes a notice and goes no further.
+See docs/decisions/0020.
 """
 
 from __future__ import annotations

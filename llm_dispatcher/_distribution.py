@@ -3,7 +3,7 @@
 Its distribution is called `llm-dispatcher`, this one's is `llm-stream-dispatcher`, and both write a folder
 `llm_dispatcher`. Where both are installed, the one that came last has overwritten files of the first. This is looked up
 when the first switch is made and not at import: it takes a millisecond once `importlib.metadata` is loaded, as it is by
-then, and loading that takes as long as loading all of this package.
+then, and loading that takes as long as loading all of this package. See docs/decisions/0033.
 """
 
 from __future__ import annotations

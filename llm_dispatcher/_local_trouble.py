@@ -1,7 +1,7 @@
 """Trouble of this machine or this process, for which no vendor is to be blamed.
 
 A process that has no file descriptor left, or a machine without memory or a free port, cannot reach any vendor. The
-errors of the system look like those of a broken connection, so they are told apart here.
+errors of the system look like those of a broken connection, so they are told apart here. See docs/decisions/0021.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ What is not found: a key of another process without a format of its own, and a k
 other text between them, reversed or encrypted.
 
 `_known` is the one state here. It is a tuple that is replaced as a whole, by any thread, and only ever grows.
+See docs/decisions/0011.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""For mkdocs: the navigation has all decisions and no page that is not there, and links lead to pages."""
+"""Hooks of mkdocs: list all decisions in the navigation, and remove links that lead out of the documentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def on_config(config: Any) -> Any:
-    """Fill in the decisions, and leave out pages that this checkout has not."""
+    """List the decisions, and leave out pages that are missing in this checkout."""
     docs = Path(config["docs_dir"])
     nav: list[dict[str, Any]] = []
     for entry in config["nav"]:
@@ -22,13 +22,13 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
-    """A link into the repository is one where the repository is; among the pages it is only its words."""
+    """Replace each link to a file of the repository by its text, because the built pages do not include that file."""
     docs = Path(config["docs_dir"]).resolve()
     here = (docs / page.file.src_uri).parent
 
-    def kept(link: re.Match[str]) -> str:
+    def link_or_text(link: re.Match[str]) -> str:
         there = (here / link["target"]).resolve()
         leads_out = "://" not in link["target"] and there.exists() and not there.is_relative_to(docs)
         return link["words"] if leads_out else link[0]
 
-    return re.sub(r"\[(?P<words>[^\]]+)\]\((?P<target>[^)\s#]+)\)", kept, markdown)
+    return re.sub(r"\[(?P<words>[^\]]+)\]\((?P<target>[^)\s#]+)\)", link_or_text, markdown)

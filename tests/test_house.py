@@ -90,7 +90,10 @@ PUBLIC = {
     "__main__", "cache", "events", "exceptions", "notices", "provider", "provider.kit", "pytest_plugin", "streaming",
     "tasks", "testing", "testing.faults",
 }  # fmt: skip
-"""The modules that an application may import. Every other module, or a package that it is in, begins with `_`."""
+"""The modules that an application may import. Every other module, or a package that it is in, begins with `_`.
+
+See docs/decisions/0034.
+"""
 
 
 def test_only_the_documented_modules_are_public() -> None:

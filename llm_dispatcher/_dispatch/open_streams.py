@@ -3,6 +3,7 @@
 Any thread may add or remove a stream while another one closes the switch, so `_lock` guards the set; it is held for
 moments. The loop removes a stream when it is over. A stream that was dropped unfinished, in a loop that has ended,
 leaves the set when its watchdog is collected. `end` ends the streams of the running loop only.
+See docs/decisions/0013.
 """
 
 from __future__ import annotations

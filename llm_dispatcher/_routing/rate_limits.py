@@ -10,6 +10,7 @@ The buckets count expected tokens first; `Lease.count` corrects the number when 
 
 A switch may be used from several threads, each with its loop. `Limiter._lock` guards the reported limits. The other
 dictionaries are filled by single assignments: two threads may make the same entry, and the last one stays.
+See docs/decisions/0012.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A retry budget: in an outage, retries must not become the greater part of the load.
 
 Several threads may use one budget. Two of them at the same moment may both draw its last retry, which does no harm.
+See docs/decisions/0009.
 """
 
 from __future__ import annotations

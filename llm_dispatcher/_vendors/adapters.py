@@ -1,4 +1,7 @@
-"""The adapters of this package: a folder under `_providers/` each."""
+"""The adapters of this package: a folder under `_providers/` each.
+
+See docs/decisions/0036.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A new host that speaks a wire of this package is a row here, and nothing else: the configuration's kinds and keys, its
 address, prices, the command, the simulated vendors and the documentation read the row. A new vendor with a wire of its
-own is a folder under `_providers/`, an adapter in `adapters.py` and a row here.
+own is a folder under `_providers/`, an adapter in `adapters.py` and a row here. See docs/decisions/0006.
 """
 
 from __future__ import annotations

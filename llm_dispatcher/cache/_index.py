@@ -4,6 +4,7 @@ Theory of operation: an entry is on the shelf, and also in the text index if its
 leaves the shelf leaves the text index in the same step, and entries that leave because of a limit are reported to
 `on_removal`. One lock guards both. Every method takes it, so threads may share an index. No method waits for anything
 but the lock, and `on_removal` is called while it is held: it must return at once and not call back.
+See docs/decisions/0010.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Theory of operation
   for all of them.
 - **Ownership.** A file belongs to this library if its header has SQLite's magic bytes and our application id. Nothing
   here writes to, renames or replaces any other file. Of our own files, a damaged one is renamed, and one with another
-  layout belongs to another version of this library and is left unchanged.
+  layout belongs to another version of this library and is left unchanged. See docs/decisions/0024.
 """
 
 from __future__ import annotations

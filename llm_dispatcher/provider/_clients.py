@@ -17,6 +17,7 @@ them, before the loop ends.
   `_closing` until then, so that the garbage collector does not close it first. Nothing that a life refers to may refer
   to its `PerLoop`, or the finalizer would never run.
 - At the exit of the interpreter the finalizers do not run: no loop is left to close anything in.
+See docs/decisions/0002.
 """
 
 from __future__ import annotations

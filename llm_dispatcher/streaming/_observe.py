@@ -5,8 +5,9 @@ it updates the account, it calls the watchers one after the other, and it shows 
 that the reader asked for. It is the only writer of the account and of `Event.sequence`.
 
 Every stream ends with exactly one of three events. `StreamCompleted` comes from the source. If the source raises, the
-tap adds a `StreamFailed`: a reader of events gets it as the last event, every other reader gets the exception. If the
-reader leaves or is cancelled, the tap adds a `StreamCancelled`, which only the watchers see.
+tap adds a `StreamFailed`: a reader of events gets it as the last event, every other reader gets the exception
+(docs/decisions/0003). If the reader leaves or is cancelled, the tap adds a `StreamCancelled`, which only the watchers
+see.
 
 One task reads at a time, but it need not be the same task for every event. So `Reader` is told after each event which
 task is reading, and another task can end the reading through it.

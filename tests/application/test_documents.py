@@ -313,6 +313,20 @@ def test_each_decision_has_a_number_of_its_own_a_date_and_a_status() -> None:
         assert re.match(r"# .+\n\n\*Decided on \d{4}-\d\d-\d\d\. .+\*\n\n", page.read_text()), page.name
 
 
+def test_each_decision_that_the_code_names_is_there() -> None:
+    numbers = {page.name[:4] for page in DECISIONS}
+    for path in (ROOT / "llm_dispatcher").rglob("*.py"):
+        assert set(re.findall(r"docs/decisions/(\d{4})", path.read_text())) <= numbers, path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_each_source_file_that_a_page_names_is_there(page: Path) -> None:
+    for named in re.findall(r"`((?:[\w.]+/)+\w+\.(?:py|ya?ml|toml|md))[:`]", page.read_text()):
+        folder = named.partition("/")[0]
+        roots = [root for root in (ROOT, ROOT / "llm_dispatcher") if (root / folder).is_dir()]
+        assert not roots or any((root / named).exists() for root in roots), f"{name_of(page)}: {named}"
+
+
 @pytest.mark.slow
 @pytest.mark.found("N-B16")
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="what it takes is installed by `make docs`")

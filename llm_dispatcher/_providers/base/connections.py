@@ -13,7 +13,7 @@ it hands the connection back to aiohttp and is gone. So it costs nothing per chu
   learns of it. A *new* connection that breaks is the vendor's failure, and is reported as one.
 
 Only the loop that owns the session touches any of this. Cancellation closes the connection in use; the watch holds no
-task and no timer.
+task and no timer. See docs/decisions/0016.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 `open_events` builds the chain for one call: each wanted stage is opened with a function that opens the rest, and the
 innermost one plans the request and runs the loop. A stage may hand a changed copy of the call onward.
+See docs/decisions/0037.
 """
 
 from __future__ import annotations

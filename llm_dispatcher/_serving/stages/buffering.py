@@ -1,4 +1,7 @@
-"""The stage that joins small chunks into fewer and larger ones."""
+"""The stage that joins small chunks into fewer and larger ones.
+
+See docs/decisions/0008.
+"""
 
 from __future__ import annotations
 

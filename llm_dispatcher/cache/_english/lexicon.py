@@ -5,6 +5,7 @@ file. Ordinary words are looked up in a dict. Rare words stay in the file's bloc
 look-up finds the block by binary search and reads it.
 
 Nothing here changes after it was loaded. Two threads that load the lexicon at the same time do the work twice.
+See docs/decisions/0031.
 """
 
 from __future__ import annotations
