@@ -12,7 +12,6 @@ import _thread
 import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -49,6 +48,8 @@ def needed_by(who: str, install: str) -> Generator[None, None, None]:
 
 def is_installed(module: str) -> bool:
     """Whether a module could be imported. Its parent packages are imported to find out, but not the module."""
+    from importlib.util import find_spec  # most processes never ask
+
     try:
         return find_spec(module) is not None
     except (ImportError, ValueError):  # a missing parent package; or a module that something put there by hand

@@ -11,6 +11,7 @@ from .._policy import ProviderSettings
 from .._vendors.kinds import entry_point, known_kinds
 from .._vendors.table import vendor
 from ..exceptions import ConfigurationError
+from ..notices import Notify
 from ..provider import CheckResult, Provider, SupportsCheck, SupportsModels
 
 Factory: TypeAlias = Callable[[ProviderSettings], Provider]
@@ -22,9 +23,15 @@ def sdk_modules(kind: str) -> tuple[str, ...]:
     return () if adapter is None else adapter.modules
 
 
-def make(settings: ProviderSettings) -> Provider:
-    """A provider of the kind that its settings name. It opens nothing yet."""
-    return _factory(settings)(settings)
+def make(settings: ProviderSettings, notify: Notify | None = None) -> Provider:
+    """A provider of the kind that its settings name. It opens nothing yet.
+
+    `notify` takes the notices of a provider that has some: one that has an attribute `notify`, as `BaseProvider` has.
+    """
+    provider = _factory(settings)(settings)
+    if notify is not None and hasattr(provider, "notify"):
+        provider.notify = notify
+    return provider
 
 
 async def check(provider: Provider) -> CheckResult:

@@ -61,7 +61,7 @@ class Runtime:
         self.catalog = catalog_of(policy)
         kept = {} if before is None else before.providers
         self.providers: dict[str, Provider] = {
-            name: kept[name] if name in kept and kept[name].settings == settings else make(settings)
+            name: kept[name] if name in kept and kept[name].settings == settings else make(settings, shared.notify)
             for name, settings in policy.providers.items()
         }
         self.open_streams = OpenStreams(shared.open_streams, partial(_release_unused, ref(self)))

@@ -16,7 +16,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from .. import _clock
-from .._importing import needed_by
 from ..events import Event, StreamCancelled, StreamCompleted, StreamFailed
 from ._account import Account
 from ._observe import ObservedCall, Observer, Watcher
@@ -116,6 +115,8 @@ class ProgressTracker:
     @contextmanager
     def live(self, console: Console | None = None) -> Generator[None, None, None]:
         """Draw a progress bar in the terminal while the block runs. Without a terminal, nothing is drawn."""
+        from .._importing import needed_by
+
         with needed_by("ProgressTracker.live needs", "rich"):
             from rich.console import Console
             from rich.live import Live

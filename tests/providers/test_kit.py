@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from llm_dispatcher import LLMSwitch
 from llm_dispatcher._providers import check, offered_models
 from llm_dispatcher.events import Failure
 from llm_dispatcher.exceptions import (
@@ -262,6 +263,14 @@ async def test_a_stream_that_ends_without_terminal_evidence_has_no_finished() ->
     """The loop takes that for a stream that was cut off."""
     shown = await pieces(provider(b'{"text": "Hi."}\n'))
     assert shown == [Opened("req_1"), "Hi."]
+
+
+async def test_a_switch_gets_the_notices_of_its_providers() -> None:
+    config = {"providers": {"openai": {"api_key": "test-key", "models": ["m"]}}}
+    async with LLMSwitch(config) as switch:
+        made = switch._runtime.providers["openai"]
+        assert isinstance(made, BaseProvider)
+        assert made.notify is switch._shared.notify
 
 
 IMPORTS_LITTLE = """
