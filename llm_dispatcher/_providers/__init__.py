@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import TypeAlias, cast
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 from .._hints import did_you_mean
 from .._policy import ProviderSettings
@@ -29,9 +29,14 @@ def make(settings: ProviderSettings, notify: Notify | None = None) -> Provider:
     `notify` takes the notices of a provider that has some: one that has an attribute `notify`, as `BaseProvider` has.
     """
     provider = _factory(settings)(settings)
-    if notify is not None and hasattr(provider, "notify"):
+    if notify is not None and isinstance(provider, _Notifies):
         provider.notify = notify
     return provider
+
+
+@runtime_checkable
+class _Notifies(Protocol):
+    notify: Notify
 
 
 async def check(provider: Provider) -> CheckResult:
