@@ -180,14 +180,19 @@ class Spending:
         self._is_read = True
 
     def write(self) -> None:
-        """Write what is not yet written."""
+        """Write what is not yet written. A failure becomes a notice, which is sent when no lock is held."""
+        error = self._write()
+        if error is not None:
+            self._notify(SpendingNotWritten(str(self._path), Failure.of(error)))
+
+    def _write(self) -> Exception | None:
         with self._file:
             with self._lock:
                 self._is_write_due = False  # what is added from now on is not in this batch
                 batch = dict(self._unwritten)
                 self._unwritten.clear()
             if not batch:
-                return
+                return None
             try:
                 with closing(self._open()) as file, file:
                     file.executemany(_ADD, [(*line, dollars) for line, dollars in batch.items()])
@@ -197,9 +202,9 @@ class Spending:
                 with self._lock:
                     for line, dollars in batch.items():
                         self._unwritten[line] += dollars
-                self._notify(SpendingNotWritten(str(self._path), Failure.of(error)))
-                return
+                return error
             self._take_over(rows)
+            return None
 
     def _open(self) -> sqlite3.Connection:
         assert self._path is not None

@@ -20,6 +20,7 @@ from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._routing import spending as module
 from llm_dispatcher._routing.spending import Spending
 from llm_dispatcher.exceptions import ConfigurationError
+from llm_dispatcher.notices import Notice, SpendingNotWritten
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Reply, SimulatedVendor
 from tests.conftest import policy_over
@@ -146,6 +147,27 @@ def test_what_another_process_has_spent_is_added_to_what_is_not_written_yet(
     assert spending.of(LINE) == 6.0
     spending.write()
     assert (spending.of(LINE), written(path)) == (6.0, 6.0)
+
+
+async def test_no_lock_is_held_while_the_notice_of_a_failed_write_is_sent(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notices: list[Notice] = []
+
+    def notify(notice: Notice) -> None:
+        assert not spending._file.locked() and not spending._lock.locked()
+        notices.append(notice)
+
+    def failing(*args: Any, **settings: Any) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("full")
+
+    spending = Spending(path, notify)
+    await spending.ready()
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", failing)
+        spending.add([LINE], 1.0)
+        await spending.flush()
+    assert [type(notice) for notice in notices] == [SpendingNotWritten]
 
 
 async def test_first_requests_wait_for_one_read_of_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
