@@ -1,13 +1,13 @@
-"""The background event loop: a loop in a thread of its own, for synchronous callers.
+"""The background event loop: a loop in its own thread, for synchronous callers.
 
 Invariant: at most one background loop runs in a process. `background_loop` makes it under `_lock`, in a real thread of
 the operating system; it ends with the process, and a forked process makes its own. A caller hands a coroutine over and
-waits for it. If an exception such as a `KeyboardInterrupt` reaches the waiting caller, it cancels the coroutine, and it
-is raised when the coroutine has ended.
+waits for it. If an exception such as a `KeyboardInterrupt` reaches the waiting caller, the caller cancels the
+coroutine, waits until it has ended, and raises the exception.
 
-Where gevent has patched `threading`, a `threading.Thread` is a greenlet in the thread that started it. A loop that ran
-there would be a running loop of every other greenlet. So the background thread is then started past gevent's patches,
-and a caller waits in such a way that the other greenlets of its thread go on.
+If gevent has patched `threading`, a `threading.Thread` is a greenlet in the thread that started it. A loop that ran
+there would be the running loop of all other greenlets. So the background thread is then started without gevent's
+patches, and a waiting caller lets the other greenlets of its thread run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _readings: weakref.WeakSet[AsyncGenerator[Any, None]] = weakref.WeakSet()
 
 
 class _Background:
-    """A loop that runs in a thread of its own."""
+    """A loop that runs in its own thread."""
 
     loop: asyncio.AbstractEventLoop
 
@@ -47,7 +47,7 @@ class _Background:
         started.acquire()
 
         def run() -> None:
-            # The loop is made in its own thread, because gevent's selector belongs to the thread that made it.
+            # The loop is made in its own thread, because gevent's selector works only in the thread that made it.
             self.loop = asyncio.new_event_loop()
             if gevent_is_in_force():
                 self.loop.set_default_executor(_GeventExecutor())
@@ -175,11 +175,11 @@ class _Signal(Protocol):
 class _GeventExecutor(ThreadPoolExecutor):
     """Runs the loop's blocking calls in the background thread itself, and only looks up addresses in another thread.
 
-    The workers of an ordinary pool would be greenlets of the background thread. Those of gevent's own pool are real
-    threads, but their hubs do not run: where such a thread and the background thread want one lock that gevent has
-    patched (`logging` has one, which every import takes), the release is told to a hub that never hears it, and the
-    loop waits for ever. So an import holds up the loop, once for each SDK. Looking up an address takes no such lock.
-    `submit` is called, and the future resolved, in the background thread only.
+    The workers of an ordinary pool would be greenlets of the background thread. The workers of gevent's own pool are
+    real threads, but their hubs do not run. If such a worker and the background thread wait for the same patched lock
+    (every import takes one of `logging`), the hub that should wake the waiter does not run, and the loop waits for
+    ever. So an import blocks the loop, once for each SDK. Looking up an address takes no such lock. `submit` is called,
+    and the future resolved, in the background thread only.
     """
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -205,8 +205,8 @@ class _GeventExecutor(ThreadPoolExecutor):
 class _GeventSignal:
     """A signal for a greenlet: while it waits, the other greenlets of its thread run.
 
-    gevent's own `Event` must be set in the thread that waits for it. Of a hub's loop, other threads may only call
-    `send` of an `async_` watcher: it runs the watcher's callback in the hub.
+    gevent's own `Event` must be set in the thread that waits for it. Other threads may call only one function
+    of a hub's loop, `send` of an `async_` watcher: it runs the watcher's callback in the hub.
     """
 
     def __init__(self) -> None:
@@ -229,7 +229,7 @@ def _signal() -> _Signal:
 
 
 def start_thread(run: Callable[[], None], name: str) -> None:
-    """Run a function in a daemon thread of the operating system. A `threading.Thread` is one only without gevent."""
+    """Run a function in a daemon thread of the operating system. Under gevent, a `threading.Thread` is not one."""
     if gevent_is_in_force():
         _past_gevent("start_new_thread")(run, ())
     else:
@@ -243,7 +243,7 @@ def gevent_is_in_force() -> bool:
 
 
 def _past_gevent(name: str) -> Callable[..., Any]:
-    """A function of `_thread` as it is without gevent's patches."""
+    """The original function of `_thread`, without gevent's patches."""
     monkey = sys.modules.get("gevent.monkey")
     function: Callable[..., Any] = getattr(_thread, name) if monkey is None else monkey.get_original("_thread", name)
     return function

@@ -26,7 +26,7 @@ from .events import Attempt, Event, StreamCompleted, StreamStarted, TextDelta
 from .exceptions import RequestTimeoutError, StreamTimeoutError
 from .provider import Ask, Finished, Opened, Piece
 from .streaming._account import Account
-from .streaming._observe import Begun, Observer
+from .streaming._observe import Observer, OpenedStream
 from .streaming._shape import Shape
 from .tasks import Message, Target, TaskRequest
 
@@ -221,11 +221,11 @@ class BodyOpening:
         self._call = call
         self._events = events
 
-    async def begin(self, shape: Shape) -> Begun:
+    async def begin(self, shape: Shape) -> OpenedStream:
         async def events() -> AsyncGenerator[Event, None]:
             return self._events(self.account)
 
-        return Begun(self._call, self._inner, events)
+        return OpenedStream(self._call, self._inner, events)
 
 
 async def events_of_body(

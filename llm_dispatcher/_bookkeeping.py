@@ -1,7 +1,7 @@
-"""What is recorded about an attempt must not decide about its answer.
+"""An error while an attempt is recorded does not change its answer.
 
-Price, health, rate limits and budgets take in an attempt when it is over. They work with numbers that came from a
-vendor, so each of them may meet a number that it cannot handle. Such a failure becomes a notice and goes no further.
+Price, health, rate limits and budgets record an attempt when it is over. They work with numbers that came from a
+vendor, so each of them may meet a number that it cannot handle. The error then becomes a notice and is not raised.
 See docs/decisions/0020.
 """
 
@@ -20,5 +20,5 @@ def reported_not_raised(target: Target, account: str, notify: Notify) -> Generat
     """Run one step of recording an attempt. If it fails, send a notice that names the account, and go on."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - whatever it is, the reader's answer is not to suffer from it
+    except Exception as error:  # noqa: BLE001 - an error of the bookkeeping must not reach the reader
         notify(AttemptNotRecorded(target, account, Failure.of(error)))

@@ -1,7 +1,7 @@
-"""What models can do, how they continue a broken answer, and what they cost.
+"""The capabilities and prices of models, and the way in which each continues a broken answer.
 
-A model's traits come from the table of vendors, its prices and context window from `_prices`. What the configuration
-says of a model replaces both. A model that no pattern of the table matches gets its vendor's defaults and is marked as
+A model's traits come from the table of vendors, its prices and context window from `_prices`. The configuration's
+corrections replace both. If no pattern of the table matches a model, it gets its vendor's defaults and is marked as
 unknown.
 """
 
@@ -37,7 +37,7 @@ __all__ = [
 class Capabilities(Traits, frozen=True, kw_only=True):
     """A model's traits, its context window in tokens, and its prices in US dollars a million tokens.
 
-    `quality` holds the operator's own figures, by task; nobody else's are trusted.
+    `quality` holds figures from the configuration, by task. There are none from other sources.
     """
 
     context_window: int | None = None
@@ -46,18 +46,20 @@ class Capabilities(Traits, frozen=True, kw_only=True):
     quality: Mapping[TaskType, float] = {}
 
     def dollars(self, input_tokens: int, output_tokens: int) -> float | None:
-        """What so many tokens cost, as far as one can tell before they are counted."""
+        """The estimated cost of these tokens; `None` if a price is unknown."""
         if self.input_price is None or self.output_price is None:
             return None
         return (input_tokens * self.input_price + output_tokens * self.output_price) / 1_000_000
 
 
 MOST_REMEMBERED: Final = 4_096
-"""Targets whose capabilities are remembered. A request may name any model, so past this number all are forgotten."""
+"""The most targets with cached capabilities. A request may name any model, so past this number the cache is cleared."""
 
 
 class Catalog:
-    """What is known of a policy's targets. `vendor_model` gives a target's kind of vendor and that one's own name."""
+    """The capabilities of a policy's targets. `vendor_model` maps a target to its kind of vendor and the vendor's name
+    for the model.
+    """
 
     def __init__(
         self,
@@ -66,21 +68,23 @@ class Catalog:
     ) -> None:
         self._vendor_model = vendor_model
         self._corrections = corrections or {}
-        self._found: dict[Target, Capabilities] = {}
+        self._capabilities: dict[Target, Capabilities] = {}
         self._without_prices: dict[Target, Capabilities] = {}
 
     def capabilities(self, target: Target, *, load: bool = True) -> Capabilities:
-        """All that is known of a target. Without `load`, windows and prices are there only if they were loaded."""
-        cached = self._found.get(target)
+        """A target's capabilities. Without `load`, windows and prices are there only if they were loaded."""
+        cached = self._capabilities.get(target)
         if cached is not None:
             return cached
-        if len(self._found) + len(self._without_prices) > MOST_REMEMBERED:  # a request may name any model
-            self._found.clear()
+        if len(self._capabilities) + len(self._without_prices) > MOST_REMEMBERED:  # a request may name any model
+            self._capabilities.clear()
             self._without_prices.clear()
         if load:
             load_prices()
         if are_prices_loaded():
-            return self._found.setdefault(target, self._corrected(target, capabilities(*self._vendor_model(target))))
+            return self._capabilities.setdefault(
+                target, self._corrected(target, capabilities(*self._vendor_model(target)))
+            )
         cached = self._without_prices.get(target)
         if cached is None:
             bare = Capabilities(**asdict(traits(*self._vendor_model(target))))
@@ -88,35 +92,35 @@ class Catalog:
         return cached
 
     def cost(self, target: Target, usage: Usage) -> float | None:
-        """US dollars for this usage, `None` where no price is known. Corrected prices know no discount for caches."""
+        """US dollars for this usage; `None` if no price is known. Corrected prices do not discount cached tokens."""
         correction = self._corrections.get(target)
         if correction is not None and correction.has_prices:
             return self.capabilities(target).dollars(usage.input_tokens, usage.output_tokens)
         return cost(*self._vendor_model(target), usage)
 
-    def _corrected(self, target: Target, known: Capabilities) -> Capabilities:
+    def _corrected(self, target: Target, original: Capabilities) -> Capabilities:
         correction = self._corrections.get(target)
         if correction is None:
-            return known
+            return original
         changes = {name: value for name, value in asdict(correction).items() if value is not UNSET}
-        return replace(known, **changes, known=True)
+        return replace(original, **changes, known=True)
 
 
 @lru_cache(maxsize=1024)
 def traits(kind: str, model: str) -> Traits:
-    """What a model of a kind of vendor can do.
+    """The traits of a model of a kind of vendor.
 
-    Hosts that serve the models of others name them `author/model`, and whether such a model continues an open turn
-    depends on its host.
+    Hosts that serve other vendors' models name them `author/model`. The host decides whether the model continues an
+    open turn.
     """
     row = vendor(kind)
-    known = matching(row.patterns, model)
+    model_traits = matching(row.patterns, model)
     if row.defaults is not None:
-        return known or row.defaults
+        return model_traits or row.defaults
     name, slash, rest = model.partition("/")
-    if known is None and slash and (by := author(name)) is not None:
-        known = matching(by.patterns, rest)
-    return replace(known or UNKNOWN, continues="prefill" if row.continues_open_turns else "anchored")
+    if model_traits is None and slash and (by := author(name)) is not None:
+        model_traits = matching(by.patterns, rest)
+    return replace(model_traits or UNKNOWN, continues="prefill" if row.continues_open_turns else "anchored")
 
 
 @lru_cache(maxsize=1024)

@@ -64,8 +64,8 @@ def _message(value: object, where: str, tool_names: Mapping[str, str]) -> Messag
     dump = getattr(value, "model_dump", None)  # an object of the SDK is converted from its dump
     message = dump() if callable(dump) else value
     if not isinstance(message, Mapping):
-        got = type(message).__name__
-        raise TypeError(f"{where}: a message is a Message or a dict with role and content, got {got}")
+        kind = type(message).__name__
+        raise TypeError(f"{where}: a message is a Message or a dict with role and content, got {kind}")
     keys = ("role", "content", "name", "tool_calls", "tool_call_id")
     fields = _fields(message, where, "a message", keys, _REFUSED)
     role_name = _text(fields, "role", where)
@@ -115,9 +115,9 @@ def _part(value: object, where: str, role: Role) -> Part:
         case "text":
             return TextPart(_text(_part_fields(value, where, "text"), "text", where))
         case "image_url":
-            return _image(_needed(_part_fields(value, where, kind), kind, where), f"{where}.{kind}")
+            return _image(_value_of(_part_fields(value, where, kind), kind, where), f"{where}.{kind}")
         case "input_audio":
-            return _sound(_needed(_part_fields(value, where, kind), kind, where), f"{where}.{kind}")
+            return _sound(_value_of(_part_fields(value, where, kind), kind, where), f"{where}.{kind}")
         case None:
             raise TypeError(
                 f'{where}: a part is a str, a part of llm_dispatcher.tasks or a dict with "type", got {_shape(value)}'
@@ -162,9 +162,11 @@ def _call(value: object, where: str) -> ToolCallPart:
     fields = _fields(value, where, "a tool call", ("id", "type", "function"), {})
     if (kind := _text(fields, "type", where)) != "function":
         raise ValueError(f"{where}.type is 'function', got {_short(kind)}")
-    refused = {"parsed_arguments": "it repeats the arguments: leave it out"}
+    unsupported = {"parsed_arguments": "it repeats the arguments: leave it out"}
     place = f"{where}.function"
-    inner = _fields(_needed(fields, "function", where), place, "a call's function", ("name", "arguments"), refused)
+    inner = _fields(
+        _value_of(fields, "function", where), place, "a call's function", ("name", "arguments"), unsupported
+    )
     if isinstance(inner.get("arguments"), Mapping):
         raise TypeError(f"{place}.arguments is JSON as a str, got a dict: convert it with json.dumps")
     return ToolCallPart(_text(fields, "id", where), _text(inner, "name", place), _text(inner, "arguments", place))
@@ -179,7 +181,7 @@ def _result(fields: Mapping[str, Any], where: str, tool_names: Mapping[str, str]
     if name != tool_names.get(identity, name):
         raise ValueError(f"{where}.name is the name of the called tool, {tool_names[identity]!r}; got {_short(name)}")
     texts: list[str] = []
-    for part in _content(_needed(fields, "content", where), f"{where}.content", "tool"):
+    for part in _content(_value_of(fields, "content", where), f"{where}.content", "tool"):
         if not isinstance(part, TextPart):
             raise TypeError(f"{where}.content: a tool's result is text, not {type(part).__name__}")
         texts.append(part.text)
@@ -190,28 +192,28 @@ def _result(fields: Mapping[str, Any], where: str, tool_names: Mapping[str, str]
 
 
 def _fields(
-    mapping: object, where: str, what: str, keys: tuple[str, ...], refused: Mapping[str, str]
+    mapping: object, where: str, what: str, keys: tuple[str, ...], unsupported: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The values of these keys, without `None`. A refused key may not have a value, and no other key may be there."""
+    """The values of these keys, without `None`. An unsupported key may have no value, and other keys are errors."""
     if not isinstance(mapping, Mapping):
         raise TypeError(f"{where}: {what} is a dict, got {type(mapping).__name__}")
     for key, value in mapping.items():
-        if key in refused:
+        if key in unsupported:
             if value is not None and value != []:
-                raise TypeError(f"{where}.{key}: {refused[key]}")
+                raise TypeError(f"{where}.{key}: {unsupported[key]}")
         elif key not in keys:
             raise TypeError(f"{where}: unknown key {_short(key)}; {what} has {', '.join(keys)}")
     return {key: mapping[key] for key in keys if mapping.get(key) is not None}
 
 
-def _needed(fields: Mapping[str, Any], key: str, where: str) -> Any:
+def _value_of(fields: Mapping[str, Any], key: str, where: str) -> Any:
     if key not in fields:
         raise TypeError(f"{where}: {key!r} is missing")
     return fields[key]
 
 
 def _text(fields: Mapping[str, Any], key: str, where: str) -> str:
-    value = _needed(fields, key, where)
+    value = _value_of(fields, key, where)
     if not isinstance(value, str):
         raise TypeError(f"{where}.{key} is a str, got {type(value).__name__}")
     return value
@@ -228,5 +230,5 @@ def _shape(value: object) -> str:
 
 
 def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 40 else f"{shown[:40]}…"
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,9 +1,10 @@
 """Finds the other project on the package index that installs its files into the import folder of this package.
 
 Its distribution is called `llm-dispatcher`, this one's is `llm-stream-dispatcher`, and both write a folder
-`llm_dispatcher`. Where both are installed, the one that came last has overwritten files of the first. This is looked up
-when the first switch is made and not at import: it takes a millisecond once `importlib.metadata` is loaded, as it is by
-then, and loading that takes as long as loading all of this package. See docs/decisions/0033.
+`llm_dispatcher`. If both are installed, the second installation has overwritten files of the first. The check runs when
+the first switch is made and not at import: it needs `importlib.metadata`, which takes as long to load as this package.
+When a switch is made, that module is already loaded, and the check takes a millisecond.
+See docs/decisions/0033.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def _version_of_the_other() -> str | None:
     """
     from importlib.metadata import distributions
 
-    for found in distributions(name=OTHER):
-        if any(file.parts == (_FOLDER, "__init__.py") for file in found.files or ()):
-            return found.version
+    for distribution in distributions(name=OTHER):
+        if any(file.parts == (_FOLDER, "__init__.py") for file in distribution.files or ()):
+            return distribution.version
     return None

@@ -1,7 +1,7 @@
 """Imports: of packages that may be missing, and in threads of a process that may fork.
 
-A process that forks while one of its threads imports a module leaves the child with a lock of that import, which no
-thread will ever release: importing the same module there waits for ever. `gunicorn --preload` forks right after it has
+If a process forks while one of its threads imports a module, the child inherits the lock of that import, and no thread
+of the child releases it: importing the same module there waits for ever. `gunicorn --preload` forks right after it has
 loaded the application, which may have read a stream by then. So a thread that imports holds `_lock`, and a fork waits
 until it is free. The lock is a native one, also where gevent has patched `threading`.
 """
@@ -24,7 +24,7 @@ if hasattr(os, "register_at_fork"):  # Windows has no fork
 
 
 def importing(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function that imports something, for a thread: no process is forked meanwhile."""
+    """Call a function that imports something. A fork waits until it returns. Any thread may call this."""
     with _lock:
         return function(*args, **kwargs)
 

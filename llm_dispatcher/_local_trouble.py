@@ -1,7 +1,8 @@
-"""Trouble of this machine or this process, for which no vendor is to be blamed.
+"""Errors that this machine or this process causes, and no vendor.
 
 A process that has no file descriptor left, or a machine without memory or a free port, cannot reach any vendor. The
-errors of the system look like those of a broken connection, so they are told apart here. See docs/decisions/0021.
+operating system's errors look like those of a broken connection. This module recognises them.
+See docs/decisions/0021.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ _LACKING: Final[Mapping[int, str]] = {
     errno.EADDRNOTAVAIL: "this machine has no free port or no address to connect from",
 }
 _NO_THREAD: Final = "can't start new thread"
-"""How CPython says it; there is neither a class nor a code for this."""
+"""CPython's message. The error has no class or code of its own."""
 
 
 def what_is_lacking(error: BaseException) -> str | None:
-    """What this machine lacks, in words for an error message, if that is what caused the error; else `None`."""
+    """Words for an error message, if this machine lacks something and that caused the error; else `None`."""
     match error:
         case socket.gaierror() | ImportError():
-            # Looking up a name and loading a library open files. Neither error says why that failed.
+            # Looking up a name and loading a library open files. These errors do not say why that failed.
             return _descriptors()
         case OSError(errno=int() as code):
             return _LACKING.get(code)
@@ -45,7 +46,7 @@ def what_is_lacking(error: BaseException) -> str | None:
 
 @contextmanager
 def trouble_of_this_machine(target: Target | None = None) -> Generator[None, None, None]:
-    """Raise a `LocalResourceError` in place of an error that comes of what this machine lacks."""
+    """Replace an error by a `LocalResourceError` if this machine lacked something."""
     try:
         yield
     except Exception as error:
@@ -56,7 +57,7 @@ def trouble_of_this_machine(target: Target | None = None) -> Generator[None, Non
 
 
 def _descriptors() -> str | None:
-    """What is lacking, if no file can be opened now."""
+    """Try to open a file. If that fails, return the words for the missing resource."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:

@@ -45,7 +45,7 @@ def check_source(name: str, value: object) -> None:
 
 
 def how_to_pass(value: object) -> str | None:
-    """How to pass an object that holds an image or a sound in a form that no request takes; `None` if it holds none."""
+    """A fix for an error message, if this object may hold an image or a sound in an unsupported form; else `None`."""
     if isinstance(value, (bytearray, memoryview)):
         return "convert it with bytes(…)"
     if type(value).__module__.partition(".")[0] == "PIL":

@@ -1,7 +1,7 @@
 """Prices and context windows, from genai-prices.
 
 genai-prices takes a third of a second to import, so it is loaded by the first question for a price, or before that in
-a thread by `load_prices`. If it is not installed, no price is known but those of local servers, which are free.
+a thread by `load_prices`. If it is not installed, only the prices of local servers are known: they are free.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SAMPLE: Final = 1_000
 
 
 class Price(Struct, frozen=True, kw_only=True):
-    """Prices in US dollars a million tokens, and the context window in tokens; `None` for what is not known."""
+    """Prices in US dollars a million tokens, and the context window in tokens; `None` if unknown."""
 
     context_window: int | None = None
     input_price: float | None = None
@@ -35,7 +35,7 @@ def price_of(kind: str, model: str) -> Price:
     """The prices and the window of a model of a kind of vendor."""
     if vendor(kind).is_local:
         return _FREE
-    info = _listed(vendor(kind).price_list, model)
+    info = _model_info(vendor(kind).price_list, model)
     if info is None:
         return _UNKNOWN
     return Price(
@@ -49,30 +49,30 @@ def cost(kind: str, model: str, usage: Usage) -> float | None:
     """US dollars for this usage, or `None` if no price is known.
 
     Input includes cached tokens. Some gateways leave them out, and then report more cached tokens than input tokens.
-    In that case the cached tokens are added to the input: genai-prices refuses to price what does not add up.
+    In that case the cached tokens are added to the input: genai-prices refuses counts that do not add up.
     """
     row = vendor(kind)
     if row.is_local:
         return 0.0
-    if _listed(row.price_list, model) is None:
+    if _model_info(row.price_list, model) is None:
         return None
-    from genai_prices import Usage as Counted
+    from genai_prices import Usage as TokenCounts
     from genai_prices import calc_price
 
     cached = usage.cache_read_tokens + usage.cache_write_tokens
-    counted = Counted(
+    tokens = TokenCounts(
         input_tokens=usage.input_tokens + (cached if cached > usage.input_tokens else 0),
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,
     )
-    return float(calc_price(counted, model, provider_id=row.price_list).total_price)
+    return float(calc_price(tokens, model, provider_id=row.price_list).total_price)
 
 
 @cache
 def load_prices() -> None:
     """Load the price lists, which takes a third of a second the first time: call it in a thread."""
-    importing(_listed, "openai", "")
+    importing(_model_info, "openai", "")
 
 
 def are_prices_loaded() -> bool:
@@ -86,8 +86,8 @@ def _dollars_a_million(kind: str, model: str, usage: Usage) -> float | None:
 
 
 @lru_cache(maxsize=1024)
-def _listed(price_list: str | None, model: str) -> Any:
-    """What genai-prices has on a model; `None` if it has nothing, or is not installed."""
+def _model_info(price_list: str | None, model: str) -> Any:
+    """The entry of genai-prices for a model; `None` if it has none, or is not installed."""
     if price_list is None:
         return None
     try:

@@ -1,8 +1,8 @@
 """`LLMStream`: the object that a call returns, and the four ways to read it.
 
 Invariant: a stream is read once. `iter(stream)`, `aiter(stream)` and `events()` only make an iterator; the first `next`
-or `anext` of one of them claims the stream, and every other iterator is refused from then on. So frameworks may call
-`iter()` to find out what an object is. The claim is written by the task that reads, before anything is sent.
+or `anext` of one of them claims the stream, and every other iterator is refused from then on. So a framework may
+call `iter()` to test an object. The reading task writes the claim before anything is sent.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from .streaming._shape import EVENTS, METADATA, TEXT, WHOLE, Shape
 Chunk = TypeVar("Chunk", bound="str | ChunkMetadata", covariant=True)
 
 _Generator: TypeAlias = weakref.ref[AsyncGeneratorType[Any, None]]
-_begun: Final[ContextVar[tuple[_Generator, ...]]] = ContextVar("the streams that this task has begun", default=())
+_running_here: Final[ContextVar[tuple[_Generator, ...]]] = ContextVar("the streams that this task began", default=())
 
 
 class EventLoopRunningError(RuntimeError, TypeError):
     """A synchronous method would block a thread whose event loop is running.
 
     It is a `TypeError` as well, because `iter()` raises one for an object that is not iterable. A framework that tries
-    `iter()` first, as Django does, then goes on to `aiter()`.
+    `iter()` first, as Django does, then calls `aiter()`.
     """
 
 
 class LLMStream(Generic[Chunk]):
-    """An answer that is sent for when somebody reads it. It is read once, in one of these ways:
+    """An answer. The request is sent when it is read. It is read once, in one of these ways:
 
     - `async for chunk in stream`: chunks of text, or dicts with their metadata.
     - `text = await stream`: the whole text. `await stream.collect()`: the whole `TaskResponse`.
     - `async for event in stream.events()`: everything that happens.
     - `for chunk in stream` and `stream.result()`: the same for a thread that may block.
 
-    An `async for` belongs to one event loop. A stream that nobody reads sends nothing.
+    An `async for` runs in one event loop. A stream that is never read sends no request.
     """
 
-    # Without a `__dict__`, encoders that fall back on an object's attributes (FastAPI's) find none to send, and say so.
+    # Without a `__dict__`, an encoder that falls back on an object's attributes (FastAPI's) raises and sends none.
     __slots__ = (
         "__weakref__", "_account", "_chunks", "_opening", "_read_as", "_reader", "_reading",
     )  # fmt: skip
@@ -63,8 +63,8 @@ class LLMStream(Generic[Chunk]):
     # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
-        # A fresh generator that nothing here holds on to: when a `break` drops it, it is closed while the stream is
-        # still held. (A generator kept on the stream would stay open until the stream itself went away.)
+        # The stream keeps no strong reference to this generator. So Python closes it as soon as a `break` drops it, and
+        # not only when the stream itself is dropped.
         return self._reading_as("async for", self._chunks)
 
     def events(self) -> AsyncGenerator[Event, None]:
@@ -83,7 +83,7 @@ class LLMStream(Generic[Chunk]):
         return await self._whole("collect()")
 
     def __iter__(self) -> Iterator[Chunk]:
-        caller = sys._getframe(1).f_globals.get("__name__")  # noqa: SLF001 - nothing else tells who called `iter()`
+        caller = sys._getframe(1).f_globals.get("__name__")  # noqa: SLF001 - the only way to see the caller
         if caller in _READ_IN_THREADS and (request := _current_task()) is not None:
             request.add_done_callback(lambda _: finish_in_background(self.aclose(), may_block=False))
         else:
@@ -105,7 +105,7 @@ class LLMStream(Generic[Chunk]):
 
     @property
     def response(self) -> TaskResponse:
-        """What is known so far. It is complete when the stream is over."""
+        """The answer so far. It is complete when the stream is over."""
         return self._account.response()
 
     # ── leaving ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -120,7 +120,7 @@ class LLMStream(Generic[Chunk]):
         if task is not None and not over.is_set():
             loop = task.get_loop()
             if loop is not asyncio.get_running_loop() and loop.is_running():
-                # A thread reads it on the background loop, or on its own: it is closed where it is read.
+                # Another loop reads the stream, and only that loop may close it.
                 await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.aclose(), loop))
                 return
         reading = self._reading() if self._reading is not None else None
@@ -166,7 +166,7 @@ class LLMStream(Generic[Chunk]):
 
         events = observed(claim, self._opening, self._reader, shape)
         generator = weakref.ref(cast(AsyncGeneratorType[Any, None], events))
-        self._reading = generator  # (`aclose` closes the one that was made last, if none has been asked for anything)
+        self._reading = generator  # until one is claimed, `aclose` closes the last one
         return events
 
     def _refuse_another_reading(self) -> None:
@@ -182,7 +182,7 @@ class LLMStream(Generic[Chunk]):
         return self._account.response()
 
     def _blocking(self) -> Iterator[Chunk]:
-        _refuse_to_block(_ASYNC_FOR)  # (the iterator may have been made in another thread than this one)
+        _refuse_to_block(_ASYNC_FOR)  # `iter()` may have run in another thread
         chunks = closed_at_the_end(self._reading_as("for", self._chunks))
         done: Final = object()
 
@@ -202,23 +202,29 @@ class LLMStream(Generic[Chunk]):
 _ASYNC_FOR: Final = "async for chunk in stream: …"
 _READ_IN_THREADS: Final = ("quart.wrappers.response", "litestar.utils.sync")
 """Modules that call `iter()` in the event loop, and `next()` in threads. Quart's `Response` and Litestar's
-`ServerSentEvent` test `isinstance(stream, Iterable)` before they look for `__aiter__`, so no exception makes them use
-that. They do not close what they read, so it is closed when the task that handles the request ends
+`ServerSentEvent` test `isinstance(stream, Iterable)` before they look for `__aiter__`, so an exception would not make
+them use that. They do not close the stream either, so it is closed when the task that handles the request ends
 (docs/decisions/0026).
 """
 
 
 def _begin(generator: _Generator) -> bool:
-    """Note that a stream begins in this task. Whether another stream of the task is being asked for its next chunk at
-    this moment: then the new one is read inside of it, by its body or by one of its callbacks.
+    """Note that a stream begins in this task.
+
+    Return whether another stream of the task is at work on its next chunk at this moment. If so, that stream's body or
+    one of its callbacks reads the new one.
     """
-    unfinished = [(begun, reading) for begun in _begun.get() if (reading := begun()) is not None and reading.ag_frame]
-    _begun.set((*(begun for begun, _ in unfinished), generator))
+    unfinished = [
+        (reference, reading)
+        for reference in _running_here.get()
+        if (reading := reference()) is not None and reading.ag_frame
+    ]
+    _running_here.set((*(reference for reference, _ in unfinished), generator))
     return any(reading.ag_running for _, reading in unfinished)
 
 
 def _refuse_to_block(instead: str) -> None:
-    """Refuse to block a thread whose event loop is running: that would stop everything else on the loop."""
+    """Refuse to block a thread whose event loop is running: the rest of the loop would stop."""
     if not may_block():
         raise EventLoopRunningError(
             f"an event loop is running in this thread, and blocking would stop it; write: {instead} "
@@ -227,7 +233,7 @@ def _refuse_to_block(instead: str) -> None:
 
 
 def may_block() -> bool:
-    """Whether no event loop runs in this thread, or that of a notebook: its cells may block, and stop nothing else."""
+    """Whether this thread has no running event loop, or runs a notebook, where cells may block."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

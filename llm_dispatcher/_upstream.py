@@ -1,4 +1,7 @@
-"""Where a cache gets the answers that it does not have, and the deadline for them."""
+"""`Upstream`: the source that a cache asks for answers that it does not have; `Deadline`: when a call must be complete.
+
+A deadline is read and moved in the thread of its loop only, so it needs no lock.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ from .events import Event
 class Deadline:
     """When a call has to be complete, on the clock of the running loop. Without `seconds` it never has to be.
 
-    A stream that several calls read has one deadline, and it moves to the latest of theirs: whoever lets a call join
-    `extend`s it. It never becomes earlier. Only the loop's own thread reads or moves it.
+    A stream that several calls read has one deadline. When a call joins the stream, the cache `extend`s the deadline to
+    that of the call. It never becomes earlier.
     """
 
     __slots__ = ("_loop", "end", "seconds")
@@ -28,19 +31,19 @@ class Deadline:
         self.end = self._loop.time() + self.seconds
 
     def extend(self, other: Deadline) -> None:
-        """Let this one last as long as another one, if that is later."""
+        """Move this deadline to another one, if that is later."""
         self.end = max(self.end, other.end)
 
     def call(self, ring: Callable[[], None]) -> asyncio.TimerHandle | None:
-        """Call a function when the time is over, as it is set now."""
+        """Call a function at the current deadline. It is not called later if the deadline moves."""
         return None if self.end == inf else self._loop.call_at(self.end, ring)
 
 
 class Upstream(Struct, frozen=True):
-    """Where the events of an answer come from. Calling it gives a stream that asks the targets when it is read.
+    """The source of the events of an answer. Calling it gives a stream that asks the targets when it is read.
 
-    `models` says of each target what it really is: under another alias or at another address, a target of the same name
-    is another model. The stream obeys the `deadline`, also after that has moved to a later time.
+    `models` identifies the model behind each target, because two targets of the same name can be different models
+    (other alias, other address). The stream obeys the `deadline`, also after that has moved to a later time.
     """
 
     open: Callable[[], Awaitable[AsyncGenerator[Event, None]]]

@@ -1,8 +1,8 @@
-"""What an operator needs to know about a switch at work, as values.
+"""Notices: values that tell an operator what happens in a switch.
 
-A notice is not an event of a stream: no reader gets it. Each room of the package calls a `Notify` function with the
-notices that it has. The switch hands them to its observers, and the log is one of them (`_log.write`). All notices are
-frozen, so they may be kept and handed to other threads.
+A notice is not an event of a stream: no reader gets it. Each part of the package sends its notices to a `Notify`
+function. The switch hands them to its observers, and the log is one of them (`_log.write`). All notices are frozen, so
+they may be kept and handed to other threads.
 
 An error is held as a `Failure`, which is one line and has no key in it. A notice holds the exception itself only where
 its traceback shows the application's own code.
@@ -24,7 +24,7 @@ Period: TypeAlias = Literal["daily", "monthly"]
 
 
 class _Notice(Struct, frozen=True, tag_field="type"):
-    """What all notices share: `type` tells them apart."""
+    """The base of all notices. `type` is the name of the kind."""
 
 
 # ── attempts ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -73,7 +73,7 @@ class UsageReportRejected(_Notice, frozen=True, tag="usage_report_rejected"):
 
 
 class AttemptNotRecorded(_Notice, frozen=True, tag="attempt_not_recorded"):
-    """One account (`price`, `health`, `rate limits`, `cost` or `outcome`) could not take in an attempt."""
+    """One account (`price`, `health`, `rate limits`, `cost` or `outcome`) could not record an attempt."""
 
     target: Target
     account: str
@@ -91,7 +91,7 @@ class RequestResent(_Notice, frozen=True, tag="request_resent"):
 
 
 class BreakerChanged(_Notice, frozen=True, tag="breaker_changed"):
-    """The breaker of a target has another state, for a `reason`."""
+    """The breaker of a target has changed its state, for a `reason`."""
 
     target: Target
     state: BreakerState
@@ -99,8 +99,8 @@ class BreakerChanged(_Notice, frozen=True, tag="breaker_changed"):
 
 
 class BudgetAlert(_Notice, frozen=True, tag="budget_alert"):
-    """The share of a budget at which an alert is due has been spent. `namespace` is empty for the budget of all
-    requests together; `begins` is the day or the month.
+    """Spending has reached the share of a budget at which the policy wants an alert. `namespace` is empty for the
+    budget of all requests together; `begins` is the day or the month.
     """
 
     namespace: str
@@ -122,7 +122,7 @@ class BudgetCallbackFailed(_Notice, frozen=True, tag="budget_callback_failed"):
 
 
 class SpendingNotWritten(_Notice, frozen=True, tag="spending_not_written"):
-    """The file of what was spent could not be written. The amounts stay in memory and go with the next write."""
+    """The file of recorded spending could not be written. The amounts stay in memory and go with the next write."""
 
     path: str
     failure: Failure
@@ -157,14 +157,14 @@ class ProviderNotPrepared(_Notice, frozen=True, tag="provider_not_prepared"):
 
 
 class CallbackFailed(_Notice, frozen=True, tag="callback_failed"):
-    """A callback of the application's raised. Its stream goes on."""
+    """A callback of the application raised an exception. Its stream continues."""
 
     callback: str
     error: BaseException
 
 
 class ObserverFailed(_Notice, frozen=True, tag="observer_failed"):
-    """An observer of the application's raised. The stream goes on. Observers do not get this notice; the log does."""
+    """An observer of the application raised an exception. The stream continues. Only the log gets this notice."""
 
     observer: str
     error: BaseException
@@ -174,14 +174,14 @@ class ObserverFailed(_Notice, frozen=True, tag="observer_failed"):
 
 
 class CacheFailed(_Notice, frozen=True, tag="cache_failed"):
-    """The cache could not look up or record an answer. `is_first` is whether it had not failed before."""
+    """The cache could not look up or record an answer. `is_first` is true for the first failure of the cache."""
 
     failure: Failure
     is_first: bool
 
 
 class CacheNotWritten(_Notice, frozen=True, tag="cache_not_written"):
-    """The cache's file cannot be written, so it keeps nothing new. This is said once for each store."""
+    """The cache's file cannot be written, so it records nothing new. There is one notice for each store."""
 
     path: str
     failure: Failure
@@ -194,7 +194,7 @@ class CacheKeptInMemory(_Notice, frozen=True, tag="cache_kept_in_memory"):
 
 
 class CacheFileSetAside(_Notice, frozen=True, tag="cache_file_set_aside"):
-    """The cache's file was damaged. It was renamed to `renamed`, and a new file was begun."""
+    """The cache's file was damaged. It was renamed to `renamed`, and the cache started a new file."""
 
     path: str
     renamed: str

@@ -288,13 +288,13 @@ def _response_format(name: str, value: object) -> dict[str, Any]:
         value = schema_of()
     if not isinstance(value, Mapping):
         if isinstance(value, str):
-            got, fix = "text", 'for JSON of any form, write {"type": "json_object"}'
+            kind, fix = "text", 'for JSON of any form, write {"type": "json_object"}'
         elif callable(getattr(value, "model_json_schema", None)):
-            got, fix = f"an instance of {type(value).__name__}", f"pass the class {type(value).__name__} itself"
+            kind, fix = f"an instance of {type(value).__name__}", f"pass the class {type(value).__name__} itself"
         else:
-            got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+            kind = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
             fix = "for another type, pass pydantic.TypeAdapter(type).json_schema()"
-        raise TypeError(f"{name} is a pydantic model class or a JSON schema as a dict, got {got}; {fix}")
+        raise TypeError(f"{name} is a pydantic model class or a JSON schema as a dict, got {kind}; {fix}")
     inner = value.get("json_schema", value)
     if not isinstance(inner, Mapping) or not isinstance(inner.get("schema", inner), Mapping):
         raise TypeError(f"{name} is in OpenAI's wrapping, but its 'schema' is not a JSON schema: pass a dict")

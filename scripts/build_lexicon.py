@@ -43,7 +43,7 @@ WRITTEN_BOTH_WAYS: Final = 50
 WHOLE: Final = 70
 """The largest size that is taken whole. Of the larger ones, only words that might be taken for a slip are needed."""
 SHORTEST_TARGET: Final = 5
-"""Shorter words are never what a slip was meant for (`likeness.is_slip`)."""
+"""`likeness.is_slip` never corrects a typing error to a shorter word."""
 BLOCK: Final = 8
 MOST_SHARED: Final = 15
 NAME_MARK: Final = 0x30

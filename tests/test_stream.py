@@ -20,7 +20,7 @@ from llm_dispatcher._bodies import BodyCall
 from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, StreamStarted, StreamSwitched, TextDelta
 from llm_dispatcher.exceptions import InvalidRequestError, ProviderAuthenticationError, StreamingError
 from llm_dispatcher.streaming._account import Account
-from llm_dispatcher.streaming._observe import Begun, Observer
+from llm_dispatcher.streaming._observe import Observer, OpenedStream
 from llm_dispatcher.streaming._shape import Shape
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, SaidToolCall, SimulatedVendor, Stall
@@ -610,11 +610,11 @@ class Opening:
         self.account = Account()
         self._events = events
 
-    async def begin(self, shape: Shape) -> Begun:
+    async def begin(self, shape: Shape) -> OpenedStream:
         async def open_events() -> AsyncGenerator[Event, None]:
             return self._events()
 
-        return Begun(BodyCall(TaskRequest("Hi."), lambda notice: None), (), open_events)
+        return OpenedStream(BodyCall(TaskRequest("Hi."), lambda notice: None), (), open_events)
 
 
 @pytest.mark.parametrize("dropped", [True, False])

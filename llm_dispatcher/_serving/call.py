@@ -1,4 +1,4 @@
-"""`Call`: everything that is known of one call when its stream begins. `Stage`: one thing to do with its events."""
+"""`Call`: one call, as it is when its stream begins. `Stage`: one thing to do with its events."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .settings import CallSettings
 class Call(Struct, frozen=True, kw_only=True):
     """One call. It is made once, when its stream is first read, and handed down from stage to stage.
 
-    `shape` is how it is read. `runtime` is the policy in force and the objects that were built from it; a reload does
-    not change it. The stream writes its attempts to `ledger`. `body` makes the provider that stands for the decorated
-    function's own body, if it has one. `deadline` is set by a stage that shares the stream with other calls; without
-    one, the loop makes its own from the settings.
+    `shape` is the way in which it is read. `runtime` is the policy in force and the objects that were built from it; a
+    reload does not change it. The stream writes its attempts to `ledger`. `body` makes the provider that runs the
+    decorated function's own body, if it has one. `deadline` is set by a stage that shares the stream with other calls;
+    without one, the loop makes its own from the settings.
     """
 
     request: TaskRequest
@@ -48,9 +48,9 @@ Onward: TypeAlias = Callable[[Call], Awaitable[AsyncGenerator[Event, None]]]
 class Stage(Protocol):
     """Does one thing to the events of a call.
 
-    A stage that a call does not want is left out of the chain, so it costs nothing. Opening a stage is awaited before
-    the first event is read, and it may do so itself for the rest of the chain, or leave it until later. What it
-    returns is read to the end or closed.
+    `open_events` leaves a stage out of the chain if `wanted` is false, so it costs such a call nothing. `open` is
+    awaited before the first event is read. It may await `onward` itself, or leave that to the generator that it
+    returns. That generator is read to its end or closed.
     """
 
     def wanted(self, call: Call) -> bool:
@@ -58,5 +58,5 @@ class Stage(Protocol):
         ...
 
     async def open(self, call: Call, onward: Onward) -> AsyncGenerator[Event, None]:
-        """The events of the call, which come from `onward(call)`, or from somewhere else in its place."""
+        """The events of the call, which come from `onward(call)` or from another source."""
         ...

@@ -67,7 +67,7 @@ def init(
 
 
 def get_global_switch() -> LLMSwitch:
-    """The switch of this context, or else the global one. If there is none yet, it is made from the environment."""
+    """The switch of this context, else the global one. The first call makes the global one from the environment."""
     global _global
     override = _override.get()
     if override is not None:

@@ -1,4 +1,4 @@
-"""The observers of a switch: the log, and those that the application gives it."""
+"""The observers of a switch: the log, and the application's own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Log(Observer):
 class Observers:
     """All observers of one switch; calling it gives each of them a notice.
 
-    It holds no reference to the switch, so that a switch which nobody uses any more is freed at once.
+    It holds no reference to the switch, so that a switch that is no longer used is freed at once.
     """
 
     def __init__(self, observers: Sequence[Observer]) -> None:
@@ -28,10 +28,10 @@ class Observers:
             if not isinstance(observer, Observer):
                 raise TypeError(
                     f"an observer is a streaming.Observer, got {type(observer).__name__}; "
-                    "write: class MyObserver(Observer): …, and give an object of it"
+                    "write: class MyObserver(Observer): …, and pass an instance"
                 )
         self.own: tuple[Observer, ...] = tuple(map(Guarded, observers))
-        """The application's, which cannot disturb a stream."""
+        """The application's observers, guarded: an error in one does not end a stream."""
 
     def __call__(self, notice: Notice) -> None:
         for observer in (LOG, *self.own):

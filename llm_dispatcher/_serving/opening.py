@@ -1,4 +1,4 @@
-"""`CallOpening`: how the stream of one call begins when somebody reads it."""
+"""`CallOpening`: begins the stream of one call when it is read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._dispatch import Ledger
 from ..events import Event
 from ..provider import Provider
 from ..streaming._account import Account
-from ..streaming._observe import Begun, Observer
+from ..streaming._observe import Observer, OpenedStream
 from ..streaming._shape import Shape
 from ..tasks import TaskRequest
 from .call import Call
@@ -45,8 +45,8 @@ class CallOpening:
         self._runtime = runtime
         self._body = body
 
-    async def begin(self, shape: Shape) -> Begun:
-        """Make the request and the call. Media files are read now, once, however many targets are asked."""
+    async def begin(self, shape: Shape) -> OpenedStream:
+        """Make the request and the call. Media files are read now, once for all targets."""
         runtime = await self._runtime()
         request = self._request if isinstance(self._request, TaskRequest) else await self._request()
         if media.has_media(request):
@@ -59,7 +59,7 @@ class CallOpening:
             ledger=Ledger(),
             body=self._body,
         )
-        return Begun(call, call.ledger, partial(_open, call))
+        return OpenedStream(call, call.ledger, partial(_open, call))
 
 
 async def _open(call: Call) -> AsyncGenerator[Event, None]:

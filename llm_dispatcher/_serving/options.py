@@ -27,10 +27,10 @@ class RequestCache(Protocol):
         upstream: Callable[[], AsyncGenerator[Event, None]],
         apart: Hashable = (),
     ) -> AsyncGenerator[Event, None]:
-        """The events of the answer: recorded ones, or else those of `upstream`, which asks the targets.
+        """The events of the answer: recorded events, or the events of `upstream`, which asks the targets.
 
-        A recording serves if it answers this request, or one so like it that the answer is the same. Requests with
-        different values of `apart` do not share a stream. The switch passes an `Upstream`, which also knows which
+        A recording is used if it answers this request, or a request so similar that the answer is the same. Requests
+        with different values of `apart` do not share a stream. The switch passes an `Upstream`, which also knows which
         model each target really is, and the deadline of the call.
         """
         ...
@@ -57,10 +57,10 @@ class CallOptions(RouteOptions, total=False):
 
     Attributes:
         callbacks: Functions that are called when something happens in the stream.
-        progress_tracker: The tracker that shows how far the stream has come.
+        progress_tracker: The tracker that shows the progress of the stream.
         cache: The cache to ask, or `False` for none.
         timeout: The most seconds that the whole call may take.
-        on_break: What happens when a stream breaks after text was delivered: `"continue"`, `"restart"` or `"raise"`.
+        on_break: The reaction to a stream that breaks after text was delivered: `"continue"`, `"restart"` or `"raise"`.
         max_retries: How often one target is tried again after a failure that may pass.
         fallback_enabled: Whether other targets are asked when the first one fails.
         buffer_size: The least number of the vendor's pieces that are joined into one chunk.
@@ -84,7 +84,7 @@ class RequestOptions(TypedDict, total=False):
     """Options of the request itself, beside its words.
 
     Attributes:
-        task_type: What kind of task it is. Routing picks the targets by it.
+        task_type: The kind of task. Routing picks the targets by it.
         providers: The providers that may be asked, by their names in the configuration.
         model: The model to ask, as `"provider/model"`. Routing picks one if it is left out.
         system: The system prompt.
@@ -92,15 +92,15 @@ class RequestOptions(TypedDict, total=False):
         top_p: The share of probability that tokens are sampled from.
         max_tokens: The most tokens that the answer may have.
         stop: Texts that end the answer.
-        seed: A seed for sampling, where the vendor takes one.
+        seed: A seed for sampling, if the vendor takes one.
         reasoning_effort: How much a reasoning model should think.
         tools: Tools that the model may call.
         tool_choice: Whether the model may, must or must not call a tool, or which one.
         response_format: A JSON schema or a pydantic model that the answer has to follow.
-        namespace: Whose request it is. Budgets and the cache keep namespaces apart.
+        namespace: The name of a tenant or feature. Budgets and the cache keep namespaces apart.
         sticky: Requests with the same value go to the same target while it is healthy.
-        metadata: Labels that are sent to the vendor, where it takes them.
-        extra: Options that only one vendor knows, by provider.
+        metadata: Labels that are sent to the vendor, if it takes them.
+        extra: Vendor-specific options, by provider.
     """
 
     task_type: TaskType | str
@@ -130,14 +130,14 @@ REQUEST_OPTIONS: Final = frozenset(RequestOptions.__annotations__)
 CALL_OPTIONS: Final = frozenset(CallOptions.__annotations__)
 STREAM_OPTIONS: Final = REQUEST_OPTIONS | CALL_OPTIONS
 _OF_A_CALL: Final = ("messages", "images", "audio")
-"""What a call of an `LLM` takes beside the options."""
+"""Arguments of a call of an `LLM` that are not options."""
 
 
-def check_names(options: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Raise a `TypeError` if an option has a name that is not known."""
+def check_names(options: Mapping[str, Any], names: frozenset[str]) -> None:
+    """Raise a `TypeError` if an option has another name than these."""
     for name in options:
-        if name not in known:
-            hint = did_you_mean(name, (*known, *_OF_A_CALL))
+        if name not in names:
+            hint = did_you_mean(name, (*names, *_OF_A_CALL))
             if name in _OF_A_CALL:
                 hint = f"; pass {name} in the call: llm(prompt, {name}=…)"
             raise TypeError(f"there is no setting {name!r}{hint}")
@@ -154,13 +154,13 @@ def documented(*options: type) -> Callable[[Function], Function]:
 
     def document(function: Function) -> Function:
         signature = inspect.signature(function)
-        known = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        others = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
         kinds = {name: kind for each in options for name, kind in each.__annotations__.items()}
-        shown = [
+        added = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind.__forward_arg__)
             for name, kind in kinds.items()
         ]
-        function.__signature__ = signature.replace(parameters=[*known, *shown])  # type: ignore[attr-defined]
+        function.__signature__ = signature.replace(parameters=[*others, *added])  # type: ignore[attr-defined]
         described = "\n".join(map(_described, options))
         function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nOptions:\n{described}"
         return function

@@ -1,7 +1,7 @@
 """`Runtime`: a policy and the objects that were built from it.
 
-A reload builds another runtime. A stream keeps the runtime that it began with until it ends. What has to outlive a
-reload (health, limits, money, open streams) is in `Shared`, which all runtimes of a switch have in common.
+A reload builds another runtime. A stream keeps the runtime that it began with until it ends. Health, limits, money and
+open streams outlive a reload: they are in `Shared`, which all runtimes of a switch have in common.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Shared(Struct, frozen=True):
-    """What all runtimes of one switch have in common."""
+    """The state that all runtimes of one switch share."""
 
     traffic: SharedState
     knowledge: Knowledge
@@ -59,9 +59,11 @@ class Runtime:
         self.policy = policy
         self.shared = shared
         self.catalog = catalog_of(policy)
-        kept = {} if before is None else before.providers
+        former = {} if before is None else before.providers
         self.providers: dict[str, Provider] = {
-            name: kept[name] if name in kept and kept[name].settings == settings else make(settings, shared.notify)
+            name: former[name]
+            if name in former and former[name].settings == settings
+            else make(settings, shared.notify)
             for name, settings in policy.providers.items()
         }
         self.open_streams = OpenStreams(shared.open_streams, partial(_release_unused, ref(self)))
@@ -94,12 +96,12 @@ class Runtime:
 
     def models(self, targets: tuple[Target, ...]) -> tuple[str, ...]:
         """The identity of each of these targets: see `identity`."""
-        known, providers = self._identities, self.policy.providers
+        identities, providers = self._identities, self.policy.providers
         for target in targets:
-            if target not in known:
+            if target not in identities:
                 settings = providers.get(target.provider)
-                known[target] = target.provider if settings is None else identity(settings, target.model)
-        return tuple([known[target] for target in targets])
+                identities[target] = target.provider if settings is None else identity(settings, target.model)
+        return tuple([identities[target] for target in targets])
 
     def plan(
         self,
@@ -109,7 +111,9 @@ class Runtime:
         has_body: bool = False,
         load: bool = True,
     ) -> Plan:
-        """The targets for a request as things stand now. Without `load`, prices count only if they were loaded."""
+        """The targets for a request, with the present health, limits and budgets. Without `load`, prices count only if
+        they were loaded.
+        """
         traffic = self.shared.traffic
         money_left, budget = traffic.budgets.left(namespace_of(request))
         return plan(
@@ -129,7 +133,7 @@ class Runtime:
         )
 
     def to_send(self, request: TaskRequest) -> TaskRequest:
-        """The request as it is sent to a vendor: without the metadata that routing reads."""
+        """The request without the metadata that only routing reads."""
         if not request.metadata or self._routing_keys.isdisjoint(request.metadata):
             return request
         metadata = {name: value for name, value in request.metadata.items() if name not in self._routing_keys}
@@ -150,13 +154,13 @@ class Runtime:
         return Admission(self.shared.traffic, facts)
 
     def _own_limit(self, target: Target) -> int | None:
-        """The limit of output tokens that a target's provider sends where a request has none."""
+        """The limit of output tokens that a target's provider sends if the request has none."""
         limit: object = getattr(self.providers[target.provider], "max_tokens", None)
         return limit if isinstance(limit, int) else None
 
     def timeouts(self, request: TaskRequest, plan: Plan, wishes: Wishes) -> Timeouts:
-        """The clocks of a request. With `max_latency`, a target whose first token is later is given up while there is
-        another target to ask. The last target may take all the time that is left.
+        """The timeouts of a request. With `max_latency`, a target whose first token is later fails, and the next one is
+        asked. The last target may take all the remaining time.
         """
         timeouts = self.policy.resilience.timeouts
         latest = route_of(request, self.policy, wishes).max_latency
@@ -165,7 +169,7 @@ class Runtime:
         return replace(timeouts, first_token=min(latest, timeouts.first_token or latest))
 
     def price(self, target: Target, usage: Usage) -> float | None:
-        """US dollars for this usage, `None` where no price is known."""
+        """US dollars for this usage; `None` if no price is known."""
         if target.provider not in self.policy.providers:
             return 0.0  # the decorated body is free
         return self.catalog.cost(target, usage)
@@ -213,7 +217,7 @@ def _vendor_model(providers: Mapping[str, ProviderSettings], target: Target) -> 
 
 
 def _release_unused(runtime: ref[Runtime]) -> None:
-    """Of a runtime, the last open stream is over."""
+    """The last open stream of a runtime is over."""
     living = runtime()
     if living is not None:
         living.shared.runtimes.release_unused(living)

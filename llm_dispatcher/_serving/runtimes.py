@@ -2,15 +2,15 @@
 
 How it works
 ------------
-Each runtime counts its open streams. When a runtime that a reload has replaced has none left, its providers are
-released, except for those that are still in use: by the runtime in force, or by a replaced one with open streams. If
-no stream is open, the reload itself releases them.
+Each runtime counts its open streams. When a runtime that a reload has replaced has none left, it releases its
+providers, unless the runtime in force, or a replaced one with open streams, uses them. If no stream is open, the reload
+itself releases them.
 
 This does not wait for the garbage collector, because a collector may run late or never: an error that an application
 keeps refers, by its traceback, to the stream that raised it, and so to the runtime.
 
-A stream may be planned before a reload and begin after it. It makes its client anew, and when it ends, the provider is
-released again. Streams begin and end in any thread. `_lock` guards the choice of what to release; releasing itself only
+A stream may be planned before a reload and begin after it. It makes a new client, and when it ends, the provider is
+released again. Streams begin and end in any thread. `_lock` guards the choice of the providers; releasing one only
 schedules the closing in the loop of each client, so nothing here waits.
 """
 
@@ -36,7 +36,7 @@ class Runtime(Protocol):
 
 
 class Runtimes:
-    """The runtimes of one switch: the one in force, and replaced ones that a stream may still use."""
+    """The runtimes of one switch: the one in force, and replaced ones with open streams."""
 
     def __init__(self) -> None:
         self._in_force: Runtime | None = None

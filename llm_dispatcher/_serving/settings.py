@@ -1,4 +1,4 @@
-"""The settings of one call, beside its request: their names, types and checks, defined once for everybody."""
+"""The settings of one call, beside its request: their names, types and checks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CallSettings(Struct, frozen=True, kw_only=True):
     raw: bool = False
 
     def wishes(self, policy: Policy) -> Wishes:
-        """What the call asks of the routing."""
+        """The call's wishes for its routing."""
         fallback = policy.resilience.fallback_enabled if self.fallback_enabled is None else self.fallback_enabled
         return Wishes(
             strategy=self.optimization_strategy,
@@ -47,14 +47,14 @@ class CallSettings(Struct, frozen=True, kw_only=True):
         )
 
     def resilience(self, policy: Policy, timeouts: Timeouts) -> Resilience:
-        """The policy's resilience with these clocks and with what the call asks for."""
+        """The policy's resilience with these timeouts and with the settings of the call."""
         total = timeouts.total if self.timeout is None else self.timeout
         retries = policy.resilience.max_retries if self.max_retries is None else self.max_retries
         return replace(policy.resilience, timeouts=replace(timeouts, total=total), max_retries=retries)
 
     @property
     def observers(self) -> tuple[Observer, ...]:
-        """The call's own observers. Trackers come first: a callback may ask one of them, or may never return."""
+        """The call's own observers. Trackers come first: a callback may read one, or may never return."""
         own = () if self.progress_tracker is None else (ProgressObserver(self.progress_tracker),)
         callbacks = () if self.callbacks is None else (CallbackObserver(self.callbacks),)
         return (*own, FOLLOWING, *callbacks)
@@ -97,8 +97,8 @@ class CallSettings(Struct, frozen=True, kw_only=True):
         return policy.resilience.timeouts.total if self.timeout is None else self.timeout
 
     def apart(self, policy: Policy, shape: Shape) -> Hashable:
-        """What two calls must agree in to share one stream: every setting that changes how it runs. The shape matters
-        only if a stream that breaks begins again, because chunks that were shown cannot be taken back.
+        """The settings that must be equal for two calls to share a stream: all that change how it runs. The shape
+        counts only if a broken stream begins again, because delivered chunks cannot be taken back.
         """
         on_break = self.on_break or policy.resilience.on_break
         return (
@@ -159,7 +159,7 @@ def as_request(request: object) -> TaskRequest:
 
 
 def check_request(request: TaskRequest) -> None:
-    """Refuse a request that no model could answer, before anything is sent."""
+    """Refuse, before anything is sent, a request that no model can answer."""
     if request.prompt is not None and not request.prompt.strip() and not (request.images or request.audio):
         raise InvalidRequestError("the prompt is empty: write a prompt, or pass messages")
     if not request.conversation:

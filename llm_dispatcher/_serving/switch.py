@@ -1,7 +1,7 @@
 """`LLMSwitch`: takes requests, and owns the policy in force and everything that outlives a reload.
 
 A switch may be used from several threads and event loops. A reload replaces `_runtime` as a whole; a stream keeps the
-runtime that it began with. What all runtimes share is in `_shared`, whose parts have locks of their own.
+runtime that it began with. All runtimes share the state in `_shared`, and each part of it has its own lock.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LLMSwitch:
         config: A mapping, the path of a YAML file, or a `Policy`. Without one, the environment and
             `llm_dispatcher.yaml` are read.
         keys: API keys by kind of provider. They win over all others.
-        watch: Whether the file is read again when it has changed. It is looked at once a second while requests come.
+        watch: Whether the file is read again when it has changed. Requests check it, at most once a second.
         on_budget_alert: A function that is called when a share of a budget is spent.
         observers: Observers of all streams of this switch.
         retry_wait: How long to wait before a target is tried again: one of tenacity's `wait_…` objects. Without one,
@@ -77,7 +77,7 @@ class LLMSwitch:
         )
         self._runtime = Runtime(policy, self._shared)
         self._shared.runtimes.adopt(self._runtime)
-        self._watched = WatchedFile(self._file(None)) if watch else None
+        self._watched_file = WatchedFile(self._file(None)) if watch else None
 
     @property
     def policy(self) -> Policy:
@@ -88,15 +88,15 @@ class LLMSwitch:
         """Read a configuration file again, or another one, and put it in force. It may be called from any thread.
 
         The file is checked before anything changes. Streams keep the configuration that they began with. Health, rate
-        limits and spending go on.
+        limits and spending are kept.
 
         Raises:
             ConfigurationError: The file is wrong, and nothing has changed.
         """
         file = self._file(path)
         self._adopt(load(file, keys=self._keys, is_found=path is None and self.policy.is_found))
-        if self._watched is not None:
-            self._watched = WatchedFile(file)
+        if self._watched_file is not None:
+            self._watched_file = WatchedFile(file)
 
     def _file(self, path: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
         file = path or self.policy.source
@@ -113,12 +113,12 @@ class LLMSwitch:
         self._shared.notify(ConfigurationChanged(policy.source))
 
     async def _look(self) -> None:
-        """Read the watched file again if it has changed. A wrong file changes nothing; a notice says so once."""
-        if self._watched is None or not self._watched.has_changed():
+        """Read the watched file again if it has changed. A wrong file changes nothing and causes one notice."""
+        if self._watched_file is None or not self._watched_file.has_changed():
             return
         try:
             is_found = self.policy.is_found
-            self._adopt(await asyncio.to_thread(load, self._watched.path, keys=self._keys, is_found=is_found))
+            self._adopt(await asyncio.to_thread(load, self._watched_file.path, keys=self._keys, is_found=is_found))
         except ConfigurationError as error:
             self._shared.notify(ConfigurationRejected(error))
 
@@ -126,12 +126,12 @@ class LLMSwitch:
 
     @documented(RouteOptions, CallOptions)
     def stream_request(self, request: TaskRequest, **options: Unpack[CallOptions]) -> LLMStream[str]:
-        """A stream of the answer. Nothing is sent, and the request is not checked, before it is read.
+        """A stream of the answer. The request is checked and sent when the stream is read.
 
         Call it from any thread. The stream is read in one event loop, or in a thread that may block.
 
         Args:
-            request: What to ask.
+            request: The prompt or messages, with the options of the request.
 
         Raises:
             TypeError, ValueError: An option has a wrong name, type or value.
@@ -147,8 +147,8 @@ class LLMSwitch:
         body: Callable[[], Provider] | None = None,
         observers: Sequence[Observer] = (),
     ) -> CallOpening:
-        everybody = (*settings.observers, *observers, *self._observers.own, LOADING)
-        return CallOpening(request, settings, self._runtime_now, everybody, body)
+        all_observers = (*settings.observers, *observers, *self._observers.own, LOADING)
+        return CallOpening(request, settings, self._runtime_now, all_observers, body)
 
     async def _runtime_now(self) -> Runtime:
         """The runtime for a call that begins now."""
@@ -205,7 +205,7 @@ class LLMSwitch:
         return groups
 
     def capabilities(self, target: str | Target) -> catalog.Capabilities:
-        """What a model can do and what it costs. A target is written `provider/model`.
+        """The traits, prices and context window of a model. A target is written `provider/model`.
 
         In a running event loop, prices and context windows are missing until they are loaded: `await switch.warm()`
         once before.
@@ -222,7 +222,7 @@ class LLMSwitch:
         """US dollars spent today and this month, by all requests or by those of one namespace.
 
         Raises:
-            EventLoopRunningError: An event loop runs in this thread, and the file with what was spent was not read
+            EventLoopRunningError: An event loop runs in this thread, and the file of recorded spending was not read
                 yet. Await `aspent` instead.
         """
         self._shared.knowledge.look_at_spending("await switch.aspent()")
@@ -237,8 +237,8 @@ class LLMSwitch:
         """Load every configured vendor's SDK and make its client in the running loop, and load the price list.
 
         Await this when an application starts, so that no request and no switch in the middle of an answer has to wait
-        for an import. Nothing is sent to any vendor. If a vendor cannot be prepared, a notice says so, and the others
-        are prepared all the same.
+        for an import. No request is sent to a vendor. If a vendor cannot be prepared, that is a notice, and the others
+        are still prepared.
         """
         spending = self._shared.traffic.budgets.spending
         reading = [] if spending.is_read else [asyncio.to_thread(spending.read)]
@@ -249,9 +249,9 @@ class LLMSwitch:
     # ── closing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def aclose(self) -> None:
-        """Close the connections that were opened in the running loop, and write what was spent and recorded to disk.
+        """Close the connections that were opened in the running loop, and write spending and cache entries to disk.
 
-        Open streams of this loop end with a `StreamingError`, which has the text that they had delivered.
+        Open streams of this loop end with a `StreamingError`, which has their delivered text.
         """
         await self._shared.open_streams.end()
         for provider in self._runtime.providers.values():
@@ -277,9 +277,9 @@ def opening(
     body: Callable[[], Provider] | None = None,
     observers: Sequence[Observer] = (),
 ) -> CallOpening:
-    """How a stream of this switch begins: for the decorators and for `LLM`.
+    """The opening of a stream of this switch, for the decorators and for `LLM`.
 
-    The request may be a function that makes one when the stream is read. `body` makes the provider that stands for the
+    The request may be a function that makes one when the stream is read. `body` makes the provider that runs the
     decorated function's own body.
     """
     return switch._opening(request, settings, body=body, observers=observers)  # noqa: SLF001 - of this module

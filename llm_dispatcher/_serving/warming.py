@@ -4,9 +4,9 @@ An SDK takes between a tenth of a second and three seconds to import. If it is n
 its vendor waits for the import in the middle of an answer. So the SDKs of a route's other vendors are imported in a
 thread as soon as a first answer begins, and `LLMSwitch.warm()` prepares all of them before the first request.
 
-The thread is a daemon and imports modules, nothing else: it holds no connection, and a process that ends does not wait
-for it, but a fork waits for the module that is being imported. It runs at most once at a time in a process. A module
-that cannot be imported is left to the request that needs it, which says what is missing.
+The thread is a daemon and only imports modules: it holds no connection. A process that ends does not wait for it, but a
+fork waits for the module that is being imported. It runs at most once at a time in a process. If a module
+cannot be imported, the request that needs it raises the error.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _asked_for: Final[set[str]] = set()
 
 def missing_sdks(kinds: Iterable[str]) -> list[str]:
     """The SDK modules of these kinds of provider that are not imported yet and are not being imported."""
-    wanted = dict.fromkeys(module for kind in kinds for module in sdk_modules(kind))
-    return [module for module in wanted if module not in sys.modules and module not in _asked_for]
+    modules = dict.fromkeys(module for kind in kinds for module in sdk_modules(kind))
+    return [module for module in modules if module not in sys.modules and module not in _asked_for]
 
 
 def load_in_background(kinds: Iterable[str]) -> bool:
     """Import the SDKs of these kinds in a thread. Returns `False` if there is nothing to import.
 
     Under gevent, each is imported when it is needed. A thread that imports takes locks that gevent has patched, and has
-    no hub that runs: a greenlet that waits for such a lock may never hear that it is free.
+    no running hub: a greenlet that waits for such a lock might never be woken.
     """
     if gevent_is_in_force():
         return False

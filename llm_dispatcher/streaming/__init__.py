@@ -1,4 +1,4 @@
-"""What an application uses to watch its streams: callbacks, progress, and observers of its own."""
+"""Callbacks, progress trackers and observers: the ways in which an application watches its streams."""
 
 from ._account import Account
 from ._callbacks import StreamingCallbacks

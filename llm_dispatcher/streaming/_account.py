@@ -1,4 +1,4 @@
-"""`Account`: what is known of a stream so far."""
+"""`Account`: the running state of one stream."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Account:
         self.first_token_after = self.elapsed
 
     def see(self, event: Event) -> None:
-        """Take in an event that is not a chunk of text."""
+        """Update the account with an event that is not a chunk of text."""
         match event:
             case StreamStarted():
                 self.target, self.attempt, self.cached = event.target, event.attempt, event.cached
@@ -119,9 +119,9 @@ class Account:
         return Usage.sum(attempt.usage for attempt in self.ledger)
 
     def chunk(self, text: str, index: int) -> ChunkMetadata:
-        """A chunk with its metadata. Figures that only the end can tell are `None`."""
+        """A chunk with its metadata. Figures that are known only at the end are `None`."""
         began, ended = self._began, self._ended
-        metadata = self._speaker.copy()  # (half the price of writing all of it)
+        metadata = self._speaker.copy()  # a copy takes half as long as a new dict
         metadata["chunk"] = text
         metadata["chunk_index"] = index
         metadata["elapsed"] = 0.0 if began is None else (self._clock() if ended is None else ended) - began
@@ -140,9 +140,10 @@ class Account:
 
     def metadata(self) -> StreamMetadata:
         """The metadata of the whole stream, as far as it has come."""
-        target = self.target or (self.ledger[-1].target if len(self.ledger) else None)  # (who failed before a word)
+        # before the first chunk, the target of the last attempt
+        target = self.target or (self.ledger[-1].target if len(self.ledger) else None)
         usage = self.usage if self.finish_reason or self.over else None
-        counted = usage is not None and usage.source != "unknown"
+        is_counted = usage is not None and usage.source != "unknown"
         return {
             "provider": target.provider if target else "",
             "model": target.model if target else "",
@@ -150,14 +151,14 @@ class Account:
             "cached": self.cached,
             "elapsed": self.elapsed,
             "tokens": self.tokens,
-            "total_tokens": usage.total_tokens if usage and counted else None,
-            "cost": usage.cost if usage and counted else None,
+            "total_tokens": usage.total_tokens if usage and is_counted else None,
+            "cost": usage.cost if usage and is_counted else None,
             "finish_reason": self.finish_reason,
             "usage": usage,
         }
 
     def response(self) -> TaskResponse:
-        """What is known so far, as a value."""
+        """The state of the stream so far, as a value."""
         return TaskResponse(
             text=self.text,
             target=self.target,

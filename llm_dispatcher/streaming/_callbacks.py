@@ -1,4 +1,10 @@
-"""Callbacks: the application's functions that are called when something happens in a stream."""
+"""Callbacks: the application's functions that are called when something happens in a stream.
+
+The tap calls a `_Caller` in the task that reads the stream, and waits for a coroutine before it goes on. No exception
+of a callback reaches the reader: it is counted and becomes a notice. If the reading task is cancelled during a
+callback, the `CancelledError` is raised; a `CancelledError` from something that the callback awaited counts as its
+failure.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +33,14 @@ if TYPE_CHECKING:
     from ..notices import Notify
 
 Returned: TypeAlias = Awaitable[object] | object
-"""What a callback returns. An awaitable is awaited; every other value is ignored."""
+"""The result of a callback. An awaitable is awaited; every other value is ignored."""
 
 
 class StreamingCallbacks:
     """Functions or coroutine functions of the application that are called when something happens in a stream.
 
-    Each one is optional. A coroutine function is awaited before its own stream goes on; other streams do not wait. If
-    one raises, that is logged and counted in `errors`, and the stream goes on. They are called in the event loop that
+    Each one is optional. A coroutine function is awaited before its own stream continues; other streams do not wait. If
+    one raises, that is logged and counted in `errors`, and the stream continues. They are called in the event loop that
     reads the stream.
 
     Args:
@@ -77,8 +83,8 @@ class StreamingCallbacks:
 class CallbackObserver(Observer):
     """Calls the application's callbacks for each stream.
 
-    With `only_unseen`, it watches a stream that a decorated body reads. Then it reports only what the body's own stream
-    does not show: switches, reasoning and tool calls.
+    With `only_unseen`, it watches a stream that a decorated body reads. Then it reports only switches, reasoning and
+    tool calls, which the body's own stream does not show.
     """
 
     def __init__(self, callbacks: StreamingCallbacks, *, only_unseen: bool = False) -> None:
@@ -134,12 +140,12 @@ class _Caller:
                 return None
 
     def _call(self, callback: Callable[..., Returned] | None, *args: Any) -> Awaitable[None] | None:
-        """Call a callback. If it returned an awaitable, return what finishes it."""
+        """Call a callback. If it returned an awaitable, return a coroutine that finishes it."""
         if callback is None:
             return None
         try:
             pending = callback(*args)
-        except Exception as error:  # noqa: BLE001 - the application's code: what it raises must not end the stream
+        except Exception as error:  # noqa: BLE001 - an error in the application's code must not end the stream
             self._report(callback, error)
             return None
         return self._finishing(callback, pending)
@@ -153,8 +159,8 @@ class _Caller:
             await pending
         except asyncio.CancelledError as error:
             if was_cancelled(before):
-                raise  # the reader
-            self._report(callback, error)  # only something that the callback waited for
+                raise  # the reading task was cancelled
+            self._report(callback, error)  # the callback awaited something that was cancelled
         except Exception as error:  # noqa: BLE001 - as above
             self._report(callback, error)
 

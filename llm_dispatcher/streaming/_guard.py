@@ -1,4 +1,4 @@
-"""A guard around an observer of the application's: if the observer raises, that is reported, and the stream goes on."""
+"""A guard around an application's observer: an exception of the observer is logged, and the stream continues."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._observe import ObservedCall, Observer, Watcher
 
 
 class Guarded(Observer):
-    """Calls another observer, and reports what it raises to the log."""
+    """Calls another observer, and logs its exceptions."""
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
@@ -64,5 +64,5 @@ class _GuardedWatcher:
 
 
 def _report(observer: Observer, error: Exception) -> None:
-    """Write it to the log and to no observer, so that one which always raises is not called again for that."""
+    """Write the error to the log only: an observer that always raises would be called again for its own error."""
     write(ObserverFailed(type(observer).__name__, error))

@@ -9,8 +9,8 @@ tap adds a `StreamFailed`: a reader of events gets it as the last event, every o
 (docs/decisions/0003). If the reader leaves or is cancelled, the tap adds a `StreamCancelled`, which only the watchers
 see.
 
-One task reads at a time, but it need not be the same task for every event. So `Reader` is told after each event which
-task is reading, and another task can end the reading through it.
+One task reads at a time, but it need not be the same task for every event. So the tap
+records the reading task in `Reader` after each event, and another task can end the reading through it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Watcher(Protocol):
     """Watches one stream. The tap calls it after the account has been updated.
 
     `chunk` is called for each piece of text, unless it is `None`. `watch` is called for every other event. If a call
-    returns an awaitable, the tap awaits it before the stream goes on. A watcher must not raise. `account.error` holds
+    returns an awaitable, the tap awaits it before the stream continues. A watcher must not raise. `account.error` holds
     the exception behind a `StreamFailed`.
     """
 
@@ -52,7 +52,7 @@ class Watcher(Protocol):
 
 
 class ObservedCall(Protocol):
-    """What an observer is told of a call before its first event."""
+    """A call, as an observer sees it before the first event."""
 
     @property
     def request(self) -> TaskRequest: ...
@@ -66,8 +66,8 @@ class ObservedCall(Protocol):
 class Observer:
     """Watches what happens and decides nothing. Subclass it and override what you need.
 
-    An observer is given to a switch, as in `LLMSwitch(observers=[…])`, and sees all streams of that switch. If it
-    raises, that is logged, and the stream goes on as if it had not.
+    Pass an observer to a switch, as in `LLMSwitch(observers=[…])`. It sees all streams of that switch. If it raises,
+    the exception is logged, and the stream continues.
     """
 
     def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
@@ -78,8 +78,8 @@ class Observer:
         """Something happened that an operator may want to know. It may come from any thread."""
 
 
-class Begun(Struct, frozen=True):
-    """A stream that is open: what observers are told of it, its ledger, and its events."""
+class OpenedStream(Struct, frozen=True):
+    """An open stream: the call that observers see, its ledger, and its events."""
 
     call: ObservedCall
     ledger: Sequence[Attempt]
@@ -87,7 +87,7 @@ class Begun(Struct, frozen=True):
 
 
 class Opening(Protocol):
-    """How a stream begins when somebody reads it."""
+    """Begins a stream when it is read."""
 
     @property
     def account(self) -> Account: ...
@@ -95,7 +95,7 @@ class Opening(Protocol):
     @property
     def observers(self) -> Sequence[Observer]: ...
 
-    async def begin(self, shape: Shape) -> Begun:
+    async def begin(self, shape: Shape) -> OpenedStream:
         """Make the request. Nothing has been sent when this returns."""
         ...
 
@@ -105,7 +105,7 @@ async def observed(
 ) -> AsyncGenerator[Any, None]:
     """Open a stream and show it to the reader, calling the watchers first; see the theory above.
 
-    `claim` runs first, when the reader asks for its first item. If it raises, the stream has not begun.
+    `claim` runs first, when the reader asks for its first item. If it raises, the stream does not begin.
     """
     loop = asyncio.get_running_loop()
     account = opening.account
@@ -118,13 +118,13 @@ async def observed(
     with reader:
         try:
             try:
-                begun = await opening.begin(shape)
+                opened = await opening.begin(shape)
             except BaseException:
                 watchers = _watchers(opening, None)
                 raise
-            account.ledger = begun.ledger
-            watchers = _watchers(opening, begun.call)
-            async with aclosing(await begun.events()) as source:
+            account.ledger = opened.ledger
+            watchers = _watchers(opening, opened.call)
+            async with aclosing(await opened.events()) as source:
                 for_text = [chunk for watcher in watchers if (chunk := watcher.chunk) is not None]
                 show = None if shape.chunk is None else shape.chunk(account)
                 add = account.transcript.add
@@ -151,7 +151,7 @@ async def observed(
                         except GeneratorExit:
                             left = True
                             raise
-                    reader.task = asyncio.current_task(loop)  # with its loop as an argument it takes half as long
+                    reader.task = asyncio.current_task(loop)  # half as long if the loop is passed
             account.end()
         except (asyncio.CancelledError, GeneratorExit):
             if not account.over:
@@ -159,11 +159,11 @@ async def observed(
                 if account.finish_reason is None:
                     await _show(StreamCancelled(sequence=number + 1), account, watchers)
             raise
-        except Exception as error:  # whatever ended the stream is reported, and goes on to the reader
+        except Exception as error:  # watchers and the reader get every error that ended the stream
             account.end(error)
             failed = StreamFailed(Failure.of(error), sequence=number + 1)
             await _show(failed, account, watchers)
-            if not shows_events or left:  # if the reader has left, closing the source has failed: nobody is shown it
+            if not shows_events or left:  # if the reader has left, the source failed to close
                 raise
             yield failed
         else:
@@ -177,7 +177,7 @@ def _watchers(opening: Opening, call: ObservedCall | None) -> list[Watcher]:
 
 
 async def _show(event: Event, account: Account, watchers: Sequence[Watcher]) -> None:
-    """Update the account and call the watchers, for an event that is no piece of text."""
+    """Update the account and call the watchers, for an event that is not a piece of text."""
     account.see(event)
     for watcher in watchers:
         if (pending := watcher.watch(event, account)) is not None:

@@ -33,7 +33,7 @@ SHORT_OF_WHOLE: Final = 0.99
 class ProgressTracker:
     """The progress of the streams that have this tracker, all together.
 
-    A tracker that was given to no stream follows the streams that begin after it was made, in its own task and in tasks
+    A tracker that no stream has follows the streams that begin after it was made, in its own task and in tasks
     started from there. If a task has several such trackers, the newest one follows.
 
     A new run begins when a stream starts while no other stream of the tracker is open.
@@ -64,14 +64,14 @@ class ProgressTracker:
         self.expected_chunks = expected_chunks
         self._clock = clock
         self._streams: list[_Share] = []
-        self._shown = 0.0
+        self._highest = 0.0
         self._began: float | None = None
         self._ended: float | None = None
         self._usual: float | None = None
         self._owner: str | None = None
-        self._given = self._follows = self._has_warned = False
-        self._made = next(_ticks)
-        _made_here.set((*(made for made in _made_here.get() if _may_follow(made())), weakref.ref(self)))
+        self._is_assigned = self._follows = self._has_warned = False
+        self._made_at = next(_ticks)
+        _made_here.set((*(tracker for tracker in _made_here.get() if _may_follow(tracker())), weakref.ref(self)))
 
     def get_progress(self) -> float:
         """A number from 0.0 to 100.0. It never falls during a run, and is 100.0 when every stream is complete."""
@@ -82,8 +82,8 @@ class ProgressTracker:
         expected = sum(stream.expected for stream in streams)
         done = sum(stream.expected * stream.fraction for stream in streams)
         if expected:
-            self._shown = max(self._shown, min(100.0 * done / expected, 100.0 * SHORT_OF_WHOLE))
-        return self._shown
+            self._highest = max(self._highest, min(100.0 * done / expected, 100.0 * SHORT_OF_WHOLE))
+        return self._highest
 
     @property
     def tokens(self) -> int:
@@ -148,13 +148,13 @@ class ProgressTracker:
         if self._follows:
             self._follows = False
             self._forget()
-        self._given = True
+        self._is_assigned = True
         self._owner = owner or self._owner
 
     def _watch(self, max_tokens: int | None = None) -> Watcher:
         """A watcher for a stream that has this tracker and is about to be read. The stream joins the run."""
         global _latest
-        self._given = True
+        self._is_assigned = True
         _latest = (next(_ticks), self._owner)
         return self._joined(max_tokens)
 
@@ -173,7 +173,7 @@ class ProgressTracker:
 
     def _forget(self) -> None:
         self._streams.clear()
-        self._shown = 0.0
+        self._highest = 0.0
         self._began = self._ended = None
 
     def _leave(self, share: _Share) -> None:
@@ -188,8 +188,8 @@ class ProgressTracker:
         return self.expected_chunks or self.expected_tokens or max_tokens or self._usual or USUAL_TOKENS
 
     def _warn_if_nobodys(self) -> None:
-        """Warn once that this tracker stays at 0, if streams have run since it was made and it has none."""
-        if self._given or self._follows or self._has_warned or _latest[0] < self._made:
+        """Warn once if streams have run since this tracker was made, and it has none of them: it stays at 0."""
+        if self._is_assigned or self._follows or self._has_warned or _latest[0] < self._made_at:
             return
         self._has_warned = True
         other = _latest[1]
@@ -203,7 +203,7 @@ class ProgressTracker:
 
 
 def assign(tracker: ProgressTracker, owner: str | None = None) -> None:
-    """Note that a stream has this tracker, or will have it. `owner` is the decorated function that it belongs to.
+    """Note that a stream has this tracker, or will have it. `owner` is the decorated function that has it.
 
     From now on the tracker follows no other streams, and it forgets those that it has followed.
     """
@@ -211,7 +211,7 @@ def assign(tracker: ProgressTracker, owner: str | None = None) -> None:
 
 
 class ProgressObserver(Observer):
-    """Moves the tracker that a call was given."""
+    """Moves the tracker of a call."""
 
     def __init__(self, tracker: ProgressTracker) -> None:
         self._tracker = tracker
@@ -221,8 +221,8 @@ class ProgressObserver(Observer):
 
 
 class _Following(Observer):
-    """Moves the tracker that follows the streams of this task, if there is one. A stream inside another stream is part
-    of that one's progress.
+    """Moves the tracker that follows the streams of this task, if there is one. A stream inside another
+    stream counts as part of the outer one.
     """
 
     def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
@@ -234,16 +234,16 @@ FOLLOWING: Final = _Following()
 
 
 def _following_tracker() -> ProgressTracker | None:
-    """The tracker that follows a stream which begins here and now."""
-    for made in reversed(_made_here.get()):
-        tracker = made()
+    """The tracker that follows a stream which begins now in this task."""
+    for reference in reversed(_made_here.get()):
+        tracker = reference()
         if _may_follow(tracker):
             return tracker
     return None
 
 
 def _may_follow(tracker: ProgressTracker | None) -> bool:
-    return tracker is not None and not tracker._given  # noqa: SLF001 - of this class
+    return tracker is not None and not tracker._is_assigned  # noqa: SLF001 - this module's class
 
 
 _made_here: Final[ContextVar[tuple[weakref.ref[ProgressTracker], ...]]] = ContextVar("trackers made here", default=())

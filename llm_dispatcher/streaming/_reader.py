@@ -1,11 +1,11 @@
 """The task that reads a stream, so that another task can end its reading.
 
 How it works: the reading task enters a `Reader` before its stream begins and leaves it at the end. `leave()` cancels
-that task once, whoever calls it and however often. `__exit__` takes this cancellation back (`_cancellation`, case 1),
-so that the task itself goes on. If somebody else has cancelled the task since the stream began, the `CancelledError`
-goes on. If the task that reads now is not the one that began, this is known only of the time since `leave()`: to count
-for each chunk would cost each chunk. All of this happens on the loop of the reading task. `over` is set when the
-reading has ended, in whatever way.
+that task once, even if several tasks call it. `__exit__` takes this cancellation back (`_cancellation`, case 1), so the
+task itself continues. If the task was also cancelled from elsewhere since the stream began, the `CancelledError` is
+raised. If another task has taken over the reading, only cancellations since `leave()` count, because counting them at
+each chunk would make each chunk slower. All of this happens on the loop of the reading task. `over` is set when the
+reading has ended, with or without an error.
 """
 
 from __future__ import annotations

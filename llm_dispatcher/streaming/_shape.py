@@ -13,10 +13,10 @@ from ._account import Account
 
 
 class Shape(Struct, frozen=True):
-    """What a reader is shown of a stream.
+    """The form in which a reader gets a stream.
 
     `can_take_back` says whether an answer may begin again after some of it was shown. `chunk` makes, for one stream,
-    the function that turns a piece of text into what the reader gets; without it, text is not shown by itself.
+    the function that turns a piece of text into the reader's item; without it, the reader gets no separate text.
     `closing` makes an item that follows the last piece of an answer that is complete.
     """
 

@@ -2,7 +2,7 @@
 
 Theory of operation
 -------------------
-A `SharedStream` starts a task of its own, the pump. The pump reads upstream and appends each event to a list. Any
+A `SharedStream` starts one task, the pump. The pump reads upstream and appends each event to a list. Any
 number of readers read that list, each from its beginning and at its own pace. No reader depends on another one.
 
 - **Invariant.** The list only grows, so every reader gets the same events in the same order.
@@ -43,7 +43,7 @@ LEAD: Final = 64
 class SharedStream:
     """One upstream stream with several readers. It starts when it is made.
 
-    `deadline` must be the one that `upstream` obeys. `on_end` is called once with the events and with whether they are
+    `deadline` must be the deadline of `upstream`. `on_end` is called once with the events and with whether they are
     the whole stream.
     """
 
@@ -60,7 +60,7 @@ class SharedStream:
         self._waiting: set[asyncio.Future[None]] = set()
         self._readers = 0
         self._front = 0  # how many events the fastest reader has read
-        self._room: asyncio.Future[None] | None = None  # what the pump waits for while it is too far ahead
+        self._room: asyncio.Future[None] | None = None  # the pump waits for this while it is too far ahead
         self._on_end = on_end
         self._deadline = deadline
         self._pump_task = asyncio.create_task(self._pump(upstream))

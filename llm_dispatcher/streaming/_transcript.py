@@ -1,9 +1,8 @@
-"""What one stream has said so far, and the one rule for what a reset takes back.
+"""The text of one stream so far, and the rule for a reset.
 
-Two places follow a stream. The loop knows what it has sent, and the account of each reader knows what this reader has
-seen. The two differ while a buffer holds text back, and a shared stream has one loop and many readers. So each of them
-has a `Transcript` of its own; the rule for a reset stands here, once. Only the task that follows the stream writes to
-its transcript.
+The loop has a transcript of the text that it has sent. The account of each reader has a transcript of the text that
+this reader got. The two differ while a buffer holds text back, and a shared stream has one loop and many readers. Only
+the task that runs the loop, or reads the stream, writes to its transcript. The rule for a reset is written here, once.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ class Transcript:
     """The text and the tool calls of one stream.
 
     `pieces` are the chunks of text, `characters` is their length together. A reset takes back both, and the tool calls.
-    `chunks` counts all chunks of the stream, also those that a reset took back, because `TextDelta.index` goes on.
+    `chunks` counts all chunks of the stream, also those that a reset took back, because `TextDelta.index` keeps
+    counting.
     """
 
     __slots__ = ("characters", "chunks", "pieces", "tool_calls")
@@ -42,7 +42,7 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The text that stands, without what was taken back."""
+        """The text, without the part that a reset took back."""
         return "".join(self.pieces)
 
     def add(self, text: str) -> None:
@@ -52,7 +52,7 @@ class Transcript:
         self.chunks += 1
 
     def take(self, event: Event) -> None:
-        """Take in an event that is not a chunk of text."""
+        """Apply an event that is not a chunk of text."""
         match event:
             case ToolCall():
                 self.tool_calls.append(event)

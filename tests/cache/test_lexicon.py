@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_dispatcher.cache._english.lexicon import RARE, Lexicon, lexicon, meant
+from llm_dispatcher.cache._english.lexicon import RARE, Lexicon, correction, lexicon
 from scripts import build_lexicon
 from scripts.build_lexicon import PACKAGE, TARGET
 
@@ -115,7 +115,7 @@ def test_a_slip_is_meant_for_the_commoner_of_two_words_and_for_none_of_two_like_
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llm_dispatcher.cache._english.lexicon.lexicon", lambda: words)
-        judged = [meant.__wrapped__(slip) for slip in ("gardenz", "markee", "varden", "zoaea")]
+        judged = [correction.__wrapped__(slip) for slip in ("gardenz", "markee", "varden", "zoaea")]
     assert judged == ["garden", None, None, None]
 
 

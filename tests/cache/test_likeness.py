@@ -12,7 +12,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from llm_dispatcher.cache import Likeness, alike
-from llm_dispatcher.cache._english.lexicon import lexicon, meant
+from llm_dispatcher.cache._english.lexicon import correction, lexicon
 from llm_dispatcher.cache._english.vocabulary import ARTICLES
 
 HERE = Path(__file__).parent
@@ -137,7 +137,7 @@ def test_politeness_and_white_space_change_nothing(prompt: str, before: str, aft
 
 @given(st.text(ascii_lowercase, min_size=4, max_size=12))
 def test_no_word_is_taken_for_a_typo(word: str) -> None:
-    assert meant(word) is None or not lexicon().knows(word)
+    assert correction(word) is None or not lexicon().knows(word)
 
 
 @pytest.mark.skipif(not PAIRS.exists(), reason="the labelled pairs are not here")

@@ -21,7 +21,7 @@ STAGES: Final[tuple[Stage, ...]] = (Buffering(), Caching())
 
 
 async def open_events(call: Call, stages: tuple[Stage, ...] | None = None) -> AsyncGenerator[Event, None]:
-    """Open the events of a call, through those of the stages that it wants; through all of them by default."""
+    """Open the events of a call, through each of these stages that is `wanted`. The default is all stages."""
     stages = STAGES if stages is None else stages
     for place, stage in enumerate(stages):
         if stage.wanted(call):

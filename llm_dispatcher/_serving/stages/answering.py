@@ -27,12 +27,12 @@ async def answer(call: Call) -> AsyncGenerator[Event, None]:
 
 
 def _job(call: Call) -> tuple[Job, Admission]:
-    """What the loop needs for this call: the plan, the settings in force, and the admission to its targets."""
+    """The job for the loop: the plan, the settings in force, and the admission to the targets."""
     request, settings, runtime = call.request, call.settings, call.runtime
     on_break = settings.on_break or runtime.policy.resilience.on_break
     if on_break == "restart" and not call.shape.can_take_back:
         raise InvalidRequestError(
-            "on_break='restart' takes back what was shown, and chunks cannot be taken back: "
+            "on_break='restart' takes back delivered text, which a reader of chunks cannot do: "
             "read .events(), or await the stream"
         )
     wishes = settings.wishes(runtime.policy)

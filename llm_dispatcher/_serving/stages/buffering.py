@@ -35,30 +35,30 @@ async def buffered(
 ) -> AsyncGenerator[Event, None]:
     """Join pieces of text into chunks of at least `buffer_size` pieces and `min_chunk_size` characters.
 
-    Every other event is passed on at once, after the text that is held. So no text is held back at a tool call, at a
+    Every other event is passed on at once, after the pending text. So no text is held back at a tool call, at a
     break, at a switch, at an error or at the end, and no timer is needed.
     """
-    held: list[TextDelta] = []
+    pending: list[TextDelta] = []
     characters = chunks = 0
     async with aclosing(events):
         try:
             async for event in events:
                 if isinstance(event, TextDelta):
-                    held.append(event)
+                    pending.append(event)
                     characters += len(event.text)
-                    if len(held) < buffer_size or characters < min_chunk_size:
+                    if len(pending) < buffer_size or characters < min_chunk_size:
                         continue
-                if held:
-                    yield _joined(held, chunks)
-                    held, characters, chunks = [], 0, chunks + 1
+                if pending:
+                    yield _joined(pending, chunks)
+                    pending, characters, chunks = [], 0, chunks + 1
                 if not isinstance(event, TextDelta):
                     yield event
         except Exception:
-            if held:
-                yield _joined(held, chunks)
+            if pending:
+                yield _joined(pending, chunks)
             raise
-    if held:
-        yield _joined(held, chunks)
+    if pending:
+        yield _joined(pending, chunks)
 
 
 def _joined(deltas: Sequence[TextDelta], index: int) -> TextDelta:

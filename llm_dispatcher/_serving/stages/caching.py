@@ -14,7 +14,7 @@ from ..options import RequestCache
 
 
 class Caching:
-    """Asks the cache before anything is planned, so that a repeat is answered when no target could answer it."""
+    """Asks the cache before anything is planned, so that a hit is answered even if no target is available."""
 
     def wanted(self, call: Call) -> bool:
         return bool(_cache(call)) and not call.settings.raw
@@ -29,6 +29,6 @@ class Caching:
 
 
 def _cache(call: Call) -> RequestCache | None:
-    """The cache that the call names, or else the configured one."""
-    named = call.settings.cache
-    return call.runtime.cache if named is None else named or None
+    """The cache of the call's settings, else the configured one."""
+    own = call.settings.cache
+    return call.runtime.cache if own is None else own or None

@@ -1,4 +1,4 @@
-"""Metering: count what a stream costs while it is written, and end it if it passes a budget."""
+"""Metering: count the cost of a stream while it runs, and end it if it passes a budget."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ...streaming._transcript import Transcript
 async def metered(
     events: AsyncGenerator[Event, None], admission: Admission, transcript: Transcript, usage: Callable[[], Usage]
 ) -> AsyncGenerator[Event, None]:
-    """The events. If they pass a budget, the vendor's stream is closed and the error has what was delivered.
+    """The events. If they pass a budget, the vendor's stream is closed, and the error has the delivered text.
 
     Args:
         events: The events of the loop.
         admission: The loop's admission. The text of an attempt is counted on the attempt's pass.
         transcript: The loop's transcript, which has the delivered text.
-        usage: What the stream has used when it ends.
+        usage: A function that returns the usage of the stream when it ends.
     """
     admitted = FREE
     async with aclosing(events):
@@ -38,5 +38,5 @@ async def metered(
                 case _:
                     continue
             if error is not None:
-                await events.aclose()  # so that the ledger knows what this attempt came to
+                await events.aclose()  # this writes the cost of the attempt to the ledger
                 raise StreamBudgetExceededError(error.message, partial=transcript.text, usage=usage(), failures=[error])

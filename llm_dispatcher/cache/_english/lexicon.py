@@ -1,4 +1,4 @@
-"""English words: which there are, and which of them are ordinary. Loaded when a text is first judged, not before.
+"""A lexicon of English words, ordinary and rare. It is loaded when a text is first judged.
 
 The words are in `lexicon.txt`, a selection of SCOWL that `scripts/build_lexicon.py` makes; its docstring describes the
 file. Ordinary words are looked up in a dict. Rare words stay in the file's blocks, which take less memory than a set: a
@@ -23,7 +23,7 @@ from msgspec import Struct
 COMMON: Final = 10
 """The size of the few thousand commonest words: `water`, `government`, `problem`."""
 FAMILIAR: Final = 20
-"""The size of a vocabulary that everybody uses: `bridge`, `recipe`, `battery`."""
+"""The size of an everyday vocabulary: `bridge`, `recipe`, `battery`."""
 USUAL: Final = 35
 """The size of a small dictionary, with all inflections."""
 RARE: Final = 100
@@ -41,7 +41,7 @@ _SUFFIXES: Final = ("s", "es", "ed", "d", "ing", "er", "ers", "ly", "less", "nes
 
 
 class Lexicon(Struct, frozen=True):
-    """What is known of English words.
+    """The lexicon: which words exist, and how common they are.
 
     `sizes` has each ordinary word with the size of the smallest dictionary that lists it. `names` are the ordinary
     words that dictionaries also list with a capital. `rare` finds the mark behind a rare word.
@@ -56,7 +56,7 @@ class Lexicon(Struct, frozen=True):
         return word in self.sizes or self.rare(word) is not None
 
     def knows(self, word: str) -> bool:
-        """Whether this is a word, or one built from words: then it is no slip of the keyboard."""
+        """Whether this is a word, or is built from words. If so, it is not a typing error."""
         return (
             self._long_enough(word)
             or any(word.endswith(end) and self._long_enough(word[: -len(end)]) for end in _SUFFIXES)
@@ -65,7 +65,7 @@ class Lexicon(Struct, frozen=True):
         )
 
     def ordinary(self, word: str) -> bool:
-        """Whether everybody would take this for an everyday word, not for a name or a term."""
+        """Whether this is an everyday word, not a name or a technical term."""
         return word in self.sizes
 
     def size(self, word: str) -> int:
@@ -73,11 +73,11 @@ class Lexicon(Struct, frozen=True):
         return self.sizes.get(word, RARE)
 
     def writes_small(self, word: str) -> bool:
-        """Whether the word without capitals is a word of its own, so that `Turkey` and `turkey` are two things."""
+        """Whether the word also exists without a capital, so that `Turkey` and `turkey` have two meanings."""
         return word in self.sizes or (self.rare(word) or 0) >= _WORD_MARK
 
     def is_a_name_too(self, word: str) -> bool:
-        """Whether this is a word of its own, and a name."""
+        """Whether this is both a word without a capital and a name."""
         return word in self.names or (self.rare(word) or 0) >= _BOTH_MARK
 
     def _long_enough(self, word: str) -> bool:
@@ -122,9 +122,9 @@ def _mark(blocks: Sequence[bytes], word: str) -> int | None:
 
 
 @lru_cache(maxsize=10_000)
-def meant(slip: str) -> str | None:
-    """The ordinary word that this non-word is a slip of: one edit away, with the same first letter. It is the one from
-    the smallest dictionary. `None` if there is no such word, and if there are two of them.
+def correction(slip: str) -> str | None:
+    """The ordinary word that a typing error stands for: one edit away, with the same first letter, from the smallest
+    dictionary. `None` if this is a word, or if no word or more than one fits.
     """
     words = lexicon()
     if words.knows(slip):

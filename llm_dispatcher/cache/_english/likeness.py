@@ -15,7 +15,7 @@ from rapidfuzz.distance import OSA
 
 from .canonical import Token, canonical, reads_as_english
 from .comparable import exact_only
-from .lexicon import COMMON, FAMILIAR, lexicon, meant
+from .lexicon import COMMON, FAMILIAR, correction, lexicon
 from .spelling import american
 from .vocabulary import ARTICLES, DEFINITE, FUNCTION, NAMING, PROTECTED, QUANTITIES
 
@@ -126,7 +126,7 @@ def is_slip(x: str, y: str) -> bool:
         return False
     words = lexicon()
     word, slip = (x, y) if words.ordinary(x) else (y, x)
-    if len(word) < 5 or word in PROTECTED or meant(slip) != word:
+    if len(word) < 5 or word in PROTECTED or correction(slip) != word:
         return False
     if len(word) < 8 and slip[-1] != word[-1] and slip[-2:] != word[:-3:-1]:
         return False  # a name may be formed like this; two swapped last letters are a typo
