@@ -255,7 +255,7 @@ async def test_a_watched_file_stays_untrusted(
     Path(FILE).write_text("providers: {openai: {models: [m]}}\nresilience: {max_retries: 0}")
     async with LLMSwitch(watch=True) as switch:
         Path(FILE).write_text(f"providers: {{openai: {{models: [m], base_url: '{vendor.base_url}'}}}}")
-        monkeypatch.setattr(switch._watched, "has_changed", lambda: True)
+        monkeypatch.setattr(switch._watched_file, "has_changed", lambda: True)
         with pytest.raises(LLMDispatcherError):
             await switch.stream_request(TaskRequest(" "))
     assert vendor.requests == []
