@@ -3,7 +3,7 @@
 .PHONY: help demo test test-all test-applications mutants check format docs peers clean run-venv dev-venv apps-venv docs-venv
 export PYTHONDONTWRITEBYTECODE = 1
 
-# Every public name has a type. (PYTHONPATH: an editable installation leaves a folder of data files where pyright looks first.)
+# Every public name has a type. (PYTHONPATH: an editable installation leaves a folder of data files in the place that pyright searches first.)
 VERIFYTYPES = PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONPATH="$(CURDIR)" \
 	.venv/bin/pyright --verifytypes llm_dispatcher --ignoreexternal
 
@@ -39,11 +39,11 @@ test-all: dev-venv  ## all tests; those of applications only where their framewo
 test-applications: apps-venv  ## small applications in Django, Flask, Streamlit and others
 	@.venv/bin/python -m pytest -q tests/applications
 
-mutants: dev-venv  ## break the source in one place after the other, and see whether the tests notice
+mutants: dev-venv  ## break the source in one place at a time, and see whether the tests notice
 	@.venv/bin/python scripts/mutants.py
 
 # Every test belongs to one of these two, so that .ci/run measures coverage and still runs each test once. Under coverage a
-# test takes about twice the time. So slow tests are left out, but for those that take branches which no other test takes.
+# test takes about twice the time. So slow tests are left out, except those that take branches which no other test takes.
 coverage: dev-venv  ## the tests without most of the slow ones, and the branches that they take, with a floor
 	@rm -f .coverage .coverage.*
 	@.venv/bin/python -m coverage run -m pytest -q -m "not slow or measured"
@@ -69,10 +69,10 @@ docs: docs-venv  ## the documentation, in site/; a warning is an error
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 	@echo "· the documentation is in site/index.html"
 
-peers:  ## what benchmarks/fault_matrix.py compares with, in an environment of its own (.peers)
+peers:  ## install the packages that benchmarks/fault_matrix.py compares with, in .peers
 	@[ -x .peers/bin/python ] || $(firstword $(wildcard .venv/bin/python) python3) -m venv .peers
 	@.peers/bin/python -m pip install --quiet --disable-pip-version-check litellm "pydantic-ai-slim[openai]" langchain-openai
 	@echo "· now: .venv/bin/python benchmarks/fault_matrix.py"
 
-clean:  ## remove what was made
+clean:  ## remove generated files
 	@rm -rf .venv .peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist site

@@ -24,26 +24,26 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def report(path: Path, show: bool) -> None:
-    asked: Counter[tuple[str, str]] = Counter()
+    total: Counter[tuple[str, str]] = Counter()
     hit: Counter[tuple[str, str]] = Counter()
     for row in rows(path):
         label = row.get("label") or ("hit" if row["same"] else "miss")
         kind = (label, row.get("category", "question"))
-        found = alike(row["a"], row["b"])
-        asked[kind] += 1
-        hit[kind] += found.hit
-        if show and found.hit is (label == "miss") and kind != ("hit", "question"):
-            print(f"    {label}, {found.rule}: {row['a']!r} / {row['b']!r}")
+        judgement = alike(row["a"], row["b"])
+        total[kind] += 1
+        hit[kind] += judgement.hit
+        if show and judgement.hit is (label == "miss") and kind != ("hit", "question"):
+            print(f"    {label}, {judgement.rule}: {row['a']!r} / {row['b']!r}")
     print(path.name)
-    for kind in sorted(asked):
-        print(f"  {kind[0]:5}{kind[1]:20}{hit[kind]:6} of {asked[kind]:6}")
+    for kind in sorted(total):
+        print(f"  {kind[0]:5}{kind[1]:20}{hit[kind]:6} of {total[kind]:6}")
     wrong = sum(hit[kind] for kind in hit if kind[0] == "miss")
     hits = sum(hit.values())
-    print(f"  wrong hits {wrong} of {sum(asked[kind] for kind in asked if kind[0] == 'miss')} misses", end="")
+    print(f"  wrong hits {wrong} of {sum(total[kind] for kind in total if kind[0] == 'miss')} misses", end="")
     print(f", {wrong / hits:.1%} of all {hits} hits" if hits else "")
-    harmless = [kind for kind in asked if kind[0] == "hit" and kind[1] not in ("paraphrase", "question")]
+    harmless = [kind for kind in total if kind[0] == "hit" and kind[1] not in ("paraphrase", "question")]
     if harmless:
-        right, of = sum(hit[kind] for kind in harmless), sum(asked[kind] for kind in harmless)
+        right, of = sum(hit[kind] for kind in harmless), sum(total[kind] for kind in harmless)
         print(f"  right hits {right} of {of} harmless rewrites ({right / of:.0%})")
 
 

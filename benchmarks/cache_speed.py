@@ -1,4 +1,4 @@
-"""How fast a cache of 100,000 prompts is, and whether its index finds what a look at every entry finds.
+"""How fast a cache of 100,000 prompts is, and whether its index finds the same as a search through every entry.
 
 python benchmarks/cache_speed.py [ENTRIES]
 """
@@ -23,8 +23,8 @@ QUERIES = 3000
 SCANNED = 150
 
 
-def words(listed: str) -> list[str]:
-    return listed.split()
+def words(text: str) -> list[str]:
+    return text.split()
 
 
 SUBJECTS = words(
@@ -98,9 +98,9 @@ def entry_of(key: RequestKey) -> Entry:
 
 
 def timed(what: Callable[..., object], *arguments: object) -> float:
-    begun = time.thread_time_ns()  # what other programs do meanwhile is not counted
+    start = time.thread_time_ns()  # the time of other programs is not counted
     what(*arguments)
-    return (time.thread_time_ns() - begun) / 1e3
+    return (time.thread_time_ns() - start) / 1e3
 
 
 def row(name: str, microseconds: list[float], limit: str = "") -> None:
@@ -115,7 +115,7 @@ def filled(texts: list[str], max_bytes: int) -> tuple[Index, list[float]]:
     return index, [timed(index.add, entry_of(key_of(text)), read(text)) for text in texts]
 
 
-def look_ups(index: Index, known: list[str], draw: random.Random) -> None:
+def look_ups(index: Index, prompts: list[str], draw: random.Random) -> None:
     def exact(text: str) -> object:
         return index.get(key_of(text).key)
 
@@ -123,11 +123,11 @@ def look_ups(index: Index, known: list[str], draw: random.Random) -> None:
         what = key_of(text)
         return index.get(what.key) is not None or index.find(what.bucket, read(text), LIKE)[0] is not None
 
-    row("exact, the key's making included", [timed(exact, text) for text in known], "≤ 20")
+    row("exact, the key's making included", [timed(exact, text) for text in prompts], "≤ 20")
     kinds = {
-        "another prompt": [f"{prompt(draw)} {draw.randrange(10**6)}" for _ in known],
-        "small letters": [text.lower() for text in known],
-        "a slip in one word": [slipped(text, draw) for text in known],
+        "another prompt": [f"{prompt(draw)} {draw.randrange(10**6)}" for _ in prompts],
+        "small letters": [text.lower() for text in prompts],
+        "a slip in one word": [slipped(text, draw) for text in prompts],
     }
     every: list[float] = []
     for name, queries in kinds.items():

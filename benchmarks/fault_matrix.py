@@ -1,9 +1,9 @@
-"""The same broken streams, read by this library, the raw SDKs and its peers: what each delivered and what it said.
+"""The same broken streams, read by this library, the raw SDKs and its peers: the delivered text and the report of each.
 
 make peers                          once: the peers' own environment
 python benchmarks/fault_matrix.py   writes the table of docs/survival.md
 
-A simulated vendor breaks in the way that the prompt names; a second one is well, and is the fallback where a client has
+A simulated vendor breaks in the way that the prompt names; a second one works, and is the fallback if a client has
 one. The answer has 40 chunks.
 """
 
@@ -58,7 +58,7 @@ FAULTS: dict[str, Callable[[], Any]] = {
 
 
 class Client(Struct, frozen=True):
-    """A column of the table. `package` is whose version is told."""
+    """A column of the table. The page names the version of `package`."""
 
     title: str
     reader: str
@@ -80,10 +80,10 @@ CLIENTS = (
 
 
 class Cell(Struct, frozen=True):
-    """What one client made of one fault."""
+    """The result of one client with one fault."""
 
     text: str
-    told: str
+    outcome: str
     seconds: float
     fallback_asked: int
 
@@ -98,12 +98,12 @@ class Cell(Struct, frozen=True):
     @property
     def is_lie(self) -> bool:
         """Told complete, and it was not."""
-        return self.told == "complete" and self.text != TEXT
+        return self.outcome == "complete" and self.text != TEXT
 
     def __str__(self) -> str:
-        told = f"**“{self.told}”**" if self.is_lie else self.told.replace("error: ", "")
-        asked = ", fallback asked" if self.fallback_asked else ""
-        return f"{self.delivered}; {told}{asked}"
+        outcome = f"**“{self.outcome}”**" if self.is_lie else self.outcome.replace("error: ", "")
+        fallback = ", fallback asked" if self.fallback_asked else ""
+        return f"{self.delivered}; {outcome}{fallback}"
 
 
 def fault_of(request: ReceivedRequest) -> Reply:
@@ -112,13 +112,13 @@ def fault_of(request: ReceivedRequest) -> Reply:
 
 
 async def column(client: Client) -> list[Cell]:
-    """One client's cells, fault by fault, in a process of its own."""
+    """One client's cells, fault by fault, in its own process."""
     python = str(PEERS) if client.is_peer else sys.executable
     async with AsyncExitStack() as stack:
-        broken = await stack.enter_async_context(SimulatedVendor(client.wire, fault_of))
+        faulty = await stack.enter_async_context(SimulatedVendor(client.wire, fault_of))
         well = await stack.enter_async_context(SimulatedVendor(client.wire, Continuing(TEXT)))
         process = await asyncio.create_subprocess_exec(
-            python, str(HERE / "peers" / "readers.py"), client.reader, broken.base_url, well.base_url, client.wire,
+            python, str(HERE / "peers" / "readers.py"), client.reader, faulty.base_url, well.base_url, client.wire,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         assert process.stdin is not None
@@ -137,17 +137,16 @@ async def column(client: Client) -> list[Cell]:
 
 
 def versions(clients: Sequence[Client]) -> str:
-    """Of what was compared, each where it is installed."""
-    found: dict[str, str] = {}
+    """The compared packages with their installed versions."""
+    installed: dict[str, str] = {}
     for client in clients:
         if client.package and not client.is_peer:
-            found[client.package] = version(client.package)
+            installed[client.package] = version(client.package)
         elif client.is_peer:
             pattern = client.package.replace("-", "_") + "-*.dist-info"
-            found[client.package] = next(iter(PEERS.parents[1].glob(f"lib/*/site-packages/{pattern}"))).name.split("-")[
-                1
-            ]
-    return ", ".join(f"{package} {found[package].removesuffix('.dist')}" for package in found)
+            folder = next(iter(PEERS.parents[1].glob(f"lib/*/site-packages/{pattern}")))
+            installed[client.package] = folder.name.split("-")[1]
+    return ", ".join(f"{package} {installed[package].removesuffix('.dist')}" for package in installed)
 
 
 def table(clients: Sequence[Client], columns: Sequence[Sequence[Cell]]) -> str:
@@ -160,11 +159,11 @@ def table(clients: Sequence[Client], columns: Sequence[Sequence[Cell]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [*lines, whole, lies])
 
 
-def write(page: Path, written: str) -> None:
+def write(page: Path, text: str) -> None:
     text = page.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
-    page.write_text(f"{before}{BEGIN}\n\n{written}\n\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 async def main() -> None:
@@ -172,10 +171,10 @@ async def main() -> None:
     if len(clients) < len(CLIENTS):
         print("the peers' environment is not there (make peers): comparing with the raw SDKs alone, writing nothing")
     columns = [await column(client) for client in clients]
-    written = table(clients, columns)
-    print(written)
+    text = table(clients, columns)
+    print(text)
     if len(clients) == len(CLIENTS):
-        write(PAGE, f"{written}\n\nVersions: {versions(clients)}.")
+        write(PAGE, f"{text}\n\nVersions: {versions(clients)}.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What importing the library and decorating one function costs, over a bare `import asyncio`, in fresh processes.
+"""The cost of importing the library and decorating one function, compared with a bare `import asyncio`, in fresh
+processes.
 
 python benchmarks/import_time.py
 """
@@ -17,7 +18,7 @@ from llm_dispatcher import llm_stream, TaskType
 async def story(topic: str) -> str:
     return topic
 """
-TIMED = "import time; begun = time.process_time()\n{code}\nprint(time.process_time() - begun)"
+TIMED = "import time; start = time.process_time()\n{code}\nprint(time.process_time() - start)"
 
 
 def milliseconds(code: str) -> float:
@@ -26,7 +27,7 @@ def milliseconds(code: str) -> float:
 
 
 def main() -> None:
-    milliseconds(OURS)  # writes the byte code, where that is allowed
+    milliseconds(OURS)  # writes the byte code, if the folder is writable
     bare, ours = [], []
     for _ in range(ROUNDS):  # in turn, since machines are noisy
         bare.append(milliseconds(BARE))

@@ -1,9 +1,9 @@
-"""How many instructions a token takes that comes alone, from aiohttp's buffer to a reader with callbacks and progress.
+"""Instructions that a token takes if it arrives alone, from aiohttp's buffer to a reader with callbacks and progress.
 
 python benchmarks/instructions.py        (needs valgrind, and takes three minutes)
 
-They are counted and not timed, so that the figures stand on a noisy machine. The operating system's part is not in
-them, nor is aiohttp's parser. Each figure is the difference of two counts, of 200 tokens and of 1200.
+They are counted and not timed, so that the figures stand on a noisy machine. They contain neither the
+operating system's part nor aiohttp's parser. Each figure is the difference of two counts, of 200 tokens and of 1200.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WAYS = ("from its buffer", "by readany")
 
 
 async def feed(wire: str, way: str, tokens: int) -> None:
-    """Feed a stream that has begun with so many tokens, each in a turn of the loop; valgrind counts while they come."""
+    """Feed a running stream with this many tokens, each in a turn of the loop, while valgrind counts."""
     from llm_dispatcher import LLMSwitch, ProgressTracker, StreamingCallbacks, TaskRequest
     from llm_dispatcher._providers.base import transport
     from llm_dispatcher.testing import Reply, SimulatedVendor, Stall
@@ -37,23 +37,23 @@ async def feed(wire: str, way: str, tokens: int) -> None:
     contents: list[Any] = []
     ours = transport.all_that_came
 
-    def seen(response: Any) -> Any:
+    def intercept(response: Any) -> Any:
         contents.append(response.content)
         return response.content.readany if way == "by readany" else ours(response)
 
-    transport.all_that_came = seen
+    transport.all_that_came = intercept
     came: list[str] = []
-    begun = asyncio.Event()
-    watched = {
+    started = asyncio.Event()
+    options = {
         "callbacks": StreamingCallbacks(on_chunk_received=lambda chunk, metadata: None),
         "progress_tracker": ProgressTracker(),
     }
 
     async def read() -> None:
-        async for text in switch.stream_request(TaskRequest("x"), **watched):  # type: ignore[arg-type]
+        async for text in switch.stream_request(TaskRequest("x"), **options):  # type: ignore[arg-type]
             came.append(text)
             if len(came) == 2:
-                begun.set()
+                started.set()
 
     async with SimulatedVendor(wire, Reply("One two three", fault=Stall(2))) as vendor:
         kind, _, api = wire.partition("-")
@@ -62,7 +62,7 @@ async def feed(wire: str, way: str, tokens: int) -> None:
             settings["api"] = api
         switch = LLMSwitch({"providers": {"a": settings}, "routing": {"default": ["a/m"]}})
         reading = asyncio.create_task(read())
-        await begun.wait()
+        await started.wait()
         event = b"data: " + json.dumps(TOKENS[wire]).encode() + b"\n\n"
         gc.collect()
         gc.freeze()
@@ -82,8 +82,8 @@ def count(state: str) -> None:
     subprocess.run(["callgrind_control", "-i", state, str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
 
 
-def counted(wire: str, way: str, tokens: int) -> int:
-    """The instructions of one run, in a process of its own."""
+def instructions(wire: str, way: str, tokens: int) -> int:
+    """The instructions of one run, in its own process."""
     with tempfile.TemporaryDirectory() as folder:
         counting = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/counts"]
         run = subprocess.run(
@@ -93,15 +93,15 @@ def counted(wire: str, way: str, tokens: int) -> int:
             capture_output=True,
             text=True,
         )
-    found = re.search(r"Collected : (\d+)", run.stderr)
-    assert found, run.stderr
-    return int(found[1])
+    match = re.search(r"Collected : (\d+)", run.stderr)
+    assert match, run.stderr
+    return int(match[1])
 
 
 def main() -> None:
     print("| wire | " + " | ".join(WAYS) + " |\n|---|---|---|")
     for wire in TOKENS:
-        figures = [(counted(wire, way, MANY) - counted(wire, way, FEW)) // (MANY - FEW) for way in WAYS]
+        figures = [(instructions(wire, way, MANY) - instructions(wire, way, FEW)) // (MANY - FEW) for way in WAYS]
         print(f"| {wire} | " + " | ".join(f"{figure:,}" for figure in figures) + " |", flush=True)
 
 

@@ -17,7 +17,7 @@ PIECE = 4
 
 
 def numbered(length: int) -> str:
-    """A text of which no line is like another."""
+    """A text without equal lines."""
     lines: list[str] = []
     while sum(map(len, lines[-1:])) + len(lines) * 28 < length:
         lines.append(f"Line {len(lines)} of a long text.\n")
@@ -25,7 +25,7 @@ def numbered(length: int) -> str:
 
 
 def cases(length: int) -> Iterator[tuple[str, str, str]]:
-    """A name, what was delivered, and what the model says."""
+    """A name, the delivered text, and the continuing model's text."""
     text = numbered(length)
     yield "restart", text, text + " The end."
     yield "restart after a remark", text, "Here it is again:\n\n" + text + " The end."
@@ -48,13 +48,13 @@ def cases(length: int) -> Iterator[tuple[str, str, str]]:
     yield "vowelled, restart", vowelled, vowelled + " The end."
 
 
-def measured(delivered: str, said: str, piece: int) -> tuple[float, float]:
+def measured(delivered: str, continuation: str, piece: int) -> tuple[float, float]:
     """Seconds of the processor: in all, and for the slowest piece."""
     times = [time.process_time()]
     join = Join(delivered, "anchored")
     times.append(time.process_time())
-    for start in range(0, len(said), piece):
-        join.feed(said[start : start + piece])
+    for start in range(0, len(continuation), piece):
+        join.feed(continuation[start : start + piece])
         times.append(time.process_time())
     join.close()
     times.append(time.process_time())
@@ -64,11 +64,11 @@ def measured(delivered: str, said: str, piece: int) -> tuple[float, float]:
 def main() -> None:
     print(f"{'':28}{'a tenth: s':>12}{'all: s':>10}{'slowest piece: ms':>20}{'in one piece: s':>18}")
     for tenth, whole in zip(cases(LENGTH // 10), cases(LENGTH), strict=True):
-        name, delivered, said = whole
-        seconds, slowest = measured(delivered, said, PIECE)
+        name, delivered, continuation = whole
+        seconds, slowest = measured(delivered, continuation, PIECE)
         print(
             f"{name:28}{measured(*tenth[1:], PIECE)[0]:12.3f}{seconds:10.3f}{slowest * 1000:20.1f}"
-            f"{measured(delivered, said, len(said))[0]:18.3f}"
+            f"{measured(delivered, continuation, len(continuation))[0]:18.3f}"
         )
 
 

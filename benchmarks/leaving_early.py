@@ -40,16 +40,16 @@ async def seconds_until_seen(switch: LLMSwitch, vendor: SimulatedVendor) -> floa
 async def seconds_after_cancelling(
     switch: LLMSwitch, vendor: SimulatedVendor, number: int, after: float
 ) -> float | None:
-    """`None` where the request had not been sent yet, or was answered already."""
+    """`None` if the request had not been sent yet, or was answered already."""
     reading = asyncio.create_task(switch.stream_request(TaskRequest(f"Count, number {number}.")).text())
     await asyncio.sleep(after)
     left = time.monotonic()
     reading.cancel()
     await asyncio.wait({reading})
-    sent = [request for request in vendor.requests if request.text == f"Count, number {number}."]
-    if not sent or await asyncio.to_thread(sent[0].wait_until_over) != "left" or sent[0].ended_at is None:
+    requests = [request for request in vendor.requests if request.text == f"Count, number {number}."]
+    if not requests or await asyncio.to_thread(requests[0].wait_until_over) != "left" or requests[0].ended_at is None:
         return None
-    return sent[0].ended_at - left
+    return requests[0].ended_at - left
 
 
 async def main() -> None:
@@ -59,9 +59,9 @@ async def main() -> None:
             if KINDS[wire] == "openai":
                 settings["api"] = wire.removeprefix("openai-")
             async with LLMSwitch({"providers": {"a": settings}}) as switch:
-                seen = [await seconds_until_seen(switch, vendor) for _ in range(TIMES)]
+                delays = [await seconds_until_seen(switch, vendor) for _ in range(TIMES)]
         print(
-            f"{wire:17} median {statistics.median(seen) * 1e3:5.1f} ms, worst of {TIMES} {max(seen) * 1e3:5.1f} ms",
+            f"{wire:17} median {statistics.median(delays) * 1e3:5.1f} ms, worst of {TIMES} {max(delays) * 1e3:5.1f} ms",
             end="",
         )
         with SimulatedVendor(wire, Reply("one two three four five six", pace=0.02)) as vendor:

@@ -1,4 +1,5 @@
-"""Ten thousand streams at once in one process, against simulated vendors in another: all complete, and what each holds.
+"""Ten thousand streams at once in one process, against simulated vendors in another: all complete, and the memory of
+each.
 
 python benchmarks/many_streams.py [--streams 10000] [--wire openai-chat]
 """
@@ -63,12 +64,12 @@ async def one(switch: LLMSwitch, tally: Tally, tracker: ProgressTracker) -> None
 
 
 def megabytes() -> float:
-    """What this process holds now."""
+    """The memory of this process now."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize() / 1e6
 
 
-def allowed(streams: int) -> int:
+def permitted_streams(streams: int) -> int:
     """As many as the limit on open files lets; it is raised as far as it may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -109,10 +110,10 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--streams", type=int, default=10_000)
     options.add_argument("--wire", type=Wire, default=Wire.OPENAI_CHAT)
-    said = options.parse_args()
-    streams = allowed(said.streams)
-    with SpawnedVendor(said.wire, Reply(TEXT, pace=PACE), remember=1) as vendor:
-        return 0 if asyncio.run(run(streams, said.wire, vendor.base_url)) else 1
+    arguments = options.parse_args()
+    streams = permitted_streams(arguments.streams)
+    with SpawnedVendor(arguments.wire, Reply(TEXT, pace=PACE), remember=1) as vendor:
+        return 0 if asyncio.run(run(streams, arguments.wire, vendor.base_url)) else 1
 
 
 if __name__ == "__main__":

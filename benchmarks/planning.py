@@ -49,7 +49,7 @@ def main() -> None:
     route = Route(TARGETS, max_cost=1.0, max_latency=5.0, split=dict.fromkeys(TARGETS, 5.0), sticky="user")
     policy = Policy(providers, route)
     traffic = asyncio.run(known_traffic(policy))
-    known = partial(catalog.capabilities, load=False)
+    capabilities = partial(catalog.capabilities, load=False)
     for strategy in get_args(Strategy):
         wishes = Wishes(strategy=strategy)
         rounds: list[float] = []
@@ -57,7 +57,7 @@ def main() -> None:
             began = time.perf_counter()
             for _ in range(PLANS):
                 now = Conditions(health=traffic.health.snapshot(), draw=0.5)
-                plan(REQUEST, policy, capabilities=known, conditions=now, wishes=wishes)
+                plan(REQUEST, policy, capabilities=capabilities, conditions=now, wishes=wishes)
             rounds.append((time.perf_counter() - began) / PLANS)
         print(f"{strategy:9} median {statistics.median(rounds) * 1e6:5.1f} µs, best {min(rounds) * 1e6:5.1f} µs")
 

@@ -64,7 +64,7 @@ PROVIDERS: Final = {
 
 
 class Answer(Struct, frozen=True):
-    """What came of one request."""
+    """The result of one request."""
 
     began: float
     first_token: float | None
@@ -100,7 +100,7 @@ class Week:
             if at < 7 * DAY and (not queue or at <= queue[0][0]):
                 self.now = at
                 if at >= DEARER_FROM > at - EVERY * 20:
-                    self.catalog = self._priced(12.0)  # what the operator's reload would do
+                    self.catalog = self._priced(12.0)  # as if the operator had reloaded the prices
                 heapq.heappush(queue, (at, number, self._request(number)))
                 number, at = number + 1, at + arrivals.expovariate(1 / EVERY)
                 continue
@@ -154,19 +154,21 @@ class Week:
         if self.choose is not None:
             return (self.choose(dice),)
         now = Conditions(health=self.traffic.health.snapshot(), draw=dice.random())
-        known = partial(self.catalog.capabilities, load=False)
-        return plan(request, self.policy, capabilities=known, conditions=now, wishes=self.wishes).targets
+        capabilities = partial(self.catalog.capabilities, load=False)
+        return plan(request, self.policy, capabilities=capabilities, conditions=now, wishes=self.wishes).targets
 
     def _attempt(self, target: Target, request: TaskRequest, dice: random.Random) -> Attempt:
-        """What one try comes to: by the vendor's ways, the day and the dice."""
+        """The outcome of one attempt, from the vendor's behaviour, the day and the dice."""
         vendor, is_first = BY_TARGET[target], target == VENDORS[0].target
         nothing = Attempt(target, 1, "failed", None, 0, "", None, Usage(), None, None, 0.3)
         if (is_first and DOWN[0] <= self.now < DOWN[1]) or dice.random() < vendor.failing:
             return replace(nothing, failure=Failure("ProviderServiceUnavailableError", "down", status=503))
         slow = 12.0 if is_first and SLOW[0] <= self.now < SLOW[1] else 1.0
         first = vendor.first * slow * math.exp(dice.gauss(0, 0.4))
-        wanted = demands(request)
-        usage = Usage(wanted.input_tokens, round(wanted.most_output * dice.uniform(0.5, 1.0)), source="reported")
+        request_demands = demands(request)
+        usage = Usage(
+            request_demands.input_tokens, round(request_demands.most_output * dice.uniform(0.5, 1.0)), source="reported"
+        )
         usage = replace(usage, cost=self.catalog.cost(target, usage))
         writing = usage.output_tokens / vendor.tokens_a_second
         return replace(nothing, outcome="completed", usage=usage, first_token_after=first, elapsed=first + writing)
@@ -182,7 +184,7 @@ def _enter(admission: Admission, target: Target) -> Pass | None:
     raise AssertionError("the admission waits")
 
 
-# ── what came of it ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── results ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def tail(answers: list[Answer], share: float) -> float:

@@ -1,4 +1,7 @@
-"""Retrieve, ask, and name the sources: the body holds the stream. `python examples/rag.py "What do foxes eat?"`."""
+"""Retrieve, ask, and name the sources. The function's body reads the stream.
+
+python examples/rag.py "What do foxes eat?"
+"""
 
 import asyncio
 import sys

@@ -4,8 +4,8 @@ apt-get install scowl=2020.12.07-2
 python scripts/build_lexicon.py
 
 SCOWL ("Spell Checker Oriented Word Lists") has a list of words for each size of dictionary: 10 holds the few thousand
-commonest words, 40 those that a learner's dictionary has, 70 those of most dictionaries, 95 everything that any source
-lists. The same version of the package gives the same file, byte for byte; a test compares them.
+commonest words, 40 the words of a learner's dictionary, 70 the words of most dictionaries, 95 all words of all
+sources. The same version of the package gives the same file, byte for byte; a test compares them.
 
 The file is ASCII text in two parts, with an empty line between them.
 
@@ -13,7 +13,7 @@ The file is ASCII text in two parts, with an empty line between them.
    dictionaries also list it with a capital), and the words, separated by spaces.
 2. The rare words, sorted, in blocks of 8, a block a line. A word is written as the letters in which it differs from
    the word before it, and a mark. The mark's lower four bits say how many letters the two have in common. The marks
-   from `0` on stand behind names, those from `@` on behind words, those from `P` on behind words that are names, too.
+   from `0` on follow names, the marks from `@` on follow words, the marks from `P` on follow words that are names, too.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ PACKAGE: Final = "2020.12.07-2"
 """The version of Debian's package that the committed file was built from."""
 LISTS: Final = Path("/usr/share/dict/scowl")
 TARGET: Final = Path(__file__).parents[1] / "llm_dispatcher" / "cache" / "_english" / "lexicon.txt"
-"""Where the lexicon is."""
+"""The file of the lexicon."""
 
 ORDINARY: Final = 40
 """The largest size whose words count as ordinary."""
 WRITTEN_SMALL: Final = 80
-"""The largest size that is believed about small letters: 95 lists nearly every name in small letters, too."""
+"""The largest size whose small letters count: 95 lists nearly every name in small letters, too."""
 WRITTEN_BOTH_WAYS: Final = 50
 """The same for a word that is a name, too: SCOWL's medium size."""
 WHOLE: Final = 70
-"""The largest size that is taken whole. Of the larger ones, only words that might be taken for a slip are needed."""
+"""The largest size that is taken whole. From larger ones, only words that look like typing errors are taken."""
 SHORTEST_TARGET: Final = 5
 """`likeness.is_slip` never corrects a typing error to a shorter word."""
 BLOCK: Final = 8
@@ -59,8 +59,8 @@ def installed() -> str | None:
     if not LISTS.is_dir():
         return None
     try:
-        asked = ["dpkg-query", "--show", "--showformat=${Version}", "scowl"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        command = ["dpkg-query", "--show", "--showformat=${Version}", "scowl"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -74,12 +74,12 @@ def read_lists(folder: Path) -> tuple[Sizes, Sizes]:
         if kind in {"contractions", "roman-numerals"}:
             continue
         size = int(path.suffix[1:])
-        for listed in path.read_text(encoding="utf-8").split():
-            word = "".join(each for each in unicodedata.normalize("NFD", listed) if not unicodedata.combining(each))
+        for entry in path.read_text(encoding="utf-8").split():
+            word = "".join(each for each in unicodedata.normalize("NFD", entry) if not unicodedata.combining(each))
             small = word.lower()
             if re.fullmatch("[a-z]+", small):
-                known = words if word == small and kind != "abbreviations" else names
-                known[small] = min(size, known.get(small, size))
+                sizes = words if word == small and kind != "abbreviations" else names
+                sizes[small] = min(size, sizes.get(small, size))
     return words, names
 
 
@@ -90,7 +90,7 @@ def ordinary(words: Sizes, names: Sizes) -> Sizes:
 
 
 def near(targets: Iterable[str]) -> Callable[[str], bool]:
-    """Whether a word may be one edit away from one of these. Both begin alike, as words and their slips do.
+    """Whether a word may be one edit away from one of these. A word and its typing errors begin with the same letter.
 
     Two words that are one edit apart are equal after one letter was left out of one of them or of both.
     """
@@ -133,21 +133,21 @@ def _mark(word: str, words: Sizes, names: Sizes) -> int:
 
 
 def _block(block: Iterable[tuple[str, int]]) -> str:
-    written: list[str] = []
+    entries: list[str] = []
     before = ""
     for word, mark in block:
         pairs = takewhile(lambda pair: pair[0] == pair[1], zip(before, word, strict=False))
         shared = min(MOST_SHARED, sum(1 for _ in pairs))
-        written.append(word[shared:] + chr(mark + shared))
+        entries.append(word[shared:] + chr(mark + shared))
         before = word
-    return "".join(written)
+    return "".join(entries)
 
 
 def main() -> None:
-    found = installed()
-    if found != PACKAGE:
+    version = installed()
+    if version != PACKAGE:
         sys.exit(
-            f"The lexicon is built from scowl {PACKAGE}, and {found or 'none'} is installed: apt-get install scowl."
+            f"The lexicon is built from scowl {PACKAGE}, and {version or 'none'} is installed: apt-get install scowl."
         )
     content = lexicon(*read_lists(LISTS))
     TARGET.write_bytes(content)

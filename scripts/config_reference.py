@@ -47,42 +47,42 @@ Mappings are merged key by key; lists and single values are replaced. The folder
 
 The name of a variable is `LLM_DISPATCHER_` and the key's path in capitals, its parts joined by two underscores:
 `LLM_DISPATCHER_RESILIENCE__TIMEOUTS__IDLE`. Lists and mappings are written as JSON:
-`LLM_DISPATCHER_ROUTING__DEFAULT='["openai/gpt-6.1-terra"]'`. With `LLM_DISPATCHER_OFFLINE=1` nothing is sent: every
-request is answered by its function's own body.
+`LLM_DISPATCHER_ROUTING__DEFAULT='["openai/gpt-6.1-terra"]'`. With `LLM_DISPATCHER_OFFLINE=1` no request is
+sent to a vendor: each function's own body answers.
 
 A vendor's key comes from its own variable. If a vendor has two, the first one that is set counts.
 """
 
 KEYS: Final = """
-The key in a variable is used by the provider that has the kind's name, and by other providers of that kind without a
-key of their own. A key in the file beside a `base_url` stays, so that a vendor's key is not sent to another address by
+The key in a variable is used by the provider that has the kind's name, and by other providers of that kind without
+their own key. A key in the file beside a `base_url` stays, so that a vendor's key is not sent to another address by
 surprise.
 
-An entry without a `base_url` has the address in the variable of the vendor's SDK, or else the vendor's own address.
-With `base_url: null` it has the vendor's own address, whatever the environment says.
+An entry without a `base_url` has the address in the variable of the vendor's SDK, or the vendor's own address if
+that is not set. With `base_url: null` it has the vendor's own address, and the environment is ignored.
 """
 
 TRUST: Final = """
 Headers that an SDK takes from the environment (`OPENAI_CUSTOM_HEADERS`, `OPENAI_ORG_ID`, `OPENAI_PROJECT_ID`,
 `ANTHROPIC_CUSTOM_HEADERS`) are sent to the vendor's own address and to the address in its variable, and to no other.
 
-## A file that nobody named
+## A file that you did not name
 
-The dispatcher uses `llm_dispatcher.yaml` in the working folder although nobody named it, and the folder may be a
-checkout of somebody else's code. So such a file may use your keys, or send requests to addresses of its own, but not
-both. It is refused with a `ConfigurationError`, before anything is sent, in two cases:
+The dispatcher uses `llm_dispatcher.yaml` in the working folder even if you did not name it, and the folder may be a
+checkout of code that is not yours. So such a file may use your keys, or send requests to its own addresses, but not both. It is
+refused with a `ConfigurationError`, before anything is sent, in two cases:
 
-- **Your key would go to an address that the file names.** Your keys are those in the environment, those that you pass
-  (`init(openai_api_key=…)`), and the machine's Google credentials. Two addresses are allowed: the vendor's own, and one
-  that is a whole variable (`base_url: ${GATEWAY_URL}`). `localhost` is not, because any program may listen there. A
-  local server that needs no key works without further steps: `vllm: {base_url: "http://localhost:8000/v1"}`.
+- **Your key would go to an address that the file names.** Your keys are the keys in the environment, the keys that you
+  pass (`init(openai_api_key=…)`), and the machine's Google credentials. Two addresses are allowed: the vendor's own,
+  and one that is a whole variable (`base_url: ${GATEWAY_URL}`). `localhost` is not, because any program may listen
+  there. A local server that needs no key works without further steps: `vllm: {base_url: "http://localhost:8000/v1"}`.
 - **The value of a `${VAR}` would go to such an address**, or to a vendor together with a key that the file holds.
   This concerns the provider's entry, `routing` and `resilience.continuation`.
 
 If you trust the file, name it. There are five ways: `init("llm_dispatcher.yaml")`, `--config`, `LLM_DISPATCHER_CONFIG`,
 moving it into the user's config folder, or its whole path in `LLM_DISPATCHER_TRUST_CONFIG` (several paths are separated
 as in `PATH`). Whether a file is trusted is decided when it is found; `reload()` and `watch` do not change it. A file
-that is not trusted can still send your *prompts* to an address of its own, so read it first (`llm-dispatcher config
+that is not trusted can still send your *prompts* to its own address, so read it first (`llm-dispatcher config
 show`).
 """
 
@@ -93,9 +93,9 @@ def reference() -> str:
 
 
 def _keys() -> str:
-    rows = [(f"`{kind}`", _either(known.key_variables)) for kind, known in VENDORS.items() if known.key_variables]
+    rows = [(f"`{kind}`", _either(vendor.key_variables)) for kind, vendor in VENDORS.items() if vendor.key_variables]
     addresses = [
-        (f"`{kind}`", f"`{known.address_variable}`") for kind, known in VENDORS.items() if known.address_variable
+        (f"`{kind}`", f"`{vendor.address_variable}`") for kind, vendor in VENDORS.items() if vendor.address_variable
     ]
     return "\n".join(
         [*_table(("kind", "variable"), rows), KEYS, *_table(("kind", "variable of its address"), addresses), TRUST]
@@ -192,9 +192,9 @@ def _key_names(mapping: Mapping[str, Any]) -> str:
 
 def _bounds(number: Mapping[str, Any]) -> str:
     words = [
-        f"{word} {number[bound]:,g}"
-        for bound, word in (("exclusiveMinimum", "more than"), ("minimum", "from"), ("maximum", "to"))
-        if bound in number
+        f"{word} {number[limit]:,g}"
+        for limit, word in (("exclusiveMinimum", "more than"), ("minimum", "from"), ("maximum", "to"))
+        if limit in number
     ]
     return f", {' '.join(words)}" if words else ""
 

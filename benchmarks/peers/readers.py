@@ -1,7 +1,7 @@
 """Clients that read one stream, each as its own documentation says: this library, the raw SDKs, and its peers.
 
 `benchmarks/fault_matrix.py` runs this file, one process a client, each in the environment that has the client. A line
-on standard input is a prompt; a line on standard output is what came of it. Where there is a fallback, it is asked at
+on standard input is a prompt; a line on standard output is the result. If there is a fallback, it is asked at
 the second address. Each client that has a clock between reads is given one of a second.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 CLOCK = 1.0
 PATIENCE = 6.0
-"""After this many seconds a stream that says nothing is taken to hang."""
+"""After this many seconds without a chunk, a stream counts as hanging."""
 
 Read = Callable[[str], AsyncIterator[str]]
 
@@ -50,8 +50,8 @@ def openai_chat(first: str, second: str, wire: str) -> Read:
     client = openai.AsyncOpenAI(api_key="test-key", base_url=first, max_retries=0, timeout=CLOCK)
 
     async def read(prompt: str) -> AsyncIterator[str]:
-        said: Any = [{"role": "user", "content": prompt}]
-        async for chunk in await client.chat.completions.create(model="m", messages=said, stream=True):
+        messages: Any = [{"role": "user", "content": prompt}]
+        async for chunk in await client.chat.completions.create(model="m", messages=messages, stream=True):
             if chunk.choices and chunk.choices[0].delta.content:
                 yield chunk.choices[0].delta.content
 
@@ -77,8 +77,8 @@ def anthropic(first: str, second: str, wire: str) -> Read:
     client = sdk.AsyncAnthropic(api_key="test-key", base_url=first, max_retries=0, timeout=CLOCK)
 
     async def read(prompt: str) -> AsyncIterator[str]:
-        said: Any = [{"role": "user", "content": prompt}]
-        async with client.messages.stream(model="m", max_tokens=500, messages=said) as stream:
+        messages: Any = [{"role": "user", "content": prompt}]
+        async with client.messages.stream(model="m", max_tokens=500, messages=messages) as stream:
             async for text in stream.text_stream:
                 yield text
 
@@ -111,7 +111,7 @@ def litellm(first: str, second: str, wire: str) -> Read:
         params = {"model": "openai/m", "api_base": url, "api_key": "test-key", "timeout": CLOCK}
         return {"model_name": name, "litellm_params": {**params, "stream_timeout": CLOCK}}
 
-    # (A deployment that failed would be left alone for the faults that follow.)
+    # Otherwise the router would skip a deployment that failed for the faults that follow.
     router = peer.Router(
         model_list=[entry("a", first), entry("b", second)],
         fallbacks=[{"a": ["b"]}],
@@ -120,8 +120,8 @@ def litellm(first: str, second: str, wire: str) -> Read:
     )
 
     async def read(prompt: str) -> AsyncIterator[str]:
-        said: Any = [{"role": "user", "content": prompt}]
-        async for chunk in await router.acompletion(model="a", messages=said, stream=True):
+        messages: Any = [{"role": "user", "content": prompt}]
+        async for chunk in await router.acompletion(model="a", messages=messages, stream=True):
             if chunk.choices and chunk.choices[0].delta.content:
                 yield chunk.choices[0].delta.content
 
@@ -179,7 +179,7 @@ CLIENTS: dict[str, Callable[[str, str, str], Read]] = {
 
 
 async def outcome(read: Read, prompt: str) -> dict[str, Any]:
-    """What came, and what the reader was told."""
+    """The delivered text, and the outcome that the reader saw."""
     came: list[str] = []
 
     async def whole() -> None:
@@ -192,11 +192,11 @@ async def outcome(read: Read, prompt: str) -> dict[str, Any]:
     if not done:
         task.cancel()
         await asyncio.wait({task}, timeout=1)
-        told = "hangs"
+        outcome = "hangs"
     else:
         error = task.exception()
-        told = "complete" if error is None else f"error: {type(error).__name__}"
-    return {"text": "".join(came), "told": told, "seconds": round(time.monotonic() - began, 2)}
+        outcome = "complete" if error is None else f"error: {type(error).__name__}"
+    return {"text": "".join(came), "outcome": outcome, "seconds": round(time.monotonic() - began, 2)}
 
 
 async def main(client: str, first: str, second: str, wire: str, *, out: Any) -> None:
@@ -211,4 +211,4 @@ if __name__ == "__main__":
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries may print
     asyncio.run(main(*sys.argv[1:5], out=answers))
-    os._exit(0)  # what hangs is left hanging
+    os._exit(0)  # without waiting for threads that hang

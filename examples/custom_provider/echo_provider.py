@@ -1,4 +1,4 @@
-"""A provider of one's own: `pip install ./examples/custom_provider`, and `kind: echo` is known in every policy.
+"""A custom provider: `pip install ./examples/custom_provider`, and `kind: echo` is known in every policy.
 
 It answers with the words of the prompt. The "vendor" is a list of JSON lines in memory; a real provider would make a
 client in `open_client`, send the request with it in `send`, and pass the bytes of the response on.
