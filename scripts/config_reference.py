@@ -69,8 +69,8 @@ Headers that an SDK takes from the environment (`OPENAI_CUSTOM_HEADERS`, `OPENAI
 ## A file that you did not name
 
 The dispatcher uses `llm_dispatcher.yaml` in the working folder even if you did not name it, and the folder may be a
-checkout of code that is not yours. So such a file may use your keys, or send requests to its own addresses, but not both. It is
-refused with a `ConfigurationError`, before anything is sent, in two cases:
+checkout of code that is not yours. So such a file may use your keys, or send requests to its own addresses, but not
+both. It is refused with a `ConfigurationError`, before anything is sent, in two cases:
 
 - **Your key would go to an address that the file names.** Your keys are the keys in the environment, the keys that you
   pass (`init(openai_api_key=…)`), and the machine's Google credentials. Two addresses are allowed: the vendor's own,
