@@ -1,4 +1,4 @@
-"""What the README and the pages under docs/ show is what runs; what they name is there."""
+"""The code of the README and of docs/ runs and prints what the pages show. Everything that they name exists."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ TALE: Final = "Once upon a time."
 SIMULATED: Final = {name: getattr(testing, name) for name in testing.__all__}
 IPYTHON: Final = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel="a kernel"))
 COMMANDS: Final = {"uvicorn", "gunicorn", "marimo", "streamlit", "curl", "pytest", "export", "cd", "git", "sqlite3"}
-"""Other people's commands, which pages may name; that ours exist is looked up."""
+"""Commands of other projects, which pages may name. Our own commands are looked up."""
 
 
 class Block(Struct, frozen=True):
-    """One block of code: `vendors` is what the comment before it says of the simulated ones. `is_a_cell` is false where
-    the comment says that a notebook behaves otherwise.
+    """One block of code. `vendors` is the comment before it that configures the simulated vendors. `is_a_cell` is false
+    if a comment says that the block behaves differently in a notebook.
     """
 
     language: str
@@ -59,16 +59,16 @@ class Block(Struct, frozen=True):
     is_a_cell: bool = True
 
     def as_a_cell(self) -> str:
-        """What somebody types into a notebook: the comment beside `asyncio.run` says what stands there instead."""
+        """The block as a cell of a notebook: the comment beside `asyncio.run` says what to write instead."""
         return _RUN.sub(r"await \g<what>", self.body)
 
 
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text()
-    found: list[Block] = []
+    blocks: list[Block] = []
     for match in _BLOCK.finditer(text):
         vendors, title = _VENDORS.search(text[: match.start()]), _TITLE.search(match["info"])
-        found.append(
+        blocks.append(
             Block(
                 language=match["info"].strip().partition(" ")[0],
                 body=match["body"],
@@ -78,13 +78,13 @@ def blocks_of(page: Path) -> list[Block]:
                 is_a_cell=_NOT_IN_A_NOTEBOOK.search(text[: match.start()]) is None,
             )
         )
-    return found
+    return blocks
 
 
 class Reader:
-    """Somebody who types a page in from its top, in one session, in an empty folder: into a script, or into a notebook.
+    """Runs the blocks of a page from top to bottom, in one session, in an empty folder: as a script, or as a notebook.
 
-    A script is run as it stands. In a notebook an event loop is running, a cell may await, and it may block.
+    A script runs unchanged. In a notebook an event loop is running, and a cell may await or block.
     """
 
     def __init__(self, page: Path, folder: Path, simulated_switch: SimulatedSwitch) -> None:
@@ -92,43 +92,45 @@ class Reader:
         self._folder = folder
         self._put = simulated_switch
         self._names: dict[str, Any] = {"__name__": "__main__"}
-        self._said: str | None = None
-        self._output = io.StringIO()  # one for the whole page: what a page sets up to write there goes on doing so
+        self._printed: str | None = None
+        self._output = (
+            io.StringIO()
+        )  # one for the whole page: a log handler that one block sets up still writes there in the next
 
     def read_into_a_script(self) -> None:
         for block in blocks_of(self._page):
             if block.language != "python":
-                self._take(block)
+                self._check_or_configure(block)
             elif block.title is not None:
                 self._write(block)
             else:
                 code = compile(self._source(block, block.body), self._place(block), "exec")
-                with self._listening(block):
+                with self._recording(block):
                     exec(code, self._names)
 
     async def read_into_a_notebook(self) -> None:
         for block in blocks_of(self._page):
             if block.language != "python":
-                self._take(block)
+                self._check_or_configure(block)
             elif block.title is not None:
                 (self._folder / block.title).write_text(block.body)
             elif not block.is_a_cell:
-                self._said = None
+                self._printed = None
             else:
                 cell = self._source(block, block.as_a_cell())
                 code = compile(cell, self._place(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-                with self._listening(block):
+                with self._recording(block):
                     if code.co_flags & inspect.CO_COROUTINE:
                         await eval(code, self._names)
                     else:
                         exec(code, self._names)
 
-    def _take(self, block: Block) -> None:
-        """What is no Python: output is compared, configurations are put in force."""
+    def _check_or_configure(self, block: Block) -> None:
+        """A block that is not Python: output is compared, and a configuration is put in force."""
         match block.language:
             case "text":
-                if self._said is not None:
-                    assert self._said.strip() == block.body.strip(), self._place(block)
+                if self._printed is not None:
+                    assert self._printed.strip() == block.body.strip(), self._place(block)
             case "yaml":
                 self._configure(block)
             case "json":
@@ -136,28 +138,28 @@ class Reader:
             case "toml":
                 tomllib.loads(block.body)
             case _:
-                pass  # shell is looked up, and pictures are looked at
-        self._said = None
+                pass  # other tests look up the commands of shell blocks
+        self._printed = None
 
     def _place(self, block: Block) -> str:
         return f"{self._page.relative_to(ROOT)}:{block.line}"
 
     def _source(self, block: Block, code: str) -> str:
-        """The code at its line of the page, once the simulated vendors are as the comment before it says."""
+        """Configure the simulated vendors as the block's comment says, and move the code to its line of the page."""
         vendors = block.vendors or "openai=Reply(TALE), anthropic=Continuing(TALE), google=Continuing(TALE)"
         eval(f"put({vendors})", {**SIMULATED, "put": self._put, "TALE": TALE})
         return "\n" * (block.line - 1) + code
 
     @contextlib.contextmanager
-    def _listening(self, block: Block) -> Iterator[None]:
-        """Keep what a block prints, for the output that the page shows after it."""
+    def _recording(self, block: Block) -> Iterator[None]:
+        """Record what a block prints, to compare it with the output that the page shows after it."""
         before = self._output.tell()
         with contextlib.redirect_stdout(self._output):
             yield
-        self._said = self._output.getvalue()[before:]
+        self._printed = self._output.getvalue()[before:]
 
     def _write(self, block: Block) -> None:
-        """Keep a block in the file that its title names; a file of tests is run."""
+        """Write a block into the file that its title names. If it is a file of tests, run it."""
         assert block.title is not None
         self._source(block, block.body)
         (self._folder / block.title).write_text(block.body)
@@ -165,7 +167,7 @@ class Reader:
             self._test(block)
 
     def _test(self, block: Block) -> None:
-        """A file of tests: each is called with what it asks for."""
+        """Run each test of a file with the fixtures that it asks for."""
         names: dict[str, Any] = {"__name__": block.title}
         exec(compile(block.body, self._place(block), "exec"), names)
         tests = [value for name, value in names.items() if name.startswith("test_")]
@@ -176,7 +178,7 @@ class Reader:
                 asyncio.run(_awaited(called))
 
     def _configure(self, block: Block) -> None:
-        """A policy, or a part of one: it loads, and becomes the switch of what follows if it is whole."""
+        """Load a policy, or a part of one, and make it the switch of the following blocks."""
         path = self._folder / (block.title or "llm_dispatcher.yaml")
         path.write_text(block.body)
         self._put(path)
@@ -184,7 +186,7 @@ class Reader:
 
 @contextlib.contextmanager
 def fresh_logging() -> Iterator[None]:
-    """Logging as a program finds it when it starts; afterwards it is what it was."""
+    """Logging as a program finds it when it starts. It is restored afterwards."""
     root, ours = logging.getLogger(), logging.getLogger("llm_dispatcher")
     handlers, levels = root.handlers[:], (root.level, ours.level)
     root.handlers[:] = []
@@ -201,7 +203,7 @@ async def _awaited(called: Any) -> None:
 
 
 def commands_in(page: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each command of the page's shell blocks, in words."""
+    """Each command of the page's shell blocks, split into words."""
     for block in blocks_of(page):
         if block.language in ("", "sh", "shell", "console", "bash"):
             for line in block.body.replace("\\\n", " ").splitlines():
@@ -329,7 +331,7 @@ def test_each_source_file_that_a_page_names_is_there(page: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.found("N-B16")
-@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="what it takes is installed by `make docs`")
+@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="`make docs` installs mkdocs")
 def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
