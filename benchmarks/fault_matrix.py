@@ -154,8 +154,11 @@ def table(clients: Sequence[Client], columns: Sequence[Sequence[Cell]]) -> str:
     lines = [head, ["---"] * len(head)]
     for place, fault in enumerate(FAULTS):
         lines.append([fault, *(str(cells[place]) for cells in columns)])
-    whole = ["all of it", *(f"{sum(cell.delivered == 'all' for cell in cells)} of {len(FAULTS)}" for cells in columns)]
-    lies = ["called complete and was not", *(str(sum(cell.is_lie for cell in cells)) for cells in columns)]
+    whole = [
+        "whole answers",
+        *(f"{sum(cell.delivered == 'all' for cell in cells)} of {len(FAULTS)}" for cells in columns),
+    ]
+    lies = ["called complete, but was not", *(str(sum(cell.is_lie for cell in cells)) for cells in columns)]
     return "\n".join(f"| {' | '.join(line)} |" for line in [*lines, whole, lies])
 
 

@@ -101,7 +101,7 @@ def test_the_last_screen_shows_the_measured_figures() -> None:
         for cell, cell_shown in zip(cells_of[fault], row[1:], strict=True):
             assert cell_shown.partition(" ")[0].replace("/", " of ") == cell.partition(";")[0]
             assert ("complete" in cell_shown) == ("“complete”" in cell)
-    assert table.rows[-1][1:] == tuple(cells_of["all of it"])
+    assert table.rows[-1][1:] == tuple(cells_of["whole answers"])
     assert "litellm" in table.versions
 
 
