@@ -15,13 +15,15 @@ event loop; a simulation brings its own loop.
 
 from __future__ import annotations
 
-import random as _random
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from os import urandom
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from random import Random
 
 
 class Source(Protocol):
@@ -53,9 +55,14 @@ class Machine:
 
     monotonic = staticmethod(time.monotonic)
     wall = staticmethod(time.time)
-    random = staticmethod(_random.random)
     token_bytes = staticmethod(urandom)
     sleep = staticmethod(time.sleep)
+
+    def random(self) -> float:
+        """A number of Python's own generator, which is loaded when it is first needed."""
+        from random import random
+
+        return random()  # noqa: S311 - as `Source.random` says
 
 
 _source: Source = Machine()
@@ -117,6 +124,8 @@ def hex_id(digits: int) -> str:
     return _source.token_bytes((digits + 1) // 2).hex()[:digits]
 
 
-def generator(seed: int) -> _random.Random:
+def generator(seed: int) -> Random:
     """A generator whose numbers depend on the seed alone, and not on the source."""
-    return _random.Random(seed)  # noqa: S311 - a repeatable generator is not for secrets
+    from random import Random
+
+    return Random(seed)  # noqa: S311 - a repeatable generator is not for secrets

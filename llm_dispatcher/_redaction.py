@@ -26,7 +26,7 @@ HIDDEN: Final = "[redacted]"
 _SHORTEST: Final = 8
 """A shorter text is no secret, and taking it out would spoil words."""
 
-_WORDS: Final = re.compile(r"[A-Za-z]+([-_. ][A-Za-z]+)*")
+_WORDS: Final = r"[A-Za-z]+([-_. ][A-Za-z]+)*"
 _LONGEST_WORDS: Final = 16
 """Words shorter than this are what people write where a server wants no key: `not-needed`, `lm-studio`, `simulated`."""
 
@@ -41,8 +41,8 @@ _PLAIN: Final = str.maketrans(
         "_": "/",
     }
 )
-_UNIT: Final = re.compile(r"%[0-9A-Fa-f]{2}|\\u00[0-9A-Fa-f]{2}|\\[\\/\"nrt]|.", re.DOTALL)
-_CHARACTER: Final = re.compile(".", re.DOTALL)
+_UNIT: Final = r"(?s)%[0-9A-Fa-f]{2}|\\u00[0-9A-Fa-f]{2}|\\[\\/\"nrt]|."
+_CHARACTER: Final = r"(?s)."
 _BLANKS: Final = frozenset(("\\n", "\\r", "\\t"))
 
 _known: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ _known: tuple[str, ...] = ()
 def conceal(secret: str) -> None:
     """Take this text out from now on, whatever it looks like. Texts that are plain words are left alone."""
     global _known
-    if len(secret) < _SHORTEST or (len(secret) < _LONGEST_WORDS and _WORDS.fullmatch(secret)):
+    if len(secret) < _SHORTEST or (len(secret) < _LONGEST_WORDS and re.fullmatch(_WORDS, secret)):
         return
     forms = {secret.translate(_PLAIN): None, secret.encode("utf-8", "surrogatepass").hex(): None}
     forms |= dict.fromkeys(form.translate(_PLAIN) for form in _in_base64(secret))
@@ -173,7 +173,7 @@ def _read(text: str, *, escapes: bool) -> tuple[str, list[tuple[int, int]]]:
     """The text in lower case and without white space, with its escapes undone; and where each character stood."""
     characters: list[str] = []
     places: list[tuple[int, int]] = []
-    for unit in (_UNIT if escapes else _CHARACTER).finditer(text):
+    for unit in re.finditer(_UNIT if escapes else _CHARACTER, text):
         said = unit[0]
         if len(said) == 2:
             said = "" if said in _BLANKS else said[1]
@@ -244,14 +244,14 @@ def redacted(text: str) -> str:
 
 # ── one line ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-_BREAK: Final = re.compile(r"\s+")
+_BREAK: Final = r"\s+"
 _ACTING: Final = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb\ufeff]"
 """Controls, marks that turn the direction of writing, and halves of characters, which no log file can hold."""
 
 
 def one_line(text: str) -> str:
     """The text in one line, and nothing in it that acts on a terminal: line breaks are spaces, controls are escaped."""
-    text = _BREAK.sub(lambda found: found[0] if found[0].strip(" ") == "" else " ", text)
+    text = re.sub(_BREAK, lambda found: found[0] if found[0].strip(" ") == "" else " ", text)
     return re.sub(_ACTING, lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

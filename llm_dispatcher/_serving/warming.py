@@ -84,6 +84,8 @@ class _LoadOthers:
 class _Loading(Observer):
     """Has the SDKs that a call may need later imported while its first answer is read."""
 
+    needs_sequence = False
+
     def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
         if not isinstance(call, Call):
             return None

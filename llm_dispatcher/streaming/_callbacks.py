@@ -87,6 +87,8 @@ class CallbackObserver(Observer):
     tool calls, which the body's own stream does not show.
     """
 
+    needs_sequence = False
+
     def __init__(self, callbacks: StreamingCallbacks, *, only_unseen: bool = False) -> None:
         self._callbacks = callbacks
         self._only_unseen = only_unseen

@@ -213,6 +213,8 @@ def assign(tracker: ProgressTracker, owner: str | None = None) -> None:
 class ProgressObserver(Observer):
     """Moves the tracker of a call."""
 
+    needs_sequence = False
+
     def __init__(self, tracker: ProgressTracker) -> None:
         self._tracker = tracker
 
@@ -224,6 +226,8 @@ class _Following(Observer):
     """Moves the tracker that follows the streams of this task, if there is one. A stream inside another
     stream counts as part of the outer one.
     """
+
+    needs_sequence = False
 
     def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
         tracker = None if call is None or account.is_inside_another else _following_tracker()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any, Final
 
 from msgspec import Struct
@@ -15,12 +14,14 @@ from ._account import Account
 class Shape(Struct, frozen=True):
     """The form in which a reader gets a stream.
 
-    `can_take_back` says whether an answer may begin again after some of it was shown. `chunk` makes, for one stream,
-    the function that turns a piece of text into the reader's item; without it, the reader gets no separate text.
-    `closing` makes an item that follows the last piece of an answer that is complete.
+    `can_take_back` says whether an answer may begin again after some of it was shown. With `shows_text`, the reader
+    gets each piece of text as it is. `chunk` makes, for one stream, a function that turns a piece of text into
+    something else for the reader. `closing` makes an item that follows the last piece of an answer that is complete.
+    With `shows_events`, the reader gets every event.
     """
 
     can_take_back: bool
+    shows_text: bool = False
     chunk: Callable[[Account], Callable[[TextDelta], Any]] | None = None
     closing: Callable[[Account], Any] | None = None
     shows_events: bool = False
@@ -31,9 +32,7 @@ def _with_metadata(account: Account) -> Callable[[TextDelta], Any]:
     return lambda delta: chunk(delta.text, delta.index)
 
 
-_text: Final = attrgetter("text")
-
-TEXT: Final = Shape(can_take_back=False, chunk=lambda account: _text)
+TEXT: Final = Shape(can_take_back=False, shows_text=True)
 """Chunks of text."""
 
 METADATA: Final = Shape(can_take_back=False, chunk=_with_metadata, closing=lambda account: account.closing())
