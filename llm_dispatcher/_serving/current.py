@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from threading import Lock
 from typing import Any, Final
 
+from .._dispatch import RetryStop, RetryWait
 from .._policy import Policy
 from ..notices import BudgetAlert
 from ..streaming._observe import Observer
@@ -34,6 +35,8 @@ def init(
     warm: bool = False,
     on_budget_alert: Callable[[BudgetAlert], None] | None = None,
     observers: Sequence[Observer] = (),
+    retry_wait: RetryWait | None = None,
+    retry_stop: RetryStop | None = None,
 ) -> LLMSwitch:
     """Make the global switch. Call it once when the application starts, from any thread.
 
@@ -48,6 +51,8 @@ def init(
             also makes their clients, and waits until that is done.
         on_budget_alert: A function that is called when a share of a budget is spent.
         observers: Observers of all streams of the switch.
+        retry_wait: How long to wait before a target is tried again; see `LLMSwitch`.
+        retry_stop: When a target is not tried again; see `LLMSwitch`.
 
     Raises:
         ConfigurationError: The configuration is wrong. The error lists every problem.
@@ -59,6 +64,8 @@ def init(
         watch=watch,
         on_budget_alert=on_budget_alert,
         observers=observers,
+        retry_wait=retry_wait,
+        retry_stop=retry_stop,
     )
     set_global_switch(switch)
     if warm:
