@@ -132,7 +132,7 @@ async def observed(
             async with aclosing(await opened.events()) as source:
                 for_text = [chunk for watcher in watchers if (chunk := watcher.chunk) is not None]
                 show = None if shape.chunk is None else shape.chunk(account)
-                add = account.transcript.add
+                transcript = account.transcript
                 shows_text = shape.shows_text
                 is_numbered = shows_events or any(observer.needs_sequence for observer in opening.observers)
                 async for event in source:
@@ -142,12 +142,15 @@ async def observed(
                             force_setattr(event, "sequence", number)
                         if account.first_token_after is None:
                             account.hear_first_token()
-                        add(event.text)
+                        text = event.text  # `Transcript.add`, written out, because this runs for every chunk
+                        transcript.pieces.append(text)
+                        transcript.characters += len(text)
+                        transcript.chunks += 1
                         for watch in for_text:
                             if (pending := watch(event, account)) is not None:
                                 await pending
                         if shows_text:
-                            yield event.text
+                            yield text
                         elif show is not None:
                             yield show(event)
                     else:
