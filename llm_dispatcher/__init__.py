@@ -97,7 +97,7 @@ __version__ = "0.1.0"
 """The only place of the version: the build reads it here."""
 
 
-logging.getLogger(__name__).addHandler(logging.NullHandler())  # what is logged is shown only to who asks for it
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # the application decides whether log lines are shown
 
 
 def __getattr__(name: str) -> Any:

@@ -63,7 +63,7 @@ def sorted_arguments(
 ) -> Arguments:
     """Sort the arguments of a call.
 
-    Images and sounds are taken out of every argument, whatever its name, and out of lists and dicts.
+    Images and sounds are taken out of all arguments, and out of lists and dicts in them.
 
     Args:
         function: The decorated function.
@@ -103,8 +103,8 @@ def request_with_prompt(
 ) -> TaskRequest:
     """The request of a function whose body returned the `prompt`. `read` has the names that the body reads.
 
-    The body uses the arguments that it reads in its own way, whatever their names. Only images and sounds among them
-    are sent, and only if the prompt is text, because text cannot hold them.
+    The body itself uses the arguments that it reads, also those with the name of a setting. Only images and sounds
+    among them are sent, and only if the prompt is text, because text cannot hold them.
     """
     if not isinstance(prompt, str):
         arguments = {name: value for name, value in arguments.items() if name not in read}
@@ -147,14 +147,14 @@ _MEDIA_NAMES: Final[dict[str, Kind]] = {"images": "image", "audio": "audio"}
 _NOTHING: Final = object()
 
 
-def _without_media(value: object, found: dict[Kind, list[Any]], levels: int | None = None) -> object:
-    """The value without its images and sounds, which are added to `found`. `_NOTHING` if there was nothing else.
+def _without_media(value: object, media: dict[Kind, list[Any]], levels: int | None = None) -> object:
+    """The value without its images and sounds, which are added to `media`. `_NOTHING` if no value is left.
 
     `levels` limits how deep lists and dicts are searched, because a value that a body reads may be large or contain
     itself.
     """
     if (kind := kind_of(value)) is not None:
-        found[kind].append(value.source if isinstance(value, (ImagePart, AudioPart)) else value)
+        media[kind].append(value.source if isinstance(value, (ImagePart, AudioPart)) else value)
         return _NOTHING
     if levels == 0:
         return value
@@ -162,9 +162,9 @@ def _without_media(value: object, found: dict[Kind, list[Any]], levels: int | No
     rest: list[object] | dict[object, object]
     match value:
         case list() | tuple() | set() | frozenset():
-            rest = [left for each in value if (left := _without_media(each, found, deeper)) is not _NOTHING]
+            rest = [left for each in value if (left := _without_media(each, media, deeper)) is not _NOTHING]
         case dict():
-            pairs = [(key, _without_media(each, found, deeper)) for key, each in value.items()]
+            pairs = [(key, _without_media(each, media, deeper)) for key, each in value.items()]
             rest = {key: left for key, left in pairs if left is not _NOTHING}
         case _:
             return value
@@ -224,11 +224,11 @@ _NOUNS: Final[dict[Kind, str]] = {"image": "image", "audio": "sound"}
 def _prompt(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str | None:
     """The prompt, followed by every other argument on a labelled line, so that no argument is dropped."""
     texts = [name for name, value in arguments.items() if _is_text(value)]
-    chosen = next((name for name in PROMPT_NAMES if name in texts), texts[0] if texts else None)
-    lines = [f"{name}: {_as_text(function, name, value)}" for name, value in arguments.items() if name != chosen]
-    if chosen is None:
+    prompt_name = next((name for name in PROMPT_NAMES if name in texts), texts[0] if texts else None)
+    lines = [f"{name}: {_as_text(function, name, value)}" for name, value in arguments.items() if name != prompt_name]
+    if prompt_name is None:
         return "\n".join(lines) or None
-    return "\n".join([arguments[chosen], "", *lines]) if lines else str(arguments[chosen])
+    return "\n".join([arguments[prompt_name], "", *lines]) if lines else str(arguments[prompt_name])
 
 
 def _is_text(value: object) -> bool:
@@ -272,8 +272,8 @@ def _local_names(function: Callable[..., Any]) -> frozenset[str]:
         hints = get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
         # The names are imported for type checkers only, so only their text is known.
-        written = {name: parameter.annotation for name, parameter in inspect.signature(function).parameters.items()}
-        return frozenset(name for name, text in written.items() if isinstance(text, str) and "Local]" in text)
+        annotations = {name: parameter.annotation for name, parameter in inspect.signature(function).parameters.items()}
+        return frozenset(name for name, text in annotations.items() if isinstance(text, str) and "Local]" in text)
     return frozenset(
         name for name, hint in hints.items() if get_origin(hint) is Annotated and Local in get_args(hint)[1:]
     )

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Form(Enum):
-    """What a decorated body is."""
+    """The kinds of decorated bodies."""
 
     PROMPT = "the body returns the prompt"
     STREAM = "the body calls models and yields the stream"
@@ -199,7 +199,7 @@ class InnerStreams(Sequence[Attempt]):
 
 
 class BodyCall(Struct, frozen=True):
-    """What observers are told of the outer stream of a body: a request with the options of its decorator."""
+    """The outer stream of a body, as observers see it: a request with the options of its decorator."""
 
     request: TaskRequest
     notify: Notify
@@ -235,7 +235,7 @@ async def events_of_body(
     outer: Account,
     timeout: float | None = None,
 ) -> AsyncGenerator[Event, None]:
-    """The events of the outer stream: text is what the body yields, and the figures are sums over the inner streams.
+    """The events of the outer stream: the text comes from the body, and the figures are sums over the inner streams.
 
     Args:
         function: The decorated function.

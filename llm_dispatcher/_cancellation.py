@@ -1,13 +1,13 @@
 """Telling one cancellation of a task from another, by counting.
 
 How asyncio counts: `Task.cancel()` adds one to `Task.cancelling()` and has a `CancelledError` raised where the task
-waits. `Task.uncancel()` takes one away and returns what is left. The error itself does not say who caused it, so the
+waits. `Task.uncancel()` takes one away and returns the rest. The error itself does not say who caused it, so the
 code that catches one compares the count with a count that it noted before it began to wait. Two cases occur here.
 
-1. *We cancel a task ourselves*, to end its wait: a clock ran out, the switch is being closed, the reader left, nobody
-   reads the pipe any more. Whoever catches the error calls `forgiven(before)`. It takes our one cancellation back, so
-   that the task can go on and outer scopes (`asyncio.timeout`, `TaskGroup`) count correctly. If more than `before` are
-   left, somebody else has cancelled the task as well. That cancellation wins, and the error has to go on.
+1. *We cancel a task ourselves*, to end its wait: a clock ran out, the switch is being closed, the reader left, or the
+   reader of the pipe did. The code that catches the error calls `forgiven(before)`. It takes our one cancellation back,
+   so that the task can continue and outer scopes (`asyncio.timeout`, `TaskGroup`) count correctly. If more than
+   `before` are left, other code has cancelled the task, too. That cancellation wins, and the error must be raised.
 
 2. *We wait for something that may itself be cancelled*: a callback of the application, a future that a timer cancels.
    `was_cancelled(before)` says whether the task was cancelled. If not, only the thing it waited for was, the error ends
@@ -15,12 +15,12 @@ code that catches one compares the count with a count that it noted before it be
 
 The rules that make the counting right:
 
-- `before` is noted by the task itself, right before it waits. Where it is noted later, a cancellation that was asked
-  for but not yet delivered is mistaken for an old one, and is lost.
-- A cancellation that is ours is issued once, however many have a reason for it, because it is taken back once. Each
+- `before` is noted by the task itself, right before it waits. If it is noted later, a cancellation that was requested
+  but not yet delivered looks like an old one, and is lost.
+- We issue our own cancellation once, even if there are several reasons for it, because it is taken back once. Each
   place therefore has a flag that is set before `cancel()` is called.
-- Each one that was issued is taken back exactly once, also if code in between swallowed the error, as a body or an
-  iterator does that takes its cancellation for its end. Otherwise the next scope takes it for somebody else's.
+- Each issued cancellation is taken back exactly once, also if code in between swallowed the error, such as a body or
+  an iterator that ends when it is cancelled. Otherwise the next scope counts it as a cancellation from elsewhere.
 - `Task.cancel()` may be called only on the task's own loop and thread.
 
 The functions here look up the running task first. Code that runs for each chunk and has the task at hand calls
@@ -39,7 +39,7 @@ def cancellations() -> int:
 
 
 def forgiven(before: int) -> bool:
-    """Take back our own cancellation of the running task: case 1. False if somebody else has cancelled it as well."""
+    """Take back our own cancellation of the running task: case 1. False if other code has cancelled it, too."""
     task = asyncio.current_task()
     return task is None or task.uncancel() <= before
 

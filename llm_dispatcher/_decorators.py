@@ -193,7 +193,7 @@ class _Decoration:
         for name in WRAPPER_ASSIGNMENTS:
             if hasattr(function, name):
                 setattr(call, name, getattr(function, name))
-        # No `__wrapped__`: whoever unwraps would call the body instead.
+        # No `__wrapped__`: a tool that unwraps the function would call the body instead.
         settings = FunctionSettings.of(TaskRequest(**self._request), decorated.call)
         call.__dict__.update(__signature__=signature, progress_tracker=tracker, settings=settings)
         return call
@@ -264,8 +264,8 @@ class _Decorated:
             body = self._function(*bound.args[:place], llm, *bound.args[place:], **bound.kwargs)
             return in_chunks(events_of_body(self._function, body, inner, outer, call.timeout), call)
 
-        seen = BodyCall(TaskRequest(**self._request), notify_of(switch))
-        return BodyOpening(inner, call.observers, seen, events)
+        body_call = BodyCall(TaskRequest(**self._request), notify_of(switch))
+        return BodyOpening(inner, call.observers, body_call, events)
 
 
 def settings_of(function: StreamFunction[..., Any]) -> FunctionSettings:

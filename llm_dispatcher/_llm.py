@@ -42,10 +42,10 @@ def open_call(
 
 
 class Inside(Struct, frozen=True):
-    """What a decorated body adds to the streams of the `LLM` that it was given.
+    """Additions of a decorated body to the streams of its `LLM`.
 
-    `follow` is called with each stream that the body opens, and `observers` see it. Where one of the `data_uris`
-    stands in a prompt, the image or sound itself is sent. The streams are those of `switch`.
+    `follow` is called with each stream that the body opens, and `observers` see it. If a prompt contains one of
+    the `data_uris`, the image or sound itself is sent. The streams are those of `switch`.
     """
 
     follow: Callable[[LLMStream[str], Account], None]
@@ -80,7 +80,7 @@ class LLM:
             options["model"] = target
         self._options: StreamOptions = options
         self._request, self._call = split_options(options)
-        checked = TaskRequest(**self._request)  # a wrong option is refused where it is written, not where it is used
+        checked = TaskRequest(**self._request)  # a wrong option is refused here, and not at the first call
         if checked.response_format is not None:
             self._request["response_format"] = checked.response_format  # the schema of a model is made once
         self._inside: Inside | None = None
@@ -136,8 +136,8 @@ class LLM:
         return llm
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self._request.items())
-        return f"LLM({shown})"
+        options = ", ".join(f"{name}={value!r}" for name, value in self._request.items())
+        return f"LLM({options})"
 
 
 def for_body(llm: LLM, inside: Inside) -> LLM:

@@ -17,7 +17,7 @@ OnBreak: TypeAlias = Literal["continue", "restart", "raise"]
 Strategy: TypeAlias = Literal["ordered", "cost", "speed", "quality", "balanced", "weighted"]
 
 Continues: TypeAlias = Literal["prefill", "anchored"]
-"""How a model continues a broken answer: it goes on with an open assistant turn, or it is asked to begin with the last
+"""How a model continues a broken answer: it continues an open assistant turn, or it is asked to begin with the last
 words that were delivered.
 """
 
@@ -25,7 +25,7 @@ Api: TypeAlias = Literal["responses", "chat"]
 OnLimit: TypeAlias = Literal["switch", "wait"]
 
 BODY: Final = "body"
-"""The provider's name that stands for the decorated function's own body."""
+"""The provider name of the decorated function's own body."""
 
 OFFLINE: Final = "LLM_DISPATCHER_OFFLINE"
 """Set to 1, every request goes to its decorated body and nothing leaves the machine."""
@@ -66,12 +66,12 @@ class RetryBudgetSettings(Struct, frozen=True):
 
 
 class Resilience(Struct, frozen=True):
-    """How much trouble is taken before a request fails.
+    """Retries, timeouts and breakers: the limits of the effort before a request fails.
 
     `max_retries` counts further tries of one target. Waits between tries grow from `backoff` seconds to
     `max_backoff` with full jitter; a vendor's `Retry-After` is honoured up to `max_retry_after`, beyond it the next
-    target is asked. `continuation` is the user turn that asks for the rest of a broken answer, in words of the
-    operator's own; `{anchor}` in it stands for the last words that were delivered.
+    target is asked. `continuation` is the user turn that asks for the rest of a broken answer, in the operator's
+    words; `{anchor}` in it is replaced by the last delivered words.
     """
 
     max_retries: int = 2
@@ -95,11 +95,11 @@ class Weights(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """Where the requests of a task go. The provider `body` stands for the decorated function's own body.
+    """The targets for the requests of a task. The provider `body` is the decorated function's own body.
 
     `max_cost` is in US dollars a request, `max_latency` in seconds to the first token. The strategy `weighted` asks
-    each target first for its share in `split`. Requests with the same sticky key go to the same target: the request's
-    own `sticky`, or else what its metadata has under the name in the route's `sticky`.
+    each target first for its share in `split`. Requests with the same sticky key go to the same target. The key is
+    the request's `sticky`, else the value in its metadata under the name in the route's `sticky`.
     """
 
     targets: tuple[Target, ...]
@@ -112,7 +112,7 @@ class Route(Struct, frozen=True):
 
 
 class Wishes(Struct, frozen=True, kw_only=True):
-    """What one call asks of its routing; `None` leaves it to the route."""
+    """The wishes of one call for its routing; `None` leaves a choice to the route."""
 
     strategy: Strategy | None = None
     max_cost: float | None = None
@@ -121,7 +121,7 @@ class Wishes(Struct, frozen=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True):
-    """How much may be asked; `None` sets no bound. Where a limit is spent, `on_limit` says what a request does."""
+    """Rate limits; `None` is no limit. `on_limit` says whether a request waits or fails at a limit."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -130,7 +130,7 @@ class Limits(Struct, frozen=True):
 
 
 class ModelSettings(Struct, frozen=True):
-    """What the configuration says of one model; `alias` is the name that the vendor knows it by."""
+    """The configuration of one model; `alias` is the name that the vendor knows it by."""
 
     alias: str | None = None
     enabled: bool = True
@@ -202,8 +202,8 @@ class Amounts(Struct, frozen=True):
 class BudgetSettings(Amounts, frozen=True):
     """Budgets of all requests together, and of those of a `namespace`.
 
-    Days and months are those of `time_zone`. An alert is given when the share `alert_at` of a budget is spent. What was
-    spent is kept in the file `path`; without one, it is forgotten with the process.
+    Days and months are those of `time_zone`. An alert is given when the share `alert_at` of a budget is spent. Spending
+    is kept in the file `path`; without one, it is forgotten with the process.
     """
 
     namespaces: Mapping[str, Amounts] = {}
@@ -232,8 +232,8 @@ class CacheSettings(Struct, frozen=True):
 
 
 class Policy(Struct, frozen=True):
-    """One whole configuration. `source` is the file that it was read from, if any; a file that nobody named, but which
-    was found in the working folder, `is_found`.
+    """One whole configuration. `source` is the file that it was read from, if any; `is_found` says that
+    the user did not name the file: it was found in the working folder.
     """
 
     providers: Mapping[str, ProviderSettings]

@@ -1,6 +1,6 @@
-"""Estimates of how many tokens a text has.
+"""Estimates of the number of tokens in a text.
 
-Vendors' tokenizers differ. Where no vendor has counted, these rules of thumb are used; a vendor's own figure always
+Vendors' tokenizers differ. If no vendor has counted, these rules of thumb are used; a vendor's own figure always
 replaces them.
 """
 

@@ -1,4 +1,4 @@
-"""How many tokens an attempt or a stream used, and what they cost."""
+"""The tokens that an attempt or a stream used, and their cost."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, Literal, TypeAlias
 from msgspec import Struct
 
 UsageSource: TypeAlias = Literal["reported", "estimated", "unknown"]
-"""Whether the vendor reported the figures, the library estimated them, or there are none that can be relied on."""
+"""Whether the vendor reported the figures, the library estimated them, or no reliable ones exist."""
 
 
 class Usage(Struct, frozen=True):
     """Tokens and money, in one normal form for every vendor.
 
-    `input_tokens` include what was read from or written to a prompt cache, `output_tokens` include reasoning.
-    `cost` is in US dollars, and `None` where no price is known. `raw` is the vendor's last report. The `source` of a
+    `input_tokens` include tokens read from or written to a prompt cache, `output_tokens` include reasoning.
+    `cost` is in US dollars, and `None` if no price is known. `raw` is the vendor's last report. The `source` of a
     report without input tokens is "unknown"; the ledger then estimates them.
     """
 
@@ -38,17 +38,17 @@ class Usage(Struct, frozen=True):
 
         The sum is "estimated" if one of them is, and it has a `cost` only if each of them has one.
         """
-        known = [usage for usage in usages if usage.source != "unknown"]
-        if not known:
+        reports = [usage for usage in usages if usage.source != "unknown"]
+        if not reports:
             return cls()
-        costs = [usage.cost for usage in known if usage.cost is not None]
+        costs = [usage.cost for usage in reports if usage.cost is not None]
         return cls(
-            input_tokens=sum(usage.input_tokens for usage in known),
-            output_tokens=sum(usage.output_tokens for usage in known),
-            reasoning_tokens=sum(usage.reasoning_tokens for usage in known),
-            cache_read_tokens=sum(usage.cache_read_tokens for usage in known),
-            cache_write_tokens=sum(usage.cache_write_tokens for usage in known),
-            cost=sum(costs) if len(costs) == len(known) else None,
-            source="estimated" if any(usage.source == "estimated" for usage in known) else "reported",
-            raw=known[0].raw if len(known) == 1 else None,
+            input_tokens=sum(usage.input_tokens for usage in reports),
+            output_tokens=sum(usage.output_tokens for usage in reports),
+            reasoning_tokens=sum(usage.reasoning_tokens for usage in reports),
+            cache_read_tokens=sum(usage.cache_read_tokens for usage in reports),
+            cache_write_tokens=sum(usage.cache_write_tokens for usage in reports),
+            cost=sum(costs) if len(costs) == len(reports) else None,
+            source="estimated" if any(usage.source == "estimated" for usage in reports) else "reported",
+            raw=reports[0].raw if len(reports) == 1 else None,
         )

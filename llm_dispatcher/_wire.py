@@ -181,7 +181,7 @@ _IN_STRING: Final = re.compile(rb'["\\]')
 
 
 class JSONArrayDecoder:
-    """Decodes the elements of one JSON array, each as soon as it is complete."""
+    """Decodes the elements of one JSON array, each when it is complete."""
 
     def __init__(self, *, cap: int = LONGEST_EVENT) -> None:
         self._cap = cap
@@ -189,18 +189,18 @@ class JSONArrayDecoder:
         self._depth = 0
         self._in_string = False
         self._escaped = False
-        self._begun = self._ended = False
+        self._has_begun = self._ended = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The elements that these bytes complete."""
         at = 0
-        if not self._begun:
+        if not self._has_begun:
             data = data.lstrip()
             if not data:
                 return
             if data[:1] != b"[":
                 raise ProviderProtocolError("the vendor's answer is not a JSON array")
-            self._begun, self._depth, at = True, 1, 1
+            self._has_begun, self._depth, at = True, 1, 1
         start = at
         while not self._ended:
             at = self._to_end_of_element(data, at)

@@ -59,10 +59,10 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 
 
 class _Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    """What all events share. In JSON, `type` tells them apart.
+    """The base of all events. In JSON, `type` names the kind of an event.
 
-    `sequence` is the event's number in its stream: it counts from 0 without gaps, whatever vendors do. It is -1 until
-    the tap has numbered the event. Two events are equal if they say the same, wherever they stood.
+    `sequence` is the event's number in its stream: it counts from 0 without gaps and independently of the vendor. It is
+    -1 until the tap has numbered the event. Two events are equal if their other fields are equal.
     """
 
     sequence: int = -1
@@ -151,7 +151,7 @@ class StreamInterrupted(_Event, frozen=True, tag="interrupted"):
 
 
 class StreamSwitched(_Event, frozen=True, tag="switched"):
-    """Another target continues. `seam` says how its text was joined, `trimmed` what was removed from it."""
+    """Another target continues. `seam` says how its text was joined; `trimmed` is the text that was cut off."""
 
     from_target: Target
     to_target: Target
@@ -229,7 +229,7 @@ class Attempt(Struct, frozen=True):
 
 
 class TaskResponse(Struct, frozen=True):
-    """The result of a stream. While the stream runs, and after it failed, it holds what is known so far."""
+    """The result of a stream. While the stream runs, and after it failed, it holds the text and the figures so far."""
 
     text: str
     target: Target | None
@@ -289,10 +289,10 @@ def check_order(events: Iterable[Event]) -> None:
     Raises:
         ValueError: They are not. The message shows the order.
     """
-    seen = list(events)
-    if not re.fullmatch(_WHOLE, "".join(_LETTERS[type(event)] for event in seen)):
-        names = " ".join(type(event).__name__.removeprefix("Stream") for event in seen)
+    stream = list(events)
+    if not re.fullmatch(_WHOLE, "".join(_LETTERS[type(event)] for event in stream)):
+        names = " ".join(type(event).__name__.removeprefix("Stream") for event in stream)
         raise ValueError(f"these events are not a stream in a legal order: {names or 'no events'}")
-    indexes = [event.index for event in seen if isinstance(event, TextDelta)]
+    indexes = [event.index for event in stream if isinstance(event, TextDelta)]
     if indexes != list(range(len(indexes))):
         raise ValueError(f"text deltas count from 0 without a gap, got {indexes}")

@@ -1,4 +1,4 @@
-"""Every error this library raises, sorted by what the switch does next.
+"""Every error this library raises, sorted by the next step of the switch.
 
 LLMDispatcherError
 ├── ProviderError                          one vendor failed: another one may not
@@ -91,8 +91,8 @@ class _AnsweredError(LLMDispatcherError):
         details = [f"HTTP {self.status}"] if self.status is not None else []
         if self.request_id:
             details.append(f"request {self.request_id}")
-        said = f"{self.message} ({', '.join(details)})" if details else self.message
-        return f"{who}: {said}" if who else said
+        text = f"{self.message} ({', '.join(details)})" if details else self.message
+        return f"{who}: {text}" if who else text
 
 
 class ProviderError(_AnsweredError):
@@ -171,7 +171,7 @@ class ContextLengthExceededError(ProviderError):
 
 
 class MissingPackageError(ProviderError):
-    """A Python package that the provider needs is not installed; `install` is what `pip install` gets it by."""
+    """A Python package that the provider needs is not installed; `install` is its name for `pip install`."""
 
     def __init__(self, message: str, *, install: str = "", **answer: Unpack[_Answer]) -> None:
         super().__init__(message, **answer)
@@ -213,7 +213,7 @@ class StreamingError(LLMDispatcherError):
     """The stream broke after text was delivered, and it could not be continued.
 
     Args:
-        message: What happened.
+        message: The reason, in one line.
         partial: The delivered text.
         usage: The usage of all attempts.
         failures: Their errors in order.
@@ -236,7 +236,7 @@ class StreamTimeoutError(RequestTimeoutError, StreamingError):
     """The `total` clock ran out after text was delivered.
 
     Args:
-        message: What happened.
+        message: The reason, in one line.
         partial: The delivered text.
         usage: The usage of all attempts.
         failures: Their errors in order.
@@ -252,7 +252,7 @@ class StreamBudgetExceededError(BudgetExceededError, StreamingError):
     """A budget was passed after text was delivered.
 
     Args:
-        message: What happened.
+        message: The reason, in one line.
         partial: The delivered text.
         usage: The usage of all attempts.
         failures: Their errors in order.
@@ -282,7 +282,7 @@ class ConfigurationError(LLMDispatcherError):
     """The configuration is missing or wrong.
 
     Args:
-        message: What is wrong.
+        message: The problem.
         file: The file of the first problem.
         line: Its line.
         key: Its key.

@@ -504,7 +504,7 @@ def test_at_most_six_hundred_characters_are_held_back() -> None:
 def test_the_reader_waits_for_no_more_than_hold_characters() -> None:
     join = Join("so it went on and on and on " * 50 + "until", "anchored", hold=100)
     fed = 0
-    while not join.decided:
+    while not join.is_decided:
         join.feed("went on and on and on so it ")
         fed += 28
     assert fed <= 128
@@ -512,7 +512,7 @@ def test_the_reader_waits_for_no_more_than_hold_characters() -> None:
 
 def test_text_that_cannot_be_a_restart_passes_at_once() -> None:
     join = Join(TALE, "prefill")
-    assert join.feed("x") == "x" and join.decided
+    assert join.feed("x") == "x" and join.is_decided
 
 
 def test_a_long_restart_in_small_pieces_is_compared_once() -> None:

@@ -116,7 +116,7 @@ class _Beginning:
             row.first_token_at = self._watchdog.now
         if isinstance(content, str):
             row.output.append(content)
-        if row.join is not None and not row.join.decided:
+        if row.join is not None and not row.join.is_decided:
             if not isinstance(content, str):
                 self._held.append(content)
                 return
@@ -148,7 +148,7 @@ class _Beginning:
         now = self._watchdog.now
         if self._holds_since is None:
             self._holds_since = now
-        if join.decided or now - self._holds_since < self._watchdog.seconds("idle"):
+        if join.is_decided or now - self._holds_since < self._watchdog.seconds("idle"):
             return ""
         if not join.is_repeating:
             return join.close()

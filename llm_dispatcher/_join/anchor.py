@@ -17,7 +17,7 @@ UNSPACED_ANCHOR: Final = 40
 _LOOKED_AT: Final = 1_200
 """The anchor is searched for in this many characters of a continuation."""
 
-# Every prefix of a decoration matches as well, because the text comes in pieces.
+# Every prefix of a decoration matches, too, because the text comes in pieces.
 _DECORATION: Final = re.compile(r"(?:```\w*|[\[(](?=\.|\Z)|(?<=\.)[\])]|[\s\"'*_`>.<#-])*")
 _MARKS: Final = re.compile(r"[\"'*_`<“„«‘]*$")
 _CLOSING: Final = {"<": ">", "“": "”", "„": "“", "«": "»", "‘": "’"}
@@ -42,44 +42,44 @@ class Anchor:
     def __init__(self, words: str, delivered: str) -> None:
         self.form, self.marks = without_last_marks(normal_form(words))
         self._proves = is_proof(self.form)
-        self._wanted = self._folded(self.form)
+        self._pattern = self._folded(self.form)
         # Words that the text has twice, or that repeat themselves, may come again: a refrain is not proof.
         shifts = range(1, 2 * len(self.form) // 3)
-        repeats_itself = any(self._wanted.startswith(self._wanted[shift:]) for shift in shifts)
-        self.is_unique = self._proves and not repeats_itself and self._folded(delivered).count(self._wanted) <= 1
+        repeats_itself = any(self._pattern.startswith(self._pattern[shift:]) for shift in shifts)
+        self.is_unique = self._proves and not repeats_itself and self._folded(delivered).count(self._pattern) <= 1
         # Code such as `list<list<int` or `x -` may continue with a `>` of its own.
         self._takes_all = self.form.count("<") <= self.form.count(">") and not self.form.endswith(("-", "="))
 
     def place(self, text: NormalText, after: int = 0) -> int | None:
         """The place of the anchor after this place, if there is only decoration before it."""
         form = self._folded(text.form(0, _LOOKED_AT))
-        start = form.find(self._wanted, after, _decorated(form, after) + len(self._wanted))
+        start = form.find(self._pattern, after, _decorated(form, after) + len(self._pattern))
         return start if start >= 0 else None
 
     def place_within(self, text: NormalText, latest: int) -> int | None:
         """The first place of the anchor, if it is not later than `latest`."""
-        start = self._folded(text.form(0, latest + len(self._wanted))).find(self._wanted)
+        start = self._folded(text.form(0, latest + len(self._pattern))).find(self._pattern)
         return start if start >= 0 else None
 
     def may_come(self, text: NormalText, after: int = 0) -> bool:
         """Whether the anchor may still come there, once there is more text."""
         form = self._folded(text.form(0, _LOOKED_AT))
-        return may_come(self._wanted, form, after, _decorated(form, after))
+        return may_come(self._pattern, form, after, _decorated(form, after))
 
     def may_come_within(self, text: NormalText, latest: int) -> bool:
-        return may_come(self._wanted, self._folded(text.form(0, _LOOKED_AT)), 0, latest)
+        return may_come(self._pattern, self._folded(text.form(0, _LOOKED_AT)), 0, latest)
 
     def begun_within(self, text: NormalText, latest: int) -> int | None:
         """The place where the text ends in a prefix of the anchor, if it is not later than `latest`."""
         form = self._folded(text.form(0, _LOOKED_AT))
-        places = range(max(1, len(form) - len(self._wanted)), min(latest, len(form) - 1) + 1)
-        return next((start for start in places if self._wanted.startswith(form[start:])), None)
+        places = range(max(1, len(form) - len(self._pattern)), min(latest, len(form) - 1) + 1)
+        return next((start for start in places if self._pattern.startswith(form[start:])), None)
 
     def has_begun(self, text: NormalText) -> bool:
         """Whether the text ends in a prefix of the anchor, or of the marks that the request puts around it."""
         form = self._folded(text.form(0, _LOOKED_AT))
         latest = min(_decorated(form, 0), len(form) - 1)
-        return may_come(self._wanted, form, 0, latest) or bool(re.fullmatch(r"\s*<+\s*", form))
+        return may_come(self._pattern, form, 0, latest) or bool(re.fullmatch(r"\s*<+\s*", form))
 
     def closed(self, before: str, after: str, ended: bool) -> int | None:
         """The number of characters after the anchor that close the marks before it; `None` while more may come.
@@ -91,13 +91,13 @@ class Anchor:
         closing = "".join(_CLOSING.get(mark, mark) for mark in reversed(opening.group() if opening else ""))
         at = 0
         for mark, group in groupby(closing):
-            wanted = len(list(group))
+            length = len(list(group))
             there = len(after) - at - len(after[at:].lstrip(mark))
             takes_all = mark == ">" and self._takes_all
-            at += there if takes_all else min(there, wanted)
-            if at == len(after) and not ended and (takes_all or there < wanted):
+            at += there if takes_all else min(there, length)
+            if at == len(after) and not ended and (takes_all or there < length):
                 return None
-            if there < (1 if takes_all else wanted):
+            if there < (1 if takes_all else length):
                 return 0
         return at
 
@@ -106,10 +106,10 @@ class Anchor:
         return form.lower().replace("ς", "σ") if self._proves else form
 
 
-def may_come(wanted: str, form: str, first: int, latest: int) -> bool:
-    """Whether `wanted` may begin at one of these places, once the text has continued."""
-    first = max(first, len(form) - len(wanted))
-    return any(wanted.startswith(form[start:]) for start in range(first, min(latest, len(form)) + 1))
+def may_come(pattern: str, form: str, first: int, latest: int) -> bool:
+    """Whether `pattern` may begin at one of these places, once the text has continued."""
+    first = max(first, len(form) - len(pattern))
+    return any(pattern.startswith(form[start:]) for start in range(first, min(latest, len(form)) + 1))
 
 
 def _decorated(form: str, after: int) -> int:

@@ -56,8 +56,9 @@ _NOTHING: Final = _Cut("plain", 0, 0)
 class Join:
     """Takes the pieces of a continuation and returns the text that may be emitted.
 
-    `seam` says how the texts met; it is `None` until the join has decided. `trimmed` is the text that was cut off. The
-    result does not depend on how the continuation was split into pieces. Once `decided`, all text passes unchanged.
+    `seam` says how the texts met; it is `None` until the join has decided. `trimmed` is the text that was cut off.
+    The result does not depend on how the continuation was split into pieces. Once `is_decided`, all text passes
+    unchanged.
     """
 
     def __init__(self, delivered: str, style: Continues, *, anchor: str | None = None, hold: int = HOLD) -> None:
@@ -71,7 +72,7 @@ class Join:
         before = core.removesuffix(words).rstrip(" \t")
         self._mid_sentence = before[-1:].isalnum() or before.endswith(",")
         self._head = NormalText()
-        self._ended = self._spent = self._quoted = False
+        self._ended = self._hit_limit = self._quoted = False
         self._anchoring = style == "anchored" and bool(self._anchor.form)
         self._restart: Restart | None = None
         self._passage: Passage | None = None
@@ -82,19 +83,19 @@ class Join:
         self.trimmed = ""
 
     @property
-    def decided(self) -> bool:
+    def is_decided(self) -> bool:
         """Whether the join knows where the texts meet."""
         return self.seam is not None
 
     @property
     def is_repeating(self) -> bool:
         """Whether all the text that is held back repeats what the reader already has, so far."""
-        if self.decided:
+        if self.is_decided:
             return False
         if self._anchoring and self._anchor.has_begun(self._head):
             return True
-        begun = self._anchor.begun_within(self._head, REMARK) if self._anchor.is_unique else None
-        if self._style == "anchored" and self._remark_before(begun) is not None:
+        anchor_start = self._anchor.begun_within(self._head, REMARK) if self._anchor.is_unique else None
+        if self._style == "anchored" and self._remark_before(anchor_start) is not None:
             return True
         restarts, passages = (self._restart, self._again), (self._passage, self._after_ellipsis)
         return any(restart is not None and restart.is_exact and restart.is_proven for restart in restarts) or any(
@@ -111,15 +112,15 @@ class Join:
         self._head.add(text)
         return self._look()
 
-    def close(self, spent: bool = False) -> str:
+    def close(self, hit_limit: bool = False) -> str:
         """Decide now, because the model has ended or time is up, and return the text that may be emitted.
 
-        `spent` says that a token limit ended the answer. Then a mere prefix of the anchor counts as a repetition.
+        `hit_limit` says that a token limit ended the answer. Then a mere prefix of the anchor counts as a repetition.
         """
         if self.seam is not None:
             return ""
         self._head.end()
-        self._ended, self._spent = True, spent and self._style == "anchored"
+        self._ended, self._hit_limit = True, hit_limit and self._style == "anchored"
         return self._look()
 
     # ── readings ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,7 +153,7 @@ class Join:
         self._anchoring = self._anchor.may_come(self._head)
         if self._anchoring and not full:
             return None
-        if self._anchoring and self._spent and self._anchor.has_begun(self._head):
+        if self._anchoring and self._hit_limit and self._anchor.has_begun(self._head):
             return _Cut("anchor", 0, None)
         return _NOTHING
 
@@ -178,7 +179,7 @@ class Join:
         if not self._ended:
             return None
         # The answer ended before it reached new text.
-        if restart.is_exact and (restart.is_proven or (self._spent and restart.has_begun)):
+        if restart.is_exact and (restart.is_proven or (self._hit_limit and restart.has_begun)):
             return _Cut("restart", restart.start, None)
         return _NOTHING
 
@@ -205,7 +206,7 @@ class Join:
         return self._outcome_of(self._after_ellipsis, full)
 
     def _outcome_of(self, passage: Passage, full: bool) -> _Cut | None:
-        """The outcome of a passage. One that is in the text only once may be longer than `hold`."""
+        """The outcome of a passage. A passage that occurs only once in the text may be longer than `hold`."""
         passage.look()
         if passage.end is not None:
             return _Cut("overlap", passage.start, passage.end)
@@ -217,7 +218,7 @@ class Join:
         if not self._ended:
             return None
         # The answer ended before it reached new text. A short passage may be a phrase that the text uses again.
-        return _Cut("overlap", passage.start, None) if self._spent and len(self._head) > REMARK else _NOTHING
+        return _Cut("overlap", passage.start, None) if self._hit_limit and len(self._head) > REMARK else _NOTHING
 
     def _after_remark(self, full: bool) -> _Cut | None:
         """The model repeats the anchor or the whole text after a remark such as "Here is the rest:".

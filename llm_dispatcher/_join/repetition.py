@@ -48,7 +48,7 @@ class Restart:
         self.start = start
         self._there = 0  # the place in the delivered text …
         self._here = start  # … and the place in the text that corresponds to it
-        self._lost: int | None = None  # how many characters were skipped in search of the next match
+        self._detour: int | None = None  # how many characters were skipped in search of the next match
         self._differing = 0
         self.failed = False
         self.end: int | None = None
@@ -56,7 +56,7 @@ class Restart:
     @property
     def is_exact(self) -> bool:
         """Whether the text has matched up to its end, so far."""
-        return not self.failed and self._lost is None
+        return not self.failed and self._detour is None
 
     @property
     def has_begun(self) -> bool:
@@ -71,7 +71,7 @@ class Restart:
     def look(self) -> None:
         """Compare the text that was added since the last call."""
         while self.end is None and not self.failed:
-            if self._lost is not None and not self._find_next_match():
+            if self._detour is not None and not self._find_next_match():
                 return
             new = self._text.form(self._here, self._here + _AT_ONCE)
             same = _in_common(new, self._delivered, self._there)
@@ -83,15 +83,15 @@ class Restart:
                 return
             elif same < len(new):
                 if self._lenient and self._there >= FAITHFUL:
-                    self._lost = 0
+                    self._detour = 0
                 else:
                     self.failed = True
 
     def _find_next_match(self) -> bool:
         """Find the nearest place from which both texts match again. Returns whether it was found."""
-        assert self._lost is not None
-        while self._lost <= DETOUR:
-            here = self._here + self._lost
+        assert self._detour is not None
+        while self._detour <= DETOUR:
+            here = self._here + self._detour
             probe = self._text.form(here, here + RETURN)
             if len(probe) < RETURN:
                 return False
@@ -99,7 +99,7 @@ class Restart:
             if there >= 0 and is_proof(probe):
                 self._continue_at(here, there)
                 return not self.failed
-            self._lost += 1
+            self._detour += 1
         self.failed = True
         return False
 
@@ -108,7 +108,7 @@ class Restart:
         skipped = self._text.form(max(0, self._here - 1), here)
         # A different number is new text: it tells one record, chapter or test from the next.
         self.failed = self._differing * DEVIATION > there or bool(_NUMBER.search(skipped))
-        self._here, self._there, self._lost = here, there, None
+        self._here, self._there, self._detour = here, there, None
 
 
 class Passage:
@@ -122,7 +122,7 @@ class Passage:
         self._delivered = delivered
         self._text = text
         self.start = start
-        self._looked = 0
+        self._length = 0
         self._from = 0  # the first place in the delivered text where the passage may begin
         self._only = False
         self.failed = False
@@ -132,27 +132,27 @@ class Passage:
         """Compare the text that was added since the last call."""
         if self.failed or self.end is not None:
             return
-        looked = self._looked
-        new = self._text.form(self.start + looked)
-        self._looked += len(new)
-        self.end = self._end_in(new, looked)
-        if new and self.end is None and not self._stays(new, looked):
-            place = self._place(self._from + (looked > 0))
+        length_before = self._length
+        new = self._text.form(self.start + length_before)
+        self._length += len(new)
+        self.end = self._end_in(new, length_before)
+        if new and self.end is None and not self._stays(new, length_before):
+            place = self._place(self._from + (length_before > 0))
             self.failed = place is None
             self._from = place or 0
 
     @property
     def is_the_only_one(self) -> bool:
         """Whether the passage so far is proof, and is in the delivered text only once."""
-        if not self._only:  # once there is no other place, a longer text has none either
+        if not self._only:  # if the text occurs at no other place, a longer text does not
             self._only = is_proof(self._passage()) and self._place(self._from + 1) is None
         return self._only and not self.failed
 
     def _passage(self) -> str:
-        return self._text.form(self.start, self.start + self._looked)
+        return self._text.form(self.start, self.start + self._length)
 
-    def _stays(self, new: str, looked: int) -> bool:
-        return looked > 0 and self._delivered.startswith(new, self._from + looked)
+    def _stays(self, new: str, length_before: int) -> bool:
+        return length_before > 0 and self._delivered.startswith(new, self._from + length_before)
 
     def _place(self, first: int) -> int | None:
         """The first place from here on where the delivered text has the passage so far."""
@@ -163,11 +163,11 @@ class Passage:
             first = place
         return None
 
-    def _end_in(self, new: str, looked: int) -> int | None:
+    def _end_in(self, new: str, length_before: int) -> int | None:
         """The first place in the new text at which the passage reaches the end of the delivered text."""
         at = new.find(self._delivered[-1:])
         while at >= 0:
-            length = looked + at + 1
+            length = length_before + at + 1
             if length >= LEAST_CHARACTERS and self._is_end(length):
                 return self.start + length
             at = new.find(self._delivered[-1:], at + 1)

@@ -1,4 +1,4 @@
-"""Images and audio in requests: what a value is, its content, and the requests that hold some."""
+"""Images and audio in requests: recognising a value, loading its content, and finding both in requests."""
 
 from .loading import MOST_BYTES, encode_audio, encode_image, load_audio, load_image
 from .recognition import Kind, kind_of, kind_of_name

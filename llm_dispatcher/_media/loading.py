@@ -1,6 +1,6 @@
 """Loading images and audio: from a path, bytes, an open file, base64, a data URI or a URL to a `Media` value.
 
-The only files that are read are those that a request names. URLs are passed on and never fetched. The functions block
+Only files that a request names are read. URLs are passed on and never fetched. The functions block
 while they read a file; call them in a thread where an event loop is running.
 """
 
@@ -65,7 +65,7 @@ def load_audio(source: MediaSource) -> Media:
 
 
 def _content_of(source: object) -> MediaSource:
-    """The content of an open file; any other source is returned as it is."""
+    """The content of an open file; any other source is returned unchanged."""
     read = getattr(source, "read", None)
     if callable(read):
         content = read()
@@ -111,9 +111,9 @@ def _from_text(source: str, kind: Kind) -> Media:
             content = b""
         if media_type_of(content[:HEAD], kind) is not None:
             return _from_bytes(content, kind, "of the base64")
-    shown = repr(source) if len(source) <= 200 else f"{source[:40]!r}…"
+    text = repr(source) if len(source) <= 200 else f"{source[:40]!r}…"
     raise InvalidRequestError(
-        f"{shown} is not {_NAMES[kind]}: it is not the path of a file, not a data URI, and not base64 of one"
+        f"{text} is not {_NAMES[kind]}: it is not the path of a file, not a data URI, and not base64 of one"
     )
 
 

@@ -84,7 +84,7 @@ def _kind(head: bytes) -> Kind | None:
 
 
 def _kind_of_uri(uri: str) -> Kind | None:
-    """The kind of a data URI's content, or else the kind that the URI declares."""
+    """The kind of a data URI's content, else the kind that the URI declares."""
     if (prefix := DATA_URI.match(uri)) is not None:
         head = "".join(uri[prefix.end() : prefix.end() + 4 * HEAD].split())
         try:

@@ -1,4 +1,4 @@
-"""A cache of streamed answers. It serves an answer only where it can prove that the question is the same."""
+"""A cache of streamed answers. It serves an answer only if it can prove that the question is the same."""
 
 from ._english.likeness import Likeness, alike
 from ._sqlite import SQLiteStore

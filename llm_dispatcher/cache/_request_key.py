@@ -2,7 +2,7 @@
 
 The bucket is a hash of everything that must be equal: all fields of the request except its last words, the targets and
 the namespace. The last words may differ in ways that `_english` judges harmless. The hash is keyed with the secret of
-the store, so that nobody else can compute it.
+the store, so that no other program can compute it.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _is_text_to_process(request: TaskRequest) -> bool:
 
 
 def _encode_object(value: object) -> object:
-    """Encode tools and formats that are Python objects: as their JSON schema, or else as name and signature."""
+    """Encode tools and formats that are Python objects: as their JSON schema, else as name and signature."""
     schema = getattr(value, "model_json_schema", None)
     if callable(schema):
         return schema()

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 
 class CacheStats(Struct, frozen=True):
-    """What a cache has done in this process so far.
+    """Counts of a cache in this process so far.
 
     `hits` are counted by lane: `exact`, `canonical`, `spelling`, `article`, `typo`. `shared` counts calls that joined a
     stream that another call had opened. `misses` and `unrecorded` are counted by reason; `unrecorded` are streams that

@@ -1,4 +1,4 @@
-"""Where recordings are stored: the protocol `Store`, and the store in memory."""
+"""Stores for recordings: the protocol `Store`, and the store in memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class Snapshot(Struct, frozen=True):
-    """What a store holds when it is opened: the secret that its keys were made with, and its entries, oldest first."""
+    """The content of a store when it is opened: the secret of its keys, and its entries, oldest first."""
 
     secret: bytes
     entries: tuple[Entry, ...] = ()

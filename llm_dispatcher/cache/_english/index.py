@@ -21,8 +21,8 @@ from .likeness import Likeness, Reading, compare, is_slip, read
 
 _SEPARATOR: Final = "\x1f"
 
-# Somebody may choose prompts so that thousands of them have common signs. A look-up runs on the event loop, so each of
-# its steps has a limit, and the expensive steps have the low ones.
+# An attacker may choose prompts so that thousands of them have common signs. A look-up runs on the event loop, so each
+# of its steps has a limit, and the expensive steps have the low ones.
 MOST_CANDIDATES: Final = 400
 """A look-up reads at most this many texts that share a sign. Each costs 1 µs if it begins and ends like the query."""
 MOST_SLIPS: Final = 8
@@ -100,16 +100,16 @@ class TextIndex(Generic[T]):
     def _candidates(self, bucket: bytes, reading: Reading) -> Iterator[T]:
         for value in self._posted(hash((bucket, reading.canonical))):
             yield value
-        seen: set[bytes] = set()
+        compared: set[bytes] = set()
         skeleton = _SEPARATOR.join(reading.skeleton)
         looked_at = slips = 0
         for sign in _signs(bucket, reading.skeleton, (0, -1, 1)):
             for value in self._posted(sign, MOST_CANDIDATES - looked_at):
                 looked_at += 1
                 other = self._skeletons[value.key][0]
-                if value.key in seen or not _nearly_equal(skeleton, other):
+                if value.key in compared or not _nearly_equal(skeleton, other):
                     continue
-                seen.add(value.key)
+                compared.add(value.key)
                 if skeleton == other:
                     yield value
                 elif (pair := _differing_words(reading.skeleton, tuple(other.split(_SEPARATOR)))) is not None:

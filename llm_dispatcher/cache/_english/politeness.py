@@ -1,4 +1,4 @@
-"""Removing greetings, thanks and `please` at the edges of a text, where they are not what the text is about."""
+"""Removing greetings, thanks and `please` at the edges of a text, if they are not the subject of the text."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 
-def _words(listed: str) -> frozenset[str]:
-    return frozenset(listed.split())
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
 
 
 ARTICLES: Final = _words("the a an")
