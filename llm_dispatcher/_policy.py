@@ -121,7 +121,7 @@ class Wishes(Struct, frozen=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True):
-    """Rate limits; `None` is no limit. `on_limit` says whether a request waits or fails at a limit."""
+    """Rate limits; `None` is no limit. At a limit, `on_limit` makes a request wait or go to the next target."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
