@@ -18,10 +18,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from msgspec import Struct
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from ..events import Attempt, Event, Failure, StreamCancelled, StreamFailed, TextDelta
 from ..tasks import TaskRequest
@@ -31,6 +31,8 @@ from ._shape import Shape
 
 if TYPE_CHECKING:
     from ..notices import Notice, Notify
+
+AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
 class Watcher(Protocol):
@@ -135,26 +137,26 @@ async def observed(
                 transcript = account.transcript
                 shows_text = shape.shows_text
                 is_numbered = shows_events or any(observer.needs_sequence for observer in opening.observers)
-                async for event in source:
+                event: Event
+                async for each in source:
                     number += 1
-                    if type(event) is TextDelta:
-                        if is_numbered:
-                            force_setattr(event, "sequence", number)
+                    if type(each) is TextDelta:
+                        event = delta = _numbered(each, number) if is_numbered else each
                         if account.first_token_after is None:
                             account.hear_first_token()
-                        text = event.text  # `Transcript.add`, written out, because this runs for every chunk
+                        text = delta.text  # `Transcript.add`, written out, because this runs for every chunk
                         transcript.pieces.append(text)
                         transcript.characters += len(text)
                         transcript.chunks += 1
                         for watch in for_text:
-                            if (pending := watch(event, account)) is not None:
+                            if (pending := watch(delta, account)) is not None:
                                 await pending
                         if shows_text:
                             yield text
                         elif show is not None:
-                            yield show(event)
+                            yield show(delta)
                     else:
-                        force_setattr(event, "sequence", number)
+                        event = _numbered(each, number)
                         await _show(event, account, watchers)
                     if shows_events:
                         try:
@@ -180,6 +182,15 @@ async def observed(
         else:
             if shape.closing is not None:
                 yield shape.closing(account)
+
+
+def _numbered(event: AnyEvent, number: int) -> AnyEvent:
+    """The event with its number. An event that another tap has numbered may still be read there, so it is copied."""
+    if event.sequence < 0:
+        force_setattr(event, "sequence", number)
+    elif event.sequence != number:
+        return replace(event, sequence=number)
+    return event
 
 
 def _watchers(opening: Opening, call: ObservedCall | None) -> list[Watcher]:
