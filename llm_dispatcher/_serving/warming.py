@@ -24,6 +24,7 @@ from .._background import gevent_is_in_force, start_thread
 from .._importing import importing
 from .._providers import sdk_modules
 from ..events import Event, Failure, StreamStarted
+from ..exceptions import LLMDispatcherError
 from ..notices import Notify, ProviderNotPrepared
 from ..provider import Provider
 from ..streaming._account import Account
@@ -89,7 +90,10 @@ class _Loading(Observer):
     def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
         if not isinstance(call, Call):
             return None
-        kinds = call.runtime.kinds(call.request)
+        try:
+            kinds = call.runtime.kinds(call.request)
+        except LLMDispatcherError:
+            return None  # no target may be asked; planning the request raises the same error in a moment
         return _LoadOthers(kinds) if missing_sdks(kinds) else None
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 
+from .._cancellation import cancellations, was_cancelled
 from .._log import write
 from ..events import Event, TextDelta
 from ..notices import Notice, ObserverFailed
@@ -20,10 +22,10 @@ class Guarded(Observer):
     def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
         try:
             watcher = self._observer.begin(call, account)
+            return None if watcher is None else _GuardedWatcher(watcher, self._observer)
         except Exception as error:  # noqa: BLE001 - the application's code must not end the stream
             _report(self._observer, error)
             return None
-        return None if watcher is None else _GuardedWatcher(watcher, self._observer)
 
     def notice(self, notice: Notice) -> None:
         try:
@@ -57,12 +59,17 @@ class _GuardedWatcher:
         return None if pending is None else self._finish(pending)
 
     async def _finish(self, pending: Awaitable[None]) -> None:
+        before = cancellations()
         try:
             await pending
+        except asyncio.CancelledError as error:
+            if was_cancelled(before):
+                raise  # the reader
+            _report(self._observer, error)  # only something that the observer waited for
         except Exception as error:  # noqa: BLE001 - as above
             _report(self._observer, error)
 
 
-def _report(observer: Observer, error: Exception) -> None:
+def _report(observer: Observer, error: BaseException) -> None:
     """Write the error to the log only: an observer that always raises would be called again for its own error."""
     write(ObserverFailed(type(observer).__name__, error))

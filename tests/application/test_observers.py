@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from llm_dispatcher import LLMSwitch, StreamingCache, TaskRequest
+from llm_dispatcher import LLMStream, LLMSwitch, StreamingCache, TaskRequest
 from llm_dispatcher._serving import stages
 from llm_dispatcher._serving.call import Call, Onward
 from llm_dispatcher.events import (
@@ -16,6 +17,7 @@ from llm_dispatcher.events import (
     StreamCompleted,
     StreamFailed,
     TextDelta,
+    ToolCall,
     check_order,
     from_json,
     to_json,
@@ -23,7 +25,7 @@ from llm_dispatcher.events import (
 from llm_dispatcher.exceptions import InvalidRequestError, LLMDispatcherError
 from llm_dispatcher.notices import BreakerChanged, Notice, TargetGivenUp
 from llm_dispatcher.streaming import Account, ObservedCall, Observer, Watcher
-from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, SimulatedVendor
+from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, SaidToolCall, SimulatedVendor
 from tests.conftest import policy_over
 
 TEXT = "One two three four five six seven."
@@ -83,7 +85,7 @@ async def test_an_observer_gets_notices(simulated_vendor: Start) -> None:
     assert [type(notice) for notice in recorder.notices] == [BreakerChanged, TargetGivenUp]
 
 
-@pytest.mark.parametrize("broken", ["begin", "chunk", "watch", "pending", "notice"])
+@pytest.mark.parametrize("broken", ["begin", "watcher", "chunk", "watch", "pending", "cancelled", "notice"])
 async def test_an_observer_that_raises_changes_no_stream(broken: str, simulated_vendor: Start) -> None:
     def fail(*_: object) -> Any:
         raise RuntimeError(broken)
@@ -91,12 +93,19 @@ async def test_an_observer_that_raises_changes_no_stream(broken: str, simulated_
     async def fail_later() -> None:
         raise RuntimeError(broken)
 
+    async def meet_a_cancellation() -> None:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
     class Failing:
         chunk = staticmethod(fail) if broken == "chunk" else None
 
         def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None:
             if broken == "pending":
                 return fail_later()
+            if broken == "cancelled":
+                return meet_a_cancellation()
             if broken == "watch":
                 fail()
             return None
@@ -105,6 +114,8 @@ async def test_an_observer_that_raises_changes_no_stream(broken: str, simulated_
         def begin(self, call: ObservedCall | None, account: Account) -> Watcher:
             if broken == "begin":
                 fail()
+            if broken == "watcher":
+                return object()  # type: ignore[return-value]
             return Failing()
 
         def notice(self, notice: Notice) -> None:
@@ -122,11 +133,14 @@ async def test_an_observer_that_raises_changes_no_stream(broken: str, simulated_
     assert recorder.notices
 
 
-async def test_an_observer_is_told_of_a_request_that_cannot_be_sent(simulated_vendor: Start) -> None:
+@pytest.mark.parametrize("request_", [TaskRequest(" "), TaskRequest("Hi.", model="unknown/m")])
+async def test_an_observer_is_told_of_a_request_that_cannot_be_sent(
+    request_: TaskRequest, simulated_vendor: Start
+) -> None:
     recorder = Recorder()
     async with LLMSwitch(policy_over(simulated_vendor("openai-chat")), observers=[recorder]) as switch:
         with pytest.raises(InvalidRequestError):
-            await switch.stream_request(TaskRequest(" "))
+            await switch.stream_request(request_)
     assert [type(event) for event in recorder.streams[0].events] == [StreamFailed]
 
 
@@ -156,6 +170,24 @@ async def test_events_count_from_0_without_gaps_across_a_switch(
             assert [from_json(to_json(event)).sequence for event in events] == list(range(len(events)))
     for stream in recorder.streams:
         assert [event.sequence for event in stream.events] == list(range(len(stream.events)))
+
+
+async def test_two_readers_of_a_shared_stream_number_its_events_apart(simulated_vendor: Start) -> None:
+    call = SaidToolCall("weather", '{"city": "Paris"}')
+    vendor, cache = simulated_vendor("openai-chat", Reply(TEXT, tool_calls=(call,))), StreamingCache()
+    async with LLMSwitch(policy_over(vendor)) as switch:
+        plain, buffered = await asyncio.gather(
+            _read(switch.stream_request(TaskRequest("Hi."), cache=cache)),
+            _read(switch.stream_request(TaskRequest("Hi."), cache=cache, buffer_size=3)),
+        )
+    assert cache.stats().shared == 1 and len(buffered) < len(plain)
+    for events in (plain, buffered):
+        assert any(isinstance(event, ToolCall) for event in events)
+        assert [event.sequence for event in events] == list(range(len(events)))
+
+
+async def _read(stream: LLMStream[str]) -> list[Event]:
+    return [event async for event in stream.events()]
 
 
 async def test_the_last_event_of_a_stream_that_fails_or_is_left_is_numbered_too(simulated_vendor: Start) -> None:
