@@ -62,6 +62,10 @@ class WatchedFile:
         before, self._stamp = self._stamp, _stamp(self.path)
         return self._stamp is not None and self._stamp != before
 
+    def forget(self) -> None:
+        """Count the file as changed at the next check: reading it was given up."""
+        self._stamp = None
+
 
 def _stamp(path: Path) -> _Stamp:
     """mtime, size and inode, which change when the file is rewritten; `None` if it is missing."""

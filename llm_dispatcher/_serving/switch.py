@@ -1,7 +1,8 @@
 """`LLMSwitch`: takes requests, and owns the policy in force and everything that outlives a reload.
 
 A switch may be used from several threads and event loops. A reload replaces `_runtime` as a whole; a stream keeps the
-runtime that it began with. All runtimes share the state in `_shared`, and each part of it has its own lock.
+runtime that it began with. `_reloading` is held during a reload, so that two reloads do not mix. All runtimes share the
+state in `_shared`, and each part of it has its own lock.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -75,6 +77,7 @@ class LLMSwitch:
         self._shared = Shared(
             traffic, Knowledge(traffic, notify), OpenStreams(), notify, Runtimes(), retry_wait, retry_stop
         )
+        self._reloading = Lock()
         self._runtime = Runtime(policy, self._shared)
         self._shared.runtimes.adopt(self._runtime)
         self._watched_file = WatchedFile(self._file(None)) if watch else None
@@ -107,20 +110,26 @@ class LLMSwitch:
         return file
 
     def _adopt(self, policy: Policy) -> None:
-        self._runtime = Runtime(policy, self._shared, self._runtime)
-        self._shared.runtimes.adopt(self._runtime)
-        self._shared.traffic.adopt(policy)
+        with self._reloading:
+            before = self._runtime
+            self._runtime = Runtime(policy, self._shared, before)
+            self._shared.runtimes.adopt(self._runtime, before)
+            self._shared.traffic.adopt(policy)
         self._shared.notify(ConfigurationChanged(policy.source))
 
     async def _look(self) -> None:
         """Read the watched file again if it has changed. A wrong file changes nothing and causes one notice."""
-        if self._watched_file is None or not self._watched_file.has_changed():
+        watched_file = self._watched_file
+        if watched_file is None or not watched_file.has_changed():
             return
         try:
             is_found = self.policy.is_found
-            self._adopt(await asyncio.to_thread(load, self._watched_file.path, keys=self._keys, is_found=is_found))
+            self._adopt(await asyncio.to_thread(load, watched_file.path, keys=self._keys, is_found=is_found))
         except ConfigurationError as error:
             self._shared.notify(ConfigurationRejected(error))
+        except asyncio.CancelledError:
+            watched_file.forget()  # the next request reads it
+            raise
 
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,13 +8,17 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from weakref import ref
 
 import pytest
 
 from llm_dispatcher import LLMStream, LLMSwitch, TaskRequest
 from llm_dispatcher._config import load
 from llm_dispatcher._config.files import CHECK_INTERVAL, WatchedFile
+from llm_dispatcher._policy import Policy
+from llm_dispatcher._serving.runtimes import Runtimes
 from llm_dispatcher.exceptions import ConfigurationError, LLMDispatcherError, ProviderError
 from llm_dispatcher.provider.kit import BaseProvider
 from llm_dispatcher.tasks import Target
@@ -252,6 +256,66 @@ async def test_a_changed_watched_file_is_loaded(
         assert await switch.stream_request(ASK) == "new"
         file.unlink()
         assert await switch.stream_request(ASK) == "new"
+
+
+async def test_a_reload_that_a_cancelled_request_gave_up_is_made_by_the_next_one(
+    simulated_vendor: Start, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_dispatcher._config.files.CHECK_INTERVAL", 0.0)
+    old, new = simulated_vendor("openai-chat", Reply("old")), simulated_vendor("openai-chat", Reply("new"))
+    file.write_text(policy(old))
+    async with LLMSwitch(file, watch=True) as switch:
+        file.write_text(policy(new))
+        started, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def load_slowly(*args: Any, **kwargs: Any) -> Policy:
+            loop.call_soon_threadsafe(started.set)
+            return load(*args, **kwargs)
+
+        monkeypatch.setattr("llm_dispatcher._serving.switch.load", load_slowly)
+        left = asyncio.create_task(switch.stream_request(ASK).text())
+        await started.wait()
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        assert await switch.stream_request(ASK) == "new"
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_a_switch_that_is_dropped_is_freed_with_its_connections(simulated_vendor: Start, file: Path) -> None:
+    vendor = simulated_vendor("openai-chat")
+    file.write_text(policy(vendor))
+    switch = LLMSwitch(file)
+    for _ in range(2):
+        await switch.stream_request(ASK)
+        switch.reload()
+    runtime = ref(switch._runtime)
+    del switch
+    assert runtime() is None
+    assert await vendor.until_unconnected() == 0
+
+
+def test_of_two_threads_that_reload_the_second_waits_for_the_first(
+    simulated_vendor: Start, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(policy(simulated_vendor("openai-chat")))
+    switch = LLMSwitch(file)
+    adopt, others = Runtimes.adopt, [Thread(target=switch.reload)]
+
+    def adopt_after_the_other(*args: Any) -> None:
+        for other in others[:1]:
+            others.clear()
+            other.start()
+            other.join(0.5)  # it ends only if it does not wait for this thread
+            waiting.append(other)
+        adopt(*args)
+
+    waiting: list[Thread] = []
+    monkeypatch.setattr(Runtimes, "adopt", adopt_after_the_other)
+    switch.reload()
+    waiting[0].join()
+    in_force = switch._shared.runtimes._in_force
+    assert in_force is not None and in_force() is switch._runtime
 
 
 def test_a_watched_file_is_checked_once_a_second(file: Path) -> None:
