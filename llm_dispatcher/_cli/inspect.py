@@ -72,7 +72,7 @@ def _by_name(reasons: Mapping[Target, str]) -> dict[str, str]:
 
 
 def _unknown(policy: Policy, targets: Iterable[Target]) -> list[str]:
-    """The targets that neither the catalog nor the configuration knows. They have their vendor's defaults."""
+    """The targets that the catalog and the configuration do not know. They have their vendor's defaults."""
     return [str(target) for target, can in _capabilities(policy, targets).items() if not can.known]
 
 
@@ -109,9 +109,9 @@ def models(task: TaskType | None, *, config: Path | None, as_json: bool) -> int:
 
 
 def _targets(policy: Policy) -> list[Target]:
-    listed = [Target(name, model) for name, settings in policy.providers.items() for model in settings.models]
+    own_models = [Target(name, model) for name, settings in policy.providers.items() for model in settings.models]
     routed = [target for task in TaskType for target in policy.route(task).targets if target.provider != BODY]
-    return list(dict.fromkeys([*listed, *routed]))
+    return list(dict.fromkeys([*own_models, *routed]))
 
 
 def _as_json(target: Target, can: catalog.Capabilities | None) -> dict[str, object]:

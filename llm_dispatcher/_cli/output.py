@@ -123,7 +123,7 @@ class TextOutput:
 
 
 def failed_targets(response: TaskResponse) -> Iterable[str]:
-    """The targets that delivered nothing, with their errors. Otherwise nobody would notice a wrong key."""
+    """The targets that delivered nothing, with their errors. Otherwise a wrong key would stay unnoticed."""
     return dict.fromkeys(
         f"{attempt.target} failed: {attempt.failure.kind}: {attempt.failure.message}"
         for attempt in response.attempts

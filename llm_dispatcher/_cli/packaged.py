@@ -6,6 +6,6 @@ from pathlib import Path
 
 
 def packaged_file(name: str) -> Path:
-    """A file by its path in the repository, such as `docs/survival.md`: the packaged copy, or else the file itself."""
+    """A file by its path in the repository, such as `docs/survival.md`: the packaged copy, else the file itself."""
     copy = Path(__file__).parent / "files" / Path(name).name
     return copy if copy.exists() else Path(__file__).parents[2] / name

@@ -11,7 +11,7 @@ _CONTROLS: Final = {
     **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"},
     0x7F: "␡",
     **dict.fromkeys(range(0x80, 0xA0), "�"),
-    # These reverse the direction of text, so that a line looks different from what it says.
+    # These reverse the direction of text, so that a line is displayed with another meaning.
     **dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], "�"),
 }
 

@@ -1,4 +1,5 @@
-"""`llm-dispatcher providers` and `llm-dispatcher models --offered`: what the configured providers say of themselves.
+"""`llm-dispatcher providers` and `llm-dispatcher models --offered`: the checks and the models of the configured
+providers.
 
 Every provider is asked at the same time, each for at most `timeout` seconds. A provider answers by its methods `check`
 and `models`; a third party's provider that does not have them is not asked.
@@ -31,8 +32,8 @@ def providers(config: Path | None, *, ask: bool, timeout: float, as_json: bool) 
     """Print the configured providers and the result of their checks. The exit code is 1 if a check failed."""
     policy = load(config)
     results = asyncio.run(_ask_all(policy, check, timeout)) if ask else {}
-    shown = config_dump(policy)["providers"]
-    assert isinstance(shown, dict)
+    dump = config_dump(policy)["providers"]
+    assert isinstance(dump, dict)
     rows: list[dict[str, object]] = []
     failed = False
     for name, settings in policy.providers.items():
@@ -42,7 +43,7 @@ def providers(config: Path | None, *, ask: bool, timeout: float, as_json: bool) 
             {
                 "provider": name,
                 "kind": settings.kind,
-                "address": shown[name].get("base_url") or vendor(settings.kind).base_url or "unknown",
+                "address": dump[name].get("base_url") or vendor(settings.kind).base_url or "unknown",
                 "key": key_in_words(settings, os.environ),
                 "models": list(settings.models),
                 "ok": result.ok,
@@ -96,7 +97,7 @@ def _offered_rows(
 
 
 def key_in_words(settings: ProviderSettings, environ: Mapping[str, str]) -> str:
-    """Whether there is a key and where it came from; never the key."""
+    """Whether there is a key, and its source; never the key itself."""
     if settings.api_key is None:
         return "none"
     for variable in vendor(settings.kind).key_variables:

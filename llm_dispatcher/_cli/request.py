@@ -73,7 +73,7 @@ def _joined(piped: str | None, prompt: str | None) -> str | None:
 def _piped(quiet: bool) -> str | None:
     """The text of a pipe or a file on standard input; `None` if it is a terminal, /dev/null or closed.
 
-    A pipe is read to its end, however long that takes: a slow writer looks like one that never writes.
+    A pipe is read to its end, however long that takes: a slow writer looks the same as one without output.
     """
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode

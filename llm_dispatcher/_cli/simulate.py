@@ -1,4 +1,4 @@
-"""`llm-dispatcher simulate`: a simulated vendor in a process of its own."""
+"""`llm-dispatcher simulate`: a simulated vendor in its own process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Configuration: one frozen `Policy` from arguments, the environment and a YAML file.
 
     from_yaml · from_mapping · from_env · addresses    one `Layer` from each source
-    layers · problems                                  what a source says, and what is wrong with it
+    layers · problems                                  the tree of a source, and its problems
     models · text_types · schema                       the settings: keys, types and bounds
     validation · checks · key_exposure                 all problems of all layers together
     api_keys · build                                   the policy
@@ -44,7 +44,7 @@ def load(
         keys: API keys by kind of vendor. They win over all other keys.
         environ: The environment; by default that of the process.
         is_found: Whether the file `config` was only found in the working folder when it was first read. Such a file
-            must not send a key or a variable of the environment to an address of its own, unless
+            must not send a key or a variable of the environment to its own address, unless
             `LLM_DISPATCHER_TRUST_CONFIG` names it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The addresses of vendors: their own, and those that the environment names for their SDKs."""
+"""The addresses of vendors: the default ones, and the ones that the environment names for their SDKs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ollama_address(host: str) -> str:
 
 
 def is_home(kind: str, address: str) -> bool:
-    """Whether an address is at the vendor's host or below it. Nobody else can have such an address."""
+    """Whether an address is at the vendor's host or below it. Only the vendor can have such an address."""
     home, parts = split(vendor(kind).base_url or ""), split(address)
     if home is None or parts is None or home.hostname is None or parts.hostname is None:
         return False

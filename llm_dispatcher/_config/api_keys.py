@@ -22,7 +22,7 @@ class Keys(Struct, frozen=True):
         return next(filter(None, values), None)
 
     def kinds(self) -> list[str]:
-        """The kinds of vendors that can be used with nothing but these keys."""
+        """The kinds of vendors that can be used with only these keys."""
         return [kind for kind in VENDORS if kind in self.arguments or self.from_environment(kind)]
 
 
@@ -30,7 +30,7 @@ def find_key(name: str, kinds: Mapping[str, str], entry: Tree, keys: Keys, *, li
     """The key of a provider: from an argument, else from the environment, else from its entry.
 
     An argument or a variable names a vendor, and a vendor may have several providers. The key replaces the key of the
-    provider that has the vendor's name, and providers of that kind without a key of their own get it as well. If no
+    provider that has the vendor's name, and providers of that kind without their own key get it, too. If no
     provider has the vendor's name, an argument replaces the keys of all of them. `literal` says that the key is written
     out in the file: beside a `base_url` it stays, so that a vendor's key is not sent to another address by surprise.
     """

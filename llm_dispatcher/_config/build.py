@@ -1,4 +1,4 @@
-"""Builds the frozen policy from validated settings, and fills in what they leave out."""
+"""Builds the frozen policy from validated settings, and fills in the missing ones."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def build_policy(
     """The policy of these settings. Its default route is empty if no provider has a model.
 
     `first_routes` says that only keys were configured: then every task gets the first route of the table of vendors. A
-    provider that lists no models has the models that routes name for it, or else its vendor's general model.
+    provider that lists no models has the models that routes name for it, else its vendor's general model.
     """
     routing = settings.routing
     if first_routes:
@@ -66,7 +66,7 @@ def build_policy(
     routed = [target for route in (default, *tasks.values()) if route is not None for target in route.targets]
     models = {name: _models(name, section, kinds[name], routed) for name, section in settings.providers.items()}
     if default is None:
-        default = _plain_route((Target(name, model) for name, listed in models.items() for model in listed), routing)
+        default = _plain_route((Target(name, model) for name, names in models.items() for model in names), routing)
     return Policy(
         providers={
             name: _provider(name, section, kinds[name], models[name], api_keys[name])
@@ -115,9 +115,9 @@ def _first_route(kinds: Mapping[str, str], size: Size, order: Iterable[str]) -> 
 def _models(name: str, section: ProviderSection, kind: str, routed: Iterable[Target]) -> dict[str, ModelSettings]:
     if section.models and isinstance(section.models, Mapping):
         return {model: _model(each) for model, each in section.models.items()}
-    listed = section.models or [target.model for target in routed if target.provider == name]
+    names = section.models or [target.model for target in routed if target.provider == name]
     general = vendor(kind).models.get("general")
-    return dict.fromkeys(listed or ([general] if general else []), ModelSettings())
+    return dict.fromkeys(names or ([general] if general else []), ModelSettings())
 
 
 def _model(section: ModelSection) -> ModelSettings:

@@ -18,7 +18,9 @@ from .problems import KeyPath, Problem
 
 
 def kinds_of(tree: Tree) -> tuple[dict[str, str], list[Problem]]:
-    """Each provider's `kind`, or its name if that is a known kind; and the problems of those that have neither."""
+    """Each provider's `kind`, or its name if that is a known kind; and a problem for each provider without a known
+    kind.
+    """
     kinds: dict[str, str] = {}
     problems: list[Problem] = []
     for name, entry in mapping_at(tree, "providers").items():

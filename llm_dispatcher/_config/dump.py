@@ -52,7 +52,7 @@ def _provider(settings: ProviderSettings) -> Tree:
 
 
 def identity(settings: ProviderSettings, model: str) -> str:
-    """What a target stands for, without secrets: the kind of vendor, the address, the options, the vendor's model name.
+    """The identity of a target, without secrets: the kind of vendor, the address, the options, the vendor's model name.
 
     The cache compares identities, because a new configuration may give the name of a target to another model.
     """

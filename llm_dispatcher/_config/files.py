@@ -1,4 +1,4 @@
-"""The configuration file: where it is, whether it may be trusted, and whether it has changed."""
+"""The configuration file: its place, whether it is trusted, and whether it has changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def find_file(environ: Mapping[str, str]) -> tuple[Path | None, bool]:
     """The configuration file, and whether it was only found in the working folder.
 
     The file that the environment names comes first, then the one in the working folder, then the one in the user's
-    config folder. The working folder may be a checkout of somebody else's code, so a file found there is not trusted.
+    config folder. The working folder may be a checkout of another author's code, so a file found there is not trusted.
     """
     variable = environ.get(CONFIG)
     if variable:

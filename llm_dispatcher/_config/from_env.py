@@ -127,7 +127,7 @@ def _unknown(variable: str) -> Problem:
 
 
 def _value(reference: re.Match[str], environ: Mapping[str, str], mistakes: list[str], *, is_unused: bool) -> str:
-    """The text that replaces a reference. `is_unused`: nothing is sent, so an unset address may be a placeholder."""
+    """The text that replaces a reference. `is_unused`: no request is sent, so an unset address may be a placeholder."""
     if reference[0] == "$${":
         return "${"
     inside = _INSIDE_BRACES.fullmatch(reference[1])

@@ -1,7 +1,7 @@
-"""Refuses a configuration file that nobody named if it would send keys of this machine to an address of its own.
+"""Refuses a configuration file that the user did not name, if it would send keys of this machine to its own address.
 
 The dispatcher uses `llm_dispatcher.yaml` in the working folder without being asked, and the folder may be a checkout of
-somebody else's code. Such a file may use the environment, or it may name addresses and accounts, but not both
+another author's code. Such a file may use the environment, or it may name addresses and accounts, but not both
 (docs/decisions/0029):
 
 - A provider has **an address of the file's own** if the file names its address, except the vendor's own address and one
@@ -61,7 +61,7 @@ def exposure_problems(
     api_keys: Mapping[str, str | None],
     keys: Keys,
 ) -> Iterator[Problem]:
-    """The problems of a file that was only found. A file that somebody named or trusts has none.
+    """The problems of a file that was only found. A file that the user named or trusts has none.
 
     `source` is the file with its `${…}`. `layers` are the addresses of the environment, the file with its variables
     filled in, and the settings of the environment.
@@ -93,7 +93,7 @@ def exposure_problems(
 
 
 def _own_place(entry: _Entry, environ: Mapping[str, str]) -> str | None:
-    """The address of the file's own that a provider has; `None` if it has none."""
+    """The file's own address for a provider; `None` if there is none."""
     headers = {name.lower(): value for name, value in mapping_at(entry.text, "headers").items()}
     if "host" in headers:
         return str(headers["host"])
@@ -132,17 +132,17 @@ def _keys_sent(entry: _Entry, place: str, key: str | None, keys: Keys, remedy: s
     path: KeyPath = ("providers", entry.name, "base_url")
     own = entry.text.get("api_key")
     if key is not None and not (isinstance(own, str) and own.strip() == key and "${" not in own):
-        yield Problem(path, _refused(_key_source(entry, key, keys), place, remedy))
+        yield Problem(path, _refusal(_key_source(entry, key, keys), place, remedy))
     if entry.kind == "google" and mapping_at(entry.text, "options").get("vertex") is not None:
-        yield Problem(path, _refused("this machine's Google credentials", place, remedy))
+        yield Problem(path, _refusal("this machine's Google credentials", place, remedy))
     for setting in ("headers", "options"):
         if mapping_at(entry.variables, setting):
             variable = f"LLM_DISPATCHER_PROVIDERS__{entry.name.upper()}__{setting.upper()}"
-            yield Problem(path, _refused(variable, place, remedy))
+            yield Problem(path, _refusal(variable, place, remedy))
 
 
 def _key_source(entry: _Entry, key: str, keys: Keys) -> str:
-    """Where the key of a provider comes from, in words."""
+    """The source of a provider's key, in words."""
     argument = keys.arguments.get(entry.kind)
     if argument is not None and argument.strip() == key:
         return f"the key passed for {entry.kind!r}"
@@ -162,7 +162,7 @@ def _variables_sent(entry: _Entry, place: str, remedy: str) -> Iterator[Problem]
             continue  # `_keys_sent` reports it.
         if path[-1] == "base_url" and not _sends_value(value):
             continue
-        yield Problem(path, _refused(value, place, remedy))
+        yield Problem(path, _refusal(value, place, remedy))
 
 
 def _sends_value(address: str) -> bool:
@@ -185,12 +185,12 @@ def _shared_variables_sent(source: Layer, name: str, remedy: str) -> Iterator[Pr
     for path, value in shared:
         if isinstance(value, str) and "${" in value.replace("$${", ""):
             yield Problem(
-                path, _refused(value, f"the provider {name!r}, whose address or account the file names", remedy)
+                path, _refusal(value, f"the provider {name!r}, whose address or account the file names", remedy)
             )
 
 
-def _refused(secret: str, place: str, remedy: str) -> str:
+def _refusal(secret: str, place: str, remedy: str) -> str:
     return (
-        f"{secret} would be sent to {place}. This file is not trusted, because nobody named it: it was found in the "
-        f"working folder. {remedy}"
+        f"{secret} would be sent to {place}. This file is not trusted, because you did not name it: it was found in "
+        f"the working folder. {remedy}"
     )

@@ -23,8 +23,8 @@ class Layer(Struct, frozen=True, kw_only=True):
     """The settings of one source, and the problems that can be seen without the other sources.
 
     `lines` and `variables` say where each value stands. `unset` holds a problem for each variable without a value: it
-    counts only if no stronger layer has a value there. `is_found` marks a file that nobody named: the dispatcher found
-    it in the working folder.
+    counts only if no stronger layer has a value there. `is_found` marks a file that the user did not name: the
+    dispatcher found it in the working folder.
     """
 
     tree: Tree
@@ -46,7 +46,7 @@ class Layer(Struct, frozen=True, kw_only=True):
         return len(path)
 
     def located(self, problem: Problem) -> Problem:
-        """The problem with the line or the variable of its path, or else of the nearest path above it."""
+        """The problem with the line or the variable of its path, else of the nearest path above it."""
         prefixes = [problem.path[:length] for length in range(len(problem.path), -1, -1)]
         line = next((self.lines[prefix] for prefix in prefixes if prefix in self.lines), None)
         variable = next((self.variables[prefix] for prefix in prefixes if prefix in self.variables), None)

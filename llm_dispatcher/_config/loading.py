@@ -119,7 +119,7 @@ def _with_keys(policy: Policy, keys: Keys) -> Policy:
 def _source(
     config: Mapping[str, object] | str | os.PathLike[str] | None, environ: Mapping[str, str], *, is_found: bool
 ) -> Layer:
-    """What the user wrote: the argument, or the file that it or the environment names; an empty layer without one."""
+    """The user's configuration: the argument, or the file that it or the environment names; empty without one."""
     if isinstance(config, Mapping):
         return mapping_layer(config)
     path, is_found = find_file(environ) if config is None else (Path(config).expanduser(), is_found)
@@ -141,8 +141,8 @@ def _with_providers_of_keys(tree: Tree, keys: Keys) -> Tree:
         }
     if not is_mapping(providers):
         return tree
-    taken = {*providers, *kinds_of(tree)[0].values()}
-    missing = _empty(kind for kind in VENDORS if kind in keys.arguments and kind not in taken)
+    names_in_use = {*providers, *kinds_of(tree)[0].values()}
+    missing = _empty(kind for kind in VENDORS if kind in keys.arguments and kind not in names_in_use)
     return deep_merge({"providers": missing}, tree)
 
 
@@ -189,7 +189,7 @@ def _nothing_configured(tree: Tree, *, offline: bool) -> Iterable[Problem]:
 
 
 def _without_consequences(problems: Iterable[Problem], unreadable: Iterable[Problem]) -> Iterable[Problem]:
-    """The first problem of each path. A later one at the same path, or where nothing could be read, follows from it."""
+    """The first problem of each path. A later one at the same path, or at an unreadable one, follows from it."""
     reported: set[object] = {problem.path for problem in unreadable}
     for problem in problems:
         place = problem.path or str(problem)

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: small values that are collected, located and raised as one error."""
+"""Problems of a configuration: small values that are collected, located and raised as one error."""
 
 from __future__ import annotations
 

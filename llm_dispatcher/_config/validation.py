@@ -79,14 +79,14 @@ def _message(details: ErrorDetails, path: KeyPath) -> str:
     if kind in _EXPECTED:
         return f"must be {_EXPECTED[kind]}, got {_type_name(value)}{_hint(kind, value)}"
     if kind in _BOUNDS:
-        words, bound = _BOUNDS[kind]
-        return f"must be {words} {context[bound]:g}, got {value}"
+        words, limit = _BOUNDS[kind]
+        return f"must be {words} {context[limit]:g}, got {value}"
     if kind == "enum":
         return f"unknown task type{nearest_or_all(str(value), names_at(path[:-1]))}"
     if kind == "literal_error":
-        allowed = values_at(path)
-        got = f"{value!r}{did_you_mean(value, allowed)}" if isinstance(value, str) else _type_name(value)
-        return f"must be one of {', '.join(allowed)}; got {got}"
+        choices = values_at(path)
+        actual = f"{value!r}{did_you_mean(value, choices)}" if isinstance(value, str) else _type_name(value)
+        return f"must be one of {', '.join(choices)}; got {actual}"
     if kind in ("too_short", "string_too_short"):
         return "must not be empty"
     return details["msg"]

@@ -33,7 +33,7 @@ class SimulatedSwitch(Protocol):
 
     Raises:
         ValueError: A script is for a provider that is not configured.
-        TypeError: There is neither a policy nor a script.
+        TypeError: A policy and scripts are both missing.
     """
 
     def __call__(
@@ -43,7 +43,7 @@ class SimulatedSwitch(Protocol):
 
 @pytest.fixture
 def simulated_vendor() -> Iterator[SimulatedVendorFactory]:
-    """A function that starts a simulated vendor in a thread of its own. The vendors stop at the end of the test."""
+    """A function that starts a simulated vendor in its own thread. The vendors stop at the end of the test."""
     from ..testing._vendor import SimulatedVendor
 
     with ExitStack() as vendors:

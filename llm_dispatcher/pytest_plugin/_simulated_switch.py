@@ -52,7 +52,7 @@ def make_simulated_switch(
             vendors[name] = start(wire, scripts.get(name, HELLO), api_key=KEY, host=host)
             providers[name] = replace(
                 settings,
-                # Azure is OpenAI at addresses of its own. Other options name addresses or credentials.
+                # Azure is OpenAI at other addresses. Other options name addresses or credentials.
                 kind="openai" if "azure" in row.quirks else settings.kind,
                 api_key=Secret(KEY),
                 base_url=vendors[name].base_url,
@@ -82,7 +82,7 @@ def _entry(name: str) -> dict[str, Any]:
 
 
 def _quirks(settings: ProviderSettings) -> dict[str, Any]:
-    """The quirks in force, as an option: a host at the address of a simulated vendor would lose some of its own."""
+    """The quirks in force, as an option: a host at the address of a simulated vendor would lose some of its options."""
     if settings.kind in hosts() and settings.base_url is None:
         return {"quirks": settings.options.get("quirks", sorted(vendor(settings.kind).quirks))}
     return {name: value for name, value in settings.options.items() if name == "quirks"}

@@ -39,7 +39,7 @@ class Write(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """What a connection sends. `fault` says what else it does."""
+    """The writes of a connection. `fault` is what it does besides."""
 
     status: int
     headers: Mapping[str, str]
@@ -53,7 +53,7 @@ class Answer(Struct, frozen=True):
 def streamed(wire: Wire, reply: Reply, model: str) -> Answer:
     """A reply as an answer on this wire. Raises a `ValueError` if the wire cannot express it."""
     module = WIRES[wire]
-    frames = _broken(module, module.frames(reply, model), reply.fault)
+    frames = _with_fault(module, module.frames(reply, model), reply.fault)
     if isinstance(reply.fault, Breaks):
         check_place(wire, reply, model)
     writes = _resplit(frames, reply) if reply.resplit else _unchanged(frames, reply.pace)
@@ -92,7 +92,7 @@ def check_place(wire: Wire, reply: Reply, model: str = "m") -> None:
             raise ValueError(f"{name}(into={fault.into}) is past the end of the event that follows")
 
 
-def refused(
+def error_answer(
     wire: Wire, reason: HttpError | Rejection, request_id: str, extra: Mapping[str, str] | None = None
 ) -> Answer:
     """An HTTP error in the form of this wire's vendor, with extra headers."""
@@ -128,23 +128,23 @@ def json_answer(value: object) -> Answer:
 # ── frames to writes ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _broken(module: WireModule, frames: list[Frame], fault: Fault | None) -> list[Frame]:
-    """The frames before the fault, and those that the fault adds."""
+def _with_fault(module: WireModule, frames: list[Frame], fault: Fault | None) -> list[Frame]:
+    """The frames before the fault, and the frames that the fault adds."""
     if not isinstance(fault, Breaks):
         return frames
-    sent = list(_before(frames, fault.after))
+    output = list(_before(frames, fault.after))
     match fault:
         case ErrorFrame():
-            sent.append(Frame(module.error_frame(fault.message)))
+            output.append(Frame(module.error_frame(fault.message)))
         case MalformedJson():
-            sent.append(Frame(module.event(b'{"broken": [1, ')))
+            output.append(Frame(module.event(b'{"broken": [1, ')))
         case Garbage():
-            sent.append(Frame(module.event(fault.data)))
-        case Stops() if fault.into and len(sent) < len(frames):
-            sent.append(Frame(frames[len(sent)].data[: fault.into]))
+            output.append(Frame(module.event(fault.data)))
+        case Stops() if fault.into and len(output) < len(frames):
+            output.append(Frame(frames[len(output)].data[: fault.into]))
         case _:
             pass
-    return sent
+    return output
 
 
 def _before(frames: list[Frame], after: int) -> Iterator[Frame]:

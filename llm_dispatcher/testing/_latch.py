@@ -21,7 +21,7 @@ class Latch:
         self._waiting: list[threading.Event | tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     def open(self) -> None:
-        """End all waits, also those that begin later."""
+        """End all waits, also later ones."""
         with self._lock:
             self._is_open = True
             for waiting in self._waiting:

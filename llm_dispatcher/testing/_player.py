@@ -1,4 +1,4 @@
-"""`Player`: records requests, refuses those that the real service would refuse, and answers the others by a script."""
+"""`Player`: records requests, refuses invalid ones as the real service does, and answers the others by a script."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Player:
                 )
         self.script = script
         self._parts = parts
-        self._answered = 0
+        self._answer_count = 0
         self._cached: dict[tuple[int, str, bool], Answer] = {}
 
     def receive(self, received: HttpRequest) -> ReceivedRequest:
@@ -106,7 +106,7 @@ class Player:
             return answers.json_answer([each.as_json() for each in self.requests])
         rejection = self._rejection(request)
         if rejection is not None:
-            answer = answers.refused(self._wire, rejection, request.request_id)
+            answer = answers.error_answer(self._wire, rejection, request.request_id)
         elif request.method == "GET":
             answer = answers.json_answer(WIRES[self._wire].models(sorted(self._models or (ANY_MODEL,))))
         else:
@@ -115,7 +115,7 @@ class Player:
             except Exception as error:  # noqa: BLE001 - a script is the user's code: its error is raised when the vendor stops
                 self.script_error = self.script_error or error
                 message = f"the script failed: {type(error).__name__}: {error}"
-                answer = answers.refused(self._wire, HttpError(500, message=message), request.request_id)
+                answer = answers.error_answer(self._wire, HttpError(500, message=message), request.request_id)
         name = WIRES[self._wire].REQUEST_ID_HEADER
         return replace(answer, headers={name: request.request_id, **answer.headers})
 
@@ -146,8 +146,8 @@ class Player:
 
     def _scripted(self, request: ReceivedRequest) -> Answer:
         """The answer of the script. A fixed reply is encoded once."""
-        place = min(self._answered, len(self._parts) - 1)
-        self._answered += 1
+        place = min(self._answer_count, len(self._parts) - 1)
+        self._answer_count += 1
         part = self._parts[place]
         reply = request.reply = part if isinstance(part, Reply) else part(request)
         if isinstance(reply.fault, Refuse):
@@ -155,7 +155,7 @@ class Player:
         if isinstance(reply.fault, Redirect):
             return answers.redirected(reply.fault)
         if isinstance(reply.fault, HttpError):
-            return answers.refused(self._wire, reply.fault, request.request_id, reply.headers)
+            return answers.error_answer(self._wire, reply.fault, request.request_id, reply.headers)
         key = (place, request.model, request.wants_usage)
         if (answer := self._cached.get(key)) is not None:
             return answer

@@ -24,7 +24,7 @@ def script_from_json(data: bytes) -> WrittenScript:
     """The script in JSON that `script_to_json` or a person wrote.
 
     Raises:
-        ValueError: It is not JSON, or not a script. The message says what is wrong.
+        ValueError: It is not JSON, or not a script. The message has the problem.
     """
     try:
         value: Any = msgspec.json.decode(data)

@@ -94,9 +94,9 @@ class Connection(asyncio.Protocol):
         if received is not None:
             self._request = self._vendor.receive(received)
             self._task = asyncio.get_running_loop().create_task(self._answer(self._request))
-            self._task.add_done_callback(self._answered)
+            self._task.add_done_callback(self._after_answer)
 
-    def _answered(self, task: asyncio.Task[None]) -> None:
+    def _after_answer(self, task: asyncio.Task[None]) -> None:
         self._task = self._request = None
         if not task.cancelled() and task.exception() is not None:
             self._transport.abort()

@@ -22,7 +22,7 @@ class SpawnedVendor:
 
     Args:
         wire: The API: `openai-chat`, `openai-responses`, `anthropic`, `google` or `ollama`.
-        script: What it answers. A script in another process cannot have functions.
+        script: Its answers. A script in another process cannot have functions.
         models: The models that it has; by default it accepts any name.
         refuses_prefill: The models that refuse requests which end with an open assistant turn.
         api_key: The key that requests must have; `None` for none. By default `test-key`, and none for Ollama.

@@ -1,6 +1,6 @@
 """`SimulatedVendor`: a real server on a loopback socket that answers and fails by a script.
 
-The server runs in one event loop: that of `async with`, or one in a thread of its own for `with`. `requests` and
+The server runs in one event loop: that of `async with`, or one in its own thread for `with`. `requests` and
 `script` may be used from any thread; connections are only touched in the server's loop.
 """
 
@@ -28,7 +28,7 @@ HELLO = Reply("Hello!")
 class SimulatedVendor:
     """A server with the API of a vendor, which answers by a script.
 
-    `with vendor:` serves from a thread of its own, so any event loop or thread may send requests. `async with vendor:`
+    `with vendor:` serves from its own thread, so any event loop or thread may send requests. `async with vendor:`
     serves from the running loop. `base_url` is the address for the vendor's official client.
 
     If a function in the script raises an error, the answer is a 500, and the error is raised again when the vendor
@@ -36,7 +36,7 @@ class SimulatedVendor:
 
     Args:
         wire: The API: `openai-chat`, `openai-responses`, `anthropic`, `google` or `ollama`.
-        script: What it answers. See `Script`.
+        script: Its answers. See `Script`.
         models: The models that it has; by default it accepts any name.
         refuses_prefill: Whether it refuses requests that end with an open assistant turn, or which models do.
         api_key: The key that requests must have; `None` for none. By default `test-key`, and none for Ollama.
@@ -224,7 +224,7 @@ class Down:
 
 
 class _Thread:
-    """An event loop in a thread of its own."""
+    """An event loop in its own thread."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()

@@ -120,7 +120,7 @@ class HangUp(ScriptPart, frozen=True, tag="hang-up"):
 
 
 class Linger(ScriptPart, frozen=True, tag="linger"):
-    """Send the whole answer and the event that says so, but leave the body and the connection open."""
+    """Send the whole answer and the event that ends it, but leave the body and the connection open."""
 
 
 class UnaskedAnswer(ScriptPart, frozen=True, tag="unasked-answer"):

@@ -126,7 +126,7 @@ def test_the_error_names_file_host_key_and_fix() -> None:
         load_found("providers:\n  openai:\n    base_url: https://evil.example/v1\n")
     assert str(error.value) == (
         "llm_dispatcher.yaml:3: providers.openai.base_url: the key in OPENAI_API_KEY would be sent to evil.example. "
-        "This file is not trusted, because nobody named it: it was found in the working folder. If you trust it, "
+        "This file is not trusted, because you did not name it: it was found in the working folder. If you trust it, "
         f"name it: init({FILE!r}), --config, or LLM_DISPATCHER_CONFIG; or set "
         f"LLM_DISPATCHER_TRUST_CONFIG={Path(FILE).absolute()}"
     )

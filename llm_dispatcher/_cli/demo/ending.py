@@ -1,4 +1,4 @@
-"""The last screen of the demo: what other libraries deliver with the same faults, and what to type next.
+"""The last screen of the demo: the results of other libraries with the same faults, and the next commands to type.
 
 The figures come from the table in docs/survival.md, which `python benchmarks/fault_matrix.py` writes.
 """

@@ -42,7 +42,7 @@ next vendor continues from there, and the text is the same."""
 
 
 class Count(Struct):
-    """The characters that the reader should get in all scenes (`owed`), and those that it got."""
+    """Counts over all scenes: the characters that the reader should get (`owed`), and the characters that it got."""
 
     owed: int = 0
     read: int = 0
@@ -59,8 +59,8 @@ class Count(Struct):
 
     def __str__(self) -> str:
         verdict = "all owed, each once" if self.whole else "NOT as expected"
-        counted = f"characters owed {self.owed}, read {self.read}, repeated {self.repeated}, attempts {self.attempts}"
-        return f"{counted}: {verdict}"
+        counts = f"characters owed {self.owed}, read {self.read}, repeated {self.repeated}, attempts {self.attempts}"
+        return f"{counts}: {verdict}"
 
 
 class Scene(Struct, kw_only=True):

@@ -1,4 +1,4 @@
-"""The answers of the simulated vendors: a text of its own for each scene."""
+"""The answers of the simulated vendors: one text for each scene."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wires, one file each: they read requests, refuse those that the vendor would refuse, and write answers."""
+"""The wires, one file each: they read requests, refuse invalid ones as the vendor does, and write answers."""
 
 from __future__ import annotations
 

@@ -54,10 +54,10 @@ def read(request: ReceivedRequest) -> Rejection | None:
     last = request.turns[-1]
     if last.role == "assistant" and last.text != last.text.rstrip():
         return Rejection(400, "messages: final assistant content cannot end with trailing whitespace")
-    return _refused(request.body)
+    return _rejection(request.body)
 
 
-def _refused(body: dict[str, Any]) -> Rejection | None:
+def _rejection(body: dict[str, Any]) -> Rejection | None:
     """The reason why the service refuses the metadata or a schema, or `None`."""
     metadata = body.get("metadata")
     for name, value in metadata.items() if isinstance(metadata, dict) else ():
@@ -83,7 +83,7 @@ def event(data: bytes) -> bytes:
     return b"event: content_block_delta\ndata: " + data + b"\n\n"
 
 
-def _named(kind: str, **fields: Any) -> bytes:
+def _event(kind: str, **fields: Any) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + dumps({"type": kind, **fields}) + b"\n\n"
 
 
@@ -96,15 +96,15 @@ def frames(reply: Reply, model: str) -> list[Frame]:
     }
     message = {"id": "msg_sim", "type": "message", "role": "assistant", "model": model, "content": []}
     open_ended = {"stop_reason": None, "stop_sequence": None, "usage": {**usage_fields, "output_tokens": 1}}
-    events = [Frame(_named("message_start", message={**message, **open_ended})), Frame(_named("ping"))]
+    events = [Frame(_event("message_start", message={**message, **open_ended})), Frame(_event("ping"))]
     index = 0
 
     def block(start: dict[str, Any], deltas: list[dict[str, Any]], closing: list[dict[str, Any]]) -> None:
         nonlocal index
-        events.append(Frame(_named("content_block_start", index=index, content_block=start)))
-        events.extend(Frame(_named("content_block_delta", index=index, delta=delta), True) for delta in deltas)
-        events.extend(Frame(_named("content_block_delta", index=index, delta=delta)) for delta in closing)
-        events.append(Frame(_named("content_block_stop", index=index)))
+        events.append(Frame(_event("content_block_start", index=index, content_block=start)))
+        events.extend(Frame(_event("content_block_delta", index=index, delta=delta), True) for delta in deltas)
+        events.extend(Frame(_event("content_block_delta", index=index, delta=delta)) for delta in closing)
+        events.append(Frame(_event("content_block_stop", index=index)))
         index += 1
 
     if reply.reasoning:
@@ -118,13 +118,13 @@ def frames(reply: Reply, model: str) -> list[Frame]:
         block({"type": "tool_use", "id": call.id, "name": call.name, "input": {}}, parts, [])
     stop = {"stop_reason": reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish), "stop_sequence": None}
     output = usage.output if usage else 0
-    events.append(Frame(_named("message_delta", delta=stop, usage={**usage_fields, "output_tokens": output})))
-    events.append(Frame(_named("message_stop")))
+    events.append(Frame(_event("message_delta", delta=stop, usage={**usage_fields, "output_tokens": output})))
+    events.append(Frame(_event("message_stop")))
     return events
 
 
 def error_frame(message: str) -> bytes:
-    return _named("error", error={"type": "overloaded_error", "message": message})
+    return _event("error", error={"type": "overloaded_error", "message": message})
 
 
 def error_body(error: HttpError, request_id: str) -> dict[str, Any]:

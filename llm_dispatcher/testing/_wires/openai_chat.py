@@ -36,10 +36,10 @@ def read(request: ReceivedRequest) -> Rejection | None:
     if match is None or (match[1] is not None and "api-version" not in parse_qs(path.query)):
         return no_such_path(request)
     request.wants_usage = (request.body.get("stream_options") or {}).get("include_usage") is True
-    return take_messages(request) or _refused(request)
+    return take_messages(request) or _rejection(request)
 
 
-def _refused(request: ReceivedRequest) -> Rejection | None:
+def _rejection(request: ReceivedRequest) -> Rejection | None:
     """The reason why OpenAI refuses a request, or `None`. For two open turns, as llama.cpp does."""
     body = request.body
     if (rejection := metadata_rejection(body)) is not None:

@@ -47,10 +47,10 @@ def read(request: ReceivedRequest) -> Rejection | None:
         ]
     if not request.turns:
         return Rejection(400, "Missing required parameter: 'input'.")
-    return _refused(body)
+    return _rejection(body)
 
 
-def _refused(body: dict[str, Any]) -> Rejection | None:
+def _rejection(body: dict[str, Any]) -> Rejection | None:
     """The reason why OpenAI refuses a request, or `None`. For items without a type, as llama.cpp does."""
     items = body["input"] if isinstance(body["input"], list) else []
     if any(isinstance(item, dict) and item.get("role") == "assistant" and "type" not in item for item in items):
