@@ -173,7 +173,7 @@ class LLMStream(Generic[Chunk]):
         if self._read_as is not None:
             raise RuntimeError(
                 f"this stream was already read (by {self._read_as}); call the function again for a new one, "
-                "or keep what .response holds"
+                "or read its .response"
             )
 
     async def _whole(self, how: str) -> TaskResponse:

@@ -1,4 +1,4 @@
-"""How often a target is tried, and how long the loop waits between two tries.
+"""Retries and their backoff: how often a target is tried, and how long the loop waits between two tries.
 
 The rules for both are tenacity's: a `wait` strategy says how long, a `stop` strategy says when to give the target up.
 The policy makes them of its settings, and an application may hand its own to the switch. The loop around them is ours,

@@ -1,4 +1,4 @@
-"""One timer for each stream serves all of its clocks.
+"""The timeouts of a stream: one timer serves all of its clocks.
 
 How it works
 ------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .._log import write
 from ..notices import Notice
@@ -24,6 +24,10 @@ class Observers:
     """
 
     def __init__(self, observers: Sequence[Observer]) -> None:
+        if isinstance(observers, Observer) or not isinstance(observers, Iterable):
+            raise TypeError(
+                f"observers is a list of observers, got {type(observers).__name__}; write: observers=[MyObserver()]"
+            )
         for observer in observers:
             if not isinstance(observer, Observer):
                 raise TypeError(

@@ -103,17 +103,17 @@ class RequestOptions(TypedDict, total=False):
         extra: Vendor-specific options, by provider.
     """
 
-    task_type: TaskType | str
-    providers: str | Sequence[str]
+    task_type: TaskType | str | None
+    providers: str | Sequence[str] | None
     model: str | None
     system: str | None
     temperature: float | None
     top_p: float | None
     max_tokens: int | None
-    stop: str | Sequence[str]
+    stop: str | Sequence[str] | None
     seed: int | None
     reasoning_effort: ReasoningEffort | None
-    tools: Sequence[Any]
+    tools: Sequence[Any] | None
     tool_choice: str | Mapping[str, Any] | None
     response_format: ResponseFormat | None
     namespace: str | None
@@ -137,10 +137,16 @@ def check_names(options: Mapping[str, Any], names: frozenset[str]) -> None:
     """Raise a `TypeError` if an option has another name than these."""
     for name in options:
         if name not in names:
-            hint = did_you_mean(name, (*names, *_OF_A_CALL))
-            if name in _OF_A_CALL:
-                hint = f"; pass {name} in the call: llm(prompt, {name}=…)"
-            raise TypeError(f"there is no setting {name!r}{hint}")
+            raise TypeError(f"there is no setting {name!r}{_instead_of(name, names)}")
+
+
+def _instead_of(name: str, names: frozenset[str]) -> str:
+    """What to write instead of an option with this name."""
+    if name in REQUEST_OPTIONS:
+        return f" here, because it belongs to the request; write TaskRequest(prompt, {name}=…)"
+    if name in _OF_A_CALL:
+        return f"; pass {name} in the call: llm(prompt, {name}=…)"
+    return did_you_mean(name, (*names, *_OF_A_CALL)) or f" (known: {', '.join(sorted(names))})"
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -157,7 +163,12 @@ def documented(*options: type) -> Callable[[Function], Function]:
         others = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
         kinds = {name: kind for each in options for name, kind in each.__annotations__.items()}
         added = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind.__forward_arg__)
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=False if kind.__forward_arg__ == "bool" else None,
+                annotation=kind.__forward_arg__,
+            )
             for name, kind in kinds.items()
         ]
         function.__signature__ = signature.replace(parameters=[*others, *added])  # type: ignore[attr-defined]

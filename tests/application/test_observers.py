@@ -145,6 +145,8 @@ async def test_an_observer_is_told_of_a_request_that_cannot_be_sent(
 
 
 def test_a_wrong_observer_is_refused_with_the_fix(simulated_vendor: Start) -> None:
+    with pytest.raises(TypeError, match=r"observers is a list of observers, got Recorder; write: observers=\["):
+        LLMSwitch(policy_over(simulated_vendor("openai-chat")), observers=Recorder())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"an observer is a streaming\.Observer, got list"):
         LLMSwitch(policy_over(simulated_vendor("openai-chat")), observers=[[]])  # type: ignore[list-item]
 

@@ -11,6 +11,8 @@ import pytest
 
 from llm_dispatcher._config import load
 from llm_dispatcher._policy import Policy
+from llm_dispatcher._routing.strategies import STRATEGIES
+from llm_dispatcher._vendors.kinds import known_kinds
 from llm_dispatcher.exceptions import ConfigurationError, ConfigurationProblem
 
 VALID = "providers:\n  openai: {api_key: test-key, models: [m]}\n"
@@ -33,7 +35,9 @@ class Broken:
 def broken_files() -> list[Broken]:
     """The cases of `broken.txt`, whose first line describes the format."""
     cases: list[Broken] = []
-    for case in Path(__file__).with_name("broken.txt").read_text().split("### ")[1:]:
+    table = Path(__file__).with_name("broken.txt").read_text()
+    table = table.replace("<kinds>", ", ".join(sorted(known_kinds()))).replace("<strategies>", ", ".join(STRATEGIES))
+    for case in table.split("### ")[1:]:
         name, *lines = case.strip().splitlines()
         expected = [line.removeprefix("=> ") for line in lines if line.startswith("=> ")]
         text = [line for line in lines if not line.startswith("=> ")]
