@@ -17,6 +17,7 @@ from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, cast
 
 from ._background import closed_at_the_end, finish_in_background, run_in_background
 from .events import Event, TaskResponse
+from .exceptions import EventLoopRunningError
 from .streaming._metadata import ChunkMetadata
 from .streaming._observe import Opening, observed
 from .streaming._reader import Reader
@@ -26,14 +27,6 @@ Chunk = TypeVar("Chunk", bound="str | ChunkMetadata", covariant=True)
 
 _Generator: TypeAlias = weakref.ref[AsyncGeneratorType[Any, None]]
 _running_here: Final[ContextVar[tuple[_Generator, ...]]] = ContextVar("the streams that this task began", default=())
-
-
-class EventLoopRunningError(RuntimeError, TypeError):
-    """A synchronous method would block a thread whose event loop is running.
-
-    It is a `TypeError` as well, because `iter()` raises one for an object that is not iterable. A framework that tries
-    `iter()` first, as Django does, then calls `aiter()`.
-    """
 
 
 class LLMStream(Generic[Chunk]):

@@ -26,6 +26,8 @@ LLMDispatcherError
 │   └── StreamTimeoutError (StreamingError)    … after text was delivered
 ├── ConfigurationError                     the policy is wrong (.problems; .file .line .key of the first)
 └── CacheError                             a cache cannot be used as asked
+
+`EventLoopRunningError` is a mistake in the program and stands apart.
 """
 
 from __future__ import annotations
@@ -313,3 +315,11 @@ class ConfigurationError(LLMDispatcherError):
 
 class CacheError(LLMDispatcherError):
     """A cache cannot be made or used in this way."""
+
+
+class EventLoopRunningError(RuntimeError, TypeError):
+    """A synchronous method would block a thread whose event loop is running.
+
+    It is a `TypeError` as well, because `iter()` raises one for an object that is not iterable. A framework that tries
+    `iter()` first, as Django does, then calls `aiter()`.
+    """

@@ -17,8 +17,9 @@ from .._local_trouble import trouble_of_this_machine
 from .._log import write
 from .._policy import Policy, Wishes
 from .._routing import SharedState, needs_prices
-from .._stream import EventLoopRunningError, may_block
+from .._stream import may_block
 from ..events import Failure
+from ..exceptions import EventLoopRunningError
 from ..notices import Notify, PricesNotLoaded
 from ..tasks import TaskRequest
 

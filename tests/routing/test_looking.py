@@ -14,7 +14,7 @@ import pytest
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher import _catalog as catalog
 from llm_dispatcher._routing.spending import Spending
-from llm_dispatcher._stream import EventLoopRunningError
+from llm_dispatcher.exceptions import EventLoopRunningError
 from llm_dispatcher.testing import Reply, SimulatedVendor
 from tests.conftest import policy_over
 
