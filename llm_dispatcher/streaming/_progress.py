@@ -1,7 +1,9 @@
 """`ProgressTracker`: how far streams have come, as a number from 0 to 100.
 
-A tracker is read in any thread. The task that reads a stream moves that stream's share of the tracker. Two module
-globals, `_ticks` and `_latest`, exist for one warning: that a tracker stays at 0 because no stream has it.
+A tracker is read in any thread. The task that reads a stream moves that stream's share of the tracker. A share that is
+over is added to the sums of the run and dropped, because a busy tracker may never be without an open stream. `_lock`
+guards the shares and the sums, and is held for moments. Two module globals, `_ticks` and `_latest`, exist for one
+warning: that a tracker stays at 0 because no stream has it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from .. import _clock
@@ -63,7 +66,9 @@ class ProgressTracker:
         self.expected_tokens = expected_tokens
         self.expected_chunks = expected_chunks
         self._clock = clock
-        self._streams: list[_Share] = []
+        self._lock = Lock()
+        self._open: list[_Share] = []
+        self._past = _Past()
         self._highest = 0.0
         self._began: float | None = None
         self._ended: float | None = None
@@ -76,20 +81,22 @@ class ProgressTracker:
     def get_progress(self) -> float:
         """A number from 0.0 to 100.0. It never falls during a run, and is 100.0 when every stream is complete."""
         self._warn_if_nobodys()
-        streams = self._streams
-        if streams and all(stream.finished for stream in streams):
-            return 100.0
-        expected = sum(stream.expected for stream in streams)
-        done = sum(stream.expected * stream.fraction for stream in streams)
-        if expected:
-            self._highest = max(self._highest, min(100.0 * done / expected, 100.0 * SHORT_OF_WHOLE))
-        return self._highest
+        with self._lock:
+            past = self._past
+            if self._ended is not None and past.is_complete:
+                return 100.0
+            expected = past.expected + sum(share.expected for share in self._open)
+            done = past.done + sum(share.expected * share.fraction for share in self._open)
+            if expected:
+                self._highest = max(self._highest, min(100.0 * done / expected, 100.0 * SHORT_OF_WHOLE))
+            return self._highest
 
     @property
     def tokens(self) -> int:
         """Output tokens so far, estimated from the text."""
         self._warn_if_nobodys()
-        return sum(stream.tokens for stream in self._streams)
+        with self._lock:
+            return self._past.tokens + sum(share.tokens for share in self._open)
 
     @property
     def elapsed(self) -> float:
@@ -145,9 +152,10 @@ class ProgressTracker:
     # ── for this package ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _assign(self, owner: str | None = None) -> None:
-        if self._follows:
-            self._follows = False
-            self._forget()
+        with self._lock:
+            if self._follows:
+                self._follows = False
+                self._forget()
         self._is_assigned = True
         self._owner = owner or self._owner
 
@@ -164,24 +172,31 @@ class ProgressTracker:
         return self._joined(max_tokens)
 
     def _joined(self, max_tokens: int | None) -> Watcher:
-        if all(stream.ended for stream in self._streams):
-            self._forget()
-            self._began = self._clock()
-        share = _Share(self, self._expected(max_tokens))
-        self._streams.append(share)
+        with self._lock:
+            if not self._open:
+                self._forget()
+                self._began = self._clock()
+            share = _Share(self, self._expected(max_tokens))
+            self._open.append(share)
         return share
 
     def _forget(self) -> None:
-        self._streams.clear()
+        self._open.clear()
+        self._past = _Past()
         self._highest = 0.0
         self._began = self._ended = None
 
     def _leave(self, share: _Share) -> None:
         """Note that a stream is over."""
-        if share.finished and share.tokens:
-            self._usual = share.tokens if self._usual is None else self._usual + (share.tokens - self._usual) / 4
-        if all(stream.ended for stream in self._streams):
-            self._ended = self._clock()
+        with self._lock:
+            if share.finished and share.tokens:
+                self._usual = share.tokens if self._usual is None else self._usual + (share.tokens - self._usual) / 4
+            if share not in self._open:
+                return  # the tracker has forgotten it
+            self._open.remove(share)
+            self._past.add(share)
+            if not self._open:
+                self._ended = self._clock()
 
     def _expected(self, max_tokens: int | None) -> float:
         """The tokens or chunks that one stream is expected to have."""
@@ -262,14 +277,13 @@ _latest: tuple[int, str | None] = (-1, None)
 class _Share:
     """The share that one stream has in the run of a tracker."""
 
-    __slots__ = ("_account", "_tracker", "ended", "expected", "finished")
+    __slots__ = ("_account", "_tracker", "expected", "finished")
 
     def __init__(self, tracker: ProgressTracker, expected: float) -> None:
         self._tracker = tracker
         self.expected: float = expected
         self._account: Account | None = None
         self.finished: bool = False
-        self.ended: bool = False
 
     @property
     def tokens(self) -> int:
@@ -295,5 +309,24 @@ class _Share:
         self._account = account
         if isinstance(event, (StreamCompleted, StreamFailed, StreamCancelled)):
             self.finished = isinstance(event, StreamCompleted)
-            self.ended = True
             self._tracker._leave(self)  # noqa: SLF001 - of this module
+
+
+class _Past:
+    """The sums of those shares of a run that are over."""
+
+    __slots__ = ("done", "expected", "is_complete", "tokens")
+
+    def __init__(self) -> None:
+        self.expected = 0.0
+        self.done = 0.0
+        self.tokens = 0
+        self.is_complete = True
+        """Whether all of these streams were complete."""
+
+    def add(self, share: _Share) -> None:
+        """Add a share that is over."""
+        self.expected += share.expected
+        self.done += share.expected * share.fraction
+        self.tokens += share.tokens
+        self.is_complete = self.is_complete and share.finished

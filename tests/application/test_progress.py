@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import warnings
+import weakref
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any, Final
@@ -111,6 +112,24 @@ async def test_progress_stays_below_100_after_an_early_break(simulated_switch: S
             if chunk == " six.":
                 break
     assert 90.0 < tracker.get_progress() < 100.0
+
+
+async def test_a_tracker_that_is_never_without_a_stream_keeps_only_the_open_ones(
+    simulated_switch: SimulatedSwitch,
+) -> None:
+    simulated_switch(only=Reply(TEXT))
+    tracker, accounts = ProgressTracker(), []
+    async with tracked(tracker) as one_is_always_open:
+        reading = aiter(one_is_always_open)
+        await anext(reading)
+        for _ in range(3):
+            stream = tracked(tracker)
+            await stream
+            accounts.append(weakref.ref(stream._account))
+            del stream
+        assert [account() for account in accounts] == [None] * 3
+        assert tracker.tokens == 3 * 7 + 1
+        assert 50.0 < tracker.get_progress() < 100.0
 
 
 async def test_a_tracker_learns_the_usual_length_of_its_streams(simulated_switch: SimulatedSwitch) -> None:
