@@ -1,14 +1,14 @@
-"""What may be said in messages and log lines: no key, and nothing that acts on a terminal or begins a line of its own.
+"""Cleaning texts for messages and log lines: no keys, no terminal control characters, and no line breaks.
 
 Keys are found in two ways. Those of this process are known (`conceal`), and are found however they are written: in
 another case, with escapes of URLs or JSON, broken by white space, cut short, in base64 or in hex. Others are known by
 their format: a vendor's prefix and a rest that no word looks like. Words of a vendor's error are never taken for a key
 because of a prefix alone: the name of a parameter or a model is often the one word that the reader needs.
 
-What is not found: a key of another process without a format of its own, and a known key that is cut in pieces with
-other text between them, reversed or encrypted.
+Not found: a key of another process without a known format, and a known key that is cut in pieces with other text
+between them, reversed or encrypted.
 
-`_known` is the one state here. It is a tuple that is replaced as a whole, by any thread, and only ever grows.
+`_secrets` is the one state here. It is a tuple that is replaced as a whole, by any thread, and only ever grows.
 See docs/decisions/0011.
 """
 
@@ -45,18 +45,18 @@ _UNIT: Final = r"(?s)%[0-9A-Fa-f]{2}|\\u00[0-9A-Fa-f]{2}|\\[\\/\"nrt]|."
 _CHARACTER: Final = r"(?s)."
 _BLANKS: Final = frozenset(("\\n", "\\r", "\\t"))
 
-_known: tuple[str, ...] = ()
+_secrets: tuple[str, ...] = ()
 
 
 def conceal(secret: str) -> None:
     """Take this text out from now on, whatever it looks like. Texts that are plain words are left alone."""
-    global _known
+    global _secrets
     if len(secret) < _SHORTEST or (len(secret) < _LONGEST_WORDS and re.fullmatch(_WORDS, secret)):
         return
     forms = {secret.translate(_PLAIN): None, secret.encode("utf-8", "surrogatepass").hex(): None}
     forms |= dict.fromkeys(form.translate(_PLAIN) for form in _in_base64(secret))
-    if new := tuple(form for form in forms if form not in _known):
-        _known = (*_known, *new)
+    if new := tuple(form for form in forms if form not in _secrets):
+        _secrets = (*_secrets, *new)
 
 
 def _in_base64(secret: str) -> list[str]:
@@ -133,7 +133,7 @@ class Secret:
 def _without_known(text: str) -> str:
     plain = text.translate(_PLAIN)
     is_escaped = "%" in text or "\\" in text
-    if not is_escaped and not any(form[:_SEED] in plain for form in _known):
+    if not is_escaped and not any(form[:_SEED] in plain for form in _secrets):
         return text
     # Read both ways: a percent sign that happens to stand before a key is no escape.
     spans = {span for escapes in ((False, True) if is_escaped else (False,)) for span in _places(text, escapes=escapes)}
@@ -149,7 +149,7 @@ def _without_known(text: str) -> str:
 def _places(text: str, *, escapes: bool) -> Iterator[tuple[int, int]]:
     """Where a known key stands in the text."""
     plain, places = _read(text, escapes=escapes)
-    for form in _known:
+    for form in _secrets:
         for begin, end in _spans(form, plain):
             yield places[begin][0], places[end - 1][1]
 
@@ -174,12 +174,12 @@ def _read(text: str, *, escapes: bool) -> tuple[str, list[tuple[int, int]]]:
     characters: list[str] = []
     places: list[tuple[int, int]] = []
     for unit in re.finditer(_UNIT if escapes else _CHARACTER, text):
-        said = unit[0]
-        if len(said) == 2:
-            said = "" if said in _BLANKS else said[1]
-        elif len(said) > 2:
-            said = chr(int(said.lstrip("%\\u") or "0", 16))
-        plain = said.translate(_PLAIN)
+        character = unit[0]
+        if len(character) == 2:
+            character = "" if character in _BLANKS else character[1]
+        elif len(character) > 2:
+            character = chr(int(character.lstrip("%\\u") or "0", 16))
+        plain = character.translate(_PLAIN)
         if plain:
             characters.append(plain)
             places.append(unit.span())
@@ -227,18 +227,18 @@ def _is_random(text: str) -> bool:
 def redacted(text: str) -> str:
     """The text without our keys and whatever else looks like one; vendors quote keys in their error messages."""
     text = _without_known(text)
-    text = re.sub(_PREFIXED, lambda found: HIDDEN if _is_random(found[1]) else found[0], text)
+    text = re.sub(_PREFIXED, lambda match: HIDDEN if _is_random(match[1]) else match[0], text)
     text = re.sub(_FIXED, HIDDEN, text)
-    text = re.sub(_IN_A_HEADER, lambda found: found[1] + HIDDEN if _is_random(found[2]) else found[0], text)
-    text = re.sub(_HEADER, lambda found: found[1] + HIDDEN, text)
+    text = re.sub(_IN_A_HEADER, lambda match: match[1] + HIDDEN if _is_random(match[2]) else match[0], text)
+    text = re.sub(_HEADER, lambda match: match[1] + HIDDEN, text)
     text = re.sub(
         _ASSIGNED,
-        lambda found: (
-            found[1] + found[2] + HIDDEN if re.search("[0-9]", found[3]) and _is_random(found[3]) else found[0]
+        lambda match: (
+            match[1] + match[2] + HIDDEN if re.search("[0-9]", match[3]) and _is_random(match[3]) else match[0]
         ),
         text,
     )
-    text = re.sub(_IN_A_QUERY, lambda found: found[1] + HIDDEN, text)
+    text = re.sub(_IN_A_QUERY, lambda match: match[1] + HIDDEN, text)
     return re.sub(_IN_AN_ADDRESS, HIDDEN, text)
 
 
@@ -251,12 +251,12 @@ _ACTING: Final = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206
 
 def one_line(text: str) -> str:
     """The text in one line, and nothing in it that acts on a terminal: line breaks are spaces, controls are escaped."""
-    text = re.sub(_BREAK, lambda found: found[0] if found[0].strip(" ") == "" else " ", text)
-    return re.sub(_ACTING, lambda found: found[0].encode("unicode_escape").decode(), text)
+    text = re.sub(_BREAK, lambda match: match[0] if match[0].strip(" ") == "" else " ", text)
+    return re.sub(_ACTING, lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def loggable(text: str) -> str:
-    """What others said, as it may stand in a message and in a log line: without keys, and in one line."""
+    """A foreign text for a message or a log line: without keys, and in one line."""
     return one_line(redacted(text))
 
 

@@ -183,7 +183,7 @@ def test_a_key_is_known_by_where_it_stands(said: str) -> None:
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """No secrets of other tests."""
-    monkeypatch.setattr(redaction, "_known", ())
+    monkeypatch.setattr(redaction, "_secrets", ())
 
 
 KEY = "zq9Canary/Key+0123456789=="
@@ -231,12 +231,12 @@ def test_a_known_key_is_found_however_it_is_written(copy: str) -> None:
 @given(st.text("<>abc \n%é", max_size=30), st.text("<>abc \n%é", max_size=30), st.text("ab1/+-", min_size=8))
 def test_all_but_the_key_is_left_as_it_was(before: str, after: str, rest: str) -> None:
     secret = f"9{rest}9"
-    before_this, redaction._known = redaction._known, ()
+    before_this, redaction._secrets = redaction._secrets, ()
     try:
         conceal(secret)
         assert redacted(f"{before}{secret}{after}") == f"{before}{HIDDEN}{after}"
     finally:
-        redaction._known = before_this
+        redaction._secrets = before_this
 
 
 @pytest.mark.found("S-D15")

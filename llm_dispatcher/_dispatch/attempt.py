@@ -106,7 +106,7 @@ class _Beginning:
         self._course = course
         self._row = row
         self._watchdog = watchdog
-        self._held: list[Event] = []
+        self._pending: list[Event] = []
         self._holds_since: float | None = None
 
     def events(self, content: str | Content) -> Iterator[Event]:
@@ -118,7 +118,7 @@ class _Beginning:
             row.output.append(content)
         if row.join is not None and not row.join.is_decided:
             if not isinstance(content, str):
-                self._held.append(content)
+                self._pending.append(content)
                 return
             content = row.join.feed(content) or self._after_silence(row.join)
             if not content:
@@ -170,4 +170,4 @@ class _Beginning:
             row.shown_from = 0
             yield StreamReset()
         yield StreamStarted(row.target, row.number, cached=False)
-        yield from self._held
+        yield from self._pending

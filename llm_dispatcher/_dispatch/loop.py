@@ -136,8 +136,8 @@ def _record(job: Job, row: Row, admitted: Pass, outcome: AttemptOutcome, now: fl
     """
     try:
         with reported_not_raised(row.target, "outcome", job.notify):
-            written = attempt_of(row, job.request, outcome, now, job.price, job.notify)
-            job.ledger.add(written)
-            admitted.note(written)
+            attempt = attempt_of(row, job.request, outcome, now, job.price, job.notify)
+            job.ledger.add(attempt)
+            admitted.note(attempt)
     finally:
         admitted.leave()

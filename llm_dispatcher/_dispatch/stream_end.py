@@ -37,13 +37,13 @@ def final_error(job: Job, course: Course) -> LLMDispatcherError | None:
     """The error to end with at once, or `None` if another try or another target may still save the stream."""
     error = course.failures[-1]
     if not isinstance(error, ProviderError):
-        return _broken(job, course, str(error)) if course.is_committed or course.follows_content else error
+        return _streaming_error(job, course, str(error)) if course.is_committed or course.follows_content else error
     if not course.is_committed or may_restart(job, course):
         return None
     reason = "on_break is 'raise'" if job.on_break == "raise" else obstacle_to_continuing(job.request, course)
     if reason is None:
         return None
-    return _broken(job, course, f"the stream broke and is not continued, because {reason}: {error}")
+    return _streaming_error(job, course, f"the stream broke and is not continued, because {reason}: {error}")
 
 
 def exhaustion(job: Job, course: Course) -> LLMDispatcherError:
@@ -53,7 +53,7 @@ def exhaustion(job: Job, course: Course) -> LLMDispatcherError:
         return course.failures[-1]
     everyone = AllProvidersFailedError([failure for failure in course.failures if isinstance(failure, ProviderError)])
     everyone.__cause__ = course.failures[-1]
-    return _broken(job, course, everyone.message) if course.has_text else everyone
+    return _streaming_error(job, course, everyone.message) if course.has_text else everyone
 
 
 def interruption(job: Job, course: Course, error: SwitchClosedError) -> StreamingError:
@@ -61,7 +61,7 @@ def interruption(job: Job, course: Course, error: SwitchClosedError) -> Streamin
     return StreamingError(str(error), partial=course.transcript.text, usage=job.ledger.usage, failures=course.failures)
 
 
-def _broken(job: Job, course: Course, message: str) -> StreamingError:
+def _streaming_error(job: Job, course: Course, message: str) -> StreamingError:
     kind = StreamingError
     if isinstance(course.failures[-1], RequestTimeoutError):
         kind = StreamTimeoutError

@@ -157,10 +157,10 @@ class Admission:
         self.facts: Final = facts
         self.is_excused = False
         """Whether the last attempt failed because of this machine."""
-        self._asked: set[Target] = set()
+        self._attempted_targets: set[Target] = set()
         self._providers: set[str] = set()
         self._passes: list[TargetPass] = []
-        self._spent = 0.0
+        self._dollars_so_far = 0.0
 
     async def enter(self, target: Target, left: float | None = None) -> Pass | ProviderError | BudgetExceededError:
         """A pass for one attempt at a target, or the reason why not.
@@ -204,7 +204,7 @@ class Admission:
         self._passes.remove(admitted)
 
     def _count_request(self, target: Target) -> None:
-        self._asked.add(target)
+        self._attempted_targets.add(target)
         if target.provider not in self._providers:
             self._providers.add(target.provider)
             self.state.retry_budget(target.provider).request()
@@ -217,11 +217,11 @@ class Admission:
         its target is healthy, or is unknown and of another provider: such a target is not failing, so refusing it
         would spare nobody and lose the request.
         """
-        if not self._asked or self.is_excused:
+        if not self._attempted_targets or self.is_excused:
             return True
         health = self.state.health
         is_unknown = target.provider not in self._providers and health.is_new(target)
-        owing = target not in self._asked and (is_unknown or health.is_healthy(target))
+        owing = target not in self._attempted_targets and (is_unknown or health.is_healthy(target))
         return self.state.retry_budget(target.provider).draw(owing=owing)
 
     # ── money ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -233,13 +233,13 @@ class Admission:
 
     def spend(self, dollars: float) -> None:
         """An attempt has cost so much."""
-        self._spent += dollars
+        self._dollars_so_far += dollars
         self.state.budgets.spend(self.facts.namespace, dollars)
 
     def check_max_cost(self) -> BudgetExceededError | None:
         """The error to end with if the request has cost more than its `max_cost`."""
         most = self.facts.max_cost
-        if most is not None and self._spent + sum(each.cost for each in self._passes) > most:
+        if most is not None and self._dollars_so_far + sum(each.cost for each in self._passes) > most:
             return BudgetExceededError(f"the request has cost more than max_cost (${most:g})")
         return None
 
@@ -248,22 +248,22 @@ class Admission:
         facts = self.facts
         if not self.is_metered:
             return NO_MONEY
-        wanted, can = facts.demands, facts.capabilities(target)
-        expected = can.dollars(wanted.input_tokens, wanted.output_tokens) or 0.0
-        spent = self._spent + sum(max(each.cost, each.expected) for each in self._passes)
-        if facts.max_cost is not None and spent + expected > facts.max_cost:
+        needs, can = facts.demands, facts.capabilities(target)
+        expected = can.dollars(needs.input_tokens, needs.output_tokens) or 0.0
+        committed = self._dollars_so_far + sum(max(each.cost, each.expected) for each in self._passes)
+        if facts.max_cost is not None and committed + expected > facts.max_cost:
             return BudgetExceededError(
-                f"another attempt may cost ${expected:.6f}: with what was spent already (${spent:.6f}) "
+                f"another attempt may cost ${expected:.6f}: with what was spent already (${committed:.6f}) "
                 f"that is more than max_cost (${facts.max_cost:g})"
             )
-        reserved = can.dollars(wanted.input_tokens, self._most_output(target, can)) or 0.0
-        budget = self.state.budgets.reserve(facts.namespace, reserved, None if wanted.most_output else expected)
+        reserved = can.dollars(needs.input_tokens, self._most_output(target, can)) or 0.0
+        budget = self.state.budgets.reserve(facts.namespace, reserved, None if needs.most_output else expected)
         if budget is not None:
             return BudgetExceededError(f"{budget} has less left than the ${reserved:.6f} that this attempt may cost")
         return Reservation(
             reserved=reserved,
             expected=expected,
-            input_cost=can.dollars(wanted.input_tokens, 0) or 0.0,
+            input_cost=can.dollars(needs.input_tokens, 0) or 0.0,
             cost_a_byte=(can.dollars(0, 1) or 0.0) / BYTES_A_TOKEN,
         )
 
@@ -271,10 +271,10 @@ class Admission:
         """The output tokens to reserve money for. Visible text is counted while it is written, so the tokens of a usual
         answer are enough for it, and a longer answer reserves more. Hidden reasoning can reserve nothing later.
         """
-        wanted = self.facts.demands
-        if wanted.most_output:
-            return wanted.most_output
-        if can.reasoning and wanted.may_reason:
+        needs = self.facts.demands
+        if needs.most_output:
+            return needs.most_output
+        if can.reasoning and needs.may_reason:
             return self.facts.own_limit(target) or REASONING_OUTPUT
         return EXPECTED_OUTPUT
 

@@ -102,8 +102,8 @@ class Budgets:
             for budget in self._of(namespace):
                 reserved = self._reserved.get(budget.namespace, 0.0)
                 left = budget.limit - self.spending.of(budget.line) - reserved
-                needed = dollars if reserved or expected is None else min(expected, dollars)
-                if left < needed or left <= 0:
+                minimum = dollars if reserved or expected is None else min(expected, dollars)
+                if left < minimum or left <= 0:
                     return str(budget)
             for scope in _scopes(namespace):
                 self._reserved[scope] = self._reserved.get(scope, 0.0) + dollars

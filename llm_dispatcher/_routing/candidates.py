@@ -34,9 +34,9 @@ def _pinned_model(model: str, request: TaskRequest, policy: Policy) -> list[Targ
         return [Target(provider, name)]
     if request.providers:
         return [Target(pinned, model) for pinned in request.providers]
-    listed = [Target(each, model) for each, settings in policy.providers.items() if model in settings.models]
-    if listed:
-        return listed
+    targets = [Target(each, model) for each, settings in policy.providers.items() if model in settings.models]
+    if targets:
+        return targets
     if len(policy.providers) == 1 and not slash:
         return [Target(only, model) for only in policy.providers]
     if slash:

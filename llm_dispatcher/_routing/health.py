@@ -88,7 +88,7 @@ class Health:
                 stats = self._stats.get(attempt.target)
                 if stats is None:
                     stats = self._stats[attempt.target] = TargetStats(self._clock)
-                stats.note(attempt, counted=failed is True)
+                stats.note(attempt, is_counted=failed is True)
         self._send_notices()
 
     def _send_notices(self) -> None:

@@ -111,7 +111,7 @@ def plan(
         BudgetExceededError: No target can serve the request, and at least one only because of its cost.
     """
     route = route_of(request, policy, wishes)
-    wanted = demands(request)
+    request_demands = demands(request)
     rejected: dict[Target, str] = {}
     contenders: list[Contender] = []
     waiting: list[Contender] = []
@@ -125,8 +125,10 @@ def plan(
             continue
         can = capabilities(target)
         health = conditions.health.get(target, _NOTHING_YET)
-        contender = Contender(target, can, health, can.dollars(wanted.input_tokens, wanted.output_tokens))
-        reason = _obstacle(contender, wanted, policy)
+        contender = Contender(
+            target, can, health, can.dollars(request_demands.input_tokens, request_demands.output_tokens)
+        )
+        reason = _obstacle(contender, request_demands, policy)
         if reason is None:
             reason = _cost_obstacle(contender, route, conditions)
             is_too_expensive = is_too_expensive or reason is not None
@@ -147,7 +149,7 @@ def plan(
     if not contenders:
         raise _no_target(request, rejected, is_too_expensive=is_too_expensive)
     draw = _key_of(request, route, conditions)
-    ranking = Ranking(contenders, route, wanted, request.task_type, draw)
+    ranking = Ranking(contenders, route, request_demands, request.task_type, draw)
     return _ordered(ranking, rejected, fallback=wishes.fallback)
 
 
@@ -175,12 +177,12 @@ def route_of(request: TaskRequest, policy: Policy, wishes: Wishes) -> Route:
     )
 
 
-def _obstacle(contender: Contender, wanted: Demands, policy: Policy) -> str | None:
+def _obstacle(contender: Contender, request_demands: Demands, policy: Policy) -> str | None:
     """Why a target cannot serve now, apart from money and rate limits."""
     target, health = contender.target, contender.health
     if not policy.providers[target.provider].is_enabled(target.model):
         return "it is disabled"
-    reason = unmet_requirement(contender.capabilities, wanted)
+    reason = unmet_requirement(contender.capabilities, request_demands)
     if reason is not None:
         return reason
     if health.opens_in is not None:

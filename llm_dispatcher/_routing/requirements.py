@@ -67,25 +67,25 @@ def demands(request: TaskRequest) -> Demands:
     )
 
 
-def unmet_requirement(can: Capabilities, wanted: Demands) -> str | None:
+def unmet_requirement(can: Capabilities, request: Demands) -> str | None:
     """Why a model cannot serve. What the catalog does not know of a model is left to its vendor."""
     window = can.context_window
-    if window is not None and SURE * wanted.input_tokens + wanted.most_output > window:
-        needed = f"about {wanted.input_tokens} tokens" + (f" and {wanted.most_output} more" * bool(wanted.most_output))
-        return f"its context window of {window} tokens is too small for {needed}"
+    if window is not None and SURE * request.input_tokens + request.most_output > window:
+        size = f"about {request.input_tokens} tokens" + (f" and {request.most_output} more" * bool(request.most_output))
+        return f"its context window of {window} tokens is too small for {size}"
     if not can.known:
         return None
     if (reason := why_unusable(can)) is not None:
         return reason
-    if wanted.vision and not can.vision:
+    if request.vision and not can.vision:
         return "it cannot take images"
-    if wanted.audio and not can.audio:
+    if request.audio and not can.audio:
         return "it cannot take audio"
-    if wanted.tools and not can.tools:
+    if request.tools and not can.tools:
         return "it cannot call tools"
-    if wanted.schema and not can.structured_output:
+    if request.schema and not can.structured_output:
         return "it cannot follow a schema"
-    if wanted.reasoning and not can.reasoning:
+    if request.reasoning and not can.reasoning:
         return "it does not reason"
     return None
 
@@ -95,6 +95,6 @@ def why_unusable(can: Capabilities) -> str | None:
     if can.text or not can.known:
         return None
     if can.transcription:
-        # (It would have to be asked at /audio/transcriptions, and a chat interface refuses it.)
+        # Such a model answers only at /audio/transcriptions, and a chat interface refuses it.
         return "it does nothing but transcribe, which is not supported yet; models that take audio in a chat can do it"
     return "it does not generate text"

@@ -1,4 +1,16 @@
-"""What was spent, by namespace and period, in memory or in an SQLite file that survives a restart."""
+"""Spending by namespace and period, in memory or in an SQLite file that survives a restart.
+
+Another process may hold the file's lock for a long time. So only the one thread of a `Spending` waits for the file, and
+at most one write is due at a time: an answer adds to the amounts that wait, not to a queue. No event loop and no other
+thread pool waits. An amount that could not be written stays among the unwritten ones and goes with the next write, at
+the latest with `flush`.
+
+`_lock` guards the amounts and is held for moments. `_file` is held while the file is read or written. Several processes
+may share a file: each sees what the others have spent when it next writes.
+
+A fork waits until no thread holds either lock. Otherwise the child would have a lock that none of its threads releases,
+and an SQLite connection in the middle of a write, which makes it write without the file's lock.
+"""
 
 from __future__ import annotations
 
@@ -38,19 +50,7 @@ _ADD: Final = (
 
 
 class Spending:
-    """Dollars by line. An added amount counts at once; the file follows, in a thread of its own.
-
-    Another process may hold the file's lock for a long time. So only the one thread of this object waits for the file,
-    and at most one write is due at a time: an answer adds to the amounts that wait, not to a queue. No event loop and
-    no other thread pool is held up. An amount that could not be written stays among the unwritten ones and goes with
-    the next write, at the latest with `flush`.
-
-    `_lock` guards the amounts and is held for moments. `_file` is held while the file is read or written. Several
-    processes may share a file: each sees what the others have spent when it next writes.
-
-    A fork waits until no thread holds either lock. Otherwise the child would have a lock that none of its threads
-    releases, and an SQLite connection in the middle of a write, which makes it write without the file's lock.
-    """
+    """Dollars by line. An added amount counts at once; the thread of this object writes it to the file later."""
 
     def __init__(self, path: Path | None = None, notify: Notify = write) -> None:
         self._path = path

@@ -128,10 +128,10 @@ def in_words(strategy: Strategy, figure: float, place: int) -> str:
 
 def _from_0_to_1(figures: list[float]) -> list[float]:
     """Figures on a common scale. An unknown figure is in the middle, and that of a failing target at the end."""
-    known = [figure for figure in figures if figure != UNKNOWN and not isinf(figure)]
-    if not known:
+    finite = [figure for figure in figures if figure != UNKNOWN and not isinf(figure)]
+    if not finite:
         return [0.5] * len(figures)
-    least, width = min(known), max(known) - min(known)
+    least, width = min(finite), max(finite) - min(finite)
     return [
         0.5 if figure == UNKNOWN else 1.0 if isinf(figure) else (figure - least) / width if width else 0.0
         for figure in figures

@@ -82,28 +82,28 @@ class TargetStats:
         self._failing_until = 0.0
         self._failed_at = 0.0
 
-    def note(self, attempt: Attempt, *, counted: bool) -> None:
-        """Take in an attempt. If it is `counted`, it says that the target failed."""
-        now, known, failure = self._clock(), self._health, attempt.failure
+    def note(self, attempt: Attempt, *, is_counted: bool) -> None:
+        """Record an attempt. If `is_counted` is true, it counts as a failure of the target."""
+        now, health, failure = self._clock(), self._health, attempt.failure
         sample = _sample(attempt, now)
         self._attempts.add()
         if failure is not None:
             self._failed_at = now
-        if counted:
+        if is_counted:
             self._failures.add()
             self._failing_until = now + FAILING
         if sample is not None:
             self._samples.append(sample)
             self._fresh_until = now + FRESH
-        first, mean = attempt.first_token_after, known.first_token_after
+        first, mean = attempt.first_token_after, health.first_token_after
         if first is not None:
             mean = first if mean is None else mean + (first - mean) / 8
         self._health = replace(
-            known,
-            attempts=known.attempts + 1,
-            failures=known.failures + (failure is not None),
-            failures_in_a_row=0 if failure is None else known.failures_in_a_row + 1,
-            last_failure=failure or known.last_failure,
+            health,
+            attempts=health.attempts + 1,
+            failures=health.failures + (failure is not None),
+            failures_in_a_row=0 if failure is None else health.failures_in_a_row + 1,
+            last_failure=failure or health.last_failure,
             first_token_after=mean,
             failing=self._failures.total / self._attempts.total,
             **self._speeds(now),
@@ -112,12 +112,12 @@ class TargetStats:
     @property
     def health(self) -> TargetHealth:
         """The health of the target, without its breaker."""
-        now, known = self._clock(), self._health
-        if known.first_token_tail is not None and now > self._fresh_until:
-            known = self._health = replace(known, first_token_tail=None, tokens_a_second=None)
-        if known.failing and now > self._failing_until:
-            known = self._health = replace(known, failing=0.0)
-        return known if known.last_failure is None else replace(known, failed_ago=now - self._failed_at)
+        now, health = self._clock(), self._health
+        if health.first_token_tail is not None and now > self._fresh_until:
+            health = self._health = replace(health, first_token_tail=None, tokens_a_second=None)
+        if health.failing and now > self._failing_until:
+            health = self._health = replace(health, failing=0.0)
+        return health if health.last_failure is None else replace(health, failed_ago=now - self._failed_at)
 
     def _speeds(self, now: float) -> dict[str, float | None]:
         fresh = [sample for sample in self._samples if now - sample.when <= FRESH]

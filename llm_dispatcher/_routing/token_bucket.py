@@ -63,20 +63,20 @@ class Semaphore:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._taken = 0
+        self._used_slots = 0
         self._line: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
         self._lock = Lock()
 
     @property
     def is_full(self) -> bool:
         """Whether all slots are taken."""
-        return self._taken >= self.count
+        return self._used_slots >= self.count
 
     async def acquire(self, patience: float) -> bool:
         """Take a slot. False if none became free within `patience` seconds."""
         with self._lock:
-            if self._taken < self.count:
-                self._taken += 1
+            if self._used_slots < self.count:
+                self._used_slots += 1
                 return True
             if patience <= 0:
                 return False
@@ -109,20 +109,20 @@ class Semaphore:
         """Change the number of slots. Taken slots stay taken."""
         with self._lock:
             self.count = count
-            for _ in range(min(len(self._line), max(0, count - self._taken))):
-                self._taken += 1
+            for _ in range(min(len(self._line), max(0, count - self._used_slots))):
+                self._used_slots += 1
                 self._pass_on()
 
     def _pass_on(self) -> None:
         """Give a taken slot to the first in the line, or make it free. `_lock` is held."""
-        while self._line and self._taken <= self.count:
+        while self._line and self._used_slots <= self.count:
             loop, turn = self._line.popleft()
             try:
                 loop.call_soon_threadsafe(_grant, turn, self)
             except RuntimeError:
                 continue  # that loop is closed
             return
-        self._taken -= 1
+        self._used_slots -= 1
 
 
 def _grant(turn: asyncio.Future[None], semaphore: Semaphore) -> None:

@@ -176,11 +176,11 @@ class Runtime:
 
     def capabilities(self, target: str | Target, *, load: bool = True) -> catalog.Capabilities:
         """What a model can do and what it costs. A target is written `provider/model`."""
-        found = Target.parse(target) if isinstance(target, str) else target
-        if found.provider not in self.policy.providers:
+        parsed = Target.parse(target) if isinstance(target, str) else target
+        if parsed.provider not in self.policy.providers:
             configured = ", ".join(self.policy.providers)
-            raise InvalidRequestError(f"no provider {found.provider!r} is configured (configured: {configured})")
-        return self.catalog.capabilities(found, load=load)
+            raise InvalidRequestError(f"no provider {parsed.provider!r} is configured (configured: {configured})")
+        return self.catalog.capabilities(parsed, load=load)
 
 
 def routing_keys(policy: Policy) -> frozenset[str]:

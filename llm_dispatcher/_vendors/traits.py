@@ -92,4 +92,4 @@ OPEN_MODELS: Final[Patterns] = (
 
 def matching(patterns: Sequence[tuple[str, Traits]], model: str) -> Traits | None:
     """The traits of the first pattern that matches a model's name."""
-    return next((found for pattern, found in (*patterns, *OPEN_MODELS) if re.match(pattern, model)), None)
+    return next((traits for pattern, traits in (*patterns, *OPEN_MODELS) if re.match(pattern, model)), None)

@@ -135,9 +135,9 @@ def check_options(settings: ProviderSettings, known: Sequence[str]) -> None:
     """Reject unknown options; otherwise they would be ignored silently."""
     for name in settings.options:
         if name not in known:
-            listed = f"its options are {', '.join(known)}" if known else "it has no options"
+            options = f"its options are {', '.join(known)}" if known else "it has no options"
             raise ConfigurationError(
-                f"is not an option of a provider of the kind {settings.kind!r}; {listed}",
+                f"is not an option of a provider of the kind {settings.kind!r}; {options}",
                 key=f"providers.{settings.name}.options.{name}",
             )
 
@@ -146,13 +146,13 @@ def missing_package(settings: ProviderSettings, error: ImportError) -> MissingPa
     """The error for a package that a provider needs and cannot import; it names what to install."""
     adapter, module = vendor(settings.kind).adapter, error.name or ""
     requires = {} if adapter is None else adapter.requires
-    named = next((name for name in requires if _is_part(module, name) or _is_part(name, module)), None)
-    install = requires[named] if named is not None else module.partition(".")[0]
+    package = next((name for name in requires if _is_part(module, name) or _is_part(name, module)), None)
+    install = requires[package] if package is not None else module.partition(".")[0]
     who, quoted = f"providers of the kind {settings.kind!r} need", f"'{install}'"
     if isinstance(error, ModuleNotFoundError):
-        message = not_installed(who, named or install, quoted)
+        message = not_installed(who, package or install, quoted)
     else:
-        message = f"{who} {named or module or 'a package'}, which cannot be imported: {loggable(str(error))}"
+        message = f"{who} {package or module or 'a package'}, which cannot be imported: {loggable(str(error))}"
         message += f"; install it again with: pip install --force-reinstall {quoted}" if install else ""
     return MissingPackageError(message, provider=settings.name, install=install)
 

@@ -135,13 +135,13 @@ def class_of(status: int | None, codes: Iterable[str], param: str | None = None)
     "invalid_request_error". A request that is wrong in a parameter of `BY_PARAM` is told apart by that. An error of
     which nothing is known is the vendor's trouble, not the request's.
     """
-    known = [BY_CODE[code] for code in codes if code in BY_CODE]
-    specific = next((kind for kind in known if kind not in _GENERAL), None)
+    kinds = [BY_CODE[code] for code in codes if code in BY_CODE]
+    specific = next((kind for kind in kinds if kind not in _GENERAL), None)
     by_status = None if status is None else _of_status(status)
     if specific is ProviderRateLimitError and by_status is ContextLengthExceededError:
         return by_status  # Groq's, of a request that is larger than a minute's tokens: waiting makes it no smaller
-    found = specific or by_status or (known[0] if known else ProviderServiceUnavailableError)
-    return BY_PARAM.get(param or "", found) if found is InvalidRequestError else found
+    best = specific or by_status or (kinds[0] if kinds else ProviderServiceUnavailableError)
+    return BY_PARAM.get(param or "", best) if best is InvalidRequestError else best
 
 
 def names_a_model(codes: Iterable[str], param: str | None) -> bool:

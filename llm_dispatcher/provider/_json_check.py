@@ -57,8 +57,8 @@ def _wrong_inside(value: Any, where: str, around: tuple[int, ...]) -> Iterator[s
         inside = enumerate(value)
     for name, inner in inside:
         # A name may contain what cannot be written, and the message goes to logs.
-        shown = ascii(name)[1:-1][:LONGEST_NAME] if isinstance(name, str) else ascii(name)[:LONGEST_NAME]
-        step = f"{where}[{shown}]" if isinstance(value, (list, tuple)) else f"{where}.{shown}"
+        step_name = ascii(name)[1:-1][:LONGEST_NAME] if isinstance(name, str) else ascii(name)[:LONGEST_NAME]
+        step = f"{where}[{step_name}]" if isinstance(value, (list, tuple)) else f"{where}.{step_name}"
         if id(inner) not in around:
             yield from _wrong(inner, step.removeprefix(f"{WHOLE}."), (*around, id(inner)))
 

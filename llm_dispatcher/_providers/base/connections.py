@@ -50,15 +50,15 @@ class _IdleWatch(asyncio.Protocol):
     def __init__(self, transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
         self._transport = transport
         self._protocol = protocol
-        self.asked = False
+        self.is_asked = False
         """Whether a request is being sent on this connection."""
-        self.answered = False
+        self.has_answered = False
         """Whether any byte has come since the watch began."""
 
     def data_received(self, data: bytes) -> None:
-        self.answered = True
+        self.has_answered = True
         self._transport.set_protocol(self._protocol)
-        if self.asked:
+        if self.is_asked:
             self._protocol.data_received(data)
         else:
             self._transport.abort()
@@ -100,7 +100,7 @@ class Connector(aiohttp.TCPConnector):
             if req in self._wants_new or protocol.should_close or _can_be_read(transport):
                 connection.close()
                 continue
-            watch.asked = True
+            watch.is_asked = True
             self._reused[req] = watch
             break
         connection.add_callback(partial(_watch, transport, protocol))
@@ -108,7 +108,7 @@ class Connector(aiohttp.TCPConnector):
 
     async def ask(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         """An aiohttp middleware: send the request, check redirects, and bound the body of an error."""
-        response = await self._sent(request, handler)
+        response = await self._send(request, handler)
         if response.status in _REDIRECTS:
             _check_redirect(request, response)
         if response.status >= 300:
@@ -116,12 +116,12 @@ class Connector(aiohttp.TCPConnector):
         hand_out(response)
         return response
 
-    async def _sent(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    async def _send(self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         try:
             return await handler(request)
         except (aiohttp.ClientConnectionError, OSError) as error:
             watch = self._reused.get(request)
-            if watch is None or watch.answered or isinstance(error, TimeoutError):
+            if watch is None or watch.has_answered or isinstance(error, TimeoutError):
                 raise
             self._notify(RequestResent(request.url.host or "", Failure.of(error)))
         finally:

@@ -132,8 +132,8 @@ def _decoded(body: bytes) -> Any:
 
 def _names(content: Any) -> list[str] | None:
     """The names in a list of models, in any of its forms: `{data: [{id}]}`, `{models: [{name}]}` or `[{id}]`."""
-    listed = content.get("data", content.get("models")) if isinstance(content, dict) else content
-    if not isinstance(listed, list):
+    entries = content.get("data", content.get("models")) if isinstance(content, dict) else content
+    if not isinstance(entries, list):
         return None
-    names = (each.get("id") or each.get("name") if isinstance(each, dict) else each for each in listed)
+    names = (each.get("id") or each.get("name") if isinstance(each, dict) else each for each in entries)
     return [name.removeprefix("models/") for name in names if isinstance(name, str)]

@@ -137,24 +137,24 @@ def _node(schema: Any, where: str, dialect: Dialect, depth: int) -> dict[str, An
     if isinstance(kind, list):
         return _several_types(schema, kind, where, dialect, depth)
     rest = {name: value for name, value in schema.items() if name not in _NO_STRUCTURE and name != "type"}
-    made: dict[str, Any] = {} if kind is None else {"type": kind}
+    node: dict[str, Any] = {} if kind is None else {"type": kind}
     for name in ("$defs", "definitions"):
         if isinstance(defined := rest.pop(name, None), Mapping):
-            made[name] = {key: _node(each, f"{name}.{key}", dialect, depth + 1) for key, each in defined.items()}
+            node[name] = {key: _node(each, f"{name}.{key}", dialect, depth + 1) for key, each in defined.items()}
     for name in ("title", "description"):
         if name in rest:
-            made[name] = rest.pop(name)
-    _literals(made, rest, what)
-    _unions(made, rest, where, dialect, depth)
+            node[name] = rest.pop(name)
+    _literals(node, rest, what)
+    _unions(node, rest, where, dialect, depth)
     if kind == "object":
-        _object(made, rest, where, dialect, depth)
+        _object(node, rest, where, dialect, depth)
     elif kind == "array":
         items = rest.pop("items", None)
-        made["items"] = _node(items, f"{where}.items".lstrip("."), dialect, depth + 1)
-    elif kind is None and not {"$ref", "anyOf", "enum", "const"} & set(made):
+        node["items"] = _node(items, f"{where}.items".lstrip("."), dialect, depth + 1)
+    elif kind is None and not {"$ref", "anyOf", "enum", "const"} & set(node):
         raise NotStrictError(f"{what} says no type")
-    _constraints(made, rest, dialect)
-    return made
+    _constraints(node, rest, dialect)
+    return node
 
 
 def _several_types(
@@ -171,15 +171,15 @@ def _several_types(
     return _node({**annotations, "anyOf": choices}, where, dialect, depth)
 
 
-def _literals(made: dict[str, Any], rest: dict[str, Any], what: str) -> None:
+def _literals(node: dict[str, Any], rest: dict[str, Any], what: str) -> None:
     values = [*rest["enum"]] if isinstance(rest.get("enum"), list) else []
     values += [rest["const"]] if "const" in rest else []
     if any(isinstance(value, (Mapping, list)) for value in values):
         raise NotStrictError(f"{what} has an enum of more than plain values")
-    made.update({name: rest.pop(name) for name in ("enum", "const") if name in rest})
+    node.update({name: rest.pop(name) for name in ("enum", "const") if name in rest})
 
 
-def _unions(made: dict[str, Any], rest: dict[str, Any], where: str, dialect: Dialect, depth: int) -> None:
+def _unions(node: dict[str, Any], rest: dict[str, Any], where: str, dialect: Dialect, depth: int) -> None:
     """`$ref`, `anyOf`, `oneOf`, and an `allOf` of one. Beside a `$ref` nothing else may stand, so it becomes a choice
     of one where something does.
     """
@@ -191,18 +191,18 @@ def _unions(made: dict[str, Any], rest: dict[str, Any], where: str, dialect: Dia
     if isinstance(reference := rest.pop("$ref", None), str):
         if choices:
             raise NotStrictError(f"{where or 'its root'} uses '$ref' beside a choice")
-        if made or rest:
+        if node or rest:
             choices = [{"$ref": reference}]
         else:
-            made["$ref"] = reference
+            node["$ref"] = reference
     if isinstance(choices, list):
-        made["anyOf"] = [
+        node["anyOf"] = [
             _node(each, f"{where}.anyOf[{number}]".lstrip("."), dialect, depth + 1)
             for number, each in enumerate(choices)
         ]
 
 
-def _object(made: dict[str, Any], rest: dict[str, Any], where: str, dialect: Dialect, depth: int) -> None:
+def _object(node: dict[str, Any], rest: dict[str, Any], where: str, dialect: Dialect, depth: int) -> None:
     """An object with exactly the properties that it names. One that is open on purpose has no strict form: closed, it
     could hold nothing of what it is for.
     """
@@ -210,25 +210,25 @@ def _object(made: dict[str, Any], rest: dict[str, Any], where: str, dialect: Dia
     if others not in (None, False) or (properties is None and others is None):
         raise NotStrictError(f"{where or 'its root'} is an object with any keys")
     properties = properties if isinstance(properties, Mapping) else {}
-    made["properties"] = {
+    node["properties"] = {
         name: _node(each, f"{where}.properties.{name}".lstrip("."), dialect, depth + 1)
         for name, each in properties.items()
     }
     required = rest.pop("required", [])
-    named = list(required) if isinstance(required, (list, tuple)) else []
-    made["required"] = list(properties) if dialect.all_required else named
-    made["additionalProperties"] = False
+    names = list(required) if isinstance(required, (list, tuple)) else []
+    node["required"] = list(properties) if dialect.all_required else names
+    node["additionalProperties"] = False
 
 
-def _constraints(made: dict[str, Any], rest: dict[str, Any], dialect: Dialect) -> None:
+def _constraints(node: dict[str, Any], rest: dict[str, Any], dialect: Dialect) -> None:
     """Keep the constraints that the grammar supports, and describe the rest in words, as Anthropic's own SDK does."""
     for name in [name for name in rest if name in dialect.constraints]:
         if name != "minItems" or dialect.min_items is None or rest[name] in dialect.min_items:
-            made[name] = rest.pop(name)
+            node[name] = rest.pop(name)
     if rest.get("format") in dialect.formats:
-        made["format"] = rest.pop("format")
+        node["format"] = rest.pop("format")
     if rest.get("default", ...) is None:
         del rest["default"]  # the model may say null where the schema allows it; there is nothing more to say
     if rest:
         words = "{" + ", ".join(f"{name}: {json.dumps(value, default=str)}" for name, value in rest.items()) + "}"
-        made["description"] = f"{made['description']}\n\n{words}" if made.get("description") else words
+        node["description"] = f"{node['description']}\n\n{words}" if node.get("description") else words

@@ -49,18 +49,18 @@ async def response_to(sending: AbstractAsyncContextManager[object]) -> ClientRes
     The SDK's response would wake several generators for each event, so it is dropped. The caller closes aiohttp's. The
     SDK itself reads and raises an HTTP error.
     """
-    seen: list[ClientResponse] = []
-    token = _responses.set(seen)
+    responses: list[ClientResponse] = []
+    token = _responses.set(responses)
     try:
         opened = await sending.__aenter__()
-        return seen.pop() if seen else _beneath(opened)
+        return responses.pop() if responses else _beneath(opened)
     except BaseException:
-        for response in seen:
+        for response in responses:
             response.close()
         raise
     finally:
         _responses.reset(token)
-        seen.clear()  # a pooled connection keeps this context alive
+        responses.clear()  # a pooled connection keeps this context alive
 
 
 def _beneath(opened: object) -> ClientResponse:
@@ -74,8 +74,8 @@ def _beneath(opened: object) -> ClientResponse:
 
 def hand_out(response: ClientResponse) -> None:
     """Hand a response to the task that waits for it in `response_to`."""
-    if (seen := _responses.get(None)) is not None:
-        seen.append(response)
+    if (responses := _responses.get(None)) is not None:
+        responses.append(response)
 
 
 def opened(

@@ -107,13 +107,13 @@ class Decoder:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._open: _OpenCall | None = None
-        self._called = self._counted = False
+        self._has_calls = self._has_usage = False
         self.ended = False  # set with the last content; the usage is in the same event
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
         if not data:
             return ()
-        if self._counted and not self.ended:
+        if self._has_usage and not self.ended:
             try:
                 return (_decode_plain(data).candidates[0].content.parts[0].text,)
             except msgspec.ValidationError:
@@ -131,10 +131,10 @@ class Decoder:
             self.ended = True
             yield Finished("content_filter", str(chunk.prompt_feedback["blockReason"]))
         # Every event has a count. It is read at the beginning, for the input, and at the end.
-        if chunk.usage_metadata and (self.ended or not self._counted):
+        if chunk.usage_metadata and (self.ended or not self._has_usage):
             counts = msgspec.json.decode(chunk.usage_metadata, type=dict[str, Any] | None)
             if counts is not None:
-                self._counted = True
+                self._has_usage = True
                 yield UsageReport(_usage(counts))
 
     def _candidate(self, candidate: _Candidate, data: bytes) -> Iterable[Piece]:
@@ -158,11 +158,11 @@ class Decoder:
             if self._open is not None:
                 yield from self._whole(self._open)
             reason = _FINISH.get(candidate.finish_reason, "stop")
-            yield Finished("tool_calls" if self._called and reason == "stop" else reason, candidate.finish_reason)
+            yield Finished("tool_calls" if self._has_calls and reason == "stop" else reason, candidate.finish_reason)
 
     def _call(self, call: _FunctionCall) -> Iterable[Piece]:
         """A call, whole or in pieces. The first piece has the name; the last does not announce another one."""
-        self._called = True
+        self._has_calls = True
         if self._open is not None and call.name is not None:
             yield from self._whole(self._open)
         current = self._open = self._open or _OpenCall(call.id or new_id(), call.name or "")

@@ -38,7 +38,7 @@ class PartialArguments:
             whole = int(number) if number is not None and number.is_integer() else number
             _put(at, steps[-1], part.bool_value if number is None else whole)
         else:
-            before = _got(at, steps[-1])
+            before = _item(at, steps[-1])
             _put(at, steps[-1], (before if isinstance(before, str) else "") + part.string_value)
 
 
@@ -55,7 +55,7 @@ def _steps(path: str) -> list[str | int]:
     return steps
 
 
-def _got(at: Any, step: str | int) -> Any:
+def _item(at: Any, step: str | int) -> Any:
     if isinstance(step, str) and isinstance(at, dict):
         return at.get(step)
     if isinstance(step, int) and isinstance(at, list) and step <= len(at):
@@ -64,7 +64,7 @@ def _got(at: Any, step: str | int) -> Any:
 
 
 def _put(at: Any, step: str | int, value: Any) -> None:
-    _got(at, step)
+    _item(at, step)
     if isinstance(step, int) and step == len(at):
         at.append(value)
     else:
@@ -73,7 +73,7 @@ def _put(at: Any, step: str | int, value: Any) -> None:
 
 def _entered(at: Any, step: str | int, empty: dict[str, Any] | list[Any]) -> Any:
     """The object or list at a step, created if it is missing."""
-    inside = _got(at, step)
+    inside = _item(at, step)
     if inside is None:
         inside = empty
         _put(at, step, inside)

@@ -51,7 +51,7 @@ class Decoder:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._called = False
+        self._has_calls = False
         self.ended = False
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
@@ -64,7 +64,7 @@ class Decoder:
             if message.content:
                 yield message.content
             for call in message.tool_calls or ():
-                self._called = True
+                self._has_calls = True
                 function = call.function or _Function()
                 arguments = msgspec.json.encode(function.arguments or {}).decode()
                 id, name = call.id or new_id(), function.name or ""  # noqa: A001 - the event's own word
@@ -73,7 +73,7 @@ class Decoder:
         if line.done:
             self.ended = True
             reason = _FINISH.get(line.done_reason or "stop", "stop")
-            yield Finished("tool_calls" if self._called and reason == "stop" else reason, line.done_reason)
+            yield Finished("tool_calls" if self._has_calls and reason == "stop" else reason, line.done_reason)
             if line.prompt_eval_count is not None or line.eval_count is not None:
                 counts = {"prompt_eval_count": line.prompt_eval_count, "eval_count": line.eval_count}
                 prompt, answer = tokens(counts, "prompt_eval_count"), tokens(counts, "eval_count")

@@ -34,7 +34,7 @@ class _ToolCall(Struct):
     custom: _Custom | None = None
 
     @property
-    def called(self) -> _Function:
+    def tool(self) -> _Function:
         """The function or tool that is called. The input of a custom tool is free text."""
         if self.custom is not None:
             return _Function(self.custom.name, self.custom.input)
@@ -132,7 +132,7 @@ class Decoder:
         self._done_is_the_end = "omits_finish_reason" in quirks
         self._usage_makes_done_the_end = "done_after_usage" in quirks
         self._tools = ToolCalls()
-        self._called = self._refused = self._finished = False
+        self._has_calls = self._has_refusal = self._finished = False
         self.ended = False
         self._citations: list[Any] = []
 
@@ -175,14 +175,14 @@ class Decoder:
         reason = _FINISH.get(reason_sent, "stop")
         if reason != "stop":
             return reason
-        return "tool_calls" if self._called else "refusal" if self._refused else "stop"
+        return "tool_calls" if self._has_calls else "refusal" if self._has_refusal else "stop"
 
     def _delta(self, delta: _Delta) -> Iterable[Piece]:
         thought = delta.reasoning_content or delta.reasoning
         if thought:
             yield ReasoningDelta(thought)
         if delta.refusal:
-            self._refused = True
+            self._has_refusal = True
             yield ProviderEvent("refusal", {"text": delta.refusal})
         if isinstance(delta.content, str):
             if delta.content:
@@ -190,7 +190,7 @@ class Decoder:
         elif delta.content:
             yield from _parts(delta.content)
         for call in delta.tool_calls or ():
-            yield self._call(self._key(call), call.id, call.called)
+            yield self._call(self._key(call), call.id, call.tool)
         if delta.function_call is not None:
             yield self._call("function_call", None, delta.function_call)
         for annotation in delta.annotations or ():
@@ -201,7 +201,7 @@ class Decoder:
             yield ProviderEvent("image", image)
 
     def _call(self, key: object, id: str | None, function: _Function) -> Piece:  # noqa: A002 - the event's own word
-        self._called = True
+        self._has_calls = True
         return self._tools.fragment(key, id or "", function.name or "", as_text(function.arguments))
 
     def _key(self, call: _ToolCall) -> object:
@@ -210,7 +210,7 @@ class Decoder:
             return int(call.index) if isinstance(call.index, str) and call.index.isdecimal() else call.index
         if call.id:
             return call.id
-        return object() if call.called.name or self._tools.latest() is None else self._tools.latest()
+        return object() if call.tool.name or self._tools.latest() is None else self._tools.latest()
 
 
 def _parts(parts: list[dict[str, Any]]) -> Iterable[Piece]:

@@ -76,7 +76,7 @@ class Decoder:
         self._silent_limit = silent_limit  # a host may report `completed` at this limit
         self._tools = ToolCalls()
         self._items: dict[int, _Item] = {}
-        self._called = self._refused = False
+        self._has_calls = self._has_refusal = False
         self.ended = False
 
     def pieces(self, data: bytes) -> Iterable[Piece]:
@@ -100,7 +100,7 @@ class Decoder:
             case kind if kind in _REASONING:
                 yield ReasoningDelta(as_text(event.delta))
             case "response.refusal.delta":
-                self._refused = True
+                self._has_refusal = True
                 yield ProviderEvent("refusal", {"text": event.delta})
             case "response.output_item.added" if event.item is not None:
                 # An item's id may change until it is done; its place in the output does not.
@@ -123,10 +123,10 @@ class Decoder:
     def _done(self, item: _Item, index: int, data: bytes) -> Iterable[Piece]:
         match item.type:
             case "function_call" | "custom_tool_call":
-                self._called = True
+                self._has_calls = True
                 # The fragments are for display. The vendor repeats the whole input at the end, and that counts.
-                shown = self._tools.whole(index)
-                id, name = item.call_id or item.id or (shown.id if shown else new_id()), item.name or ""  # noqa: A001
+                call = self._tools.whole(index)
+                id, name = item.call_id or item.id or (call.id if call else new_id()), item.name or ""  # noqa: A001
                 if item.type == "function_call":
                     yield whole_call(id, name, as_text(item.arguments))
                 else:
@@ -149,7 +149,7 @@ class Decoder:
             reason = str((response.incomplete_details or {}).get("reason"))
             yield Finished(_INCOMPLETE.get(reason, "length"), "incomplete")
             return
-        finish: FinishReason = "tool_calls" if self._called else "refusal" if self._refused else "stop"
+        finish: FinishReason = "tool_calls" if self._has_calls else "refusal" if self._has_refusal else "stop"
         if finish == "stop" and self._silent_limit and tokens(response.usage, "output_tokens") >= self._silent_limit:
             finish = "length"
         yield Finished(finish, response.status)

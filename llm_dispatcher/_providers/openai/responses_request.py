@@ -71,20 +71,20 @@ def _items(message: Message, target: Target, quirks: Container[Quirk]) -> Iterab
                 image = image_of(part, target, types=types, addresses="no_image_urls" not in quirks)
                 content.append({"type": "input_image", "image_url": image.uri, "detail": "auto"})
             case ToolCallPart():
-                yield from _said(message, content)
+                yield from _message_item(message, content)
                 yield {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments}
             case ToolResultPart():
-                yield from _said(message, content)
+                yield from _message_item(message, content)
                 yield {"type": "function_call_output", "call_id": part.id, "output": part.result}
             case AudioPart():
                 raise cannot("audio", target)
             case ReasoningPart():
-                yield from _said(message, content)
-                yield from _thought(part)
-    yield from _said(message, content)
+                yield from _message_item(message, content)
+                yield from _reasoning_item(part)
+    yield from _message_item(message, content)
 
 
-def _thought(part: ReasoningPart) -> Iterable[dict[str, Any]]:
+def _reasoning_item(part: ReasoningPart) -> Iterable[dict[str, Any]]:
     """Reasoning that the vendor encrypted, with its id. The vendor accepts no reasoning without them."""
     identity, colon, encrypted = (part.signature or "").partition(":")
     if colon and identity.startswith("rs_"):
@@ -92,7 +92,7 @@ def _thought(part: ReasoningPart) -> Iterable[dict[str, Any]]:
         yield {"type": "reasoning", "id": identity, "summary": summary, "encrypted_content": encrypted}
 
 
-def _said(message: Message, content: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+def _message_item(message: Message, content: list[dict[str, Any]]) -> Iterable[dict[str, Any]]:
     """What was said so far as one item, if anything was. Text alone is a string, which is right for every role.
 
     An assistant's item names its type: OpenAI's documents ask for it, and llama.cpp takes none without.
