@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 from unicodedata import combining, normalize
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_dispatcher._join.join import Join
 from llm_dispatcher._join.normal_text import NormalText, normal_form, without_last_marks
+from llm_dispatcher._join.repetition import is_proof
 from tests.texts import FORMS, in_form, texts_with_marks
 
 any_text = (
@@ -58,3 +61,28 @@ def test_the_way_back_leads_to_the_end_of_the_form(text: str, form: str, cuts: l
     assert grows.raw_end(len(letters), marks) == at
     if at < len(text) and not text[at].isspace():
         assert grows.raw_start(len(letters + marks)) == at
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize(
+    ("text", "is_proven"),
+    [
+        ("Ménagère économe", False),  # two words, whose accents are marks in the normal form
+        ("Ménagère économe et", True),
+        ("अंतरराष्ट्रीयकरण", False),
+        ("हिन्दी में क़लम और", True),
+        ("السَّلَامُ عَلَيْكُمْ", False),
+        ("السَّلَامُ عَلَيْكُمْ يَا", True),
+        ("می\u200cخواهم‌ نمی\u200cخواهم", False),
+        ("ภาษาไทยไม่มีช่องว่าง", True),  # Thai, like Chinese, does not separate its words
+        ("这种文字在词与词之间没有任何空格", True),
+    ],
+)
+def test_a_word_with_marks_is_one_word(text: str, is_proven: bool, form: Literal["NFC", "NFD"]) -> None:
+    """Proof is three words. Marks within a word do not make more words of it."""
+    assert is_proof(normal_form(normalize(form, text))) is is_proven
+
+
+def test_two_long_words_that_come_again_stay() -> None:
+    join = Join("Ménagère économe", "prefill")
+    assert join.feed("Ménagère économe, et encore.") == "Ménagère économe, et encore."

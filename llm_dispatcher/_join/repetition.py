@@ -7,8 +7,10 @@ that owns the join calls `look` after it has added text. The join decides what i
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final
+from unicodedata import category
 
 from .normal_text import NormalText
 
@@ -25,13 +27,22 @@ DEVIATION: Final = 10
 """At most one in this many characters may differ, over the whole restart."""
 
 _AT_ONCE: Final = 4_096
-_WORD: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+")
+_WORD: Final = re.compile(r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])|\w+")
+"""A word, or one character of a script that does not separate words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
+_INSIDE_WORDS: Final = frozenset({"Mn", "Mc", "Me", "Cf"})
+"""The categories of marks and joiners. What follows one of them is the rest of the word before it."""
 _NUMBER: Final = re.compile(r"\d")
 
 
 def is_proof(form: str) -> bool:
     """Whether a text is long enough that a model would not repeat it by chance."""
-    return len(form) >= LEAST_CHARACTERS and sum(1 for _ in islice(_WORD.finditer(form), LEAST_WORDS)) == LEAST_WORDS
+    return len(form) >= LEAST_CHARACTERS and sum(1 for _ in islice(_words(form), LEAST_WORDS)) == LEAST_WORDS
+
+
+def _words(form: str) -> Iterator[re.Match[str]]:
+    for word in _WORD.finditer(form):
+        if word[1] or not word.start() or category(form[word.start() - 1]) not in _INSIDE_WORDS:
+            yield word
 
 
 class Restart:
