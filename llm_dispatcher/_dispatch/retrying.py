@@ -144,16 +144,18 @@ def policy_stop(resilience: Resilience) -> RetryStop:
 
 def _ask(name: str, strategy: Callable[[RetryCallState], object], state: RetryCallState) -> object:
     try:
-        return strategy(state)
+        answer = strategy(state)
     except Exception as error:
         raise ConfigurationError(f"it raised {type(error).__name__}: {error}", key=name) from error
+    if isinstance(answer, Awaitable):
+        getattr(answer, "close", lambda: None)()  # a coroutine that is dropped would warn
+        raise ConfigurationError(f"it has to answer at once, got {answer!r}", key=name)
+    return answer
 
 
 def _checked_seconds(seconds: object) -> float:
     if isinstance(seconds, (int, float)) and isfinite(seconds) and seconds >= 0:
         return float(seconds)
-    if isinstance(seconds, Awaitable):
-        getattr(seconds, "close", lambda: None)()  # a coroutine that is dropped would warn
     raise ConfigurationError(f"it has to return seconds, a finite number from 0 on, got {seconds!r}", key="retry_wait")
 
 

@@ -4,8 +4,8 @@ Before an attempt, the money that it may cost is reserved, so that many attempts
 dollar. After it, the reservation is released and the real cost is added to `Spending`. Every amount counts twice: for
 its namespace and for everybody.
 
-A switch may be used from several threads, each with its loop. `_lock` guards the reservations; `Spending` has locks of
-its own. An alert is sent once for each budget and period.
+A switch may be used from several threads, each with its loop. `_lock` guards the reservations and the record of sent
+alerts; `Spending` has locks of its own. An alert is sent once for each budget and period.
 """
 
 from __future__ import annotations
@@ -146,9 +146,12 @@ class Budgets:
     def _alert_if_due(self, budget: Budget) -> None:
         """Send an alert, once for each period, when the share `alert_at` of a budget is spent."""
         spent = self.spending.of(budget.line)
-        if budget.line in self._alerted or spent < self._settings.alert_at * budget.limit:
+        if spent < self._settings.alert_at * budget.limit:
             return
-        self._alerted.add(budget.line)
+        with self._lock:
+            if budget.line in self._alerted:
+                return
+            self._alerted.add(budget.line)
         alert = BudgetAlert(budget.namespace, budget.period, budget.line[1], spent, budget.limit)
         self._notify(alert)
         if self._alert is not None:

@@ -148,7 +148,7 @@ def broken_strategy(state: object) -> float:
         (lambda state: float("nan"), "got nan"),
         (lambda state: float("inf"), "got inf"),
         (lambda state: "soon", "got 'soon'"),
-        (coroutine_function, "got <coroutine"),
+        (coroutine_function, "it has to answer at once, got <coroutine"),
         (broken_strategy, "it raised ZeroDivisionError: no such pause"),
     ],
 )
@@ -169,6 +169,17 @@ async def test_a_strategy_that_fails_ends_the_stream_with_what_was_delivered(str
     assert isinstance(cut, ProviderConnectionError) and isinstance(wrong, ConfigurationError)
     assert wrong.key == "retry_wait" and words in str(wrong)
     assert len(job.ledger) == 1
+
+
+async def test_a_stop_strategy_that_returns_a_coroutine_is_an_error() -> None:
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield Opened()
+        raise ProviderConnectionError("cut")
+
+    job = dispatch(answer, Resilience(max_retries=3), retry_stop=coroutine_function)
+    with pytest.raises(ConfigurationError, match="retry_stop: it has to answer at once, got <coroutine"):
+        async for _ in attempts(job):
+            pass
 
 
 # ── in a switch ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError, Thread
 from typing import Any
 
 import pytest
@@ -123,6 +125,27 @@ def test_an_alert_comes_once_a_period_and_its_callback_may_raise(
     now += timedelta(days=1)
     budgets.spend("", 6.0)
     assert len(told) == 3
+
+
+def test_two_threads_that_spend_send_one_alert() -> None:
+    class Slow(set[Any]):
+        """Answers when both threads have asked. A lock keeps the second one from asking."""
+
+        def __contains__(self, line: object) -> bool:
+            is_known = super().__contains__(line)
+            with suppress(BrokenBarrierError):
+                both.wait(0.2)
+            return is_known
+
+    both, told = Barrier(2), list[BudgetAlert]()
+    budgets = Budgets(BudgetSettings(daily=1.0, alert_at=0.5), told.append)
+    budgets._alerted = Slow()
+    threads = [Thread(target=budgets.spend, args=("", 0.6)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(told) == 1
 
 
 def test_spending_survives_a_restart(tmp_path: Path) -> None:
