@@ -8,6 +8,7 @@ from .._log import write
 from ..notices import Notice
 from ..streaming._guard import Guarded
 from ..streaming._observe import Observer
+from .settings import check_function
 
 
 class Log(Observer):
@@ -34,6 +35,8 @@ class Observers:
                     f"an observer is a streaming.Observer, got {type(observer).__name__}; "
                     "write: class MyObserver(Observer): …, and pass an instance"
                 )
+            for name in ("begin", "notice"):
+                check_function(f"{type(observer).__name__}.{name}", getattr(observer, name))
         self.own: tuple[Observer, ...] = tuple(map(Guarded, observers))
         """The application's observers, guarded: an error in one does not end a stream."""
 

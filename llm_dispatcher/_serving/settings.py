@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from inspect import iscoroutinefunction
 from typing import Any, Literal, get_args
 
 from msgspec import Struct
@@ -171,6 +172,13 @@ def check_request(request: TaskRequest) -> None:
 def check_type(name: str, value: object, kind: type, fix: str | None = None) -> None:
     if value is not None and not isinstance(value, kind):
         raise TypeError(f"{name} is a {kind.__name__}, got {type(value).__name__}" + (f"; {fix}" if fix else ""))
+
+
+def check_function(name: str, function: object) -> None:
+    """Refuse what is not callable, and a coroutine function: nobody would await it."""
+    if not callable(function) or iscoroutinefunction(function):
+        kind = "a coroutine function" if callable(function) else type(function).__name__
+        raise TypeError(f"{name} is a plain function, got {kind}; to await something, start a task in it")
 
 
 def _positive(name: str, value: object, unit: str) -> None:

@@ -32,7 +32,7 @@ from .opening import CallOpening, RequestSource
 from .options import CALL_OPTIONS, CallOptions, RouteOptions, check_names, documented
 from .runtime import Runtime, Shared
 from .runtimes import Runtimes
-from .settings import CallSettings, as_request, check_request
+from .settings import CallSettings, as_request, check_function, check_request
 from .warming import LOADING, prepare
 
 
@@ -53,7 +53,7 @@ class LLMSwitch:
 
     Raises:
         ConfigurationError: The configuration is wrong. The error lists every problem.
-        TypeError: An observer or a strategy for retries is of the wrong type.
+        TypeError: An observer, `on_budget_alert` or a strategy for retries is of the wrong type.
     """
 
     def __init__(
@@ -70,6 +70,8 @@ class LLMSwitch:
         warn_of_the_other()
         load_what_failures_need()
         check_strategies(retry_wait, retry_stop)
+        if on_budget_alert is not None:
+            check_function("on_budget_alert", on_budget_alert)
         self._keys = keys
         policy = load(config, keys=keys)
         notify = self._observers = Observers(observers)

@@ -23,7 +23,7 @@ from llm_dispatcher.events import (
     to_json,
 )
 from llm_dispatcher.exceptions import InvalidRequestError, LLMDispatcherError
-from llm_dispatcher.notices import BreakerChanged, Notice, TargetGivenUp
+from llm_dispatcher.notices import BreakerChanged, BudgetAlert, Notice, TargetGivenUp
 from llm_dispatcher.streaming import Account, ObservedCall, Observer, Watcher
 from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, SaidToolCall, SimulatedVendor
 from tests.conftest import policy_over
@@ -149,6 +149,23 @@ def test_a_wrong_observer_is_refused_with_the_fix(simulated_vendor: Start) -> No
         LLMSwitch(policy_over(simulated_vendor("openai-chat")), observers=Recorder())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"an observer is a streaming\.Observer, got list"):
         LLMSwitch(policy_over(simulated_vendor("openai-chat")), observers=[[]])  # type: ignore[list-item]
+
+
+def test_a_coroutine_function_that_nobody_would_await_is_refused(simulated_vendor: Start) -> None:
+    class Awaiting(Observer):
+        async def notice(self, notice: Notice) -> None:  # type: ignore[override]
+            pass
+
+    async def alert(alert: BudgetAlert) -> None:
+        pass
+
+    policy = policy_over(simulated_vendor("openai-chat"))
+    with pytest.raises(TypeError, match=r"Awaiting\.notice is a plain function, got a coroutine function; to await"):
+        LLMSwitch(policy, observers=[Awaiting()])
+    with pytest.raises(TypeError, match="on_budget_alert is a plain function, got a coroutine function"):
+        LLMSwitch(policy, on_budget_alert=alert)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="on_budget_alert is a plain function, got str"):
+        LLMSwitch(policy, on_budget_alert="alert")  # type: ignore[arg-type]
 
 
 # ── sequence numbers ───────────────────────────────────────────────────────────────────────────────────────────────
