@@ -46,7 +46,7 @@ class LLMStream(Generic[Chunk]):
     )  # fmt: skip
 
     def __init__(self, opening: Opening, *, with_metadata: bool = False) -> None:
-        self._opening = opening
+        self._opening: Opening | None = opening
         self._account = opening.account
         self._chunks = METADATA if with_metadata else TEXT
         self._read_as: str | None = None
@@ -150,14 +150,17 @@ class LLMStream(Generic[Chunk]):
 
     def _reading_as(self, how: str, shape: Shape) -> AsyncGenerator[Any, None]:
         """A generator that reads this stream. It claims the stream when it is first asked for something."""
+        opening = self._opening  # looked up first, because another thread may claim the stream now
         self._refuse_another_reading()
+        assert opening is not None  # a claimed stream was refused
 
         def claim() -> None:
             self._refuse_another_reading()
             self._read_as, self._reading = how, generator
+            self._opening = None  # so that a finished stream keeps no request, with its media, and no switch
             self._account.is_inside_another = _begin(generator)
 
-        events = observed(claim, self._opening, self._reader, shape)
+        events = observed(claim, opening, self._reader, shape)
         generator = weakref.ref(cast(AsyncGeneratorType[Any, None], events))
         self._reading = generator  # until one is claimed, `aclose` closes the last one
         return events

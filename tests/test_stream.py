@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+import weakref
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -52,6 +53,28 @@ async def test_a_stream_is_iterated_awaited_collected_or_watched(fresh: Callable
     events = [event async for event in fresh().events()]
     assert isinstance(events[-1], StreamCompleted)
     assert events[-1].text == TEXT
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("how", ["collect", "async for", "events"])
+async def test_a_finished_stream_keeps_neither_its_request_nor_its_switch(how: str, simulated_vendor: Start) -> None:
+    switch = over(simulated_vendor("openai-chat", Reply(TEXT)))
+    stream, kept = switch.stream_request(ASK), weakref.ref(switch)
+    if how == "collect":
+        await stream.collect()
+    else:
+        async for _ in stream if how == "async for" else stream.events():
+            pass
+    del switch
+    assert kept() is None
+    assert stream.response.text == TEXT
 
 
 def test_threads_can_block_on_a_stream(simulated_vendor: Start) -> None:
