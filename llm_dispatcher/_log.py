@@ -96,6 +96,8 @@ def _error(failure: Failure) -> str:
 
 
 def _in_short(failure: Failure, delivered: int = 0) -> str:
-    request = f" (request {failure.request_id})" if failure.request_id else ""
+    status = f"HTTP {failure.status}" if failure.status is not None else ""
+    request = f"request {failure.request_id}" if failure.request_id else ""
+    details = ", ".join(filter(None, (status, request)))
     broke = f", {delivered} characters into the answer" if delivered else ""
-    return f"{_error(failure)}{request}{broke}"
+    return f"{_error(failure)}{f' ({details})' if details else ''}{broke}"

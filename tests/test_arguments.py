@@ -132,7 +132,7 @@ def with_keywords(**words: Any) -> str:
         (lambda: with_keywords(temperature=5, system="metric"), "5 and metric"),
     ],
 )
-async def test_a_parameter_that_the_body_reads_is_no_setting(
+async def test_a_parameter_that_the_body_reads_is_not_a_setting(
     call: Callable[[], Any], prompt: str, vendors: dict[str, SimulatedVendor]
 ) -> None:
     assert await call() == "text_generation"
@@ -393,7 +393,7 @@ async def test_unread_text_arguments_are_ignored(value: str, vendors: dict[str, 
 
 
 @pytest.mark.found("N-B9")
-async def test_bytes_that_are_no_image_are_refused_unless_the_body_reads_them(
+async def test_bytes_that_are_not_an_image_are_refused_unless_the_body_reads_them(
     vendors: dict[str, SimulatedVendor],
 ) -> None:
     @llm_stream

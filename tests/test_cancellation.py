@@ -55,7 +55,7 @@ async def test_a_foreign_cancellation_wins() -> None:
     assert task.cancelling() == 1
 
 
-async def test_an_earlier_cancellation_is_left_to_whoever_waits_for_it() -> None:
+async def test_an_earlier_cancellation_is_left_to_its_own_waiter() -> None:
     """A task may be cancelled already, as in a `finally`: only what comes after the note counts."""
 
     async def wait(waiting: asyncio.Future[None]) -> str:

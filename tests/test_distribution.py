@@ -50,7 +50,7 @@ def test_the_first_switch_warns_of_the_other_project(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("files", [(), ("_editable_impl_llm_dispatcher.pth", "llm_dispatcher/cli/files/demo.yaml")])
-def test_a_checkout_installed_under_the_former_name_is_no_other_project(
+def test_a_checkout_installed_under_the_former_name_is_not_another_project(
     files: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if files:

@@ -186,8 +186,8 @@ def cache_clear(
 
 @cache_app.command("explain")
 def cache_explain(
-    a: Annotated[str, typer.Argument(help="A prompt.")],
-    b: Annotated[str, typer.Argument(help="Another prompt.")],
+    a: Annotated[str, typer.Argument(metavar="PROMPT", help="A prompt.")],
+    b: Annotated[str, typer.Argument(metavar="OTHER", help="Another prompt.")],
     threshold: Annotated[float, typer.Option(help="The least similarity.", min=0, max=1, metavar="X")] = 0.95,
     as_json: Json = False,
 ) -> None:
@@ -216,17 +216,30 @@ def demo(
 
 @app.command()
 def simulate(
-    wire: Annotated[str, typer.Option(help="openai-chat, openai-responses, anthropic, google or ollama.")],
-    text: Annotated[str, typer.Option(help="The answer.")] = "Hello!",
-    script: Annotated[Path | None, typer.Option(help="A file of replies as JSON, instead of --text.")] = None,
-    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.")] = 0,
+    wire: Annotated[
+        str, typer.Option(metavar="WIRE", help="openai-chat, openai-responses, anthropic, google or ollama.")
+    ],
+    text: Annotated[str, typer.Option(metavar="TEXT", help="The answer.")] = "Hello!",
+    script: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file of replies as JSON, instead of --text.")
+    ] = None,
+    port: Annotated[int, typer.Option(metavar="PORT", help="The port; 0 takes a free one.")] = 0,
     api_key: Annotated[
         str | None,
-        typer.Option(help="The key that requests must have; none if empty. By default test-key, and none for ollama."),
+        typer.Option(
+            metavar="KEY",
+            help="The key that requests must have; none if empty. By default test-key, and none for ollama.",
+        ),
     ] = None,
-    model: Annotated[list[str] | None, typer.Option(help="A model that it has; by default all. Repeatable.")] = None,
-    refuses_prefill: Annotated[list[str] | None, typer.Option(help="A model that refuses prefill. Repeatable.")] = None,
-    remember: Annotated[int, typer.Option(help="The number of requests kept for /_simulated/requests.")] = 1000,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="A model that it has; by default all. Repeatable.")
+    ] = None,
+    refuses_prefill: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="A model that refuses prefill. Repeatable.")
+    ] = None,
+    remember: Annotated[
+        int, typer.Option(metavar="N", help="The number of requests kept for /_simulated/requests.")
+    ] = 1000,
     until_stdin_closes: Annotated[
         bool, typer.Option("--until-stdin-closes", help="End when standard input closes.")
     ] = False,

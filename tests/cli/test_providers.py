@@ -98,7 +98,7 @@ def test_each_kind_is_asked_for_its_models_with_its_key(
         (503, False, "error (HTTP 503)"),
     ],
 )
-def test_what_it_answers_is_told(status: int, ok: bool, words: str, house: House, run: Any) -> None:
+def test_the_answer_of_a_vendor_is_reported(status: int, ok: bool, words: str, house: House, run: Any) -> None:
     house.status = status
     configure("openai", house.address)
     done = run("providers", "--json")
@@ -115,7 +115,7 @@ def test_a_key_is_not_carried_to_where_an_answer_points(house: House, run: Any) 
     assert [path for path, _ in house.asked] == ["/models"]
 
 
-def test_who_is_not_there_is_unreachable(run: Any) -> None:
+def test_a_vendor_that_does_not_listen_is_unreachable(run: Any) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and not listening
         configure("openai", f"http://127.0.0.1:{taken.getsockname()[1]}")
@@ -125,14 +125,14 @@ def test_who_is_not_there_is_unreachable(run: Any) -> None:
     assert said["health"].startswith("unreachable: ")
 
 
-def test_who_says_nothing_is_unreachable(run: Any) -> None:
+def test_a_silent_vendor_is_unreachable(run: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         configure("openai", f"http://127.0.0.1:{silent.getsockname()[1]}")
         (said,) = json.loads(run("providers", "--timeout", "0.1", "--json").stdout)
     assert said["health"] == "unreachable: no answer in time"
 
 
-def test_who_speaks_something_else_is_told(run: Any) -> None:
+def test_a_server_that_does_not_speak_http_is_reported(run: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as strange:
 
         def answer() -> None:
@@ -151,7 +151,9 @@ def test_who_speaks_something_else_is_told(run: Any) -> None:
     assert "not in HTTP" in said["health"]
 
 
-def test_nobody_is_asked_who_should_not_be(house: House, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_must_not_be_asked_is_not_asked(
+    house: House, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     monkeypatch.setenv("LLM_DISPATCHER_TRUST_CONFIG", str(Path("llm_dispatcher.yaml").absolute()))
     Path("llm_dispatcher.yaml").write_text(

@@ -196,6 +196,6 @@ async def test_a_switch_uses_its_strategies_unless_a_call_says_how_often(
     assert len(down.requests) == requests
 
 
-def test_a_switch_refuses_what_is_no_strategy() -> None:
+def test_a_switch_refuses_an_object_that_is_not_a_strategy() -> None:
     with pytest.raises(TypeError, match="retry_wait is a strategy of tenacity's"):
         LLMSwitch({"providers": {"ollama": {"models": ["m"]}}}, retry_wait=3)  # type: ignore[arg-type]

@@ -249,7 +249,7 @@ async def test_an_error_in_the_stream_bears_its_answers_id(
 
 
 @wires
-async def test_an_error_under_way_elsewhere_is_no_cause(
+async def test_an_error_under_way_elsewhere_is_not_the_cause(
     wire: str, simulated_vendor: Start, provider_of: Callable[[SimulatedVendor], Provider]
 ) -> None:
     """Who asks us while handling another failure has that one chained to ours by Python; it says nothing of ours."""

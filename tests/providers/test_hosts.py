@@ -469,7 +469,7 @@ async def test_trouble_with_the_machines_credentials_is_a_matter_of_authenticati
 
 
 @pytest.mark.parametrize("vertex", [5, {"projekt": "x"}, {"project": 5}, {"location": "global"}])
-def test_a_place_that_is_none_is_refused(vertex: Any) -> None:
+def test_a_wrong_vertex_mapping_is_refused(vertex: Any) -> None:
     with pytest.raises(ConfigurationError, match="is a mapping with project and location") as raised:
         make(ProviderSettings(name="a", kind="google", options={"vertex": vertex}))
     assert raised.value.key == "providers.a.options.vertex"

@@ -412,7 +412,7 @@ def test_a_signature_is_sent_as_it_came(signature: str | None, sent: bool) -> No
 
 
 @pytest.mark.parametrize("metadata", [{"team": "Sales"}, {"Team": "sales"}, {"9": "x"}, {"a b": "x"}, {"a": "x" * 64}])
-def test_metadata_that_is_no_label_is_sent_where_it_is_supported(metadata: dict[str, str]) -> None:
+def test_metadata_that_is_not_a_label_is_sent_where_it_is_supported(metadata: dict[str, str]) -> None:
     with pytest.raises(ModelUnsupportedError, match="metadata that is not a label of Google's"):
         body("google", TaskRequest("x", metadata=metadata))
     assert body("google", TaskRequest("x", metadata={"équipe_1": "vente-2", "a": ""}))["labels"]["a"] == ""

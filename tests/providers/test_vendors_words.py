@@ -293,7 +293,7 @@ def test_credentials_in_an_address_are_refused_when_the_configuration_is_read(ad
     assert "secret-word" not in str(raised.value)
 
 
-def test_an_at_sign_in_a_path_is_no_credential() -> None:
+def test_an_at_sign_in_a_path_is_not_a_credential() -> None:
     config = {"providers": {"mine": {"kind": "openai_compatible", "base_url": "http://here/@x/v1", "models": ["m"]}}}
     assert load(config, environ={}).providers["mine"].base_url == "http://here/@x/v1"
 

@@ -178,7 +178,7 @@ async def test_explain_makes_no_file(simulated_vendor: Start, make: Make, tmp_pa
     assert (await again.aspent())["daily"] == pytest.approx(cost_of([response])) != 0.0
 
 
-def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "spending.sqlite3"
     path.write_text("this is no database, but it is long enough to be taken for one" * 100)
     with pytest.raises(ConfigurationError, match=r"budgets\.path: cannot be used: file is not a database"):
