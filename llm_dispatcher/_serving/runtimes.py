@@ -20,6 +20,7 @@ its runtime and the connections.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from threading import Lock
 from typing import Final, Protocol
 from weakref import WeakSet, ref
@@ -64,4 +65,5 @@ class Runtimes:
             used = {id(provider) for each in using for provider in each.providers.values()}
         for provider in runtime.providers.values():
             if id(provider) not in used and isinstance(provider, SupportsRelease):
-                provider.release()
+                with suppress(Exception):  # a third party's may raise: that must not end a stream that is complete
+                    provider.release()

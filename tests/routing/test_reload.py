@@ -204,6 +204,25 @@ async def test_a_dropped_vendor_keeps_its_connections_until_its_last_stream_ends
         assert await goes.until_unconnected() == 0
 
 
+async def test_a_provider_that_cannot_be_released_ends_neither_a_stream_nor_a_reload(
+    simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def release(provider: object) -> None:
+        raise RuntimeError("release")
+
+    monkeypatch.setattr(BaseProvider, "release", release)
+    goes, stays = simulated_vendor("openai-chat", Reply("one two three")), simulated_vendor("openai-chat")
+    async with LLMSwitch(policy_over(goes)) as switch:
+        text = ""
+        async for chunk in switch.stream_request(ASK):
+            if not text:
+                switch._adopt(load(policy_over(stays)))
+            text += chunk
+        assert text == "one two three"
+        switch._adopt(load(policy_over(goes)))
+        assert await switch.stream_request(ASK) == "one two three"
+
+
 async def test_reloading_under_load_fails_no_stream(simulated_vendor: Start, file: Path) -> None:
     text = "one two three four five"
     vendors = [simulated_vendor("openai-chat", Reply(text, pace=0.002)) for _ in range(3)]
