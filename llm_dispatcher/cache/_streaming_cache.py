@@ -322,6 +322,11 @@ def _make_store(store: str | os.PathLike[str] | Store | None, notify: Notify) ->
         from ._sqlite import SQLiteStore
 
         return SQLiteStore(store, notify)
+    missing = [name for name in ("open", "read", "add", "remove", "flush", "close") if not hasattr(store, name)]
+    if isinstance(store, type) or missing:
+        kind = f"the class {store.__name__}" if isinstance(store, type) else type(store).__name__
+        lacks = f" without {', '.join(missing)}" if missing else ""
+        raise TypeError(f"store is a path, or an object with the methods of cache.Store, got {kind}{lacks}")
     return store
 
 

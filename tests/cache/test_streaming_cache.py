@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_dispatcher.cache import Entry, Snapshot, StreamingCache
+from llm_dispatcher.cache import Entry, MemoryStore, Snapshot, StreamingCache
 from llm_dispatcher.cache._recording import decode_recording, encode_recording, play
 from llm_dispatcher.events import (
     Event,
@@ -278,6 +278,8 @@ async def test_a_request_without_a_key_is_sent() -> None:
         ({"ttl": 0}, ValueError),
         ({"replay": "slow"}, TypeError),
         ({"replay": 0}, ValueError),
+        ({"store": 3}, TypeError),
+        ({"store": MemoryStore}, TypeError),
     ],
 )
 def test_an_invalid_setting_is_refused(setting: dict[str, Any], error: type[Exception]) -> None:
