@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from ..._vendors.table import vendor
 from .._received import ReceivedRequest
-from .._script import Reply
+from .._script import Reply, SaidUsage
 from ..faults import HttpError
 from .frames import Frame, Rejection, bearer, dumps, take_messages
 from .schemas import openai_objection
@@ -111,14 +111,12 @@ def frames(reply: Reply, model: str) -> list[Frame]:
             events.append(Frame(chunk({"tool_calls": [{"index": index, **head, "function": function}]}), True))
     events.append(Frame(chunk({}, reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish))))
     if reply.usage is not None:
-        events.append(Frame(chunk(None, usage=_usage(reply))))
+        events.append(Frame(chunk(None, usage=_usage(reply.usage))))
     events.append(Frame(event(b"[DONE]")))
     return events
 
 
-def _usage(reply: Reply) -> dict[str, Any] | None:
-    if (usage := reply.usage) is None:
-        return None
+def _usage(usage: SaidUsage) -> dict[str, Any]:
     return {
         "prompt_tokens": usage.input,
         "completion_tokens": usage.output,
