@@ -60,7 +60,7 @@ def continuation(text: str) -> str:
     """The user turn that asks for the rest of a broken answer."""
     if "{anchor}" not in text:
         raise PydanticCustomError(
-            "continuation", "must hold {{anchor}}, which stands for the last words of the broken answer"
+            "continuation", "must hold {anchor}, which stands for the last words of the broken answer"
         )
     return text
 

@@ -115,6 +115,7 @@ def test_an_invalid_address_is_reported_with_its_variable() -> None:
         ("https://example.org/ollama/", "https://example.org:443/ollama"),
         ("example.org:56789/path", "http://example.org:56789/path"),
         ("[::1]:8080", "http://[::1]:8080"),
+        ("gpu-box:many", "gpu-box:many"),
     ],
 )
 def test_ollama_host_is_read_as_ollamas_own_client_reads_it(host: str, address: str) -> None:

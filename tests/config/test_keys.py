@@ -101,6 +101,12 @@ def test_a_key_without_a_provider_is_refused() -> None:
         load({"providers": {"openai": {"api_key": "own"}}}, keys={"opnai": "argument"}, environ={})
 
 
+def test_a_key_without_a_provider_in_a_policy_is_refused() -> None:
+    policy = load({"providers": {"openai": {"api_key": "own"}}}, environ={})
+    with pytest.raises(ConfigurationError, match="passed for 'anthropic', but no provider is of that kind"):
+        load(policy, keys={"anthropic": "argument"}, environ={})
+
+
 @pytest.mark.parametrize("key", ["", "  "])
 def test_an_empty_key_as_an_argument_is_refused(key: str) -> None:
     with pytest.raises(ConfigurationError, match="the API key passed for 'openai' is empty"):
