@@ -122,7 +122,7 @@ def in_words(strategy: Strategy, figure: float, place: int) -> str:
             return "it has no quality figure" if isinf(figure) else f"quality {-figure:g}"
         case "balanced":
             return f"{figure:.2f} on a scale from 0 (the best in all) to 1"
-        case "weighted":
+        case _:  # weighted
             return "it has no share" if isinf(figure) else "its share of the split"
 
 

@@ -156,6 +156,13 @@ async def test_entries_expire_and_are_evicted(clock: Clock) -> None:
     assert (stats.entries, stats.expired, stats.evicted) == (2, 1, 2)
 
 
+async def test_without_a_ttl_entries_are_served_for_ever(clock: Clock) -> None:
+    cache, upstream = StreamingCache(ttl=None, clock=clock), Upstream(WHOLE)
+    await served(cache, PROMPT, upstream)
+    clock.now = 1e12
+    assert was_cached(await served(cache, PROMPT, upstream))
+
+
 async def test_an_answer_larger_than_the_cache_is_not_recorded() -> None:
     cache = StreamingCache(max_bytes=100)
     await served(cache, PROMPT, Upstream(WHOLE))

@@ -225,6 +225,14 @@ values = st.recursive(
 )
 
 
+def test_googles_reason_wins_over_its_status() -> None:
+    """A missing key is an INVALID_ARGUMENT, and only the details say so. Some details are not objects."""
+    details = ["a word", {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]
+    body = {"error": {"code": 400, "message": "m", "status": "INVALID_ARGUMENT", "details": details}}
+    assert google_answer(body, 400).codes == ("API_KEY_INVALID", "INVALID_ARGUMENT")
+    assert type(error_for(google_answer(body, 400), A)) is ProviderAuthenticationError
+
+
 @given(values, st.none() | st.integers(100, 700))
 def test_every_error_body_becomes_a_typed_error(body: object, status: int | None) -> None:
     for answer in (read_error(body), google_answer(body, status)):

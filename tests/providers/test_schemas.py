@@ -86,6 +86,15 @@ def test_unsupported_schema_keywords_move_to_the_description() -> None:
     assert anthropic["level"]["description"] == "{default: 5, maximum: 10, minimum: 0}"
 
 
+def test_values_of_several_types_stay_an_enum() -> None:
+    """Each type with all the values would not be satisfiable."""
+    schema = {"type": "object", "properties": {"a": {"type": ["string", "null"], "enum": ["x", None]}}}
+    for dialect in DIALECTS:
+        strict = strict_form(schema, dialect)["properties"]["a"]
+        assert strict["enum"] == ["x", None]
+        assert "anyOf" not in strict
+
+
 def test_a_description_beside_a_reference_stays() -> None:
     """Beside `$ref` OpenAI takes nothing else."""
     main = strict_form(Superhero.model_json_schema(), OPENAI)["properties"]["main"]
@@ -98,6 +107,15 @@ def test_a_model_that_holds_itself_is_strict_at_openai_only() -> None:
     assert openai_objection(strict) is None
     with pytest.raises(NotStrictError, match="#/\\$defs/Node contains itself"):
         strict_form(Node.model_json_schema(), ANTHROPIC)
+
+
+def test_definitions_that_refer_to_each_other_in_a_long_chain_are_refused_at_anthropic() -> None:
+    """Each definition of the chain refers to the next one."""
+    definitions: dict[str, Any] = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(DEEPEST + 1)}
+    definitions[f"d{DEEPEST + 1}"] = {"type": "string"}
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": definitions}
+    with pytest.raises(NotStrictError, match="nested more than 100 deep"):
+        strict_form(schema, ANTHROPIC)
 
 
 def deep(depth: int) -> dict[str, Any]:
@@ -125,6 +143,14 @@ def deep(depth: int) -> dict[str, Any]:
         ({"type": "object", "properties": {"a": {"allOf": [{}, {}]}}}, "properties.a uses 'allOf'"),
         ({"$ref": "#/$defs/Gone"}, "refers to nothing"),
         ({"$ref": "https://example.org/schema"}, "refers to nothing"),
+        (
+            {
+                "type": "object",
+                "properties": {"a": {"$ref": "#/$defs/A", "anyOf": [{"type": "null"}]}},
+                "$defs": {"A": {"type": "string"}},
+            },
+            "properties.a uses '\\$ref' beside a choice",
+        ),
         (deep(DEEPEST + 1), "nested more than 100 deep"),
         (deep(DEEPEST * 100), "nested more than 100 deep"),
     ],

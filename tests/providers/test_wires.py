@@ -367,3 +367,27 @@ def test_text_that_no_plain_event_holds_is_text_all_the_same() -> None:
     assert list(openai_responses.Decoder(Target("a", "m")).pieces(said_twice)) == ["hi"]
     nothing = b'{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta"}}'
     assert list(anthropic_messages.Decoder(Target("a", "m")).pieces(nothing)) == []
+
+
+# ── what no reader asked for ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("wire", ["google", "anthropic"])
+def test_an_event_without_data_gives_nothing(wire: str) -> None:
+    assert list(DECODERS[wire](A).pieces(b"")) == []
+
+
+def test_google_gives_the_first_candidate_only() -> None:
+    first, second = gemini({"text": "one"})["candidates"] + gemini({"text": "two"})["candidates"]
+    found = pieces("google", {"candidates": [first, {**second, "index": 1}]})
+    assert [piece for piece in found if isinstance(piece, str)] == ["one"]
+
+
+def test_google_completes_a_call_when_the_next_one_begins_or_the_answer_ends() -> None:
+    """The last piece of the first call never came."""
+    begun = {"functionCall": {"name": "f", "args": {"x": 1}, "willContinue": True}}
+    assert calls(pieces("google", gemini(begun), gemini({"functionCall": {"name": "g"}}))) == [
+        ("f", {"x": 1}),
+        ("g", {}),
+    ]
+    assert calls(pieces("google", gemini(begun), gemini(finish="STOP"))) == [("f", {"x": 1})]

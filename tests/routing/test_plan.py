@@ -233,6 +233,25 @@ def test_quality_is_the_operators_figure_for_the_task() -> None:
     assert list(code.reasons.values()) == ["quality 0.9", "quality 0.4", "it has no quality figure"]
 
 
+def test_the_reasons_say_what_is_known_of_the_speed() -> None:
+    health = {"known": fast(0.2, 100), "failing": TargetHealth(failing=1.0)}
+    reasons = planned(Route(named("known", "failing", "new"), "speed"), health=health).reasons
+    assert reasons[Target("p", "new")] == "its speed is not known yet"
+    assert reasons[Target("p", "failing")] == "it has been failing"
+    assert reasons[Target("p", "known")].startswith("about ")
+
+
+def test_the_reasons_of_a_balance_and_of_a_split_name_their_figures() -> None:
+    known = {"cheap": priced(1.0), "dear": priced(9.0)}
+    route = Route(named("dear", "cheap"), "balanced", weights=Weights(cost=1, speed=0, quality=0))
+    assert list(planned(route, known).reasons.values()) == [
+        "0.00 on a scale from 0 (the best in all) to 1",
+        "1.00 on a scale from 0 (the best in all) to 1",
+    ]
+    split = Route(named("new", "old"), "weighted", split={Target("p", "old"): 100.0})
+    assert list(planned(split, draw=0.5).reasons.values()) == ["its share of the split", "it has no share"]
+
+
 def test_balance_follows_its_weights() -> None:
     known = {"cheap": priced(1.0), "quick": priced(9.0)}
     health = {"cheap": fast(5.0, 10), "quick": fast(0.1, 100)}
