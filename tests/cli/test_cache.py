@@ -43,6 +43,18 @@ async def test_clear_deletes_all_or_one_namespace(run: Any, policy: str) -> None
     assert json.loads(run("cache", "stats", "-c", policy, "--json").stdout)["entries"] == 0
 
 
+@pytest.mark.parametrize("command", ["stats", "clear"])
+def test_a_file_of_another_version_is_refused_and_unchanged(run: Any, closed_file: Path, command: str) -> None:
+    with sqlite3.connect(closed_file) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    before = closed_file.read_bytes()
+    result = run("cache", command, "--store", str(closed_file))
+    assert result.exit_code != 0
+    assert "made by another version of llm_dispatcher" in result.stderr
+    assert closed_file.read_bytes() == before
+
+
 @pytest.fixture
 def closed_file(tmp_path: Path) -> Path:
     """A cache's file that is not open."""
@@ -88,6 +100,7 @@ def test_a_configured_file_that_does_not_exist_yet_is_empty(run: Any, tmp_path: 
     file, missing = tmp_path / "policy.yaml", tmp_path / "none.sqlite"
     file.write_text(f"providers:\n  ollama: {{models: [m]}}\ncache: {{store: {missing}}}\n")
     assert "0 entries" in run("cache", "stats", "-c", str(file)).stdout
+    assert "0 entries deleted" in run("cache", "clear", "-c", str(file)).stdout
     assert not missing.exists()
 
 

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -117,6 +118,25 @@ def test_a_piped_image_is_refused_with_a_hint(head: bytes, words: str, run: Any,
     result = run("stream", "What is it?", "-c", policy, stdin=head)
     assert (result.exit_code, result.stdout) == (2, "")
     assert re.search(words, result.stderr)
+
+
+def test_longer_input_than_a_prompt_may_have_is_not_sent(
+    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor = simulated_vendor("ollama", Reply("Yes."))
+    policy = write(vendor)
+    monkeypatch.setattr("llm_dispatcher._cli.request.MAX_BYTES", 1_000_000)
+    assert run("stream", "-", "-c", policy, stdin=b"x" * 1_000_000).exit_code == 0
+    result = run("stream", "-", "-c", policy, stdin=b"x" * 1_000_001)
+    assert (result.exit_code, result.stdout, len(vendor.requests)) == (2, "", 1)
+    assert "standard input is longer than 1 MB" in result.stderr
+
+
+def test_closed_standard_input_is_not_a_prompt(run: Any, policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_dispatcher._cli.request.sys", SimpleNamespace(stdin=None))
+    result = run("stream", "-", "-c", policy)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "standard input is closed: write a prompt instead of -" in result.stderr
 
 
 @pytest.mark.parametrize(
