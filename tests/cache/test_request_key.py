@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import force_setattr
+from pydantic import Field, create_model
 
 from llm_dispatcher.cache._request_key import COMPARED, NOT_COMPARED, request_key
 from llm_dispatcher.exceptions import CacheError
-from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TaskType
+from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TaskType, TextPart
 
 TARGETS = (Target("openai", "m"), Target("anthropic", "n"))
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
@@ -85,6 +86,23 @@ def test_the_text_is_the_prompt_or_the_last_user_message() -> None:
     assert by_prompt.text == "What is tea?"
     answered = [Message("user", "What is tea?"), Message("assistant", "A drink.")]
     assert request_key(TaskRequest(messages=answered), TARGETS, "", b"secret").text == ""
+
+
+def test_a_message_of_two_texts_is_compared_for_equality_only() -> None:
+    """None of the two is the text that may be worded differently."""
+    two = TaskRequest(messages=[Message("user", [TextPart("What is tea?"), TextPart("Briefly.")])])
+    other = TaskRequest(messages=[Message("user", [TextPart("What is tea?"), TextPart("At length.")])])
+    keys = [request_key(each, TARGETS, "", b"secret") for each in (two, other)]
+    assert [key.text for key in keys] == ["", ""]
+    assert keys[0].bucket != keys[1].bucket
+
+
+def test_models_are_compared_by_their_json_schema() -> None:
+    """Two models with one name and signature may ask for different things."""
+    one, same, other = (
+        create_model("M", answer=(str, Field(description=words))) for words in ("A word.", "A word.", "A page.")
+    )
+    assert bucket(extra={"k": one}) == bucket(extra={"k": same}) != bucket(extra={"k": other})
 
 
 def test_python_functions_are_compared_by_name_and_signature() -> None:

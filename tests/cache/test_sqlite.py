@@ -123,6 +123,18 @@ async def test_a_damaged_file_is_renamed(keeps: int, file: Path, caplog: pytest.
     again.close()
 
 
+async def test_an_empty_file_becomes_a_cache(file: Path) -> None:
+    """A user may have made it with `touch` or as a temporary file."""
+    file.parent.mkdir()
+    file.touch()
+    cache, upstream = StreamingCache(store=file), Upstream(WHOLE)
+    await served(cache, PROMPT, upstream)
+    cache.close()
+    again = StreamingCache(store=file)
+    assert was_cached(await served(again, PROMPT, upstream))
+    again.close()
+
+
 def _database(file: Path, *statements: str) -> None:
     with sqlite3.connect(file) as connection:
         for statement in ("CREATE TABLE customers (name)", *statements):

@@ -82,6 +82,19 @@ async def test_hits_and_misses_are_counted_by_lane_and_reason() -> None:
     assert stats.hit_rate == 4 / 7 and stats.bytes > 0
 
 
+async def test_texts_are_read_when_the_lexicon_has_been_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording does not wait for the lexicon. The next look-up for a similar text reads what was recorded."""
+    monkeypatch.setattr("llm_dispatcher.cache._streaming_cache.are_words_loaded", lambda: False)
+    cache, upstream = StreamingCache(max_cache_size=2), Upstream(WHOLE)
+    await served(cache, PROMPT, upstream)
+    assert was_cached(await served(cache, PROMPT.lower(), upstream))
+    await served(cache, "What is the history of tea?", upstream)
+    for text in ("Hello", "Goodbye"):  # these are never similar to another, and the older entries leave unread
+        await served(cache, TaskRequest(text, task_type=TaskType.TRANSLATION), upstream)
+    assert not was_cached(await served(cache, "what is the history of tea", upstream))
+    assert "lost by the store" not in cache.stats().misses
+
+
 async def test_a_threshold_of_one_allows_only_the_manner_of_typing() -> None:
     cache, upstream = StreamingCache(similarity_threshold=1.0), Upstream(answer("Many."))
     await served(cache, PROMPT, upstream)

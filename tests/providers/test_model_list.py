@@ -70,13 +70,10 @@ async def test_another_answer_is_not_a_list(body: bytes) -> None:
             await listed(server.base_url)
 
 
-async def test_a_list_without_an_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_that_is_too_long_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_list, "LONGEST_LIST", 1000)
-
-    async def answer(came: Came) -> None:
-        await came.send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n[" + b'"small",' * 1000)
-
-    async with raw_server(Wire.OPENAI_CHAT, answer) as server:
+    content = ["a long name of a model"] * 200_000  # more than arrives at once
+    async with raw_server(Wire.OPENAI_CHAT, answers(msgspec.json.encode(content))) as server:
         with pytest.raises(ProviderProtocolError, match="something else than a list of models"):
             await listed(server.base_url)
 
