@@ -137,6 +137,10 @@ def test_every_error_of_the_library_has_an_exit_code(error: Exception) -> None:
             assert exit_code(error) == 1
 
 
+def test_an_aborted_command_has_failed() -> None:
+    assert exit_code(typer.Abort()) == 1
+
+
 def test_control_characters_become_visible() -> None:
     """Except line ends and tabs."""
     assert harmless("a\tb\nc") == "a\tb\nc"
