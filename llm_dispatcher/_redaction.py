@@ -24,7 +24,7 @@ HIDDEN: Final = "[redacted]"
 # ── keys that are known ────────────────────────────────────────────────────────────────────────────────────────────
 
 _SHORTEST: Final = 8
-"""A shorter text is no secret, and taking it out would spoil words."""
+"""Shorter texts are not taken out, because that would remove ordinary words."""
 
 _WORDS: Final = r"[A-Za-z]+([-_. ][A-Za-z]+)*"
 _LONGEST_WORDS: Final = 16
@@ -135,7 +135,7 @@ def _without_known(text: str) -> str:
     is_escaped = "%" in text or "\\" in text
     if not is_escaped and not any(form[:_SEED] in plain for form in _secrets):
         return text
-    # Read both ways: a percent sign that happens to stand before a key is no escape.
+    # Read both ways: a percent sign before a key need not be an escape.
     spans = {span for escapes in ((False, True) if is_escaped else (False,)) for span in _places(text, escapes=escapes)}
     pieces: list[str] = []
     copied = 0

@@ -351,7 +351,7 @@ class Settings(Section):
         default_factory=lambda: BudgetsSection.model_validate({}), description="US dollars that may be spent."
     )
     cache: OrEmpty[CacheSection | None] = Field(
-        None, description="The cache of calls that name none of their own. Without this section there is none."
+        None, description="The cache of calls that do not name another one. Without this section, they have no cache."
     )
     resilience: ResilienceSection = Field(
         default_factory=lambda: ResilienceSection.model_validate({}),

@@ -4,8 +4,8 @@ The attempt shows nothing before it has content, so that an attempt which fails 
 continuation shows nothing before its join has found where the new text meets the delivered text.
 
 Each piece is read with the watchdog armed and shown with the watchdog disarmed: the time that a reader spends on a
-chunk is nobody's delay. If the reader leaves, the generator is closed at its `yield`, and closing it closes the
-vendor's stream. See docs/decisions/0001.
+chunk does not count as a delay of the vendor. If the reader leaves, the generator is closed at its `yield`, and closing
+it closes the vendor's stream. See docs/decisions/0001.
 """
 
 from __future__ import annotations

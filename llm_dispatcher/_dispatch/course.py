@@ -13,8 +13,8 @@ class Course:
 
     `rows` are the attempts of this turn that are over. `transcript` and `failures` are those of the whole stream. A
     stream that runs tools has several turns: the course of the next one is made with the course of the turn before, and
-    goes on with its attempt numbers and its `TextDelta.index`. Only the loop writes to a course; whoever made it may
-    read it at any time.
+    goes on with its attempt numbers and its `TextDelta.index`. Only the loop writes to a course. The code that
+    made it may read it at any time.
     """
 
     def __init__(self, earlier: Course | None = None) -> None:
@@ -56,7 +56,7 @@ class Course:
         return TextDelta(text, index, row.raw)
 
     def end(self, row: Row) -> None:
-        """An attempt of this turn is over. Its row learns what it has delivered, which nobody asks before."""
+        """End an attempt of this turn. Only now its row gets the text that it has delivered."""
         transcript = self.transcript
         if row.is_shown:
             row.delivered = transcript.characters - row.shown_from

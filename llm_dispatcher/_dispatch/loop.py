@@ -55,7 +55,7 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
         for place, target in enumerate(job.targets):
             tries, slept, began = 0, 0.0, loop.time()
             watchdog.begin_target(_others(job, place, course), is_first=place == 0)
-            # The body's answer is no continuation of a model's answer, so it is asked before commit only.
+            # The body does not continue a model's answer, so it is asked only before commit.
             while not (target.provider == BODY and course.is_committed):
                 others = _others(job, place, course)
                 with watchdog.ends_with_the_switch():

@@ -80,7 +80,7 @@ class Retrying(Struct, frozen=True):
             slept: Seconds of these in which the loop waited between tries.
 
         Raises:
-            ConfigurationError: A strategy of the application's raised, or returned something that is no answer.
+            ConfigurationError: A strategy of the application's raised, or returned a value of the wrong type.
         """
         if not (isinstance(error, ProviderError) and error.retryable):
             return None

@@ -188,7 +188,7 @@ class Watchdog:
             self._timer.cancel()
             self._timer = None
 
-    # ── whoever closes the switch ──────────────────────────────────────────────────────────────────────────────────
+    # ── closing the switch ─────────────────────────────────────────────────────────────────────────────────────────
 
     def end(self) -> asyncio.Future[None] | None:
         """The switch is being closed: cancel the current wait and refuse new ones.

@@ -41,7 +41,7 @@ once cannot pass a budget by more than what was reserved for them.
 class RequestFacts(Struct, frozen=True, kw_only=True):
     """What admission has to know of a request.
 
-    `last` is the target after which there is none; `patience` is how many seconds the request may wait for a rate
+    `last` is the last target of the plan. `patience` is how many seconds the request may wait for a rate
     limit. `own_limit` is the limit of output tokens that a target's provider sends if the request has none.
     """
 
@@ -196,7 +196,7 @@ class Admission:
         return _unavailable(target, f"the retry budget of {target.provider} is spent")
 
     def pass_of(self, target: Target) -> Pass:
-        """The pass of the newest attempt at a target that is under way, for whoever counts what it writes."""
+        """The pass of the newest open attempt at a target. Metering counts its text on it."""
         return next((each for each in reversed(self._passes) if each.target == target), FREE)
 
     def forget(self, admitted: TargetPass) -> None:

@@ -92,7 +92,7 @@ class Health:
         self._send_notices()
 
     def _send_notices(self) -> None:
-        """Send what the breakers had to say. No lock is held, so whoever gets a notice may ask for the health."""
+        """Send the notices of the breakers. No lock is held, so an observer may ask for the health."""
         while self._unsent:
             try:
                 notice = self._unsent.pop(0)

@@ -65,10 +65,9 @@ SMALL_WINDOW: Final = 4_000
 class Conditions(Struct, frozen=True, kw_only=True):
     """What is known at the moment of planning, beside the policy.
 
-    `limited` holds the targets whose rate limits are spent, with the seconds until there is room again (infinite where
-    nobody knows): they are asked only where nobody else can serve. `money_left` is what the budgets still allow and
-    `budget` the name of the tightest. `draw` decides where a split has no sticky
-    key.
+    `limited` holds the targets whose rate limits are used up, with the seconds until there is room again, or infinity
+    if that is unknown. They are asked only if no other target can serve. `money_left` is what the budgets still allow,
+    and `budget` is the name of the tightest one. `draw` is a random number that decides a split without a sticky key.
     """
 
     health: Mapping[Target, TargetHealth] = {}

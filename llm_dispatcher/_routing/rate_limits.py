@@ -31,7 +31,7 @@ from ..tasks import Target
 from .token_bucket import Semaphore, TokenBucket
 
 SOON: Final = 0.01
-"""A wait of fewer seconds is none: clocks and timers differ by more."""
+"""Waits of fewer seconds are skipped, because clocks and timers differ by more."""
 SPREAD: Final = 8.0
 """Seconds, at most, over which requests are spread that wait for the moment at which a vendor said to come back."""
 KNOWN: Final = 1_000

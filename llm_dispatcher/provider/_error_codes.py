@@ -132,8 +132,8 @@ def class_of(status: int | None, codes: Iterable[str], param: str | None = None)
     """The class of a vendor's error.
 
     A specific code says more than the status, and the status says more than a general code such as
-    "invalid_request_error". A request that is wrong in a parameter of `BY_PARAM` is told apart by that. An error of
-    which nothing is known is the vendor's trouble, not the request's.
+    "invalid_request_error". A request that is wrong in a parameter of `BY_PARAM` is recognised by that. An
+    unknown error counts as the vendor's, not as the request's.
     """
     kinds = [BY_CODE[code] for code in codes if code in BY_CODE]
     specific = next((kind for kind in kinds if kind not in _GENERAL), None)

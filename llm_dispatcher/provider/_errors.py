@@ -206,7 +206,7 @@ def _translation(
     error_reply: Callable[[BaseException], ErrorReply | None],
     transport_errors: tuple[type[BaseException], ...],
 ) -> VendorError | None:
-    """The error that a chain comes to, or `None` if no link of it explains what happened."""
+    """The error that a chain of exceptions becomes, or `None` if no link of it explains what happened."""
     for link in chain:
         if (reply := link.reply if isinstance(link, RefusedError) else error_reply(link)) is not None:
             return error_for(reply, target)

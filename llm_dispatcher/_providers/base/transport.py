@@ -190,7 +190,7 @@ def _from_its_buffer(content: Any) -> Callable[[], Awaitable[bytes]]:
 
 
 def _wake_when_closed(content: Any) -> None:
-    """Wake up whoever waits for a body when its connection is closed.
+    """Wake up the task that waits for a body when its connection is closed.
 
     aiohttp itself tells a body's reader of a connection that broke, but not that its parser (the one in C) could not
     make sense of the framing: it closes the connection then, and the reader would wait for ever.
