@@ -24,7 +24,7 @@ settings.register_profile(
     derandomize="CI" in os.environ,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("fast", settings.get_profile("suite"), max_examples=40)
+settings.register_profile("fast", settings.get_profile("suite"), max_examples=25)
 settings.load_profile("suite")
 
 

@@ -67,6 +67,8 @@ def test_the_sdks_of_a_routes_other_vendors_are_loaded_while_the_first_stream_is
 
 
 @pytest.mark.found("N-B10")
+@pytest.mark.slow
+@pytest.mark.measured
 def test_warm_loads_every_vendors_sdk_and_makes_its_client() -> None:
     assert run(
         POLICY
@@ -87,6 +89,8 @@ def test_warm_loads_every_vendors_sdk_and_makes_its_client() -> None:
 
 
 @pytest.mark.found("N-B10")
+@pytest.mark.slow
+@pytest.mark.measured
 def test_init_can_load_them_in_a_thread() -> None:
     assert (
         run(

@@ -31,6 +31,8 @@ RARE_WORDS = decoded()
 
 
 @pytest.mark.skipif(FOUND != PACKAGE, reason=f"the lexicon is built from scowl {PACKAGE}; here is {FOUND or 'none'}")
+@pytest.mark.slow
+@pytest.mark.measured
 def test_the_script_builds_the_file_that_is_committed() -> None:
     assert build_lexicon.lexicon(*build_lexicon.read_lists(build_lexicon.LISTS)) == CONTENT
 
@@ -61,6 +63,8 @@ def test_rare_words_are_sorted_and_no_ordinary_ones() -> None:
     assert not RARE_WORDS.keys() & lexicon().sizes.keys()
 
 
+@pytest.mark.slow
+@pytest.mark.measured
 def test_every_word_of_the_file_is_found() -> None:
     words = lexicon()
     assert all(words.lists(word) for word in RARE_WORDS)

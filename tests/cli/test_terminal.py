@@ -233,6 +233,8 @@ def test_a_failed_write_ends_it_quietly(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
+@pytest.mark.measured
 def test_a_signal_ends_it_quietly(
     number: signal.Signals, code: int, start: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
@@ -271,6 +273,8 @@ def test_a_character_outside_of_the_encoding_does_not_stop_it(
 
 @pytest.mark.found("N-B11")
 @pytest.mark.parametrize("kind", ["pipe", "file", "/dev/null", "closed", "terminal"])
+@pytest.mark.slow
+@pytest.mark.measured
 def test_standard_input_is_read_from_pipes_and_files_only(
     kind: str,
     start: Any,
@@ -300,6 +304,8 @@ def test_standard_input_is_read_from_pipes_and_files_only(
 
 
 @pytest.mark.found("N-B11")
+@pytest.mark.slow
+@pytest.mark.measured
 def test_a_hint_says_that_it_waits_for_a_pipe_and_ctrl_c_ends_it(
     start: Any, policy: str, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
@@ -319,6 +325,8 @@ def test_a_hint_says_that_it_waits_for_a_pipe_and_ctrl_c_ends_it(
 
 @pytest.mark.found("N-C17")
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
+@pytest.mark.slow
+@pytest.mark.measured
 def test_colours_can_be_switched_off(environment: dict[str, str], start: Any, policy: str, terminal: Terminal) -> None:
     command = start("stream", "x", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs, env=environment)
     with ending(command):

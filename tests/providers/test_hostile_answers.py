@@ -254,6 +254,8 @@ async def test_an_error_leaves_its_connection_to_the_next(wire: Wire) -> None:
 
 @pytest.mark.found("B-14")
 @pytest.mark.parametrize("wire", first_is_fast(*Wire))
+@pytest.mark.slow
+@pytest.mark.measured
 async def test_the_loop_goes_on_while_a_bomb_is_unpacked(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     """8 kB that unpack to 8 MB of nothing: what is taken apart between two turns of the loop stays small."""
     nothing = b"\n" * (1 << 20) if wire == "ollama" else b": \n\n" * (1 << 18)

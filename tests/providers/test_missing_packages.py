@@ -103,6 +103,8 @@ def test_without_an_sdk_the_next_target_is_asked_and_the_error_says_what_to_inst
 
 
 @pytest.mark.parametrize("kind", WIRES)
+@pytest.mark.slow
+@pytest.mark.measured
 def test_one_vendor_works_without_the_sdks_of_all_others(kind: str, simulated_vendor: Start) -> None:
     own = {"openai": "openai", "anthropic": "anthropic", "google": "google.genai"}
     blocked = ",".join(module for name, module in own.items() if name != kind)
