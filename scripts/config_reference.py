@@ -20,9 +20,9 @@ first:
 
 1. arguments: `init({…})`, `LLMSwitch({…})`, `openai_api_key=…`;
 2. the environment: `LLM_DISPATCHER_…` variables, and each vendor's own key variable;
-3. a YAML file: the one passed as an argument or with `--config`, else the one that `LLM_DISPATCHER_CONFIG` names, else
-   `llm_dispatcher.yaml` in the working folder, else in the user's config folder (`$XDG_CONFIG_HOME/llm_dispatcher/`
-   or `~/.config/llm_dispatcher/`; `%APPDATA%\\llm_dispatcher\\` on Windows);
+3. one YAML file, the first of these: the file passed as an argument or with `--config`; the file that
+   `LLM_DISPATCHER_CONFIG` names; `llm_dispatcher.yaml` in the working folder; the same name in the user's config folder
+   (`$XDG_CONFIG_HOME/llm_dispatcher/` or `~/.config/llm_dispatcher/`; `%APPDATA%\\llm_dispatcher\\` on Windows);
 4. the defaults below.
 
 Mappings are merged key by key; lists and single values are replaced. The folder `config/` has policies to copy.
@@ -74,8 +74,9 @@ both. It is refused with a `ConfigurationError`, before anything is sent, in two
 
 - **Your key would go to an address that the file names.** Your keys are the keys in the environment, the keys that you
   pass (`init(openai_api_key=…)`), and the machine's Google credentials. Two addresses are allowed: the vendor's own,
-  and one that is a whole variable (`base_url: ${GATEWAY_URL}`). `localhost` is not, because any program may listen
-  there. A local server that needs no key works without further steps: `vllm: {base_url: "http://localhost:8000/v1"}`.
+  and one that is a whole variable (`base_url: ${GATEWAY_URL}`). `localhost` is not allowed, because any program may
+  listen there. A local server that needs no key works without further steps:
+  `vllm: {base_url: "http://localhost:8000/v1"}`.
 - **The value of a `${VAR}` would go to such an address**, or to a vendor together with a key that the file holds.
   This concerns the provider's entry, `routing` and `resilience.continuation`.
 
