@@ -7,10 +7,10 @@ open streams outlive a reload: they are in `Shared`, which all runtimes of a swi
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import ref
 
 from msgspec import Struct
@@ -21,7 +21,6 @@ from .. import _clock
 from .._config import identity
 from .._dispatch import OpenStreams, RetryStop, RetryWait
 from .._policy import BODY, Policy, ProviderSettings, Timeouts, Wishes, is_offline
-from .._providers import make
 from .._routing import Admission, Conditions, Plan, RequestFacts, SharedState, candidates, demands, plan, route_of
 from .._usage import Usage
 from ..exceptions import CacheError, ConfigurationError, InvalidRequestError
@@ -35,6 +34,10 @@ if TYPE_CHECKING:
     from ..cache import StreamingCache
 
 
+MakeProvider: TypeAlias = Callable[[ProviderSettings, Notify], Provider]
+"""Makes a provider from its settings. The provider's notices go to the function."""
+
+
 class Shared(Struct, frozen=True):
     """The state that all runtimes of one switch share."""
 
@@ -43,6 +46,7 @@ class Shared(Struct, frozen=True):
     open_streams: OpenStreams
     notify: Notify
     runtimes: Runtimes
+    make_provider: MakeProvider
     retry_wait: RetryWait | None = None
     retry_stop: RetryStop | None = None
 
@@ -63,7 +67,7 @@ class Runtime:
         self.providers: dict[str, Provider] = {
             name: former[name]
             if name in former and former[name].settings == settings
-            else make(settings, shared.notify)
+            else shared.make_provider(settings, shared.notify)
             for name, settings in policy.providers.items()
         }
         self.open_streams = OpenStreams(shared.open_streams, partial(_release_unused, ref(self)))

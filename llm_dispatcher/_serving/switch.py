@@ -18,7 +18,8 @@ from .. import _catalog as catalog
 from .._config import WatchedFile, load
 from .._dispatch import OpenStreams, RetryStop, RetryWait, check_strategies, load_what_failures_need
 from .._distribution import warn_of_the_other
-from .._policy import Policy, Strategy
+from .._policy import Policy, ProviderSettings, Strategy
+from .._providers import make
 from .._routing import Plan, SharedState, TargetHealth
 from .._stream import LLMStream, may_block
 from ..exceptions import ConfigurationError, LLMDispatcherError
@@ -77,12 +78,24 @@ class LLMSwitch:
         notify = self._observers = Observers(observers)
         traffic = SharedState(policy, alert=on_budget_alert, notify=notify)
         self._shared = Shared(
-            traffic, Knowledge(traffic, notify), OpenStreams(), notify, Runtimes(), retry_wait, retry_stop
+            traffic,
+            Knowledge(traffic, notify),
+            OpenStreams(),
+            notify,
+            Runtimes(),
+            self._make_provider,
+            retry_wait,
+            retry_stop,
         )
         self._reloading = Lock()
         self._runtime = Runtime(policy, self._shared)
         self._shared.runtimes.adopt(self._runtime)
         self._watched_file = WatchedFile(self._file(None)) if watch else None
+
+    @staticmethod
+    def _make_provider(settings: ProviderSettings, notify: Notify) -> Provider:
+        """Make a provider of the policy. A switch of a simulation makes simulated ones."""
+        return make(settings, notify)
 
     @property
     def policy(self) -> Policy:

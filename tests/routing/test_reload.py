@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -20,6 +20,8 @@ from llm_dispatcher._config.files import CHECK_INTERVAL, WatchedFile
 from llm_dispatcher._policy import Policy
 from llm_dispatcher._serving.runtimes import Runtimes
 from llm_dispatcher.exceptions import ConfigurationError, LLMDispatcherError, ProviderError
+from llm_dispatcher.notices import Notify
+from llm_dispatcher.provider import Ask, Finished, Opened, Piece, Provider, ProviderSettings
 from llm_dispatcher.provider.kit import BaseProvider
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import Cut, HttpError, Reply, SimulatedVendor, Stall
@@ -351,3 +353,33 @@ def test_a_watched_file_is_checked_once_a_second(file: Path) -> None:
     os.utime(file, ns=(1, 1))  # the same size, another time
     now += CHECK_INTERVAL
     assert watched.has_changed()
+
+
+class _Says(BaseProvider[None]):
+    """A provider that sends nothing over a network."""
+
+    options = ("words",)
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        yield Opened()
+        yield str(self.settings.options["words"])
+        yield Finished("stop", "stop")
+
+
+async def test_a_subclass_makes_the_providers_in_its_own_way(file: Path) -> None:
+    made: list[str] = []
+
+    class Switch(LLMSwitch):
+        @staticmethod
+        def _make_provider(settings: ProviderSettings, notify: Notify) -> Provider:
+            made.append(str(settings.options["words"]))
+            return _Says(settings)
+
+    before = "providers:\n  a: {kind: ollama, models: [m], options: {words: before}}\n"
+    file.write_text(before)
+    async with Switch(file) as switch:
+        assert await switch.stream_request(ASK) == "before"
+        file.write_text(before.replace("before", "after"))
+        switch.reload()
+        assert await switch.stream_request(ASK) == "after"
+    assert made == ["before", "after"]
