@@ -1,0 +1,204 @@
+"""What a run leaves for the invariants: `Run`, and a `Reading` for each reader.
+
+The runner and the readers fill these in while the run is under way. The invariants only read them, when it is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+from llm_dispatcher import LLMSwitch
+from llm_dispatcher._policy import Policy
+from llm_dispatcher._routing import TargetHealth
+from llm_dispatcher.events import Event, TaskResponse
+from llm_dispatcher.notices import Notice, Period
+from llm_dispatcher.provider import Piece, ProviderSettings
+from llm_dispatcher.tasks import Target, TaskRequest
+from tests.simulation.scenario import ReaderPlan, Scenario
+
+Outcome: TypeAlias = Literal["open", "completed", "failed", "left", "cancelled"]
+
+
+class Served(Protocol):
+    """What one attempt really got from a vendor: `testing._simulation.provider.Served`."""
+
+    @property
+    def target(self) -> Target: ...
+    @property
+    def request(self) -> TaskRequest: ...
+    @property
+    def asked_at(self) -> float: ...
+    @property
+    def ended_at(self) -> float | None: ...
+    @property
+    def pieces(self) -> list[Piece]: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def silence(self) -> float: ...
+    @property
+    def fault(self) -> str: ...
+
+
+class Vendor(Protocol):
+    """A simulated provider, as the invariants read it."""
+
+    @property
+    def settings(self) -> ProviderSettings: ...
+    @property
+    def served(self) -> Sequence[Served]: ...
+
+
+class Simulated(Protocol):
+    """The simulation, as the invariants read it."""
+
+    @property
+    def now(self) -> float: ...
+    @property
+    def problems(self) -> list[str]: ...
+
+
+@dataclass(eq=False)
+class Reading:
+    """What one reader asked, got and saw. Times are virtual seconds since the run began.
+
+    Attributes:
+        name: The reader's name in the trace.
+        question: What it asked.
+        truth: The whole answer that honest vendors give to this question.
+        plan: The plan of the reader.
+        process: The number of the process that it was in.
+        began_at: When it first asked the stream for something.
+        ended_at: When it was over, or `None` if the process was killed before.
+        last_asked_at: When it last asked the stream for something.
+        outcome: How it ended. `open`: the process was killed, or it never ended.
+        error: The exception that it got, or the one behind its `StreamFailed`.
+        text: The text that it has got, since the last reset. It is empty if it awaited the whole answer and got none.
+        events: The events that a reader of events has got.
+        watched: Everything that an observer of its stream saw, also of a reader of text.
+        response: `stream.response` at the end of the run, when late rows of its ledger are there as well.
+        callbacks: The names of its callbacks in the order of their calls.
+        progress: The progress at each item that it got.
+        total: The seconds of the `total` clock that is in force for its call.
+        ended_by_other: When another task closed its stream or cancelled it, or the switch was closed meanwhile.
+    """
+
+    name: str
+    question: str
+    truth: str
+    plan: ReaderPlan
+    process: int = 0
+    began_at: float = 0.0
+    ended_at: float | None = None
+    last_asked_at: float = 0.0
+    outcome: Outcome = "open"
+    error: BaseException | None = None
+    text: str = ""
+    events: list[Event] = field(default_factory=list)
+    watched: list[Event] = field(default_factory=list)
+    response: TaskResponse | None = None
+    callbacks: list[str] = field(default_factory=list)
+    progress: list[float] = field(default_factory=list)
+    total: float | None = None
+    ended_by_other: float | None = None
+
+
+@dataclass(eq=False)
+class Process:
+    """One process of a run. A killed one has no `spent`, `health` and `left`.
+
+    Attributes:
+        number: It counts from 0.
+        switch: Its switch.
+        vendors: Every simulated provider that was made in it, by name.
+        notices: The notices of its switch, with their times.
+        policies: The policies that were in force, with the time from which on.
+        closed_at: When its switch was closed, for the last time.
+        was_killed: Whether it was killed.
+        spent: US dollars by namespace ("" is all of them), before it was closed.
+        health: The health of its targets, before it was closed.
+        left: The tasks and timers that were left after it was closed.
+    """
+
+    number: int
+    began_at: float
+    switch: LLMSwitch
+    vendors: dict[str, list[Vendor]] = field(default_factory=dict)
+    notices: list[tuple[float, Notice]] = field(default_factory=list)
+    policies: list[tuple[float, Policy]] = field(default_factory=list)
+    closed_at: float | None = None
+    was_killed: bool = False
+    spent: dict[str, dict[Period, float]] = field(default_factory=dict)
+    health: dict[Target, TargetHealth] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Run:
+    """One run of one seed.
+
+    Attributes:
+        seed: Its seed, as text.
+        scenario: What the seed decided before.
+        simulation: The simulation that it ran in.
+        readings: The readers of the scenario.
+        epilogue: The readers after it: all vendors are healthy, and each enabled target is asked by name, then the
+            default route. The question of each is its own, so that no cache answers.
+        processes: Its processes.
+        stalled: The seconds in which the loop was busy: slack for deadlines.
+        stuck: The error of a run that could not end, or "".
+    """
+
+    seed: str
+    scenario: Scenario
+    simulation: Simulated
+    readings: list[Reading] = field(default_factory=list)
+    epilogue: list[Reading] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
+    stalled: float = 0.0
+    stuck: str = ""
+
+    @property
+    def last(self) -> Process:
+        """The last process, which was not killed."""
+        return self.processes[-1]
+
+    @property
+    def switch(self) -> LLMSwitch:
+        return self.last.switch
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force at the end."""
+        return self.switch.policy
+
+    @property
+    def vendors(self) -> dict[str, list[Vendor]]:
+        """All simulated providers that ever were, by name."""
+        every: dict[str, list[Vendor]] = {}
+        for process in self.processes:
+            for name, vendors in process.vendors.items():
+                every.setdefault(name, []).extend(vendors)
+        return every
+
+    @property
+    def notices(self) -> list[Notice]:
+        """The notices of all processes, in order."""
+        return [notice for process in self.processes for _, notice in process.notices]
+
+    @property
+    def spent(self) -> dict[str, dict[Period, float]]:
+        """What the last process says was spent, by namespace."""
+        return self.last.spent
+
+    @property
+    def cache(self) -> Any:
+        """The configured cache of the last process, or `None`."""
+        return self.switch._runtime.cache_in_use
+
+    @property
+    def problems(self) -> list[str]:
+        """Exceptions that nobody retrieved, and errors in callbacks of the loop."""
+        return self.simulation.problems

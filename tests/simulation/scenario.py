@@ -1,0 +1,112 @@
+"""A scenario: everything that one seed decides before its run begins.
+
+The values are frozen and can be written as JSON, so that a kept seed stores its whole scenario. What is decided while
+the run is under way (what a vendor does with one request, the order of tasks) comes from the same choices, in streams
+of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+VERSION: Final = 1
+"""Raise it when `draw` draws something else from the same seed: see `test_seeds.py`."""
+
+State: TypeAlias = Literal[
+    "healthy", "down", "flaky", "slow", "dripping", "stalling", "lying", "limited", "half", "reasoning"
+]
+"""What a vendor does in a phase. `down` and `flaky` fail in the way of `Phase.fault`; `half` ends with `length`."""
+
+Way: TypeAlias = Literal["events", "text", "metadata", "await", "collect"]
+Through: TypeAlias = Literal["request", "llm", "function", "body"]
+"""`function`: a decorated function whose body makes the prompt. `body`: one whose body opens the stream itself."""
+
+
+class Phase(Struct, frozen=True, kw_only=True):
+    """What a vendor does from the virtual second `begins` on. `share` of its requests are treated in this way."""
+
+    begins: float = 0.0
+    state: State = "healthy"
+    fault: str = ""
+    share: float = 1.0
+
+
+class VendorPlan(Struct, frozen=True, kw_only=True):
+    """A vendor: how fast it is, how it continues a broken answer, and its phases in the order of time.
+
+    `continuing` is a value of `testing.Kind`. `is_honest` is false if it lies in a phase.
+    """
+
+    name: str
+    phases: tuple[Phase, ...] = (Phase(),)
+    continuing: str = "anchor"
+    refuses_prefill: bool = False
+    head: float = 0.2
+    pace: float = 0.05
+    chunk_size: int | None = None
+
+    @property
+    def is_honest(self) -> bool:
+        return all(phase.state != "lying" for phase in self.phases)
+
+
+class ReaderPlan(Struct, frozen=True, kw_only=True):
+    """A reader: when it starts, what it asks, how it reads, and how it ends.
+
+    `request` holds options of the `TaskRequest`, `options` those of the call. It makes a `pause` after each item, and
+    leaves after `leaves_after` items, is cancelled after `cancelled_after` of its scheduling steps, or another task
+    closes its stream `closed_after` seconds after it has begun. `process` counts the processes of a run from 0.
+    """
+
+    name: str
+    question: str
+    process: int = 0
+    starts_at: float = 0.0
+    way: Way = "text"
+    through: Through = "request"
+    request: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    pause: float = 0.0
+    leaves_after: int | None = None
+    cancelled_after: int | None = None
+    closed_after: float | None = None
+    has_callbacks: bool = False
+    raises_in_callbacks: bool = False
+    has_progress: bool = False
+    wants_tools: bool = False
+
+
+class Happening(Struct, frozen=True, kw_only=True):
+    """Something that is done to the process at the virtual second `at`.
+
+    `reload`: its configuration is replaced by `config`. `jump`: the wall clock jumps by `seconds`. `close`: the switch
+    is closed, and used further. `kill`: the process dies, and the next one begins. `warm`: `switch.warm()`. `look`: a
+    person calls `explain`, `health` and `spent`.
+    """
+
+    at: float
+    kind: Literal["reload", "jump", "close", "kill", "warm", "look"]
+    seconds: float = 0.0
+    config: dict[str, Any] | None = None
+
+
+class Scenario(Struct, frozen=True, kw_only=True):
+    """Everything that is decided before a run. `config` is the configuration as a mapping.
+
+    `{folder}` in its paths stands for the folder of the run. `ends_at` is when the epilogue begins: all vendors are
+    healthy from then on. In an `outage`, every vendor is down until then.
+    """
+
+    kind: Literal["usual", "outage", "quiet"] = "usual"
+    config: dict[str, Any]
+    vendors: tuple[VendorPlan, ...]
+    readers: tuple[ReaderPlan, ...]
+    happenings: tuple[Happening, ...] = ()
+    ends_at: float = 60.0
+
+    @property
+    def needs_folder(self) -> bool:
+        """Whether the run writes files."""
+        return "{folder}" in str(self.config) or any(each.kind == "reload" for each in self.happenings)
