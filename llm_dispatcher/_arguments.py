@@ -8,7 +8,7 @@ See docs/decisions/0030.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from datetime import date, time
 from enum import Enum
 from pathlib import Path
@@ -162,13 +162,24 @@ def _without_media(value: object, media: dict[Kind, list[Any]], levels: int | No
     rest: list[object] | dict[object, object]
     match value:
         case list() | tuple() | set() | frozenset():
-            rest = [left for each in value if (left := _without_media(each, media, deeper)) is not _NOTHING]
+            items = _in_order(value)
+            rest = [left for each in items if (left := _without_media(each, media, deeper)) is not _NOTHING]
         case dict():
             pairs = [(key, _without_media(each, media, deeper)) for key, each in value.items()]
             rest = {key: left for key, left in pairs if left is not _NOTHING}
         case _:
             return value
     return rest if rest or not value else _NOTHING
+
+
+def _in_order(values: Collection[Any]) -> Collection[Any]:
+    """The values; those of a set are sorted, so that they have the same order in every process."""
+    if not isinstance(values, (set, frozenset)):
+        return values
+    try:
+        return sorted(values)
+    except TypeError:  # they are of several types, or of one that has no order
+        return sorted(values, key=repr)
 
 
 def _leads_to_media(value: object) -> bool:
@@ -254,7 +265,7 @@ def _plain(function: Callable[..., Any], name: str, value: object) -> object:
         case date() | time():
             return value.isoformat()
         case list() | tuple() | set() | frozenset():
-            return [_plain(function, name, item) for item in value]
+            return [_plain(function, name, item) for item in _in_order(value)]
         case dict():
             return {str(key): _plain(function, name, item) for key, item in value.items()}
         case _:

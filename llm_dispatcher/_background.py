@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 _lock = threading.Lock()
 _background: _Background | None = None
-_readings: weakref.WeakSet[AsyncGenerator[Any, None]] = weakref.WeakSet()
+_readings: weakref.WeakKeyDictionary[AsyncGenerator[Any, None], None] = weakref.WeakKeyDictionary()
 
 
 class _Background:
@@ -101,7 +101,7 @@ def background_loop() -> asyncio.AbstractEventLoop:
 def closed_at_the_end(reading: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
     """Have a generator closed first if it is still open when the process ends."""
     with _lock:
-        _readings.add(reading)
+        _readings[reading] = None
     return reading
 
 

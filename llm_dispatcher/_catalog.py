@@ -123,9 +123,8 @@ def traits(kind: str, model: str) -> Traits:
     return replace(model_traits or UNKNOWN, continues="prefill" if row.continues_open_turns else "anchored")
 
 
-@lru_cache(maxsize=1024)
 def capabilities(kind: str, model: str) -> Capabilities:
-    """A model's traits with its window and prices."""
+    """A model's traits with its window and its prices of today."""
     price = price_of(kind, model)
     return Capabilities(
         **asdict(traits(kind, model)),

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from . import _clock
 from ._importing import importing
 from ._usage import Usage
 from ._vendors.table import vendor
@@ -66,7 +67,9 @@ def cost(kind: str, model: str, usage: Usage) -> float | None:
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,
     )
-    return float(calc_price(tokens, model, provider_id=row.price_list).total_price)
+    return float(
+        calc_price(tokens, model, provider_id=row.price_list, genai_request_timestamp=_clock.now()).total_price
+    )
 
 
 @cache

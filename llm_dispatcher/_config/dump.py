@@ -92,7 +92,9 @@ def _plain(value: Any) -> object:
             return {str(_plain(key)): _plain(each) for key, each in value.items()}
         case Enum():
             return value.value
-        case list() | tuple() | set() | frozenset():
+        case set() | frozenset():
+            return sorted([_plain(each) for each in value], key=repr)  # the same order in every process
+        case list() | tuple():
             return [_plain(each) for each in value]
         case _:
             return value

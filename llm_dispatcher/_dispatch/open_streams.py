@@ -1,8 +1,9 @@
 """The open streams of a switch, so that closing the switch ends them, and of each of its runtimes.
 
-Any thread may add or remove a stream while another one closes the switch, so `_lock` guards the set; it is held for
-moments. The loop removes a stream when it is over. A stream that was dropped unfinished, in a loop that has ended,
-leaves the set when its watchdog is collected. `end` ends the streams of the running loop only.
+Any thread may add or remove a stream while another one closes the switch, so `_lock` guards the watchdogs; it is held
+for moments. The loop removes a stream when it is over. A stream that was dropped unfinished, in a loop that has ended,
+is forgotten when its watchdog is collected. `end` ends the streams of the running loop only, in the order in which they
+began.
 See docs/decisions/0013.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from threading import Lock
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from .watchdog import Watchdog
 
@@ -27,7 +28,7 @@ class OpenStreams:
     def __init__(self, whole: OpenStreams | None = None, when_empty: Callable[[], None] | None = None) -> None:
         self._whole = whole
         self._when_empty = when_empty
-        self._watchdogs: WeakSet[Watchdog] = WeakSet()
+        self._watchdogs: WeakKeyDictionary[Watchdog, None] = WeakKeyDictionary()  # unlike a set, it has an order
         self._lock = Lock()
 
     @property
@@ -39,7 +40,7 @@ class OpenStreams:
     def add(self, watchdog: Watchdog) -> None:
         """A stream begins to be read."""
         with self._lock:
-            self._watchdogs.add(watchdog)
+            self._watchdogs[watchdog] = None
         if self._whole is not None:
             self._whole.add(watchdog)
 
@@ -48,7 +49,7 @@ class OpenStreams:
         if self._whole is not None:
             self._whole.remove(watchdog)
         with self._lock:
-            self._watchdogs.discard(watchdog)
+            self._watchdogs.pop(watchdog, None)
             is_empty = not self._watchdogs
         if is_empty and self._when_empty is not None:
             self._when_empty()

@@ -23,6 +23,13 @@ def sdk_modules(kind: str) -> tuple[str, ...]:
     return () if adapter is None else adapter.modules
 
 
+def uses_an_sdk(provider: Provider) -> bool:
+    """Whether a provider is of this package, so that its first request imports `sdk_modules`. A third party's or a
+    simulated one may have the same kind, and imports none of them.
+    """
+    return hasattr(provider, "adapter")
+
+
 def make(settings: ProviderSettings, notify: Notify | None = None) -> Provider:
     """A provider of the kind that its settings name. It opens nothing yet.
 

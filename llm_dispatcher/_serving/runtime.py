@@ -21,6 +21,7 @@ from .. import _clock
 from .._config import identity
 from .._dispatch import OpenStreams, RetryStop, RetryWait
 from .._policy import BODY, Policy, ProviderSettings, Timeouts, Wishes, is_offline
+from .._providers import uses_an_sdk
 from .._routing import Admission, Conditions, Plan, RequestFacts, SharedState, candidates, demands, plan, route_of
 from .._usage import Usage
 from ..exceptions import CacheError, ConfigurationError, InvalidRequestError
@@ -93,10 +94,10 @@ class Runtime:
         return tuple(target for target in candidates(request, self.policy) if has_body or target.provider != BODY)
 
     def kinds(self, request: TaskRequest) -> tuple[str, ...]:
-        """The kinds of the providers that may be asked for this request."""
-        providers = self.policy.providers
-        names = {target.provider for target in self.may_answer(request, has_body=False)} & providers.keys()
-        return tuple(providers[name].kind for name in names)
+        """The kinds of the providers that use an SDK and may be asked for this request, in the order of its targets."""
+        names = dict.fromkeys(target.provider for target in self.may_answer(request, has_body=False))
+        asked = [self.providers[name] for name in names if name in self.providers]
+        return tuple([provider.settings.kind for provider in asked if uses_an_sdk(provider)])
 
     def models(self, targets: tuple[Target, ...]) -> tuple[str, ...]:
         """The identity of each of these targets: see `identity`."""

@@ -296,7 +296,7 @@ class StreamingCache:
             self._secret = snapshot.secret
             if snapshot.entries:
                 load_words()
-            else:  # no look-up needs them yet
+            elif not are_words_loaded():  # no look-up needs them yet
                 threading.Thread(target=load_words, name="llm-dispatcher-words", daemon=True).start()
             for entry in snapshot.entries:
                 self._add_to_index(entry, exact=False)

@@ -57,7 +57,7 @@ class SharedStream:
         self._events: list[Event] = []
         self._error: BaseException | None = None
         self._over = False
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], None] = {}  # readers are woken in the order in which they wait
         self._readers = 0
         self._front = 0  # how many events the fastest reader has read
         self._room: asyncio.Future[None] | None = None  # the pump waits for this while it is too far ahead
@@ -149,11 +149,11 @@ class SharedStream:
     async def _wait_for_more(self, clock: _ReaderClock) -> None:
         """Wait for the next event, for the end, or for the reader's clock."""
         news = clock.news = self._loop.create_future()
-        self._waiting.add(news)
+        self._waiting[news] = None
         try:
             await news
         finally:
-            self._waiting.discard(news)
+            self._waiting.pop(news, None)
 
     def _wake_readers(self) -> None:
         for news in self._waiting:

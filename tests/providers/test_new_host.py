@@ -42,7 +42,6 @@ def vendor(simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch) -> Simulate
     config_schema()  # it is made once in a process, of the rows that the package has
     monkeypatch.setitem(VENDORS, "newhost", row)
     traits.cache_clear()
-    capabilities.cache_clear()
     return started
 
 
