@@ -124,7 +124,7 @@ def hex_id(digits: int) -> str:
     return _source.token_bytes((digits + 1) // 2).hex()[:digits]
 
 
-def generator(seed: int) -> Random:
+def generator(seed: int | str) -> Random:
     """A generator whose numbers depend on the seed alone, and not on the source."""
     from random import Random
 

@@ -1,4 +1,5 @@
-"""Simulated vendors: real servers on loopback sockets that answer and fail as a test tells them.
+"""Simulated vendors: real servers on loopback sockets that answer and fail as a test tells them. And the simulation: an
+event loop in virtual time, in which every scheduling decision comes from a seed.
 
 from llm_dispatcher.testing import Cut, Reply, SimulatedVendor
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from ._script_json import WrittenScript as WrittenScript
     from ._script_json import script_from_json as script_from_json
     from ._script_json import script_to_json as script_to_json
+    from ._simulation.choices import Choices as Choices
+    from ._simulation.loop import SimulationStuckError as SimulationStuckError
+    from ._simulation.real_world import RealWorldError as RealWorldError
+    from ._simulation.seeds import Seed as Seed
+    from ._simulation.simulate import simulate as simulate
+    from ._simulation.simulation import Simulation as Simulation
     from ._spawned import SpawnedVendor as SpawnedVendor
     from ._vendor import SimulatedVendor as SimulatedVendor
     from .faults import CleanEnd as CleanEnd
@@ -43,6 +50,12 @@ if TYPE_CHECKING:
     from .faults import UnaskedAnswer as UnaskedAnswer
 
 _MODULES = {
+    "Choices": "_simulation.choices",
+    "Seed": "_simulation.seeds",
+    "simulate": "_simulation.simulate",
+    "Simulation": "_simulation.simulation",
+    "SimulationStuckError": "_simulation.loop",
+    "RealWorldError": "_simulation.real_world",
     "CleanEnd": "faults",
     "Continuing": "_continuing",
     "Cut": "faults",

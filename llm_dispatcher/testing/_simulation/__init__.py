@@ -1,0 +1,1 @@
+"""The simulation: a program runs in virtual time, and every scheduling decision comes from a seed."""

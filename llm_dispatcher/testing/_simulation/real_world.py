@@ -1,0 +1,125 @@
+"""The refusal of everything real: a simulated program that opens a socket or sleeps is told so, with the place.
+
+How it works. `refused_for_this_thread` replaces a few functions of the standard library for as long as a simulation
+runs. In the thread of the simulation they raise a `RealWorldError`; all other threads get the original function. Files
+are allowed, and with them SQLite.
+
+This is a help and not a wall: C code that opens a socket by itself is not noticed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+_OURS: Final = str(Path(__file__).parent)
+_PACKAGE: Final = str(Path(__file__).parents[2])
+_LIBRARIES: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
+_PACKAGES: Final = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
+
+_REFUSALS: Final[tuple[tuple[Any, str, str], ...]] = (
+    (socket.socket, "__init__", "a simulated program may not open a socket"),
+    (socket, "getaddrinfo", "a simulated program may not look up a host name"),
+    (
+        threading.Thread,
+        "start",
+        "a simulated program may not start a thread; asyncio.to_thread and executors can be used",
+    ),
+    (time, "sleep", "a simulated program may not block its thread; await asyncio.sleep instead"),
+    (subprocess.Popen, "__init__", "a simulated program may not start a process"),
+    (os, "system", "a simulated program may not start a process"),
+)
+
+REAL_METHODS: Final = (
+    "create_connection", "create_server", "create_unix_connection", "create_unix_server", "create_datagram_endpoint",
+    "getaddrinfo", "getnameinfo", "start_tls", "sendfile", "sock_recv", "sock_recv_into", "sock_recvfrom",
+    "sock_recvfrom_into", "sock_sendall", "sock_sendto", "sock_connect", "sock_accept", "sock_sendfile", "add_reader",
+    "remove_reader", "add_writer", "remove_writer", "connect_accepted_socket", "connect_read_pipe",
+    "connect_write_pipe", "subprocess_shell", "subprocess_exec",
+)  # fmt: skip
+"""The methods of an event loop that need something real."""
+
+
+class RealWorldError(RuntimeError):
+    """A simulated program has touched something real. The message names the place in the program."""
+
+    def __init__(self, message: str, where: str = "") -> None:
+        super().__init__(f"{message}\n  at {where}" if where else message)
+        self.where = where
+
+
+@contextmanager
+def refused_for_this_thread() -> Generator[None, None, None]:
+    """Refuse sockets, threads, processes and sleeps in this thread until the block ends."""
+    owner = threading.get_ident()
+    with ExitStack() as undo:
+        for holder, name, message in _REFUSALS:
+            original = getattr(holder, name)
+            setattr(holder, name, _refusal(original, message, owner))
+            undo.callback(setattr, holder, name, original)
+        yield
+
+
+@contextmanager
+def seeded(seed: int) -> Generator[None, None, None]:
+    """Seed the module `random` for a program that uses it, and restore its state afterwards."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def place() -> str:
+    """Where the running program has touched something real: its innermost line outside this package and libraries.
+
+    If the program has no such line on the stack, it is the innermost line of this package, or of a library.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the only way to see the callers
+    inside: dict[bool, FrameType] = {}
+    while frame is not None:
+        file = frame.f_code.co_filename
+        is_library = file.startswith((*_LIBRARIES, *_PACKAGES, "<"))
+        if not is_library and not file.startswith(_PACKAGE):
+            return _line(frame)
+        if not file.startswith(_OURS):
+            inside.setdefault(is_library, frame)
+        frame = frame.f_back
+    nearest = inside.get(False) or inside.get(True)
+    return "an unknown place" if nearest is None else _line(nearest)
+
+
+def refused(message: str) -> Callable[..., NoReturn]:
+    """A function that refuses to be called."""
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise RealWorldError(message, place())
+
+    return refuse
+
+
+def _line(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
+
+
+def _refusal(original: Callable[..., Any], message: str, owner: int) -> Callable[..., Any]:
+    @wraps(original)
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() == owner:
+            raise RealWorldError(message, place())
+        return original(*args, **kwargs)
+
+    return refuse

@@ -1,0 +1,187 @@
+"""`Simulation`: one run of one seed.
+
+How it works. A simulation holds what outlives a process: the choices, the virtual time, the wall clock and the trace.
+Each `run` is one process with a loop of its own. While it runs, in this thread:
+
+- time and randomness of the package come from the simulation (`_clock.use`), and the module `random` is seeded;
+- executors run their work in the loop, and everything else that is real is refused;
+- the garbage collector is off. It runs once at the end of each process, so that what it finds does not depend on the
+  memory of the machine.
+
+Only one simulation runs at a time, because all this holds for the whole process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from ... import _clock
+from .choices import Choices
+from .loop import SimulatedLoop, SimulationStuckError
+from .real_world import refused_for_this_thread, seeded
+from .seeds import Seed
+from .source import SimulatedSource
+from .trace import Trace
+
+T = TypeVar("T")
+
+_running: list[Simulation] = []
+
+
+def current() -> Simulation | None:
+    """The simulation that is running, if one is."""
+    return _running[-1] if _running else None
+
+
+class Simulation:
+    """One run of a program in virtual time, in which every scheduling decision comes from the seed.
+
+    Use it in a `with` block, or call `close`. `problems` are exceptions that nobody retrieved and errors in callbacks;
+    a correct program leaves none. `left_over` are the tasks and timers that were left when `main` had returned.
+    """
+
+    def __init__(self, seed: Seed | int = 0) -> None:
+        self.seed: Final = seed if isinstance(seed, Seed) else Seed(seed)
+        self.choices: Final[Choices] = self.seed.choices()
+        self.problems: Final[list[str]] = []
+        self.left_over: list[str] = []
+        self.trace: Final = Trace(lambda: self.now)
+        self.source: Final = SimulatedSource(self.choices, lambda: self.now)
+        self.loop: SimulatedLoop = self._new_loop(0.0)
+        self._order = sha256()
+        self._is_used = False
+        self._remains: list[object] = []
+        """What was left of killed processes. It is kept, because dropping it would run its `finally` blocks."""
+        self._undo = ExitStack()
+
+    @property
+    def now(self) -> float:
+        """The virtual seconds since the run began."""
+        return self.loop.time()
+
+    @property
+    def digest(self) -> str:
+        """A hash of the trace and of every scheduling decision: the same for two equal runs."""
+        order = self._order.copy()
+        order.update(self.loop.order)
+        return self.trace.digest(order.digest())
+
+    def note(self, who: str, what: str) -> None:
+        """Add a line to the trace."""
+        self.trace.add(who, what)
+
+    def on_close(self, function: Callable[[], object]) -> None:
+        """Call a function when this simulation is closed, such as one that undoes a replacement."""
+        self._undo.callback(function)
+
+    def run(self, main: Callable[[], Coroutine[Any, Any, T]], *, until: float | None = None) -> T | None:
+        """Run a program to its end, as `asyncio.run` does, and return its result.
+
+        Several runs of one simulation follow each other in time. Each is a process that starts anew.
+
+        Args:
+            main: The coroutine function to run.
+            until: The virtual second at which the process is killed. Then nothing of it runs on, not even a `finally`,
+                and the result is `None`.
+
+        Raises:
+            RuntimeError: A simulation is running already.
+            SimulationStuckError: Nothing can happen any more, or the program never ends.
+            RealWorldError: The program touched something real.
+            Exception: The error of the program.
+        """
+        if _running:
+            raise RuntimeError("a simulation is running already, and only one can run at a time")
+        if self._is_used:
+            self._order.update(self.loop.order)
+            self.loop = self._new_loop(self.now)
+        self._is_used = True
+        loop = self.loop
+        with self._in_force():
+            task: asyncio.Task[T] = loop.create_task(main(), name="main")
+            try:
+                if until is None:
+                    loop.run_until_complete(task)
+                elif not loop.run_until(task, until):
+                    self._remains.append((task, loop.kill()))
+                    return None
+            finally:
+                if not loop.is_killed:
+                    self._end(loop)
+            return task.result()
+
+    def close(self) -> None:
+        """Drop what was killed. It belongs to no loop any more, so its errors are not reported."""
+        self._undo.close()
+        if self._remains:
+            hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+            try:
+                with self._in_force():
+                    self._remains.clear()
+            finally:
+                sys.unraisablehook = hook
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _new_loop(self, start: float) -> SimulatedLoop:
+        return SimulatedLoop(  # type: ignore[abstract] # what is missing is refused (`loop._refused`)
+            self.choices, start=start, report=self.problems.append, note=self.note
+        )
+
+    @contextmanager
+    def _in_force(self) -> Generator[None, None, None]:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        gc.freeze()  # so that the collection at the end looks only at what this run has made
+        _running.append(self)
+        try:
+            with (
+                _clock.use(self.source),
+                seeded(self.seed.number),
+                refused_for_this_thread(),
+                self.loop.threads.in_force(),
+            ):
+                try:
+                    yield
+                finally:
+                    gc.collect()
+        finally:
+            _running.remove(self)
+            gc.unfreeze()
+            if was_enabled:
+                gc.enable()
+
+    def _end(self, loop: SimulatedLoop) -> None:
+        """End a process as `asyncio.run` does: its tasks are cancelled, and its generators closed."""
+        self.left_over = loop.left_over()
+        loop.take_no_more_notes()
+        try:
+            for task in loop.unfinished_tasks():
+                task.cancel()
+            loop.run_until_complete(_until_over(loop))
+            gc.collect()
+            loop.run_until_complete(_until_over(loop))
+        except SimulationStuckError as error:
+            self.problems.append(f"the program cannot be ended: {error}")
+        finally:
+            loop.close()
+
+
+async def _until_over(loop: SimulatedLoop) -> None:
+    """Wait for all other tasks, and close the asynchronous generators."""
+    while others := [task for task in loop.unfinished_tasks() if task is not asyncio.current_task()]:
+        await asyncio.wait(others)
+    await loop.shutdown_asyncgens()

@@ -1,0 +1,46 @@
+"""`Trace`: what happened in a run, line by line, with the virtual second; and the digest that two equal runs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Final
+
+from msgspec import Struct
+
+LONGEST: Final = 160
+"""Characters of a line. What is longer is cut, so that a long text does not hide the rest."""
+
+
+class Line(Struct, frozen=True):
+    """Who did what, and when."""
+
+    time: float
+    who: str
+    what: str
+
+    def __str__(self) -> str:
+        what = self.what if len(self.what) <= LONGEST else f"{self.what[: LONGEST - 1]}…"
+        return f"{self.time:12.3f} s  {self.who:<24} {what}"
+
+
+class Trace:
+    """The lines of a run."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.lines: list[Line] = []
+        self._now = now
+
+    def add(self, who: str, what: str) -> None:
+        """Add a line at the present virtual second."""
+        self.lines.append(Line(self._now(), who, what))
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.lines))
+
+    def digest(self, more: bytes = b"") -> str:
+        """A hash of all lines, and of `more`."""
+        hashed = sha256(more)
+        for line in self.lines:
+            hashed.update(f"{line.time!r}\0{line.who}\0{line.what}\n".encode("utf-8", "surrogatepass"))
+        return hashed.hexdigest()
