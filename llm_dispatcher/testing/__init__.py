@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from ._script_json import WrittenScript as WrittenScript
     from ._script_json import script_from_json as script_from_json
     from ._script_json import script_to_json as script_to_json
+    from ._simulation.answer import Pieces as Pieces
     from ._simulation.choices import Choices as Choices
     from ._simulation.loop import SimulationStuckError as SimulationStuckError
+    from ._simulation.provider import ProviderScript as ProviderScript
+    from ._simulation.provider import Served as Served
+    from ._simulation.provider import SimulatedProvider as SimulatedProvider
     from ._simulation.real_world import RealWorldError as RealWorldError
     from ._simulation.seeds import Seed as Seed
     from ._simulation.simulate import simulate as simulate
@@ -67,6 +71,8 @@ _MODULES = {
     "Kind": "_continuing",
     "Linger": "faults",
     "MalformedJson": "faults",
+    "Pieces": "_simulation.answer",
+    "ProviderScript": "_simulation.provider",
     "ReceivedRequest": "_received",
     "Redirect": "faults",
     "Refuse": "faults",
@@ -75,6 +81,8 @@ _MODULES = {
     "SaidToolCall": "_script",
     "SaidUsage": "_script",
     "Script": "_player",
+    "Served": "_simulation.provider",
+    "SimulatedProvider": "_simulation.provider",
     "SimulatedVendor": "_vendor",
     "SlowHeaders": "faults",
     "SpawnedVendor": "_spawned",

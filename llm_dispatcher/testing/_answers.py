@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -29,6 +30,18 @@ from .faults import (
     Stops,
     UnaskedAnswer,
 )
+
+
+class HasContent(Protocol):
+    """A part of an answer."""
+
+    @property
+    def content(self) -> bool:
+        """Whether it counts as a piece of content."""
+        ...
+
+
+Part = TypeVar("Part", bound=HasContent)
 
 
 class Write(Struct, frozen=True):
@@ -87,7 +100,7 @@ def check_place(wire: Wire, reply: Reply, model: str = "m") -> None:
             f"{name}(after={fault.after}) is past the end: on the {wire} wire the reply has {length} pieces of content"
         )
     if isinstance(fault, Stops):
-        following = frames[len(list(_before(frames, fault.after))) :]
+        following = frames[len(list(before(frames, fault.after))) :]
         if fault.into and (not following or fault.into >= len(following[0].data)):
             raise ValueError(f"{name}(into={fault.into}) is past the end of the event that follows")
 
@@ -132,7 +145,7 @@ def _with_fault(module: WireModule, frames: list[Frame], fault: Fault | None) ->
     """The frames before the fault, and the frames that the fault adds."""
     if not isinstance(fault, Breaks):
         return frames
-    output = list(_before(frames, fault.after))
+    output = list(before(frames, fault.after))
     match fault:
         case ErrorFrame():
             output.append(Frame(module.error_frame(fault.message)))
@@ -147,8 +160,8 @@ def _with_fault(module: WireModule, frames: list[Frame], fault: Fault | None) ->
     return output
 
 
-def _before(frames: list[Frame], after: int) -> Iterator[Frame]:
-    """The frames with the first `after` pieces of content, and all frames before the first piece."""
+def before(frames: Sequence[Part], after: int) -> Iterator[Part]:
+    """The parts of an answer with the first `after` pieces of content, and all parts before the first piece."""
     count = 0
     for frame in frames:
         if count == after and (frame.content or count):

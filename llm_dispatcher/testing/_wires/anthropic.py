@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from .._received import ReceivedRequest
-from .._script import Reply
+from .._script import Reply, SaidUsage
 from ..faults import HttpError
 from .frames import Frame, Rejection, bearer, dumps, take_messages, text_of
 from .schemas import anthropic_objection
@@ -88,14 +88,8 @@ def _event(kind: str, **fields: Any) -> bytes:
 
 
 def frames(reply: Reply, model: str) -> list[Frame]:
-    usage = reply.usage
-    usage_fields = {
-        "input_tokens": usage.input - usage.cached if usage else 0,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": usage.cached if usage else 0,
-    }
     message = {"id": "msg_sim", "type": "message", "role": "assistant", "model": model, "content": []}
-    open_ended = {"stop_reason": None, "stop_sequence": None, "usage": {**usage_fields, "output_tokens": 1}}
+    open_ended = {"stop_reason": None, "stop_sequence": None, "usage": usage_counts(reply.usage, 1)}
     events = [Frame(_event("message_start", message={**message, **open_ended})), Frame(_event("ping"))]
     index = 0
 
@@ -117,10 +111,20 @@ def frames(reply: Reply, model: str) -> list[Frame]:
         parts = [{"type": "input_json_delta", "partial_json": fragment} for fragment in call.fragments]
         block({"type": "tool_use", "id": call.id, "name": call.name, "input": {}}, parts, [])
     stop = {"stop_reason": reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish), "stop_sequence": None}
-    output = usage.output if usage else 0
-    events.append(Frame(_event("message_delta", delta=stop, usage={**usage_fields, "output_tokens": output})))
+    output = reply.usage.output if reply.usage else 0
+    events.append(Frame(_event("message_delta", delta=stop, usage=usage_counts(reply.usage, output))))
     events.append(Frame(_event("message_stop")))
     return events
+
+
+def usage_counts(usage: SaidUsage | None, output: int) -> dict[str, Any]:
+    """The usage in the service's words, with the output tokens so far."""
+    return {
+        "input_tokens": usage.input - usage.cached if usage else 0,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached if usage else 0,
+        "output_tokens": output,
+    }
 
 
 def error_frame(message: str) -> bytes:

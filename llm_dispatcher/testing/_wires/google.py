@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from .._received import ReceivedRequest, Turn
-from .._script import Reply
+from .._script import Reply, SaidUsage
 from ..faults import HttpError
 from .frames import Frame, Rejection, arguments_of, bearer, dumps, text_of
 
@@ -90,17 +90,20 @@ def frames(reply: Reply, model: str) -> list[Frame]:
         function = {"name": call.name, "args": arguments_of(call), "id": call.id}
         events.append(Frame(chunk([{"functionCall": function}]), True))
     if reported:
-        usage = {
-            "usageMetadata": {
-                "promptTokenCount": reported.input,
-                "candidatesTokenCount": reported.output - reported.reasoning,
-                "thoughtsTokenCount": reported.reasoning,
-                "cachedContentTokenCount": reported.cached,
-                "totalTokenCount": reported.input + reported.output,
-            }
-        }
+        usage = {"usageMetadata": usage_counts(reported)}
     events.append(Frame(chunk([{"text": ""}], finishReason=reply.raw_finish_reason or _FINISH[reply.finish])))
     return events
+
+
+def usage_counts(usage: SaidUsage) -> dict[str, int]:
+    """The usage at the end of an answer, in the service's words."""
+    return {
+        "promptTokenCount": usage.input,
+        "candidatesTokenCount": usage.output - usage.reasoning,
+        "thoughtsTokenCount": usage.reasoning,
+        "cachedContentTokenCount": usage.cached,
+        "totalTokenCount": usage.input + usage.output,
+    }
 
 
 def error_frame(message: str) -> bytes:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from .._received import ReceivedRequest
-from .._script import Reply
+from .._script import Reply, SaidUsage
 from ..faults import HttpError
 from .frames import Frame, Rejection, arguments_of, dumps, take_messages
 
@@ -49,8 +49,7 @@ def frames(reply: Reply, model: str) -> list[Frame]:
     for call in reply.tool_calls:
         function = {"name": call.name, "arguments": arguments_of(call)}
         events.append(Frame(line({"tool_calls": [{"function": function}]}), True))
-    usage = reply.usage
-    counts = {"prompt_eval_count": usage.input, "eval_count": usage.output} if usage else {}
+    counts = usage_counts(reply.usage) if reply.usage else {}
     events.append(
         Frame(
             line(
@@ -59,6 +58,11 @@ def frames(reply: Reply, model: str) -> list[Frame]:
         )
     )
     return events
+
+
+def usage_counts(usage: SaidUsage) -> dict[str, int]:
+    """The usage in the service's words."""
+    return {"prompt_eval_count": usage.input, "eval_count": usage.output}
 
 
 def error_frame(message: str) -> bytes:

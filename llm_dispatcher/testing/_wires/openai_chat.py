@@ -111,12 +111,13 @@ def frames(reply: Reply, model: str) -> list[Frame]:
             events.append(Frame(chunk({"tool_calls": [{"index": index, **head, "function": function}]}), True))
     events.append(Frame(chunk({}, reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish))))
     if reply.usage is not None:
-        events.append(Frame(chunk(None, usage=_usage(reply.usage))))
+        events.append(Frame(chunk(None, usage=usage_counts(reply.usage))))
     events.append(Frame(event(b"[DONE]")))
     return events
 
 
-def _usage(usage: SaidUsage) -> dict[str, Any]:
+def usage_counts(usage: SaidUsage) -> dict[str, Any]:
+    """The usage in the service's words."""
     return {
         "prompt_tokens": usage.input,
         "completion_tokens": usage.output,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._received import ReceivedRequest, Turn
-from .._script import Reply
+from .._script import Reply, SaidUsage
 from ..faults import HttpError
 from . import openai_chat
 from .frames import Frame, Rejection, bearer, dumps, text_of
@@ -133,7 +133,10 @@ def frames(reply: Reply, model: str) -> list[Frame]:
     reason = reply.raw_finish_reason or _INCOMPLETE.get(reply.finish)
     status = "incomplete" if reason else "completed"
     details = {"reason": reason} if reason else None
-    stream.send(f"response.{status}", response=stream.response(status, incomplete_details=details, usage=_usage(reply)))
+    stream.send(
+        f"response.{status}",
+        response=stream.response(status, incomplete_details=details, usage=usage_counts(reply.usage)),
+    )
     return stream.frames
 
 
@@ -170,8 +173,9 @@ def _message(stream: _Stream, reply: Reply) -> None:
     stream.done({**item, "status": "completed", "content": [part]})
 
 
-def _usage(reply: Reply) -> dict[str, Any] | None:
-    if (usage := reply.usage) is None:
+def usage_counts(usage: SaidUsage | None) -> dict[str, Any] | None:
+    """The usage in the service's words."""
+    if usage is None:
         return None
     return {
         "input_tokens": usage.input,
