@@ -52,6 +52,11 @@ class Served:
     `pieces` are the pieces that were yielded, and `finished` says whether a `Finished` was among them. `silence` is the
     longest time for which the reader had to wait for one piece, also for one that never came. `fault` is the class name
     of the fault of the script, or "". `ended_at` is `None` while the stream is open.
+
+    Args:
+        target: The target that was asked.
+        request: The request that was sent.
+        asked_at: When it was sent.
     """
 
     __slots__ = ("_waits_since", "asked_at", "ended_at", "fault", "finished", "pieces", "request", "silence", "target")
