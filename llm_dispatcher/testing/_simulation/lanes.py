@@ -10,12 +10,23 @@ from array import array
 from asyncio import Handle
 from bisect import insort
 from collections import deque
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from .choices import Choices
 
-STICKINESS: Final = (0.0, 0.0, 0.5, 0.9)
-"""How often the loop goes on with the lane that it ran last, if that is ready."""
+Habit: TypeAlias = Literal["even", "same", "oldest", "newest"]
+
+HABITS: Final[tuple[tuple[Habit, float], ...]] = (
+    ("even", 1.0),
+    ("even", 1.0),
+    ("same", 0.5),
+    ("same", 0.9),
+    ("oldest", 0.8),
+    ("newest", 0.8),
+)
+"""Which lane a run prefers, and how often. With "even", all lanes are drawn alike. "same" goes on with the lane that ran
+last. "oldest" and "newest" starve all other lanes, so that one of them lags behind for long.
+"""
 
 
 class Lanes:
@@ -27,7 +38,7 @@ class Lanes:
         self.order: Final = array("Q")
         """The lane of each callback that has run."""
         self._choices = choices
-        self._stickiness = choices.pick(STICKINESS, "order")
+        self._habit, self._how_often = choices.pick(HABITS, "order")
         self._handles: dict[int, deque[Handle]] = {}
         self._ready: list[int] = []
 
@@ -46,12 +57,7 @@ class Lanes:
     def take(self) -> Handle:
         """Draw a lane and take its first callback."""
         ready = self._ready
-        place = 0
-        if len(ready) > 1:
-            is_kept = (
-                self._stickiness and self.current in self._handles and self._choices.chance(self._stickiness, "order")
-            )
-            place = ready.index(self.current) if is_kept else self._choices.below(len(ready), "order")
+        place = self._drawn_place() if len(ready) > 1 else 0
         lane = self.current = ready[place]
         handles = self._handles[lane]
         handle = handles.popleft()
@@ -60,6 +66,15 @@ class Lanes:
             del ready[place]
         self.order.append(lane)
         return handle
+
+    def _drawn_place(self) -> int:
+        ready, choices = self._ready, self._choices
+        if self._habit != "even" and choices.chance(self._how_often, "order"):
+            if self._habit == "same" and self.current in self._handles:
+                return ready.index(self.current)
+            if self._habit != "same":
+                return 0 if self._habit == "oldest" else len(ready) - 1
+        return choices.below(len(ready), "order")
 
     def clear(self) -> object:
         """Drop all callbacks, and return them."""
