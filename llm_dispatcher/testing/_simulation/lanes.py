@@ -24,8 +24,8 @@ HABITS: Final[tuple[tuple[Habit, float], ...]] = (
     ("oldest", 0.8),
     ("newest", 0.8),
 )
-"""Which lane a run prefers, and how often. With "even", all lanes are drawn alike. "same" goes on with the lane that ran
-last. "oldest" and "newest" starve all other lanes, so that one of them lags behind for long.
+"""Which lane a run prefers, and how often. With "even", all lanes are drawn alike. "same" goes on with the lane that
+ran last. "oldest" and "newest" starve all other lanes, so that one of them lags behind for long.
 """
 
 
