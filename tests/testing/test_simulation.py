@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import _clock
+from llm_dispatcher.exceptions import EventLoopRunningError
 from llm_dispatcher.testing import Choices, RealWorldError, Seed, Simulation, SimulationStuckError, simulate
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
@@ -319,6 +320,13 @@ def test_one_simulation_runs_at_a_time() -> None:
 
     with pytest.raises(RuntimeError, match="only one can run at a time"):
         Simulation(0).run(main)
+
+
+async def test_a_simulation_is_refused_in_a_running_loop_and_runs_in_a_thread() -> None:
+    with pytest.raises(EventLoopRunningError, match="call it from synchronous code"):
+        Simulation(0).run(two_workers)
+    first, second = [await asyncio.to_thread(Simulation(5).run, two_workers) for _ in range(2)]
+    assert first == second is not None
 
 
 # ── a seed replays the run ─────────────────────────────────────────────────────────────────────────────────────────

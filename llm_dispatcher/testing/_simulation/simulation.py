@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from ... import _clock
+from ...exceptions import EventLoopRunningError
 from .choices import Choices
 from .loop import SimulatedLoop, SimulationStuckError
 from .real_world import refused_for_this_thread, seeded
@@ -93,12 +94,18 @@ class Simulation:
 
         Raises:
             RuntimeError: A simulation is running already.
+            EventLoopRunningError: Another event loop is running in this thread.
             SimulationStuckError: Nothing can happen any more, or the program never ends.
             RealWorldError: The program touched something real.
             Exception: The error of the program.
         """
         if _running:
             raise RuntimeError("a simulation is running already, and only one can run at a time")
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - unlike its public twin it does not raise
+            raise EventLoopRunningError(
+                "an event loop is running in this thread, and a simulation brings its own: call it from synchronous "
+                "code, from a thread (await asyncio.to_thread(…)), or mark the test with @pytest.mark.simulated"
+            )
         if self._is_used:
             self._order.update(self.loop.order)
             self.loop = self._new_loop(self.now)
