@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from llm_dispatcher import _clock
+from llm_dispatcher import LLMSwitch, TaskRequest, _clock
 from llm_dispatcher.exceptions import EventLoopRunningError
 from llm_dispatcher.testing import Choices, RealWorldError, Seed, Simulation, SimulationStuckError, simulate
 
@@ -213,6 +213,17 @@ def test_something_real_is_refused_with_its_place(touch: Callable[[], object], w
 def test_a_connection_is_refused_with_its_place() -> None:
     with pytest.raises(RealWorldError, match=rf"create_connection\(\)\n  at {__file__}:\d+, in touch_loop"):
         Simulation(0).run(touch_loop)
+
+
+def test_a_connection_of_a_real_provider_is_refused_with_the_place() -> None:
+    switch = LLMSwitch({"providers": {"ollama": {"models": ["m"]}}})
+
+    async def main() -> None:
+        async with switch:
+            await switch.stream_request(TaskRequest("Hello?"))
+
+    with pytest.raises(RealWorldError, match=r"may not .*getaddrinfo\(\)\n  at .*resolver.py:"):
+        Simulation(0).run(main)
 
 
 def test_other_threads_are_not_in_the_simulation() -> None:

@@ -97,6 +97,8 @@ def place() -> str:
             return _line(frame)
         if not file.startswith(_OURS):
             inside.setdefault(is_library, frame)
+        elif inside:
+            break  # what called the loop is not a part of the program
         frame = frame.f_back
     nearest = inside.get(False) or inside.get(True)
     return "an unknown place" if nearest is None else _line(nearest)
