@@ -134,11 +134,13 @@ async def test_pieces_are_yielded_as_they_are_written() -> None:
     assert await pieces_of(asked) == [Opened(), "Once", lie, Finished("stop", None)]
     raw = await pieces_of(asked, Ask(ASK.request, ASK.target, raw=True))
     assert [isinstance(piece, RawEvent) for piece in raw] == [False, True, False, True, False, True, False]
-    broken = provider(Pieces(Opened("id"), "Once", ConnectionResetError("gone")))
+    gone = ProviderConnectionError("gone")
+    broken = provider([Pieces(Opened("id"), "Once", ConnectionResetError("gone")), Pieces(Opened("id"), "Once", gone)])
     for _ in range(2):
         with pytest.raises(ProviderConnectionError) as raised:
             await pieces_of(broken)
-        assert raised.value.request_id == "id"
+        assert (raised.value.request_id, raised.value.provider) == ("id", "a")
+    assert (gone.request_id, gone.__traceback__) == (None, None), "what is raised is a copy"
     assert [request.ended for request in broken.requests] == ["broken", "broken"]
     with pytest.raises(ValueError, match="a pause of Pieces is 0 or more"):
         Pieces("Once", -1.0)

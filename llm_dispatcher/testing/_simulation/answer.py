@@ -182,11 +182,12 @@ def _broken(asked: Asked, reply: Reply, steps: list[Step], place: int) -> Iterat
     reads_on = not is_over or asked.wire in _MAY_TRAIL
     match fault:
         case ErrorFrame():
+            yield from _raw_event(asked, WIRES[asked.wire].error_frame(fault.message))
             yield vendor_errors.in_the_stream(asked.wire, fault.message)
         case MalformedJson():
             yield from _undecodable(b'{"broken": [1, ')
         case Garbage():
-            yield from _undecodable(fault.data)
+            yield from list(_undecodable(fault.data)) or _raw_event(asked, WIRES[asked.wire].event(fault.data))
         case Cut() if reads_on:
             yield fault.moment
             yield _reset()
@@ -212,6 +213,12 @@ def _undecodable(data: bytes) -> Iterator[BaseException]:
 def _is_whole(wire: Wire, event: bytes) -> bool:
     """Whether an event that was cut off lacks no more than its line end."""
     return bool(vendor_errors.data_of(wire, event))
+
+
+def _raw_event(asked: Asked, event: bytes) -> list[RawEvent]:
+    """An event of a fault as a raw event, if these are wanted."""
+    value = vendor_errors.raw_event(asked.wire, event) if asked.raw else None
+    return [] if value is None else [RawEvent(value)]
 
 
 def _with_raw_steps(asked: Asked, reply: Reply) -> list[Step]:

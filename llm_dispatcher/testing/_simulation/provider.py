@@ -16,7 +16,8 @@ loop. So it works on every event loop, and in a simulated one it is as repeatabl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from itertools import groupby
 from math import inf
 from typing import Final, TypeAlias
 from urllib.parse import urljoin, urlsplit
@@ -235,6 +236,8 @@ class SimulatedProvider:
         system = [ask.request.system, *(turn.text for turn in turns if turn.role == "system")]
         request.system = "\n".join(text for text in system if text) or None
         request.turns = [turn for turn in turns if turn.role != "system"]
+        if self.wire is Wire.ANTHROPIC:
+            request.turns = _merged(request.turns)
         self.requests.append(request)
         return request
 
@@ -301,6 +304,13 @@ def _parts(script: ProviderScript, wire: Wire) -> list[Reply | Pieces | _Functio
                 f"got {type(part).__name__}"
             )
     return parts
+
+
+def _merged(turns: Iterable[Turn]) -> list[Turn]:
+    """Adjacent turns of a role as one turn, as the real provider of Anthropic sends them."""
+    return [
+        Turn(role, "".join(turn.text for turn in same)) for role, same in groupby(turns, key=lambda turn: turn.role)
+    ]
 
 
 def _text_of(message: Message) -> str:
