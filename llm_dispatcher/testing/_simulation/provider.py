@@ -63,14 +63,14 @@ class Served:
     __slots__ = ("_waits_since", "asked_at", "ended_at", "fault", "finished", "pieces", "request", "silence", "target")
 
     def __init__(self, target: Target, request: TaskRequest, asked_at: float) -> None:
-        self.target = target
-        self.request = request
-        self.asked_at = asked_at
+        self.target: Target = target
+        self.request: TaskRequest = request
+        self.asked_at: float = asked_at
         self.ended_at: float | None = None
         self.pieces: list[Piece] = []
-        self.finished = False
-        self.silence = 0.0
-        self.fault = ""
+        self.finished: bool = False
+        self.silence: float = 0.0
+        self.fault: str = ""
         self._waits_since: float | None = asked_at
 
     def take(self, piece: Piece, now: float) -> None:
