@@ -31,7 +31,7 @@ class Choices:
 
     def __init__(self, seed: int, *, limit: int | None = None, without: Collection[int] = ()) -> None:
         self.seed: Final = seed
-        self.made = 0
+        self.made: int = 0
         """How many choices were made so far."""
         self.eventful: list[tuple[int, str]] = []
         """The choices whose result was not the plain one: their numbers, and their streams."""

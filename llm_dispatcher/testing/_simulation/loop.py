@@ -67,7 +67,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         report: Callable[[str], object],
         note: Callable[[str, str], object] = lambda who, what: None,
     ) -> None:
-        self.stalled = 0.0
+        self.stalled: float = 0.0
         """Seconds for which the loop was busy."""
         self.threads: Final = Threads(self, choices)
         self._choices = choices
@@ -80,7 +80,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._foreign_lanes: dict[asyncio.Task[Any], int] = {}
         self._tasks: WeakSet[SimulatedTask] = WeakSet()
         self._generators: WeakValueDictionary[int, AsyncGenerator[Any, Any]] = WeakValueDictionary()
-        self.is_killed = False
+        self.is_killed: bool = False
         self._is_running = self._is_closed = self._is_stopping = False
         self._exception_handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
         self._task_factory: Any = None
