@@ -56,6 +56,11 @@ class Vendor(Protocol):
         ...
 
     @property
+    def asked_in_order(self) -> Sequence[int]:
+        """The place of each of these requests among those to all vendors."""
+        ...
+
+    @property
     def released_at(self) -> Sequence[float]: ...
 
 

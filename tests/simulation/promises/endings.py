@@ -13,8 +13,8 @@ from llm_dispatcher.exceptions import (
     StreamingError,
 )
 from llm_dispatcher.provider import Finished
-from tests.simulation.promises.kit import end_of, everyone, fail, finished, has_body, is_free
-from tests.simulation.promises.matching import Request, requests
+from tests.simulation.promises.kit import end_of, everyone, fail, finished, has_body, is_free, outcome_of
+from tests.simulation.promises.matching import Request, of_reading, requests
 from tests.simulation.record import Reading, Run
 
 
@@ -23,14 +23,14 @@ def every_reader_comes_to_an_end(run: Run) -> None:
     if run.stuck:
         fail("the run", "an end", run.stuck)
     for reading in everyone(run):
-        if reading.outcome == "open" and not run.processes[reading.process].was_killed:
+        if outcome_of(reading) == "open" and not run.processes[reading.process].was_killed:
             fail(reading, "an end, because its process was not killed", "none")
 
 
 def errors_are_typed(run: Run) -> None:
     """Every error that ends a stream is one of the package's errors, and no bare base class of them."""
     for reading in finished(run):
-        if reading.outcome != "failed":
+        if outcome_of(reading) != "failed":
             continue
         error = reading.error
         if not isinstance(error, LLMDispatcherError) or type(error) in (LLMDispatcherError, ProviderError):
@@ -51,18 +51,19 @@ def a_cancelled_reader_gets_its_cancellation(run: Run) -> None:
     """A cancelled reader raises `CancelledError` and nothing else; nobody else does."""
     for reading in everyone(run):
         is_cancellation = isinstance(reading.error, asyncio.CancelledError)
-        if reading.outcome == "cancelled" and type(reading.error) is not asyncio.CancelledError:
+        if outcome_of(reading) == "cancelled" and reading.error is not None and not is_cancellation:
             fail(reading, "CancelledError", repr(reading.error))
-        if is_cancellation and reading.outcome != "cancelled":
+        if is_cancellation and outcome_of(reading) != "cancelled":
             fail(reading, "no CancelledError, because nobody cancelled it", repr(reading.error))
-        if reading.outcome == "cancelled" and reading.plan.cancelled_after is None:
+        is_stopped = reading.plan.cancelled_after is not None or reading.ended_by_other is not None
+        if outcome_of(reading) == "cancelled" and not is_stopped:
             fail(reading, "an outcome other than cancelled, because nobody cancelled it", repr(reading.error))
 
 
 def only_a_failure_has_an_error(run: Run) -> None:
     """A reader that completed or left has no error, and neither has its response."""
     for reading in finished(run):
-        if reading.outcome in ("completed", "left"):
+        if outcome_of(reading) in ("completed", "left"):
             if reading.error is not None:
                 fail(reading, "no error", repr(reading.error))
             if reading.response is not None and reading.response.error is not None:
@@ -72,7 +73,7 @@ def only_a_failure_has_an_error(run: Run) -> None:
 def the_last_event_tells_the_error(run: Run) -> None:
     """`StreamFailed` and `response.error` are about the very error that the reader got."""
     for reading in finished(run):
-        if reading.outcome != "failed" or reading.error is None or has_body(reading):
+        if outcome_of(reading) != "failed" or reading.error is None or has_body(reading):
             continue
         end = end_of(reading.watched)
         if isinstance(end, StreamFailed) and end.failure != Failure.of(reading.error):
@@ -84,7 +85,7 @@ def the_last_event_tells_the_error(run: Run) -> None:
 def a_reader_that_left_gets_nothing_more(run: Run) -> None:
     """After a reader has left, its stream is cancelled: it gets no event, no text and no error any more."""
     for reading in finished(run):
-        if reading.outcome != "left" or has_body(reading):
+        if outcome_of(reading) != "left" or has_body(reading):
             continue
         end = end_of(reading.watched)
         if reading.watched and not isinstance(end, StreamCancelled) and not _had_the_end(reading.events):
@@ -100,11 +101,11 @@ def success_has_terminal_evidence(run: Run) -> None:
     """
     for reading in everyone(run):
         end = end_of(reading.watched)
-        if reading.outcome == "completed" and not isinstance(end, StreamCompleted) and not has_body(reading):
+        if outcome_of(reading) == "completed" and not isinstance(end, StreamCompleted) and not has_body(reading):
             fail(reading, "a StreamCompleted, because its answer is complete", type(end).__name__)
         if not isinstance(end, StreamCompleted):
             continue
-        own = [each for each in requests(run) if each.reading is reading]
+        own = of_reading(run, reading)
         if not is_free(reading):
             last = own[-1] if own else None
             if last is None or not last.served.finished:

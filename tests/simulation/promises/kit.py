@@ -18,7 +18,7 @@ from llm_dispatcher.events import (
     TextDelta,
 )
 from llm_dispatcher.tasks import Target
-from tests.simulation.record import Process, Reading, Run
+from tests.simulation.record import Outcome, Process, Reading, Run
 
 TIMER: Final = 0.005
 """Seconds by which timers may be late: the watchdog's resolution, its grace, and rounding."""
@@ -57,7 +57,14 @@ def finished(run: Run) -> Iterator[Reading]:
 
 def ran_to_its_end(reading: Reading) -> bool:
     """Whether the reader has seen the end of its stream, whichever it was."""
-    return reading.outcome in ("completed", "failed")
+    return outcome_of(reading) in ("completed", "failed")
+
+
+def outcome_of(reading: Reading) -> Outcome:
+    """How the reader ended. One that awaits a stream which another task closes gets what there is, and has left."""
+    is_cancelled = reading.response is not None and reading.response.finish_reason == "cancelled"
+    is_closed = reading.plan.closed_after is not None and reading.plan.way in ("await", "collect")
+    return "left" if reading.outcome == "completed" and is_cancelled and is_closed else reading.outcome
 
 
 def process_of(run: Run, reading: Reading) -> Process:

@@ -13,7 +13,7 @@ from llm_dispatcher.exceptions import ContentFilterError, InvalidRequestError
 from llm_dispatcher.notices import BreakerChanged
 from llm_dispatcher.tasks import Target
 from tests.simulation import inspection
-from tests.simulation.promises.kit import attempts_of, fail, finished, has_body, option, policies_of
+from tests.simulation.promises.kit import attempts_of, fail, finished, has_body, option, outcome_of, policies_of
 from tests.simulation.promises.matching import Request, of_process
 from tests.simulation.record import Process, Reading, Run
 
@@ -223,7 +223,7 @@ def a_healthy_target_is_asked_again(run: Run) -> None:
     """
     for reading in run.epilogue:
         target = reading.response.target if reading.response is not None else None
-        if reading.outcome != "completed":
+        if outcome_of(reading) != "completed":
             fail(reading, "an answer, because all vendors are healthy", repr(reading.error))
         named = reading.plan.request.get("model")
         if named is not None and str(target) != named:

@@ -29,7 +29,7 @@ from tests.simulation.promises.kit import (
     namespace,
     policies_of,
 )
-from tests.simulation.promises.matching import Request, of_process, requests
+from tests.simulation.promises.matching import Request, check_requests, of_process, requests
 from tests.simulation.promises.walls import walls
 from tests.simulation.record import Process, Run
 
@@ -41,7 +41,7 @@ NAMESPACES: Final = ("", "red", "blue")
 
 def each_request_has_one_row(run: Run) -> None:
     """Each request that reached a vendor has exactly one row, in the ledger of the reader that caused it."""
-    requests(run)
+    check_requests(run)
 
 
 def a_row_tells_what_its_vendor_reported(run: Run) -> None:

@@ -19,7 +19,17 @@ from llm_dispatcher.events import (
     ToolCall,
     check_order,
 )
-from tests.simulation.promises.kit import ENDS, end_of, everyone, fail, finished, has_body, missed, ran_to_its_end
+from tests.simulation.promises.kit import (
+    ENDS,
+    end_of,
+    everyone,
+    fail,
+    finished,
+    has_body,
+    missed,
+    outcome_of,
+    ran_to_its_end,
+)
 from tests.simulation.record import Reading, Run
 
 _BEGUN: Final = re.compile(r"(?:F|X|Sc*(?:iw?r?Sc*)*(?:t+Sc*(?:iw?r?Sc*)*)*(?:iw?r?)?)?")
@@ -49,7 +59,7 @@ def numbers_have_no_gap(run: Run) -> None:
         for whose, events in (("its observer", reading.watched), ("it", reading.events)):
             numbers = [event.sequence for event in events]
             expected = list(range(len(numbers)))
-            if whose == "its observer" and missed(reading) == 1 and reading.outcome in ("left", "cancelled"):
+            if whose == "its observer" and missed(reading) == 1 and outcome_of(reading) in ("left", "cancelled"):
                 expected[-1:] = [len(numbers)]  # it was stopped in a callback, before its observer's turn
             if numbers != expected:
                 fail(reading, f"{whose} gets events numbered {expected}", numbers)
@@ -67,13 +77,13 @@ def text_is_counted_from_0(run: Run) -> None:
 def a_stream_ends_once(run: Run) -> None:
     """Every stream that has ended has exactly one ending event, its last, and that fits how its reader ended."""
     for reading in finished(run):
-        if not reading.watched and (has_body(reading) or reading.outcome in ("left", "cancelled")):
+        if not reading.watched and (has_body(reading) or outcome_of(reading) in ("left", "cancelled")):
             continue  # it was stopped before it asked for anything
         ends = [event for event in reading.watched if isinstance(event, ENDS)]
         if len(ends) != 1 or reading.watched[-1] is not ends[0]:
             fail(reading, "exactly one ending event, and nothing after it", _names(reading.watched))
         kinds: dict[str, type[Event]] = {"completed": StreamCompleted, "failed": StreamFailed}
-        expected = kinds.get(reading.outcome, type(ends[0]))
+        expected = kinds.get(outcome_of(reading), type(ends[0]))
         if type(ends[0]) is not expected and not has_body(reading):
             fail(reading, f"its stream ends with {expected.__name__}", type(ends[0]).__name__)
 
@@ -98,6 +108,8 @@ def a_body_calls_back_once_at_each_end(run: Run) -> None:
             continue
         starts = [place for place, name in enumerate(reading.callbacks) if name == "on_stream_start"]
         ends = [place for place, name in enumerate(reading.callbacks) if name in ("on_stream_end", "on_error")]
+        if not reading.callbacks and not reading.text and outcome_of(reading) in ("left", "cancelled"):
+            continue  # it was stopped before it asked for anything
         if len(starts) > 1 or ends != [len(reading.callbacks) - 1]:
             fail(reading, "one start at most, and one ending callback, the last", " ".join(reading.callbacks))
         chunks = [place for place, name in enumerate(reading.callbacks) if name == "on_chunk_received"]
@@ -137,12 +149,19 @@ def progress_never_goes_back(run: Run) -> None:
             continue
         if progress != sorted(progress) or progress[0] < 0 or progress[-1] > 100:
             fail(reading, "progress from 0 to 100 that never falls", progress)
-        is_whole = reading.outcome == "completed"
+        # A reader of text gets no item after the end.
+        is_whole = has_the_end(reading) and reading.plan.way != "text"
         if is_whole and progress[-1] != 100.0:
             fail(reading, "progress 100 at the end of a complete answer", progress[-1])
         before = progress[:-1] if is_whole else progress
         if any(step >= 100.0 for step in before):
             fail(reading, "progress below 100 before the end of a complete answer", progress)
+
+
+def has_the_end(reading: Reading) -> bool:
+    """Whether the answer is complete and the reader has got its last item."""
+    reason = None if reading.response is None else reading.response.finish_reason
+    return reason not in (None, "cancelled") and reading.error is None
 
 
 def _check_whole(reading: Reading, events: Sequence[Event]) -> None:

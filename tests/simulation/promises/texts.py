@@ -19,9 +19,9 @@ from llm_dispatcher.events import (
 )
 from llm_dispatcher.exceptions import RequestTimeoutError, StreamingError
 from tests.simulation.promises.kit import (
+    ENDS,
     Segment,
     attempts_of,
-    end_of,
     everyone,
     fail,
     finished,
@@ -29,6 +29,7 @@ from tests.simulation.promises.kit import (
     honest,
     is_free,
     missed,
+    outcome_of,
     ran_to_its_end,
     segments,
     text_of,
@@ -47,7 +48,7 @@ def a_complete_answer_is_the_whole_answer(run: Run) -> None:
     ended it, a beginning of it.
     """
     for reading in finished(run):
-        if reading.outcome != "completed" or not honest(run, reading):
+        if outcome_of(reading) != "completed" or not honest(run, reading):
             continue
         reason = reading.response.finish_reason if reading.response is not None else None
         if reason in WHOLE and reading.text != reading.truth:
@@ -59,7 +60,7 @@ def a_complete_answer_is_the_whole_answer(run: Run) -> None:
 def an_incomplete_answer_is_its_beginning(run: Run) -> None:
     """A reader whose answer is not complete has a beginning of the answer: nothing repeated, lost or changed."""
     for reading in everyone(run):
-        if reading.outcome == "completed" or not honest(run, reading):
+        if outcome_of(reading) == "completed" or not honest(run, reading):
             continue
         for where, text in (("its text", reading.text), ("its stream", text_of(reading.watched))):
             if not reading.truth.startswith(text):
@@ -69,7 +70,7 @@ def an_incomplete_answer_is_its_beginning(run: Run) -> None:
 def an_error_holds_the_delivered_text(run: Run) -> None:
     """The error of a broken answer holds exactly the delivered text; any other error means that there is none."""
     for reading in finished(run):
-        if reading.outcome != "failed" or reading.error is None or missed(reading):
+        if outcome_of(reading) != "failed" or reading.error is None or missed(reading):
             continue
         shown = text_of(reading.watched)
         if isinstance(reading.error, StreamingError):
@@ -84,13 +85,13 @@ def every_view_shows_the_same_text(run: Run) -> None:
     for reading in everyone(run):
         shown = text_of(reading.watched)
         response = "" if reading.response is None else reading.response.text
-        if not missed(reading) and reading.outcome != "open" and response != shown and not has_body(reading):
+        if not missed(reading) and outcome_of(reading) != "open" and response != shown and not has_body(reading):
             fail(reading, f"response.text is the text of its events {shown!r}", response)
         for event in (*reading.watched, *reading.events):
             whole = reading.events if event in reading.events else reading.watched
             if isinstance(event, StreamCompleted) and event.text != text_of(whole):
                 fail(reading, f"StreamCompleted.text is the text of its deltas {text_of(whole)!r}", event.text)
-        if reading.outcome == "completed" and reading.text != response:
+        if outcome_of(reading) == "completed" and reading.text != response:
             fail(reading, f"its text is response.text {response!r}", reading.text)
         if reading.plan.way == "events" and reading.text != text_of(reading.events):
             fail(reading, f"its text is that of its events {text_of(reading.events)!r}", reading.text)
@@ -116,9 +117,12 @@ def a_reader_lacks_at_most_the_last_event(run: Run) -> None:
 
 
 def nothing_is_shown_to_a_reader_of_the_whole(run: Run) -> None:
-    """A reader that awaits the whole answer gets it complete or not at all."""
+    """A reader that awaits the whole answer gets it complete or not at all. Only one whose stream another task closes
+    gets the text so far.
+    """
     for reading in finished(run):
-        if reading.plan.way in WAITING and reading.outcome != "completed" and reading.text:
+        is_closed = outcome_of(reading) == "left" and reading.plan.closed_after is not None
+        if reading.plan.way in WAITING and outcome_of(reading) != "completed" and reading.text and not is_closed:
             fail(reading, "no text from an answer that was not complete", reading.text)
 
 
@@ -223,10 +227,10 @@ def _has_read_all(reading: Reading) -> bool:
 
     A reader whose own time is over, while others read the same stream on, has not.
     """
-    if reading.outcome == "completed":
+    if outcome_of(reading) == "completed":
         return True
     others_may_read_on = _may_share(reading) and isinstance(reading.error, RequestTimeoutError)
-    return reading.outcome == "failed" and not others_may_read_on
+    return outcome_of(reading) == "failed" and not others_may_read_on
 
 
 def _may_share(reading: Reading) -> bool:
@@ -240,9 +244,10 @@ def _is_taken_back(number: int, parts: dict[int, Segment]) -> bool:
 
 def _is_open_ended(reading: Reading) -> int:
     """1 if the reader was stopped at the very moment of a switch, before the next target's `StreamStarted`."""
-    before_end = [event for event in reading.watched if event is not end_of(reading.watched)]
-    last = [event for event in before_end if not isinstance(event, StreamReset)][-1:]
-    return int(bool(last) and isinstance(last[0], StreamSwitched))
+    for event in reversed(reading.watched):
+        if not isinstance(event, (StreamReset, *ENDS)):
+            return int(isinstance(event, StreamSwitched))
+    return 0
 
 
 def _apart(expected: str, found: str) -> str:
