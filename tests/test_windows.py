@@ -77,6 +77,7 @@ def test_our_plugin_loads_nothing_of_ours_that_another_project_does_not_use() ->
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {
         "llm_dispatcher", "llm_dispatcher.pytest_plugin", "llm_dispatcher.pytest_plugin._fixtures",
+        "llm_dispatcher.pytest_plugin._simulated_tests",
     }  # fmt: skip
 
 

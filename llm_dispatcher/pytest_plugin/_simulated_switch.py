@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from msgspec.structs import replace
 
-from .._policy import ProviderSettings
+from .._policy import Policy, ProviderSettings
 from .._redaction import Secret
 from .._vendors.table import VENDORS, hosts, vendor
 from ..testing._player import Script
@@ -35,12 +35,8 @@ def make_simulated_switch(
     """
     from .._serving.switch import LLMSwitch  # Imported by the first test: pytest loads this plugin in every project.
 
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("LLM_DISPATCHER_OFFLINE", "1")  # While the policy is read, so that no key is needed.
-        policy = LLMSwitch(_policy_of(scripts) if config is None else config).policy
+    policy = policy_without_keys(config, scripts)
     providers = dict(policy.providers)
-    if unknown := [name for name in scripts if name not in providers]:
-        raise ValueError(f"no provider is called {unknown[0]!r}; there are {', '.join(providers)}")
     vendors: dict[str, SimulatedVendor] = {}
     for name, settings in providers.items():
         row = vendor(settings.kind)
@@ -60,6 +56,26 @@ def make_simulated_switch(
                 options=_quirks(settings),
             )
     return LLMSwitch(replace(policy, providers=providers)), vendors
+
+
+def policy_without_keys(
+    config: Mapping[str, Any] | str | os.PathLike[str] | None, scripts: Mapping[str, Script]
+) -> Policy:
+    """The policy of an application, which may lack its keys, or one that tries the providers with scripts in order.
+
+    Raises:
+        ValueError: A script is for a provider that is not configured.
+        TypeError: A policy and scripts are both missing.
+    """
+    from .._serving.switch import LLMSwitch
+
+    __tracebackhide__ = True
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LLM_DISPATCHER_OFFLINE", "1")  # While the policy is read, so that no key is needed.
+        policy = LLMSwitch(_policy_of(scripts) if config is None else config).policy
+    if unknown := [name for name in scripts if name not in policy.providers]:
+        raise ValueError(f"no provider is called {unknown[0]!r}; there are {', '.join(policy.providers)}")
+    return policy
 
 
 def _policy_of(scripts: Mapping[str, Script]) -> dict[str, Any]:

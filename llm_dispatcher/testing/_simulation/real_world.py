@@ -120,6 +120,7 @@ def _line(frame: FrameType) -> str:
 def _refusal(original: Callable[..., Any], message: str, owner: int) -> Callable[..., Any]:
     @wraps(original)
     def refuse(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
         if threading.get_ident() == owner:
             raise RealWorldError(message, place())
         return original(*args, **kwargs)

@@ -20,7 +20,8 @@ class Line(Struct, frozen=True):
     what: str
 
     def __str__(self) -> str:
-        what = self.what if len(self.what) <= LONGEST else f"{self.what[: LONGEST - 1]}…"
+        what = self.what.replace("\n", " ")
+        what = what if len(what) <= LONGEST else f"{what[: LONGEST - 1]}…"
         return f"{self.time:12.3f} s  {self.who:<24} {what}"
 
 
