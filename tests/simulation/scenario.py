@@ -20,6 +20,8 @@ State: TypeAlias = Literal[
 """What a vendor does in a phase. `down` and `flaky` fail in the way of `Phase.fault`; `half` ends with `length`."""
 
 Way: TypeAlias = Literal["events", "text", "metadata", "await", "collect"]
+Kind: TypeAlias = Literal["usual", "outage", "quiet"]
+What: TypeAlias = Literal["reload", "jump", "close", "kill", "warm", "look"]
 Through: TypeAlias = Literal["request", "llm", "function", "body"]
 """`function`: a decorated function whose body makes the prompt. `body`: one whose body opens the stream itself."""
 
@@ -56,8 +58,9 @@ class ReaderPlan(Struct, frozen=True, kw_only=True):
     """A reader: when it starts, what it asks, how it reads, and how it ends.
 
     `request` holds options of the `TaskRequest`, `options` those of the call. It makes a `pause` after each item, and
-    leaves after `leaves_after` items, is cancelled after `cancelled_after` of its scheduling steps, or another task
-    closes its stream `closed_after` seconds after it has begun. `process` counts the processes of a run from 0.
+    leaves after `leaves_after` items (without closing the stream, if `is_dropped`), is cancelled in the step
+    `cancelled_after` of its task, or another task closes its stream `closed_after` seconds after it has begun.
+    `process` counts the processes of a run from 0.
     """
 
     name: str
@@ -70,6 +73,7 @@ class ReaderPlan(Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     pause: float = 0.0
     leaves_after: int | None = None
+    is_dropped: bool = False
     cancelled_after: int | None = None
     closed_after: float | None = None
     has_callbacks: bool = False
@@ -87,7 +91,7 @@ class Happening(Struct, frozen=True, kw_only=True):
     """
 
     at: float
-    kind: Literal["reload", "jump", "close", "kill", "warm", "look"]
+    kind: What
     seconds: float = 0.0
     config: dict[str, Any] | None = None
 
@@ -99,7 +103,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
     healthy from then on. In an `outage`, every vendor is down until then.
     """
 
-    kind: Literal["usual", "outage", "quiet"] = "usual"
+    kind: Kind = "usual"
     config: dict[str, Any]
     vendors: tuple[VendorPlan, ...]
     readers: tuple[ReaderPlan, ...]

@@ -57,7 +57,7 @@ class Simulation:
         self.source: Final = SimulatedSource(self.choices, lambda: self.now)
         self.loop: SimulatedLoop = self._new_loop(0.0)
         self._order = sha256()
-        self._is_used = False
+        self._is_used = self._is_frozen = False
         self._remains: list[object] = []
         """What was left of killed processes. It is kept, because dropping it would run its `finally` blocks."""
         self._undo = ExitStack()
@@ -131,9 +131,12 @@ class Simulation:
             hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
             try:
                 with self._in_force():
-                    self._remains.clear()
+                    self._remains.clear()  # what hangs together is collected at the end of the block
             finally:
                 sys.unraisablehook = hook
+        if self._is_frozen:
+            gc.unfreeze()
+            self._is_frozen = False
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +155,9 @@ class Simulation:
     def _in_force(self) -> Generator[None, None, None]:
         was_enabled = gc.isenabled()
         gc.disable()
-        gc.freeze()  # so that the collection at the end looks only at what this run has made
+        if not self._is_frozen:
+            gc.freeze()  # so that a collection looks only at what this simulation has made
+            self._is_frozen = True
         _running.append(self)
         try:
             with (
@@ -167,7 +172,6 @@ class Simulation:
                     gc.collect()
         finally:
             _running.remove(self)
-            gc.unfreeze()
             if was_enabled:
                 gc.enable()
 

@@ -12,7 +12,7 @@ is affected.
 from __future__ import annotations
 
 import threading
-from asyncio import AbstractEventLoop, events
+from asyncio import AbstractEventLoop, TimerHandle, events
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,6 +59,7 @@ class Threads:
         self._loop = loop
         self._choices = choices
         self._queues: WeakKeyDictionary[ThreadPoolExecutor, deque[Work]] = WeakKeyDictionary()
+        self._timers: WeakKeyDictionary[ThreadPoolExecutor, list[TimerHandle]] = WeakKeyDictionary()
         self._are_dead = False
 
     def kill(self) -> None:
@@ -98,7 +99,7 @@ class Threads:
         future = ThreadFuture(lambda future: self._drain(executor, until=future))
         if not self._are_dead:
             self._queues.setdefault(executor, deque()).append(Work(future, function))
-            self._loop.call_later(self.delay(), self._work, executor)
+            self._timers.setdefault(executor, []).append(self._loop.call_later(self.delay(), self._work, executor))
         return future
 
     @staticmethod
@@ -132,12 +133,20 @@ class Threads:
         place = self._choices.below(min(len(queue), executor._max_workers), "threads")  # noqa: SLF001
         work = queue[place]
         del queue[place]
+        self._cancel_timers(executor)
         self.run(work)
 
     def _drain(self, executor: ThreadPoolExecutor, until: Future[Any] | None = None) -> None:
         queue = self._queues.get(executor, deque())
         while queue and not (until is not None and until.done()):
             self.run(queue.popleft())
+        self._cancel_timers(executor)
+
+    def _cancel_timers(self, executor: ThreadPoolExecutor) -> None:
+        """If an executor has no work left, cancel its timers: they would count as left over."""
+        if not self._queues.get(executor):
+            for timer in self._timers.pop(executor, ()):
+                timer.cancel()
 
     def _shut_down(self, executor: ThreadPoolExecutor, *, wait: bool, cancel_futures: bool) -> None:
         executor._shutdown = True  # noqa: SLF001 - as its own method does

@@ -1,0 +1,222 @@
+"""Draws a scenario from the choices of a seed. The plain result of every choice is the harmless one.
+
+Each part has a stream of choices of its own, so that a choice which a shrunk run drops changes that part only.
+Raise `scenario.VERSION` after a change here: see `test_seeds.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from llm_dispatcher.testing import Kind
+from llm_dispatcher.testing._simulation.choices import Choices
+from tests.simulation.answers import question
+from tests.simulation.drawing_config import PROVIDERS, configuration, targets_of
+from tests.simulation.scenario import Happening, Phase, ReaderPlan, Scenario, State, Through, VendorPlan, Way, What
+from tests.simulation.scenario import Kind as ScenarioKind
+
+DAY: Final = 86_400.0
+
+RETRYABLE: Final = ("503", "500", "refuse", "cut", "429", "stall", "truncated", "garbage", "error frame", "overloaded")
+"""Faults after which the same target may be asked again."""
+FINAL: Final = ("401", "404", "quota", "context", "unsupported")
+"""Faults after which another target is asked at once."""
+FATAL: Final = ("invalid", "filter")
+"""Faults that end a request."""
+
+_STATES: Final[tuple[State, ...]] = (
+    "healthy", "healthy", "down", "flaky", "flaky", "slow", "dripping", "stalling", "lying", "limited", "half",
+    "reasoning",
+)  # fmt: skip
+
+
+_KINDS: Final[tuple[ScenarioKind, ...]] = ("usual",) * 8 + ("outage", "quiet")
+_WAYS: Final[tuple[Way, ...]] = ("text", "text", "events", "events", "metadata", "await", "collect")
+_THROUGH: Final[tuple[Through, ...]] = ("request", "request", "request", "llm", "function", "body")
+_HAPPENINGS: Final[tuple[What, ...]] = ("look", "look", "warm", "reload", "reload", "jump", "close", "kill")
+
+
+def draw(choices: Choices) -> Scenario:
+    """The scenario of a seed."""
+    kind = choices.pick(_KINDS, "scenario")
+    length = {"usual": choices.number(20, 120, "scenario"), "outage": 60.0}.get(kind, 4 * 3_600.0)
+    config = configuration(choices, has_faults=kind != "quiet")
+    vendors = tuple(_vendor(choices, name, kind, length) for name in PROVIDERS)
+    happenings = _happenings(choices, config, kind, length)
+    kills = [each.at for each in happenings if each.kind == "kill"]
+    readers = _outage_readers(choices) if kind == "outage" else _readers(choices, config, kind, length)
+    return Scenario(
+        kind=kind,
+        config=config,
+        vendors=vendors,
+        readers=tuple(_in_its_process(reader, kills) for reader in readers),
+        happenings=tuple(happenings),
+        ends_at=length,
+    )
+
+
+# ── vendors ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _vendor(choices: Choices, name: str, kind: str, length: float) -> VendorPlan:
+    stream = f"plan of {name}"
+    if kind == "outage":
+        phases: tuple[Phase, ...] = (Phase(state="down", fault=choices.pick(RETRYABLE[:6], stream)),)
+    else:
+        phases = _phases(choices, stream, length)
+    return VendorPlan(
+        name=name,
+        phases=phases,
+        continuing=choices.pick([each.value for each in Kind], stream),
+        refuses_prefill=choices.chance(0.1, stream),
+        head=choices.pick((0.2, 0.0, 0.05, 0.9), stream),
+        pace=choices.pick((0.05, 0.0, 0.01, 0.2), stream),
+        chunk_size=choices.pick((None, None, None, 1, 7, 40), stream),
+    )
+
+
+def _phases(choices: Choices, stream: str, length: float) -> tuple[Phase, ...]:
+    phases = [_phase(choices, stream, 0.0)]
+    for _ in range(choices.below(4, stream)):
+        begins = phases[-1].begins + choices.number(0, length / 2, stream)
+        if begins < length:
+            phases.append(_phase(choices, stream, begins))
+    return tuple(phases)
+
+
+def _phase(choices: Choices, stream: str, begins: float) -> Phase:
+    faults = RETRYABLE * 4 + FINAL * 2 + FATAL
+    return Phase(
+        begins=begins,
+        state=choices.pick(_STATES, stream),
+        fault=choices.pick(faults, stream),
+        share=choices.pick((0.5, 0.2, 0.8, 1.0), stream),
+    )
+
+
+# ── readers ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _outage_readers(choices: Choices) -> list[ReaderPlan]:
+    """Many requests, one shortly after the other, each with a question of its own."""
+    count = 30 + choices.below(40, "outage")
+    every = choices.number(0.1, 0.6, "outage")
+    return [
+        ReaderPlan(name=f"reader {number}", question=question(number, 5 + number), starts_at=number * every)
+        for number in range(count)
+    ]
+
+
+def _readers(choices: Choices, config: dict[str, Any], kind: str, length: float) -> list[ReaderPlan]:
+    readers: list[ReaderPlan] = []
+    count = 2 + choices.pick((0, 1, 2, 2, 3, 3, 4, 5, 6, 10), "readers")
+    starts_at, asked, bird = 0.0, "", 0
+    for number in range(count):
+        stream = f"reader {number}"
+        joins = bool(readers) and choices.chance(0.3, stream)  # the same question at the same moment, or just after
+        if joins:
+            starts_at += choices.pick((0.0, 0.0, 0.3, 1.0), stream)
+        else:
+            starts_at = choices.number(0, length * 0.7, stream)
+            bird = number if choices.chance(0.8, stream) else bird
+            asked = question(bird, 4 + choices.below(30, stream))
+        readers.append(_reader(choices, config, stream, asked, starts_at, slow=kind != "quiet"))
+    return readers
+
+
+def _reader(
+    choices: Choices, config: dict[str, Any], stream: str, asked: str, starts_at: float, *, slow: bool
+) -> ReaderPlan:
+    way = choices.pick(_WAYS, stream)
+    through = choices.pick(_THROUGH, stream)
+    ends = choices.pick(("whole",) * 7 + ("leaves", "cancelled", "closed", "dropped"), stream)
+    return ReaderPlan(
+        name=stream,
+        question=asked,
+        starts_at=starts_at,
+        way=way,
+        through=through,
+        request=_request(choices, config, stream),
+        options=_options(choices, config, stream, way),
+        pause=choices.pick((0.0, 0.0, 0.0, 0.0, 0.02, 0.5, 3.0) if slow else (0.0,), stream),
+        leaves_after=choices.below(12, stream) if ends in ("leaves", "dropped") else None,
+        is_dropped=ends == "dropped",
+        cancelled_after=choices.below(60, stream) if ends == "cancelled" else None,
+        closed_after=choices.number(0, 6, stream) if ends == "closed" else None,
+        has_callbacks=choices.chance(0.3, stream),
+        raises_in_callbacks=choices.chance(0.1, stream),
+        has_progress=choices.chance(0.3, stream),
+        wants_tools=choices.chance(0.08, stream),
+    )
+
+
+def _request(choices: Choices, config: dict[str, Any], stream: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if choices.chance(0.12, stream):
+        options["model"] = choices.pick(targets_of(config), stream)
+    if choices.chance(0.25, stream):
+        options["namespace"] = choices.pick(("red", "blue"), stream)
+    if choices.chance(0.15, stream):
+        options["sticky"] = choices.pick(("one", "two", "three"), stream)
+    if choices.chance(0.15, stream):
+        options["task_type"] = "code_generation"
+    if choices.chance(0.15, stream):
+        options["max_tokens"] = choices.pick((1_000, 100, 20), stream)
+    if choices.chance(0.08, stream):
+        options["providers"] = [choices.pick(list(config["providers"]), stream)]
+    return options
+
+
+def _options(choices: Choices, config: dict[str, Any], stream: str, way: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    offers: Sequence[tuple[str, float, Sequence[Any]]] = (
+        ("timeout", 0.2, (60.0, 20.0, 5.0, 1.5)),
+        ("on_break", 0.2, ("continue", "raise", *(("restart",) if way in ("events", "await", "collect") else ()))),
+        ("max_retries", 0.1, (2, 0, 1, 4)),
+        ("fallback_enabled", 0.06, (True, False)),
+        ("buffer_size", 0.1, (1, 3, 8)),
+        ("min_chunk_size", 0.1, (1, 12, 60)),
+        ("optimization_strategy", 0.1, ("ordered", "cost", "speed", "quality", "balanced")),
+        ("max_cost", 0.08, (50.0, 3.0, 0.2)),
+        ("max_latency", 0.08, (10.0, 1.0, 0.3)),
+        ("cache", 0.05, (False,)),
+        ("raw", 0.05, (True,)),
+    )
+    for name, probability, values in offers:
+        is_set, value = choices.chance(probability, stream), choices.pick(values, stream)
+        if is_set:
+            options[name] = value
+    is_strange = choices.chance(0.05, stream)  # what the reader has cannot be taken back, so it is refused
+    if config["resilience"].get("on_break") == "restart" and way in ("text", "metadata") and not is_strange:
+        options.setdefault("on_break", "continue")
+    return options
+
+
+def _in_its_process(reader: ReaderPlan, kills: Sequence[float]) -> ReaderPlan:
+    return replace(reader, process=sum(reader.starts_at >= at for at in kills))
+
+
+# ── happenings ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _happenings(choices: Choices, config: dict[str, Any], kind: str, length: float) -> list[Happening]:
+    if kind == "outage":
+        return []
+    happenings: list[Happening] = []
+    stream = "happenings"
+    for _ in range(choices.pick((0, 0, 1, 1, 2, 3), stream)):
+        what = choices.pick(_HAPPENINGS, stream)
+        at = choices.number(0, length * 0.9, stream)
+        number = len(happenings)
+        if what == "reload":
+            changed = configuration(choices, has_faults=True, like=config, stream=f"reload {number}")
+            happenings.append(Happening(at=at, kind="reload", config=changed))
+        elif what == "jump":
+            seconds = choices.pick((60.0, -60.0, 3_600.0, -3_600.0, DAY, -DAY, 21 * DAY, -21 * DAY), f"jump {number}")
+            happenings.append(Happening(at=at, kind="jump", seconds=seconds))
+        else:
+            happenings.append(Happening(at=at, kind=what))
+    return sorted(happenings, key=lambda each: each.at)

@@ -1,0 +1,239 @@
+"""Readers: each asks a question in the way of its plan, and writes down what it gets in its `Reading`.
+
+A reader runs in a task of its own. Whatever ends it, it notes the outcome and returns. An observer of the switch writes
+`Reading.watched`: it knows the reading by a context variable that the reader's task has set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
+from contextlib import aclosing
+from contextvars import ContextVar
+from types import coroutine
+from typing import Any, Final, cast
+
+from llm_dispatcher import LLM, LLMSwitch, llm_stream, llm_stream_with_metadata
+from llm_dispatcher._serving.current import use_switch
+from llm_dispatcher._stream import LLMStream
+from llm_dispatcher.events import Event, StreamFailed, StreamReset, TextDelta
+from llm_dispatcher.streaming import ProgressTracker, StreamingCallbacks
+from llm_dispatcher.streaming._account import Account
+from llm_dispatcher.streaming._observe import ObservedCall, Observer, Watcher
+from llm_dispatcher.tasks import TaskRequest
+from tests.simulation.record import Reading
+from tests.simulation.scenario import ReaderPlan
+
+TOOLS: Final = (
+    {
+        "type": "function",
+        "function": {
+            "name": "look_up",
+            "description": "Look up a part of a bird.",
+            "parameters": {"type": "object", "properties": {"name": {"type": "string"}}},
+        },
+    },
+)
+WITH_TOOL: Final = " Then call the tool."
+
+_reading: Final[ContextVar[Reading | None]] = ContextVar("the reading of this task", default=None)
+
+
+class Watch(Observer):
+    """Writes the events of each reader's stream to its reading."""
+
+    def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
+        reading = _reading.get()
+        return None if reading is None else _Watching(reading.watched)
+
+
+class _Watching:
+    def __init__(self, events: list[Event]) -> None:
+        self._events = events
+
+    def chunk(self, event: TextDelta, account: Account) -> None:
+        self._events.append(event)
+
+    def watch(self, event: Event, account: Account) -> None:
+        self._events.append(event)
+
+
+class Reader:
+    """One reader. `stream` is there once it has asked; `note` writes a line of the trace."""
+
+    def __init__(self, plan: ReaderPlan, reading: Reading, switch: LLMSwitch, note: Callable[[str, str], None]) -> None:
+        self.plan = plan
+        self.reading = reading
+        self.stream: LLMStream[Any] | None = None
+        self._switch = switch
+        self._note = note
+        self._tracker = ProgressTracker() if plan.has_progress else None
+
+    async def run(self) -> None:
+        """Wait for its moment, and read. It never raises an error of the stream."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self.plan.starts_at - loop.time()))
+        reading, plan = self.reading, self.plan
+        reading.began_at = reading.last_asked_at = loop.time()
+        reading.process = plan.process
+        self._note(plan.name, f"asks {plan.question!r} by {plan.through}, {plan.way}")
+        _reading.set(reading)
+        closing = None
+        try:
+            with use_switch(self._switch):
+                self.stream = self._open()
+                if plan.closed_after is not None:
+                    closing = loop.create_task(self._close_later(plan.closed_after), name=f"closer of {plan.name}")
+                work = self._read(self.stream)
+                await (work if plan.cancelled_after is None else _cancelled_at(work, plan.cancelled_after))
+        except asyncio.CancelledError:
+            reading.outcome = "cancelled"
+            reading.ended_by_other = loop.time() if reading.ended_by_other is None else reading.ended_by_other
+        except Exception as error:
+            was_closed = isinstance(error, RuntimeError) and "already running" in str(error)
+            if was_closed and reading.ended_by_other is not None:
+                reading.outcome = "left"  # Python's own error for a generator that another task is closing
+            else:
+                reading.outcome, reading.error = "failed", error
+        reading.ended_at = loop.time()
+        self._note(plan.name, f"{reading.outcome} {len(reading.text)} {type(reading.error).__name__}")
+        if closing is not None:
+            closing.cancel()
+
+    def finish(self) -> None:
+        """Take the response, when late rows of its ledger are there as well."""
+        if self.stream is not None:
+            self.reading.response = self.stream.response
+
+    # ── asking ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _open(self) -> LLMStream[Any]:
+        plan, policy = self.plan, self._switch.policy
+        prompt = plan.question + (WITH_TOOL if plan.wants_tools else "")
+        request: dict[str, Any] = {**plan.request, **({"tools": TOOLS} if plan.wants_tools else {})}
+        options: dict[str, Any] = {**plan.options, "callbacks": self._callbacks(), "progress_tracker": self._tracker}
+        own, usual = options.get("timeout"), policy.resilience.timeouts.total
+        if own is None or plan.through == "body":  # the streams of a body have the policy's
+            self.reading.total = usual if own is None or (usual is not None and usual < own) else own
+        else:
+            self.reading.total = own
+        through = "function" if plan.way == "metadata" and plan.through in ("request", "llm") else plan.through
+        if through == "request":
+            return self._switch.stream_request(TaskRequest(prompt, **request), **options)
+        if through == "llm":
+            return LLM(**request, **options)(prompt)
+        decorate = llm_stream_with_metadata if plan.way == "metadata" else llm_stream
+        function: Any = decorate(**request, **options)(_from_body if through == "body" else _prompt)
+        stream: LLMStream[Any] = function(prompt)
+        return stream
+
+    def _callbacks(self) -> StreamingCallbacks | None:
+        if not self.plan.has_callbacks:
+            return None
+        called, raises = self.reading.callbacks, self.plan.raises_in_callbacks
+
+        def named(name: str) -> Callable[..., None]:
+            def call(*arguments: Any) -> None:
+                called.append(name)
+                if raises:
+                    raise ValueError(f"the callback {name} fails on purpose")
+
+            return call
+
+        async def on_stream_end(*arguments: Any) -> None:
+            called.append("on_stream_end")
+            await asyncio.sleep(0.01)
+
+        others = ("on_stream_start", "on_chunk_received", "on_error", "on_switch", "on_reasoning", "on_tool_call")
+        return StreamingCallbacks(on_stream_end=on_stream_end, **{name: named(name) for name in others})
+
+    # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _read(self, stream: LLMStream[Any]) -> None:
+        reading, plan = self.reading, self.plan
+        if plan.way in ("await", "collect"):
+            reading.text = await stream if plan.way == "await" else (await stream.collect()).text
+            self._progress()
+            reading.outcome = "completed"
+            return
+        items = aiter(stream) if plan.way != "events" else stream.events()
+        if plan.is_dropped:
+            await self._take(items)  # it drops the generator, as a `break` does
+        else:
+            async with aclosing(cast(AsyncGenerator[Any, None], items)):
+                await self._take(items)
+        if reading.outcome == "open":
+            is_cancelled = stream.response.finish_reason == "cancelled"
+            reading.outcome = "left" if is_cancelled else "completed"
+
+    async def _take(self, items: AsyncIterator[Any]) -> None:
+        reading, plan, loop = self.reading, self.plan, asyncio.get_running_loop()
+        taken = 0
+        while plan.leaves_after is None or taken < plan.leaves_after:
+            reading.last_asked_at = loop.time()
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                return
+            taken += 1
+            self._put_down(item)
+            if plan.pause:
+                await asyncio.sleep(plan.pause)
+        reading.outcome = "left"
+
+    def _put_down(self, item: Any) -> None:
+        reading = self.reading
+        self._progress()
+        if isinstance(item, str):
+            reading.text += item
+        elif isinstance(item, dict):
+            reading.text += item["chunk"]
+        else:
+            reading.events.append(item)
+            if isinstance(item, TextDelta):
+                reading.text += item.text
+            elif isinstance(item, StreamReset):
+                reading.text = ""
+            elif isinstance(item, StreamFailed):
+                assert self.stream is not None
+                reading.outcome, reading.error = "failed", self.stream.response.error
+
+    def _progress(self) -> None:
+        if self._tracker is not None:
+            self.reading.progress.append(self._tracker.get_progress())
+
+    async def _close_later(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        if self.stream is not None and self.reading.ended_at is None:
+            self.reading.ended_by_other = asyncio.get_running_loop().time()
+            self._note(f"closer of {self.plan.name}", "closes the stream")
+            await self.stream.aclose()
+
+
+async def _prompt(question: str) -> str:
+    return question
+
+
+async def _from_body(llm: LLM, question: str) -> AsyncIterator[str]:
+    async for chunk in llm(question):
+        yield chunk
+
+
+@coroutine
+def _cancelled_at(work: Coroutine[Any, Any, None], step: int) -> Generator[Any, Any, None]:
+    """Run a coroutine in this task, and cancel the task in its step number `step`."""
+    steps, error = 0, None
+    while True:
+        task = asyncio.current_task()
+        if steps == step and task is not None:
+            task.cancel()
+        steps += 1
+        try:
+            awaited = work.send(None) if error is None else work.throw(error)
+        except StopIteration:
+            return
+        error = None
+        try:
+            yield awaited
+        except BaseException as raised:
+            error = raised

@@ -1,0 +1,286 @@
+"""Runs one seed: draws its scenario, lives through it in one process or several, and records it for the invariants.
+
+A process is one `Simulation.run`. Its main task starts the readers and what else happens, each in a task of its own,
+until the scenario ends or the process is killed. In the last process an epilogue follows: the vendors are healthy, all
+cooldowns, limits and budgets are over, and each target that is enabled is asked once by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp  # noqa: F401 - the SDK of all simulated providers: what is loaded is not loaded in a thread
+
+from llm_dispatcher import LLMSwitch, _catalog
+from llm_dispatcher._policy import Policy
+from llm_dispatcher.cache._english.lexicon import load_words
+from llm_dispatcher.exceptions import LLMDispatcherError
+from llm_dispatcher.notices import Notice, Notify
+from llm_dispatcher.provider import Provider, ProviderSettings
+from llm_dispatcher.streaming._observe import Observer
+from llm_dispatcher.tasks import TaskRequest
+from llm_dispatcher.testing._simulation.loop import SimulationStuckError
+from llm_dispatcher.testing._simulation.provider import SimulatedProvider
+from llm_dispatcher.testing._simulation.seeds import Seed
+from llm_dispatcher.testing._simulation.simulation import Simulation
+from tests.simulation.answers import BIRDS, answer_to, question
+from tests.simulation.drawing import draw
+from tests.simulation.readers import Reader, Watch
+from tests.simulation.record import Process, Reading, Run
+from tests.simulation.scenario import VERSION, Happening, ReaderPlan, Scenario
+from tests.simulation.vendors import VendorScript
+
+_catalog.load_prices()  # these two take a third of a second, and the first run of a process would have another order
+load_words()
+
+MONTH: Final = 32 * 86_400.0
+A_LONG_TIME: Final = 2 * 86_400.0
+"""Virtual seconds until the epilogue. The longest wait that a vendor can ask for is a day."""
+PATIENCE: Final = 60.0
+"""Virtual seconds that a cancelled reader has to end."""
+SETTLING: Final = 5.0
+"""Virtual seconds for the threads that write."""
+
+
+def seed_of(text: str) -> Seed:
+    """The seed that a text describes. A seed of another version is a `ValueError`."""
+    return Seed.parse(text, version=VERSION, what="the scenarios")
+
+
+def run_seed(seed: Seed | int, scenario: Scenario | None = None, drawn: int = 0) -> Run:
+    """Run a seed, and record it.
+
+    Args:
+        seed: The seed.
+        scenario: A scenario that was kept, instead of the one that the seed draws.
+        drawn: How many choices it took to draw that scenario.
+    """
+    seed = Seed(seed, version=VERSION) if isinstance(seed, int) else seed
+    with Simulation(seed) as simulation:
+        if scenario is None:
+            scenario = draw(simulation.choices)
+        for _ in range(drawn):
+            simulation.choices.below(1, "skipped")
+        return _Runner(seed, scenario, simulation).run()
+
+
+class _Runner:
+    """Lives through one scenario."""
+
+    def __init__(self, seed: Seed, scenario: Scenario, simulation: Simulation) -> None:
+        self.scenario = scenario
+        self.simulation = simulation
+        self.record = Run(str(seed), scenario, simulation)
+        self.folder: Path | None = None
+        self.readers: list[Reader] = []
+        self.latest_wall = 0.0
+        clocks = scenario.config["resilience"].get("timeouts", {})
+        self.scripts = {
+            plan.name: VendorScript(
+                plan, simulation.choices, lambda: simulation.now, scenario.ends_at, clocks.get("idle", 20.0)
+            )
+            for plan in scenario.vendors
+        }
+
+    def run(self) -> Run:
+        if self.scenario.needs_folder:
+            self.folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+        try:
+            kills = [each.at for each in self.scenario.happenings if each.kind == "kill"]
+            for number, until in enumerate((*kills, None)):
+                try:
+                    self.simulation.run(lambda number=number, until=until: self._live(number, until), until=until)  # type: ignore[misc]
+                except SimulationStuckError as error:
+                    self.record.stuck = str(error)
+                    break
+                finally:
+                    self._end_process(was_killed=until is not None)
+            for reader in self.readers:
+                reader.finish()
+        finally:
+            if self.folder is not None:
+                shutil.rmtree(self.folder, ignore_errors=True)
+        return self.record
+
+    def _end_process(self, *, was_killed: bool) -> None:
+        if self.record.processes:
+            process = self.record.processes[-1]
+            process.was_killed = was_killed
+            if was_killed:
+                del process.switch  # it would hold coroutines that were never ended, and that end when it is dropped
+            else:
+                process.left = list(self.simulation.left_over)
+        self.record.stalled += self.simulation.loop.stalled
+
+    # ── a process ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _live(self, number: int, killed_at: float | None) -> None:
+        """The main task of a process."""
+        loop = asyncio.get_running_loop()
+        process = Process(number, loop.time(), None)  # type: ignore[arg-type]
+        process.switch = self._switch(process)
+        self.record.processes.append(process)
+        process.policies.append((loop.time(), process.switch.policy))
+        before = process.began_at if number else -1.0
+        readers = [self._reader(plan, process) for plan in self.scenario.readers if plan.process == number]
+        self.readers += readers
+        self.record.readings += [reader.reading for reader in readers]
+        tasks = [loop.create_task(reader.run(), name=reader.plan.name) for reader in readers]
+        for happening in self.scenario.happenings:
+            if happening.kind != "kill" and before < happening.at < (killed_at or self.scenario.ends_at):
+                work = self._happen(happening, process)
+                tasks.append(loop.create_task(work, name=f"{happening.kind} at {happening.at:.3f}"))
+        if killed_at is not None:
+            await loop.create_future()
+        await self._until_over(tasks, readers)
+        await asyncio.sleep(SETTLING)
+        await self._take_stock(process)
+        await self._epilogue(process)
+        await process.switch.aclose()
+        process.closed_at = loop.time()
+
+    async def _until_over(self, tasks: list[asyncio.Task[None]], readers: list[Reader]) -> None:
+        loop = asyncio.get_running_loop()
+        if tasks:
+            await asyncio.wait(tasks, timeout=max(0.0, self.scenario.ends_at - loop.time()))
+        for reader, task in zip(readers, tasks, strict=False):
+            if not task.done():
+                reader.reading.ended_by_other = loop.time()
+                task.cancel()
+        if any(not task.done() for task in tasks):
+            _, pending = await asyncio.wait(tasks, timeout=PATIENCE)
+            if pending:
+                names = ", ".join(task.get_name() for task in tasks if task in pending)
+                self.record.stuck = f"still there {PATIENCE:g} s after they were cancelled: {names}"
+        for task in tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        await asyncio.sleep(max(0.0, self.scenario.ends_at - loop.time()))
+
+    async def _take_stock(self, process: Process) -> None:
+        for namespace in ("", "red", "blue"):
+            process.spent[namespace] = await process.switch.aspent(namespace)
+        process.health = process.switch.health()
+        process.stock_at = self.simulation.now
+
+    # ── what happens ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _happen(self, happening: Happening, process: Process) -> None:
+        await asyncio.sleep(max(0.0, happening.at - self.simulation.now))
+        self.simulation.note("the user", happening.kind)
+        switch = process.switch
+        match happening.kind:
+            case "jump":
+                self.latest_wall = max(self.latest_wall, self.simulation.source.wall())
+                self.simulation.source.jump(happening.seconds)
+            case "reload":
+                assert happening.config is not None
+                switch.reload(self._write(happening.config))
+                process.policies.append((self.simulation.now, switch.policy))
+            case "close":
+                for reader in self.readers:
+                    if reader.stream is not None and reader.reading.ended_at is None:
+                        reader.reading.ended_by_other = self.simulation.now
+                await switch.aclose()
+            case "warm":
+                await switch.warm()
+            case "look":
+                await self._look(switch)
+            case "kill":
+                raise AssertionError("a kill is done from outside")
+
+    async def _look(self, switch: LLMSwitch) -> None:
+        switch.health()
+        try:
+            plan = await switch.aexplain(TaskRequest(question(1, 9)))
+            self.simulation.note("the user", f"sees the plan {' '.join(map(str, plan.targets))}")
+        except LLMDispatcherError as error:
+            self.simulation.note("the user", f"sees {type(error).__name__}")
+        spent = await switch.aspent("red")
+        self.simulation.note("the user", f"sees {spent['daily']:.6f} spent")
+
+    # ── the epilogue ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _epilogue(self, process: Process) -> None:
+        """Ask each enabled target once, when nothing stands in its way any more."""
+        self.simulation.note("the user", "waits for better days")
+        await asyncio.sleep(A_LONG_TIME)
+        wall = self.simulation.source.wall()
+        self.simulation.source.jump(max(0.0, self.latest_wall - wall))
+        for number, model in enumerate((*enabled_targets(process.switch.policy), None)):
+            self.simulation.source.jump(MONTH)  # no budget is spent
+            plan = ReaderPlan(
+                name=f"epilogue {model or 'default'}",
+                question=question(number % len(BIRDS), 50 + number),
+                process=process.number,
+                starts_at=self.simulation.now + 130.0,  # no bucket is empty
+                request={"max_tokens": 200, **({} if model is None else {"model": model})},
+                options={"timeout": 100.0, "cache": False, "on_break": "continue"},
+            )
+            reader = self._reader(plan, process)
+            self.readers.append(reader)
+            self.record.epilogue.append(reader.reading)
+            await reader.run()
+
+    # ── making things ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _reader(self, plan: ReaderPlan, process: Process) -> Reader:
+        reading = Reading(plan.name, plan.question, answer_to(plan.question), plan, process.number)
+        return Reader(plan, reading, process.switch, self.simulation.note)
+
+    def _switch(self, process: Process) -> LLMSwitch:
+        scripts, plans = self.scripts, {plan.name: plan for plan in self.scenario.vendors}
+
+        class SimulatedSwitch(LLMSwitch):
+            @staticmethod
+            def _make_provider(settings: ProviderSettings, notify: Notify) -> Provider:
+                script = scripts[settings.name]
+                provider = SimulatedProvider(
+                    settings, script, latency=script.latency, refuses_prefill=plans[settings.name].refuses_prefill
+                )
+                process.vendors.setdefault(settings.name, []).append(provider)
+                return provider
+
+        observers = (_Notices(process, self.simulation), Watch())
+        return SimulatedSwitch(self._config(self.scenario.config), observers=observers)
+
+    def _config(self, config: dict[str, Any]) -> dict[str, Any]:
+        if self.folder is None:
+            return config
+        filled: dict[str, Any] = json.loads(json.dumps(config).replace("{folder}", str(self.folder)))
+        return filled
+
+    def _write(self, config: dict[str, Any]) -> Path:
+        assert self.folder is not None
+        path = self.folder / "llm_dispatcher.yaml"
+        path.write_text(json.dumps(self._config(config)), "utf-8")  # JSON is YAML
+        return path
+
+
+class _Notices(Observer):
+    """Records the notices of a process, and shows them in the trace."""
+
+    def __init__(self, process: Process, simulation: Simulation) -> None:
+        self._process = process
+        self._simulation = simulation
+
+    def notice(self, notice: Notice) -> None:
+        self._process.notices.append((self._simulation.now, notice))
+        target, failure = getattr(notice, "target", None), getattr(notice, "failure", None)
+        about = [str(each) for each in (target, getattr(failure, "kind", None), getattr(notice, "state", None)) if each]
+        self._simulation.note("the switch", " ".join([type(notice).__name__, *about]))
+
+
+def enabled_targets(policy: Policy) -> list[str]:
+    """Every target of a policy that may be asked."""
+    return [
+        f"{name}/{model}"
+        for name, settings in policy.providers.items()
+        for model in settings.models
+        if settings.is_enabled(model)
+    ]

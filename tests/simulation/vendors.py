@@ -1,0 +1,197 @@
+"""What the vendors of a scenario do: a script for each, which draws a reply for each request.
+
+A script looks up the phase of its vendor at the present virtual second. After the end of the scenario every vendor is
+healthy. Honest vendors give the whole answer to a question, and the rest of it to a request that continues it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec.structs import replace
+
+from llm_dispatcher.testing import (
+    CleanEnd,
+    Continuing,
+    Cut,
+    ErrorFrame,
+    Garbage,
+    HangUp,
+    HttpError,
+    KeepAlives,
+    Kind,
+    Linger,
+    MalformedJson,
+    ReceivedRequest,
+    Refuse,
+    Reply,
+    SaidToolCall,
+    SaidUsage,
+    SlowHeaders,
+    Stall,
+)
+from llm_dispatcher.testing._continuing import delivered_in
+from llm_dispatcher.testing._simulation.choices import Choices
+from llm_dispatcher.testing.faults import Fault
+from tests.simulation.answers import answer_to
+from tests.simulation.scenario import Phase, State, VendorPlan
+
+FAULTS: Final[dict[str, Callable[[int, Choices, str], Fault]]] = {
+    "503": lambda at, choices, stream: HttpError(503),
+    "500": lambda at, choices, stream: HttpError(500),
+    "overloaded": lambda at, choices, stream: HttpError(503, retry_after=choices.pick((1.0, 0.0, 5.0, 90.0), stream)),
+    "429": lambda at, choices, stream: HttpError(429, retry_after=choices.pick((None, 1.0, 5.0, 30.0), stream)),
+    "401": lambda at, choices, stream: HttpError(401),
+    "404": lambda at, choices, stream: HttpError(404),
+    "quota": lambda at, choices, stream: HttpError(402),
+    "context": lambda at, choices, stream: HttpError(413),
+    "unsupported": lambda at, choices, stream: HttpError(415),
+    "invalid": lambda at, choices, stream: HttpError(400),
+    "filter": lambda at, choices, stream: HttpError(400, code="content_filter"),
+    "refuse": lambda at, choices, stream: Refuse(),
+    "cut": lambda at, choices, stream: Cut(at),
+    "truncated": lambda at, choices, stream: CleanEnd(at),
+    "stall": lambda at, choices, stream: Stall(at),
+    "error frame": lambda at, choices, stream: ErrorFrame(at),
+    "malformed": lambda at, choices, stream: MalformedJson(at),
+    "garbage": lambda at, choices, stream: Garbage(at),
+    "keep-alives": lambda at, choices, stream: KeepAlives(at, every=2.0),
+}
+"""How a vendor fails, by the names of `Phase.fault`. The number is how many pieces of content come before."""
+
+NOT_REFUSED: Final = ("cut", "truncated", "stall", "error frame", "malformed", "garbage", "keep-alives")
+"""The faults that can come in the middle of an answer."""
+
+LIES: Final = (
+    "usage", "no usage", "small usage", "retry after", "headers", "restart", "remark", "quoted", "hang up", "linger",
+)  # fmt: skip
+HUGE: Final = 10**15
+NEED_PROOF: Final = (Kind.REMARK, Kind.QUOTED, Kind.BOLD)
+"""How a vendor continues only what is long enough to be recognised."""
+
+
+class VendorScript:
+    """The script of one vendor. `has_ended` says whether the scenario is over, `idle` is its idle clock in seconds."""
+
+    def __init__(
+        self, plan: VendorPlan, choices: Choices, now: Callable[[], float], ends_at: float, idle: float | None
+    ) -> None:
+        self.plan = plan
+        self.stream = f"vendor {plan.name}"
+        self.strange: list[str] = []
+        """Requests that no honest dispatcher sends: they continue a text that no vendor has written."""
+        self._choices = choices
+        self._now = now
+        self._ends_at = ends_at
+        self._idle = idle or 10.0
+
+    def latency(self) -> float:
+        """Seconds before the head of an answer, and before each piece of it."""
+        if self._now() >= self._ends_at:
+            return 0.001
+        return self._choices.number(0.0, self.plan.head, self.stream)
+
+    def __call__(self, request: ReceivedRequest) -> Reply:
+        phase = self._phase()
+        plain = self._honest(request, Kind(self.plan.continuing))
+        if self._now() >= self._ends_at:
+            return plain
+        is_hit = self._choices.chance(phase.share, self.stream)
+        if phase.state == "down":
+            return self._failing(plain, phase.fault)
+        if not is_hit:
+            return plain
+        return self._troubled(phase.state, phase.fault, plain, request)
+
+    def _phase(self) -> Phase:
+        now = self._now()
+        return next(phase for phase in reversed(self.plan.phases) if phase.begins <= now or phase.begins == 0.0)
+
+    def _honest(self, request: ReceivedRequest, kind: Kind) -> Reply:
+        asked = next(turn.text for turn in request.turns if turn.role == "user")
+        whole = answer_to(asked)
+        pace = self.plan.pace if self._now() < self._ends_at else 0.001
+        base = Reply(pace=pace, usage=SaidUsage(20 + len(asked) // 4, 1 + len(whole) // 4))
+        delivered = delivered_in(request)
+        if delivered is not None and kind in NEED_PROOF and len(delivered[0].split()) < 4:
+            kind = Kind.ANCHOR  # nobody could tell a remark from an answer after so few words
+        try:
+            reply = Continuing(whole, kind, base)(request)
+        except ValueError as error:
+            self.strange.append(str(error))
+            reply = replace(base, text=whole)
+        calls = (SaidToolCall("look_up", '{"name": "wing"}'),) if "call the tool" in asked else ()
+        return replace(reply, chunk_size=self.plan.chunk_size if reply.text else None, tool_calls=calls)
+
+    def _troubled(self, state: State, fault: str, plain: Reply, request: ReceivedRequest) -> Reply:
+        choices, stream = self._choices, self.stream
+        match state:
+            case "flaky":
+                return self._failing(plain, fault)
+            case "slow":
+                pace = choices.pick((0.3, 1.0, 2.5), stream)
+                head = choices.pick((1.0, 2.0, 5.0, 29.0), stream)
+                return replace(plain, pace=pace, fault=SlowHeaders(head))
+            case "dripping":
+                return replace(plain, pace=self._idle * choices.pick((0.5, 0.9, 0.999, 1.0, 1.001, 1.1), stream))
+            case "stalling":
+                return self._failing(plain, choices.pick(("stall", "keep-alives"), stream))
+            case "lying":
+                return self._lying(plain, request, choices.pick(LIES, stream))
+            case "limited":
+                return self._limited(plain)
+            case "half":
+                words = plain.text.split(" ")
+                half = " ".join(words[: 1 + choices.below(len(words), stream)])
+                return replace(plain, text=half, finish_reason="length", tool_calls=())
+            case "reasoning":
+                thoughts = tuple(f"thought {number} " for number in range(1 + choices.below(6, stream)))
+                reply = replace(plain, reasoning=thoughts)
+                return self._failing(reply, "cut") if choices.chance(0.3, stream) else reply
+            case _:
+                return plain
+
+    def _failing(self, plain: Reply, fault: str) -> Reply:
+        """The reply with a fault, which comes before the content or anywhere in it."""
+        at = self._choices.below(plain.length + 1, self.stream) if fault in NOT_REFUSED else 0
+        return replace(plain, fault=FAULTS[fault](at, self._choices, self.stream))
+
+    def _limited(self, plain: Reply) -> Reply:
+        choices, stream = self._choices, self.stream
+        left = choices.pick((100, 3, 1, 0), stream)
+        reset = choices.pick(("1s", "20s", "6m0s", "120ms"), stream)
+        headers = {
+            "x-ratelimit-limit-requests": "100",
+            "x-ratelimit-remaining-requests": str(left),
+            "x-ratelimit-reset-requests": reset,
+        }
+        if choices.chance(0.5, stream):
+            return replace(plain, headers=headers)
+        return replace(plain, headers=headers, fault=FAULTS["429"](0, choices, stream))
+
+    def _lying(self, plain: Reply, request: ReceivedRequest, lie: str) -> Reply:
+        choices, stream = self._choices, self.stream
+        match lie:
+            case "usage":
+                return replace(plain, usage=SaidUsage(HUGE, choices.pick((HUGE, 0), stream)))
+            case "no usage":
+                return replace(plain, usage=None)
+            case "small usage":
+                return replace(plain, usage=SaidUsage(0, 0))
+            case "retry after":
+                seconds = choices.pick((86_000.0, 1e9, 0.0), stream)
+                return replace(plain, fault=HttpError(choices.pick((429, 503), stream), retry_after=seconds))
+            case "headers":
+                left = choices.pick(("0", "-5", "999999999999", "many"), stream)
+                reset = choices.pick(("86000s", "-1s", "99999999", "soon", "1764547200"), stream)
+                names = ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")
+                limit = choices.pick(("1000", "0", "999999999999"), stream)
+                return replace(plain, headers=dict(zip(names, (limit, left, reset), strict=True)))
+            case "hang up":
+                return replace(plain, fault=HangUp())
+            case "linger":
+                return replace(plain, fault=Linger())
+            case _:
+                kind = {"restart": Kind.RESTART, "remark": Kind.REMARK}.get(lie, Kind.QUOTED)
+                return replace(self._honest(request, kind))
