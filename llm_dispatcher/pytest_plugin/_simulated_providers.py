@@ -187,13 +187,15 @@ class _Notes(Observer):
 
 
 class _Stream:
-    """Notes the events of one stream."""
+    """Notes the events of one stream. A piece of text that a vendor has just sent is not noted a second time."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def chunk(self, event: TextDelta, account: Account, /) -> None:
-        _note(self.name, f"shows {event.text!r}")
+        simulation = current()
+        if simulation is not None and simulation.trace.lines[-1].what != f"sends {event.text!r}":
+            _note(self.name, f"shows {event.text!r}")
 
     def watch(self, event: Event, account: Account, /) -> None:
         _note(self.name, _short(event))

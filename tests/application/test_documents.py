@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -103,6 +104,7 @@ class Reader:
                 self._check_or_configure(block)
             elif block.title is not None:
                 self._write(block)
+                self._printed = None
             else:
                 code = compile(self._source(block, block.body), self._place(block), "exec")
                 with self._recording(block):
@@ -114,6 +116,7 @@ class Reader:
                 self._check_or_configure(block)
             elif block.title is not None:
                 (self._folder / block.title).write_text(block.body)
+                self._printed = None
             elif not block.is_a_cell:
                 self._printed = None
             else:
@@ -173,7 +176,11 @@ class Reader:
         tests = [value for name, value in names.items() if name.startswith("test_")]
         assert tests, self._place(block)
         for test in tests:
-            called = test(**dict.fromkeys(inspect.signature(test).parameters, self._put))
+            call = partial(test, **dict.fromkeys(inspect.signature(test).parameters, self._put))
+            if any(mark.name == "simulated" for mark in getattr(test, "pytestmark", ())):
+                testing.simulate(call, seeds=20)
+                continue
+            called = call()
             if inspect.isawaitable(called):
                 asyncio.run(_awaited(called))
 
