@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from contextlib import aclosing
-from contextvars import ContextVar
 from types import coroutine
 from typing import Any, Final, cast
 
@@ -23,6 +22,7 @@ from llm_dispatcher.streaming._observe import ObservedCall, Observer, Watcher
 from llm_dispatcher.tasks import TaskRequest
 from tests.simulation.record import Reading
 from tests.simulation.scenario import ReaderPlan
+from tests.simulation.witness import reading_now
 
 TOOLS: Final = (
     {
@@ -36,14 +36,12 @@ TOOLS: Final = (
 )
 WITH_TOOL: Final = " Then call the tool."
 
-_reading: Final[ContextVar[Reading | None]] = ContextVar("the reading of this task", default=None)
-
 
 class Watch(Observer):
     """Writes the events of each reader's stream to its reading."""
 
     def begin(self, call: ObservedCall | None, account: Account) -> Watcher | None:
-        reading = _reading.get()
+        reading = reading_now.get()
         return None if reading is None else _Watching(reading.watched)
 
 
@@ -77,7 +75,7 @@ class Reader:
         reading.began_at = reading.last_asked_at = loop.time()
         reading.process = plan.process
         self._note(plan.name, f"asks {plan.question!r} by {plan.through}, {plan.way}")
-        _reading.set(reading)
+        reading_now.set(reading)
         closing = None
         try:
             with use_switch(self._switch):

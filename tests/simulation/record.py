@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from llm_dispatcher import LLMSwitch
 from llm_dispatcher._policy import Policy
 from llm_dispatcher._routing import TargetHealth
+from llm_dispatcher.cache import Entry
 from llm_dispatcher.events import Event, TaskResponse
 from llm_dispatcher.notices import Notice, Period
 from llm_dispatcher.provider import Piece, ProviderSettings
@@ -49,6 +50,18 @@ class Vendor(Protocol):
     def settings(self) -> ProviderSettings: ...
     @property
     def served(self) -> Sequence[Served]: ...
+    @property
+    def asked_by(self) -> Sequence[Reading | None]:
+        """Whose each of these requests is: `witness.WitnessedProvider`."""
+        ...
+
+    @property
+    def asked_in_order(self) -> Sequence[int]:
+        """The place of each of these requests among those to all vendors."""
+        ...
+
+    @property
+    def released_at(self) -> Sequence[float]: ...
 
 
 class Simulated(Protocol):
@@ -117,11 +130,14 @@ class Process:
         policies: The policies that were in force, with the time from which on.
         closed_at: When its switch was closed, for the last time.
         was_killed: Whether it was killed.
-        spent: US dollars by namespace ("" is all of them), at `stock_at`.
-        health: The health of its targets, at `stock_at`.
-        stock_at: When the scenario was over and all its readers had ended. In the epilogue, which comes after that, the
-            wall clock jumps to other months, so that no budget is spent.
+        spent: US dollars by namespace ("" is all of them), before it was closed.
+        health: The health of its targets, before it was closed.
+        stock_at: When the scenario was over and all its readers had ended. The epilogue comes after that: the wall
+            clock jumps to other months in it, so that no budget is spent.
         left: The tasks and timers that were left after it was closed.
+        found_in_files: What its spending file held when it began, by namespace and by day or month.
+        left_in_files: What its spending file held at its end; `None` if it has none.
+        recordings: The entries in the file of its cache at its end, with their recordings.
     """
 
     number: int
@@ -136,6 +152,9 @@ class Process:
     health: dict[Target, TargetHealth] = field(default_factory=dict)
     stock_at: float | None = None
     left: list[str] = field(default_factory=list)
+    found_in_files: dict[tuple[str, str], float] = field(default_factory=dict)
+    left_in_files: dict[tuple[str, str], float] | None = None
+    recordings: list[tuple[Entry, list[Event]]] = field(default_factory=list)
 
 
 @dataclass(eq=False)

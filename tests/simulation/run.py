@@ -25,15 +25,16 @@ from llm_dispatcher.provider import Provider, ProviderSettings
 from llm_dispatcher.streaming._observe import Observer
 from llm_dispatcher.tasks import TaskRequest
 from llm_dispatcher.testing._simulation.loop import SimulationStuckError
-from llm_dispatcher.testing._simulation.provider import SimulatedProvider
 from llm_dispatcher.testing._simulation.seeds import Seed
 from llm_dispatcher.testing._simulation.simulation import Simulation
+from tests.simulation import inspection
 from tests.simulation.answers import BIRDS, answer_to, question
 from tests.simulation.drawing import draw
 from tests.simulation.readers import Reader, Watch
 from tests.simulation.record import Process, Reading, Run
 from tests.simulation.scenario import VERSION, Happening, ReaderPlan, Scenario
 from tests.simulation.vendors import VendorScript
+from tests.simulation.witness import WitnessedProvider
 
 _catalog.load_prices()  # these two take a third of a second, and the first run of a process would have another order
 load_words()
@@ -115,7 +116,21 @@ class _Runner:
                 del process.switch  # it would hold coroutines that were never ended, and that end when it is dropped
             else:
                 process.left = list(self.simulation.left_over)
+            self._read_files(process)
         self.record.stalled += self.simulation.loop.stalled
+
+    def _read_files(self, process: Process) -> None:
+        """Write down what the process has left on disk."""
+        if self.folder is None:
+            return
+        if (path := self._spending_file) is not None:
+            process.left_in_files = inspection.dollars_in_file(path)
+        process.recordings = inspection.recordings_in_file(self.folder / "cache.db")
+
+    @property
+    def _spending_file(self) -> Path | None:
+        has_one = "path" in self.scenario.config.get("budgets", {})
+        return self.folder / "spending.db" if has_one and self.folder is not None else None
 
     # ── a process ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -125,6 +140,8 @@ class _Runner:
         process = Process(number, loop.time(), None)  # type: ignore[arg-type]
         process.switch = self._switch(process)
         self.record.processes.append(process)
+        if self._spending_file is not None:
+            process.found_in_files = inspection.dollars_in_file(self._spending_file)
         process.policies.append((loop.time(), process.switch.policy))
         before = process.began_at if number else -1.0
         readers = [self._reader(plan, process) for plan in self.scenario.readers if plan.process == number]
@@ -240,7 +257,7 @@ class _Runner:
             @staticmethod
             def _make_provider(settings: ProviderSettings, notify: Notify) -> Provider:
                 script = scripts[settings.name]
-                provider = SimulatedProvider(
+                provider = WitnessedProvider(
                     settings, script, latency=script.latency, refuses_prefill=plans[settings.name].refuses_prefill
                 )
                 process.vendors.setdefault(settings.name, []).append(provider)

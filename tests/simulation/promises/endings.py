@@ -1,0 +1,130 @@
+"""How streams end: success only on terminal evidence, typed errors, and nothing more for a reader that left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from llm_dispatcher.events import Event, Failure, StreamCancelled, StreamCompleted, StreamFailed
+from llm_dispatcher.exceptions import (
+    AllProvidersFailedError,
+    LLMDispatcherError,
+    ProviderError,
+    StreamingError,
+)
+from llm_dispatcher.provider import Finished
+from tests.simulation.promises.kit import end_of, everyone, fail, finished, has_body, is_free, outcome_of
+from tests.simulation.promises.matching import Request, of_reading, requests
+from tests.simulation.record import Reading, Run
+
+
+def every_reader_comes_to_an_end(run: Run) -> None:
+    """Every reader ends, except for those whose process was killed, and the run itself does not get stuck."""
+    if run.stuck:
+        fail("the run", "an end", run.stuck)
+    for reading in everyone(run):
+        if outcome_of(reading) == "open" and not run.processes[reading.process].was_killed:
+            fail(reading, "an end, because its process was not killed", "none")
+
+
+def errors_are_typed(run: Run) -> None:
+    """Every error that ends a stream is one of the package's errors, and no bare base class of them."""
+    for reading in finished(run):
+        if outcome_of(reading) != "failed":
+            continue
+        error = reading.error
+        if not isinstance(error, LLMDispatcherError) or type(error) in (LLMDispatcherError, ProviderError):
+            fail(reading, "a typed error of the package", repr(error))
+
+
+def errors_hold_typed_failures(run: Run) -> None:
+    """The failures inside an error are typed as well, and there is one for each attempt that failed."""
+    for reading in finished(run):
+        if not isinstance(reading.error, (StreamingError, AllProvidersFailedError)):
+            continue
+        for failure in reading.error.failures:
+            if not isinstance(failure, LLMDispatcherError):
+                fail(reading, "typed failures", repr(failure))
+
+
+def a_cancelled_reader_gets_its_cancellation(run: Run) -> None:
+    """A cancelled reader raises `CancelledError` and nothing else; nobody else does."""
+    for reading in everyone(run):
+        is_cancellation = isinstance(reading.error, asyncio.CancelledError)
+        if outcome_of(reading) == "cancelled" and reading.error is not None and not is_cancellation:
+            fail(reading, "CancelledError", repr(reading.error))
+        if is_cancellation and outcome_of(reading) != "cancelled":
+            fail(reading, "no CancelledError, because nobody cancelled it", repr(reading.error))
+        is_stopped = reading.plan.cancelled_after is not None or reading.ended_by_other is not None
+        if outcome_of(reading) == "cancelled" and not is_stopped:
+            fail(reading, "an outcome other than cancelled, because nobody cancelled it", repr(reading.error))
+
+
+def only_a_failure_has_an_error(run: Run) -> None:
+    """A reader that completed or left has no error, and neither has its response."""
+    for reading in finished(run):
+        if outcome_of(reading) in ("completed", "left"):
+            if reading.error is not None:
+                fail(reading, "no error", repr(reading.error))
+            if reading.response is not None and reading.response.error is not None:
+                fail(reading, "response.error is None", repr(reading.response.error))
+
+
+def the_last_event_tells_the_error(run: Run) -> None:
+    """`StreamFailed` and `response.error` are about the very error that the reader got."""
+    for reading in finished(run):
+        if outcome_of(reading) != "failed" or reading.error is None or has_body(reading):
+            continue
+        end = end_of(reading.watched)
+        if isinstance(end, StreamFailed) and end.failure != Failure.of(reading.error):
+            fail(reading, f"StreamFailed with {Failure.of(reading.error)}", end.failure)
+        if reading.response is not None and reading.response.error is not reading.error:
+            fail(reading, f"response.error is {reading.error!r}", reading.response.error)
+
+
+def a_reader_that_left_gets_nothing_more(run: Run) -> None:
+    """After a reader has left, its stream is cancelled: it gets no event, no text and no error any more."""
+    for reading in finished(run):
+        if outcome_of(reading) != "left" or has_body(reading):
+            continue
+        end = end_of(reading.watched)
+        if reading.watched and not isinstance(end, StreamCancelled) and not _had_the_end(reading.events):
+            fail(reading, "its stream ends with StreamCancelled", type(end).__name__)
+        is_told = _had_the_end(reading.events) or not reading.watched
+        if reading.response is not None and not is_told and reading.response.finish_reason != "cancelled":
+            fail(reading, "finish_reason 'cancelled'", reading.response.finish_reason)
+
+
+def success_has_terminal_evidence(run: Run) -> None:
+    """Every complete answer is backed by a vendor that has said so: one of its own attempts, or, if it was free, one of
+    another reader's, with the same text and for the same reason.
+    """
+    for reading in everyone(run):
+        end = end_of(reading.watched)
+        if outcome_of(reading) == "completed" and not isinstance(end, StreamCompleted) and not has_body(reading):
+            fail(reading, "a StreamCompleted, because its answer is complete", type(end).__name__)
+        if not isinstance(end, StreamCompleted):
+            continue
+        own = of_reading(run, reading)
+        if not is_free(reading):
+            last = own[-1] if own else None
+            if last is None or not last.served.finished:
+                fail(reading, "a Finished of its last vendor, because its answer is complete", last and last.served)
+            if _reason(last) != end.finish_reason:
+                fail(reading, f"the finish reason of {last.served.target}, {_reason(last)!r}", end.finish_reason)
+        elif not any(_backs(each, reading, end) for each in requests(run)):
+            fail(reading, f"another reader's vendor that finished the answer {end.text!r}", "none")
+
+
+def _backs(request: Request, reading: Reading, end: StreamCompleted) -> bool:
+    is_the_same = request.reading.question == reading.question or request.reading.truth == reading.truth
+    return is_the_same and request.served.finished and _reason(request) == end.finish_reason
+
+
+def _reason(request: Request) -> str | None:
+    return next((piece.finish_reason for piece in request.served.pieces if isinstance(piece, Finished)), None)
+
+
+def _had_the_end(events: Sequence[Event]) -> bool:
+    """Whether a reader of events had got the end already when it left."""
+    return end_of(events) is not None

@@ -1,0 +1,171 @@
+"""What the invariants have in common: how one fails, and what the record of a reader says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+from llm_dispatcher._policy import Policy
+from llm_dispatcher.events import (
+    Attempt,
+    Event,
+    StreamCancelled,
+    StreamCompleted,
+    StreamFailed,
+    StreamReset,
+    StreamStarted,
+    TextDelta,
+)
+from llm_dispatcher.tasks import Target
+from tests.simulation.record import Outcome, Process, Reading, Run
+
+TIMER: Final = 0.005
+"""Seconds by which timers may be late: the watchdog's resolution, its grace, and rounding."""
+DOLLARS: Final = 1e-6
+"""US dollars by which sums of floats may differ."""
+ENDS: Final = (StreamCompleted, StreamFailed, StreamCancelled)
+
+
+def fail(who: Reading | Process | str, expected: object, found: object) -> NoReturn:
+    """Raise the error of an invariant that does not hold: who, what was expected, and what was found."""
+    match who:
+        case Reading():
+            name = f"{who.name} of process {who.process} ({who.outcome})"
+        case Process():
+            name = f"process {who.number}"
+        case _:
+            name = who
+    raise AssertionError(f"{name}: expected {_short(expected)}; found {_short(found)}")
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 600 else f"{text[:400]} … {text[-180:]}"
+
+
+def everyone(run: Run) -> Iterator[Reading]:
+    """Every reader, those of the epilogue included."""
+    yield from run.readings
+    yield from run.epilogue
+
+
+def finished(run: Run) -> Iterator[Reading]:
+    """Every reader that has come to an end. One in a process that was killed has not."""
+    return (reading for reading in everyone(run) if reading.outcome != "open")
+
+
+def ran_to_its_end(reading: Reading) -> bool:
+    """Whether the reader has seen the end of its stream, whichever it was."""
+    return outcome_of(reading) in ("completed", "failed")
+
+
+def outcome_of(reading: Reading) -> Outcome:
+    """How the reader ended. One that awaits a stream which another task closes gets what there is, and has left."""
+    is_cancelled = reading.response is not None and reading.response.finish_reason == "cancelled"
+    is_closed = reading.plan.closed_after is not None and reading.plan.way in ("await", "collect")
+    return "left" if reading.outcome == "completed" and is_cancelled and is_closed else reading.outcome
+
+
+def process_of(run: Run, reading: Reading) -> Process:
+    return run.processes[reading.process]
+
+
+def attempts_of(reading: Reading) -> Sequence[Attempt]:
+    """The rows of the reader's ledger."""
+    return () if reading.response is None else reading.response.attempts
+
+
+def has_body(reading: Reading) -> bool:
+    """Whether the reader reads a decorated body that holds the stream: its observer sees the stream inside."""
+    return reading.plan.through == "body"
+
+
+def is_free(reading: Reading) -> bool:
+    """Whether another reader's answer, or a recording, served this one."""
+    return any(isinstance(event, StreamStarted) and event.cached for event in reading.watched)
+
+
+def end_of(events: Sequence[Event]) -> Event | None:
+    """The event that ended a stream."""
+    return next((event for event in events if isinstance(event, ENDS)), None)
+
+
+def text_of(events: Iterable[Event]) -> str:
+    """The text of these events, without what a reset has taken back."""
+    pieces: list[str] = []
+    for event in events:
+        if isinstance(event, TextDelta):
+            pieces.append(event.text)
+        elif isinstance(event, StreamReset):
+            pieces.clear()
+    return "".join(pieces)
+
+
+def missed(reading: Reading) -> int:
+    """How many events the observer did not see before the end.
+
+    A reader that is cancelled while one of its callbacks waits has got an event that later observers do not see.
+    """
+    end = end_of(reading.watched)
+    return 0 if end is None else end.sequence - (len(reading.watched) - 1)
+
+
+@dataclass
+class Segment:
+    """What a stream shows of one attempt: from its `StreamStarted` to the next one."""
+
+    number: int
+    target: Target
+    cached: bool
+    pieces: list[str] = field(default_factory=list)
+    is_taken_back: bool = False
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+def segments(events: Iterable[Event]) -> list[Segment]:
+    """The parts of a stream, one for each attempt that was shown."""
+    parts: list[Segment] = []
+    for event in events:
+        match event:
+            case StreamStarted():
+                parts.append(Segment(event.attempt, event.target, event.cached))
+            case TextDelta() if parts:
+                parts[-1].pieces.append(event.text)
+            case StreamReset():
+                for part in parts:
+                    part.is_taken_back = True
+            case _:
+                pass
+    return parts
+
+
+def honest(run: Run, reading: Reading) -> bool:
+    """Whether every vendor that wrote some of what this reader got is honest."""
+    liars = {plan.name for plan in run.scenario.vendors if not plan.is_honest}
+    return not any(part.target.provider in liars for part in segments(reading.watched))
+
+
+def option(reading: Reading, name: str) -> Any:
+    """An option of the reader's call; `None` if its policy decides."""
+    return reading.plan.options.get(name)
+
+
+def namespace(reading: Reading) -> str:
+    """The namespace that the reader's request counts for."""
+    return str(reading.plan.request.get("namespace") or reading.plan.request.get("metadata", {}).get("namespace") or "")
+
+
+def policies_of(run: Run, reading: Reading) -> list[Policy]:
+    """The policy that was in force when the reader began. Two, if a reload came at that very moment."""
+    changes = run.processes[reading.process].policies
+    before = [policy for at, policy in changes if at < reading.began_at][-1:]
+    return [*before, *(policy for at, policy in changes if at == reading.began_at)] or [changes[0][1]]
+
+
+def may_share(reading: Reading) -> bool:
+    """Whether the reader's call may share its stream with others, if its policy has a cache."""
+    return option(reading, "cache") is not False and not option(reading, "raw")

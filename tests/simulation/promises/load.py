@@ -1,0 +1,306 @@
+"""How much is sent to whom: retry budgets, limits and breakers; and nobody is starved for ever."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from math import inf
+from typing import Final
+
+from llm_dispatcher._policy import Limits, Policy
+from llm_dispatcher._routing.retry_budget import WINDOW
+from llm_dispatcher.exceptions import ContentFilterError, InvalidRequestError
+from llm_dispatcher.notices import BreakerChanged
+from llm_dispatcher.tasks import Target
+from tests.simulation import inspection
+from tests.simulation.promises.kit import attempts_of, fail, finished, has_body, option, outcome_of, policies_of
+from tests.simulation.promises.matching import Request, of_process
+from tests.simulation.record import Process, Reading, Run
+
+SURE_WINDOW: Final = WINDOW * 0.9
+"""Seconds that the budget's window has in any case: it drops a tenth of the window at a time."""
+FATAL: Final = (InvalidRequestError.__name__, ContentFilterError.__name__)
+SOON: Final = 0.01
+"""Waits for a rate limit of fewer seconds are skipped."""
+
+
+# ── retries ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def retries_stay_within_their_budget(run: Run) -> None:
+    """Within a minute, a provider gets no more second tries of a target than a share of its requests and the floor.
+
+    Only a switch to a target that is healthy or new may overdraw the budget, so this counts tries of the same target.
+    """
+    for process in run.processes:
+        share, floor = _retry_budget(process)
+        for provider, sent in _by_provider(run, process).items():
+            firsts, retries = _firsts_and_retries(sent)
+            for number, at in enumerate(retries):
+                lately = number + 1 - sum(other <= at - SURE_WINDOW for other in retries[: number + 1])
+                requests = sum(at - WINDOW <= other <= at for other in firsts)
+                if lately > share * requests + floor + 1e-9:
+                    what = f"at most {share:g} of its {requests} requests and {floor} more are retries of {provider}"
+                    fail(process, f"{what} in the minute before {at:.3f}", lately)
+
+
+def an_outage_is_not_made_worse(run: Run) -> None:
+    """While every vendor is down, a provider gets no more than its requests, a share of them, and the floor."""
+    if run.scenario.kind != "outage":
+        return
+    for process in run.processes:
+        share, floor = _retry_budget(process)
+        for provider, sent in _by_provider(run, process).items():
+            down = [each for each in sent if each.served.asked_at < run.scenario.ends_at]
+            firsts = Counter(_window(at) for at in _firsts_and_retries(down)[0])
+            total = Counter(_window(each.served.asked_at) for each in down)
+            minutes = len(total)
+            most = sum(firsts.values()) * (1 + share) + floor * minutes
+            if sum(total.values()) > most + 1e-9:
+                asked = sum(firsts.values())
+                what = f"at most {most:g} requests to {provider}, of {asked} that came, in {minutes} minutes"
+                fail(process, what, sum(total.values()))
+
+
+def targets_are_tried_in_turn(run: Run) -> None:
+    """A request tries a target once and `max_retries` times more, goes on to the next one, and never comes back."""
+    for reading in finished(run):
+        if has_body(reading):
+            continue
+        turns: list[tuple[Target, int]] = []
+        for row in attempts_of(reading):
+            if turns and turns[-1][0] == row.target:
+                turns[-1] = (row.target, turns[-1][1] + 1)
+            else:
+                turns.append((row.target, 1))
+        targets = [str(target) for target, _ in turns]
+        if len(set(targets)) != len(targets):
+            fail(reading, "each target has one turn", ", ".join(targets))
+        most = _most(run, reading, "max_retries", lambda policy: policy.resilience.max_retries) + 1
+        for target, tries in turns:
+            if tries > most:
+                fail(reading, f"at most {most} tries of {target}", tries)
+        if len(turns) > 1 and not _most(
+            run, reading, "fallback_enabled", lambda policy: policy.resilience.fallback_enabled
+        ):
+            fail(reading, "one target, because fallback is switched off", ", ".join(targets))
+
+
+def what_no_other_target_helps_ends_at_once(run: Run) -> None:
+    """After a refusal of the request itself, and after a break with `on_break: raise`, no further attempt is made."""
+    for reading in finished(run):
+        if has_body(reading):
+            continue
+        rows = attempts_of(reading)
+        raises = _all(run, reading, "on_break", lambda policy: policy.resilience.on_break) == {"raise"}
+        for row in rows[:-1]:
+            if row.failure is not None and row.failure.kind in FATAL:
+                fail(reading, f"no attempt after {row.failure.kind}", rows[row.number])
+            if raises and row.delivered:
+                fail(
+                    reading,
+                    f"no attempt after {row.delivered} characters, because on_break is 'raise'",
+                    rows[row.number],
+                )
+
+
+# ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def streams_at_once_stay_within_their_limit(run: Run) -> None:
+    """No more streams of a provider or of a model are open at once than `concurrent_streams` allows."""
+    for process in run.processes:
+        for scope, limits, sent in _limited(run, process):
+            most = limits.concurrent_streams
+            if most is None:
+                continue
+            for each in sent:
+                at = each.served.asked_at
+                # One that ends in the moment in which another begins may be either before or after it.
+                open_now = [one for one in sent if one.served.asked_at <= at < (one.served.ended_at or inf)]
+                if len(open_now) > most:
+                    names = ", ".join(one.reading.name for one in open_now)
+                    fail(process, f"at most {most} streams of {scope} at once", f"{len(open_now)} at {at:.3f}: {names}")
+
+
+def requests_a_minute_stay_within_their_limit(run: Run) -> None:
+    """In any time, a provider or a model gets no more requests than `requests_per_minute` allows: a minute's amount at
+    once, and then as many as come back.
+    """
+    for process in run.processes:
+        for scope, limits, sent in _limited(run, process):
+            if limits.requests_per_minute is None:
+                continue
+            a_second = limits.requests_per_minute / 60
+            times = [each.served.asked_at for each in sent]
+            for first, began in enumerate(times):
+                for last in range(first, len(times)):
+                    most = limits.requests_per_minute + (times[last] - began + SOON) * a_second
+                    if last - first + 1 > most + 1e-6:
+                        what = f"at most {most:.2f} requests to {scope} from {began:.3f} to {times[last]:.3f}"
+                        fail(process, what, last - first + 1)
+
+
+# ── breakers ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def an_open_breaker_keeps_everybody_away(run: Run) -> None:
+    """While a target's breaker is open, nobody asks it. An attempt that was admitted in the same moment may be sent."""
+    for process in run.processes:
+        opened: dict[Target, list[tuple[float, float]]] = defaultdict(list)
+        for at, notice in process.notices:
+            if isinstance(notice, BreakerChanged):
+                if opened[notice.target] and opened[notice.target][-1][1] == inf:
+                    opened[notice.target][-1] = (opened[notice.target][-1][0], at)
+                if notice.state == "open":
+                    opened[notice.target].append((at, inf))
+        for request in of_process(run, process):
+            for begins, ends in opened.get(request.served.target, ()):
+                if begins < request.served.asked_at < ends:
+                    what = (
+                        f"no request to {request.served.target}, whose breaker is open from {begins:.3f} to {ends:.3f}"
+                    )
+                    fail(request.reading, what, f"one at {request.served.asked_at:.3f}")
+
+
+def an_open_breaker_stays_so_for_its_cooldown(run: Run) -> None:
+    """A breaker becomes half open when its cooldown is over, and not before; its states follow each other in order."""
+    follows = {"closed": ("open",), "open": ("half_open",), "half_open": ("closed", "open")}
+    for process in run.processes:
+        least = min(policy.resilience.breaker.cooldown for _, policy in process.policies)
+        last: dict[Target, tuple[str, float]] = {}
+        for at, notice in process.notices:
+            if not isinstance(notice, BreakerChanged):
+                continue
+            state, since = last.get(notice.target, ("closed", 0.0))
+            if notice.state not in follows[state]:
+                fail(process, f"{' or '.join(follows[state])} after {state} of {notice.target}", notice.state)
+            if state == "open" and at - since < least - 1e-6:
+                fail(
+                    process,
+                    f"{notice.target} stays open for {least:g} s from {since:.3f} on",
+                    f"{notice.state} at {at:.3f}",
+                )
+            last[notice.target] = (notice.state, at)
+
+
+def a_half_open_breaker_admits_few(run: Run) -> None:
+    """A half open breaker admits `probes` attempts at a time, and one more for each cooldown in which none ended."""
+    for process in run.processes:
+        resilience = [policy.resilience.breaker for _, policy in process.policies]
+        probes, cooldown = max(each.probes for each in resilience), min(each.cooldown for each in resilience)
+        sent = of_process(run, process)
+        for target, begins, ends in _half_open(process):
+            admitted = [each for each in sent if each.served.target == target and begins <= each.served.asked_at < ends]
+            for each in admitted:
+                at = each.served.asked_at
+                under_way = [one for one in admitted if one.served.asked_at <= at < (one.served.ended_at or inf)]
+                most = probes + int((at - begins + 1e-6) / cooldown)
+                if len(under_way) > most:
+                    fail(
+                        process,
+                        f"at most {most} probes of {target} at {at:.3f}",
+                        [one.reading.name for one in under_way],
+                    )
+
+
+def _half_open(process: Process) -> Iterator[tuple[Target, float, float]]:
+    began: dict[Target, float] = {}
+    for at, notice in process.notices:
+        if isinstance(notice, BreakerChanged):
+            if notice.target in began:
+                yield notice.target, began.pop(notice.target), at
+            if notice.state == "half_open":
+                began[notice.target] = at
+
+
+# ── the end of all trouble ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def a_healthy_target_is_asked_again(run: Run) -> None:
+    """When all vendors are healthy and enough time has passed, every enabled target answers who asks it by name, and
+    the default route answers as well: no breaker, limit, budget or slot is stuck.
+    """
+    for reading in run.epilogue:
+        target = reading.response.target if reading.response is not None else None
+        if outcome_of(reading) != "completed":
+            fail(reading, "an answer, because all vendors are healthy", repr(reading.error))
+        named = reading.plan.request.get("model")
+        if named is not None and str(target) != named:
+            fail(reading, f"an answer of {named}", target)
+
+
+def an_answer_closes_the_breaker(run: Run) -> None:
+    """After a target has answered, its breaker is closed."""
+    for reading in run.epilogue:
+        target = reading.response.target if reading.response is not None else None
+        breaker = None if target is None else inspection.breakers(run.processes[reading.process].switch).get(target)
+        if breaker is not None and not breaker.is_closed:
+            fail(reading, f"the breaker of {target} is closed after its answer", breaker.state)
+
+
+# ── words ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _by_provider(run: Run, process: Process) -> dict[str, list[Request]]:
+    sent: defaultdict[str, list[Request]] = defaultdict(list)
+    for request in of_process(run, process):
+        sent[request.served.target.provider].append(request)
+    return sent
+
+
+def _firsts_and_retries(sent: Sequence[Request]) -> tuple[list[float], list[float]]:
+    """When requests came to this provider for the first time, and when one of its targets was tried again."""
+    seen: set[tuple[int, Target | None]] = set()
+    firsts, retries = [], []
+    for each in sent:
+        reader, target = id(each.reading), each.served.target
+        if (reader, None) not in seen:
+            firsts.append(each.served.asked_at)
+        elif (reader, target) in seen:
+            retries.append(each.served.asked_at)
+        seen |= {(reader, None), (reader, target)}
+    return firsts, retries
+
+
+def _retry_budget(process: Process) -> tuple[float, int]:
+    """The largest share and floor that were in force. Without a share, there is no bound."""
+    budgets = [policy.resilience.retry_budget for _, policy in process.policies]
+    shares = [inf if each.share is None else each.share for each in budgets]
+    return max(shares), max(each.floor for each in budgets)
+
+
+def _window(at: float) -> int:
+    return int(at / SURE_WINDOW)
+
+
+def _limited(run: Run, process: Process) -> Iterator[tuple[str, Limits, list[Request]]]:
+    """Each provider or model with limits that no reload has changed, and the requests to it."""
+    every = of_process(run, process)
+    scopes = {each.served.target.provider: "" for each in every} | {str(each.served.target): "" for each in every}
+    for scope in scopes:
+        limits = [_limits(policy, scope) for _, policy in process.policies]
+        if limits[0] is not None and all(each == limits[0] for each in limits):
+            yield (
+                scope,
+                limits[0],
+                [each for each in every if scope in (each.served.target.provider, str(each.served.target))],
+            )
+
+
+def _limits(policy: Policy, scope: str) -> Limits | None:
+    provider, _, model = scope.partition("/")
+    settings = policy.providers.get(provider)
+    if settings is None or not model:
+        return None if settings is None else settings.limits
+    return settings.models[model].limits if model in settings.models else None
+
+
+def _all(run: Run, reading: Reading, name: str, of: Callable[[Policy], object]) -> set[object]:
+    """The values of an option that may be in force for a reader: that of its call, or those of its policies."""
+    chosen = option(reading, name)
+    return {chosen} if chosen is not None else {of(policy) for policy in policies_of(run, reading)}
+
+
+def _most(run: Run, reading: Reading, name: str, of: Callable[[Policy], int]) -> int:
+    return max(int(value) for value in _all(run, reading, name, of) if isinstance(value, int))

@@ -1,0 +1,114 @@
+"""Which request to a vendor belongs to which row of which reader's ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from llm_dispatcher.events import Attempt
+from tests.simulation.promises.kit import attempts_of, everyone, fail
+from tests.simulation.record import Process, Reading, Run, Served, Vendor
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One request that reached a vendor. `row` is its row in the ledger; `None` if its process was killed before."""
+
+    reading: Reading
+    vendor: Vendor
+    served: Served
+    place: int
+    row: Attempt | None = None
+
+
+def requests(run: Run) -> Sequence[Request]:
+    """Every request that reached a vendor, in order, with its row.
+
+    Those of a reader whose ledger does not fit are left out: `check_requests` says what is wrong with it.
+    """
+    return _matched(run).every
+
+
+def of_process(run: Run, process: Process) -> list[Request]:
+    """The requests of one process, in order."""
+    return [each for each in requests(run) if each.reading.process == process.number]
+
+
+def of_reading(run: Run, reading: Reading) -> Sequence[Request]:
+    """The requests that one reader has caused, in order."""
+    return _matched(run).by_reading.get(id(reading), ())
+
+
+def check_requests(run: Run) -> None:
+    """Fail if the requests to vendors and the rows of ledgers do not fit."""
+    matched = _matched(run)
+    if matched.unasked is not None:
+        fail(f"a request to {matched.unasked.target}", "a reader that asked for it", "none")
+    if matched.unfit is not None:
+        reading, targets, rows = matched.unfit
+        fail(reading, f"one row for each request that reached a vendor: {_listed(targets)}", _listed(rows))
+
+
+class _Matched:
+    """The requests of a run, worked out once for all invariants."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.unasked: Served | None = None
+        self.unfit: tuple[Reading, Sequence[object], Sequence[object]] | None = None
+        self.by_reading: dict[int, list[Request]] = {}
+        sent = self._sent(run)
+        for reading in everyone(run):
+            self.by_reading[id(reading)] = list(self._with_rows(reading, sent.get(id(reading), [])))
+        self.every = sorted((each for some in self.by_reading.values() for each in some), key=lambda each: each.place)
+
+    def _sent(self, run: Run) -> dict[int, list[tuple[int, Vendor, Served]]]:
+        sent: dict[int, list[tuple[int, Vendor, Served]]] = {}
+        for vendors in run.vendors.values():
+            for vendor in vendors:
+                for place, served, reading in zip(vendor.asked_in_order, vendor.served, vendor.asked_by, strict=True):
+                    if reading is None:
+                        self.unasked = served
+                    else:
+                        sent.setdefault(id(reading), []).append((place, vendor, served))
+        return sent
+
+    def _with_rows(self, reading: Reading, sent: list[tuple[int, Vendor, Served]]) -> Iterator[Request]:
+        """The requests of one reader with their rows. Each has one, and each row is of one.
+
+        Two exceptions. The last row may be of an attempt that was stopped before its request was sent: it says that
+        nothing is known of it. The last request may have no row if its process was killed meanwhile.
+        """
+        sent.sort(key=lambda each: each[0])
+        rows = list(attempts_of(reading))
+        if len(rows) == len(sent) + 1 and rows[-1].outcome == "cancelled" and rows[-1].usage.source == "unknown":
+            del rows[-1]
+        is_killed = self.run.processes[reading.process].was_killed
+        if len(sent) == len(rows) + 1 and is_killed and sent[-1][2].ended_at is None:
+            place, vendor, served = sent.pop()
+            yield Request(reading, vendor, served, place)
+        targets = [served.target for _, _, served in sent]
+        if targets != [row.target for row in rows]:
+            self.unfit = self.unfit or (reading, targets, [row.target for row in rows])
+            return
+        for row, (place, vendor, served) in zip(rows, sent, strict=True):
+            yield Request(reading, vendor, served, place, row)
+
+
+_latest: list[_Matched] = []
+"""The requests of the run that was looked at last."""
+
+
+def _matched(run: Run) -> _Matched:
+    if not _latest or _latest[0].run is not run:
+        _latest[:] = [_Matched(run)]
+    return _latest[0]
+
+
+def forget() -> None:
+    """Forget the last run: a test has changed it."""
+    _latest.clear()
+
+
+def _listed(targets: Sequence[object]) -> str:
+    return ", ".join(map(str, targets)) or "none"

@@ -1,0 +1,50 @@
+"""A simulated provider that also writes down whose request each one is, and when it was released.
+
+A request runs in the task of its reader, or in a task that was started from there, so a context variable tells the
+reader. `asked_by` and `asked_in_order` have an entry for each `Served`, in the same order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from itertools import count
+from typing import Any, Final
+
+from llm_dispatcher.testing._simulation.provider import Served, SimulatedProvider
+from tests.simulation.record import Reading
+
+reading_now: Final[ContextVar[Reading | None]] = ContextVar("the reading of this task", default=None)
+"""The reading of the task that runs. A reader sets it when it begins."""
+
+
+class WitnessedProvider(SimulatedProvider):
+    """See the module."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.asked_by: list[Reading | None] = []
+        self.released_at: list[float] = []
+        self.asked_in_order: list[int] = []
+        self.served = _Witnessed(self)  # type: ignore[misc]
+
+    def release(self) -> None:
+        """Note when nobody needs this provider any more."""
+        self.released_at.append(asyncio.get_running_loop().time())
+        super().release()
+
+
+class _Witnessed(list[Served]):
+    """Every `Served` in order. Beside each one it notes whose it is, and its place among those of all vendors."""
+
+    def __init__(self, provider: WitnessedProvider) -> None:
+        super().__init__()
+        self._provider = provider
+
+    def append(self, served: Served, /) -> None:
+        self._provider.asked_by.append(reading_now.get())
+        self._provider.asked_in_order.append(next(_places))
+        super().append(served)
+
+
+_places: Final = count()
