@@ -4,7 +4,7 @@ The legal order of events:
 
     Stream := Failed | Cancelled | Turn (ToolResult+ Turn)* End
     Turn   := Started Content* (Interrupted Switched? Reset? Started Content*)*
-    End    := Completed | Interrupted? (Failed | Cancelled)
+    End    := Completed | (Interrupted Switched? Reset?)? (Failed | Cancelled)
 
 `check_order` checks a list of events against it.
 """
@@ -280,7 +280,7 @@ _LETTERS: Final[Mapping[type[Struct], str]] = {
     StreamCancelled: "X",
 }
 _TURN: Final = "Sc*(?:iw?r?Sc*)*"
-_WHOLE: Final = f"F|X|{_TURN}(?:t+{_TURN})*(?:C|i?[FX])"
+_WHOLE: Final = f"F|X|{_TURN}(?:t+{_TURN})*(?:C|(?:iw?r?)?[FX])"
 
 
 def check_order(events: Iterable[Event]) -> None:

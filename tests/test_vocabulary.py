@@ -106,6 +106,9 @@ def spelt(letters: str) -> list[Event]:
         "SciF",
         "ScX",
         "SciX",
+        "SciwX",
+        "ScirX",
+        "SciwrF",
         "ScF",
     ],
 )
@@ -125,6 +128,8 @@ def test_legal_orders_of_events_pass(letters: str) -> None:
         "SwSC",
         "ScwScC",
         "SciwC",
+        "SciwcX",
+        "ScirwX",
         "SciC",
         "ScCC",
         "ScCF",

@@ -58,8 +58,12 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
             # The body does not continue a model's answer, so it is asked only before commit.
             while not (target.provider == BODY and course.is_committed):
                 others = _others(job, place, course)
-                with watchdog.ends_with_the_switch():
-                    admitted = await job.admission.enter(target, watchdog.left_for_a_try(others))
+                admitted: Pass | LLMDispatcherError
+                if watchdog.is_time_up:  # the reader has held a chunk for that long
+                    admitted = clock_error("total", target, watchdog)
+                else:
+                    with watchdog.ends_with_the_switch():
+                        admitted = await job.admission.enter(target, watchdog.left_for_a_try(others))
                 if isinstance(admitted, LLMDispatcherError):
                     refusal = clock_error("total", target, watchdog) if watchdog.is_time_up else admitted
                     job.notify(TargetSkipped(target, Failure.of(refusal)))

@@ -88,6 +88,11 @@ class Join:
         return self.seam is not None
 
     @property
+    def is_at_the_seam(self) -> bool:
+        """Whether the repetition is complete, and only the marks or the white space that close it may still come."""
+        return self._cut is not None and not self.is_decided
+
+    @property
     def is_repeating(self) -> bool:
         """Whether all the text that is held back repeats what the reader already has, so far."""
         if self.is_decided:

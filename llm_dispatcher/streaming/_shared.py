@@ -57,6 +57,7 @@ class SharedStream:
         self._events: list[Event] = []
         self._error: BaseException | None = None
         self._over = False
+        self._has_landed = False
         self._waiting: dict[asyncio.Future[None], None] = {}  # readers are woken in the order in which they wait
         self._readers = 0
         self._front = 0  # how many events the fastest reader has read
@@ -110,6 +111,7 @@ class SharedStream:
                 self._over = True  # no reader may join while upstream is being closed
                 self._pump_task.cancel()
                 await asyncio.wait({self._pump_task})
+                self._land(asyncio.CancelledError())  # a task that is cancelled before it has begun runs no `finally`
 
     def lasts_longer_than(self, end: float) -> bool:
         """Whether upstream continues after this time, because another reader's deadline is later."""
@@ -123,14 +125,22 @@ class SharedStream:
                     self._wake_readers()
                     if len(self._events) - self._front >= LEAD:
                         await self._wait_for_readers()
-        except asyncio.CancelledError as error:
-            self._error = error
-        except Exception as error:  # noqa: BLE001 - every reader raises it
-            self._error = error
-        finally:
-            self._over = True
-            self._on_end(self._events, self._error is None)
-            self._wake_readers()
+        except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - every reader raises it
+            self._land(error)
+        except BaseException as error:
+            self._land(error)
+            raise
+        else:
+            self._land(None)
+
+    def _land(self, error: BaseException | None) -> None:
+        """Upstream has ended, or was never asked. The first call counts."""
+        if self._has_landed:
+            return
+        self._has_landed = self._over = True
+        self._error = error
+        self._on_end(self._events, error is None)
+        self._wake_readers()
 
     async def _wait_for_readers(self) -> None:
         """Wait until the fastest reader has read half of the lead, so that a slow reader causes few wake-ups."""

@@ -242,6 +242,14 @@ def test_the_join_waits_for_repeated_words_after_a_remark() -> None:
     assert response.attempts[1].seam == "anchor"
 
 
+def test_the_join_waits_for_the_marks_that_close_an_anchor() -> None:
+    """The idle clock runs out between the two marks: to decide now would show both as text."""
+    slowly = replace(Reply(), pace=0.5, chunk_size=1)
+    response, _ = read_in_leaps(replace(BROKEN, chunk_size=7), Continuing(LONG, Kind.BOLD, slowly), idle=1)
+    assert response.text == LONG
+    assert response.attempts[1].seam == "anchor"
+
+
 @pytest.mark.found("H-6")
 def test_text_that_may_be_a_remark_is_shown_after_the_idle_time() -> None:
     words = "It is quite another matter that nobody had thought of at all before that day came. "

@@ -490,6 +490,25 @@ def test_the_readers_time_counts_towards_the_total_clock_only() -> None:
     assert leap_through(read) == TEXT
 
 
+def test_no_vendor_is_asked_after_the_total_clock_has_run_out() -> None:
+    """The reader has held a chunk until then. The break that it finds next is not continued any more."""
+
+    async def read() -> tuple[Exception, list[int]]:
+        async with (
+            SimulatedVendor("openai-chat", Reply(TEXT, fault=Cut(3))) as first,
+            SimulatedVendor("openai-chat", Continuing(TEXT)) as second,
+            LLMSwitch(policy_over(first, second)) as switch,
+        ):
+            with pytest.raises(StreamTimeoutError) as ended:
+                async for _ in switch.stream_request(ASK, timeout=10):
+                    await asyncio.sleep(20)
+            return ended.value, [len(vendor.requests) for vendor in (first, second)]
+
+    ended, asked = leap_through(read)
+    assert getattr(ended, "partial", None) == "word0 word1 word2"
+    assert asked == [1, 0]
+
+
 # ── the ledger ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

