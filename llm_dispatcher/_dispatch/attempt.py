@@ -143,13 +143,15 @@ class _Beginning:
         """The text to show although the seam is not certain, if the reader has waited for as long as `idle` says.
 
         A model that has only repeated the delivered text, word for word, has said nothing that could be shown. Then
-        another target is asked, if there is one; otherwise the model gets more time. If the repetition is complete, the
-        next piece decides: closing marks that came one by one would be shown as text.
+        another target is asked, if there is one; otherwise the model gets more time. If the repetition has just begun,
+        or is complete up to its closing marks, the next piece decides: else a part of it would be shown as text.
         """
         now = self._watchdog.now
         if self._holds_since is None:
             self._holds_since = now
-        if join.is_decided or join.is_at_the_seam or now - self._holds_since < self._watchdog.seconds("idle"):
+        if join.is_decided or now - self._holds_since < self._watchdog.seconds("idle"):
+            return ""
+        if join.is_at_the_seam or join.is_too_short_to_tell:
             return ""
         if not join.is_repeating:
             return join.close()

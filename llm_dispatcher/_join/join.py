@@ -93,6 +93,14 @@ class Join:
         return self._cut is not None and not self.is_decided
 
     @property
+    def is_too_short_to_tell(self) -> bool:
+        """Whether the text that is held back repeats some of what the reader has, and is too short to be proof."""
+        restarts, passages = (self._restart, self._again), (self._passage, self._after_ellipsis)
+        return any(each is not None and each.is_exact and not each.is_proven for each in restarts) or any(
+            each is not None and each.is_short for each in passages
+        )
+
+    @property
     def is_repeating(self) -> bool:
         """Whether all the text that is held back repeats what the reader already has, so far."""
         if self.is_decided:

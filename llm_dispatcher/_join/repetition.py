@@ -159,6 +159,11 @@ class Passage:
             self._only = is_proof(self._passage()) and self._place(self._from + 1) is None
         return self._only and not self.failed
 
+    @property
+    def is_short(self) -> bool:
+        """Whether the passage so far is in the delivered text, and too short to be proof."""
+        return not self.failed and self.end is None and not is_proof(self._passage())
+
     def _passage(self) -> str:
         return self._text.form(self.start, self.start + self._length)
 

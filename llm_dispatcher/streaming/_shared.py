@@ -33,7 +33,7 @@ from .._durations import in_seconds
 from .._upstream import Deadline
 from .._usage import Usage
 from ..events import Event, StreamCompleted, StreamStarted, UsageReport
-from ..exceptions import RequestTimeoutError, StreamTimeoutError
+from ..exceptions import RequestTimeoutError, StreamingError, StreamTimeoutError
 from ._transcript import Transcript
 
 LEAD: Final = 64
@@ -80,7 +80,7 @@ class SharedStream:
 
         Raises:
             RequestTimeoutError: This reader's deadline has passed.
-            Exception: Upstream failed; each reader gets a copy of its error.
+            Exception: Upstream failed; each reader gets a copy of its error, which costs only the first one something.
         """
         clock = _ReaderClock(self, deadline)
         self._deadline.extend(deadline)
@@ -214,6 +214,8 @@ def _copy_of(error: BaseException) -> BaseException:
     except Exception:  # noqa: BLE001 - an error that cannot be copied is shared
         return error
     other.__cause__ = error.__cause__
+    if isinstance(other, StreamingError):
+        other.usage = replace(other.usage, cost=0.0)  # the first reader pays, as in `as_cached`
     return other
 
 

@@ -250,6 +250,14 @@ def test_the_join_waits_for_the_marks_that_close_an_anchor() -> None:
     assert response.attempts[1].seam == "anchor"
 
 
+def test_the_join_waits_until_a_repetition_is_long_enough_to_tell() -> None:
+    """The idle clock runs out after a few characters of a repetition, which may be new text just as well."""
+    slowly = replace(Reply(), pace=0.5, chunk_size=1)
+    response, _ = read_in_leaps(BROKEN, Continuing(LONG, Kind.LAST_WORDS, slowly), idle=1)
+    assert response.text == LONG
+    assert response.attempts[1].seam == "overlap"
+
+
 @pytest.mark.found("H-6")
 def test_text_that_may_be_a_remark_is_shown_after_the_idle_time() -> None:
     words = "It is quite another matter that nobody had thought of at all before that day came. "

@@ -9,9 +9,11 @@ from contextlib import aclosing
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llm_dispatcher._upstream import Deadline
 from llm_dispatcher.events import Event, StreamCompleted, StreamStarted, TextDelta, Usage, UsageReport
+from llm_dispatcher.exceptions import StreamingError
 from llm_dispatcher.streaming._shared import LEAD, SharedStream, as_cached
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing._simulation.simulation import Simulation
@@ -125,3 +127,19 @@ def test_a_reader_that_is_cancelled_at_once_reports_the_end(seed: int) -> None:
     with Simulation(seed) as simulation:
         simulation.run(main)
     assert len(ends.calls) == 1
+
+
+async def test_only_the_first_reader_pays_for_a_broken_stream() -> None:
+    async def broken() -> AsyncGenerator[Event, None]:
+        yield events_of(1)[0]
+        await asyncio.sleep(0)
+        raise StreamingError("it broke", partial="0 ", usage=PAID)
+
+    stream = SharedStream(broken, Ends(), Deadline())
+
+    async def read(first: bool) -> Usage:
+        with pytest.raises(StreamingError) as broke:
+            _ = [event async for event in stream.read(Deadline(), first=first)]
+        return broke.value.usage
+
+    assert await asyncio.gather(read(True), read(False)) == [PAID, replace(PAID, cost=0.0)]

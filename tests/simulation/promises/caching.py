@@ -16,6 +16,7 @@ from tests.simulation.promises.kit import (
     is_free,
     may_share,
     namespace,
+    over_at,
     policies_of,
     text_of,
 )
@@ -134,7 +135,7 @@ def _may_have_served(run: Run, donor: Reading, reading: Reading) -> bool:
 
 def _was_open(donor: Reading, paid: Sequence[Request], reading: Reading) -> bool:
     """Whether the donor's stream was open when the reader joined. The vendor's answer may be over before its reader."""
-    last = max(each.served.ended_at or inf for each in paid)
+    last = max(over_at(each.served) for each in paid)
     ends = max(last, donor.ended_at if donor.ended_at is not None else inf)
     return (
         donor.process == reading.process
@@ -147,13 +148,13 @@ def _was_recorded(run: Run, donor: Reading, paid: Sequence[Request], reading: Re
     """Whether the donor's answer was complete before the reader asked, and is young enough."""
     if not any(each.row is not None and each.row.outcome == "completed" for each in paid):
         return False
-    ended = max(each.served.ended_at or inf for each in paid)
+    ended = max(over_at(each.served) for each in paid)
     if ended > reading.began_at + LOOKING_UP or not _is_kept(run.processes[donor.process], reading):
         return False
     ttls = [policy.cache.ttl for policy in policies_of(run, reading) if policy.cache is not None]
     if None in ttls:
         return True
-    donors_end = max(ended, donor.ended_at or ended)
+    donors_end = ended if donor.ended_at is None else max(ended, donor.ended_at)
     recorded = max(walls(run, ended, donors_end))
     asked = min(walls(run, reading.began_at, reading.began_at + LOOKING_UP))
     return any(ttl is not None and asked < recorded + ttl for ttl in ttls)

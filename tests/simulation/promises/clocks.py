@@ -20,6 +20,7 @@ from tests.simulation.promises.kit import (
     has_body,
     may_share,
     option,
+    over_at,
     policies_of,
 )
 from tests.simulation.promises.matching import Request, requests
@@ -83,7 +84,7 @@ def a_clock_blames_only_a_silent_vendor(run: Run) -> None:
         served = request.served
         came = any(isinstance(piece, (str, ReasoningDelta, ToolCall, ToolCallDelta)) for piece in served.pieces)
         if clock == "first_token":
-            waited = 0.0 if came else (served.ended_at or inf) - served.asked_at
+            waited = 0.0 if came else over_at(served) - served.asked_at
         else:
             waited = served.silence if came else 0.0
             if option(request.reading, "raw"):
@@ -129,7 +130,7 @@ def a_vendors_wait_is_honoured(run: Run) -> None:
             continue
         if before.served.target != request.served.target or failure.retry_after > LONGEST_WAIT:
             continue
-        earliest = (before.served.ended_at or 0.0) + failure.retry_after - SOON
+        earliest = over_at(before.served) + failure.retry_after - SOON
         if request.served.asked_at < earliest and not has_body(request.reading):
             what = f"no request to {request.served.target} before {earliest:.3f}, as it has asked"
             fail(request.reading, what, f"one at {request.served.asked_at:.3f}")
@@ -143,7 +144,7 @@ def a_closed_limit_keeps_everybody_away(run: Run) -> None:
     for request in requests(run):
         process = run.processes[request.reading.process]
         for before, until in closed:
-            ended = before.served.ended_at or 0.0
+            ended = over_at(before.served)
             if (
                 before.served.target == request.served.target
                 and before.reading.process == request.reading.process
@@ -155,7 +156,7 @@ def a_closed_limit_keeps_everybody_away(run: Run) -> None:
                 fail(request.reading, what, f"one at {request.served.asked_at:.3f}")
         failure = None if request.row is None else request.row.failure
         if failure is not None and failure.status == 429 and 0 < (failure.retry_after or 0.0) <= LONGEST_WAIT:
-            closed.append((request, (request.served.ended_at or 0.0) + (failure.retry_after or 0.0)))
+            closed.append((request, over_at(request.served) + (failure.retry_after or 0.0)))
 
 
 # ── words ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final, NoReturn
 
 from llm_dispatcher._policy import Policy
@@ -18,7 +19,7 @@ from llm_dispatcher.events import (
     TextDelta,
 )
 from llm_dispatcher.tasks import Target
-from tests.simulation.record import Outcome, Process, Reading, Run
+from tests.simulation.record import Outcome, Process, Reading, Run, Served
 
 TIMER: Final = 0.005
 """Seconds by which timers may be late: the watchdog's resolution, its grace, and rounding."""
@@ -61,7 +62,13 @@ def ran_to_its_end(reading: Reading) -> bool:
 
 
 def outcome_of(reading: Reading) -> Outcome:
-    """How the reader ended. One that awaits a stream which another task closes gets what there is, and has left."""
+    """How the reader ended.
+
+    A reader of events that has got a `StreamFailed` has failed, whatever it did then. One that awaits a stream which
+    another task closes gets what there is, and has left.
+    """
+    if isinstance(end_of(reading.events), StreamFailed):
+        return "failed"  # whatever it did after that
     is_cancelled = reading.response is not None and reading.response.finish_reason == "cancelled"
     is_closed = reading.plan.closed_after is not None and reading.plan.way in ("await", "collect")
     return "left" if reading.outcome == "completed" and is_cancelled and is_closed else reading.outcome
@@ -169,3 +176,8 @@ def policies_of(run: Run, reading: Reading) -> list[Policy]:
 def may_share(reading: Reading) -> bool:
     """Whether the reader's call may share its stream with others, if its policy has a cache."""
     return option(reading, "cache") is not False and not option(reading, "raw")
+
+
+def over_at(served: Served) -> float:
+    """When a vendor's stream was closed; for ever, if its process was killed before."""
+    return inf if served.ended_at is None else served.ended_at

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation import inspection
-from tests.simulation.promises.kit import fail
+from tests.simulation.promises.kit import fail, over_at
 from tests.simulation.record import Process, Run
 
 
@@ -34,7 +34,7 @@ def a_vendors_stream_ends_with_its_reader(run: Run) -> None:
     for process in _living(run):
         for vendors in process.vendors.values():
             for served in (served for vendor in vendors for served in vendor.served):
-                if process.closed_at is not None and (served.ended_at or 0.0) > process.closed_at:
+                if process.closed_at is not None and over_at(served) > process.closed_at:
                     fail(process, f"{served.target} is closed by {process.closed_at:.3f}", served.ended_at)
 
 

@@ -13,7 +13,16 @@ from llm_dispatcher.exceptions import ContentFilterError, InvalidRequestError
 from llm_dispatcher.notices import BreakerChanged
 from llm_dispatcher.tasks import Target
 from tests.simulation import inspection
-from tests.simulation.promises.kit import attempts_of, fail, finished, has_body, option, outcome_of, policies_of
+from tests.simulation.promises.kit import (
+    attempts_of,
+    fail,
+    finished,
+    has_body,
+    option,
+    outcome_of,
+    over_at,
+    policies_of,
+)
 from tests.simulation.promises.matching import Request, of_process
 from tests.simulation.record import Process, Reading, Run
 
@@ -45,13 +54,18 @@ def retries_stay_within_their_budget(run: Run) -> None:
 
 
 def an_outage_is_not_made_worse(run: Run) -> None:
-    """While every vendor is down, a provider gets no more than its requests, a share of them, and the floor."""
+    """While every vendor is down, a provider gets no more than its requests, a share of them, and the floor.
+
+    A vendor that has answered even one request is not down: a switch to it may overdraw the budget.
+    """
     if run.scenario.kind != "outage":
         return
     for process in run.processes:
         share, floor = _retry_budget(process)
         for provider, sent in _by_provider(run, process).items():
             down = [each for each in sent if each.served.asked_at < run.scenario.ends_at]
+            if any(each.served.finished for each in down):
+                continue
             firsts = Counter(_window(at) for at in _firsts_and_retries(down)[0])
             total = Counter(_window(each.served.asked_at) for each in down)
             minutes = len(total)
@@ -117,7 +131,7 @@ def streams_at_once_stay_within_their_limit(run: Run) -> None:
             for each in sent:
                 at = each.served.asked_at
                 # One that ends in the moment in which another begins may be either before or after it.
-                open_now = [one for one in sent if one.served.asked_at <= at < (one.served.ended_at or inf)]
+                open_now = [one for one in sent if one.served.asked_at <= at < over_at(one.served)]
                 if len(open_now) > most:
                     names = ", ".join(one.reading.name for one in open_now)
                     fail(process, f"at most {most} streams of {scope} at once", f"{len(open_now)} at {at:.3f}: {names}")
@@ -194,7 +208,7 @@ def a_half_open_breaker_admits_few(run: Run) -> None:
             admitted = [each for each in sent if each.served.target == target and begins <= each.served.asked_at < ends]
             for each in admitted:
                 at = each.served.asked_at
-                under_way = [one for one in admitted if one.served.asked_at <= at < (one.served.ended_at or inf)]
+                under_way = [one for one in admitted if one.served.asked_at <= at < over_at(one.served)]
                 most = probes + int((at - begins + 1e-6) / cooldown)
                 if len(under_way) > most:
                     fail(
