@@ -142,4 +142,4 @@ async def test_only_the_first_reader_pays_for_a_broken_stream() -> None:
             _ = [event async for event in stream.read(Deadline(), first=first)]
         return broke.value.usage
 
-    assert await asyncio.gather(read(True), read(False)) == [PAID, replace(PAID, cost=0.0)]
+    assert tuple(await asyncio.gather(read(True), read(False))) == (PAID, replace(PAID, cost=0.0))
