@@ -1,6 +1,6 @@
 # Every target makes what it needs in .venv first; nothing is installed anywhere else.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-applications mutants check format docs peers clean run-venv dev-venv apps-venv docs-venv
+.PHONY: help demo test test-all test-applications simulate mutants check format docs peers clean run-venv dev-venv apps-venv docs-venv
 export PYTHONDONTWRITEBYTECODE = 1
 
 # Every public name has a type. (PYTHONPATH: an editable installation leaves a folder of data files in the place that pyright searches first.)
@@ -38,6 +38,11 @@ test-all: dev-venv  ## all tests; those of applications only where their framewo
 
 test-applications: apps-venv  ## small applications in Django, Flask, Streamlit and others
 	@.venv/bin/python -m pytest -q tests/applications
+
+SEEDS ?= 1000
+
+simulate: dev-venv  ## run the simulated scenarios under many seeds: SEEDS=20000
+	@.venv/bin/python -m tests.simulation --seeds "$(SEEDS)"
 
 mutants: dev-venv  ## break the source in one place at a time, and see whether the tests notice
 	@.venv/bin/python scripts/mutants.py

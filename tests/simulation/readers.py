@@ -95,8 +95,8 @@ class Reader:
                 reading.outcome, reading.error = "failed", error
         reading.ended_at = loop.time()
         self._note(plan.name, f"{reading.outcome} {len(reading.text)} {type(reading.error).__name__}")
-        if closing is not None:
-            closing.cancel()
+        if closing is not None and reading.ended_by_other is None:
+            closing.cancel()  # it still waits; once it closes the stream, it is left alone
 
     def finish(self) -> None:
         """Take the response, when late rows of its ledger are there as well."""

@@ -17,6 +17,7 @@ from llm_dispatcher.events import Event, TaskResponse
 from llm_dispatcher.notices import Notice, Period
 from llm_dispatcher.provider import Piece, ProviderSettings
 from llm_dispatcher.tasks import Target, TaskRequest
+from llm_dispatcher.testing._simulation.simulation import Simulation
 from tests.simulation.scenario import ReaderPlan, Scenario
 
 Outcome: TypeAlias = Literal["open", "completed", "failed", "left", "cancelled"]
@@ -62,15 +63,6 @@ class Vendor(Protocol):
 
     @property
     def released_at(self) -> Sequence[float]: ...
-
-
-class Simulated(Protocol):
-    """The simulation, as the invariants read it."""
-
-    @property
-    def now(self) -> float: ...
-    @property
-    def problems(self) -> list[str]: ...
 
 
 @dataclass(eq=False)
@@ -171,16 +163,18 @@ class Run:
         processes: Its processes.
         stalled: The seconds in which the loop was busy: slack for deadlines.
         stuck: The error of a run that could not end, or "".
+        drawn: How many choices it took to draw the scenario.
     """
 
     seed: str
     scenario: Scenario
-    simulation: Simulated
+    simulation: Simulation
     readings: list[Reading] = field(default_factory=list)
     epilogue: list[Reading] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
     stalled: float = 0.0
     stuck: str = ""
+    drawn: int = 0
 
     @property
     def last(self) -> Process:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import shutil
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,13 +51,9 @@ SETTLING: Final = 5.0
 """Virtual seconds for the threads that write."""
 
 
-def seed_of(text: str) -> Seed:
-    """The seed that a text describes. A seed of another version is a `ValueError`."""
-    return Seed.parse(text, version=VERSION, what="the scenarios")
-
-
-def run_seed(seed: Seed | int, scenario: Scenario | None = None, drawn: int = 0) -> Run:
-    """Run a seed, and record it.
+@contextmanager
+def lived_through(seed: Seed | int, scenario: Scenario | None = None, drawn: int = 0) -> Generator[Run, None, None]:
+    """Run a seed, and give its record. After the block, the record is empty.
 
     Args:
         seed: The seed.
@@ -62,12 +61,23 @@ def run_seed(seed: Seed | int, scenario: Scenario | None = None, drawn: int = 0)
         drawn: How many choices it took to draw that scenario.
     """
     seed = Seed(seed, version=VERSION) if isinstance(seed, int) else seed
-    with Simulation(seed) as simulation:
+    with _without_log(), Simulation(seed) as simulation:
         if scenario is None:
             scenario = draw(simulation.choices)
-        for _ in range(drawn):
-            simulation.choices.below(1, "skipped")
-        return _Runner(seed, scenario, simulation).run()
+            drawn = simulation.choices.made
+        else:
+            for _ in range(drawn):
+                simulation.choices.below(1, "skipped")
+        run = _Runner(seed, scenario, simulation).run()
+        run.drawn = drawn
+        yield run
+        # A killed process leaves coroutines that have not ended. They end when they are dropped, which has to happen
+        # before the simulation is closed. Tracebacks hold their frames.
+        for reading in run.readings:
+            _forget_frames(reading.error)
+        run.readings.clear()
+        run.epilogue.clear()
+        run.processes.clear()
 
 
 class _Runner:
@@ -113,7 +123,7 @@ class _Runner:
             process = self.record.processes[-1]
             process.was_killed = was_killed
             if was_killed:
-                del process.switch  # it would hold coroutines that were never ended, and that end when it is dropped
+                del process.switch  # nobody can ask a dead process
             else:
                 process.left = list(self.simulation.left_over)
             self._read_files(process)
@@ -291,6 +301,25 @@ class _Notices(Observer):
         target, failure = getattr(notice, "target", None), getattr(notice, "failure", None)
         about = [str(each) for each in (target, getattr(failure, "kind", None), getattr(notice, "state", None)) if each]
         self._simulation.note("the switch", " ".join([type(notice).__name__, *about]))
+
+
+@contextmanager
+def _without_log() -> Generator[None, None, None]:
+    """Write no log. pytest would keep its records, and with them the frames of a process that was killed."""
+    logger = logging.getLogger("llm_dispatcher")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Drop the tracebacks of an error and of its causes."""
+    if error is not None:
+        error.__traceback__ = None
+        _forget_frames(error.__cause__)
+        _forget_frames(error.__context__)
 
 
 def enabled_targets(policy: Policy) -> list[str]:

@@ -131,7 +131,9 @@ class Simulation:
             hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
             try:
                 with self._in_force():
-                    self._remains.clear()  # what hangs together is collected at the end of the block
+                    self._remains.clear()
+                    for _ in range(3):  # a `finally` that runs now keeps what it uses until the next collection
+                        gc.collect()
             finally:
                 sys.unraisablehook = hook
         if self._is_frozen:
