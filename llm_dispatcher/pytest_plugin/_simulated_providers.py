@@ -10,6 +10,7 @@ import os
 from asyncio import _get_running_loop, get_running_loop
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, aclosing
+from functools import cache
 from itertools import count
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -215,11 +216,14 @@ def _short(value: object) -> str:
         case Target() | Failure():
             return str(value)
         case Struct():
-            shown = [
-                _short(getattr(value, field.name))
-                for field in fields(value)
-                if field.name not in ("sequence", "raw") and getattr(value, field.name) != field.default
-            ]
+            values = [(getattr(value, name), default) for name, default in _fields(type(value))]
+            shown = [_short(each) for each, default in values if each != default]
             return f"{type(value).__name__}({', '.join(shown)})"
         case _:
             return repr(value)
+
+
+@cache
+def _fields(kind: type[Struct]) -> list[tuple[str, object]]:
+    """The fields of a kind of value that are worth a line, with their defaults. msgspec takes a while to find them."""
+    return [(field.name, field.default) for field in fields(kind) if field.name not in ("sequence", "raw")]
