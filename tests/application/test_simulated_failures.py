@@ -121,7 +121,7 @@ def test_a_printed_seed_replays_the_failure(failed: Session, place: int, tmp_pat
     [
         ("test_whatever_is_drawn", ["AssertionError: always", "No choice matters: the test fails without any of them"]),
         ("test_sleeps", ["RealWorldError: a simulated program may not block its thread", "in test_sleeps"]),
-        ("test_stuck", ["SimulationStuckError: nothing will ever happen", "main waits at "]),
+        ("test_stuck", ["SimulationStuckError: nothing will ever happen", "main waits at ", "in test_stuck"]),
         ("test_lost_error", ["LeftProblemsError: ", "ValueError: nobody sees this"]),
         ("test_says_so", ["Failed: I say so", '>       pytest.fail("I say so")']),
         ("test_script", ['>       assert "cat" in request.text', "assert 'cat' in 'Tell a short story about dog.'"]),

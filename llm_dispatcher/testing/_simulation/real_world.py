@@ -92,16 +92,16 @@ def place() -> str:
     inside: dict[bool, FrameType] = {}
     while frame is not None:
         file = frame.f_code.co_filename
-        is_library = file.startswith((*_LIBRARIES, *_PACKAGES, "<"))
+        is_library = is_of_a_library(frame)
         if not is_library and not file.startswith(_PACKAGE):
-            return _line(frame)
+            return line_of(frame)
         if not file.startswith(_OURS):
             inside.setdefault(is_library, frame)
         elif inside:
             break  # what called the loop is not a part of the program
         frame = frame.f_back
     nearest = inside.get(False) or inside.get(True)
-    return "an unknown place" if nearest is None else _line(nearest)
+    return "an unknown place" if nearest is None else line_of(nearest)
 
 
 def refused(message: str) -> Callable[..., NoReturn]:
@@ -113,7 +113,12 @@ def refused(message: str) -> Callable[..., NoReturn]:
     return refuse
 
 
-def _line(frame: FrameType) -> str:
+def is_of_a_library(frame: FrameType) -> bool:
+    """Whether a frame belongs to Python's own library or to an installed package."""
+    return frame.f_code.co_filename.startswith((*_LIBRARIES, *_PACKAGES, "<"))
+
+
+def line_of(frame: FrameType) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from types import FrameType
 from typing import Any, Final
+
+from .real_world import is_of_a_library, line_of
 
 
 class SimulatedTask(asyncio.Task[Any]):
@@ -35,12 +38,12 @@ def forget_when_dropped(task: Any) -> None:
 
 
 def place_of(task: asyncio.Task[Any]) -> str:
-    """Where a task waits: the innermost line of its own code."""
-    frames = task.get_stack()
+    """Where a task waits: its innermost line outside libraries."""
+    frames: list[FrameType] = []
+    coroutine: Any = task.get_coro()
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        frames.append(frame)
+        coroutine = coroutine.cr_await
     if not frames:
         return "its beginning"
-    frame = frames[-1]
-    coroutine: Any = task.get_coro()
-    while (inner := getattr(coroutine, "cr_await", None)) is not None and getattr(inner, "cr_frame", None) is not None:
-        coroutine, frame = inner, inner.cr_frame
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}, in {frame.f_code.co_name}"
+    return line_of(next((frame for frame in reversed(frames) if not is_of_a_library(frame)), frames[-1]))
