@@ -31,7 +31,7 @@ import warnings
 
 import pytest
 
-from llm_dispatcher import set_global_switch
+from llm_dispatcher import get_global_switch, set_global_switch
 from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, Stall
 from story_app import story
 

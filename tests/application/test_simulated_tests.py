@@ -55,6 +55,23 @@ class TestOfAClass:
         simulated_switch(openai=Reply("x"))
         assert await story("a") == "x"
 
+POLICY = {
+    "providers": {"openai": {"models": ["gpt-5-mini"]}, "anthropic": {"models": ["claude-sonnet-4-5"]}},
+    "routing": {"default": {"targets": ["openai/gpt-5-mini", "anthropic/claude-sonnet-4-5"], "strategy": "cost"}},
+    "budgets": {"daily": 5.0},
+    "cache": {},
+}
+
+@pytest.mark.simulated(seeds=3)
+async def test_a_policy_with_prices_budgets_and_a_cache(simulated_switch):
+    vendors = simulated_switch(POLICY, openai=[Reply(fault=HttpError(429, retry_after=2)), Reply(TALE)])
+    assert await story("foxes") == await story("foxes") == TALE
+    assert 2 <= asyncio.get_running_loop().time() < 10
+    assert len(vendors["openai"].requests) == 2 and vendors["anthropic"].requests == []
+    switch = get_global_switch()
+    assert switch.spent()["daily"] > 0
+    await switch.aclose()
+
 CALLED = []
 
 def counting(function):
@@ -76,9 +93,15 @@ def test_the_decorator_was_kept():
 async def test_skips():
     pytest.skip("not here")
 
+EXPECTED = []
+
 @pytest.mark.simulated
 async def test_expects_to_fail():
+    EXPECTED.append(1)
     pytest.xfail("known")
+
+def test_an_expected_failure_is_not_shrunk():
+    assert len(EXPECTED) == 1
 
 @pytest.mark.xfail(strict=True)
 @pytest.mark.simulated
@@ -125,7 +148,7 @@ def test_a_simulated_test_runs_whatever_else_runs_async_tests(options: tuple[str
     skipped = {"test_skips", "test_expects_to_fail", "test_marked_to_fail", "test_marked_to_be_skipped"}
     assert {name for name, outcome in outcomes.items() if outcome != "passed"} == skipped, done.output
     assert {outcomes[name] for name in skipped} == {"skipped"}
-    assert len(outcomes) == 16
+    assert len(outcomes) == 18
     assert done.code == 0
 
 
@@ -283,11 +306,14 @@ def test_a_seed_decides_everything(simulated_switch: SimulatedSwitch) -> None:
     async def main() -> tuple[str, str]:
         return await asyncio.gather(LLM()("a"), LLM()("b"))
 
-    def digest(seed: int) -> str:
+    def run(seed: int) -> tuple[str, float]:
         simulated_switch(seed=seed, openai=[Reply(TALE, fault=Cut(after=3)), "One."], anthropic=Continuing(TALE))
         with Simulation(seed) as simulation:
             simulation.run(main)
-            return simulation.digest
+            return simulation.digest, simulation.now
 
-    assert [digest(seed) for seed in range(5)] == [digest(seed) for seed in range(5)]
-    assert len({digest(seed) for seed in range(5)}) == 5
+    runs = [run(seed) for seed in range(5)]
+    assert runs == [run(seed) for seed in range(5)]
+    digests, seconds = zip(*runs, strict=True)
+    assert len(set(digests)) == 5
+    assert len(set(seconds)) > 1, "the vendors draw how long they take"
