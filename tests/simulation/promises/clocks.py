@@ -24,7 +24,7 @@ from tests.simulation.promises.kit import (
     policies_of,
 )
 from tests.simulation.promises.matching import Request, requests
-from tests.simulation.record import Run
+from tests.simulation.record import Reading, Run
 
 CALLBACK: Final = 0.05
 """Seconds that the waiting callback of a reader may take at the end of its stream."""
@@ -104,13 +104,10 @@ def no_request_is_sent_after_the_deadline(run: Run) -> None:
     """
     ends: dict[str, float] = {}
     for reading in everyone(run):
-        end = reading.began_at + (inf if reading.total is None else reading.total)
-        ends[reading.question] = max(ends.get(reading.question, 0.0), end)
+        ends[reading.question] = max(ends.get(reading.question, 0.0), _deadline(run, reading))
     for request in requests(run):
         reading = request.reading
-        end = reading.began_at + (inf if reading.total is None else reading.total)
-        if may_share(reading):
-            end = ends[reading.question]
+        end = ends[reading.question] if may_share(reading) else _deadline(run, reading)
         if request.served.asked_at > end + run.stalled + TIMER:
             fail(
                 reading,
@@ -160,6 +157,14 @@ def a_closed_limit_keeps_everybody_away(run: Run) -> None:
 
 
 # ── words ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _deadline(run: Run, reading: Reading) -> float:
+    """When the stream has to be over. A body's own timeout is not that of the stream inside, which may read ahead."""
+    totals = [reading.total]
+    if has_body(reading) and may_share(reading):
+        totals = [policy.resilience.timeouts.total for policy in policies_of(run, reading)]
+    return reading.began_at + max(inf if total is None else total for total in totals)
 
 
 def _longest_wait(run: Run, policy: Policy, request: Request) -> float:

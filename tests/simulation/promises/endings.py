@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
-from llm_dispatcher.events import Event, Failure, StreamCancelled, StreamCompleted, StreamFailed
+from llm_dispatcher.events import Failure, StreamCancelled, StreamCompleted, StreamFailed
 from llm_dispatcher.exceptions import (
     AllProvidersFailedError,
     LLMDispatcherError,
@@ -88,9 +87,9 @@ def a_reader_that_left_gets_nothing_more(run: Run) -> None:
         if outcome_of(reading) != "left" or has_body(reading):
             continue
         end = end_of(reading.watched)
-        if reading.watched and not isinstance(end, StreamCancelled) and not _had_the_end(reading.events):
+        is_told = not reading.watched or _had_the_end(reading)
+        if not isinstance(end, StreamCancelled) and not is_told:
             fail(reading, "its stream ends with StreamCancelled", type(end).__name__)
-        is_told = _had_the_end(reading.events) or not reading.watched
         if reading.response is not None and not is_told and reading.response.finish_reason != "cancelled":
             fail(reading, "finish_reason 'cancelled'", reading.response.finish_reason)
 
@@ -125,6 +124,11 @@ def _reason(request: Request) -> str | None:
     return next((piece.finish_reason for piece in request.served.pieces if isinstance(piece, Finished)), None)
 
 
-def _had_the_end(events: Sequence[Event]) -> bool:
-    """Whether a reader of events had got the end already when it left."""
-    return end_of(events) is not None
+def _had_the_end(reading: Reading) -> bool:
+    """Whether the reader had got the end already when it left: the last event, or the closing item after the text; or
+    whether another task has closed its stream just when it was complete.
+    """
+    if reading.plan.way == "events":
+        return end_of(reading.events) is not None
+    is_complete = isinstance(end_of(reading.watched), StreamCompleted)
+    return is_complete and (reading.plan.way == "metadata" or reading.ended_by_other is not None)

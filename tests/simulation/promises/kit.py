@@ -150,12 +150,6 @@ def segments(events: Iterable[Event]) -> list[Segment]:
     return parts
 
 
-def honest(run: Run, reading: Reading) -> bool:
-    """Whether every vendor that wrote some of what this reader got is honest."""
-    liars = {plan.name for plan in run.scenario.vendors if not plan.is_honest}
-    return not any(part.target.provider in liars for part in segments(reading.watched))
-
-
 def option(reading: Reading, name: str) -> Any:
     """An option of the reader's call; `None` if its policy decides."""
     return reading.plan.options.get(name)

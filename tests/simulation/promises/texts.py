@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import inf
 from typing import Final
 
+from llm_dispatcher._dispatch.watchdog import PAUSE
+from llm_dispatcher._policy import Policy
 from llm_dispatcher.events import (
     StreamCancelled,
     StreamCompleted,
@@ -18,6 +21,7 @@ from llm_dispatcher.events import (
     ToolCallDelta,
 )
 from llm_dispatcher.exceptions import RequestTimeoutError, StreamingError
+from llm_dispatcher.provider import Finished
 from tests.simulation.promises.kit import (
     ENDS,
     Segment,
@@ -26,15 +30,16 @@ from tests.simulation.promises.kit import (
     fail,
     finished,
     has_body,
-    honest,
     is_free,
     missed,
     outcome_of,
+    over_at,
+    policies_of,
     ran_to_its_end,
     segments,
     text_of,
 )
-from tests.simulation.promises.matching import requests
+from tests.simulation.promises.matching import Request, of_reading, requests
 from tests.simulation.record import Reading, Run
 
 WHOLE: Final = ("stop", "tool_calls")
@@ -48,7 +53,7 @@ def a_complete_answer_is_the_whole_answer(run: Run) -> None:
     ended it, a beginning of it.
     """
     for reading in finished(run):
-        if outcome_of(reading) != "completed" or not honest(run, reading):
+        if outcome_of(reading) != "completed" or not _is_seamless(run, reading):
             continue
         reason = reading.response.finish_reason if reading.response is not None else None
         if reason in WHOLE and reading.text != reading.truth:
@@ -60,7 +65,7 @@ def a_complete_answer_is_the_whole_answer(run: Run) -> None:
 def an_incomplete_answer_is_its_beginning(run: Run) -> None:
     """A reader whose answer is not complete has a beginning of the answer: nothing repeated, lost or changed."""
     for reading in everyone(run):
-        if outcome_of(reading) == "completed" or not honest(run, reading):
+        if outcome_of(reading) == "completed" or not _is_seamless(run, reading):
             continue
         for where, text in (("its text", reading.text), ("its stream", text_of(reading.watched))):
             if not reading.truth.startswith(text):
@@ -248,6 +253,44 @@ def _is_open_ended(reading: Reading) -> int:
         if not isinstance(event, (StreamReset, *ENDS)):
             return int(isinstance(event, StreamSwitched))
     return 0
+
+
+def _is_seamless(run: Run, reading: Reading) -> bool:
+    """Whether no repetition had to be shown. By decision 0022 there are two cases in which one is:
+
+    - The join had waited for as long as the `idle` clock allows, and the text that it held was no repetition yet: a
+      remark, for example.
+    - A limit has ended the answer before it came to anything new, and not within the anchor.
+
+    What the vendor wrote is then delivered unchanged, as `a_vendors_text_is_cut_only_at_its_head` checks.
+    """
+    askers = [reading] if attempts_of(reading) else [each for each in run.readings if each.question == reading.question]
+    for request in (each for asker in askers for each in of_reading(run, asker)):
+        row = request.row
+        if row is None or row.number == 1 or row.seam != "plain" or not row.delivered:
+            continue
+        wrote = "".join(piece for piece in request.served.pieces if isinstance(piece, str))
+        if _lasted(request) >= min(_shortest_idle(policy, request) for policy in policies_of(run, request.reading)):
+            return False
+        delivered = sum(each.delivered for each in attempts_of(request.reading)[: row.number - 1])
+        new = request.reading.truth[delivered : delivered + 12]
+        ended = [piece.finish_reason for piece in request.served.pieces if isinstance(piece, Finished)]
+        if ended == ["length"] and new not in wrote:
+            return False
+    return True
+
+
+def _lasted(request: Request) -> float:
+    return over_at(request.served) - request.served.asked_at
+
+
+def _shortest_idle(policy: Policy, request: Request) -> float:
+    """The shortest time after which the join may stop to wait: `idle`, or the least share of what `total` leaves."""
+    clocks, total = policy.resilience.timeouts, request.reading.total
+    if has_body(request.reading):
+        total = clocks.total
+    idle = inf if clocks.idle is None else clocks.idle
+    return idle if total is None else min(idle, PAUSE, total / 8)
 
 
 def _apart(expected: str, found: str) -> str:
