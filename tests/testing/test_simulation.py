@@ -432,6 +432,17 @@ def test_a_failure_prints_its_seed_the_shortest_run_and_a_trace() -> None:
     simulate(an_account, seed=str(Seed(seed.number, limit=0)))  # with plain choices only, it does not fail
 
 
+def test_a_task_has_the_name_in_the_trace_that_its_group_gives_it() -> None:
+    async def main() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(asyncio.sleep(1), name="the sleeper")
+
+    with Simulation(0) as simulation:
+        simulation.run(main)
+        lines = [(line.who, line.what) for line in simulation.trace.lines]
+    assert lines == [("main", "begins"), ("the sleeper", "begins"), ("the sleeper", "ends"), ("main", "ends")]
+
+
 def test_a_program_without_a_fault_passes_every_seed() -> None:
     simulate(functools.partial(asyncio.sleep, 1.0), seeds=20, first=1000)
 

@@ -33,6 +33,7 @@ from .lanes import Lanes
 from .real_world import REAL_METHODS, refused
 from .tasks import SimulatedFuture, SimulatedTask, forget_when_dropped, place_of
 from .threads import Threads, Work
+from .trace import Trace
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -56,7 +57,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         choices: The choices of the run.
         start: The virtual second at which the process starts.
         report: Called with each problem that nobody handled, such as an exception in a callback.
-        note: Called with who did what, when a task begins or ends.
+        trace: Where the beginning and the end of each task are noted.
     """
 
     def __init__(
@@ -65,14 +66,14 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         *,
         start: float = 0.0,
         report: Callable[[str], object],
-        note: Callable[[str, str], object] = lambda who, what: None,
+        trace: Trace | None = None,
     ) -> None:
         self.stalled: float = 0.0
         """Seconds for which the loop was busy."""
         self.threads: Final = Threads(self, choices)
         self._choices = choices
         self._report = report
-        self._note = note
+        self._trace = Trace(self.time) if trace is None else trace
         self._time = start
         self._lanes: Final = Lanes(choices)
         self._numbers = 0
@@ -261,7 +262,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def take_no_more_notes(self) -> None:
         """What follows is not the program's doing."""
-        self._note = lambda who, what: None
+        self._trace = Trace(self.time)
 
     def left_over(self) -> list[str]:
         """The tasks that are not done and the timers that are set."""
@@ -324,17 +325,18 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             return self._task_factory(self, coro, **more)
         task = SimulatedTask(self._next_number(), coro, name=name, loop=self, **more)
         self._tasks.add(task)
-        self._note(task.get_name(), "begins")
+        task.on_name = self._trace.rename
+        self._trace.add(task.get_name(), "begins")
         task.add_done_callback(self._note_end)
         return task
 
     def _note_end(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
-            self._note(task.get_name(), "ends: cancelled")
+            self._trace.add(task.get_name(), "ends: cancelled")
         elif (error := task._exception) is None:  # noqa: SLF001 - `exception()` would count as retrieved
-            self._note(task.get_name(), "ends")
+            self._trace.add(task.get_name(), "ends")
         else:
-            self._note(task.get_name(), f"ends with {type(error).__name__}: {error}")
+            self._trace.add(task.get_name(), f"ends with {type(error).__name__}: {error}")
 
     def set_task_factory(self, factory: Any) -> None:
         self._task_factory = factory

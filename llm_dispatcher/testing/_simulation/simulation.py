@@ -150,7 +150,7 @@ class Simulation:
 
     def _new_loop(self, start: float) -> SimulatedLoop:
         return SimulatedLoop(  # type: ignore[abstract] # what is missing is refused (`loop._refused`)
-            self.choices, start=start, report=self.problems.append, note=self.note
+            self.choices, start=start, report=self.problems.append, trace=self.trace
         )
 
     @contextmanager

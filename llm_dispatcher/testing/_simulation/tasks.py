@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, Final
 
@@ -15,10 +15,18 @@ class SimulatedTask(asyncio.Task[Any]):
 
     def __init__(self, number: int, coro: Coroutine[Any, Any, Any], *, name: str | None, **more: Any) -> None:
         self.number: Final = number
+        self.on_name: Callable[[str, str], object] | None = None
+        """Called with the old and the new name when the task gets another one."""
         super().__init__(coro, name=name or f"{getattr(coro, '__qualname__', 'task')} {number}", **more)
 
     def __hash__(self) -> int:
         return self.number
+
+    def set_name(self, value: object, /) -> None:
+        before = self.get_name()
+        super().set_name(value)
+        if self.on_name is not None:
+            self.on_name(before, self.get_name())
 
 
 class SimulatedFuture(asyncio.Future[Any]):

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 LONGEST: Final = 160
 """Characters of a line. What is longer is cut, so that a long text does not hide the rest."""
@@ -35,6 +36,11 @@ class Trace:
     def add(self, who: str, what: str) -> None:
         """Add a line at the present virtual second."""
         self.lines.append(Line(self._now(), who, what))
+
+    def rename(self, before: str, now: str) -> None:
+        """Who was called `before` in the last line is called `now`: a task group names a task after it has begun."""
+        if self.lines and self.lines[-1].who == before:
+            self.lines[-1] = replace(self.lines[-1], who=now)
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.lines))
