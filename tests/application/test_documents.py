@@ -37,6 +37,7 @@ _BLOCK: Final = re.compile(
     r"^(?P<fence>```+|~~~+)(?P<info>[^\n]*)\n(?P<body>.*?)^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL
 )
 _VENDORS: Final = re.compile(r"<!-- vendors: (?P<words>[^\n]*) -->\s*\Z")
+_FAILS: Final = re.compile(r"<!-- fails -->\s*\Z")
 _NOT_IN_A_NOTEBOOK: Final = re.compile(r"<!-- not in a notebook -->\s*\Z")
 _RUN: Final = re.compile(r"asyncio\.run\((?P<what>.+)\)  # in a notebook: await (?P=what)$", re.MULTILINE)
 _TITLE: Final = re.compile(r'title="(?P<title>[^"]+)"')
@@ -48,8 +49,10 @@ COMMANDS: Final = {"uvicorn", "gunicorn", "marimo", "streamlit", "curl", "pytest
 
 
 class Block(Struct, frozen=True):
-    """One block of code. `vendors` is the comment before it that configures the simulated vendors. `is_a_cell` is false
-    if a comment says that the block behaves differently in a notebook.
+    """One block of code. Comments before it set some fields.
+
+    `vendors` configures the simulated vendors. `is_a_cell` is false if the block behaves differently in a notebook, and
+    `fails` is true if the tests in it fail.
     """
 
     language: str
@@ -58,6 +61,7 @@ class Block(Struct, frozen=True):
     title: str | None = None
     vendors: str | None = None
     is_a_cell: bool = True
+    fails: bool = False
 
     def as_a_cell(self) -> str:
         """The block as a cell of a notebook: the comment beside `asyncio.run` says what to write instead."""
@@ -77,6 +81,7 @@ def blocks_of(page: Path) -> list[Block]:
                 title=title["title"] if title else None,
                 vendors=vendors["words"] if vendors else None,
                 is_a_cell=_NOT_IN_A_NOTEBOOK.search(text[: match.start()]) is None,
+                fails=_FAILS.search(text[: match.start()]) is not None,
             )
         )
     return blocks
@@ -94,6 +99,7 @@ class Reader:
         self._put = simulated_switch
         self._names: dict[str, Any] = {"__name__": "__main__"}
         self._printed: str | None = None
+        self._report: str | None = None
         self._output = (
             io.StringIO()
         )  # one for the whole page: a log handler that one block sets up still writes there in the next
@@ -134,6 +140,8 @@ class Reader:
             case "text":
                 if self._printed is not None:
                     assert self._printed.strip() == block.body.strip(), self._place(block)
+                elif self._report is not None:
+                    self._check_report(block)
             case "yaml":
                 self._configure(block)
             case "json":
@@ -166,8 +174,28 @@ class Reader:
         assert block.title is not None
         self._source(block, block.body)
         (self._folder / block.title).write_text(block.body)
-        if block.title.startswith("test_"):
+        self._report = None
+        if block.fails:
+            self._fail_with_pytest(block)
+        elif block.title.startswith("test_"):
             self._test(block)
+
+    def _fail_with_pytest(self, block: Block) -> None:
+        """Run a file of tests that fail on purpose, and keep the report for the blocks that show parts of it."""
+        assert block.title is not None
+        options = ["-c", os.devnull, "--rootdir", ".", "-p", "no:asyncio", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", *options, block.title]
+        environment = {**os.environ, "PYTHONPATH": str(self._folder), "COLUMNS": "80"}
+        run = subprocess.run(command, cwd=self._folder, env=environment, capture_output=True, text=True, check=False)
+        assert run.returncode == 1, f"{self._place(block)}\n{run.stdout}{run.stderr}"
+        self._report = run.stdout
+
+    def _check_report(self, block: Block) -> None:
+        """Each line that a page shows of a report is in it, in this order. `…` stands for lines that are left out."""
+        assert self._report is not None
+        lines = iter(map(str.strip, self._report.splitlines()))
+        for line in map(str.strip, block.body.splitlines()):
+            assert line == "…" or line in lines, f"{self._place(block)}: {line}\n{self._report}"
 
     def _test(self, block: Block) -> None:
         """Run each test of a file with the fixtures that it asks for."""
@@ -240,8 +268,14 @@ def reader(
             del sys.modules[name]
 
 
+def param_of(page: Path) -> Any:
+    """The page as a parameter of a test, which is slow if the page runs pytest."""
+    runs_pytest = any(block.fails for block in blocks_of(page))
+    return pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] if runs_pytest else [])
+
+
 @pytest.mark.found("N-C17")
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [param_of(page) for page in PAGES])
 def test_the_code_of_a_page_is_a_script(page: Path, reader: Reader) -> None:
     with fresh_logging():
         reader.read_into_a_script()
@@ -257,9 +291,10 @@ async def test_the_code_of_a_page_runs_in_a_notebook(
         await reader.read_into_a_notebook()
 
 
-def test_one_block_says_that_a_notebook_behaves_otherwise() -> None:
+def test_two_blocks_say_that_a_notebook_behaves_otherwise() -> None:
     assert [name_of(page) for page in PAGES for block in blocks_of(page) if not block.is_a_cell] == [
-        "docs/reading-a-stream.md"
+        "docs/reading-a-stream.md",
+        "docs/simulation.md",
     ]
 
 

@@ -87,7 +87,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._task_factory: Any = None
         self._steps_a_moment = 0
         self._between_stalls = choices.pick(BETWEEN_STALLS, "stalls")
-        self._until_stall = choices.below(self._between_stalls, "stalls") if self._between_stalls else 0
+        self._until_stall = choices.below(max(1, self._between_stalls), "stalls")
 
     # ── scheduling ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -60,7 +60,11 @@ class _Search:
                 low = middle + 1
 
     def drop(self) -> None:
-        """Drop choices: half of them at once, then a quarter, and so on."""
+        """Drop choices: half of them at once, then a quarter, and so on.
+
+        The first ones are dropped first. A run without a choice may make fewer choices, so that all later numbers
+        change; then the numbers that were dropped before are still right.
+        """
         size = len(self._candidates())
         while size := size // 2:
             place = 0
@@ -69,8 +73,8 @@ class _Search:
                     place += size
 
     def _candidates(self) -> list[int]:
-        """The choices that are not plain yet, the last ones first."""
-        return [number for number, _ in reversed(self._outcome.eventful)]
+        """The numbers of the choices that are not plain yet."""
+        return [number for number, _ in self._outcome.eventful]
 
     def _end(self) -> int:
         """The number after the last choice that is not plain."""
