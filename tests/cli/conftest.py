@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 import yaml
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from llm_dispatcher._cli import app
@@ -45,8 +47,14 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
 
 
+command = cache(get_command)
+"""The parser of the command. Typer would make it again for each run, from the signatures of all its functions."""
+
+
 @pytest.fixture
-def run() -> Run:
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr("typer.testing._get_command", command)
+
     def run_it(*words: str, stdin: bytes | None = None) -> Result:
         return CliRunner().invoke(app, list(words), input=stdin, prog_name="llm-dispatcher")
 

@@ -50,9 +50,9 @@ async def main():
     async with LLMSwitch(json.loads(sys.argv[2])) as switch:
         stream = switch.stream_request(TaskRequest("Hello?"))
         text = await stream
-        first, *_ = stream.response.attempts
-        print(json.dumps([text, first.failure and first.failure.kind, first.failure and first.failure.message]))
-        for name in json.loads(sys.argv[3]):  # the missing package, alone
+        failures = [attempt.failure for attempt in stream.response.attempts if attempt.failure]
+        print(json.dumps([text, [[failure.kind, failure.message] for failure in failures]]))
+        for name in json.loads(sys.argv[3]):  # the missing packages, each alone
             try:
                 await switch.stream_request(TaskRequest("Hello?", model=f"{name}/m"))
             except MissingPackageError as error:
@@ -62,55 +62,55 @@ asyncio.run(main())
 """
 
 
-def policy(vendors: dict[str, SimulatedVendor], first: str) -> dict[str, Any]:
-    names = [first, *(name for name in vendors if name != first)]
+def policy(vendors: dict[str, SimulatedVendor]) -> dict[str, Any]:
     return {
         "providers": {
-            name: {"base_url": vendors[name].base_url, "api_key": "test-key", "models": ["m"]} for name in names
+            name: {"base_url": vendor.base_url, "api_key": "test-key", "models": ["m"]}
+            for name, vendor in vendors.items()
         },
-        "routing": {"default": [f"{name}/m" for name in names]},
+        "routing": {"default": [f"{name}/m" for name in vendors]},
         "resilience": {"max_retries": 0},
     }
 
 
 WIRES = {"openai": "openai-chat", "anthropic": "anthropic", "google": "google", "ollama": "ollama"}
+INSTALLS = {
+    "openai": ("openai", "openai[aiohttp]"),
+    "anthropic": ("anthropic", "anthropic[aiohttp]"),
+    "google": ("google.genai", "google-genai[aiohttp]"),
+}
+"""The package of each kind that has one, and how it is installed."""
 
 
-@pytest.mark.parametrize(
-    ("kind", "blocked", "install"),
-    [
-        ("openai", "openai", "openai[aiohttp]"),
-        ("anthropic", "anthropic", "anthropic[aiohttp]"),
-        ("google", "google.genai", "google-genai[aiohttp]"),
-    ],
-)
-def test_without_an_sdk_the_next_target_is_asked_and_the_error_says_what_to_install(
-    kind: str, blocked: str, install: str, simulated_vendor: Start
-) -> None:
+def test_without_an_sdk_the_next_target_is_asked_and_the_error_says_what_to_install(simulated_vendor: Start) -> None:
+    """All three are missing in one process: an SDK that was loaded would cost this test a second."""
     vendors = {name: simulated_vendor(wire, Reply(f"By {name}."), api_key="test-key") for name, wire in WIRES.items()}
-    done = run(blocked, ASK, json.dumps(policy(vendors, kind)), json.dumps([kind]))
+    blocked = ",".join(package for package, _ in INSTALLS.values())
+    done = run(blocked, ASK, json.dumps(policy(vendors)), json.dumps(list(INSTALLS)))
     assert done.returncode == 0, done.stderr
-    answer, alone = map(json.loads, done.stdout.splitlines())
-    others = [name for name in WIRES if name != kind]
-    assert answer[:2] == [f"By {others[0]}.", "MissingPackageError"]
-    message = (
-        f"providers of the kind {kind!r} need the Python package {blocked}, which is not installed; "
-        f"install it with: pip install '{install}'"
-    )
-    assert message in answer[2]
-    assert (message in alone[0], alone[1]) == (True, install)
-    assert not vendors[kind].requests
+    (text, failures), *alone = map(json.loads, done.stdout.splitlines())
+    assert text == "By ollama."
+    assert [kind for kind, _ in failures] == ["MissingPackageError"] * 3
+    for (kind, (package, install)), (_, failure), (error, offered) in zip(
+        INSTALLS.items(), failures, alone, strict=True
+    ):
+        message = (
+            f"providers of the kind {kind!r} need the Python package {package}, which is not installed; "
+            f"install it with: pip install '{install}'"
+        )
+        assert message in failure
+        assert (message in error, offered) == (True, install)
+        assert not vendors[kind].requests
 
 
 @pytest.mark.parametrize("kind", WIRES)
 @pytest.mark.slow
 @pytest.mark.measured
 def test_one_vendor_works_without_the_sdks_of_all_others(kind: str, simulated_vendor: Start) -> None:
-    own = {"openai": "openai", "anthropic": "anthropic", "google": "google.genai"}
-    blocked = ",".join(module for name, module in own.items() if name != kind)
+    blocked = ",".join(package for name, (package, _) in INSTALLS.items() if name != kind)
     vendors = {kind: simulated_vendor(WIRES[kind], Reply(f"By {kind}."), api_key="test-key")}
-    done = run(blocked, ASK, json.dumps(policy(vendors, kind)), "[]")
-    assert (done.returncode, done.stdout) == (0, json.dumps([f"By {kind}.", None, None]) + "\n"), done.stderr
+    done = run(blocked, ASK, json.dumps(policy(vendors)), "[]")
+    assert (done.returncode, done.stdout) == (0, json.dumps([f"By {kind}.", []]) + "\n"), done.stderr
 
 
 PRICES = """
@@ -129,8 +129,10 @@ asyncio.run(main())
 
 
 def test_without_genai_prices_only_the_prices_of_local_servers_are_known(simulated_vendor: Start) -> None:
-    vendors = {name: simulated_vendor(WIRES[name], Reply("Hi."), api_key="test-key") for name in ("openai", "ollama")}
-    done = run("genai_prices", PRICES, json.dumps(policy(vendors, "openai")))
+    """(OpenAI is not in the route, so that its SDK is not loaded.)"""
+    vendors = {name: simulated_vendor(WIRES[name], Reply("Hi."), api_key="test-key") for name in ("ollama", "openai")}
+    configuration = {**policy(vendors), "routing": {"default": ["ollama/m"]}}
+    done = run("genai_prices", PRICES, json.dumps(configuration))
     assert (done.returncode, done.stdout) == (0, '["Hi.", 0.0, null]\n'), done.stderr
 
 
