@@ -1,7 +1,7 @@
 # Every target makes what it needs in .venv first; nothing is installed anywhere else.
+# Python keeps its bytecode in __pycache__: without it, the tests take 5 s longer to collect, and each process that they start 0.2 s.
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-applications simulate mutants check format docs peers clean run-venv dev-venv apps-venv docs-venv
-export PYTHONDONTWRITEBYTECODE = 1
 
 # Every public name has a type. (PYTHONPATH: an editable installation leaves a folder of data files in the place that pyright searches first.)
 VERIFYTYPES = PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONPATH="$(CURDIR)" \
@@ -81,3 +81,4 @@ peers:  ## install the packages that benchmarks/fault_matrix.py compares with, i
 
 clean:  ## remove generated files
 	@rm -rf .venv .peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist site
+	@find . -name __pycache__ -type d -not -path "./.*/*" -prune -exec rm -rf {} +
