@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -23,12 +23,8 @@ FOUND: Final = {
 
 def numbers_in(path: Path) -> Iterator[str]:
     """The numbers that tests of a file are marked with."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        match node:
-            case ast.Call(func=ast.Attribute(attr="found"), args=args):
-                yield from (arg.value for arg in args if isinstance(arg, ast.Constant) and isinstance(arg.value, str))
-            case _:
-                pass
+    for numbers in re.findall(r"\bmark\.found\(([^)]*)\)", path.read_text()):
+        yield from re.findall(r'"([^"]+)"', numbers)
 
 
 def test_every_found_fault_is_named_by_a_test() -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ast
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from functools import cache
 from graphlib import TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
@@ -27,6 +28,13 @@ MODULES = {
     ".".join([ROOT, *(part for part in path.relative_to(PACKAGE).with_suffix("").parts if part != "__init__")]): path
     for path in PACKAGE.rglob("*.py")
 }
+
+
+@cache
+def imports_of(module: str) -> tuple[str, ...]:
+    """The modules of ours that one of them imports."""
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    return tuple(imports_in(MODULES[module].read_text(), package))
 
 
 def imports_in(code: str, package: str) -> Iterator[str]:
@@ -72,12 +80,18 @@ def breach(importer: str, imported: str) -> str | None:
     return None
 
 
-def _goes_up(contract: dict[str, Any], importer: str, imported: str) -> bool:
-    storeys = {
+@cache
+def _storeys(layers: tuple[str, ...]) -> dict[str, int]:
+    """The height of each room."""
+    return {
         room.strip(" ()"): height
-        for height, storey in enumerate(reversed(contract["layers"]))
+        for height, storey in enumerate(reversed(layers))
         for room in storey.replace(":", "|").split("|")
     }
+
+
+def _goes_up(contract: dict[str, Any], importer: str, imported: str) -> bool:
+    storeys = _storeys(tuple(contract["layers"]))
     for container in contract.get("containers", ()):
         here, there = (_room(module, container) for module in (importer, imported))
         if here in storeys and there in storeys and here != there and storeys[there] >= storeys[here]:
@@ -93,25 +107,21 @@ def _is_in(module: str, packages: list[str]) -> bool:
     return any(fnmatchcase(module, package) or fnmatchcase(module, f"{package}.*") for package in packages)
 
 
-def breaches(importer: str, code: str, package: str) -> list[tuple[str, str]]:
-    """The imports in a module that break a contract, and the contract. `llm_dispatcher/__init__` only names things."""
-    found = [(imported, breach(importer, imported)) for imported in imports_in(code, package)]
+def breaches(importer: str, imports: Iterable[str]) -> list[tuple[str, str]]:
+    """The imports of a module that break a contract, and the contract. `llm_dispatcher/__init__` only names things."""
+    found = [(imported, breach(importer, imported)) for imported in imports]
     return [(imported, name) for imported, name in found if name is not None]
-
-
-def _package_of(module: str) -> str:
-    return module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
 
 
 @pytest.mark.parametrize("module", sorted(MODULES.keys() - {ROOT}))
 def test_no_import_gets_round_the_storeys(module: str) -> None:
-    assert breaches(module, MODULES[module].read_text(), _package_of(module)) == []
+    assert breaches(module, imports_of(module)) == []
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = {
-        module: {each for each in imports_in(path.read_text(), _package_of(module)) if each in MODULES} - {module, ROOT}
-        for module, path in MODULES.items()
+        module: {each for each in imports_of(module) if each in MODULES} - {module, ROOT}
+        for module in MODULES
         if module != ROOT
     }
     assert len(list(TopologicalSorter(graph).static_order())) == len(graph)  # or a CycleError shows the circle
@@ -136,7 +146,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 )
 def test_an_import_that_goes_up_is_noticed(module: str, code: str) -> None:
     module = f"{ROOT}.{module}"
-    assert breaches(module, code, module.rpartition(".")[0])
+    assert breaches(module, imports_in(code, module.rpartition(".")[0]))
 
 
 @pytest.mark.parametrize(
@@ -150,4 +160,4 @@ def test_an_import_that_goes_up_is_noticed(module: str, code: str) -> None:
 )
 def test_an_import_that_goes_down_is_not(module: str, code: str) -> None:
     module = f"{ROOT}.{module}"
-    assert breaches(module, code, module.rpartition(".")[0]) == []
+    assert breaches(module, imports_in(code, module.rpartition(".")[0])) == []

@@ -252,7 +252,7 @@ async def test_break_closes_the_connection_while_the_stream_is_held(
 
 
 async def test_a_context_manager_aclose_and_a_readers_error_close_the_connection(
-    simulated_vendor: Start, switch_over: Over
+    simulated_vendor: Start, switch_over: Over, collect_garbage: Callable[[], object]
 ) -> None:
     vendor = simulated_vendor("anthropic", Reply(TEXT, fault=Stall(3)))
     switch = switch_over(vendor)
@@ -273,7 +273,7 @@ async def test_a_context_manager_aclose_and_a_readers_error_close_the_connection
     with pytest.raises(ZeroDivisionError):
         async for _ in switch.stream_request(ASK):
             raise ZeroDivisionError
-    gc.collect()
+    collect_garbage()
     assert await over_at(vendor) == "left"
 
 
@@ -493,7 +493,9 @@ async def test_callbacks_are_told_what_happens_across_a_switch(simulated_vendor:
     assert isinstance(told.log[told.names().index("switch") + 3][1], StreamSwitched)
 
 
-async def test_callbacks_hear_of_tools_errors_and_leaving(fresh: Callable[..., LLMStream[str]]) -> None:
+async def test_callbacks_hear_of_tools_errors_and_leaving(
+    fresh: Callable[..., LLMStream[str]], collect_garbage: Callable[[], object]
+) -> None:
     told = Told()
     await fresh(Reply(tool_calls=(SaidToolCall("f", '{"a": 1}'),)), callbacks=told.callbacks)
     assert told.names() == ["start", "tool", "end"]
@@ -509,7 +511,7 @@ async def test_callbacks_hear_of_tools_errors_and_leaving(fresh: Callable[..., L
     stream = fresh(Reply(TEXT), callbacks=told.callbacks)
     async for _ in stream:
         break
-    gc.collect()
+    collect_garbage()
     while not stream.response.finish_reason:
         await asyncio.sleep(0.001)
     assert told.names() == ["start", "end"]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import importlib.util
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -203,12 +202,14 @@ def test_a_route_annotated_with_a_stream_is_refused_at_definition() -> None:
             return tell(topic)
 
 
-async def test_a_response_that_is_never_sent_leaves_nothing(simulated_switch: SimulatedSwitch) -> None:
+async def test_a_response_that_is_never_sent_leaves_nothing(
+    simulated_switch: SimulatedSwitch, collect_garbage: Callable[[], object]
+) -> None:
     vendor = simulated_switch(openai=Reply(TEXT))["openai"]
     before = asyncio.all_tasks()
     response = StreamingResponse(tell("foxes"))
     del response
-    gc.collect()
+    collect_garbage()
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
     assert (vendor.requests, vendor.open_connections) == ([], 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import socket
 import subprocess
 import sys
@@ -351,7 +350,7 @@ async def test_a_waiter_that_is_cancelled_leaves_the_client_to_its_maker() -> No
     await clients.aclose()
 
 
-def test_a_client_that_is_dropped_as_its_loop_ends_is_closed_in_it() -> None:
+def test_a_client_that_is_dropped_as_its_loop_ends_is_closed_in_it(collect_garbage: Callable[[], object]) -> None:
     """A function that makes a provider, reads an answer and returns leaves the loop no turn to close the client in."""
     closed: list[str] = []
     complaints: list[dict[str, Any]] = []
@@ -370,7 +369,7 @@ def test_a_client_that_is_dropped_as_its_loop_ends_is_closed_in_it() -> None:
         await PerLoop(life).get()
 
     asyncio.run(use())
-    gc.collect()
+    collect_garbage()
     assert (closed, complaints) == (["begun", "done"], [])
 
 
@@ -403,7 +402,7 @@ def test_release_closes_each_client_in_its_own_loop() -> None:
     assert sorted(closed) == sorted(thread.ident or 0 for thread in threads)
 
 
-def test_loops_that_are_closed_are_forgotten() -> None:
+def test_loops_that_are_closed_are_forgotten(collect_garbage: Callable[[], object]) -> None:
     async def life() -> AsyncGenerator[object, None]:
         yield object()
 
@@ -413,7 +412,7 @@ def test_loops_that_are_closed_are_forgotten() -> None:
 
     clients = PerLoop(life)
     loops = [asyncio.run(use()) for _ in range(4)]
-    gc.collect()
+    collect_garbage()
     assert sum(loop() is not None for loop in loops) <= 1
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import subprocess
 import sys
 import weakref
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any, ClassVar
 
 import pytest
@@ -230,7 +229,9 @@ async def test_a_check_is_optional() -> None:
     assert await offered_models(theirs) == ["one", "two"]
 
 
-async def test_a_provider_that_is_dropped_unclosed_is_collected_and_its_client_closed() -> None:
+async def test_a_provider_that_is_dropped_unclosed_is_collected_and_its_client_closed(
+    collect_garbage: Callable[[], object],
+) -> None:
     """Also if `notify` reaches it: nothing that keeps the client alive may keep the provider alive."""
 
     class Notifies(Theirs):
@@ -253,7 +254,7 @@ async def test_a_provider_that_is_dropped_unclosed_is_collected_and_its_client_c
     assert notices == [RequestResent("example.org", failure)]
     gone = weakref.ref(made)
     del made
-    gc.collect()
+    collect_garbage()
     assert gone() is None
     while not Theirs.opened[0].closed:
         await asyncio.sleep(0)

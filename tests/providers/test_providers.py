@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -379,14 +378,14 @@ def test_a_client_is_made_once_a_loop_and_closed_with_it() -> None:
     asyncio.run(close())
 
 
-async def test_a_client_that_was_dropped_is_closed_all_the_same() -> None:
+async def test_a_client_that_was_dropped_is_closed_all_the_same(collect_garbage: Callable[[], object]) -> None:
     life = Life()
     clients = PerLoop(life)
     await clients.get()
     cycle: list[Any] = [clients]
     cycle.append(cycle)
     del clients, cycle
-    gc.collect()
+    collect_garbage()
     while life.closed == 0:
         await asyncio.sleep(0.001)
 
