@@ -41,6 +41,11 @@ def pytest_sessionfinish() -> None:
     gc.freeze()
 
 
+def examples(number: int) -> int:
+    """So many examples of a property in `make test-all`, and a fourth of them in `make test`."""
+    return number // 4 if settings.get_current_profile_name() == "fast" else number
+
+
 def first_is_fast(first: Any, *rest: Any) -> list[Any]:
     """Parameters of which `make test` takes the first, and `make test-all` each."""
     return [first, *(pytest.param(each, marks=pytest.mark.slow) for each in rest)]

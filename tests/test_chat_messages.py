@@ -30,6 +30,7 @@ from llm_dispatcher.tasks import (
     ToolResultPart,
 )
 from llm_dispatcher.testing import Reply, SimulatedVendor, Wire
+from tests.conftest import examples
 
 Start = Callable[..., SimulatedVendor]
 Over = Callable[..., LLMSwitch]
@@ -134,7 +135,7 @@ def written_conversations(draw: st.DrawFn) -> tuple[list[Message], list[Any]]:
 
 
 @given(written_conversations())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_openais_form_gives_the_same_request_as_message_values(both: tuple[list[Message], list[Any]]) -> None:
     ours, theirs = both
     before = repr(theirs)
@@ -145,7 +146,7 @@ def test_openais_form_gives_the_same_request_as_message_values(both: tuple[list[
     assert all(one is other for one, other in zip(again.messages, request.messages, strict=True))
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(80), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(written_conversations())
 async def test_the_body_sent_to_openai_equals_the_dicts(
     switch_over: Over, simulated_vendor: Start, both: tuple[list[Message], list[Any]]

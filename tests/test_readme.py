@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from llm_dispatcher._cli import app
 from llm_dispatcher.testing import Reply, SimulatedVendor
 
 ROOT = Path(__file__).parents[1]
@@ -58,8 +60,8 @@ def test_the_demo_on_a_given_policy_says_what_it_may_cost(
     policy.write_text(
         f"providers:\n  openai: {{api_key: test-key, base_url: '{vendor.base_url}', api: chat, models: [gpt-5-mini]}}\n"
     )
-    done = run("demo", "--config", str(policy), "--prompt", "Say it.")
-    assert (done.returncode, done.stderr) == (0, "")
+    done = CliRunner().invoke(app, ["demo", "--config", str(policy), "--prompt", "Say it."])
+    assert (done.exit_code, done.stderr) == (0, "")
     assert "openai/gpt-5-mini may cost up to $0.0010 an attempt (500 tokens of answer at most)" in done.stdout
     assert "An answer." in done.stdout
     assert vendor.requests[0].text == "Say it."
@@ -73,7 +75,7 @@ def test_the_demo_on_a_given_policy_says_what_it_may_cost(
     ],
 )
 def test_an_error_of_the_command_is_one_line(arguments: tuple[str, ...], code: int, words: str) -> None:
-    done = run(*arguments)
-    assert done.returncode == code
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == code
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -16,6 +16,7 @@ import pytest
 
 import llm_dispatcher
 from llm_dispatcher.testing import Reply, SimulatedVendor
+from tests.conftest import KINDS, first_is_fast
 
 PACKAGE: Final = Path(llm_dispatcher.__file__).parent
 POSIX_ONLY: Final = (
@@ -88,20 +89,22 @@ def test_our_plugin_loads_nothing_of_ours_that_another_project_does_not_use() ->
 
 
 @pytest.mark.found("N-A1", "H-4")
-def test_a_simulated_vendor_breaks_an_answer_and_another_continues_it() -> None:
+@pytest.mark.parametrize("wire", first_is_fast("ollama", "openai-chat"))
+def test_a_simulated_vendor_breaks_an_answer_and_another_continues_it(wire: str) -> None:
     code = """
+import json
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher.testing import Continuing, Cut, Reply, SimulatedVendor
 text = "One two three four."
-broken = SimulatedVendor("openai-chat", Reply(text, fault=Cut(2)))
+broken = SimulatedVendor(sys.argv[1], Reply(text, fault=Cut(2)))
 with broken as a, SimulatedVendor("ollama", Continuing(text)) as b:
     switch = LLMSwitch({"providers": {
-        "a": {"kind": "openai", "api": "chat", "api_key": "test-key", "base_url": a.base_url, "models": ["m"]},
+        "a": {**json.loads(sys.argv[2]), "api_key": "test-key", "base_url": a.base_url, "models": ["m"]},
         "b": {"kind": "ollama", "base_url": b.base_url, "models": ["m"]},
     }, "routing": {"default": ["a/m", "b/m"]}, "resilience": {"max_retries": 0}})
     print("".join(switch.stream_request(TaskRequest("Count."))))
 """
-    done = run(code)
+    done = run(code, wire, json.dumps(KINDS[wire]))
     assert (done.stdout, done.stderr) == ("One two three four.\n", "")
 
 

@@ -144,14 +144,17 @@ def test_text_is_shown_while_it_arrives_and_ctrl_c_ends_it_quietly(
     assert vendor.wait_until_unconnected() == 0
 
 
-def test_a_model_cannot_control_a_terminal(
+def test_a_model_can_neither_control_a_terminal_nor_reverse_the_direction_of_text(
     start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
-    policy = write(simulated_vendor("ollama", Reply("\x1b]0;Gotcha\a\x1b[2J\x9b31mred")))
+    control = "\x1b]0;Gotcha\a\x1b[2J\x9b31mred, "
+    reverse = "safe\u202egnp.exe\u2066\u2069, but \u05e9\u05dc\u05d5\u05dd\u200f"
+    policy = write(simulated_vendor("ollama", Reply(control + reverse)))
     process = start("stream", "x", "-q", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs)
     with ending(process):
         terminal.hand_over()
-        assert terminal.read_to_the_end() == "␛]0;Gotcha␇␛[2J�31mred\r\n"
+        harmless = "␛]0;Gotcha␇␛[2J�31mred, safe�gnp.exe��, but \u05e9\u05dc\u05d5\u05dd\u200f\r\n"
+        assert terminal.read_to_the_end() == harmless
 
 
 def test_a_progress_bar_is_drawn_if_the_text_goes_elsewhere(
@@ -213,7 +216,7 @@ def test_a_closed_pipe_ends_it_quietly_while_the_vendor_is_silent(
         ("stream", "Tell me."),
         pytest.param(("stream", "Tell me.", "--json"), marks=pytest.mark.slow),
         pytest.param(("config", "schema"), marks=pytest.mark.slow),
-        ("--help",),
+        pytest.param(("--help",), marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )
@@ -334,15 +337,3 @@ def test_colours_can_be_switched_off(environment: dict[str, str], start: Any, po
         output = terminal.read_to_the_end()
     assert "[a/m · " in output
     assert not re.search(r"\x1b\[[0-9;]*m", output)
-
-
-def test_a_model_cannot_reverse_the_direction_of_text(
-    start: Any, write: Any, terminal: Terminal, simulated_vendor: Callable[..., SimulatedVendor]
-) -> None:
-    policy = write(
-        simulated_vendor("ollama", Reply("safe\u202egnp.exe\u2066\u2069, but \u05e9\u05dc\u05d5\u05dd\u200f"))
-    )
-    process = start("stream", "x", "-q", "-c", policy, stdout=terminal.theirs, stderr=terminal.theirs)
-    with ending(process):
-        terminal.hand_over()
-        assert terminal.read_to_the_end() == "safe�gnp.exe��, but \u05e9\u05dc\u05d5\u05dd\u200f\r\n"

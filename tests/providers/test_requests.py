@@ -44,6 +44,7 @@ from llm_dispatcher.tasks import (
     ToolCallPart,
     ToolResultPart,
 )
+from tests.conftest import examples
 
 HOSTS = hosts()
 A = Target("a", "m")
@@ -352,7 +353,7 @@ def any_features(draw: st.DrawFn) -> tuple[str, list[Feature]]:
 
 
 @given(any_features())
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_any_set_of_features_fits_the_sdks_types_or_is_refused(drawn: tuple[str, list[Feature]]) -> None:
     check(*drawn)
 

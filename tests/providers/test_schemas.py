@@ -18,6 +18,7 @@ from llm_dispatcher._providers.base.schemas import ANTHROPIC, DEEPEST, OPENAI, D
 from llm_dispatcher.exceptions import ModelUnsupportedError
 from llm_dispatcher.testing import Reply, SimulatedVendor
 from llm_dispatcher.testing._wires.schemas import anthropic_objection, openai_objection
+from tests.conftest import examples
 
 Start = Callable[..., SimulatedVendor]
 
@@ -217,7 +218,7 @@ def answers(schema: Any, root: Any) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.found("N-A4")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(120))
 @given(data=st.data(), model=models(), dialect=st.sampled_from(DIALECTS))
 def test_answers_to_the_strict_form_fit_the_original_schema(
     data: st.DataObject, model: type[BaseModel], dialect: Dialect
@@ -261,7 +262,7 @@ SCHEMAS = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(400))
 @given(schema=SCHEMAS, definition=SCHEMAS, dialect=st.sampled_from(DIALECTS))
 def test_a_schema_is_made_strict_or_refused_whatever_it_is(schema: Any, definition: Any, dialect: Dialect) -> None:
     whole = {"type": "object", "properties": {"x": schema}, "$defs": {"D": definition}}
