@@ -571,7 +571,7 @@ any_reply = st.builds(
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(replies=st.lists(any_reply, min_size=1, max_size=5), on_break=st.sampled_from(["continue", "raise", "restart"]))
 async def test_every_stream_follows_the_grammar(replies: list[Reply], on_break: str, switch_over: Over) -> None:
-    with SimulatedVendor("openai-chat", replies) as one, SimulatedVendor("openai-chat", replies[::-1]) as two:
+    with SimulatedVendor("ollama", replies) as one, SimulatedVendor("ollama", replies[::-1]) as two:
         async with switch_over(one, two, max_retries=1, on_break=on_break) as switch:
             with use_switch(switch):
                 events, response = await events_of(switch)

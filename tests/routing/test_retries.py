@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,12 +16,15 @@ from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._policy import Policy, ProviderSettings, Resilience, RetryBudgetSettings, Route
 from llm_dispatcher._routing import Admission, Pass, RequestFacts, SharedState, demands
 from llm_dispatcher._routing.retry_budget import WINDOW, RetryBudget
+from llm_dispatcher._serving.current import get_global_switch
 from llm_dispatcher._usage import Usage
 from llm_dispatcher.events import Attempt, Failure
 from llm_dispatcher.exceptions import LLMDispatcherError, ProviderError
+from llm_dispatcher.pytest_plugin import SimulatedSwitch
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
 from llm_dispatcher.testing._received import ReceivedRequest
+from tests.conftest import PATIENT
 
 NO_BREAKER = {"failures": None}
 BUDGET = {"share": 0.1, "floor": 10}
@@ -65,23 +69,29 @@ def in_one_minute(switch: LLMSwitch) -> LLMSwitch:
     return switch
 
 
-async def test_retries_to_a_single_failing_vendor_stay_within_the_budget(
-    simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
-) -> None:
-    down = simulated_vendor("openai-chat", Reply(fault=HttpError(500)))
-    budget = {"share": 0.1, "floor": 2}
-    switch = in_one_minute(switch_over(down, max_retries=2, breaker=NO_BREAKER, retry_budget=budget))
-    assert await answered(switch, 100) == 0
-    assert len(down.requests) == 100 + 10 + 2
+def policy(*names: str, **resilience: Any) -> dict[str, Any]:
+    """Asks these vendors one after the other."""
+    return {
+        "providers": {name: {"kind": "openai", "models": ["m"]} for name in names},
+        "routing": {"default": [f"{name}/m" for name in names]},
+        "resilience": {"max_retries": 0, "backoff": 0.0, "breaker": NO_BREAKER, **PATIENT, **resilience},
+    }
 
 
-async def test_a_switch_to_a_healthy_vendor_is_never_refused(
-    simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
-) -> None:
-    down, well = simulated_vendor("openai-chat", Reply(fault=HttpError(500))), simulated_vendor("anthropic")
-    switch = switch_over(down, well, breaker=NO_BREAKER, retry_budget={"share": 0.0, "floor": 0})
-    assert await answered(switch, 100, at_once=100) == 100
-    assert (len(down.requests), len(well.requests)) == (100, 100)
+@pytest.mark.simulated(seeds=2)
+async def test_retries_to_a_single_failing_vendor_stay_within_the_budget(simulated_switch: SimulatedSwitch) -> None:
+    limited = policy("a", max_retries=2, retry_budget={"share": 0.1, "floor": 2})
+    vendors = simulated_switch(limited, a=Reply(fault=HttpError(500)))
+    assert await answered(get_global_switch(), 100) == 0
+    assert len(vendors["a"].requests) == 100 + 10 + 2
+
+
+@pytest.mark.simulated(seeds=2)
+async def test_a_switch_to_a_healthy_vendor_is_never_refused(simulated_switch: SimulatedSwitch) -> None:
+    limited = policy("a", "b", retry_budget={"share": 0.0, "floor": 0})
+    vendors = simulated_switch(limited, a=Reply(fault=HttpError(500)), b=Reply("Hello!"))
+    assert await answered(get_global_switch(), 100, at_once=100) == 100
+    assert [len(vendor.requests) for vendor in vendors.values()] == [100, 100]
 
 
 async def test_only_a_switch_may_overdraw_a_retry_budget() -> None:
@@ -104,14 +114,12 @@ async def test_only_a_switch_may_overdraw_a_retry_budget() -> None:
     assert isinstance(await admission.enter(b), Pass)
 
 
-async def test_a_switch_draws_on_the_vendor_that_receives_it(
-    simulated_vendor: Callable[..., SimulatedVendor], switch_over: Callable[..., LLMSwitch]
-) -> None:
-    ill = Reply(fault=HttpError(500))
-    first, second = simulated_vendor("openai-chat", ill), simulated_vendor("anthropic", ill)
-    switch = switch_over(first, second, breaker=NO_BREAKER, retry_budget={"share": 0.0, "floor": 3})
-    assert await answered(switch, 20, at_once=1) == 0
-    assert (len(first.requests), len(second.requests)) == (20, 3)
+@pytest.mark.simulated(seeds=2)
+async def test_a_switch_draws_on_the_vendor_that_receives_it(simulated_switch: SimulatedSwitch) -> None:
+    limited, ill = policy("a", "b", retry_budget={"share": 0.0, "floor": 3}), Reply(fault=HttpError(500))
+    vendors = simulated_switch(limited, a=ill, b=ill)
+    assert await answered(get_global_switch(), 20, at_once=1) == 0
+    assert [len(vendor.requests) for vendor in vendors.values()] == [20, 3]
 
 
 @pytest.mark.slow
