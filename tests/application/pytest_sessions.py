@@ -75,7 +75,10 @@ def session(folder: Path, tests: str, *options: str) -> Session:
     (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / "test_story.py").write_text(IMPORTS + dedent(tests))
     environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONHASHSEED": "random"}
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:timeout", "-q", *options]
+    without = [
+        option for name in ("cacheprovider", "timeout", "faker", "hypothesispytest") for option in ("-p", f"no:{name}")
+    ]
+    command = [sys.executable, "-m", "pytest", *without, "-q", *options]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
