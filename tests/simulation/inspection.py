@@ -6,7 +6,7 @@ Every function returns plain values and changes nothing. When a private name of 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -58,6 +58,35 @@ def overfull_buckets(switch: LLMSwitch) -> dict[str, float]:
 def reserved_money(switch: LLMSwitch) -> dict[str, float]:
     """US dollars that are reserved, by namespace."""
     return {scope: dollars for scope, dollars in switch._shared.traffic.budgets._reserved.items() if dollars}
+
+
+def watch_releases(switch: LLMSwitch, report: Callable[[str], None]) -> None:
+    """Report each release of more money than is reserved. The budgets count that as nothing reserved."""
+    budgets = switch._shared.traffic.budgets
+    release = budgets.release
+
+    def watched(namespace: str, dollars: float) -> None:
+        for scope in {"": None, namespace: None}:
+            reserved = budgets._reserved.get(scope, 0.0)
+            if dollars > reserved + 1e-6:
+                report(f"${dollars:.6f} of {scope or 'everybody'}, of whom ${reserved:.6f} is reserved")
+        release(namespace, dollars)
+
+    budgets.release = watched  # type: ignore[method-assign]
+
+
+def held(switch: LLMSwitch) -> dict[str, object]:
+    """Everything that the streams of a switch hold now, by its kind."""
+    cache = switch._runtime.cache_in_use
+    every = {
+        "slots": taken_slots(switch),
+        "places in line": waiting_in_line(switch),
+        "reserved dollars": reserved_money(switch),
+        "probes": {str(target): count for target, count in probes(switch).items()},
+        "open streams": open_streams(switch),
+        "shared streams": 0 if cache is None else flights(cache),
+    }
+    return {kind: what for kind, what in every.items() if what}
 
 
 def breakers(switch: LLMSwitch) -> dict[Target, Breaker]:

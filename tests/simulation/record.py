@@ -126,6 +126,8 @@ class Process:
         health: The health of its targets, before it was closed.
         stock_at: When the scenario was over and all its readers had ended. The epilogue comes after that: the wall
             clock jumps to other months in it, so that no budget is spent.
+        held: What the streams of its switch held at `stock_at`, when all readers had ended (`inspection.held`).
+        released_in_excess: Each release of more money than was reserved.
         left: The tasks and timers that were left after it was closed.
         found_in_files: What its spending file held when it began, by namespace and by day or month.
         left_in_files: What its spending file held at its end; `None` if it has none.
@@ -143,6 +145,8 @@ class Process:
     spent: dict[str, dict[Period, float]] = field(default_factory=dict)
     health: dict[Target, TargetHealth] = field(default_factory=dict)
     stock_at: float | None = None
+    held: dict[str, object] = field(default_factory=dict)
+    released_in_excess: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     found_in_files: dict[tuple[str, str], float] = field(default_factory=dict)
     left_in_files: dict[tuple[str, str], float] | None = None

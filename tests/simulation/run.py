@@ -149,6 +149,7 @@ class _Runner:
         loop = asyncio.get_running_loop()
         process = Process(number, loop.time(), None)  # type: ignore[arg-type]
         process.switch = self._switch(process)
+        inspection.watch_releases(process.switch, process.released_in_excess.append)
         self.record.processes.append(process)
         if self._spending_file is not None:
             process.found_in_files = inspection.dollars_in_file(self._spending_file)
@@ -193,6 +194,7 @@ class _Runner:
         for namespace in ("", "red", "blue"):
             process.spent[namespace] = await process.switch.aspent(namespace)
         process.health = process.switch.health()
+        process.held = inspection.held(process.switch)
         process.stock_at = self.simulation.now
 
     # ── what happens ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.simulation.invariants import INVARIANTS
 
 from scripts.mutants import ROOT, SEEDS, Defect, all_defects, changed, copied, is_found
+from tests.simulation.invariants import INVARIANTS
 
 DEFECTS: Final = all_defects()
 IN_CI: Final = [defect for defect in DEFECTS if defect.get("ci")]

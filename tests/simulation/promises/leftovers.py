@@ -38,6 +38,15 @@ def a_vendors_stream_ends_with_its_reader(run: Run) -> None:
                     fail(process, f"{served.target} is closed by {process.closed_at:.3f}", served.ended_at)
 
 
+def readers_that_ended_hold_nothing(run: Run) -> None:
+    """When all readers have ended, no slot, probe, reservation or shared stream is held, before any later answer could
+    set that right.
+    """
+    for process in run.processes:
+        if process.held:
+            fail(process, "nothing held after all readers have ended", process.held)
+
+
 def every_slot_is_given_back(run: Run) -> None:
     """No slot of a limit is taken, and nobody waits in line for one."""
     for process in _living(run):
@@ -52,6 +61,13 @@ def every_reservation_is_released(run: Run) -> None:
     for process in _living(run):
         if reserved := inspection.reserved_money(process.switch):
             fail(process, "no reserved money", reserved)
+
+
+def no_more_is_released_than_was_reserved(run: Run) -> None:
+    """Each reservation is released once: the money that others have reserved stays reserved."""
+    for process in run.processes:
+        if process.released_in_excess:
+            fail(process, "no release of more than is reserved", "; ".join(process.released_in_excess))
 
 
 def every_probe_is_over(run: Run) -> None:
