@@ -86,9 +86,8 @@ def test_no_name_that_a_user_needs_is_taken_for_a_key(names: Callable[[], Iterab
     checked = set(names())
     assert len(checked) > 10
     for name in checked:
-        for sentence in SENTENCES:
-            said = sentence.format(name)
-            assert redacted(said) == said
+        said = "\n".join(sentence.format(name) for sentence in SENTENCES)
+        assert (redacted(name), redacted(said)) == (name, said)
 
 
 @pytest.mark.found("H-1")
@@ -153,7 +152,7 @@ def made(prefix: str, alphabet: str, length: int, chance: random.Random) -> str:
 def test_every_format_of_keys_is_known(vendor: str) -> None:
     """Keys are drawn at random, as vendors draw them."""
     chance = random.Random(vendor)
-    for _ in range(300):
+    for _ in range(100):
         key = made(*FORMATS[vendor], chance)
         for saying in SAYINGS:
             hidden = redacted(saying.format(key))

@@ -56,10 +56,12 @@ def imported_at_once(tree: ast.Module) -> Iterator[str]:
 
 @pytest.mark.found("N-A1", "H-4")
 def test_no_module_imports_a_posix_only_module_at_import() -> None:
+    may_import = re.compile(rf"\b(import|from)\b.*\b({'|'.join(POSIX_ONLY)})\b")
     needs = {
         path.relative_to(PACKAGE).as_posix(): sorted(names)
         for path in PACKAGE.rglob("*.py")
-        if (names := set(imported_at_once(ast.parse(path.read_text()))) & set(POSIX_ONLY))
+        if may_import.search(code := path.read_text())  # to parse them all takes half a second
+        and (names := set(imported_at_once(ast.parse(code))) & set(POSIX_ONLY))
     }
     assert needs == {}
 

@@ -60,7 +60,7 @@ async def test_not_repeatable():
     assert len(SEEN) != 3
 
 def test_a_loop_of_another_thread_is_running(simulated_switch):
-    simulated_switch(openai=Reply("x"))
+    simulated_switch(ollama=Reply("x"))  # whose adapter has no SDK to load
     assert story("a").result().text == "x"
 
 @pytest.mark.simulated(seeds=3)

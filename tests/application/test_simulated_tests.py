@@ -137,7 +137,7 @@ def test_the_switch_is_put_back_after_each_seed():
     [
         (*AUTO, "-W", "error"),
         pytest.param(STRICT, marks=pytest.mark.slow),
-        (*ALONE, "-W", "error"),
+        pytest.param((*ALONE, "-W", "error"), marks=pytest.mark.slow),
         pytest.param(("-p", "no:asyncio", "-o", "anyio_mode=auto"), marks=pytest.mark.slow),
     ],
     ids=["pytest-asyncio auto", "pytest-asyncio strict", "no other plugin", "anyio"],
