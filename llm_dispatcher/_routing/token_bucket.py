@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from threading import Lock
 
 from .._cancellation import cancellations, was_cancelled
@@ -25,6 +26,10 @@ class TokenBucket:
 
     A request may take more than the bucket holds. Then the next request waits until the bucket has made up for it, but
     never longer than `LONGEST_WAIT`.
+
+    What a vendor reports holds until the moment at which it said that all would be available again. If it has reported
+    nothing more by then, the bucket refills as one for a minute does, so that one absurd report slows a target down
+    for its own time only.
     """
 
     def __init__(self, a_minute: float, clock: Callable[[], float]) -> None:
@@ -33,6 +38,8 @@ class TokenBucket:
         self._a_second = a_minute / 60
         self._level = a_minute
         self._at = clock()
+        self._most_owed = LONGEST_WAIT * self._a_second
+        self._reported_until = inf
 
     def seconds_until(self, amount: float) -> float:
         """Seconds until the bucket holds an amount. If the amount is more than a full bucket, until it is full."""
@@ -42,7 +49,7 @@ class TokenBucket:
     def take(self, amount: float) -> None:
         """Take an amount out, or put one back if it is negative."""
         level = min(self._current_level() - amount, self._capacity)
-        self._level = max(level, -LONGEST_WAIT * self._a_second)
+        self._level = max(level, -self._most_owed)
 
     def set_level(self, left: float, limit: float, full_in: float) -> None:
         """Take over what the vendor has reported: how much is left, of how much, and when it is full again."""
@@ -50,9 +57,16 @@ class TokenBucket:
         self._level, self._at = left, self._clock()
         missing = self._capacity - left
         self._a_second = missing / full_in if missing > 0 and full_in > 0 else self._capacity / 60
+        self._most_owed = min(
+            LONGEST_WAIT * self._a_second, self._capacity
+        )  # a vendor takes no request above its limit
+        self._reported_until = self._at + full_in
 
     def _current_level(self) -> float:
         now = self._clock()
+        if now >= self._reported_until:
+            self._a_second = max(self._a_second, self._capacity / 60)
+            self._most_owed, self._reported_until = self._capacity, inf
         self._level = min(self._capacity, self._level + (now - self._at) * self._a_second)
         self._at = now
         return self._level

@@ -16,7 +16,7 @@ from llm_dispatcher._routing import SharedState
 from llm_dispatcher._routing.rate_limits import Limiter
 from llm_dispatcher._routing.token_bucket import Semaphore, TokenBucket
 from llm_dispatcher.exceptions import ProviderError, ProviderRateLimitError, RequestTimeoutError
-from llm_dispatcher.provider import Allowance, Limits, ModelSettings, ProviderSettings, Remaining
+from llm_dispatcher.provider import LONGEST_WAIT, Allowance, Limits, ModelSettings, ProviderSettings, Remaining
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor, Stall
 from tests.conftest import PATIENT
@@ -50,6 +50,29 @@ def test_a_bucket_admits_after_the_wait_it_names(a_minute: int, amount: int) -> 
     bucket.take(a_minute)
     now += bucket.seconds_until(amount)
     assert bucket.seconds_until(amount) < 1e-6
+
+
+@given(
+    st.floats(0, 1),
+    st.floats(1, 1_000_000),
+    st.floats(0.001, LONGEST_WAIT),
+    st.lists(st.floats(1, 100_000), max_size=5),
+)
+def test_what_a_vendor_reported_does_not_outlive_its_own_time(
+    share_left: float, limit: float, full_in: float, amounts: list[float]
+) -> None:
+    """Also an absurd report, such as one token a day: two minutes after its time, the bucket is full."""
+    now = 0.0
+    bucket = TokenBucket(600, lambda: now)
+    bucket.set_level(share_left * limit, limit, full_in)
+    for amount in amounts:
+        bucket.take(amount)
+    now += full_in
+    assert bucket.seconds_until(limit) < 121
+    now += 121
+    assert bucket.seconds_until(limit) == 0.0
+    bucket.take(limit)
+    assert bucket.seconds_until(limit) <= 60.001
 
 
 def limiter(**limits: Any) -> tuple[Limiter, list[float]]:
