@@ -201,6 +201,17 @@ def _watchers(opening: Opening, call: ObservedCall | None) -> list[Watcher]:
 async def _show(event: Event, account: Account, watchers: Sequence[Watcher]) -> None:
     """Update the account and call the watchers, for an event that is not a piece of text."""
     account.see(event)
-    for watcher in watchers:
+    await _tell(event, account, watchers)
+
+
+async def _tell(event: Event, account: Account, watchers: Sequence[Watcher]) -> None:
+    """Call the watchers. If the reader is stopped while one of them works, those after it see the event all the same:
+    it may be the last one.
+    """
+    for place, watcher in enumerate(watchers, 1):
         if (pending := watcher.watch(event, account)) is not None:
-            await pending
+            try:
+                await pending
+            except BaseException:
+                await _tell(event, account, watchers[place:])
+                raise

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llm_dispatcher import LLMStream, LLMSwitch, StreamingCache, TaskRequest
+from llm_dispatcher import LLMStream, LLMSwitch, StreamingCache, StreamingCallbacks, TaskRequest
 from llm_dispatcher._serving import stages
 from llm_dispatcher._serving.call import Call, Onward
 from llm_dispatcher.events import (
@@ -254,3 +254,33 @@ async def test_a_stage_is_one_file_and_one_entry(simulated_vendor: Start, monkey
     async with LLMSwitch(policy_over(simulated_vendor("openai-chat", Reply(TEXT)))) as switch:
         assert await switch.stream_request(TaskRequest("Hi.", seed=42)) == TEXT.upper()
         assert await switch.stream_request(TaskRequest("Hi.")) == TEXT
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["a reader that left", "a complete answer"])
+async def test_every_observer_sees_the_end_also_if_a_callback_is_cancelled_in_it(
+    leaves: bool, simulated_vendor: Start
+) -> None:
+    reached, seen = asyncio.Event(), Recorder()
+
+    async def never_ends(metadata: object) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    async with LLMSwitch(policy_over(simulated_vendor("openai-chat", Reply(TEXT))), observers=[seen]) as switch:
+        callbacks = StreamingCallbacks(on_stream_end=never_ends)
+        stream = switch.stream_request(TaskRequest("Count."), callbacks=callbacks)
+
+        async def read() -> None:
+            async with stream:
+                chunks = aiter(stream)  # a name, so that this task closes it
+                async for _ in chunks:
+                    if leaves:
+                        break
+
+        reader = asyncio.create_task(read())
+        await reached.wait()
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+    check_order(seen.streams[0].events)
+    assert isinstance(seen.streams[0].events[-1], StreamCancelled if leaves else StreamCompleted)

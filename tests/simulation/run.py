@@ -247,7 +247,7 @@ class _Runner:
                 name=f"epilogue {model or 'default'}",
                 question=question(number % len(BIRDS), 50 + number),
                 process=process.number,
-                starts_at=self.simulation.now + 130.0,  # no bucket is empty
+                starts_at=self.simulation.now + A_LONG_TIME,  # no bucket is empty, however slowly it fills
                 request={"max_tokens": 200, **({} if model is None else {"model": model})},
                 options={"timeout": 100.0, "cache": False, "on_break": "continue"},
             )
