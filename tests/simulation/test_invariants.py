@@ -158,6 +158,8 @@ BREAKS: Final[tuple[tuple[str, str, Change], ...]] = (
     ("nothing_went_wrong_unseen", "switches", lambda run: run.problems.append("an exception")),
     ("every_vendors_stream_is_closed", "switches", served("text", 0, put(ended_at=None))),
     ("a_vendors_stream_ends_with_its_reader", "switches", served("text", 0, put(ended_at=1e9))),
+    ("readers_that_ended_hold_nothing", "limits", lambda run: run.last.held.update(slots={"alpha": 1})),
+    ("no_more_is_released_than_was_reserved", "limits", lambda run: run.last.released_in_excess.append("$1")),
     ("every_slot_is_given_back", "limits", in_switch(take_a_slot)),
     ("every_slot_is_given_back", "limits", in_switch(stand_in_line)),
     ("every_reservation_is_released", "switches", in_switch(reserve_money)),

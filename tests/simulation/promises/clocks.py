@@ -40,9 +40,7 @@ def a_stream_ends_by_its_deadline(run: Run) -> None:
     for reading in finished(run):
         if reading.total is None or reading.ended_at is None:
             continue
-        files = any(policy.budgets.path is not None for policy in policies_of(run, reading))
-        begins = reading.began_at + LOADING * files  # the clock of a call without a cache begins when these are read
-        asked = max(begins + reading.total, reading.last_asked_at)
+        asked = max(_begins(run, reading) + reading.total, reading.last_asked_at)
         latest = asked + run.stalled + TIMER + CALLBACK * reading.plan.has_callbacks + reading.plan.pause
         if reading.ended_at > latest:
             fail(reading, f"an end by {latest:.3f}, with total={reading.total:g}", f"{reading.ended_at:.3f}")
@@ -164,7 +162,13 @@ def _deadline(run: Run, reading: Reading) -> float:
     totals = [reading.total]
     if has_body(reading) and may_share(reading):
         totals = [policy.resilience.timeouts.total for policy in policies_of(run, reading)]
-    return reading.began_at + max(inf if total is None else total for total in totals)
+    return _begins(run, reading) + max(inf if total is None else total for total in totals)
+
+
+def _begins(run: Run, reading: Reading) -> float:
+    """When the `total` clock of a call without a cache begins at the latest: the file of spending is read before."""
+    has_file = any(policy.budgets.path is not None for policy in policies_of(run, reading))
+    return reading.began_at + LOADING * has_file
 
 
 def _longest_wait(run: Run, policy: Policy, request: Request) -> float:
