@@ -113,6 +113,26 @@ def test_a_million_seconds_take_no_time_and_the_packages_clocks_agree() -> None:
         assert simulation.now >= 1_000_000
 
 
+def test_coroutines_are_started_in_the_order_in_which_asyncio_gets_them() -> None:
+    """asyncio makes a set of them, and their hashes are their addresses."""
+
+    async def worker(number: int) -> int:
+        return number
+
+    async def main() -> list[int]:
+        held.append([worker(0) for _ in range(len(held))])  # so that those below have other addresses in each run
+        found = [await each for each in asyncio.as_completed([worker(number) for number in range(30)])]
+        done, waiting = await asyncio.wait([asyncio.create_task(worker(number)) for number in found])
+        assert (len(done), waiting) == (30, set())
+        return found
+
+    held: list[list[Coroutine[Any, Any, int]]] = []
+    assert len({tuple(Simulation(7).run(main) or ()) for _ in range(10)}) == 1
+    assert "set" not in vars(asyncio.tasks)
+    for coroutine in (each for some in held for each in some):
+        coroutine.close()
+
+
 def test_a_busy_loop_makes_timers_and_callbacks_ready_together() -> None:
     async def main() -> bool:
         woken = asyncio.Event()

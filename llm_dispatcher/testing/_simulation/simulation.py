@@ -29,6 +29,7 @@ from .loop import SimulatedLoop, SimulationStuckError
 from .real_world import refused_for_this_thread, seeded
 from .seeds import Seed
 from .source import SimulatedSource
+from .tasks import in_their_order
 from .trace import Trace
 
 T = TypeVar("T")
@@ -166,6 +167,7 @@ class Simulation:
                 _clock.use(self.source),
                 seeded(self.seed.number),
                 refused_for_this_thread(),
+                in_their_order(),
                 self.loop.threads.in_force(),
             ):
                 try:

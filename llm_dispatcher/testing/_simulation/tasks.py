@@ -1,9 +1,13 @@
-"""The tasks and futures of a simulated loop. Their number is their hash, so that sets of them have one order."""
+"""The tasks and futures of a simulated loop. Their number is their hash, so that sets of them have one order.
+
+asyncio itself also makes sets of coroutines, whose hashes are addresses. `in_their_order` replaces these sets.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
@@ -55,3 +59,22 @@ def place_of(task: asyncio.Task[Any]) -> str:
     if not frames:
         return "its beginning"
     return line_of(next((frame for frame in reversed(frames) if not is_of_a_library(frame)), frames[-1]))
+
+
+@contextmanager
+def in_their_order() -> Generator[None, None, None]:
+    """Have `asyncio.as_completed` start coroutines in the order in which it gets them, until the block ends.
+
+    Without this it starts them in the order of a set of addresses.
+    """
+    module = vars(asyncio.tasks)
+    module["set"] = _list_without_repetitions
+    try:
+        yield
+    finally:
+        del module["set"]
+
+
+def _list_without_repetitions(values: Iterable[Any] = ()) -> Any:
+    """Stands for `set`: an empty set may be filled later, so it is a real one."""
+    return list(dict.fromkeys(values)) if values else set()
