@@ -20,6 +20,12 @@ SHOWN: Final = 120
 """Lines of a trace that are shown: the last ones."""
 
 
+_ENDS_THE_RUNS: Final = (
+    pytest.skip.Exception, pytest.xfail.Exception, KeyboardInterrupt, GeneratorExit,
+)  # fmt: skip
+"""What is no failure, and passes through the simulation to pytest."""
+
+
 class Report(Struct, frozen=True):
     """A failed test: the error of its shrunk run, with notes, and what happened in that run."""
 
@@ -51,9 +57,9 @@ def run_test(
         _forget_output(item.config)
         try:
             await test(**arguments)
-        except pytest.xfail.Exception:
+        except (Exception, *_ENDS_THE_RUNS):
             raise
-        except pytest.fail.Exception as error:  # it is no `Exception`, so the simulation would not see a failure in it
+        except BaseException as error:  # noqa: BLE001 - `pytest.fail()`, a cancellation that nobody has taken back, …
             raise _Failed(error).with_traceback(error.__traceback__) from None
         simulation = current()
         if simulation is not None and (failed := script_error(simulation)) is not None:
@@ -67,11 +73,11 @@ def run_test(
     return None
 
 
-class _Failed(Exception):  # noqa: N818 - its name is shown in the trace, and this is what pytest calls it
-    """Holds the outcome of `pytest.fail()`."""
+class _Failed(Exception):  # noqa: N818 - its name is shown in the trace
+    """Holds an error that is no `Exception`: the simulation would not see a failure in it."""
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(str(error))
+        super().__init__(f"{type(error).__name__}: {error}")
         self.error = error
 
 

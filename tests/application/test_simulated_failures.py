@@ -45,6 +45,15 @@ async def test_says_so():
     pytest.fail("I say so")
 
 @pytest.mark.simulated
+async def test_cancelled():
+    asyncio.current_task().cancel()
+    await asyncio.sleep(1)
+
+@pytest.mark.simulated
+async def test_exits():
+    raise SystemExit(3)
+
+@pytest.mark.simulated
 async def test_script(simulated_switch):
     def answer(request):
         assert "cat" in request.text
@@ -129,6 +138,8 @@ def test_a_printed_seed_replays_the_failure(failed: Session, place: int, tmp_pat
         ("test_stuck", ["SimulationStuckError: nothing will ever happen", "main waits at ", "in test_stuck"]),
         ("test_lost_error", ["LeftProblemsError: ", "ValueError: nobody sees this"]),
         ("test_says_so", ["Failed: I say so", '>       pytest.fail("I say so")']),
+        ("test_cancelled", ["CancelledError", ">       await asyncio.sleep(1)"]),
+        ("test_exits", ["SystemExit: 3", ">       raise SystemExit(3)"]),
         ("test_script", ['>       assert "cat" in request.text', "assert 'cat' in 'Tell a short story about dog.'"]),
         ("test_not_repeatable", ["A second run of this seed did not fail in the same way"]),
         ("test_reads_in_another_loop", ["RealWorldError: the vendor 'openai' answers in a simulation only"]),

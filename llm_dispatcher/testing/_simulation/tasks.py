@@ -67,12 +67,12 @@ def in_their_order() -> Generator[None, None, None]:
 
     Without this it starts them in the order of a set of addresses.
     """
-    module = vars(asyncio.tasks)
-    module["set"] = _list_without_repetitions
+    module: Any = asyncio.tasks
+    module.set = _list_without_repetitions
     try:
         yield
     finally:
-        del module["set"]
+        del module.set
 
 
 def _list_without_repetitions(values: Iterable[Any] = ()) -> Any:
