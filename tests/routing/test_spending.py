@@ -244,7 +244,7 @@ thread = threading.Thread(target=asyncio.run, args=(spend(),))
 thread.start()
 begun.wait()
 statuses = []
-for _ in range(20):
+for _ in range(10):
     if (child := os.fork()) == 0:
         signal.alarm(20)
         asyncio.run(spend_in_child())
@@ -265,7 +265,7 @@ def test_a_fork_during_a_write_loses_no_dollar_and_blocks_no_process(path: Path)
     """A child with half of its parent's connection to SQLite writes without the lock of the file, or waits for ever."""
     command = [sys.executable, "-c", FORK, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.stdout.split(), done.stderr) == (["0", "20000000000.0"], "")
+    assert (done.stdout.split(), done.stderr) == (["0", "10000000000.0"], "")
 
 
 async def test_a_switch_answers_while_its_file_is_locked_and_writes_it_when_it_is_closed(
