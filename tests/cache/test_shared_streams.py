@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llm_dispatcher import LLMSwitch
 from llm_dispatcher._config import load
@@ -173,7 +174,11 @@ async def test_an_error_after_delivery_is_the_same_for_all_readers() -> None:
     cache = StreamingCache()
     upstream = Upstream(WHOLE[:2], StreamingError("it broke", partial="Many", usage=USAGE, failures=[]))
     results = await asyncio.gather(*(served(cache, PROMPT, upstream) for _ in range(2)), return_exceptions=True)
-    assert [(getattr(each, "partial", None), getattr(each, "usage", None)) for each in results] == [("Many", USAGE)] * 2
+    free = replace(USAGE, cost=0.0)  # the reader who shares the stream pays nothing for it
+    assert [(getattr(each, "partial", None), getattr(each, "usage", None)) for each in results] == [
+        ("Many", USAGE),
+        ("Many", free),
+    ]
 
 
 async def test_a_stream_that_is_being_closed_cannot_be_joined() -> None:
