@@ -89,7 +89,7 @@ def checked(seed: Seed | int, kept: Kept | None = None, *, with_trace: bool = Fa
     began = process_time()
     scenario, drawn = (None, 0) if kept is None else (kept.scenario, kept.drawn)
     with lived_through(seed, scenario, drawn) as run:
-        failures = [("the_run_goes_to_its_end", run.stuck)] if run.stuck else broken(run)
+        failures = _failures(run)
         figures = _figures(run)
         simulation, choices = run.simulation, run.simulation.choices
         trace = str(simulation.trace) if with_trace else ""
@@ -148,6 +148,15 @@ def keep(seed: Seed, why: str) -> Path:
     KEPT.mkdir(exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
     return path
+
+
+def _failures(run: Run) -> list[tuple[str, str]]:
+    if run.stuck:
+        return [("the_run_goes_to_its_end", run.stuck)]
+    try:
+        return broken(run)
+    except Exception:
+        return [("invariants_can_be_asked", traceback.format_exc(limit=-2))]
 
 
 def _figures(run: Run) -> Figures:

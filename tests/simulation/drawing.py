@@ -55,6 +55,8 @@ def draw(choices: Choices) -> Scenario:
         readers=tuple(_in_its_process(reader, kills) for reader in readers),
         happenings=tuple(happenings),
         ends_at=length,
+        is_watched=any(each.kind == "reload" for each in happenings) and choices.chance(0.4, "watching"),
+        raises_on_alert=choices.chance(0.1, "alerts"),
     )
 
 
@@ -165,6 +167,8 @@ def _request(choices: Choices, config: dict[str, Any], stream: str) -> dict[str,
         options["task_type"] = "code_generation"
     if choices.chance(0.15, stream):
         options["max_tokens"] = choices.pick((1_000, 100, 20), stream)
+    if choices.chance(0.05, stream):
+        options["response_format"] = {"type": "json_object"}
     if choices.chance(0.08, stream):
         options["providers"] = [choices.pick(list(config["providers"]), stream)]
     return options
@@ -213,7 +217,8 @@ def _happenings(choices: Choices, config: dict[str, Any], kind: str, length: flo
         number = len(happenings)
         if what == "reload":
             changed = configuration(choices, has_faults=True, like=config, stream=f"reload {number}")
-            happenings.append(Happening(at=at, kind="reload", config=changed))
+            is_wrong = choices.chance(0.1, f"reload {number}")
+            happenings.append(Happening(at=at, kind="reload", config=None if is_wrong else changed))
         elif what == "jump":
             seconds = choices.pick((60.0, -60.0, 3_600.0, -3_600.0, DAY, -DAY, 21 * DAY, -21 * DAY), f"jump {number}")
             happenings.append(Happening(at=at, kind="jump", seconds=seconds))

@@ -13,9 +13,10 @@ from types import coroutine
 from typing import Any, Final, cast
 
 from llm_dispatcher import LLM, LLMSwitch, llm_stream, llm_stream_with_metadata
+from llm_dispatcher._policy import Policy
 from llm_dispatcher._serving.current import use_switch
 from llm_dispatcher._stream import LLMStream
-from llm_dispatcher.events import Event, StreamFailed, StreamReset, TextDelta
+from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, StreamReset, TextDelta
 from llm_dispatcher.streaming import ProgressTracker, StreamingCallbacks
 from llm_dispatcher.streaming._account import Account
 from llm_dispatcher.streaming._observe import ObservedCall, Observer, Watcher
@@ -35,6 +36,19 @@ TOOLS: Final = (
     },
 )
 WITH_TOOL: Final = " Then call the tool."
+
+
+def note_policy(policy: Policy) -> None:
+    """The stream of the reader that runs has this policy from now on."""
+    reading = reading_now.get()
+    if reading is None:
+        return
+    reading.policy = policy
+    own, usual = reading.plan.options.get("timeout"), policy.resilience.timeouts.total
+    if own is None or reading.plan.through == "body":  # the streams of a body have the policy's
+        reading.total = usual if own is None or (usual is not None and usual < own) else own
+    else:
+        reading.total = own
 
 
 class Watch(Observer):
@@ -64,6 +78,7 @@ class Reader:
         self.reading = reading
         self.stream: LLMStream[Any] | None = None
         self._switch = switch
+        self._is_complete = False
         self._note = note
         self._tracker = ProgressTracker() if plan.has_progress else None
 
@@ -106,15 +121,10 @@ class Reader:
     # ── asking ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _open(self) -> LLMStream[Any]:
-        plan, policy = self.plan, self._switch.policy
+        plan = self.plan
         prompt = plan.question + (WITH_TOOL if plan.wants_tools else "")
         request: dict[str, Any] = {**plan.request, **({"tools": TOOLS} if plan.wants_tools else {})}
         options: dict[str, Any] = {**plan.options, "callbacks": self._callbacks(), "progress_tracker": self._tracker}
-        own, usual = options.get("timeout"), policy.resilience.timeouts.total
-        if own is None or plan.through == "body":  # the streams of a body have the policy's
-            self.reading.total = usual if own is None or (usual is not None and usual < own) else own
-        else:
-            self.reading.total = own
         through = "function" if plan.way == "metadata" and plan.through in ("request", "llm") else plan.through
         if through == "request":
             return self._switch.stream_request(TaskRequest(prompt, **request), **options)
@@ -177,7 +187,7 @@ class Reader:
             self._put_down(item)
             if plan.pause:
                 await asyncio.sleep(plan.pause)
-        reading.outcome = "left"
+        reading.outcome = "completed" if self._is_complete else "left"
 
     def _put_down(self, item: Any) -> None:
         reading = self.reading
@@ -186,12 +196,15 @@ class Reader:
             reading.text += item
         elif isinstance(item, dict):
             reading.text += item["chunk"]
+            self._is_complete = item["finish_reason"] is not None
         else:
             reading.events.append(item)
             if isinstance(item, TextDelta):
                 reading.text += item.text
             elif isinstance(item, StreamReset):
                 reading.text = ""
+            elif isinstance(item, StreamCompleted):
+                self._is_complete = True
             elif isinstance(item, StreamFailed):
                 assert self.stream is not None
                 reading.outcome, reading.error = "failed", self.stream.response.error

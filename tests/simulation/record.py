@@ -86,6 +86,7 @@ class Reading:
         response: `stream.response` at the end of the run, when late rows of its ledger are there as well.
         callbacks: The names of its callbacks in the order of their calls.
         progress: The progress at each item that it got.
+        policy: The policy of its stream; `None` if it never began.
         total: The seconds of the `total` clock that is in force for its call.
         ended_by_other: When another task closed its stream or cancelled it, or the switch was closed meanwhile.
     """
@@ -106,6 +107,7 @@ class Reading:
     response: TaskResponse | None = None
     callbacks: list[str] = field(default_factory=list)
     progress: list[float] = field(default_factory=list)
+    policy: Policy | None = None
     total: float | None = None
     ended_by_other: float | None = None
 

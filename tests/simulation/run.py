@@ -12,6 +12,7 @@ import json
 import logging
 import shutil
 import tempfile
+import traceback
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +22,10 @@ import aiohttp  # noqa: F401 - the SDK of all simulated providers: what is loade
 
 from llm_dispatcher import LLMSwitch, _catalog
 from llm_dispatcher._policy import Policy
+from llm_dispatcher._serving.runtime import Runtime
 from llm_dispatcher.cache._english.lexicon import load_words
-from llm_dispatcher.exceptions import LLMDispatcherError
-from llm_dispatcher.notices import Notice, Notify
+from llm_dispatcher.exceptions import ConfigurationError, LLMDispatcherError
+from llm_dispatcher.notices import BudgetAlert, ConfigurationChanged, Notice, Notify
 from llm_dispatcher.provider import Provider, ProviderSettings
 from llm_dispatcher.streaming._observe import Observer
 from llm_dispatcher.tasks import TaskRequest
@@ -33,7 +35,7 @@ from llm_dispatcher.testing._simulation.simulation import Simulation
 from tests.simulation import inspection
 from tests.simulation.answers import BIRDS, answer_to, question
 from tests.simulation.drawing import draw
-from tests.simulation.readers import Reader, Watch
+from tests.simulation.readers import Reader, Watch, note_policy
 from tests.simulation.record import Process, Reading, Run
 from tests.simulation.scenario import VERSION, Happening, ReaderPlan, Scenario
 from tests.simulation.vendors import VendorScript
@@ -108,6 +110,9 @@ class _Runner:
                     self.simulation.run(lambda number=number, until=until: self._live(number, until), until=until)  # type: ignore[misc]
                 except SimulationStuckError as error:
                     self.record.stuck = str(error)
+                    break
+                except Exception:
+                    self.record.stuck = f"the main task of a process fails:\n{traceback.format_exc(limit=-4)}"
                     break
                 finally:
                     self._end_process(was_killed=until is not None)
@@ -208,9 +213,7 @@ class _Runner:
                 self.latest_wall = max(self.latest_wall, self.simulation.source.wall())
                 self.simulation.source.jump(happening.seconds)
             case "reload":
-                assert happening.config is not None
-                switch.reload(self._write(happening.config))
-                process.policies.append((self.simulation.now, switch.policy))
+                self._reload(switch, happening)
             case "close":
                 for reader in self.readers:
                     if reader.stream is not None and reader.reading.ended_at is None:
@@ -222,6 +225,16 @@ class _Runner:
                 await self._look(switch)
             case "kill":
                 raise AssertionError("a kill is done from outside")
+
+    def _reload(self, switch: LLMSwitch, happening: Happening) -> None:
+        """Change the file. A switch that watches it notices that by itself; another one is told."""
+        path = self._write(happening.config)
+        if self.scenario.is_watched:
+            return
+        try:
+            switch.reload(path)
+        except ConfigurationError:
+            self.simulation.note("the user", "is told that the file is wrong")
 
     async def _look(self, switch: LLMSwitch) -> None:
         switch.health()
@@ -238,23 +251,26 @@ class _Runner:
     async def _epilogue(self, process: Process) -> None:
         """Ask each enabled target once, when nothing stands in its way any more."""
         self.simulation.note("the user", "waits for better days")
-        await asyncio.sleep(A_LONG_TIME)
         wall = self.simulation.source.wall()
         self.simulation.source.jump(max(0.0, self.latest_wall - wall))
-        for number, model in enumerate((*enabled_targets(process.switch.policy), None)):
-            self.simulation.source.jump(MONTH)  # no budget is spent
-            plan = ReaderPlan(
-                name=f"epilogue {model or 'default'}",
-                question=question(number % len(BIRDS), 50 + number),
-                process=process.number,
-                starts_at=self.simulation.now + A_LONG_TIME,  # no bucket is empty, however slowly it fills
-                request={"max_tokens": 200, **({} if model is None else {"model": model})},
-                options={"timeout": 100.0, "cache": False, "on_break": "continue"},
-            )
-            reader = self._reader(plan, process)
-            self.readers.append(reader)
-            self.record.epilogue.append(reader.reading)
-            await reader.run()
+        await self._ask(process, 0, None)  # a switch that watches its file looks at it now
+        for number, model in enumerate(enabled_targets(process.switch.policy), 1):
+            await self._ask(process, number, model)
+
+    async def _ask(self, process: Process, number: int, model: str | None) -> None:
+        self.simulation.source.jump(MONTH)  # no budget is spent
+        plan = ReaderPlan(
+            name=f"epilogue {model or 'default'}",
+            question=question(number % len(BIRDS), 5 + number),
+            process=process.number,
+            starts_at=self.simulation.now + A_LONG_TIME,  # no bucket is empty, however slowly it fills
+            request={"max_tokens": 200, **({} if model is None else {"model": model})},
+            options={"timeout": 100.0, "cache": False, "on_break": "continue"},
+        )
+        reader = self._reader(plan, process)
+        self.readers.append(reader)
+        self.record.epilogue.append(reader.reading)
+        await reader.run()
 
     # ── making things ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -275,8 +291,18 @@ class _Runner:
                 process.vendors.setdefault(settings.name, []).append(provider)
                 return provider
 
-        observers = (_Notices(process, self.simulation), Watch())
-        return SimulatedSwitch(self._config(self.scenario.config), observers=observers)
+            async def _runtime_now(self) -> Runtime:
+                runtime = await super()._runtime_now()
+                note_policy(runtime.policy)
+                return runtime
+
+        config: Any = self._config(self.scenario.config)
+        return SimulatedSwitch(
+            self._write(self.scenario.config) if self.scenario.is_watched else config,
+            watch=self.scenario.is_watched,
+            observers=(_Notices(process, self.simulation), Watch()),
+            on_budget_alert=_alert if self.scenario.raises_on_alert else None,
+        )
 
     def _config(self, config: dict[str, Any]) -> dict[str, Any]:
         if self.folder is None:
@@ -284,11 +310,17 @@ class _Runner:
         filled: dict[str, Any] = json.loads(json.dumps(config).replace("{folder}", str(self.folder)))
         return filled
 
-    def _write(self, config: dict[str, Any]) -> Path:
+    def _write(self, config: dict[str, Any] | None) -> Path:
+        """Write the file of the configuration, or a wrong one."""
         assert self.folder is not None
         path = self.folder / "llm_dispatcher.yaml"
-        path.write_text(json.dumps(self._config(config)), "utf-8")  # JSON is YAML
+        text = "providers: [this is wrong" if config is None else json.dumps(self._config(config))  # JSON is YAML
+        path.write_text(text, "utf-8")
         return path
+
+
+def _alert(alert: BudgetAlert) -> None:
+    raise ValueError("the callback for budgets fails on purpose")
 
 
 class _Notices(Observer):
@@ -300,6 +332,8 @@ class _Notices(Observer):
 
     def notice(self, notice: Notice) -> None:
         self._process.notices.append((self._simulation.now, notice))
+        if isinstance(notice, ConfigurationChanged):
+            self._process.policies.append((self._simulation.now, self._process.switch.policy))
         target, failure = getattr(notice, "target", None), getattr(notice, "failure", None)
         about = [str(each) for each in (target, getattr(failure, "kind", None), getattr(notice, "state", None)) if each]
         self._simulation.note("the switch", " ".join([type(notice).__name__, *about]))

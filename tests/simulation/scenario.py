@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raise it when `draw` draws something else from the same seed: see `test_seeds.py`."""
 
 State: TypeAlias = Literal[
@@ -85,9 +85,9 @@ class ReaderPlan(Struct, frozen=True, kw_only=True):
 class Happening(Struct, frozen=True, kw_only=True):
     """Something that is done to the process at the virtual second `at`.
 
-    `reload`: its configuration is replaced by `config`. `jump`: the wall clock jumps by `seconds`. `close`: the switch
-    is closed, and used further. `kill`: the process dies, and the next one begins. `warm`: `switch.warm()`. `look`: a
-    person calls `explain`, `health` and `spent`.
+    `reload`: its configuration is replaced by `config`, or by a wrong file if that is `None`. `jump`: the wall clock
+    jumps by `seconds`. `close`: the switch is closed, and used further. `kill`: the process dies, and the next one
+    begins. `warm`: `switch.warm()`. `look`: a person calls `explain`, `health` and `spent`.
     """
 
     at: float
@@ -100,7 +100,8 @@ class Scenario(Struct, frozen=True, kw_only=True):
     """Everything that is decided before a run. `config` is the configuration as a mapping.
 
     `{folder}` in its paths stands for the folder of the run. `ends_at` is when the epilogue begins: all vendors are
-    healthy from then on. In an `outage`, every vendor is down until then.
+    healthy from then on. In an `outage`, every vendor is down until then. If the file of the configuration
+    `is_watched`, a reload only changes the file. `raises_on_alert`: the user's `on_budget_alert` raises.
     """
 
     kind: Kind = "usual"
@@ -109,8 +110,12 @@ class Scenario(Struct, frozen=True, kw_only=True):
     readers: tuple[ReaderPlan, ...]
     happenings: tuple[Happening, ...] = ()
     ends_at: float = 60.0
+    is_watched: bool = False
+    raises_on_alert: bool = False
 
     @property
     def needs_folder(self) -> bool:
         """Whether the run writes files."""
-        return "{folder}" in str(self.config) or any(each.kind == "reload" for each in self.happenings)
+        return (
+            "{folder}" in str(self.config) or self.is_watched or any(each.kind == "reload" for each in self.happenings)
+        )

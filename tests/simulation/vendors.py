@@ -11,6 +11,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from llm_dispatcher.events import Usage, UsageReport
+from llm_dispatcher.provider import Finished, Opened
 from llm_dispatcher.testing import (
     CleanEnd,
     Continuing,
@@ -32,6 +34,7 @@ from llm_dispatcher.testing import (
     Stall,
 )
 from llm_dispatcher.testing._continuing import delivered_in
+from llm_dispatcher.testing._simulation.answer import Pieces
 from llm_dispatcher.testing._simulation.choices import Choices
 from llm_dispatcher.testing.faults import Fault
 from tests.simulation.answers import answer_to
@@ -64,7 +67,8 @@ NOT_REFUSED: Final = ("cut", "truncated", "stall", "error frame", "malformed", "
 """The faults that can come in the middle of an answer."""
 
 LIES: Final = (
-    "usage", "no usage", "small usage", "retry after", "headers", "restart", "remark", "quoted", "hang up", "linger",
+    "usage", "no usage", "small usage", "negative usage", "error after the end", "empty pieces", "retry after",
+    "headers", "restart", "remark", "quoted", "hang up", "linger",
 )  # fmt: skip
 HUGE: Final = 10**15
 NEED_PROOF: Final = (Kind.REMARK, Kind.QUOTED, Kind.BOLD)
@@ -92,7 +96,7 @@ class VendorScript:
             return 0.001
         return self._choices.number(0.0, self.plan.head, self.stream)
 
-    def __call__(self, request: ReceivedRequest) -> Reply:
+    def __call__(self, request: ReceivedRequest) -> Reply | Pieces:
         phase = self._phase()
         plain = self._honest(request, Kind(self.plan.continuing))
         if self._now() >= self._ends_at:
@@ -116,15 +120,24 @@ class VendorScript:
         delivered = delivered_in(request)
         if delivered is not None and kind in NEED_PROOF and len(delivered[0].split()) < 4:
             kind = Kind.ANCHOR  # nobody could tell a remark from an answer after so few words
+        if kind is Kind.REMARK and self._is_slow():
+            kind = Kind.ANCHOR  # readers do not wait for ever to see whether it is a remark
         try:
             reply = Continuing(whole, kind, base)(request)
         except ValueError as error:
             self.strange.append(str(error))
             reply = replace(base, text=whole)
         calls = (SaidToolCall("look_up", '{"name": "wing"}'),) if "call the tool" in asked else ()
-        return replace(reply, chunk_size=self.plan.chunk_size if reply.text else None, tool_calls=calls)
+        has_size = reply.text and self._now() < self._ends_at
+        return replace(reply, chunk_size=self.plan.chunk_size if has_size else None, tool_calls=calls)
 
-    def _troubled(self, state: State, fault: str, plain: Reply, request: ReceivedRequest) -> Reply:
+    def _is_slow(self) -> bool:
+        """Whether a remark and the repeated words take so long that the `idle` clock may run out before their end."""
+        pieces = 16 if self.plan.chunk_size is None else 160 // self.plan.chunk_size
+        is_in_trouble = self._phase().state in ("slow", "dripping")
+        return is_in_trouble or pieces * (self.plan.pace + self.plan.head) > 0.9
+
+    def _troubled(self, state: State, fault: str, plain: Reply, request: ReceivedRequest) -> Reply | Pieces:
         choices, stream = self._choices, self.stream
         match state:
             case "flaky":
@@ -170,7 +183,7 @@ class VendorScript:
             return replace(plain, headers=headers)
         return replace(plain, headers=headers, fault=FAULTS["429"](0, choices, stream))
 
-    def _lying(self, plain: Reply, request: ReceivedRequest, lie: str) -> Reply:
+    def _lying(self, plain: Reply, request: ReceivedRequest, lie: str) -> Reply | Pieces:
         choices, stream = self._choices, self.stream
         match lie:
             case "usage":
@@ -188,6 +201,14 @@ class VendorScript:
                 names = ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")
                 limit = choices.pick(("1000", "0", "999999999999"), stream)
                 return replace(plain, headers=dict(zip(names, (limit, left, reset), strict=True)))
+            case "negative usage":
+                usage = UsageReport(Usage(-5, choices.pick((-1, 7), stream), source="reported"))
+                return Pieces(Opened("lie"), plain.text, usage, Finished("stop", None))
+            case "error after the end":
+                end = (UsageReport(Usage(9, 9, source="reported")), Finished("stop", None))
+                return Pieces(Opened("lie"), plain.text, *end, ConnectionResetError("after the end"))
+            case "empty pieces":
+                return Pieces(Opened("lie"), "", *plain.pieces, "", Finished("stop", None))
             case "hang up":
                 return replace(plain, fault=HangUp())
             case "linger":

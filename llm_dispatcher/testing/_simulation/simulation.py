@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import warnings
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
@@ -131,7 +132,8 @@ class Simulation:
         if self._remains:
             hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
             try:
-                with self._in_force():
+                with self._in_force(), warnings.catch_warnings():
+                    warnings.simplefilter("ignore", RuntimeWarning)  # a coroutine was never awaited
                     self._remains.clear()
                     for _ in range(3):  # a `finally` that runs now keeps what it uses until the next collection
                         gc.collect()

@@ -162,6 +162,8 @@ def namespace(reading: Reading) -> str:
 
 def policies_of(run: Run, reading: Reading) -> list[Policy]:
     """The policy that was in force when the reader began. Two, if a reload came at that very moment."""
+    if reading.policy is not None:
+        return [reading.policy]
     changes = run.processes[reading.process].policies
     before = [policy for at, policy in changes if at < reading.began_at][-1:]
     return [*before, *(policy for at, policy in changes if at == reading.began_at)] or [changes[0][1]]
