@@ -35,7 +35,7 @@ _STATES: Final[tuple[State, ...]] = (
 
 _KINDS: Final[tuple[ScenarioKind, ...]] = ("usual",) * 8 + ("outage", "quiet")
 _WAYS: Final[tuple[Way, ...]] = ("text", "text", "events", "events", "metadata", "await", "collect")
-_THROUGH: Final[tuple[Through, ...]] = ("request", "request", "request", "llm", "function", "body")
+_THROUGH: Final[tuple[Through, ...]] = ("request", "request", "request", "llm", "function", "body", "stand-in")
 _HAPPENINGS: Final[tuple[What, ...]] = ("look", "look", "warm", "reload", "reload", "jump", "close", "kill")
 
 

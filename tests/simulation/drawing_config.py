@@ -92,6 +92,8 @@ def _route(choices: Choices, stream: str, targets: list[str], starts_with: str |
     ordered = ordered[: choices.pick((len(ordered), len(ordered), 4, 3, 2), stream)]
     if starts_with is not None and starts_with not in ordered:
         ordered.append(starts_with)
+    if choices.chance(0.25, stream):
+        ordered.append("body")
     strategy = choices.pick(
         ("ordered", "ordered", "ordered", "cost", "speed", "quality", "balanced", "weighted"), stream
     )

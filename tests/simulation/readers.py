@@ -21,6 +21,7 @@ from llm_dispatcher.streaming import ProgressTracker, StreamingCallbacks
 from llm_dispatcher.streaming._account import Account
 from llm_dispatcher.streaming._observe import ObservedCall, Observer, Watcher
 from llm_dispatcher.tasks import TaskRequest
+from tests.simulation.answers import answer_to
 from tests.simulation.record import Reading
 from tests.simulation.scenario import ReaderPlan
 from tests.simulation.witness import reading_now
@@ -131,7 +132,10 @@ class Reader:
         if through == "llm":
             return LLM(**request, **options)(prompt)
         decorate = llm_stream_with_metadata if plan.way == "metadata" else llm_stream
-        function: Any = decorate(**request, **options)(_from_body if through == "body" else _prompt)
+        if through == "stand-in":
+            options["body"] = "stand-in"
+        body: Any = {"body": _from_body, "stand-in": _stand_in}.get(through, _prompt)
+        function: Any = decorate(**request, **options)(body)
         stream: LLMStream[Any] = function(prompt)
         return stream
 
@@ -223,6 +227,14 @@ class Reader:
 
 async def _prompt(question: str) -> str:
     return question
+
+
+async def _stand_in(question: str) -> AsyncIterator[str]:
+    """Answers in place of a model, in pieces of seven characters."""
+    answer = answer_to(question)
+    for at in range(0, len(answer), 7):
+        await asyncio.sleep(0.02)
+        yield answer[at : at + 7]
 
 
 async def _from_body(llm: LLM, question: str) -> AsyncIterator[str]:

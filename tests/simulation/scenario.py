@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Raise it when `draw` draws something else from the same seed: see `test_seeds.py`."""
 
 State: TypeAlias = Literal[
@@ -22,8 +22,9 @@ State: TypeAlias = Literal[
 Way: TypeAlias = Literal["events", "text", "metadata", "await", "collect"]
 Kind: TypeAlias = Literal["usual", "outage", "quiet"]
 What: TypeAlias = Literal["reload", "jump", "close", "kill", "warm", "look"]
-Through: TypeAlias = Literal["request", "llm", "function", "body"]
-"""`function`: a decorated function whose body makes the prompt. `body`: one whose body opens the stream itself."""
+Through: TypeAlias = Literal["request", "llm", "function", "body", "stand-in"]
+"""`function`: a decorated function whose body makes the prompt. `body`: one whose body opens the stream itself.
+`stand-in`: one whose body answers if no model can, and its route names it."""
 
 
 class Phase(Struct, frozen=True, kw_only=True):

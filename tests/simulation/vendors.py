@@ -208,7 +208,7 @@ class VendorScript:
                 end = (UsageReport(Usage(9, 9, source="reported")), Finished("stop", None))
                 return Pieces(Opened("lie"), plain.text, *end, ConnectionResetError("after the end"))
             case "empty pieces":
-                return Pieces(Opened("lie"), "", *plain.pieces, "", Finished("stop", None))
+                return Pieces(Opened("lie"), *plain.pieces[:1], "", *plain.pieces[1:], "", Finished("stop", None))
             case "hang up":
                 return replace(plain, fault=HangUp())
             case "linger":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from llm_dispatcher._policy import BODY
 from llm_dispatcher.events import Attempt
 from tests.simulation.promises.kit import attempts_of, everyone, fail
 from tests.simulation.record import Process, Reading, Run, Served, Vendor
@@ -80,7 +81,7 @@ class _Matched:
         nothing is known of it. The last request may have no row if its process was killed meanwhile.
         """
         sent.sort(key=lambda each: each[0])
-        rows = list(attempts_of(reading))
+        rows = [row for row in attempts_of(reading) if row.target.provider != BODY]  # it sends no request
         if len(rows) == len(sent) + 1 and rows[-1].outcome == "cancelled" and rows[-1].usage.source == "unknown":
             del rows[-1]
         is_killed = self.run.processes[reading.process].was_killed
