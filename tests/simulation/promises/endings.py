@@ -12,7 +12,7 @@ from llm_dispatcher.exceptions import (
     StreamingError,
 )
 from llm_dispatcher.provider import Finished
-from tests.simulation.promises.kit import end_of, everyone, fail, finished, has_body, is_free, outcome_of
+from tests.simulation.promises.kit import attempts_of, end_of, everyone, fail, finished, has_body, is_free, outcome_of
 from tests.simulation.promises.matching import Request, of_reading, requests
 from tests.simulation.record import Reading, Run
 
@@ -105,7 +105,8 @@ def success_has_terminal_evidence(run: Run) -> None:
         if not isinstance(end, StreamCompleted):
             continue
         own = of_reading(run, reading)
-        if not is_free(reading) and attempts_of(reading)[-1:] and attempts_of(reading)[-1].target.provider == BODY:
+        rows = attempts_of(reading)
+        if rows and rows[-1].target.provider == BODY and not is_free(reading):
             continue  # the function's own body has answered
         if not is_free(reading):
             last = own[-1] if own else None
