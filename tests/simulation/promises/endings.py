@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from llm_dispatcher._policy import BODY
 from llm_dispatcher.events import Failure, StreamCancelled, StreamCompleted, StreamFailed
 from llm_dispatcher.exceptions import (
     AllProvidersFailedError,
