@@ -152,6 +152,8 @@ def policy(of: Callable[[Policy], Policy]) -> Change:
     def apply(run: Run) -> None:
         for process in run.processes:
             process.policies = [(at, of(each)) for at, each in process.policies]
+        for reading in run.readings:
+            reading.policy = None if reading.policy is None else of(reading.policy)
 
     return apply
 
