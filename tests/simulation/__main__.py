@@ -34,7 +34,7 @@ from tests.simulation.checking import (
     seed_of,
 )
 
-BATCH: Final = 10
+BATCH: Final = 25
 """Seeds that a process gets at a time."""
 
 

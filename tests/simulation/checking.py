@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import traceback
 from itertools import pairwise
 from pathlib import Path
@@ -117,6 +118,7 @@ def check_batch(numbers: range) -> tuple[list[Checked], Figures]:
         figures.add(result.figures)
         if result.broken:
             failed.append(result)
+    gc.collect()  # what is left of a simulation is a cycle, and each simulation switches the collector off
     return failed, figures
 
 

@@ -118,7 +118,7 @@ def _readers(choices: Choices, config: dict[str, Any], kind: str, length: float)
     starts_at, asked, bird = 0.0, "", 0
     for number in range(count):
         stream = f"reader {number}"
-        joins = bool(readers) and choices.chance(0.3, stream)  # the same question at the same moment, or just after
+        joins = bool(readers) and choices.chance(0.4, stream)  # the same question at the same moment, or just after
         if joins:
             starts_at += choices.pick((0.0, 0.0, 0.3, 1.0), stream)
         else:
@@ -134,7 +134,7 @@ def _reader(
 ) -> ReaderPlan:
     way = choices.pick(_WAYS, stream)
     through = choices.pick(_THROUGH, stream)
-    ends = choices.pick(("whole",) * 7 + ("leaves", "cancelled", "closed", "dropped"), stream)
+    ends = choices.pick(("whole",) * 7 + ("leaves", "cancelled", "cancelled", "closed", "dropped"), stream)
     return ReaderPlan(
         name=stream,
         question=asked,
@@ -146,7 +146,7 @@ def _reader(
         pause=choices.pick((0.0, 0.0, 0.0, 0.0, 0.02, 0.5, 3.0) if slow else (0.0,), stream),
         leaves_after=choices.below(12, stream) if ends in ("leaves", "dropped") else None,
         is_dropped=ends == "dropped",
-        cancelled_after=choices.below(60, stream) if ends == "cancelled" else None,
+        cancelled_after=choices.below(choices.pick((60, 6, 15), stream), stream) if ends == "cancelled" else None,
         closed_after=choices.number(0, 6, stream) if ends == "closed" else None,
         has_callbacks=choices.chance(0.3, stream),
         raises_in_callbacks=choices.chance(0.1, stream),

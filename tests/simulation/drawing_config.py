@@ -175,7 +175,7 @@ def _budgets(choices: Choices, stream: str) -> dict[str, Any] | None:
 
 
 def _cache(choices: Choices, stream: str) -> dict[str, Any] | None:
-    is_set = choices.chance(0.35, stream)
+    is_set = choices.chance(0.45, stream)
     cache = {
         "store": choices.pick(("memory", "memory", "{folder}/cache.db"), stream),
         "ttl": choices.pick((86_400.0, 60.0, 5.0, None), stream),

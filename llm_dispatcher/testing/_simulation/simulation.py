@@ -140,6 +140,7 @@ class Simulation:
             finally:
                 sys.unraisablehook = hook
         if self._is_frozen:
+            gc.collect()  # while the rest is frozen, this costs little; otherwise many runs would fill the memory
             gc.unfreeze()
             self._is_frozen = False
 
