@@ -166,9 +166,11 @@ def _deadline(run: Run, reading: Reading) -> float:
 
 
 def _begins(run: Run, reading: Reading) -> float:
-    """When the `total` clock of a call without a cache begins at the latest: the file of spending is read before."""
+    """When the `total` clock of a call without a cache begins at the latest. The file of spending, and a watched
+    configuration that has changed, are read before.
+    """
     has_file = any(policy.budgets.path is not None for policy in policies_of(run, reading))
-    return reading.began_at + LOADING * has_file
+    return reading.began_at + LOADING * has_file + LOADING * run.scenario.is_watched
 
 
 def _longest_wait(run: Run, policy: Policy, request: Request) -> float:
