@@ -104,6 +104,8 @@ class Reader:
             reading.outcome = "cancelled"
             reading.ended_by_other = loop.time() if reading.ended_by_other is None else reading.ended_by_other
         except Exception as error:
+            if getattr(loop, "is_killed", False):
+                return  # its process is dead, and what is left of it is dropped
             was_closed = isinstance(error, RuntimeError) and "already running" in str(error)
             if was_closed and reading.ended_by_other is not None:
                 reading.outcome = "left"  # Python's own error for a generator that another task is closing
