@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from llm_dispatcher._policy import BreakerSettings, Limits, Policy
 from llm_dispatcher.cache import Entry
 from llm_dispatcher.events import Failure
-from llm_dispatcher.notices import BreakerChanged
+from llm_dispatcher.notices import BreakerChanged, TargetSkipped
 from llm_dispatcher.tasks import Target
 from tests.simulation import inspection
 from tests.simulation.record import Reading, Run, Served
@@ -173,6 +173,14 @@ def limited(**limits: Any) -> Change:
 def notices(*states: tuple[float, str]) -> Change:
     def apply(run: Run) -> None:
         run.last.notices.extend((at, BreakerChanged(ALPHA, state, "a test")) for at, state in states)  # type: ignore[arg-type]
+
+    return apply
+
+
+def skipped(message: str) -> Change:
+    def apply(run: Run) -> None:
+        failure = Failure("ProviderServiceUnavailableError", message)
+        run.last.notices.append((500.0, TargetSkipped(ALPHA, failure)))
 
     return apply
 

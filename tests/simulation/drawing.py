@@ -20,7 +20,20 @@ from tests.simulation.scenario import Kind as ScenarioKind
 
 DAY: Final = 86_400.0
 
-RETRYABLE: Final = ("503", "500", "refuse", "cut", "429", "stall", "truncated", "garbage", "error frame", "overloaded")
+RETRYABLE: Final = (
+    "503",
+    "500",
+    "refuse",
+    "cut",
+    "429",
+    "stall",
+    "truncated",
+    "garbage",
+    "error frame",
+    "overloaded",
+    "unfinished",
+    "descriptors",
+)
 """Faults after which the same target may be asked again."""
 FINAL: Final = ("401", "404", "quota", "context", "unsupported")
 """Faults after which another target is asked at once."""
@@ -36,7 +49,7 @@ _STATES: Final[tuple[State, ...]] = (
 _KINDS: Final[tuple[ScenarioKind, ...]] = ("usual",) * 8 + ("outage", "quiet")
 _WAYS: Final[tuple[Way, ...]] = ("text", "text", "events", "events", "metadata", "await", "collect")
 _THROUGH: Final[tuple[Through, ...]] = ("request", "request", "request", "llm", "function", "body", "stand-in")
-_HAPPENINGS: Final[tuple[What, ...]] = ("look", "look", "warm", "reload", "reload", "jump", "close", "kill")
+_HAPPENINGS: Final[tuple[What, ...]] = ("look", "look", "warm", "reload", "reload", "jump", "close", "kill", "disk")
 
 
 def draw(choices: Choices) -> Scenario:
@@ -134,7 +147,9 @@ def _reader(
 ) -> ReaderPlan:
     way = choices.pick(_WAYS, stream)
     through = choices.pick(_THROUGH, stream)
-    ends = choices.pick(("whole",) * 7 + ("leaves", "cancelled", "cancelled", "closed", "dropped"), stream)
+    ends = choices.pick(
+        ("whole",) * 7 + ("leaves", "cancelled", "cancelled", "closed", "dropped", "cancelled later"), stream
+    )
     return ReaderPlan(
         name=stream,
         question=asked,
@@ -143,16 +158,23 @@ def _reader(
         through=through,
         request=_request(choices, config, stream),
         options=_options(choices, config, stream, way),
-        pause=choices.pick((0.0, 0.0, 0.0, 0.0, 0.02, 0.5, 3.0) if slow else (0.0,), stream),
+        pause=choices.pick((0.0, 0.0, 0.0, 0.0, 0.02, 0.5, 3.0, 25.0) if slow else (0.0,), stream),
         leaves_after=choices.below(12, stream) if ends in ("leaves", "dropped") else None,
         is_dropped=ends == "dropped",
         cancelled_after=choices.below(choices.pick((60, 6, 15), stream), stream) if ends == "cancelled" else None,
+        cancelled_at=_moment(choices, stream) if ends == "cancelled later" else None,
         closed_after=choices.number(0, 6, stream) if ends == "closed" else None,
         has_callbacks=choices.chance(0.3, stream),
         raises_in_callbacks=choices.chance(0.1, stream),
+        waits_in_callbacks=choices.chance(0.3, stream),
         has_progress=choices.chance(0.3, stream),
         wants_tools=choices.chance(0.08, stream),
     )
+
+
+def _moment(choices: Choices, stream: str) -> float:
+    """The seconds of a clock, or a little more: clocks are given a millisecond of grace."""
+    return choices.pick((20.0, 8.0, 5.0, 2.0, 1.5, 30.0, 60.0), stream) + choices.pick((0.001, 0.0, 0.0005), stream)
 
 
 def _request(choices: Choices, config: dict[str, Any], stream: str) -> dict[str, Any]:
@@ -219,6 +241,8 @@ def _happenings(choices: Choices, config: dict[str, Any], kind: str, length: flo
             changed = configuration(choices, has_faults=True, like=config, stream=f"reload {number}")
             is_wrong = choices.chance(0.1, f"reload {number}")
             happenings.append(Happening(at=at, kind="reload", config=None if is_wrong else changed))
+        elif what == "disk":
+            happenings.append(Happening(at=at, kind="disk", seconds=choices.number(1.0, 20.0, stream)))
         elif what == "jump":
             seconds = choices.pick((60.0, -60.0, 3_600.0, -3_600.0, DAY, -DAY, 21 * DAY, -21 * DAY), f"jump {number}")
             happenings.append(Happening(at=at, kind="jump", seconds=seconds))

@@ -36,6 +36,8 @@ TOOLS: Final = (
         },
     },
 )
+WAITING: Final = 0.2
+"""Seconds for which a callback for a chunk waits, if it does."""
 WITH_TOOL: Final = " Then call the tool."
 
 
@@ -87,12 +89,14 @@ class Reader:
         """Wait for its moment, and read. It never raises an error of the stream."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(max(0.0, self.plan.starts_at - loop.time()))
-        reading, plan = self.reading, self.plan
+        reading, plan, task = self.reading, self.plan, asyncio.current_task()
+        assert task is not None
         reading.began_at = reading.last_asked_at = loop.time()
         reading.process = plan.process
         self._note(plan.name, f"asks {plan.question!r} by {plan.through}, {plan.way}")
         reading_now.set(reading)
         closing = None
+        timer = None if plan.cancelled_at is None else loop.call_later(plan.cancelled_at, self._cancel, task)
         try:
             with use_switch(self._switch):
                 self.stream = self._open()
@@ -112,9 +116,17 @@ class Reader:
             else:
                 reading.outcome, reading.error = "failed", error
         reading.ended_at = loop.time()
+        reading.cancellations = task.cancelling()
+        if timer is not None:
+            timer.cancel()
         self._note(plan.name, f"{reading.outcome} {len(reading.text)} {type(reading.error).__name__}")
         if closing is not None and reading.ended_by_other is None:
             closing.cancel()  # it still waits; once it closes the stream, it is left alone
+
+    def _cancel(self, task: asyncio.Task[Any]) -> None:
+        self._note(f"canceller of {self.plan.name}", "cancels it")
+        self.reading.cancelled_at = self.reading.ended_by_other = asyncio.get_running_loop().time()
+        task.cancel()
 
     def finish(self) -> None:
         """Take the response, when late rows of its ledger are there as well."""
@@ -158,8 +170,15 @@ class Reader:
             called.append("on_stream_end")
             await asyncio.sleep(0.01)
 
+        async def on_chunk_received(*arguments: Any) -> None:
+            called.append("on_chunk_received")
+            await asyncio.sleep(WAITING)
+
         others = ("on_stream_start", "on_chunk_received", "on_error", "on_switch", "on_reasoning", "on_tool_call")
-        return StreamingCallbacks(on_stream_end=on_stream_end, **{name: named(name) for name in others})
+        callbacks: dict[str, Any] = {name: named(name) for name in others}
+        if self.plan.waits_in_callbacks:
+            callbacks["on_chunk_received"] = on_chunk_received
+        return StreamingCallbacks(on_stream_end=on_stream_end, **callbacks)
 
     # ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -88,6 +88,8 @@ class Reading:
         progress: The progress at each item that it got.
         policy: The policy of its stream; `None` if it never began.
         total: The seconds of the `total` clock that is in force for its call.
+        cancelled_at: When another task cancelled it. It was still reading then.
+        cancellations: How many cancellations of its task were not taken back at its end.
         ended_by_other: When another task closed its stream or cancelled it, or the switch was closed meanwhile.
     """
 
@@ -109,6 +111,8 @@ class Reading:
     progress: list[float] = field(default_factory=list)
     policy: Policy | None = None
     total: float | None = None
+    cancelled_at: float | None = None
+    cancellations: int = 0
     ended_by_other: float | None = None
 
 

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,6 +138,7 @@ class _Runner:
         """Write down what the process has left on disk."""
         if self.folder is None:
             return
+        self._give_back()
         if (path := self._spending_file) is not None:
             process.left_in_files = inspection.dollars_in_file(path)
         process.recordings = inspection.recordings_in_file(self.folder / "cache.db")
@@ -183,7 +184,7 @@ class _Runner:
             await asyncio.wait(tasks, timeout=max(0.0, self.scenario.ends_at - loop.time()))
         for reader, task in zip(readers, tasks, strict=False):
             if not task.done():
-                reader.reading.ended_by_other = loop.time()
+                reader.reading.cancelled_at = reader.reading.ended_by_other = loop.time()
                 task.cancel()
         if any(not task.done() for task in tasks):
             _, pending = await asyncio.wait(tasks, timeout=PATIENCE)
@@ -199,7 +200,8 @@ class _Runner:
         for namespace in ("", "red", "blue"):
             process.spent[namespace] = await process.switch.aspent(namespace)
         process.health = process.switch.health()
-        process.held = inspection.held(process.switch)
+        timers = [each for each in self.simulation.loop.left_over() if each.startswith("a timer")]
+        process.held = inspection.held(process.switch) | ({"timers": timers} if timers else {})
         process.stock_at = self.simulation.now
 
     # ── what happens ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -219,12 +221,33 @@ class _Runner:
                     if reader.stream is not None and reader.reading.ended_at is None:
                         reader.reading.ended_by_other = self.simulation.now
                 await switch.aclose()
+            case "disk":
+                await self._take_away(happening.seconds)
             case "warm":
-                await switch.warm()
+                with suppress(ConfigurationError):  # the spending file cannot be read now
+                    await switch.warm()
             case "look":
                 await self._look(switch)
             case "kill":
                 raise AssertionError("a kill is done from outside")
+
+    async def _take_away(self, seconds: float) -> None:
+        """Put a folder in the place of the spending file for a while."""
+        path = self._spending_file
+        if path is None or path.is_dir():
+            return
+        if path.exists():
+            path.rename(_aside(path))
+        path.mkdir()
+        await asyncio.sleep(seconds)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        path = self._spending_file
+        if path is not None and path.is_dir():
+            path.rmdir()
+            if _aside(path).exists():
+                _aside(path).rename(path)
 
     def _reload(self, switch: LLMSwitch, happening: Happening) -> None:
         """Change the file. A switch that watches it notices that by itself; another one is told."""
@@ -243,8 +266,9 @@ class _Runner:
             self.simulation.note("the user", f"sees the plan {' '.join(map(str, plan.targets))}")
         except LLMDispatcherError as error:
             self.simulation.note("the user", f"sees {type(error).__name__}")
-        spent = await switch.aspent("red")
-        self.simulation.note("the user", f"sees {spent['daily']:.6f} spent")
+        with suppress(ConfigurationError):
+            spent = await switch.aspent("red")
+            self.simulation.note("the user", f"sees {spent['daily']:.6f} spent")
 
     # ── the epilogue ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -317,6 +341,10 @@ class _Runner:
         text = "providers: [this is wrong" if config is None else json.dumps(self._config(config))  # JSON is YAML
         path.write_text(text, "utf-8")
         return path
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.aside")
 
 
 def _alert(alert: BudgetAlert) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Raise it when `draw` draws something else from the same seed: see `test_seeds.py`."""
 
 State: TypeAlias = Literal[
@@ -21,7 +21,7 @@ State: TypeAlias = Literal[
 
 Way: TypeAlias = Literal["events", "text", "metadata", "await", "collect"]
 Kind: TypeAlias = Literal["usual", "outage", "quiet"]
-What: TypeAlias = Literal["reload", "jump", "close", "kill", "warm", "look"]
+What: TypeAlias = Literal["reload", "jump", "close", "kill", "warm", "look", "disk"]
 Through: TypeAlias = Literal["request", "llm", "function", "body", "stand-in"]
 """`function`: a decorated function whose body makes the prompt. `body`: one whose body opens the stream itself.
 `stand-in`: one whose body answers if no model can, and its route names it."""
@@ -61,7 +61,8 @@ class ReaderPlan(Struct, frozen=True, kw_only=True):
     `request` holds options of the `TaskRequest`, `options` those of the call. It makes a `pause` after each item, and
     leaves after `leaves_after` items (without closing the stream, if `is_dropped`), is cancelled in the step
     `cancelled_after` of its task, or another task closes its stream `closed_after` seconds after it has begun.
-    `process` counts the processes of a run from 0.
+    `process` counts the processes of a run from 0. Another task cancels it `cancelled_at` seconds after it has begun:
+    often in the moment in which a clock of the stream runs out. Its callbacks take time if it `waits_in_callbacks`.
     """
 
     name: str
@@ -76,9 +77,11 @@ class ReaderPlan(Struct, frozen=True, kw_only=True):
     leaves_after: int | None = None
     is_dropped: bool = False
     cancelled_after: int | None = None
+    cancelled_at: float | None = None
     closed_after: float | None = None
     has_callbacks: bool = False
     raises_in_callbacks: bool = False
+    waits_in_callbacks: bool = False
     has_progress: bool = False
     wants_tools: bool = False
 
@@ -88,7 +91,8 @@ class Happening(Struct, frozen=True, kw_only=True):
 
     `reload`: its configuration is replaced by `config`, or by a wrong file if that is `None`. `jump`: the wall clock
     jumps by `seconds`. `close`: the switch is closed, and used further. `kill`: the process dies, and the next one
-    begins. `warm`: `switch.warm()`. `look`: a person calls `explain`, `health` and `spent`.
+    begins. `disk`: for so many `seconds`, the spending file cannot be used. `warm`: `switch.warm()`. `look`: a
+    person calls `explain`, `health` and `spent`.
     """
 
     at: float

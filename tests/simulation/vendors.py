@@ -6,6 +6,7 @@ healthy. Honest vendors give the whole answer to a question, and the rest of it 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import Final
 
@@ -165,8 +166,13 @@ class VendorScript:
             case _:
                 return plain
 
-    def _failing(self, plain: Reply, fault: str) -> Reply:
+    def _failing(self, plain: Reply, fault: str) -> Reply | Pieces:
         """The reply with a fault, which comes before the content or anywhere in it."""
+        if fault == "descriptors":  # this process has none left, so the request is not sent
+            return Pieces(OSError(errno.EMFILE, "Too many open files"))
+        if fault == "unfinished":  # it reports its usage, and then its answer just ends
+            pieces = plain.pieces[: self._choices.below(len(plain.pieces) + 1, self.stream)]
+            return Pieces(Opened("cut off"), *pieces, UsageReport(Usage(9, 9, source="reported")))
         at = self._choices.below(plain.length + 1, self.stream) if fault in NOT_REFUSED else 0
         return replace(plain, fault=FAULTS[fault](at, self._choices, self.stream))
 

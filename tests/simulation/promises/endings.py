@@ -55,9 +55,29 @@ def a_cancelled_reader_gets_its_cancellation(run: Run) -> None:
             fail(reading, "CancelledError", repr(reading.error))
         if is_cancellation and outcome_of(reading) != "cancelled":
             fail(reading, "no CancelledError, because nobody cancelled it", repr(reading.error))
+        if reading.cancelled_at is not None and reading.outcome not in ("cancelled", "open"):
+            fail(reading, f"its cancellation, because it was cancelled at {reading.cancelled_at:.3f}", reading.outcome)
         is_stopped = reading.plan.cancelled_after is not None or reading.ended_by_other is not None
         if outcome_of(reading) == "cancelled" and not is_stopped:
             fail(reading, "an outcome other than cancelled, because nobody cancelled it", repr(reading.error))
+
+
+def cancellations_of_ours_are_taken_back(run: Run) -> None:
+    """A reader that nobody else has cancelled has no cancellation left on its task, whatever clocks have done."""
+    for reading in finished(run):
+        is_stopped = reading.plan.cancelled_after is not None or reading.ended_by_other is not None
+        if reading.cancellations and not is_stopped:
+            fail(reading, "a task without open cancellations", reading.cancellations)
+
+
+def only_a_closed_switch_ends_a_stream(run: Run) -> None:
+    """A stream ends with the error of a closed switch only if its switch was closed."""
+    for reading in finished(run):
+        closed = [
+            each for each in run.scenario.happenings if each.kind == "close" and each.at <= (reading.ended_at or 0)
+        ]
+        if reading.error is not None and "the switch was closed" in str(reading.error) and not closed:
+            fail(reading, "no error of a closed switch, because nobody has closed it", repr(reading.error))
 
 
 def only_a_failure_has_an_error(run: Run) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from llm_dispatcher._policy import Limits, Policy
 from llm_dispatcher._routing.retry_budget import WINDOW
 from llm_dispatcher.exceptions import ContentFilterError, InvalidRequestError
-from llm_dispatcher.notices import BreakerChanged
+from llm_dispatcher.notices import BreakerChanged, TargetSkipped
 from llm_dispatcher.tasks import Target
 from tests.simulation import inspection
 from tests.simulation.promises.kit import (
@@ -33,6 +33,11 @@ SOON: Final = 0.01
 """Waits for a rate limit of fewer seconds are skipped."""
 
 
+_SPENT: Final = "the retry budget of"
+LATE: Final = 0.5
+"""Seconds by which a row may be written later than its vendor's answer has ended."""
+
+
 # ── retries ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -51,6 +56,26 @@ def retries_stay_within_their_budget(run: Run) -> None:
                 if lately > share * requests + floor + 1e-9:
                     what = f"at most {share:g} of its {requests} requests and {floor} more are retries of {provider}"
                     fail(process, f"{what} in the minute before {at:.3f}", lately)
+
+
+def a_retry_is_refused_only_if_the_budget_is_spent(run: Run) -> None:
+    """The retry budget refuses a try only if so many others, of vendors that were really asked, have used it up."""
+    for process in run.processes:
+        settings = [policy.resilience.retry_budget for _, policy in process.policies]
+        if any(each.share is None for each in settings) or process.was_killed:
+            continue
+        share, floor = min(each.share or 0.0 for each in settings), min(each.floor for each in settings)
+        sent = of_process(run, process)
+        for at, notice in process.notices:
+            if not isinstance(notice, TargetSkipped) or _SPENT not in notice.failure.message:
+                continue
+            provider = notice.target.provider
+            firsts, _ = _firsts_and_retries([each for each in sent if each.served.target.provider == provider])
+            requests = sum(at - SURE_WINDOW <= first <= at for first in firsts)
+            lately = sum(at - WINDOW <= each <= at for each in _drawn(sent, provider))
+            if lately + 1 <= share * requests + floor:
+                what = f"a retry of {notice.target} at {at:.3f}, because only {lately} were drawn in a minute"
+                fail(process, what, f"{notice.failure.message} (share {share:g} of {requests}, floor {floor})")
 
 
 def an_outage_is_not_made_worse(run: Run) -> None:
@@ -146,7 +171,7 @@ def requests_a_minute_stay_within_their_limit(run: Run) -> None:
             if limits.requests_per_minute is None:
                 continue
             a_second = limits.requests_per_minute / 60
-            times = [each.served.asked_at for each in sent]
+            times = [each.served.asked_at for each in sent if not each.is_local]
             for first, began in enumerate(times):
                 for last in range(first, len(times)):
                     most = limits.requests_per_minute + (times[last] - began + SOON) * a_second
@@ -175,6 +200,26 @@ def an_open_breaker_keeps_everybody_away(run: Run) -> None:
                         f"no request to {request.served.target}, whose breaker is open from {begins:.3f} to {ends:.3f}"
                     )
                     fail(request.reading, what, f"one at {request.served.asked_at:.3f}")
+
+
+def a_breaker_opens_only_after_failures(run: Run) -> None:
+    """A breaker opens after as many failures within its window as its settings say, and a half open one after one."""
+    for process in run.processes:
+        settings = [policy.resilience.breaker for _, policy in process.policies]
+        most, window = min(each.failures or 0 for each in settings), max(each.window for each in settings)
+        failed = [each for each in of_process(run, process) if each.row is not None and each.row.outcome == "failed"]
+        state: dict[Target, str] = {}
+        for at, notice in process.notices:
+            if not isinstance(notice, BreakerChanged):
+                continue
+            lately = [
+                each for each in failed
+                if each.served.target == notice.target and at - window - LATE <= over_at(each.served) <= at + LATE
+            ]  # fmt: skip
+            least = 1 if state.get(notice.target) == "half_open" else most
+            if notice.state == "open" and len(lately) < least and not process.was_killed:
+                fail(process, f"at least {least} failures of {notice.target} before {at:.3f}", len(lately))
+            state[notice.target] = notice.state
 
 
 def an_open_breaker_stays_so_for_its_cooldown(run: Run) -> None:
@@ -266,15 +311,29 @@ def _by_provider(run: Run, process: Process) -> dict[str, list[Request]]:
 def _firsts_and_retries(sent: Sequence[Request]) -> tuple[list[float], list[float]]:
     """When requests came to this provider for the first time, and when one of its targets was tried again."""
     seen: set[tuple[int, Target | None]] = set()
+    excused: set[int] = set()
     firsts, retries = [], []
     for each in sent:
         reader, target = id(each.reading), each.served.target
         if (reader, None) not in seen:
             firsts.append(each.served.asked_at)
-        elif (reader, target) in seen:
+        elif (reader, target) in seen and reader not in excused:
             retries.append(each.served.asked_at)
         seen |= {(reader, None), (reader, target)}
+        excused = excused | {reader} if each.is_local else excused - {reader}
     return firsts, retries
+
+
+def _drawn(sent: Sequence[Request], provider: str) -> list[float]:
+    """When a provider got a request that is not the first one of its reader: at most these draw on its budget."""
+    last: dict[int, Request] = {}
+    drawn = []
+    for each in sent:
+        before = last.get(id(each.reading))
+        if before is not None and not before.is_local and each.served.target.provider == provider:
+            drawn.append(each.served.asked_at)
+        last[id(each.reading)] = each
+    return drawn
 
 
 def _retry_budget(process: Process) -> tuple[float, int]:

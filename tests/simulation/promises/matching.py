@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llm_dispatcher._policy import BODY
+from llm_dispatcher._routing.health import LOCAL
 from llm_dispatcher.events import Attempt
 from tests.simulation.promises.kit import attempts_of, everyone, fail
 from tests.simulation.record import Process, Reading, Run, Served, Vendor
@@ -20,6 +21,11 @@ class Request:
     served: Served
     place: int
     row: Attempt | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this machine failed, and the request was not sent."""
+        return self.row is not None and self.row.failure is not None and self.row.failure.kind == LOCAL
 
 
 def requests(run: Run) -> Sequence[Request]:
@@ -85,7 +91,7 @@ class _Matched:
         if len(rows) == len(sent) + 1 and rows[-1].outcome == "cancelled" and rows[-1].usage.source == "unknown":
             del rows[-1]
         is_killed = self.run.processes[reading.process].was_killed
-        if len(sent) == len(rows) + 1 and is_killed and sent[-1][2].ended_at is None:
+        if len(sent) == len(rows) + 1 and is_killed and reading.outcome == "open":
             place, vendor, served = sent.pop()
             yield Request(reading, vendor, served, place)
         targets = [served.target for _, _, served in sent]

@@ -80,6 +80,10 @@ def a_rows_outcome_is_what_its_vendor_did(run: Run) -> None:
     for request in requests(run):
         if request.row is not None and request.row.outcome == "completed" and not request.served.finished:
             fail(request.reading, f"no completed row, because {request.served.target} never finished", request.row)
+        if request.row is not None and request.row.outcome == "failed" and request.served.finished:
+            fail(
+                request.reading, f"no failed row, because {request.served.target} has finished its answer", request.row
+            )
 
 
 # ── readers ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,7 +217,7 @@ def health_counts_each_attempt_once(run: Run) -> None:
         failures: defaultdict[Target, int] = defaultdict(int)
         for request in of_process(run, process):
             row = request.row
-            if row is None or request.reading in run.epilogue or row.outcome == "cancelled":
+            if row is None or request.reading in run.epilogue or row.outcome == "cancelled" or request.is_local:
                 continue
             attempts[row.target] += 1
             failures[row.target] += row.failure is not None
