@@ -16,6 +16,7 @@ from llm_dispatcher.testing._simulation.seeds import Seed
 from llm_dispatcher.testing._simulation.shrinking import Outcome, shrunk
 from llm_dispatcher.testing._simulation.simulate import Failure
 from tests.simulation.invariants import broken
+from tests.simulation.promises import matching
 from tests.simulation.record import Run
 from tests.simulation.run import lived_through
 from tests.simulation.scenario import VERSION, Scenario
@@ -159,6 +160,8 @@ def _failures(run: Run) -> list[tuple[str, str]]:
         return broken(run)
     except Exception:
         return [("invariants_can_be_asked", traceback.format_exc(limit=-2))]
+    finally:
+        matching.forget()  # it would hold what a killed process has left
 
 
 def _figures(run: Run) -> Figures:
