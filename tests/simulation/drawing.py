@@ -49,7 +49,7 @@ _STATES: Final[tuple[State, ...]] = (
 _KINDS: Final[tuple[ScenarioKind, ...]] = ("usual",) * 8 + ("outage", "quiet")
 _WAYS: Final[tuple[Way, ...]] = ("text", "text", "events", "events", "metadata", "await", "collect")
 _THROUGH: Final[tuple[Through, ...]] = ("request", "request", "request", "llm", "function", "body", "stand-in")
-_HAPPENINGS: Final[tuple[What, ...]] = ("look", "look", "warm", "reload", "reload", "jump", "close", "kill", "disk")
+_HAPPENINGS: Final[tuple[What, ...]] = ("look", "look", "warm", "reload", "reload", "jump", "close", "kill")
 
 
 def draw(choices: Choices) -> Scenario:
@@ -133,13 +133,27 @@ def _readers(choices: Choices, config: dict[str, Any], kind: str, length: float)
         stream = f"reader {number}"
         joins = bool(readers) and choices.chance(0.4, stream)  # the same question at the same moment, or just after
         if joins:
-            starts_at += choices.pick((0.0, 0.0, 0.3, 1.0), stream)
+            starts_at += choices.pick((0.0, 0.0, 0.3, 1.0, 3.0), stream)
         else:
             starts_at = choices.number(0, length * 0.7, stream)
             bird = number if choices.chance(0.8, stream) else bird
             asked = question(bird, 4 + choices.below(30, stream))
-        readers.append(_reader(choices, config, stream, asked, starts_at, slow=kind != "quiet"))
+        reader = _reader(choices, config, stream, asked, starts_at, slow=kind != "quiet")
+        readers.append(_twin(reader, readers[-1]) if joins and choices.chance(0.7, stream) else reader)
     return readers
+
+
+def _twin(reader: ReaderPlan, first: ReaderPlan) -> ReaderPlan:
+    """The reader with the request and the options of the first, so that the two can share a stream."""
+    own = {name: value for name, value in reader.options.items() if name in _OWN}
+    shared = {name: value for name, value in first.options.items() if name not in _OWN}
+    if reader.way in ("text", "metadata") and shared.get("on_break") == "restart":
+        return reader
+    return replace(reader, request=first.request, options=own | shared, wants_tools=first.wants_tools)
+
+
+_OWN: Final = ("buffer_size", "min_chunk_size")
+"""Options in which calls that share a stream may differ."""
 
 
 def _reader(
@@ -233,6 +247,9 @@ def _happenings(choices: Choices, config: dict[str, Any], kind: str, length: flo
         return []
     happenings: list[Happening] = []
     stream = "happenings"
+    if "path" in config.get("budgets", {}) and choices.chance(0.3, "disk"):
+        at, seconds = choices.number(0, length * 0.8, "disk"), choices.number(1.0, 20.0, "disk")
+        happenings.append(Happening(at=at, kind="disk", seconds=seconds))
     for _ in range(choices.pick((0, 0, 1, 1, 2, 3), stream)):
         what = choices.pick(_HAPPENINGS, stream)
         at = choices.number(0, length * 0.9, stream)
@@ -241,8 +258,6 @@ def _happenings(choices: Choices, config: dict[str, Any], kind: str, length: flo
             changed = configuration(choices, has_faults=True, like=config, stream=f"reload {number}")
             is_wrong = choices.chance(0.1, f"reload {number}")
             happenings.append(Happening(at=at, kind="reload", config=None if is_wrong else changed))
-        elif what == "disk":
-            happenings.append(Happening(at=at, kind="disk", seconds=choices.number(1.0, 20.0, stream)))
         elif what == "jump":
             seconds = choices.pick((60.0, -60.0, 3_600.0, -3_600.0, DAY, -DAY, 21 * DAY, -21 * DAY), f"jump {number}")
             happenings.append(Happening(at=at, kind="jump", seconds=seconds))

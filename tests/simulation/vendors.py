@@ -68,8 +68,8 @@ NOT_REFUSED: Final = ("cut", "truncated", "stall", "error frame", "malformed", "
 """The faults that can come in the middle of an answer."""
 
 LIES: Final = (
-    "usage", "no usage", "small usage", "negative usage", "error after the end", "empty pieces", "retry after",
-    "headers", "restart", "remark", "quoted", "hang up", "linger",
+    "usage", "no usage", "small usage", "negative usage", "usage twice", "error after the end", "empty pieces",
+    "retry after", "headers", "restart", "remark", "quoted", "hang up", "linger",
 )  # fmt: skip
 HUGE: Final = 10**15
 NEED_PROOF: Final = (Kind.REMARK, Kind.QUOTED, Kind.BOLD)
@@ -210,6 +210,9 @@ class VendorScript:
             case "negative usage":
                 usage = UsageReport(Usage(-5, choices.pick((-1, 7), stream), source="reported"))
                 return Pieces(Opened("lie"), plain.text, usage, Finished("stop", None))
+            case "usage twice":
+                early, late = (UsageReport(Usage(9, output, source="reported")) for output in (1, 12))
+                return Pieces(Opened("twice"), early, *plain.pieces, late, Finished("stop", None))
             case "error after the end":
                 end = (UsageReport(Usage(9, 9, source="reported")), Finished("stop", None))
                 return Pieces(Opened("lie"), plain.text, *end, ConnectionResetError("after the end"))

@@ -171,7 +171,8 @@ def policies_of(run: Run, reading: Reading) -> list[Policy]:
 
 def may_share(reading: Reading) -> bool:
     """Whether the reader's call may share its stream with others, if its policy has a cache."""
-    return option(reading, "cache") is not False and not option(reading, "raw")
+    is_raw = option(reading, "raw") and not has_body(reading)  # a body does not pass it on
+    return option(reading, "cache") is not False and not is_raw
 
 
 def over_at(served: Served) -> float:

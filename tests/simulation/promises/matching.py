@@ -91,7 +91,8 @@ class _Matched:
         if len(rows) == len(sent) + 1 and rows[-1].outcome == "cancelled" and rows[-1].usage.source == "unknown":
             del rows[-1]
         is_killed = self.run.processes[reading.process].was_killed
-        if len(sent) == len(rows) + 1 and is_killed and reading.outcome == "open":
+        is_under_way = bool(sent) and (reading.outcome == "open" or sent[-1][2].ended_at is None)
+        if len(sent) == len(rows) + 1 and is_killed and is_under_way:
             place, vendor, served = sent.pop()
             yield Request(reading, vendor, served, place)
         targets = [served.target for _, _, served in sent]
