@@ -30,6 +30,11 @@ class Deadline:
         self.seconds: Final = inf if seconds is None else seconds
         self.end = self._loop.time() + self.seconds
 
+    @property
+    def left(self) -> float:
+        """The seconds until then; negative if it has passed."""
+        return self.end - self._loop.time()
+
     def extend(self, other: Deadline) -> None:
         """Move this deadline to another one, if that is later."""
         self.end = max(self.end, other.end)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from math import inf
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from .._policy import BODY
+from .._upstream import Deadline
 from ..events import (
     Event,
     StreamCompleted,
@@ -21,7 +23,7 @@ from ..events import (
     ToolCallDelta,
     ToolResult,
 )
-from ..streaming._shared import as_cached
+from ..streaming._shared import as_cached, timeout_error
 
 Replay: TypeAlias = Literal["instant"] | float
 """How a recording is played: at once, or at this many characters per second."""
@@ -66,9 +68,21 @@ def decode_recording(recording: bytes) -> list[Event]:
     return [as_cached(event) for event in _decoder.decode(recording)]
 
 
-async def play(events: Sequence[Event], replay: Replay) -> AsyncGenerator[Event, None]:
-    """The events in the chunks in which they were recorded."""
-    for event in events:
+async def play(
+    events: Sequence[Event], replay: Replay, deadline: Deadline | None = None
+) -> AsyncGenerator[Event, None]:
+    """The events in the chunks in which they were recorded.
+
+    The deadline ends only a wait. What needs no wait is played also after it, as a stream does with what has arrived.
+
+    Raises:
+        RequestTimeoutError: The deadline has passed, and the next chunk is not due.
+    """
+    for place, event in enumerate(events):
         if replay != "instant" and type(event) is TextDelta:
-            await asyncio.sleep(len(event.text) / replay)
+            seconds = len(event.text) / replay
+            left = inf if deadline is None else max(0.0, deadline.left)
+            await asyncio.sleep(min(seconds, left))
+            if deadline is not None and seconds > left:
+                raise timeout_error(deadline, events[:place], first=False)
         yield event

@@ -130,6 +130,7 @@ class StreamingCache:
 
         Raises:
             CacheError: The store was set up wrongly. Nothing was sent.
+            RequestTimeoutError: The deadline has passed while a recording was played.
             Exception: The error of `upstream`.
         """
         targets = tuple(targets)
@@ -147,7 +148,7 @@ class StreamingCache:
             self._tally.misses["failed"] += 1
             self._fail(error)
         if recording is not None:
-            source = play(recording, self._replay)
+            source = play(recording, self._replay, deadline)
         elif key is None:
             source = upstream()
         else:

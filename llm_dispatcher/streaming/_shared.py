@@ -97,11 +97,11 @@ class SharedStream:
                 if self._over:
                     break
                 if clock.has_rung:
-                    raise _timeout_error(deadline, self._events[:place], first=first)
+                    raise timeout_error(deadline, self._events[:place], first=first)
                 await self._wait_for_more(clock)
             if isinstance(self._error, RequestTimeoutError) and deadline.seconds != self._deadline.seconds:
                 # Upstream's error names the timeout of another reader.
-                raise _timeout_error(deadline, self._events, first=first)
+                raise timeout_error(deadline, self._events, first=first)
             if self._error is not None:
                 raise self._error if first else _copy_of(self._error)
         finally:
@@ -197,8 +197,8 @@ class _ReaderClock:
                 self.news.set_result(None)
 
 
-def _timeout_error(deadline: Deadline, events: Sequence[Event], *, first: bool) -> RequestTimeoutError:
-    """The error for a reader whose deadline has passed while the stream continues for others."""
+def timeout_error(deadline: Deadline, events: Sequence[Event], *, first: bool) -> RequestTimeoutError:
+    """The error for a reader whose deadline has passed and which has got these events. Only the `first` reader pays."""
     message = f"not complete within {in_seconds(deadline.seconds)} (the total clock)"
     text = Transcript.of(events).text
     if not text:

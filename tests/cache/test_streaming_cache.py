@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher.cache import Entry, MemoryStore, Snapshot, StreamingCache
-from llm_dispatcher.cache._recording import decode_recording, encode_recording, play
 from llm_dispatcher.events import (
     Event,
     Failure,
@@ -20,7 +19,6 @@ from llm_dispatcher.events import (
     StreamInterrupted,
     StreamStarted,
     StreamSwitched,
-    TextDelta,
     ToolCall,
     UsageReport,
     check_order,
@@ -305,18 +303,3 @@ async def test_a_request_without_a_key_is_sent() -> None:
 def test_an_invalid_setting_is_refused(setting: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match=next(iter(setting))):
         StreamingCache(**setting)
-
-
-async def test_a_paced_replay_waits_in_proportion_to_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-
-    monkeypatch.setattr("asyncio.sleep", sleep)
-    events = decode_recording(encode_recording(answer("ab", "cdef")))
-    assert [event async for event in play(events, 4.0)] == events
-    assert waits == [0.5, 1.0]
-    assert [event async for event in play(events, "instant")] == events
-    assert len(waits) == 2
-    assert sum(type(event) is TextDelta for event in events) == 2
