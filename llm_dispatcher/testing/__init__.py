@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ._script_json import script_to_json as script_to_json
     from ._simulation.answer import Pieces as Pieces
     from ._simulation.choices import Choices as Choices
-    from ._simulation.loop import SimulationStuckError as SimulationStuckError
     from ._simulation.provider import ProviderScript as ProviderScript
     from ._simulation.provider import Served as Served
     from ._simulation.provider import SimulatedProvider as SimulatedProvider
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from ._simulation.seeds import Seed as Seed
     from ._simulation.simulate import simulate as simulate
     from ._simulation.simulation import Simulation as Simulation
+    from ._simulation.steps import SimulationStuckError as SimulationStuckError
     from ._spawned import SpawnedVendor as SpawnedVendor
     from ._vendor import SimulatedVendor as SimulatedVendor
     from .faults import CleanEnd as CleanEnd
@@ -58,7 +58,7 @@ _MODULES = {
     "Seed": "_simulation.seeds",
     "simulate": "_simulation.simulate",
     "Simulation": "_simulation.simulation",
-    "SimulationStuckError": "_simulation.loop",
+    "SimulationStuckError": "_simulation.steps",
     "RealWorldError": "_simulation.real_world",
     "CleanEnd": "faults",
     "Continuing": "_continuing",

@@ -54,6 +54,12 @@ async def test_exits():
     raise SystemExit(3)
 
 @pytest.mark.simulated
+async def test_a_task_exits():
+    async def leave():
+        raise SystemExit(4)
+    await asyncio.create_task(leave())
+
+@pytest.mark.simulated
 async def test_script(simulated_switch):
     def answer(request):
         assert "cat" in request.text
@@ -140,6 +146,7 @@ def test_a_printed_seed_replays_the_failure(failed: Session, place: int, tmp_pat
         ("test_says_so", ["Failed: I say so", '>       pytest.fail("I say so")']),
         ("test_cancelled", ["CancelledError", ">       await asyncio.sleep(1)"]),
         ("test_exits", ["SystemExit: 3", ">       raise SystemExit(3)"]),
+        ("test_a_task_exits", ["SystemExit: 4", ">       raise SystemExit(4)"]),
         ("test_script", ['>       assert "cat" in request.text', "assert 'cat' in 'Tell a short story about dog.'"]),
         ("test_not_repeatable", ["A second run of this seed did not fail in the same way"]),
         ("test_reads_in_another_loop", ["RealWorldError: the vendor 'openai' answers in a simulation only"]),

@@ -127,6 +127,12 @@ async def test_the_log_of_each_run_begins_empty(simulated_switch, caplog):
     assert await story("a") == "x"
     assert len(caplog.records) == 1
 
+@pytest.mark.simulated(seeds=3)
+async def test_the_output_of_each_run_begins_empty(simulated_switch, capsys):
+    print("first")
+    assert capsys.readouterr().out == "first\\n"
+    print("second")
+
 def test_the_switch_is_put_back_after_each_seed():
     assert SEEN == [None] * 3 and set_global_switch(None) is None
 """
@@ -148,7 +154,7 @@ def test_a_simulated_test_runs_whatever_else_runs_async_tests(options: tuple[str
     skipped = {"test_skips", "test_expects_to_fail", "test_marked_to_fail", "test_marked_to_be_skipped"}
     assert {name for name, outcome in outcomes.items() if outcome != "passed"} == skipped, done.output
     assert {outcomes[name] for name in skipped} == {"skipped"}
-    assert len(outcomes) == 18
+    assert len(outcomes) == 19
     assert done.code == 0
 
 

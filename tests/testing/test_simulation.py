@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import json
 import os
+import queue
 import random
 import socket
 import subprocess
@@ -13,6 +16,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,6 +24,9 @@ import pytest
 from llm_dispatcher import LLMSwitch, TaskRequest, _clock
 from llm_dispatcher.exceptions import EventLoopRunningError
 from llm_dispatcher.testing import Choices, RealWorldError, Seed, Simulation, SimulationStuckError, simulate
+from llm_dispatcher.testing._simulation import steps
+from llm_dispatcher.testing._simulation.seeds import VERSION
+from llm_dispatcher.testing._simulation.simulate import failure_of
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
 SEEDS = range(60)
@@ -161,6 +168,44 @@ def test_a_run_that_never_waits_is_ended() -> None:
         Simulation(0).run(main)
 
 
+def test_a_run_that_never_ends_although_time_passes_names_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "MOST", 5_000)
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(5)
+
+    async def main() -> None:
+        heart = asyncio.create_task(beat(), name="heart")
+        await asyncio.Event().wait()
+        heart.cancel()
+
+    with (
+        Simulation(0) as simulation,
+        pytest.raises(SimulationStuckError, match=r"5000 callbacks .* not ended\n  main waits at .*\n  heart waits at"),
+    ):
+        simulation.run(main)
+    assert not simulation.problems, "its tasks are cancelled all the same"
+
+
+def test_a_task_that_cannot_be_cancelled_is_a_problem_and_not_an_endless_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "MOST", 5_000)
+
+    async def stubborn() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(5)
+
+    async def main() -> None:
+        asyncio.create_task(stubborn(), name="stubborn")  # noqa: RUF006 - it lives on by its timer
+        await asyncio.sleep(1)
+
+    with Simulation(0) as simulation:
+        simulation.run(main)
+    assert "the program cannot be ended: 5000 callbacks have run" in simulation.problems[0]
+    assert "stubborn waits at" in simulation.problems[0]
+
+
 # ── threads ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -207,6 +252,10 @@ def touch_thread() -> None:
     threading.Thread(target=print).start()
 
 
+def touch_signals() -> None:
+    asyncio.get_running_loop().add_signal_handler(2, print)
+
+
 async def touch_loop() -> None:
     await asyncio.open_connection("127.0.0.1", 1)
 
@@ -217,7 +266,8 @@ async def touch_loop() -> None:
         (lambda: time.sleep(1), "block its thread"), (socket.socket, "open a socket"),
         (lambda: socket.getaddrinfo("localhost", 80), "look up a host"), (touch_thread, "start a thread"),
         (lambda: subprocess.run(["true"], check=False), "start a process"),
-        (lambda: _clock.sleep(1), "block its thread"),
+        (lambda: _clock.sleep(1), "block its thread"), (lambda: threading.Event().wait(), "wait for another thread"),
+        (lambda: queue.Queue().get(), "wait for another thread"), (touch_signals, "add_signal_handler"),
     ],
 )  # fmt: skip
 def test_something_real_is_refused_with_its_place(touch: Callable[[], object], words: str) -> None:
@@ -260,7 +310,8 @@ def test_other_threads_are_not_in_the_simulation() -> None:
 
     async def main() -> None:
         go.set()
-        gone.wait()
+        while not gone.is_set():
+            pass
 
     Simulation(0).run(main)
     thread.join()
@@ -474,3 +525,95 @@ def test_an_error_that_nobody_handled_fails_the_seed() -> None:
 
     with pytest.raises(AssertionError, match="errors that nobody handled"):
         simulate(main, seeds=1)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError("by nobody"), pytest.fail.Exception("so")])
+def test_what_is_no_exception_fails_a_seed_as_well(error: BaseException) -> None:
+    async def leave() -> None:
+        raise error
+
+    async def main() -> None:
+        await asyncio.create_task(leave())
+
+    with pytest.raises(type(error)) as failure:
+        simulate(main)
+    assert failure.value.__notes__[0].startswith(f"Seed {VERSION}-0 fails.")
+
+
+def test_a_keyboard_interrupt_ends_all_runs() -> None:
+    started: list[int] = []
+
+    async def main() -> None:
+        started.append(1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        simulate(main)
+    assert len(started) == 1
+    assert not hasattr(interrupt.value, "__notes__")
+
+
+async def fail(error: Exception) -> None:
+    raise error
+
+
+async def fail_in_a_group(error: Exception) -> None:
+    raise ExceptionGroup("several", [error])
+
+
+async def leave(error: Exception) -> None:
+    def fail_later() -> None:
+        raise error
+
+    asyncio.get_running_loop().call_soon(fail_later)
+    await asyncio.sleep(1)
+
+
+async def refer(place: str) -> None:
+    """Raises in a library, because of one of two lines of the program."""
+    if place == "here":
+        json.loads("")
+    else:
+        json.loads("")
+
+
+async def wait(place: str) -> None:
+    if place == "here":
+        await asyncio.Event().wait()
+    else:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("rare", "usual"),
+    [
+        (partial(fail, KeyError("a")), partial(fail, ValueError("b"))),
+        (partial(fail_in_a_group, KeyError("a")), partial(fail_in_a_group, ValueError("b"))),
+        (partial(leave, KeyError("a")), partial(leave, ValueError("b"))),
+        (partial(refer, "here"), partial(refer, "there")),
+        (partial(wait, "here"), partial(wait, "there")),
+    ],
+    ids=["kind", "in a group", "left over", "line of the program", "stuck"],
+)  # fmt: skip
+def test_shrinking_ends_at_no_other_failure(rare: Main, usual: Main) -> None:
+    ran: list[str] = []
+
+    async def run(name: str) -> None:
+        ran.append(name)
+
+    async def main() -> None:
+        ran.clear()
+        await asyncio.wait([asyncio.create_task(run(name)) for name in "ab"])
+        await (rare if ran == ["b", "a"] else usual)()
+
+    orders = []
+    for number in range(10):
+        failure = failure_of(Seed(number), main)
+        assert failure is not None
+        orders.append(list(ran))
+        assert failure_of(failure.shrunk, main) is not None
+        assert ran == orders[-1]
+        with contextlib.suppress(Exception), Simulation(number) as simulation:
+            simulation.run(main)
+        assert ran == orders[-1], "the shrunk run took the same way as the first one"
+    assert ["b", "a"] in orders

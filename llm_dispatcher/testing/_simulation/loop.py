@@ -3,14 +3,16 @@
 Theory of operation
 -------------------
 - **Order.** Callbacks wait in lanes. A task has a lane of its own, which holds its steps and the callbacks that it has
-  scheduled, so these run in the order in which they were scheduled, as asyncio promises. Each timer and each call from
-  a thread has a lane of its own too. The loop draws a lane and runs its first callback. Lanes are numbered as they are
-  made, and the loop draws among the sorted numbers. So it does not matter in which order a set was iterated.
+  scheduled, so these run in the order in which they were scheduled (asyncio keeps this order for all callbacks). Each
+  timer and each call from a thread has a lane of its own too. The loop draws a lane and runs its first callback. Lanes
+  are numbered as they are made, and the loop draws among the sorted numbers. So it does not matter in which order a set
+  was iterated.
 - **Time.** Running a callback takes no time. If no callback is ready, the time becomes that of the next timer. Now and
   then the loop is busy for a drawn time, so that timers and callbacks become ready together.
 - **Sets.** Tasks and futures of this loop have their number as hash, so that a set of them has one order.
-- **The end.** If no callback and no timer is left, nothing will ever happen: `SimulationStuckError`. A process that is
-  killed (`kill`) accepts calls and runs nothing.
+- **The end.** If no callback and no timer is left, nothing will ever happen: `SimulationStuckError`. A process
+  that has run too many callbacks gets the same error (`Steps`). A process that is killed (`kill`) accepts calls and
+  runs nothing.
 
 Only the thread that runs the loop may use it.
 """
@@ -31,6 +33,8 @@ from weakref import WeakSet, WeakValueDictionary
 from .choices import Choices
 from .lanes import Lanes
 from .real_world import REAL_METHODS, refused
+from .steps import SimulationStuckError as SimulationStuckError
+from .steps import Steps
 from .tasks import SimulatedFuture, SimulatedTask, forget_when_dropped, place_of
 from .threads import Threads, Work
 from .trace import Trace
@@ -42,12 +46,6 @@ STALLS: Final = (0.0, 0.0, 0.0, 0.0005, 0.003, 0.02, 0.25)
 """Seconds for which the loop may be busy."""
 BETWEEN_STALLS: Final = (0, 0, 0, 2_000, 200, 40)
 """Callbacks between two stalls, at most; 0 for a run without stalls."""
-MOST_STEPS_A_MOMENT: Final = 200_000
-"""Callbacks that may run without any time passing."""
-
-
-class SimulationStuckError(RuntimeError):
-    """Nothing can happen any more in a simulated run, or it never comes to an end."""
 
 
 class SimulatedLoop(asyncio.AbstractEventLoop):
@@ -70,6 +68,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> None:
         self.stalled: float = 0.0
         """Seconds for which the loop was busy."""
+        self.steps: Final = Steps()
         self.threads: Final = Threads(self, choices)
         self._choices = choices
         self._report = report
@@ -85,7 +84,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._is_running = self._is_closed = self._is_stopping = False
         self._exception_handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
         self._task_factory: Any = None
-        self._steps_a_moment = 0
         self._between_stalls = choices.pick(BETWEEN_STALLS, "stalls")
         self._until_stall = choices.below(max(1, self._between_stalls), "stalls")
 
@@ -214,7 +212,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             while self._timers and self._timers[0][2].cancelled():
                 heappop(self._timers)
             if not self._timers and end == inf:
-                raise SimulationStuckError(f"nothing will ever happen again{self._waiting()}")
+                raise SimulationStuckError("nothing will ever happen again", self._waiting())
             if not self._timers or self._timers[0][0] > end:
                 self._time = max(self._time, end)
                 return False
@@ -224,7 +222,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def _advance(self, time: float) -> None:
         """Move the time on, and make the timers ready that are due."""
         self._time = time
-        self._steps_a_moment = 0
+        self.steps.time_passes()
         timers = self._timers
         while timers and timers[0][0] <= time:
             _, number, timer = heappop(timers)
@@ -243,12 +241,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             self._advance(self._time + seconds)
 
     def _step(self) -> None:
-        self._steps_a_moment += 1
-        if self._steps_a_moment > MOST_STEPS_A_MOMENT:
-            self._steps_a_moment = 0
-            raise SimulationStuckError(
-                f"{MOST_STEPS_A_MOMENT} callbacks have run without any time passing{self._waiting()}"
-            )
+        problem = self.steps.problem()
+        if problem is not None:
+            raise SimulationStuckError(problem, self._waiting())
         handle = self._lanes.take()
         if not handle.cancelled():
             handle._run()  # noqa: SLF001 - what an event loop does
@@ -294,9 +289,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._lanes.clear()
         self._timers.clear()
 
-    def _waiting(self) -> str:
-        tasks = self.unfinished_tasks()
-        return "".join(f"\n  {task.get_name()} waits at {place_of(task)}" for task in tasks) if tasks else ""
+    def _waiting(self) -> list[tuple[str, str]]:
+        return [(task.get_name(), place_of(task)) for task in self.unfinished_tasks()]
 
     async def shutdown_asyncgens(self) -> None:
         generators = [generator for _, generator in sorted(self._generators.items())]

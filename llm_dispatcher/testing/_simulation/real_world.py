@@ -38,6 +38,11 @@ _REFUSALS: Final[tuple[tuple[Any, str, str], ...]] = (
         "a simulated program may not start a thread; asyncio.to_thread and executors can be used",
     ),
     (time, "sleep", "a simulated program may not block its thread; await asyncio.sleep instead"),
+    (
+        threading.Condition,
+        "wait",
+        "a simulated program may not wait for another thread; result() of an executor's future can be used",
+    ),
     (subprocess.Popen, "__init__", "a simulated program may not start a process"),
     (os, "system", "a simulated program may not start a process"),
 )
@@ -47,7 +52,7 @@ REAL_METHODS: Final = (
     "getaddrinfo", "getnameinfo", "start_tls", "sendfile", "sock_recv", "sock_recv_into", "sock_recvfrom",
     "sock_recvfrom_into", "sock_sendall", "sock_sendto", "sock_connect", "sock_accept", "sock_sendfile", "add_reader",
     "remove_reader", "add_writer", "remove_writer", "connect_accepted_socket", "connect_read_pipe",
-    "connect_write_pipe", "subprocess_shell", "subprocess_exec",
+    "connect_write_pipe", "subprocess_shell", "subprocess_exec", "add_signal_handler", "remove_signal_handler",
 )  # fmt: skip
 """The methods of an event loop that need something real."""
 
@@ -62,7 +67,7 @@ class RealWorldError(RuntimeError):
 
 @contextmanager
 def refused_for_this_thread() -> Generator[None, None, None]:
-    """Refuse sockets, threads, processes and sleeps in this thread until the block ends."""
+    """Refuse sockets, threads, processes, sleeps and waits for threads in this thread until the block ends."""
     owner = threading.get_ident()
     with ExitStack() as undo:
         for holder, name, message in _REFUSALS:
@@ -92,11 +97,10 @@ def place() -> str:
     inside: dict[bool, FrameType] = {}
     while frame is not None:
         file = frame.f_code.co_filename
-        is_library = is_of_a_library(frame)
-        if not is_library and not file.startswith(_PACKAGE):
+        if is_of_the_program(frame):
             return line_of(frame)
         if not file.startswith(_OURS):
-            inside.setdefault(is_library, frame)
+            inside.setdefault(is_of_a_library(frame), frame)
         elif inside:
             break  # what called the loop is not a part of the program
         frame = frame.f_back
@@ -116,6 +120,11 @@ def refused(message: str) -> Callable[..., NoReturn]:
 def is_of_a_library(frame: FrameType) -> bool:
     """Whether a frame belongs to Python's own library or to an installed package."""
     return frame.f_code.co_filename.startswith((*_LIBRARIES, *_PACKAGES, "<"))
+
+
+def is_of_the_program(frame: FrameType) -> bool:
+    """Whether a frame belongs to the program, and neither to a library nor to this package."""
+    return not is_of_a_library(frame) and not frame.f_code.co_filename.startswith(_PACKAGE)
 
 
 def line_of(frame: FrameType) -> str:

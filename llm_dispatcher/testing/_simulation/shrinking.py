@@ -12,18 +12,23 @@ from .seeds import Seed
 
 MOST_RUNS: Final = 400
 """Runs that one failure is worth."""
+MOST_STEPS: Final = 5_000_000
+"""Callbacks that one failure is worth: a program that never ends runs many of them until it is stopped."""
 
 
 class Outcome(Struct, frozen=True):
-    """The outcome of a run. `failure` says in which way it failed; two failures are the same if these are equal."""
+    """The outcome of a run. `failure` says in which way it failed; two failures are the same if these are equal.
+    `steps` is how many callbacks ran.
+    """
 
     failure: str | None
     made: int
     eventful: tuple[tuple[int, str], ...]
+    steps: int = 0
 
 
 def shrunk(seed: Seed, outcome: Outcome, run: Callable[[Seed], Outcome], most_runs: int = MOST_RUNS) -> Seed:
-    """The simplest run that was found which fails like this one.
+    """The simplest run that was found which fails like this one. There may be a simpler one.
 
     First the shortest prefix of choices that still fails is looked for; all later choices are plain. Then choices are
     dropped from it, many at a time at first, and one by one at the end.
@@ -47,6 +52,7 @@ class _Search:
         self._outcome = outcome
         self._run = run
         self._left = most_runs
+        self._steps = 0
 
     def shorten(self) -> None:
         """Find the shortest prefix by bisection."""
@@ -85,10 +91,11 @@ class _Search:
 
     def _accept(self, seed: Seed) -> bool:
         """Take a seed if it fails in the same way."""
-        if self._left <= 0 or seed == self.seed:
+        if self._left <= 0 or self._steps >= MOST_STEPS or seed == self.seed:
             return False
         self._left -= 1
         outcome = self._run(seed)
+        self._steps += outcome.steps
         if outcome.failure != self._outcome.failure:
             return False
         self.seed, self._outcome = replace(seed, without=_below(seed)), outcome

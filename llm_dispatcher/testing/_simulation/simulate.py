@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
 
+from .real_world import is_of_the_program
 from .seeds import Seed
 from .shrinking import MOST_RUNS, Outcome, shrunk
 from .simulation import Simulation
+from .steps import SimulationStuckError
 
 SHOWN: Final = 120
 """Lines of a trace that are shown: the last ones."""
 
 
 class LeftProblemsError(AssertionError):
-    """A simulated program has left exceptions that nobody retrieved."""
+    """A simulated program has left exceptions that nobody retrieved. `problems` are their texts."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("the program left errors that nobody handled:\n" + "\n".join(problems))
+        self.problems = tuple(problems)
 
 
 class Failure(Struct, frozen=True):
@@ -36,25 +42,49 @@ class Failure(Struct, frozen=True):
 
     def report(self, replay: str) -> str:
         """What a person needs to know. `replay` is the command or call that replays a seed, with `{seed}` in it."""
-        streams: dict[str, int] = {}
-        for _, stream in self.eventful:
-            streams[stream] = streams.get(stream, 0) + 1
-        kinds = ", ".join(f"{count} of {stream!r}" for stream, count in streams.items()) or "none"
-        lines = self.trace.splitlines()
-        left_out = [f"… {len(lines) - SHOWN} lines before"] if len(lines) > SHOWN else []
-        shortest = (
-            f"the first {self.shrunk.limit} of {self.made} choices, of which {len(self.eventful)} matter ({kinds})"
-        )
-        return "\n".join(
-            [
-                f"seed {self.seed} fails; replay it with: {replay.format(seed=self.seed)}",
-                f"shortest run that fails: {shortest}",
-                f"replay that with: {replay.format(seed=self.shrunk)}",
-                "what happened in it, by virtual second:",
-                *left_out,
-                *lines[-SHOWN:],
+        summary = self.summary(lambda seed: replay.replace("{seed}", str(seed)))
+        # `tests/simulation` looks for the second command in a line that begins like this.
+        summary = summary.replace("\nTo replay it:\n    ", "\nreplay that with: ")
+        return f"{summary}\nWhat happened in it, by virtual second:\n{self.story}"
+
+    def summary(self, replay: Callable[[Seed], str]) -> str:
+        """The seed, the shortest run, and how to see them again. `replay` makes the command that replays a seed."""
+        lines = [f"Seed {self.seed} fails. To replay it:", f"    {replay(self.seed)}"]
+        if self.shrunk == self.seed:
+            if not self.seed.is_shrunk:
+                lines.append(_NOT_REPEATED)
+        elif not self.eventful:
+            lines.append("No choice matters: the test fails without any of them.")
+        else:
+            prefix = f"the first {self.shrunk.limit} of {self.made} choices"
+            lines += [
+                f"The shortest run that fails in the same way has {prefix}, and these of them matter:",
+                f"    {_by_stream(self.eventful)}",
+                "To replay it:",
+                f"    {replay(self.shrunk)}",
             ]
-        )
+        return "\n".join(lines)
+
+    @property
+    def story(self) -> str:
+        """The last lines of the trace: the virtual second, who, and what."""
+        lines = self.trace.splitlines()
+        left_out = [f"({len(lines) - SHOWN} lines before)"] if len(lines) > SHOWN else []
+        return "\n".join([*left_out, *lines[-SHOWN:]])
+
+
+_NOT_REPEATED: Final = (
+    "A second run of this seed did not fail in the same way, so something outside of the simulation decides: a real "
+    "clock, the order of a set, or what an earlier run has left in a variable, a file or a fixture."
+)
+
+
+def _by_stream(choices: tuple[tuple[int, str], ...]) -> str:
+    """The numbers of choices, by the stream that they were drawn from."""
+    streams: dict[str, list[int]] = {}
+    for number, stream in choices:
+        streams.setdefault(stream, []).append(number)
+    return "; ".join(f"{stream} ({', '.join(map(str, numbers))})" for stream, numbers in streams.items())
 
 
 def simulate(
@@ -85,7 +115,11 @@ def simulate(
 
 
 def failure_of(
-    seed: Seed, main: Callable[[], Coroutine[Any, Any, object]], *, most_runs: int = MOST_RUNS
+    seed: Seed,
+    main: Callable[[], Coroutine[Any, Any, object]],
+    *,
+    most_runs: int = MOST_RUNS,
+    passing: tuple[type[BaseException], ...] = (),
 ) -> Failure | None:
     """Run a seed. If it fails, find the simplest run that fails in the same way.
 
@@ -93,14 +127,16 @@ def failure_of(
         seed: The seed. If it is shrunk already, it is not shrunk further.
         main: The program.
         most_runs: How many runs the shrinking may take.
+        passing: The kinds of exceptions that are no failure, and pass through. `KeyboardInterrupt` is always one.
     """
-    first = _run(seed, main)
+    passing = (*passing, KeyboardInterrupt, GeneratorExit)
+    first = _run(seed, main, passing)
     if first.error is None:
         return None
     simplest, last = seed, first
     if not seed.is_shrunk:
-        simplest = shrunk(seed, first.outcome, lambda other: _run(other, main).outcome, most_runs)
-        last = _run(simplest, main)
+        simplest = shrunk(seed, first.outcome, lambda other: _run(other, main, passing).outcome, most_runs)
+        last = _run(simplest, main, passing)
         if last.outcome.failure != first.outcome.failure:  # the program itself is not deterministic
             simplest, last = seed, first
     assert last.error is not None
@@ -113,23 +149,42 @@ class _Finished(Struct, frozen=True):
     trace: str
 
 
-def _run(seed: Seed, main: Callable[[], Coroutine[Any, Any, object]]) -> _Finished:
+def _run(
+    seed: Seed, main: Callable[[], Coroutine[Any, Any, object]], passing: tuple[type[BaseException], ...]
+) -> _Finished:
     error: BaseException | None = None
     with Simulation(seed) as simulation:
         try:
             simulation.run(main)
-        except Exception as raised:  # noqa: BLE001 - it is what the caller wants to know
+        except passing:
+            raise
+        except BaseException as raised:  # noqa: BLE001 - it is what the caller wants to know
             error = raised
         if error is None and simulation.problems:
-            error = LeftProblemsError("the program left errors that nobody handled:\n" + "\n".join(simulation.problems))
+            error = LeftProblemsError(simulation.problems)
         choices = simulation.choices
-        outcome = Outcome(_way_of(error), choices.made, tuple(choices.eventful))
+        outcome = Outcome(_way_of(error), choices.made, tuple(choices.eventful), simulation.loop.steps.done)
         return _Finished(error, outcome, str(simulation.trace))
 
 
 def _way_of(error: BaseException | None) -> str | None:
-    """In which way a run failed: the kind of the error, and the line that raised it."""
-    if error is None:
-        return None
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}" if frames else type(error).__name__
+    """In which way a run failed. A smaller run that fails in another way is another failure."""
+    match error:
+        case None:
+            return None
+        case BaseExceptionGroup():
+            ways = sorted({str(_way_of(each)) for each in error.exceptions})
+        case LeftProblemsError():
+            ways = sorted({": ".join(problem.split(": ")[:2]) for problem in error.problems})
+        case SimulationStuckError():
+            ways = list(error.places)
+        case _:
+            ways = _lines_of(error)
+    return f"{type(error).__name__} ({'; '.join(ways)})"
+
+
+def _lines_of(error: BaseException) -> list[str]:
+    """The line that raised an error, and the innermost line of the program that led to it."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    inside = [(frame, line) for frame, line in frames if is_of_the_program(frame)]
+    return [f"{frame.f_code.co_filename}:{line}" for frame, line in (*inside[-1:], *frames[-1:])]

@@ -26,10 +26,11 @@ from typing import Any, Final, Self, TypeVar
 from ... import _clock
 from ...exceptions import EventLoopRunningError
 from .choices import Choices
-from .loop import SimulatedLoop, SimulationStuckError
+from .loop import SimulatedLoop
 from .real_world import refused_for_this_thread, seeded
 from .seeds import Seed
 from .source import SimulatedSource
+from .steps import SimulationStuckError
 from .tasks import in_their_order
 from .trace import Trace
 
@@ -91,8 +92,8 @@ class Simulation:
 
         Args:
             main: The coroutine function to run.
-            until: The virtual second at which the process is killed. Then nothing of it runs on, not even a `finally`,
-                and the result is `None`.
+            until: The virtual second of this simulation at which the process is killed. Then nothing of it runs on, not
+                even a `finally`, and the result is `None`. If that second is over already, nothing runs at all.
 
         Raises:
             RuntimeError: A simulation is running already.
