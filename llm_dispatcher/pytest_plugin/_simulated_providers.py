@@ -7,7 +7,7 @@ each notice of the switch is a line of the trace of the running simulation. A ve
 from __future__ import annotations
 
 import os
-from asyncio import _get_running_loop, get_running_loop
+from asyncio import CancelledError, _get_running_loop, get_running_loop
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import ExitStack, aclosing
 from functools import cache
@@ -130,7 +130,7 @@ class _Vendor(SimulatedProvider):
         except Exception as error:
             _note(name, f"fails: {_short(error)}")
             raise
-        except GeneratorExit:
+        except (GeneratorExit, CancelledError):
             _note(name, "is left by its reader")
             raise
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -617,3 +617,56 @@ def test_shrinking_ends_at_no_other_failure(rare: Main, usual: Main) -> None:
             simulation.run(main)
         assert ran == orders[-1], "the shrunk run took the same way as the first one"
     assert ["b", "a"] in orders
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        (
+            lambda: cast(Any, simulate)(asyncio.sleep(0)),
+            "runs a coroutine function, got a coroutine; pass the function itself",
+        ),
+        (lambda: cast(Any, Simulation(0).run)(asyncio.sleep(0)), "runs a coroutine function, got a coroutine"),
+        (lambda: cast(Any, simulate)(print), "this function returned a NoneType; define it with `async def`"),
+        (lambda: simulate(an_account, seeds=0), "seeds is a number of runs, 1 or more"),
+        (lambda: simulate(an_account, seed=-1), "'-1' is not a seed"),
+        (lambda: Simulation("one"), "'one' is not a seed"),
+        (lambda: Simulation("2-1"), "belongs to version 2 of the simulation"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:coroutine 'sleep' was never awaited")
+def test_what_cannot_be_run_is_refused_with_the_reason(run: Callable[[], object], reason: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=reason):
+        run()
+
+
+def test_a_simulation_takes_the_seed_of_a_report() -> None:
+    assert Simulation("1-5:7!0-4").seed == Seed(5, 7, (0, 1, 2, 3, 4))
+    simulate(functools.partial(asyncio.sleep, 1.0), seed=5)
+
+
+def factory_of_tasks(loop: asyncio.AbstractEventLoop, coro: Any, **more: Any) -> asyncio.Task[Any]:
+    return asyncio.Task(coro, loop=loop, **more)
+
+
+@pytest.mark.parametrize("factory", [factory_of_tasks, getattr(asyncio, "eager_task_factory", factory_of_tasks)])
+def test_tasks_of_a_factory_keep_their_names_and_are_ended(factory: Any) -> None:
+    left: list[str] = []
+
+    async def wait_long(name: str) -> None:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            left.append(name)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+        kept = [asyncio.create_task(wait_long(name), name=name) for name in ("a", "b")]
+        await asyncio.sleep(1)
+        assert {task.get_name() for task in kept} <= {task.get_name() for task in asyncio.all_tasks()}
+
+    with Simulation(0) as simulation:
+        simulation.run(main)
+    assert [line.split(":")[0] for line in simulation.left_over if "timer" not in line] == ["a", "b"]
+    assert sorted(left) == ["a", "b"]
+    assert not simulation.problems

@@ -28,14 +28,14 @@ from contextvars import Context
 from heapq import heappop, heappush
 from math import inf
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from .choices import Choices
 from .lanes import Lanes
 from .real_world import REAL_METHODS, refused
 from .steps import SimulationStuckError as SimulationStuckError
 from .steps import Steps
-from .tasks import SimulatedFuture, SimulatedTask, forget_when_dropped, place_of
+from .tasks import EAGER, SimulatedFuture, SimulatedTask, forget_when_dropped, place_of
 from .threads import Threads, Work
 from .trace import Trace
 
@@ -77,8 +77,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._lanes: Final = Lanes(choices)
         self._numbers = 0
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
-        self._foreign_lanes: dict[asyncio.Task[Any], int] = {}
-        self._tasks: WeakSet[SimulatedTask] = WeakSet()
+        self._foreign_lanes: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._generators: WeakValueDictionary[int, AsyncGenerator[Any, Any]] = WeakValueDictionary()
         self.is_killed: bool = False
         self._is_running = self._is_closed = self._is_stopping = False
@@ -265,9 +265,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         timers = [f"a timer: {handle!r}" for _, _, handle in sorted(self._timers) if not handle.cancelled()]
         return [*tasks, *timers]
 
-    def unfinished_tasks(self) -> list[SimulatedTask]:
+    def unfinished_tasks(self) -> list[asyncio.Task[Any]]:
         """The tasks that are not done, in the order in which they were made."""
-        return sorted((task for task in self._tasks if not task.done()), key=lambda task: task.number)
+        return sorted((task for task in self._tasks if not task.done()), key=self._lane_of)
 
     def kill(self) -> object:
         """End the process at once: nothing of it runs any more, not even a `finally`.
@@ -315,14 +315,23 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def create_task(self, coro: Any, *, name: str | None = None, **more: Any) -> Any:
         self._check_open()
-        if self._task_factory is not None:
-            return self._task_factory(self, coro, **more)
-        task = SimulatedTask(self._next_number(), coro, name=name, loop=self, **more)
+        task = self._new_task(coro, name, more)
         self._tasks.add(task)
-        task.on_name = self._trace.rename
         self._trace.add(task.get_name(), "begins")
         task.add_done_callback(self._note_end)
         return task
+
+    def _new_task(self, coro: Any, name: str | None, more: dict[str, Any]) -> asyncio.Task[Any]:
+        factory = self._task_factory
+        if factory is None or factory is EAGER:
+            eager = {} if factory is None else {"eager_start": True}
+            task = SimulatedTask(self._next_number(), coro, name=name, loop=self, **more, **eager)
+            task.on_name = self._trace.rename
+            return task
+        other: asyncio.Task[Any] = factory(self, coro, **more)
+        if name is not None:
+            other.set_name(name)
+        return other
 
     def _note_end(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():

@@ -26,6 +26,7 @@ from typing import Any, Final, NoReturn
 
 _OURS: Final = str(Path(__file__).parent)
 _PACKAGE: Final = str(Path(__file__).parents[2])
+_BACKGROUND: Final = str(Path(__file__).parents[2] / "_background.py")
 _LIBRARIES: Final = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
 _PACKAGES: Final = tuple({sysconfig.get_path(name) for name in ("purelib", "platlib")})
 
@@ -135,8 +136,14 @@ def _refusal(original: Callable[..., Any], message: str, owner: int) -> Callable
     @wraps(original)
     def refuse(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        if threading.get_ident() == owner:
+        if threading.get_ident() == owner and not _waits_for_the_background():
             raise RealWorldError(message, place())
         return original(*args, **kwargs)
 
     return refuse
+
+
+def _waits_for_the_background() -> bool:
+    """Whether the background loop of this package is waited for. A simulated vendor in it refuses, and says why."""
+    frame = sys._getframe(3)  # noqa: SLF001 - above are this function, the refusal, and the method of `threading.Event`
+    return frame.f_code.co_name == "run_in_background" and frame.f_code.co_filename == _BACKGROUND

@@ -56,6 +56,11 @@ class Seed(Struct, frozen=True):
             version=version,
         )
 
+    @classmethod
+    def of(cls, value: Seed | int | str) -> Seed:
+        """The seed that is passed as such, as its number or as its text. Raises a `ValueError` if it is none."""
+        return value if isinstance(value, Seed) else cls.parse(str(value))
+
     def __str__(self) -> str:
         text = f"{self.version}-{self.number}"
         if self.limit is not None:

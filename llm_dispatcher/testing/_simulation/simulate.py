@@ -11,7 +11,7 @@ from msgspec import Struct
 from .real_world import is_of_the_program
 from .seeds import Seed
 from .shrinking import MOST_RUNS, Outcome, shrunk
-from .simulation import Simulation
+from .simulation import Simulation, check_program
 from .steps import SimulationStuckError
 
 SHOWN: Final = 120
@@ -92,7 +92,7 @@ def simulate(
     *,
     seeds: int = 100,
     first: int = 0,
-    seed: str | None = None,
+    seed: str | int | None = None,
 ) -> None:
     """Run a coroutine function under many seeds, each in a simulation of its own.
 
@@ -103,10 +103,14 @@ def simulate(
         seed: One seed to run instead, as a report prints it.
 
     Raises:
-        ValueError: `seed` is not a seed, or belongs to another version of the simulation.
+        TypeError: `main` is not a coroutine function.
+        ValueError: There is no seed to run, or `seed` is not one, or belongs to another version of the simulation.
         Exception: The error of the first seed that failed, in its shrunk run, with the report as a note.
     """
-    all_seeds = [Seed(number) for number in range(first, first + seeds)] if seed is None else [Seed.parse(seed)]
+    check_program(main)
+    if seeds < 1:
+        raise ValueError(f"simulate(seeds={seeds}): seeds is a number of runs, 1 or more")
+    all_seeds = map(Seed.of, range(first, first + seeds) if seed is None else [seed])
     for each in all_seeds:
         failure = failure_of(each, main)
         if failure is not None:

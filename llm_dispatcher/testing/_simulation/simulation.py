@@ -49,10 +49,16 @@ class Simulation:
 
     Use it in a `with` block, or call `close`. `problems` are exceptions that nobody retrieved and errors in callbacks;
     a correct program leaves none. `left_over` are the tasks and timers that were left when `main` had returned.
+
+    Args:
+        seed: The seed: a number, or a text as a report prints it.
+
+    Raises:
+        ValueError: The text is not a seed, or belongs to another version of the simulation.
     """
 
-    def __init__(self, seed: Seed | int = 0) -> None:
-        self.seed: Final = seed if isinstance(seed, Seed) else Seed(seed)
+    def __init__(self, seed: Seed | int | str = 0) -> None:
+        self.seed: Final = Seed.of(seed)
         self.choices: Final[Choices] = self.seed.choices()
         self.problems: Final[list[str]] = []
         self.left_over: list[str] = []
@@ -96,12 +102,14 @@ class Simulation:
                 even a `finally`, and the result is `None`. If that second is over already, nothing runs at all.
 
         Raises:
+            TypeError: `main` is not a coroutine function.
             RuntimeError: A simulation is running already.
             EventLoopRunningError: Another event loop is running in this thread.
             SimulationStuckError: Nothing can happen any more, or the program never ends.
             RealWorldError: The program touched something real.
             Exception: The error of the program.
         """
+        check_program(main)
         if _running:
             raise RuntimeError("a simulation is running already, and only one can run at a time")
         if asyncio._get_running_loop() is not None:  # noqa: SLF001 - unlike its public twin it does not raise
@@ -115,7 +123,7 @@ class Simulation:
         self._is_used = True
         loop = self.loop
         with self._in_force():
-            task: asyncio.Task[T] = loop.create_task(main(), name="main")
+            task: asyncio.Task[T] = loop.create_task(_begun(main), name="main")
             try:
                 if until is None:
                     loop.run_until_complete(task)
@@ -197,6 +205,25 @@ class Simulation:
             self.problems.append(f"the program cannot be ended: {error}")
         finally:
             loop.close()
+
+
+def check_program(main: object) -> None:
+    """Refuse what cannot be called, such as a coroutine in place of the coroutine function."""
+    if not callable(main):
+        raise TypeError(
+            f"a simulation runs a coroutine function, got a {type(main).__name__}; pass the function itself, as in "
+            "run(main), without calling it"
+        )
+
+
+def _begun(main: Callable[[], Coroutine[Any, Any, T]]) -> Coroutine[Any, Any, T]:
+    coroutine = main()
+    if not asyncio.iscoroutine(coroutine):
+        raise TypeError(
+            f"a simulation runs a coroutine function, and this function returned a {type(coroutine).__name__}; define "
+            "it with `async def`"
+        )
+    return coroutine
 
 
 async def _until_over(loop: SimulatedLoop) -> None:

@@ -13,6 +13,9 @@ from typing import Any, Final
 
 from .real_world import is_of_a_library, line_of
 
+EAGER: Final[Any] = getattr(asyncio, "eager_task_factory", None)
+"""The task factory of Python 3.12 and newer that begins tasks at once. In a simulation it makes simulated tasks."""
+
 
 class SimulatedTask(asyncio.Task[Any]):
     """A task with a number."""
