@@ -16,9 +16,12 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, cast
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest, _clock
@@ -245,6 +248,30 @@ def test_the_error_of_a_thread_is_raised_where_it_is_awaited() -> None:
         Simulation(0).run(main)
 
 
+@pytest.mark.parametrize("is_abandoned", [False, True])
+def test_threads_of_anyio_do_their_work_in_the_loop(is_abandoned: bool) -> None:
+    place: ContextVar[str] = ContextVar("place")
+
+    async def main() -> tuple[list[str], bool]:
+        done: list[str] = []
+        place.set("here")
+
+        def work(what: str) -> None:
+            done.append(f"{what} {place.get()}")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, work, "a")
+            group.start_soon(anyio.to_thread.run_sync, work, "b")
+        with anyio.move_on_after(0.1) as scope:
+            await anyio.to_thread.run_sync(work, "c", abandon_on_cancel=is_abandoned)
+        return done, scope.cancelled_caught
+
+    seen = results(main)
+    assert {tuple(done[:2]) for done, _ in seen} == {("a here", "b here"), ("b here", "a here")}
+    assert all(done[2:] == ([] if is_late and is_abandoned else ["c here"]) for done, is_late in seen)
+    assert {is_late for _, is_late in seen} >= ({True, False} if is_abandoned else {False})
+
+
 # ── what is real is refused ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -292,7 +319,7 @@ def test_a_connection_of_a_real_provider_is_refused_with_the_place() -> None:
         async with switch:
             await switch.stream_request(TaskRequest("Hello?"))
 
-    with pytest.raises(RealWorldError, match=r"may not .*getaddrinfo\(\)\n  at .*resolver.py:"):
+    with pytest.raises(RealWorldError, match=r"may not .*getaddrinfo\(\)\n  at .*\.py:\d+, in "):
         Simulation(0).run(main)
 
 
@@ -503,15 +530,21 @@ def test_a_failure_prints_its_seed_the_shortest_run_and_a_trace() -> None:
     simulate(an_account, seed=str(Seed(seed.number, limit=0)))  # with plain choices only, it does not fail
 
 
-def test_a_task_has_the_name_in_the_trace_that_its_group_gives_it() -> None:
+def test_a_task_has_the_name_in_the_trace_that_its_group_gives_it_or_that_of_its_function() -> None:
     async def main() -> None:
+        async def nap() -> None:
+            await asyncio.sleep(2)
+
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(asyncio.sleep(1), name="the sleeper")
+            tasks.create_task(nap())
 
     with Simulation(0) as simulation:
         simulation.run(main)
         lines = [(line.who, line.what) for line in simulation.trace.lines]
-    assert lines == [("main", "begins"), ("the sleeper", "begins"), ("the sleeper", "ends"), ("main", "ends")]
+    names = ("main", "the sleeper", "nap 3", "the sleeper", "nap 3", "main")
+    assert [who for who, _ in lines] == list(names), "without a name it is that of the function"
+    assert [what for _, what in lines] == ["begins"] * 3 + ["ends"] * 3
 
 
 def test_a_program_without_a_fault_passes_every_seed() -> None:
@@ -662,11 +695,12 @@ def test_tasks_of_a_factory_keep_their_names_and_are_ended(factory: Any) -> None
     async def main() -> None:
         asyncio.get_running_loop().set_task_factory(factory)
         kept = [asyncio.create_task(wait_long(name), name=name) for name in ("a", "b")]
+        kept.append(asyncio.Task(wait_long("c"), name="c"))  # as libraries do, for which no factory is asked
         await asyncio.sleep(1)
         assert {task.get_name() for task in kept} <= {task.get_name() for task in asyncio.all_tasks()}
 
     with Simulation(0) as simulation:
         simulation.run(main)
-    assert [line.split(":")[0] for line in simulation.left_over if "timer" not in line] == ["a", "b"]
-    assert sorted(left) == ["a", "b"]
+    assert [line.split(":")[0] for line in simulation.left_over if "timer" not in line] == ["a", "b", "c"]
+    assert sorted(left) == ["a", "b", "c"]
     assert not simulation.problems

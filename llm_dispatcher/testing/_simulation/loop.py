@@ -28,7 +28,7 @@ from contextvars import Context
 from heapq import heappop, heappush
 from math import inf
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
-from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from .choices import Choices
 from .lanes import Lanes
@@ -78,7 +78,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._numbers = 0
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._foreign_lanes: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
-        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
         self._generators: WeakValueDictionary[int, AsyncGenerator[Any, Any]] = WeakValueDictionary()
         self.is_killed: bool = False
         self._is_running = self._is_closed = self._is_stopping = False
@@ -267,7 +266,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def unfinished_tasks(self) -> list[asyncio.Task[Any]]:
         """The tasks that are not done, in the order in which they were made."""
-        return sorted((task for task in self._tasks if not task.done()), key=self._lane_of)
+        return sorted(asyncio.all_tasks(self), key=self._lane_of)
 
     def kill(self) -> object:
         """End the process at once: nothing of it runs any more, not even a `finally`.
@@ -316,7 +315,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def create_task(self, coro: Any, *, name: str | None = None, **more: Any) -> Any:
         self._check_open()
         task = self._new_task(coro, name, more)
-        self._tasks.add(task)
         self._trace.add(task.get_name(), "begins")
         task.add_done_callback(self._note_end)
         return task

@@ -25,6 +25,7 @@ from typing import Any, Final, Self, TypeVar
 
 from ... import _clock
 from ...exceptions import EventLoopRunningError
+from .anyio_threads import anyio_threads_in
 from .choices import Choices
 from .loop import SimulatedLoop
 from .real_world import refused_for_this_thread, seeded
@@ -181,6 +182,7 @@ class Simulation:
                 refused_for_this_thread(),
                 in_their_order(),
                 self.loop.threads.in_force(),
+                anyio_threads_in(self.loop),
             ):
                 try:
                     yield

@@ -24,7 +24,8 @@ class SimulatedTask(asyncio.Task[Any]):
         self.number: Final = number
         self.on_name: Callable[[str, str], object] | None = None
         """Called with the old and the new name when the task gets another one."""
-        super().__init__(coro, name=name or f"{getattr(coro, '__qualname__', 'task')} {number}", **more)
+        function = getattr(coro, "__qualname__", "task").rpartition("<locals>.")[2]
+        super().__init__(coro, name=name or f"{function} {number}", **more)
 
     def __hash__(self) -> int:
         return self.number
