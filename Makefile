@@ -46,7 +46,7 @@ SEEDS ?= 1000
 simulate: dev-venv  ## run the simulated scenarios under many seeds: SEEDS=20000
 	@.venv/bin/python -m tests.simulation --seeds "$(SEEDS)"
 
-mutants: dev-venv  ## break the source in one place at a time, and see whether the tests notice
+mutants: dev-venv  ## break the source in one place at a time, and see whether the tests and the simulation notice
 	@.venv/bin/python scripts/mutants.py
 
 # Every test belongs to one of these two, so that .ci/run measures coverage and still runs each test once. Under coverage a

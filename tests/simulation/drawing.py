@@ -132,14 +132,18 @@ def _readers(choices: Choices, config: dict[str, Any], kind: str, length: float)
     for number in range(count):
         stream = f"reader {number}"
         joins = bool(readers) and choices.chance(0.4, stream)  # the same question at the same moment, or just after
+        first = readers[-1] if joins else None
         if joins:
             starts_at += choices.pick((0.0, 0.0, 0.3, 1.0, 3.0), stream)
         else:
             starts_at = choices.number(0, length * 0.7, stream)
             bird = number if choices.chance(0.8, stream) else bird
             asked = question(bird, 4 + choices.below(30, stream))
+            if readers and choices.chance(0.15, stream):  # a question that was asked before, at some other time
+                first = choices.pick(readers, stream)
+                asked = first.question
         reader = _reader(choices, config, stream, asked, starts_at, slow=kind != "quiet")
-        readers.append(_twin(reader, readers[-1]) if joins and choices.chance(0.7, stream) else reader)
+        readers.append(_twin(reader, first) if first is not None and choices.chance(0.7, stream) else reader)
     return readers
 
 
@@ -256,6 +260,8 @@ def _happenings(choices: Choices, config: dict[str, Any], kind: str, length: flo
         number = len(happenings)
         if what == "reload":
             changed = configuration(choices, has_faults=True, like=config, stream=f"reload {number}")
+            if choices.chance(0.5, f"reload {number}"):  # most reloads change one thing
+                changed = {**config, "resilience": changed["resilience"]}
             is_wrong = choices.chance(0.1, f"reload {number}")
             happenings.append(Happening(at=at, kind="reload", config=None if is_wrong else changed))
         elif what == "jump":

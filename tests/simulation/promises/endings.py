@@ -57,7 +57,7 @@ def a_cancelled_reader_gets_its_cancellation(run: Run) -> None:
             fail(reading, "no CancelledError, because nobody cancelled it", repr(reading.error))
         if reading.cancelled_at is not None and reading.outcome not in ("cancelled", "open"):
             fail(reading, f"its cancellation, because it was cancelled at {reading.cancelled_at:.3f}", reading.outcome)
-        is_stopped = reading.plan.cancelled_after is not None or reading.ended_by_other is not None
+        is_stopped = reading.plan.cancelled_after is not None or reading.cancelled_at is not None
         if outcome_of(reading) == "cancelled" and not is_stopped:
             fail(reading, "an outcome other than cancelled, because nobody cancelled it", repr(reading.error))
 
