@@ -71,8 +71,10 @@ def a_retry_is_refused_only_if_the_budget_is_spent(run: Run) -> None:
                 continue
             provider = notice.target.provider
             firsts, _ = _firsts_and_retries([each for each in sent if each.served.target.provider == provider])
-            requests = sum(at - SURE_WINDOW <= first <= at for first in firsts)
-            lately = sum(at - WINDOW <= each <= at for each in _drawn(sent, provider))
+            # Of one moment, the order is not known: requests that were surely counted, and tries that may have been
+            # drawn although they were sent a moment later.
+            requests = sum(at - SURE_WINDOW <= first < at for first in firsts)
+            lately = sum(at - WINDOW <= each <= at + LATE for each in _drawn(sent, provider))
             if lately + 1 <= share * requests + floor:
                 what = f"a retry of {notice.target} at {at:.3f}, because only {lately} were drawn in a minute"
                 fail(process, what, f"{notice.failure.message} (share {share:g} of {requests}, floor {floor})")
