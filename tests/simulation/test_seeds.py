@@ -123,12 +123,9 @@ def test_a_broken_invariant_is_shrunk_and_shown(
     monkeypatch.setattr(checking, "MOST_RUNS", 60)
     assert main(["--seeds", "40", "--jobs", "1", "--stop"]) == 1
     shown = capsys.readouterr().out
-    seed = (
-        next(line for line in shown.splitlines() if line.startswith("replay that with:"))
-        .split("--replay ")[1]
-        .split()[0]
-    )
-    assert ":" in seed
+    whole, shortest = [line.split("--replay ")[1].split()[0] for line in shown.splitlines() if "--replay " in line]
+    seed = shortest.strip("'")
+    assert seed.startswith(f"{whole}:")
     assert main(["--replay", seed, "--trace"]) == 1
     again = capsys.readouterr().out
     assert f"seed {seed} breaks no_reader_is_cancelled: reader" in again

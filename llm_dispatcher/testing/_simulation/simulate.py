@@ -43,8 +43,6 @@ class Failure(Struct, frozen=True):
     def report(self, replay: str) -> str:
         """What a person needs to know. `replay` is the command or call that replays a seed, with `{seed}` in it."""
         summary = self.summary(lambda seed: replay.replace("{seed}", str(seed)))
-        # `tests/simulation` looks for the second command in a line that begins like this.
-        summary = summary.replace("\nTo replay it:\n    ", "\nreplay that with: ")
         return f"{summary}\nWhat happened in it, by virtual second:\n{self.story}"
 
     def summary(self, replay: Callable[[Seed], str]) -> str:
@@ -73,6 +71,9 @@ class Failure(Struct, frozen=True):
         return "\n".join([*left_out, *lines[-SHOWN:]])
 
 
+MANY: Final = 12
+"""Choices of one stream whose numbers are shown."""
+
 _NOT_REPEATED: Final = (
     "A second run of this seed did not fail in the same way, so something outside of the simulation decides: a real "
     "clock, the order of a set, or what an earlier run has left in a variable, a file or a fixture."
@@ -80,11 +81,14 @@ _NOT_REPEATED: Final = (
 
 
 def _by_stream(choices: tuple[tuple[int, str], ...]) -> str:
-    """The numbers of choices, by the stream that they were drawn from."""
+    """The numbers of choices, by the stream that they were drawn from; only how many, where there are many."""
     streams: dict[str, list[int]] = {}
     for number, stream in choices:
         streams.setdefault(stream, []).append(number)
-    return "; ".join(f"{stream} ({', '.join(map(str, numbers))})" for stream, numbers in streams.items())
+    return "; ".join(
+        f"{stream} ({', '.join(map(str, numbers)) if len(numbers) <= MANY else len(numbers)})"
+        for stream, numbers in streams.items()
+    )
 
 
 def simulate(
