@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from llm_dispatcher.events import StreamInterrupted, StreamSwitched
 from llm_dispatcher.exceptions import StreamingError
 from tests.simulation.answers import question
+from tests.simulation.promises.kit import attempts_of, is_free
 from tests.simulation.record import Run
 from tests.simulation.run import lived_through
 from tests.simulation.scenario import Happening, Phase, ReaderPlan, Scenario, VendorPlan
@@ -62,6 +63,11 @@ def _failed(run: Run) -> bool:
     )
 
 
+def _was_left_alone(run: Run) -> bool:
+    """The first reader has opened the stream that the second one reads, and every reader lacks a row."""
+    return is_free(run.readings[1]) and not any(attempts_of(each) for each in run.readings)
+
+
 SCENARIOS: Final[dict[str, tuple[Scenario, Callable[[Run], bool]]]] = {
     "switches": (Scenario(config=config(), vendors=vendors("cut"), readers=READERS), _broke),
     "failures": (
@@ -106,6 +112,19 @@ SCENARIOS: Final[dict[str, tuple[Scenario, Callable[[Run], bool]]]] = {
             happenings=(Happening(at=20.0, kind="kill"),),
         ),
         lambda run: True,
+    ),
+    "killed": (
+        Scenario(
+            config=config(cache={"store": "memory"}),
+            vendors=(VendorPlan(name="alpha", pace=0.5, chunk_size=3), VendorPlan(name="bravo")),
+            readers=(
+                ReaderPlan(name="leaves", question=SHORT, way="events", leaves_after=3),
+                ReaderPlan(name="stays", question=SHORT, way="events", starts_at=0.1),
+                ReaderPlan(name="slow", question=question(2, 8), options={"cache": False}, pause=9.0),
+            ),
+            happenings=(Happening(at=5.0, kind="kill"),),
+        ),
+        _was_left_alone,
     ),
     "reload": (
         Scenario(

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
-from llm_dispatcher.cache import alike
 from llm_dispatcher.cache._recording import why_not_recorded
 from llm_dispatcher.events import StreamCompleted, StreamStarted, check_order
 from tests.simulation import inspection
 from tests.simulation.promises.kit import (
+    asks_the_same,
     attempts_of,
     everyone,
     fail,
     is_free,
     may_share,
-    namespace,
     over_at,
     policies_of,
     text_of,
@@ -36,7 +35,7 @@ def a_free_answer_was_paid_by_another_reader(run: Run) -> None:
             fail(reading, "no shared answer, because its call wants no cache", reading.plan.options)
         if not any(_may_have_served(run, donor, reading) for donor in run.readings):
             lives = [
-                f"{each.name} of process {each.process}" for each in run.readings if _asks_the_same(run, each, reading)
+                f"{each.name} of process {each.process}" for each in run.readings if asks_the_same(run, each, reading)
             ]
             what = "an answer that another reader of the same question has paid, in its time"
             fail(reading, what, f"only those of {', '.join(lives) or 'nobody'}")
@@ -107,25 +106,11 @@ def a_cache_stays_within_its_size(run: Run) -> None:
 # ── words ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _asks_the_same(run: Run, donor: Reading, reading: Reading) -> bool:
-    """Whether two requests differ in nothing but what the cache may ignore."""
-    if donor is reading or namespace(donor) != namespace(reading):
-        return False
-    for name in ("task_type", "max_tokens", "temperature", "system"):
-        if donor.plan.request.get(name) != reading.plan.request.get(name):
-            return False
-    if donor.plan.wants_tools != reading.plan.wants_tools:
-        return False
-    thresholds = [policy.cache.similarity_threshold for policy in policies_of(run, reading) if policy.cache is not None]
-    likeness = alike(donor.question, reading.question)
-    return donor.question == reading.question or (likeness.hit and likeness.score >= min(thresholds, default=1.0))
-
-
 def _may_have_served(run: Run, donor: Reading, reading: Reading) -> bool:
     """Whether the answer that this donor has paid may be what the reader got."""
     if is_free(donor) and not attempts_of(donor):
         return False
-    if not _asks_the_same(run, donor, reading) or not may_share(donor):
+    if not asks_the_same(run, donor, reading) or not may_share(donor):
         return False
     paid = of_reading(run, donor)
     if not paid:

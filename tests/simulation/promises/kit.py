@@ -8,6 +8,7 @@ from math import inf
 from typing import Any, Final, NoReturn
 
 from llm_dispatcher._policy import Policy
+from llm_dispatcher.cache import alike
 from llm_dispatcher.events import (
     Attempt,
     Event,
@@ -173,6 +174,20 @@ def may_share(reading: Reading) -> bool:
     """Whether the reader's call may share its stream with others, if its policy has a cache."""
     is_raw = option(reading, "raw") and not has_body(reading)  # a body does not pass it on
     return option(reading, "cache") is not False and not is_raw
+
+
+def asks_the_same(run: Run, donor: Reading, reading: Reading) -> bool:
+    """Whether the requests of two readers differ in nothing but what the cache may ignore."""
+    if donor is reading or namespace(donor) != namespace(reading):
+        return False
+    for name in ("task_type", "max_tokens", "temperature", "system"):
+        if donor.plan.request.get(name) != reading.plan.request.get(name):
+            return False
+    if donor.plan.wants_tools != reading.plan.wants_tools:
+        return False
+    thresholds = [policy.cache.similarity_threshold for policy in policies_of(run, reading) if policy.cache is not None]
+    likeness = alike(donor.question, reading.question)
+    return donor.question == reading.question or (likeness.hit and likeness.score >= min(thresholds, default=1.0))
 
 
 def over_at(served: Served) -> float:

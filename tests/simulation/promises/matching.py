@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llm_dispatcher._policy import BODY
 from llm_dispatcher._routing.health import LOCAL
 from llm_dispatcher.events import Attempt
-from tests.simulation.promises.kit import attempts_of, everyone, fail
+from tests.simulation.promises.kit import asks_the_same, attempts_of, everyone, fail, may_share
 from tests.simulation.record import Process, Reading, Run, Served, Vendor
 
 
@@ -84,15 +84,14 @@ class _Matched:
         """The requests of one reader with their rows. Each has one, and each row is of one.
 
         Two exceptions. The last row may be of an attempt that was stopped before its request was sent: it says that
-        nothing is known of it. The last request may have no row if its process was killed meanwhile.
+        nothing is known of it. The last request may have no row if its process was killed meanwhile
+        (`_is_under_way`).
         """
         sent.sort(key=lambda each: each[0])
         rows = [row for row in attempts_of(reading) if row.target.provider != BODY]  # it sends no request
         if len(rows) == len(sent) + 1 and rows[-1].outcome == "cancelled" and rows[-1].usage.source == "unknown":
             del rows[-1]
-        is_killed = self.run.processes[reading.process].was_killed
-        is_under_way = bool(sent) and (reading.outcome == "open" or sent[-1][2].ended_at is None)
-        if len(sent) == len(rows) + 1 and is_killed and is_under_way:
+        if len(sent) == len(rows) + 1 and self._is_under_way(reading, sent[-1][2]):
             place, vendor, served = sent.pop()
             yield Request(reading, vendor, served, place)
         targets = [served.target for _, _, served in sent]
@@ -101,6 +100,33 @@ class _Matched:
             return
         for row, (place, vendor, served) in zip(rows, sent, strict=True):
             yield Request(reading, vendor, served, place, row)
+
+    def _is_under_way(self, reading: Reading, served: Served) -> bool:
+        """Whether the process was killed before this last request of a reader could get its row.
+
+        The row of a request that is over is written when its reader asks for more, or when its shared stream does. The
+        request of a reader that has ended goes on for another reader of the same stream, and a stream that was dropped
+        is closed a moment later.
+        """
+        if not self.run.processes[reading.process].was_killed:
+            return False
+        if reading.outcome != "open":
+            return served.ended_at is None and (reading.plan.is_dropped or self._is_read_on(reading))
+        return served.ended_at is None or served.ended_at >= reading.last_asked_at or self._is_shared(reading)
+
+    def _is_read_on(self, reading: Reading) -> bool:
+        """Whether another reader may have been reading this one's stream when their process was killed."""
+        return self._is_shared(reading) and any(
+            other.process == reading.process
+            and other.outcome == "open"
+            and self._is_shared(other)
+            and asks_the_same(self.run, reading, other)
+            for other in self.run.readings
+        )
+
+    def _is_shared(self, reading: Reading) -> bool:
+        has_cache = reading.policy is not None and reading.policy.cache is not None
+        return has_cache and may_share(reading)
 
 
 _latest: list[_Matched] = []
