@@ -181,6 +181,6 @@ def _cache(choices: Choices, stream: str) -> dict[str, Any] | None:
         "ttl": choices.pick((86_400.0, 60.0, 5.0, None), stream),
         "similarity_threshold": choices.pick((0.95, 1.0, 0.8), stream),
         "max_cache_size": choices.pick((100, 100, 2, 1), stream),
-        "replay": choices.pick(("instant", "instant", 200.0), stream),
+        "replay": choices.pick(("instant", "instant", "instant", 200.0, 20.0, 4.0), stream),
     }
     return cache if is_set else None
