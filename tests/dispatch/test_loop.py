@@ -103,6 +103,28 @@ async def test_silence_after_the_terminal_event_does_not_fail_the_stream() -> No
     assert isinstance(events[-1], StreamCompleted)
 
 
+@pytest.mark.parametrize("piece", ["", UsageReport(Usage(5, 5, source="reported")), RawEvent({}), Opened()])
+@pytest.mark.parametrize(("clock", "before"), [("first_token", []), ("idle", ["Once"])])
+def test_what_is_no_content_stops_no_clock(clock: str, before: list[Piece], piece: Piece) -> None:
+    """A vendor that keeps a connection alive in this way is silent all the same."""
+
+    async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
+        for each in before:
+            yield each
+        while True:
+            await asyncio.sleep(2)
+            yield piece
+
+    async def read() -> float:
+        began = asyncio.get_running_loop().time()
+        resilience = Resilience(max_retries=0, timeouts=Timeouts(first_token=7, idle=7, total=None))
+        with pytest.raises(LLMDispatcherError, match=rf"within 7 s \(the {clock} clock\)"):
+            await all_of(dispatch(answer, resilience))
+        return asyncio.get_running_loop().time() - began
+
+    assert leap_through(read) == pytest.approx(7, abs=0.01)
+
+
 async def test_each_event_carries_the_vendors_event_it_was_made_of() -> None:
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         assert ask.raw

@@ -91,9 +91,10 @@ def test_the_silence_of_a_vendor_is_what_its_reader_waited() -> None:
         await anext(stream)
         assert asked.served[0].silence == 2.0
         assert await anext(stream) == "Once"
+        assert asked.served[0].silence == 4.0  # `Opened` is no content
         await asyncio.sleep(60)  # the vendor's time passes; the second piece has come meanwhile
         assert await anext(stream) == " upon"
-        assert asked.served[0].silence == 2.0
+        assert asked.served[0].silence == 4.0
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(7.0):
                 await anext(stream)
@@ -101,6 +102,16 @@ def test_the_silence_of_a_vendor_is_what_its_reader_waited() -> None:
         assert (served.silence, served.finished, served.fault) == (7.0, False, "Stall")
         assert served.ended_at == pytest.approx(served.asked_at + 71.0)
         assert asked.requests[0].ended == "left"
+
+    leap_through(read)
+
+
+@pytest.mark.parametrize("piece", ["", UsageReport(Usage(5, 5, source="reported")), RawEvent({})])
+def test_what_is_no_content_does_not_end_a_silence(piece: Piece) -> None:
+    async def read() -> None:
+        asked = provider(Pieces(Opened(), "Once", 3, piece, 3, piece, 3, " upon", Finished("stop", None)))
+        await pieces_of(asked, Ask(ASK.request, ASK.target, raw=True))
+        assert asked.served[0].silence == 9.0
 
     leap_through(read)
 

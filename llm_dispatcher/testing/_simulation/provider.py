@@ -24,8 +24,9 @@ from urllib.parse import urljoin, urlsplit
 
 from ..._log import write
 from ..._vendors.table import vendor
+from ...events import UsageReport
 from ...notices import Notify
-from ...provider import Ask, Finished, Opened, Piece, ProviderSettings
+from ...provider import Ask, Finished, Opened, Piece, ProviderSettings, RawEvent
 from ...provider._errors import translated
 from ...tasks import Message, Target, TaskRequest, ToolResultPart
 from .._continuing import Continuing
@@ -42,6 +43,7 @@ ProviderScript: TypeAlias = ProviderPart | Sequence[ProviderPart]
 
 HELLO: Final = Reply("Hello!")
 _MOST_REDIRECTS: Final = 10
+_NO_CONTENT: Final = (Opened, RawEvent, UsageReport, Finished)
 _KEEPS_THE_PROMPT: Final = (307, 308)
 _LIMITS: Final = {Wire.ANTHROPIC: 4096}
 """The real providers' limits of output tokens for a request without one. The admission control reads them."""
@@ -51,8 +53,9 @@ class Served:
     """What one attempt got from a vendor. Times are those of the event loop.
 
     `pieces` are the pieces that were yielded, and `finished` says whether a `Finished` was among them. `silence` is the
-    longest time for which the reader had to wait for one piece, also for one that never came. `fault` is the class name
-    of the fault of the script, or "". `ended_at` is `None` while the stream is open.
+    longest time for which the reader had to wait for content, also for content that never came. As for the clocks of a
+    stream, a report of usage, a `RawEvent` or an empty text does not end a silence. `fault` is the class name of the
+    fault of the script, or "". `ended_at` is `None` while the stream is open.
 
     Args:
         target: The target that was asked.
@@ -60,7 +63,10 @@ class Served:
         asked_at: When it was sent.
     """
 
-    __slots__ = ("_waits_since", "asked_at", "ended_at", "fault", "finished", "pieces", "request", "silence", "target")
+    __slots__ = (
+        "_waited", "_waits_since", "asked_at", "ended_at", "fault", "finished", "pieces", "request", "silence",
+        "target",
+    )  # fmt: skip
 
     def __init__(self, target: Target, request: TaskRequest, asked_at: float) -> None:
         self.target: Target = target
@@ -71,11 +77,14 @@ class Served:
         self.finished: bool = False
         self.silence: float = 0.0
         self.fault: str = ""
+        self._waited = 0.0  # since the last content
         self._waits_since: float | None = asked_at
 
     def take(self, piece: Piece, now: float) -> None:
         """The reader gets a piece."""
         self._end_wait(now)
+        if piece and not isinstance(piece, _NO_CONTENT):
+            self._waited = 0.0
         self.pieces.append(piece)
         self.finished = self.finished or isinstance(piece, Finished)
 
@@ -90,8 +99,9 @@ class Served:
 
     def _end_wait(self, now: float) -> None:
         if self._waits_since is not None:
-            self.silence = max(self.silence, now - self._waits_since)
+            self._waited += now - self._waits_since
             self._waits_since = None
+            self.silence = max(self.silence, self._waited)
 
     def __repr__(self) -> str:
         state = "open" if self.ended_at is None else f"ended at {self.ended_at:g}"
