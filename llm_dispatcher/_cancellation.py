@@ -15,8 +15,8 @@ code that catches one compares the count with a count that it noted before it be
 
 The rules that make the counting right:
 
-- `before` is noted by the task itself, right before it waits. If it is noted later, a cancellation that was requested
-  but not yet delivered looks like an old one, and is lost.
+- `before` is noted by the task itself, right before it waits. A cancellation that was requested but not yet delivered,
+  because the task has cancelled itself since its last wait, does not count: it is raised in the wait that follows.
 - We issue our own cancellation once, even if there are several reasons for it, because it is taken back once. Each
   place therefore has a flag that is set before `cancel()` is called.
 - Each issued cancellation is taken back exactly once, also if code in between swallowed the error, such as a body or
@@ -33,9 +33,12 @@ import asyncio
 
 
 def cancellations() -> int:
-    """How many cancellations of the running task have not been taken back. Note this before a wait."""
+    """How many delivered cancellations of the running task have not been taken back. Note this before a wait."""
     task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
+    if task is None:
+        return 0
+    is_one_due: bool = getattr(task, "_must_cancel", False)
+    return task.cancelling() - is_one_due
 
 
 def forgiven(before: int) -> bool:

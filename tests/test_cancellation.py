@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from llm_dispatcher._cancellation import cancellations, forgiven, was_cancelled
+from llm_dispatcher._routing.token_bucket import Semaphore
 
 
 async def run_and_cancel(wait: Callable[[asyncio.Future[None]], Awaitable[str]], times: int) -> asyncio.Task[str]:
@@ -96,6 +97,21 @@ async def test_a_cancelled_wait_is_told_from_a_cancelled_task(whose: str) -> Non
     (task if whose == "task" else waiting).cancel()
     await task
     assert seen == [whose == "task"]
+
+
+async def test_a_task_that_has_just_cancelled_itself_is_cancelled() -> None:
+    """Also if its next wait is one that something else may cancel: a callback, or a place in a line."""
+    semaphore = Semaphore(1)
+    assert await semaphore.acquire(0.0)
+
+    async def body() -> bool:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return await semaphore.acquire(60.0)
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(body())
 
 
 def test_outside_of_a_task_an_error_goes_on() -> None:
