@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf
 
 from llm_dispatcher._policy import BODY
 from llm_dispatcher.events import Failure, StreamCancelled, StreamCompleted, StreamFailed
@@ -13,17 +14,30 @@ from llm_dispatcher.exceptions import (
     StreamingError,
 )
 from llm_dispatcher.provider import Finished
-from tests.simulation.promises.kit import attempts_of, end_of, everyone, fail, finished, has_body, is_free, outcome_of
+from tests.simulation.promises.kit import (
+    TIMER,
+    attempts_of,
+    end_of,
+    everyone,
+    fail,
+    finished,
+    has_body,
+    is_free,
+    outcome_of,
+)
 from tests.simulation.promises.matching import Request, of_reading, requests
 from tests.simulation.record import Reading, Run
 
 
 def every_reader_comes_to_an_end(run: Run) -> None:
-    """Every reader ends, except for those whose process was killed, and the run itself does not get stuck."""
+    """Every reader ends, and the run itself does not get stuck. Readers whose process was killed, or that were to begin
+    after the end of the scenario, do not end.
+    """
     if run.stuck:
         fail("the run", "an end", run.stuck)
     for reading in everyone(run):
-        if outcome_of(reading) == "open" and not run.processes[reading.process].was_killed:
+        is_too_late = reading.plan.starts_at + run.stalled >= run.scenario.ends_at and reading in run.readings
+        if outcome_of(reading) == "open" and not is_too_late and not run.processes[reading.process].was_killed:
             fail(reading, "an end, because its process was not killed", "none")
 
 
@@ -73,9 +87,8 @@ def cancellations_of_ours_are_taken_back(run: Run) -> None:
 def only_a_closed_switch_ends_a_stream(run: Run) -> None:
     """A stream ends with the error of a closed switch only if its switch was closed."""
     for reading in finished(run):
-        closed = [
-            each for each in run.scenario.happenings if each.kind == "close" and each.at <= (reading.ended_at or 0)
-        ]
+        ended = inf if reading.ended_at is None else reading.ended_at  # `None`: killed while it held the error
+        closed = [each for each in run.scenario.happenings if each.kind == "close" and each.at <= ended + TIMER]
         if reading.error is not None and "the switch was closed" in str(reading.error) and not closed:
             fail(reading, "no error of a closed switch, because nobody has closed it", repr(reading.error))
 
