@@ -103,6 +103,7 @@ class _Runner:
     def run(self) -> Run:
         if self.scenario.needs_folder:
             self.folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+            self.simulation.trace.call(str(self.folder), "{folder}")
         try:
             kills = [each.at for each in self.scenario.happenings if each.kind == "kill"]
             for number, until in enumerate((*kills, None)):

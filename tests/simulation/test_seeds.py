@@ -13,12 +13,14 @@ import msgspec
 import pytest
 
 from llm_dispatcher.testing._simulation.choices import Choices
+from llm_dispatcher.testing._simulation.seeds import Seed
 from tests.simulation import checking
 from tests.simulation.__main__ import main, results
-from tests.simulation.checking import check_batch, checked, kept_seeds
+from tests.simulation.checking import Kept, check_batch, checked, kept_seeds
 from tests.simulation.drawing import draw
+from tests.simulation.good_runs import config, vendors
 from tests.simulation.record import Run
-from tests.simulation.scenario import VERSION, Scenario
+from tests.simulation.scenario import VERSION, Happening, Scenario
 
 DRAWN = Path(__file__).parent / "drawn.txt"
 KEPT = kept_seeds()
@@ -54,6 +56,19 @@ def test_a_seed_is_the_same_run_in_every_process() -> None:
 def test_what_ran_before_does_not_matter() -> None:
     numbers = ["7", "3", "0"]
     assert _digests(numbers, "3") == [checked(int(number)).digest for number in numbers]
+
+
+def test_the_name_of_a_runs_folder_does_not_matter() -> None:
+    """The spending file cannot be read when a person looks, and the error in the trace names the file."""
+    scenario = Scenario(
+        config=config(budgets={"daily": 100.0, "path": "{folder}/spending.db"}),
+        vendors=vendors(),
+        readers=(),
+        happenings=(Happening(at=1.0, kind="disk", seconds=9.0), Happening(at=3.0, kind="look")),
+    )
+    one, other = (checked(Seed(1, version=VERSION), Kept("1-1", "", scenario), with_trace=True) for _ in range(2))
+    assert "ConfigurationError: {folder}/spending.db" in one.trace
+    assert one.digest == other.digest
 
 
 def _digests(numbers: list[str], hash_seed: str) -> list[str]:

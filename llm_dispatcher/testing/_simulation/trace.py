@@ -32,9 +32,16 @@ class Trace:
     def __init__(self, now: Callable[[], float]) -> None:
         self.lines: list[Line] = []
         self._now = now
+        self._names: dict[str, str] = {}
+
+    def call(self, real: str, name: str) -> None:
+        """Write `name` for `real` in every later line: the path of a temporary folder is another one in each run."""
+        self._names[real] = name
 
     def add(self, who: str, what: str) -> None:
         """Add a line at the present virtual second."""
+        for real, name in self._names.items():
+            what = what.replace(real, name)
         self.lines.append(Line(self._now(), who, what))
 
     def rename(self, before: str, now: str) -> None:
