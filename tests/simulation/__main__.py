@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
@@ -82,7 +83,7 @@ def results(first: int, count: int, jobs: int) -> Iterator[tuple[list[Checked], 
         yield from map(check_batch, batches)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_be_quiet) as pool:
         open_batches: set[Future[tuple[list[Checked], Figures]]] = set()
         try:
             while True:
@@ -95,6 +96,12 @@ def results(first: int, count: int, jobs: int) -> Iterator[tuple[list[Checked], 
                     yield each.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _be_quiet() -> None:
+    """Print nothing of what a killed process leaves behind: its coroutines complain when they are dropped."""
+    warnings.simplefilter("ignore", RuntimeWarning)
+    sys.unraisablehook = lambda _: None
 
 
 def replay(text: str, *, with_trace: bool, why: str | None) -> int:

@@ -156,6 +156,11 @@ def option(reading: Reading, name: str) -> Any:
     return reading.plan.options.get(name)
 
 
+def is_buffered(reading: Reading) -> bool:
+    """Whether the reader's call joins pieces of text."""
+    return option(reading, "buffer_size") is not None or option(reading, "min_chunk_size") is not None
+
+
 def namespace(reading: Reading) -> str:
     """The namespace that the reader's request counts for."""
     return str(reading.plan.request.get("namespace") or reading.plan.request.get("metadata", {}).get("namespace") or "")

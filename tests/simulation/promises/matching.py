@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llm_dispatcher._policy import BODY
 from llm_dispatcher._routing.health import LOCAL
 from llm_dispatcher.events import Attempt
-from tests.simulation.promises.kit import asks_the_same, attempts_of, everyone, fail, may_share
+from tests.simulation.promises.kit import asks_the_same, attempts_of, everyone, fail, is_buffered, may_share
 from tests.simulation.record import Process, Reading, Run, Served, Vendor
 
 
@@ -106,13 +106,15 @@ class _Matched:
 
         The row of a request that is over is written when its reader asks for more, or when its shared stream does. The
         request of a reader that has ended goes on for another reader of the same stream, and a stream that was dropped
-        is closed a moment later.
+        is closed a moment later. A buffer gives its text first when it gets another event: then two asks of its reader
+        are one ask of the stream.
         """
         if not self.run.processes[reading.process].was_killed:
             return False
         if reading.outcome != "open":
             return served.ended_at is None and (reading.plan.is_dropped or self._is_read_on(reading))
-        return served.ended_at is None or served.ended_at >= reading.last_asked_at or self._is_shared(reading)
+        is_not_asked = served.ended_at is None or served.ended_at >= reading.last_asked_at
+        return is_not_asked or self._is_shared(reading) or is_buffered(reading)
 
     def _is_read_on(self, reading: Reading) -> bool:
         """Whether another reader may have been reading this one's stream when their process was killed."""
