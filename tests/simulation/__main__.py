@@ -14,7 +14,6 @@ import json
 import multiprocessing
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
@@ -27,6 +26,7 @@ from tests.simulation.checking import (
     REPLAY,
     Checked,
     Figures,
+    be_quiet,
     check_batch,
     checked,
     failure_of,
@@ -83,7 +83,7 @@ def results(first: int, count: int, jobs: int) -> Iterator[tuple[list[Checked], 
         yield from map(check_batch, batches)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_be_quiet) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=be_quiet) as pool:
         open_batches: set[Future[tuple[list[Checked], Figures]]] = set()
         try:
             while True:
@@ -96,12 +96,6 @@ def results(first: int, count: int, jobs: int) -> Iterator[tuple[list[Checked], 
                     yield each.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _be_quiet() -> None:
-    """Print nothing of what a killed process leaves behind: its coroutines complain when they are dropped."""
-    warnings.simplefilter("ignore", RuntimeWarning)
-    sys.unraisablehook = lambda _: None
 
 
 def replay(text: str, *, with_trace: bool, why: str | None) -> int:

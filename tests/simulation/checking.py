@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 import traceback
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from time import process_time
@@ -106,6 +108,12 @@ def checked(seed: Seed | int, kept: Kept | None = None, *, with_trace: bool = Fa
         )
     figures.cpu_seconds = process_time() - began
     return result
+
+
+def be_quiet() -> None:
+    """Print nothing of what a killed process leaves behind: its coroutines complain when they are dropped."""
+    warnings.simplefilter("ignore", RuntimeWarning)
+    sys.unraisablehook = lambda _: None
 
 
 def check_batch(numbers: range) -> tuple[list[Checked], Figures]:
