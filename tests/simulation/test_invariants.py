@@ -5,6 +5,8 @@ Each test takes a run in which everything holds, changes one thing in its record
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -272,3 +274,11 @@ def test_each_invariant_has_a_sentence_and_a_test_that_breaks_it() -> None:
     assert len(set(names)) == len(names)
     assert all(each.__doc__ and each.__doc__.rstrip().endswith(".") for each in INVARIANTS)
     assert set(names) - {name for name, _, _ in BREAKS} == set()
+
+
+def test_the_page_about_the_simulation_shows_the_sentences_of_invariants() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+    shown = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE))
+    sentences = {each.__name__: " ".join((each.__doc__ or "").split()) for each in INVARIANTS}
+    assert shown
+    assert shown == {name: sentences[name] for name in shown}
