@@ -57,9 +57,8 @@ class TokenBucket:
         self._level, self._at = left, self._clock()
         missing = self._capacity - left
         self._a_second = missing / full_in if missing > 0 and full_in > 0 else self._capacity / 60
-        self._most_owed = min(
-            LONGEST_WAIT * self._a_second, self._capacity
-        )  # a vendor takes no request above its limit
+        # A vendor takes no request above its limit, so no more can be owed.
+        self._most_owed = min(LONGEST_WAIT * self._a_second, self._capacity)
         self._reported_until = self._at + full_in
 
     def _current_level(self) -> float:
