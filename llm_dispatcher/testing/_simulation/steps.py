@@ -21,7 +21,7 @@ class SimulationStuckError(RuntimeError):
 
     def __init__(self, reason: str, waiting: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(reason + "".join(f"\n  {name} waits at {place}" for name, place in waiting))
-        self.places = tuple(sorted({place for _, place in waiting}))
+        self.places: tuple[str, ...] = tuple(sorted({place for _, place in waiting}))
 
 
 class Steps:
