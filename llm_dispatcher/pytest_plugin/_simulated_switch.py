@@ -61,7 +61,9 @@ def make_simulated_switch(
 def policy_without_keys(
     config: Mapping[str, Any] | str | os.PathLike[str] | None, scripts: Mapping[str, Script]
 ) -> Policy:
-    """The policy of an application, which may lack its keys, or one that tries the providers with scripts in order.
+    """Read the policy of an application; no API keys are needed. Without one, make a policy from the scripts.
+
+    Such a policy tries the providers in the order of their scripts.
 
     Raises:
         ValueError: A script is for a provider that is not configured.

@@ -271,7 +271,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def kill(self) -> object:
         """End the process at once: nothing of it runs any more, not even a `finally`.
 
-        Returns what is left of it. When that is dropped, Python closes its coroutines, which runs their `finally`.
+        Returns the coroutines and callbacks of the process. Keep them for as long as no `finally` of them may run:
+        Python runs it when a coroutine is dropped.
         """
         remains = (self._lanes.clear(), self._timers, self.unfinished_tasks(), dict(self._generators))
         self.is_killed = True

@@ -10,7 +10,8 @@ loop. So it works on every event loop, and in a simulated one it is as repeatabl
   and a reader who was slow finds the pieces that have arrived meanwhile.
 - `requests`, `served` and the place in the script are the only state. Only `stream` writes them, in the loop that reads
   it. One provider must not be read by two threads at a time.
-- A reader who leaves or is cancelled ends the generator where it waits; its `finally` completes both records.
+- If a reader leaves or is cancelled, Python ends the generator where it waits. The `finally` of the generator then
+  completes the `ReceivedRequest` and the `Served`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Steps`: how many callbacks a simulated process has run, and how many are too many for one that ends."""
+"""`Steps`: counts the callbacks of a simulated process, and stops a process that would never end."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Threads:
 
     def submit(self, executor: ThreadPoolExecutor, function: Callable[[], Any]) -> Future[Any]:
         """Have an executor do something, soon."""
-        if executor._shutdown:  # noqa: SLF001 - there is no public way to know
+        if executor._shutdown:  # noqa: SLF001 - an executor has no public attribute that says it
             raise RuntimeError("cannot schedule new futures after shutdown")
         future = ThreadFuture(lambda future: self._drain(executor, until=future))
         if not self._are_dead:
