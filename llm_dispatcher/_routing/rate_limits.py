@@ -64,12 +64,14 @@ class RateLimit:
         """Seconds until the moment at which the vendor has said to come back."""
         return self._closed_until - self._clock()
 
-    def take(self, requests: int, tokens: float) -> None:
-        """Take requests and tokens out of the buckets, or put them back if they are negative."""
+    def take(self, requests: int, tokens: float, seconds: float = 0.0) -> None:
+        """Take requests and tokens out of the buckets, or put them back if they are negative. The request is sent in so
+        many seconds.
+        """
         if self._requests is not None:
-            self._requests.take(requests)
+            self._requests.take(requests, seconds)
         if self._tokens is not None:
-            self._tokens.take(tokens)
+            self._tokens.take(tokens, seconds)
 
     def close_for(self, seconds: float) -> None:
         """Send nothing for as long as the vendor has asked. A time longer than `LONGEST_WAIT` is not believed."""
@@ -126,13 +128,14 @@ class Lease:
             if seconds > max(end - loop.time(), SOON):
                 self._release_slots()
                 return False
-            self._change(1, self._tokens)
+            wait = seconds + self._jitter(seconds, end - loop.time()) if seconds > SOON else 0.0
+            self._change(1, self._tokens, wait)
         except BaseException:
             self._release_slots()
             raise
-        if seconds > SOON:
+        if wait:
             try:
-                await asyncio.sleep(seconds + self._jitter(seconds, end - loop.time()))
+                await asyncio.sleep(wait)
             except BaseException:
                 self.give_back()
                 raise
@@ -161,9 +164,9 @@ class Lease:
         """Give back the slots: the attempt is over."""
         self._release_slots()
 
-    def _change(self, requests: int, tokens: float) -> None:
+    def _change(self, requests: int, tokens: float, seconds: float = 0.0) -> None:
         for limit in self._limits:
-            limit.take(requests, tokens)
+            limit.take(requests, tokens, seconds)
 
     def _release_slots(self) -> None:
         for semaphore in self._slots:

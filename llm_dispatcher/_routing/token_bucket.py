@@ -46,9 +46,16 @@ class TokenBucket:
         missing = min(amount, self._capacity) - self._current_level()
         return missing / self._a_second if missing > 0 else 0.0
 
-    def take(self, amount: float) -> None:
-        """Take an amount out, or put one back if it is negative."""
-        level = min(self._current_level() - amount, self._capacity)
+    def take(self, amount: float, seconds: float = 0.0) -> None:
+        """Take an amount out, or put one back if it is negative.
+
+        Args:
+            amount: How much.
+            seconds: Seconds until it is used. The bucket is at most full at that moment, so that requests that wait
+                for the same moment are together no more than a full bucket.
+        """
+        full = self._capacity - seconds * self._a_second
+        level = min(min(self._current_level(), full) - amount, self._capacity)
         self._level = max(level, -self._most_owed)
 
     def set_level(self, left: float, limit: float, full_in: float) -> None:

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import force_setattr
 
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._routing import SharedState
-from llm_dispatcher._routing.rate_limits import Limiter
+from llm_dispatcher._routing.rate_limits import SOON, Limiter
 from llm_dispatcher._routing.token_bucket import Semaphore, TokenBucket
 from llm_dispatcher.exceptions import ProviderError, ProviderRateLimitError, RequestTimeoutError
 from llm_dispatcher.provider import LONGEST_WAIT, Allowance, Limits, ModelSettings, ProviderSettings, Remaining
@@ -214,8 +214,8 @@ def test_requests_waiting_for_a_bucket_wait_exactly() -> None:
 
     async def wait() -> list[float]:
         loop = asyncio.get_running_loop()
-        settings = ProviderSettings(name="a", kind="openai", limits=Limits(requests_per_minute=60))
-        gates = Limiter({"a": settings}, loop.time)
+        provider = ProviderSettings(name="a", kind="openai", limits=Limits(requests_per_minute=60))
+        gates = Limiter({"a": provider}, loop.time)
 
         async def one() -> float:
             assert await gates.lease(A, 1.0).take(60.0)
@@ -235,6 +235,40 @@ def test_the_spread_does_not_outlast_the_patience_of_a_request() -> None:
         return loop.time()
 
     assert all(2.0 - 1e-6 <= leap_through(wait) <= 2.1 + 1e-6 for _ in range(20))
+
+
+@given(
+    st.integers(3, 60),
+    st.lists(st.tuples(st.floats(0, 8), st.booleans()), min_size=4, max_size=40),
+    st.floats(0, 60),
+)
+@settings(max_examples=60, deadline=None)
+def test_requests_that_a_retry_after_delays_stay_within_the_limit(
+    a_minute: int, requests: list[tuple[float, bool]], closed: float
+) -> None:
+    """In any time: a minute's amount at once, and then as many as come back. Only one of the two models is closed."""
+
+    async def send_all() -> list[float]:
+        loop = asyncio.get_running_loop()
+        provider = ProviderSettings(name="a", kind="openai", limits=Limits(requests_per_minute=a_minute))
+        gates = Limiter({"a": provider}, loop.time)
+        gates.close_for(A, closed)
+        sent: list[float] = []
+
+        async def send(after: float, target: Target) -> None:
+            await asyncio.sleep(after)
+            if await gates.lease(target, 1.0).take(90.0):
+                sent.append(loop.time())
+
+        await asyncio.gather(*(send(after, A if is_closed else Target("a", "other")) for after, is_closed in requests))
+        return sorted(sent)
+
+    sent = leap_through(send_all)
+    assert sent
+    for first, began in enumerate(sent):
+        for last in range(first, len(sent)):
+            most = a_minute + (sent[last] - began + SOON) * a_minute / 60
+            assert last - first + 1 <= most + 1e-6
 
 
 # ── in a switch ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -291,7 +291,7 @@ def release_now(run: Run) -> None:
 
 
 def exchange_the_epilogue(run: Run) -> None:
-    run.epilogue[1].response = run.epilogue[2].response  # the first one has the default route
+    run.epilogue[1].response = run.epilogue[3].response  # the first is of the default route, then two of each target
 
 
 def shorter_route(each: Policy) -> Policy:

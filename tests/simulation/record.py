@@ -168,8 +168,8 @@ class Run:
         scenario: What the seed decided before.
         simulation: The simulation that it ran in.
         readings: The readers of the scenario.
-        epilogue: The readers after it: all vendors are healthy, and each enabled target is asked by name, then the
-            default route. The question of each is its own, so that no cache answers.
+        epilogue: The readers after it: all vendors are healthy, and the default route is asked, then each enabled
+            target twice by name. The question of each is its own, so that no cache answers.
         processes: Its processes.
         stalled: The seconds in which the loop was busy: slack for deadlines.
         stuck: The error of a run that could not end, or "".

@@ -2,7 +2,7 @@
 
 A process is one `Simulation.run`. Its main task starts the readers and what else happens, each in a task of its own,
 until the scenario ends or the process is killed. In the last process an epilogue follows: the vendors are healthy, all
-cooldowns, limits and budgets are over, and each target that is enabled is asked once by name.
+cooldowns, limits and budgets are over, and each target that is enabled is asked twice by name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,13 @@ load_words()
 
 MONTH: Final = 32 * 86_400.0
 A_LONG_TIME: Final = 2 * 86_400.0
-"""Virtual seconds until the epilogue. The longest wait that a vendor can ask for is a day."""
+"""Virtual seconds until a target is asked in the epilogue. The longest wait that a vendor can ask for is a day, so no
+bucket is empty after them, however slowly it fills.
+"""
+A_MOMENT: Final = 122.0
+"""Virtual seconds until it is asked again. A bucket that fills in a minute is full again, even if its level was below
+zero by all that it holds.
+"""
 PATIENCE: Final = 60.0
 """Virtual seconds that a cancelled reader has to end."""
 SETTLING: Final = 5.0
@@ -274,21 +280,22 @@ class _Runner:
     # ── the epilogue ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _epilogue(self, process: Process) -> None:
-        """Ask each enabled target once, when nothing stands in its way any more."""
+        """Ask each enabled target when nothing stands in its way any more, and again when its limits are full again."""
         self.simulation.note("the user", "waits for better days")
         wall = self.simulation.source.wall()
         self.simulation.source.jump(max(0.0, self.latest_wall - wall))
         await self._ask(process, 0, None)  # a switch that watches its file looks at it now
         for number, model in enumerate(enabled_targets(process.switch.policy), 1):
             await self._ask(process, number, model)
+            await self._ask(process, number, model, after=A_MOMENT)
 
-    async def _ask(self, process: Process, number: int, model: str | None) -> None:
+    async def _ask(self, process: Process, number: int, model: str | None, after: float = A_LONG_TIME) -> None:
         self.simulation.source.jump(MONTH)  # no budget is spent
         plan = ReaderPlan(
             name=f"epilogue {model or 'default'}",
             question=question(number % len(BIRDS), 5 + number),
             process=process.number,
-            starts_at=self.simulation.now + A_LONG_TIME,  # no bucket is empty, however slowly it fills
+            starts_at=self.simulation.now + after,
             request={"max_tokens": 200, **({} if model is None else {"model": model})},
             options={"timeout": 100.0, "cache": False, "on_break": "continue"},
         )

@@ -204,7 +204,8 @@ class VendorScript:
             case "headers":
                 left = choices.pick(("0", "-5", "999999999999", "many"), stream)
                 reset = choices.pick(("86000s", "-1s", "99999999", "soon", "1764547200"), stream)
-                names = ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")
+                what = choices.pick(("tokens", "requests"), f"{stream}, headers")
+                names = (f"x-ratelimit-limit-{what}", f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}")
                 limit = choices.pick(("1000", "0", "999999999999"), stream)
                 return replace(plain, headers=dict(zip(names, (limit, left, reset), strict=True)))
             case "negative usage":

@@ -45,6 +45,8 @@ from tests.simulation.record import Reading, Run
 
 WHOLE: Final = ("stop", "tool_calls")
 """The finish reasons of an answer that its model has brought to its end."""
+BEFORE_REPETITIONS: Final = ("Sure", '"', "*")
+"""What the vendors of a scenario write before they repeat the delivered text, if they write something before it."""
 WAITING: Final = ("await", "collect")
 """The ways to read that show nothing before the end."""
 
@@ -258,8 +260,8 @@ def _is_open_ended(reading: Reading) -> int:
 def _is_seamless(run: Run, reading: Reading) -> bool:
     """Whether no repetition had to be shown. By decision 0022 there are two cases in which one is:
 
-    - The join had waited for as long as the `idle` clock allows, and the text that it held was no repetition yet: a
-      remark, for example.
+    - The join had waited for as long as the `idle` clock allows, and the text that it held did not begin with a
+      repetition, but with a remark or with marks.
     - A limit has ended the answer before it came to anything new, and not within the anchor.
 
     What the vendor wrote is then delivered unchanged, as `a_vendors_text_is_cut_only_at_its_head` checks.
@@ -270,7 +272,10 @@ def _is_seamless(run: Run, reading: Reading) -> bool:
         if row is None or row.number == 1 or row.seam != "plain" or not row.delivered:
             continue
         wrote = "".join(piece for piece in request.served.pieces if isinstance(piece, str))
-        if _lasted(request) >= min(_shortest_idle(policy, request) for policy in policies_of(run, request.reading)):
+        has_waited = _lasted(request) >= min(
+            _shortest_idle(policy, request) for policy in policies_of(run, request.reading)
+        )
+        if has_waited and wrote.startswith(BEFORE_REPETITIONS):
             return False
         delivered = sum(each.delivered for each in attempts_of(request.reading)[: row.number - 1])
         new = request.reading.truth[delivered : delivered + 12]
