@@ -103,7 +103,7 @@ class Reader:
                 if plan.closed_after is not None:
                     closing = loop.create_task(self._close_later(plan.closed_after), name=f"closer of {plan.name}")
                 work = self._read(self.stream)
-                await (work if plan.cancelled_after is None else _cancelled_at(work, plan.cancelled_after))
+                await (work if plan.cancelled_after is None else _cancelled_at(work, plan.cancelled_after, reading))
         except asyncio.CancelledError:
             reading.outcome = "cancelled"
             reading.ended_by_other = loop.time() if reading.ended_by_other is None else reading.ended_by_other
@@ -264,12 +264,13 @@ async def _from_body(llm: LLM, question: str) -> AsyncIterator[str]:
 
 
 @coroutine
-def _cancelled_at(work: Coroutine[Any, Any, None], step: int) -> Generator[Any, Any, None]:
-    """Run a coroutine in this task, and cancel the task in its step number `step`."""
+def _cancelled_at(work: Coroutine[Any, Any, None], step: int, reading: Reading) -> Generator[Any, Any, None]:
+    """Run a coroutine in this task, and cancel the task in its step number `step`, before what it does there."""
     steps, error = 0, None
     while True:
         task = asyncio.current_task()
-        if steps == step and task is not None:
+        is_now = steps == step
+        if is_now and task is not None:
             task.cancel()
         steps += 1
         try:
@@ -277,6 +278,8 @@ def _cancelled_at(work: Coroutine[Any, Any, None], step: int) -> Generator[Any, 
         except StopIteration:
             return
         error = None
+        if is_now:  # and it waits, so its cancellation is raised there
+            reading.cancelled_at = asyncio.get_running_loop().time()
         try:
             yield awaited
         except BaseException as raised:

@@ -88,7 +88,7 @@ class Reading:
         progress: The progress at each item that it got.
         policy: The policy of its stream; `None` if it never began.
         total: The seconds of the `total` clock that is in force for its call.
-        cancelled_at: When another task cancelled it. It was still reading then.
+        cancelled_at: When it was cancelled, by another task or in a step of its own. It was still reading then.
         cancellations: How many cancellations of its task were not taken back at its end.
         ended_by_other: When another task closed its stream or cancelled it, or the switch was closed meanwhile.
     """
