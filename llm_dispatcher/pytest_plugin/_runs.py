@@ -18,7 +18,7 @@ from ..testing._simulation.steps import SimulationStuckError
 from ._simulated_providers import load_everything, script_error
 
 _ENDS_THE_RUNS: Final = (pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.Exception)
-"""What is no failure, and passes through the simulation to pytest."""
+"""Exceptions that do not count as failures. The simulation lets them pass to pytest."""
 _KEEP_OUTPUT: Final = ("capsys", "capsysbinary", "capfd", "capfdbinary")
 """The fixtures that hold what a test has printed."""
 

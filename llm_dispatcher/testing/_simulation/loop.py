@@ -25,7 +25,6 @@ from asyncio import events
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
 from contextvars import Context
-from heapq import heappop, heappush
 from math import inf
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -37,6 +36,7 @@ from .steps import SimulationStuckError as SimulationStuckError
 from .steps import Steps
 from .tasks import EAGER, SimulatedFuture, SimulatedTask, forget_when_dropped, place_of
 from .threads import Threads, Work
+from .timers import Timers
 from .trace import Trace
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._time = start
         self._lanes: Final = Lanes(choices)
         self._numbers = 0
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers: Final = Timers()
         self._foreign_lanes: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
         self._generators: WeakValueDictionary[int, AsyncGenerator[Any, Any]] = WeakValueDictionary()
         self.is_killed: bool = False
@@ -130,8 +130,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._check_open()
         timer = asyncio.TimerHandle(when, callback, args, self, context)
         if when < inf and not self.is_killed:
-            timer._scheduled = True  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio's own loop does
-            heappush(self._timers, (max(when, self._time), self._next_number(), timer))
+            self._timers.add(max(when, self._time), self._next_number(), timer)
         return timer
 
     def _timer_handle_cancelled(self, timer: asyncio.TimerHandle) -> None:
@@ -208,26 +207,21 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 self._stall_sometimes()
             return self._time <= end
         while not self._lanes:
-            while self._timers and self._timers[0][2].cancelled():
-                heappop(self._timers)
-            if not self._timers and end == inf:
+            due = self._timers.next_time()
+            if due is None and end == inf:
                 raise SimulationStuckError("nothing will ever happen again", self._waiting())
-            if not self._timers or self._timers[0][0] > end:
+            if due is None or due > end:
                 self._time = max(self._time, end)
                 return False
-            self._advance(self._timers[0][0])
+            self._advance(due)
         return True
 
     def _advance(self, time: float) -> None:
         """Move the time on, and make the timers ready that are due."""
         self._time = time
         self.steps.time_passes()
-        timers = self._timers
-        while timers and timers[0][0] <= time:
-            _, number, timer = heappop(timers)
-            timer._scheduled = False  # type: ignore[attr-defined]  # noqa: SLF001 - as asyncio's own loop does
-            if not timer.cancelled():
-                self._put(number, timer)
+        for number, timer in self._timers.take_due(time):
+            self._put(number, timer)
 
     def _stall_sometimes(self) -> None:
         self._until_stall -= 1
@@ -261,8 +255,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def left_over(self) -> list[str]:
         """The tasks that are not done and the timers that are set."""
         tasks = [f"{task.get_name()}: {place_of(task)}" for task in self.unfinished_tasks()]
-        timers = [f"a timer: {handle!r}" for _, _, handle in sorted(self._timers) if not handle.cancelled()]
-        return [*tasks, *timers]
+        return [*tasks, *(f"a timer: {timer!r}" for timer in self._timers.all())]
 
     def unfinished_tasks(self) -> list[asyncio.Task[Any]]:
         """The tasks that are not done, in the order in which they were made."""
@@ -274,9 +267,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         Returns the coroutines and callbacks of the process. Keep them for as long as no `finally` of them may run:
         Python runs it when a coroutine is dropped.
         """
-        remains = (self._lanes.clear(), self._timers, self.unfinished_tasks(), dict(self._generators))
+        remains = (self._lanes.clear(), self._timers.clear(), self.unfinished_tasks(), dict(self._generators))
         self.is_killed = True
-        self._timers = []
         self.threads.kill()
         for task in self.unfinished_tasks():
             forget_when_dropped(task)

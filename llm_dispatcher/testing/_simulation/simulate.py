@@ -19,10 +19,10 @@ SHOWN: Final = 120
 
 
 class LeftProblemsError(AssertionError):
-    """A simulated program has left exceptions that nobody retrieved. `problems` are their texts."""
+    """A simulated program raised exceptions that no code handled. `problems` are their texts."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("the program left errors that nobody handled:\n" + "\n".join(problems))
+        super().__init__("the program raised errors that no code handled:\n" + "\n".join(problems))
         self.problems = tuple(problems)
 
 
@@ -108,7 +108,8 @@ def simulate(
 
     Raises:
         TypeError: `main` is not a coroutine function.
-        ValueError: There is no seed to run, or `seed` is not one, or belongs to another version of the simulation.
+        ValueError: `seeds` is less than 1, `seed` is not the text of a seed, or another version of the simulation has
+            printed it.
         Exception: The error of the first seed that failed, in its shrunk run, with the report as a note.
     """
     check_program(main)
@@ -135,7 +136,8 @@ def failure_of(
         seed: The seed. If it is shrunk already, it is not shrunk further.
         main: The program.
         most_runs: How many runs the shrinking may take.
-        passing: The kinds of exceptions that are no failure, and pass through. `KeyboardInterrupt` is always one.
+        passing: Exceptions of these types do not count as failures and are raised unchanged. `KeyboardInterrupt` is
+            always one of them.
     """
     passing = (*passing, KeyboardInterrupt, GeneratorExit)
     first = _run(seed, main, passing)

@@ -45,7 +45,7 @@ class Trace:
         self.lines.append(Line(self._now(), who, what))
 
     def rename(self, before: str, now: str) -> None:
-        """Who was called `before` in the last line is called `now`: a task group names a task after it has begun."""
+        """Change the name in the last line from `before` to `now`: a task group names a task after it has begun."""
         if self.lines and self.lines[-1].who == before:
             self.lines[-1] = replace(self.lines[-1], who=now)
 
