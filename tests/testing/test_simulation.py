@@ -556,7 +556,7 @@ def test_an_error_that_nobody_handled_fails_the_seed() -> None:
         asyncio.get_running_loop().call_soon(int, "no number")
         await asyncio.sleep(1)
 
-    with pytest.raises(AssertionError, match="errors that nobody handled"):
+    with pytest.raises(AssertionError, match="errors that no code handled"):
         simulate(main, seeds=1)
 
 
