@@ -30,6 +30,7 @@ from .notices import (
     ProviderNotPrepared,
     RequestResent,
     RetryScheduled,
+    RunNotCancelled,
     SpendingNotWritten,
     TargetGivenUp,
     TargetSkipped,
@@ -53,6 +54,8 @@ def write(notice: Notice) -> None:
             logger.debug("%s: %s after the answer was complete", target, failure.message)
         case UsageReportRejected(target, most):
             logger.warning("%s: its usage report was ignored: a count is not between 0 and %s", target, most)
+        case RunNotCancelled(target, run, failure):
+            logger.warning("%s: the run %s could not be cancelled: %s", target, run, _error(failure))
         case AttemptNotRecorded(target, account, failure):
             logger.warning("%s: could not record the %s of an attempt: %s", target, account, _error(failure))
         case RequestResent(host, failure):

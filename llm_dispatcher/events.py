@@ -3,8 +3,8 @@
 The legal order of events:
 
     Stream := Failed | Cancelled | Turn (ToolResult+ Turn)* End
-    Turn   := Started Content* (Interrupted Switched? Reset? Started Content*)*
-    End    := Completed | (Interrupted Switched? Reset?)? (Failed | Cancelled)
+    Turn   := Started Content* (Interrupted Dropped* Switched? Reset? Started Content*)*
+    End    := Completed | (Interrupted Dropped* Switched? Reset?)? (Failed | Cancelled)
 
 `check_order` checks a list of events against it.
 """
@@ -27,6 +27,9 @@ from .tasks import Target
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "cancelled"]
 Seam: TypeAlias = Literal["anchor", "restart", "overlap", "plain"]
+
+Rung: TypeAlias = Literal["reattached", "exact", "prefill", "anchored", "restarted"]
+"""How a broken answer was continued, from the strongest way to the weakest. See docs/when-a-stream-breaks.md."""
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):
@@ -77,11 +80,15 @@ class _Event(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=
 
 
 class StreamStarted(_Event, frozen=True, tag="started"):
-    """A model began to answer. `attempt` counts from 1 over all targets. `cached` means that the answer is free."""
+    """A model began to answer. `attempt` counts from 1 over all targets. `cached` means that the answer is free.
+
+    `rung` is how this attempt continues a broken answer; `None` if it continues none.
+    """
 
     target: Target
     attempt: int
     cached: bool
+    rung: Rung | None = None
 
 
 class TextDelta(_Event, frozen=True, tag="text"):
@@ -119,6 +126,13 @@ class ToolCall(_Event, frozen=True, tag="tool_call"):
     raw: dict[str, Any] | None = None
 
 
+class ToolCallDropped(_Event, frozen=True, tag="tool_call_dropped"):
+    """The stream broke in the middle of this tool call, which will not be completed. Discard its fragments."""
+
+    id: str
+    name: str
+
+
 class ToolResult(_Event, frozen=True, tag="tool_result"):
     """The result of running a tool, or the message of its error."""
 
@@ -151,13 +165,14 @@ class StreamInterrupted(_Event, frozen=True, tag="interrupted"):
 
 
 class StreamSwitched(_Event, frozen=True, tag="switched"):
-    """Another target continues. `seam` says how its text was joined; `trimmed` is the text that was cut off."""
+    """Another target continues, by this `rung`. `seam` says how its text was joined; `trimmed` was cut off."""
 
     from_target: Target
     to_target: Target
     reason: str
     seam: Seam
     trimmed: str
+    rung: Rung | None = None
 
 
 class StreamReset(_Event, frozen=True, tag="reset"):
@@ -194,6 +209,7 @@ Event: TypeAlias = (
     | ReasoningDelta
     | ToolCallDelta
     | ToolCall
+    | ToolCallDropped
     | ToolResult
     | UsageReport
     | ProviderEvent
@@ -212,7 +228,8 @@ class Attempt(Struct, frozen=True):
     """One row of the ledger: the outcome and the cost of one attempt at one target.
 
     `number` counts from 1 over all targets. `delivered` counts the characters that reached the reader. `trimmed` is the
-    repetition that the join removed. The usage is estimated if the vendor did not report it.
+    repetition that the join removed. The usage is estimated if the vendor did not report it. `rung` is how the attempt
+    continued a broken answer, and `proof` says in a few words why its text is the rest of that answer.
     """
 
     target: Target
@@ -226,6 +243,8 @@ class Attempt(Struct, frozen=True):
     request_id: str | None
     first_token_after: float | None
     elapsed: float
+    rung: Rung | None = None
+    proof: str | None = None
 
 
 class TaskResponse(Struct, frozen=True):
@@ -273,14 +292,15 @@ _LETTERS: Final[Mapping[type[Struct], str]] = {
     ProviderEvent: "c",
     ToolResult: "t",
     StreamInterrupted: "i",
+    ToolCallDropped: "d",
     StreamSwitched: "w",
     StreamReset: "r",
     StreamCompleted: "C",
     StreamFailed: "F",
     StreamCancelled: "X",
 }
-_TURN: Final = "Sc*(?:iw?r?Sc*)*"
-_WHOLE: Final = f"F|X|{_TURN}(?:t+{_TURN})*(?:C|(?:iw?r?)?[FX])"
+_TURN: Final = "Sc*(?:id*w?r?Sc*)*"
+_WHOLE: Final = f"F|X|{_TURN}(?:t+{_TURN})*(?:C|(?:id*w?r?)?[FX])"
 
 
 def check_order(events: Iterable[Event]) -> None:

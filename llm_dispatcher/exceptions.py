@@ -8,7 +8,8 @@ LLMDispatcherError
 │   ├── ProviderRateLimitError             │ try the same target again,
 │   ├── ProviderServiceUnavailableError    │ then switch
 │   ├── ProviderProtocolError              │
-│   ├── StreamTruncatedError               ┘
+│   ├── StreamTruncatedError               │
+│   ├── UnprovenContinuationError          ┘ (the other targets first)
 │   ├── ProviderAuthenticationError        ┐
 │   ├── ProviderQuotaExceededError         │
 │   ├── ModelNotFoundError                 │ switch at once
@@ -148,6 +149,15 @@ class ProviderProtocolError(ProviderError):
 
 class StreamTruncatedError(ProviderError):
     """The stream ended, and the vendor did not say that the answer is complete."""
+
+    retryable = True
+
+
+class UnprovenContinuationError(ProviderError):
+    """A model was asked for the rest of a broken answer, and its text could not be proved to be that.
+
+    Nothing of it was shown. The vendor did answer, so this counts against no breaker and no health.
+    """
 
     retryable = True
 

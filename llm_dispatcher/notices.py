@@ -72,6 +72,14 @@ class UsageReportRejected(_Notice, frozen=True, tag="usage_report_rejected"):
     most: int
 
 
+class RunNotCancelled(_Notice, frozen=True, tag="run_not_cancelled"):
+    """A vendor keeps a run that nobody reads any more, and could not be told to stop it. It may cost tokens."""
+
+    target: Target
+    run: str
+    failure: Failure
+
+
 class AttemptNotRecorded(_Notice, frozen=True, tag="attempt_not_recorded"):
     """One account (`price`, `health`, `rate limits`, `cost` or `outcome`) could not record an attempt."""
 
@@ -207,6 +215,7 @@ Notice: TypeAlias = (
     | TargetSkipped
     | FailedAfterCompletion
     | UsageReportRejected
+    | RunNotCancelled
     | AttemptNotRecorded
     | RequestResent
     | BreakerChanged

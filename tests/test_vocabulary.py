@@ -28,6 +28,7 @@ from llm_dispatcher.events import (
     TextDelta,
     ToolCall,
     ToolCallDelta,
+    ToolCallDropped,
     ToolResult,
     Usage,
     UsageReport,
@@ -51,11 +52,12 @@ EVERY_EVENT: list[Event] = [
     ToolCallDelta("1", "look", '{"a'),
     ToolCall("1", "look", {"a": 1}, '{"a": 1}'),
     ToolCall("1", "look", None, "{"),
+    ToolCallDropped("1", "look"),
     ToolResult("1", "look", result="ok"),
     UsageReport(USAGE),
     ProviderEvent("search", {"q": "x"}),
     StreamInterrupted(FAILURE, 12),
-    StreamSwitched(A, B, "ProviderConnectionError", "anchor", "again"),
+    StreamSwitched(A, B, "ProviderConnectionError", "anchor", "again", "anchored"),
     StreamReset(),
     StreamCompleted("text", USAGE, "stop", "end_turn"),
     StreamFailed(FAILURE),
@@ -76,6 +78,7 @@ LETTERS: dict[str, Event] = {
     "S": StreamStarted(A, 1, cached=False),
     "t": ToolResult("1", "look", result="ok"),
     "i": StreamInterrupted(FAILURE, 0),
+    "d": ToolCallDropped("1", "look"),
     "w": StreamSwitched(A, B, "x", "plain", ""),
     "r": StreamReset(),
     "C": StreamCompleted("", USAGE, "stop", None),
@@ -109,6 +112,9 @@ def spelt(letters: str) -> list[Event]:
         "SciwX",
         "ScirX",
         "SciwrF",
+        "SciddwScC",
+        "SpidScC",
+        "ScidF",
         "ScF",
     ],
 )
@@ -136,6 +142,8 @@ def test_legal_orders_of_events_pass(letters: str) -> None:
         "tSC",
         "SctC",
         "SirwSC",
+        "SciwdScC",
+        "ScdC",
         "FX",
         "ScXC",
     ],
@@ -195,6 +203,7 @@ def test_the_class_of_an_error_says_whether_it_is_retried() -> None:
     assert retryable == {
         "ProviderConnectionError", "ProviderTimeoutError", "ProviderRateLimitError",
         "ProviderServiceUnavailableError", "ProviderProtocolError", "StreamTruncatedError", "LocalResourceError",
+        "UnprovenContinuationError",
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from .._policy import BODY, Api, Limits, ModelSettings, OnLimit, ProviderSettings
 from .._redaction import Secret
-from ..events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
+from ..events import FinishReason, ProviderEvent, ReasoningDelta, Rung, ToolCall, ToolCallDelta, UsageReport
 from ..tasks import Target, TaskRequest
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "Ask",
     "CheckResult",
     "Finished",
+    "Handover",
+    "KeptRun",
     "Limits",
     "ModelSettings",
     "OnLimit",
@@ -33,11 +35,36 @@ __all__ = [
     "ProviderSettings",
     "RawEvent",
     "Remaining",
+    "Run",
+    "Rung",
     "Secret",
     "SupportsCheck",
     "SupportsModels",
     "SupportsRelease",
+    "SupportsRung",
+    "SupportsTokens",
+    "TokenTrail",
 ]
+
+
+class TokenTrail:
+    """The token ids of an answer, while its stream is read. A provider that gets ids from its vendor yields one trail
+    before the first text, and appends to it.
+
+    A provider that takes ids of this `family` can continue the answer from exactly these tokens.
+
+    Args:
+        family: The vocabulary of the ids, such as the kind of host with the name of the model.
+        prompt: The ids of the request as the vendor's template rendered it; `None` if the vendor did not give them.
+        output: The ids of exactly the text that was yielded so far.
+    """
+
+    __slots__ = ("family", "output", "prompt")
+
+    def __init__(self, family: str, prompt: list[int] | None = None, output: list[int] | None = None) -> None:
+        self.family: Final = family
+        self.prompt = prompt
+        self.output: Final[list[int]] = [] if output is None else output
 
 
 class Ask(Struct, frozen=True):
@@ -46,12 +73,16 @@ class Ask(Struct, frozen=True):
     If the last message of the request is an assistant's, the vendor shall continue that turn. `connect_timeout` is for
     the transport; the loop keeps all other clocks. With `raw`, each event of the vendor is yielded as a `RawEvent`
     before the pieces that were made of it.
+
+    With `tokens`, the answer shall go on from exactly these tokens. The request is then the one that began the answer,
+    with what is left of `max_tokens`. Only a provider that `takes_tokens` gets such an ask.
     """
 
     request: TaskRequest
     target: Target
     connect_timeout: float | None = None
     raw: bool = False
+    tokens: TokenTrail | None = None
 
 
 LONGEST_WAIT: Final = 86_400.0
@@ -93,8 +124,66 @@ class Finished(Struct, frozen=True):
     raw_finish_reason: str | None
 
 
+class Run(Protocol):
+    """A run that its vendor keeps: if the stream breaks, it can be read on where it broke.
+
+    The loop reads a run from one task at a time. `cancel` may be called from another task of the same loop.
+    """
+
+    @property
+    def id(self) -> str:
+        """The vendor's name for the run."""
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to read or to cancel: the vendor has ended the run, or does not have it any more."""
+        ...
+
+    @property
+    def position(self) -> str:
+        """Where reading goes on, in a few words for the ledger, such as `event 41`."""
+        ...
+
+    def read_on(self) -> AsyncGenerator[Piece, None]:
+        """The pieces after the last one that was yielded. What was decoded of an unfinished tool call is kept."""
+        ...
+
+    async def cancel(self) -> None:
+        """Have the vendor stop. Raises a `ProviderError` if the vendor could not be told."""
+        ...
+
+
+class KeptRun(Struct, frozen=True):
+    """The vendor keeps this answer as a run. Yielded once, as soon as the run can be named."""
+
+    run: Run
+
+
+class Handover(Struct, frozen=True):
+    """The vendor itself continues the answer with another model, in the same stream. `to_model` is its own name for it.
+
+    `reason` is one word for why, such as `refusal`, and `category` is the vendor's own word for the kind of it.
+    """
+
+    to_model: str
+    reason: str
+    category: str | None = None
+
+
 Piece: TypeAlias = (
-    str | Opened | RawEvent | ReasoningDelta | ToolCallDelta | ToolCall | UsageReport | ProviderEvent | Finished
+    str
+    | Opened
+    | RawEvent
+    | KeptRun
+    | TokenTrail
+    | Handover
+    | ReasoningDelta
+    | ToolCallDelta
+    | ToolCall
+    | UsageReport
+    | ProviderEvent
+    | Finished
 )
 """What a provider yields. Text of the answer is a plain `str`, because it is the most frequent piece."""
 
@@ -111,8 +200,9 @@ class Provider(Protocol):
 
     `aclose` closes what was opened in the running loop. All methods are called from the loops of the switch's callers.
 
-    A provider may also have the methods of `SupportsCheck` and `SupportsModels`, which the command uses, and of
-    `SupportsRelease`.
+    A provider may also have the methods of `SupportsCheck` and `SupportsModels`, which the command uses, of
+    `SupportsRelease`, and of `SupportsRung` and `SupportsTokens`, which say how it continues a broken answer. If its
+    vendor keeps runs, it yields a `KeptRun`.
     """
 
     @property
@@ -170,4 +260,24 @@ class SupportsRelease(Protocol):
         Called when a reload has dropped the provider and no stream uses it any more, from any thread, and possibly more
         than once. A stream that begins later makes a new client.
         """
+        ...
+
+
+@runtime_checkable
+class SupportsRung(Protocol):
+    """A provider that can continue a broken answer better than by a new request with the delivered text."""
+
+    def rung(self, model: str) -> Rung | None:
+        """`reattached` if its vendor will keep the runs of this model, `exact` if it will give and take token ids,
+        `None` if neither. Nobody is asked. The model is the one in the target.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsTokens(Protocol):
+    """A provider that can continue an answer from token ids."""
+
+    def takes_tokens(self, model: str, trail: TokenTrail) -> bool:
+        """Whether this model can continue from these tokens: they have to be those of its own vocabulary."""
         ...
