@@ -24,6 +24,17 @@ words that were delivered.
 Api: TypeAlias = Literal["responses", "chat"]
 OnLimit: TypeAlias = Literal["switch", "wait"]
 
+Durability: TypeAlias = Literal["live", "reattachable"]
+"""Whether a vendor that can keep a run is asked to, so that a broken stream is read on from where it broke."""
+
+OnUnproven: TypeAlias = Literal["next", "show"]
+"""What happens with a continuation that has not shown where it goes on from: the next target is asked, or it is shown
+if it can be read.
+"""
+
+OnRefusal: TypeAlias = Literal["stop", "next"]
+"""What happens when a model refuses or a filter stops its answer: that is the answer, or the next target is asked."""
+
 BODY: Final = "body"
 """The provider name of the decorated function's own body."""
 
@@ -36,12 +47,20 @@ def is_offline(environ: Mapping[str, str]) -> bool:
     return environ.get(OFFLINE, "").strip().lower() in ("1", "true", "yes", "on")
 
 
+class Flow(Struct, frozen=True):
+    """The least speed of an answer: so many `characters` in any `seconds`, once it has begun."""
+
+    characters: int
+    seconds: float
+
+
 class Timeouts(Struct, frozen=True):
     """Seconds, each with a clock of its own; `None` switches one off."""
 
     connect: float | None = 10.0
     first_token: float | None = 30.0
     idle: float | None = 20.0
+    flow: Flow | None = None
     total: float | None = 300.0
 
 
@@ -77,6 +96,8 @@ class Resilience(Struct, frozen=True):
     max_retries: int = 2
     fallback_enabled: bool = True
     on_break: OnBreak = "continue"
+    on_unproven: OnUnproven = "next"
+    durability: Durability = "live"
     timeouts: Timeouts = Timeouts()
     backoff: float = 0.25
     max_backoff: float = 8.0
@@ -109,6 +130,7 @@ class Route(Struct, frozen=True):
     weights: Weights = Weights()
     split: Mapping[Target, float] = {}
     sticky: str | None = None
+    on_refusal: OnRefusal = "stop"
 
 
 class Wishes(Struct, frozen=True, kw_only=True):

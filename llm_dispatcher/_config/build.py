@@ -91,7 +91,7 @@ def _route(section: list[str] | RouteSection, routing: RoutingSection) -> Route:
         _plain_route(map(_target, section.targets), routing),
         **{
             name: value
-            for name in ("strategy", "max_cost", "max_latency")
+            for name in ("strategy", "max_cost", "max_latency", "on_refusal")
             if (value := getattr(section, name)) is not None
         },
         weights=convert(section.weights.model_dump(), Weights),
@@ -101,7 +101,13 @@ def _route(section: list[str] | RouteSection, routing: RoutingSection) -> Route:
 
 
 def _plain_route(targets: Iterable[Target], routing: RoutingSection) -> Route:
-    return Route(tuple(targets), routing.optimization_strategy, routing.max_cost, routing.max_latency)
+    return Route(
+        tuple(targets),
+        routing.optimization_strategy,
+        routing.max_cost,
+        routing.max_latency,
+        on_refusal=routing.on_refusal,
+    )
 
 
 def _target(text: str) -> Target:

@@ -27,8 +27,11 @@ from .._policy import (
     BudgetSettings,
     CacheSettings,
     Continues,
+    Durability,
     OnBreak,
     OnLimit,
+    OnRefusal,
+    OnUnproven,
     Resilience,
     RetryBudgetSettings,
     Strategy,
@@ -166,6 +169,7 @@ class RouteSection(Section):
     sticky: Text | None = Field(
         None, description="The metadata key whose value is used as `sticky` if a request has none."
     )
+    on_refusal: OnRefusal | None = Field(None, description="By default `routing.on_refusal`.")
 
     @model_validator(mode="after")
     def _split_names_targets(self) -> Self:
@@ -201,6 +205,11 @@ class RoutingSection(Section):
     )
     max_latency: Seconds | None = Field(
         None, description="Seconds to the first token, for routes that have no `max_latency` of their own."
+    )
+    on_refusal: OnRefusal = Field(
+        "stop",
+        description="What happens when a model refuses to answer or a filter stops it, for routes that have no "
+        "`on_refusal` of their own. `stop`: that is the answer; `next`: the next target is asked.",
     )
 
 
@@ -245,6 +254,15 @@ class BudgetsSection(AmountsSection):
     path: Text | None = Field(None, description="An SQLite file that records the money spent.")
 
 
+class FlowSection(Section):
+    """The least speed of an answer, once it has begun."""
+
+    characters: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = Field(
+        description="Characters of text, reasoning and tool arguments together."
+    )
+    seconds: Seconds = Field(description="Seconds in which at least so many characters have to come.")
+
+
 class TimeoutsSection(Section):
     """Timeouts in seconds; `null` switches one off."""
 
@@ -253,6 +271,9 @@ class TimeoutsSection(Section):
         _TIMEOUTS.first_token, description="To the first content of an attempt; keep-alive messages do not count."
     )
     idle: Seconds | None = Field(_TIMEOUTS.idle, description="Between two pieces of content.")
+    flow: FlowSection | None = Field(
+        None, description="The least speed of an answer; a slower one is continued by another target. By default none."
+    )
     total: Seconds | None = Field(_TIMEOUTS.total, description="For the whole request, with all attempts.")
 
 
@@ -293,6 +314,15 @@ class ResilienceSection(Section):
     )
     on_break: OnBreak = Field(
         _RESILIENCE.on_break, description="What happens when a stream breaks after its reader has received text."
+    )
+    on_unproven: OnUnproven = Field(
+        _RESILIENCE.on_unproven,
+        description="What happens with a continuation that does not show where it goes on from. `next`: it stays "
+        "unseen, and the next target is asked; `show`: it is shown if the delivered text ends at a boundary.",
+    )
+    durability: Durability = Field(
+        _RESILIENCE.durability,
+        description="`reattachable`: a vendor that can keep a run is asked to, so that a broken stream is read on.",
     )
     backoff: Wait = Field(
         _RESILIENCE.backoff,

@@ -61,6 +61,7 @@ ways: dict[str, st.SearchStrategy[Any]] = {
     "max_cost": dollars,
     "weights": st.fixed_dictionaries({}, optional={"cost": st.integers(1, 5)}),
     "sticky": st.just("user"),
+    "on_refusal": st.sampled_from(["stop", "next"]),
 }
 route = targets | st.fixed_dictionaries({"targets": targets}, optional=ways)
 canary = st.just({"targets": ["openai/m", "mine/n"], "strategy": "weighted", "split": {"openai/m": 95, "mine/n": 5}})
@@ -74,7 +75,11 @@ whole = st.fixed_dictionaries(
         "providers": st.fixed_dictionaries(dict.fromkeys(["openai", "anthropic", "mine"], provider)),
         "routing": st.fixed_dictionaries(
             {"default": route, "tasks": st.dictionaries(st.sampled_from(["math", "reasoning"]), route | canary)},
-            optional={"optimization_strategy": st.sampled_from(["cost", "speed"]), "max_cost": dollars},
+            optional={
+                "optimization_strategy": st.sampled_from(["cost", "speed"]),
+                "max_cost": dollars,
+                "on_refusal": st.sampled_from(["stop", "next"]),
+            },
         ),
         "catalog": st.dictionaries(target, st.fixed_dictionaries({}, optional=facts), max_size=2),
         "budgets": st.fixed_dictionaries(
@@ -85,7 +90,16 @@ whole = st.fixed_dictionaries(
             optional={
                 "max_retries": st.integers(0, 10),
                 "on_break": st.sampled_from(["continue", "raise"]),
-                "timeouts": st.dictionaries(st.sampled_from(["idle", "total"]), st.none() | st.floats(0.5, 900)),
+                "on_unproven": st.sampled_from(["next", "show"]),
+                "durability": st.sampled_from(["live", "reattachable"]),
+                "timeouts": st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "idle": st.none() | st.floats(0.5, 900),
+                        "total": st.none() | st.floats(0.5, 900),
+                        "flow": st.none() | st.just({"characters": 20, "seconds": 5.0}),
+                    },
+                ),
             },
         ),
     },

@@ -9,9 +9,9 @@ from typing import Protocol
 import pytest
 
 from llm_dispatcher._config import load
-from llm_dispatcher._policy import Policy, Resilience
+from llm_dispatcher._policy import Flow, Policy, Resilience
 from llm_dispatcher.exceptions import ConfigurationError
-from llm_dispatcher.tasks import Target
+from llm_dispatcher.tasks import Target, TaskType
 
 YAML = """
 providers:
@@ -193,3 +193,26 @@ def test_the_users_folder_follows_xdg_config_home(tmp_path: Path) -> None:
 def test_a_named_file_that_is_missing_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match=r"absent\.yaml: cannot be read"):
         load(environ={"LLM_DISPATCHER_CONFIG": "absent.yaml", "OPENAI_API_KEY": "test-key"})
+
+
+def test_a_flow_comes_from_a_file_or_from_variables(load_text: LoadText) -> None:
+    whole = "providers: {ollama: {models: [m]}}\nresilience: {timeouts: {flow: {characters: 30, seconds: 5}}}"
+    name = "LLM_DISPATCHER_RESILIENCE__TIMEOUTS__FLOW"
+    assert load_text(whole, {}).resilience.timeouts.flow == Flow(30, 5.0)
+    assert load_text(whole, {f"{name}__SECONDS": "2.5"}).resilience.timeouts.flow == Flow(30, 2.5)
+    assert load_text(whole, {name: "null"}).resilience.timeouts.flow is None
+    with pytest.raises(ConfigurationError, match=r"resilience\.timeouts\.flow\.seconds: is missing"):
+        load_text("providers: {ollama: {models: [m]}}", {f"{name}__CHARACTERS": "20"})
+
+
+def test_a_route_has_the_rule_for_refusals_of_all_routes_unless_it_has_its_own(load_text: LoadText) -> None:
+    policy = load_text(
+        "providers: {ollama: {models: [m]}}\n"
+        "routing:\n"
+        "  on_refusal: next\n"
+        "  default: [ollama/m]\n"
+        "  tasks: {math: {targets: [ollama/m], on_refusal: stop}}",
+        {},
+    )
+    assert policy.default.on_refusal == "next"
+    assert policy.route(TaskType.MATH).on_refusal == "stop"
