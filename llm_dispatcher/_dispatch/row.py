@@ -13,11 +13,14 @@ from .._usage import Usage
 from ..events import ProviderEvent, ReasoningDelta, Seam, ToolCall, ToolCallDelta, UsageReport
 from ..exceptions import LLMDispatcherError
 from ..notices import Notify, UsageReportRejected
-from ..provider import Finished, Opened, RawEvent
+from ..provider import Finished, Handover, KeptRun, Opened, RawEvent, TokenTrail
 from ..tasks import MOST_TOKENS, Target
 
 Content: TypeAlias = ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
 """What a reader sees of an answer beside its text."""
+
+Told: TypeAlias = Opened | RawEvent | UsageReport | Finished | KeptRun | TokenTrail | Handover
+"""What a vendor says beside the answer."""
 
 
 class Row:
@@ -52,7 +55,7 @@ class Row:
         self.unchanged_from = maxsize
         """The first piece of the transcript that is the model's own, unchanged. `output` has all before it."""
 
-    def take(self, piece: Opened | RawEvent | UsageReport | Finished | Content, notify: Notify) -> Content | None:
+    def take(self, piece: Told | Content, notify: Notify) -> Content | None:
         """Take in a piece that is not text. Returns it, with the vendor's event, if the reader is to see it."""
         match piece:
             case Opened():
@@ -64,6 +67,8 @@ class Row:
                 self.usage, self.usage_raw = _credible(piece.usage, self.target, notify), self.raw
             case Finished():
                 self.finished, self.finished_raw = piece, self.raw
+            case KeptRun() | TokenTrail() | Handover():
+                pass
             case _:
                 if isinstance(piece, ReasoningDelta):
                     self.output.append(piece.text)
