@@ -17,6 +17,7 @@ from msgspec.structs import asdict, replace
 from ._policy import Correction
 from ._prices import are_prices_loaded, cost, load_prices, price_of
 from ._usage import Usage
+from ._vendors.quirks import PREFILLS, Quirk
 from ._vendors.table import author, vendor
 from ._vendors.traits import UNKNOWN, Traits, matching
 from .tasks import Target, TaskType
@@ -57,17 +58,23 @@ MOST_REMEMBERED: Final = 4_096
 
 
 class Catalog:
-    """The capabilities of a policy's targets. `vendor_model` maps a target to its kind of vendor and the vendor's name
-    for the model.
+    """The capabilities of a policy's targets.
+
+    Args:
+        vendor_model: Maps a target to its kind of vendor and the vendor's name for the model.
+        corrections: What the configuration says of a target.
+        quirks: Maps a target to the quirks of its host. Without it, they are those of the vendor's row.
     """
 
     def __init__(
         self,
         vendor_model: Callable[[Target], tuple[str, str]],
         corrections: Mapping[Target, Correction] | None = None,
+        quirks: Callable[[Target], frozenset[Quirk] | None] = lambda target: None,
     ) -> None:
         self._vendor_model = vendor_model
         self._corrections = corrections or {}
+        self._quirks = quirks
         self._capabilities: dict[Target, Capabilities] = {}
         self._without_prices: dict[Target, Capabilities] = {}
 
@@ -83,11 +90,11 @@ class Catalog:
             load_prices()
         if are_prices_loaded():
             return self._capabilities.setdefault(
-                target, self._corrected(target, capabilities(*self._vendor_model(target)))
+                target, self._corrected(target, capabilities(*self._vendor_model(target), self._quirks(target)))
             )
         cached = self._without_prices.get(target)
         if cached is None:
-            bare = Capabilities(**asdict(traits(*self._vendor_model(target))))
+            bare = Capabilities(**asdict(traits(*self._vendor_model(target), self._quirks(target))))
             cached = self._without_prices[target] = self._corrected(target, bare)
         return cached
 
@@ -103,31 +110,41 @@ class Catalog:
         if correction is None:
             return original
         changes = {name: value for name, value in asdict(correction).items() if value is not UNSET}
-        return replace(original, **changes, known=True)
+        may_prefill = original.may_prefill and correction.continues is UNSET  # the configuration knows
+        return replace(original, **changes, may_prefill=may_prefill, known=True)
 
 
 @lru_cache(maxsize=1024)
-def traits(kind: str, model: str) -> Traits:
+def traits(kind: str, model: str, quirks: frozenset[Quirk] | None = None) -> Traits:
     """The traits of a model of a kind of vendor.
 
-    Hosts that serve other vendors' models name them `author/model`. The host decides whether the model continues an
-    open turn.
+    Hosts that serve other vendors' models name them `author/model`. There, the host decides whether the model continues
+    an open turn. `quirks` are the host's; by default, those of its row.
     """
     row = vendor(kind)
+    if quirks is None:
+        quirks = row.quirks
     model_traits = matching(row.patterns, model)
     if row.defaults is not None:
-        return model_traits or row.defaults
+        known = model_traits or row.defaults
+        return replace(known, may_prefill="may_prefill" in quirks and known.continues == "anchored")
     name, slash, rest = model.partition("/")
     if model_traits is None and slash and (by := author(name)) is not None:
         model_traits = matching(by.patterns, rest)
-    return replace(model_traits or UNKNOWN, continues="prefill" if row.continues_open_turns else "anchored")
+    continues_open_turns = bool(quirks & PREFILLS)
+    return replace(
+        model_traits or UNKNOWN,
+        continues="prefill" if continues_open_turns else "anchored",
+        may_prefill="may_prefill" in quirks and not continues_open_turns,
+        chunk_is_token="chunk_is_token" in quirks,
+    )
 
 
-def capabilities(kind: str, model: str) -> Capabilities:
+def capabilities(kind: str, model: str, quirks: frozenset[Quirk] | None = None) -> Capabilities:
     """A model's traits with its window and its prices of today."""
     price = price_of(kind, model)
     return Capabilities(
-        **asdict(traits(kind, model)),
+        **asdict(traits(kind, model, quirks)),
         context_window=price.context_window,
         input_price=price.input_price,
         output_price=price.output_price,

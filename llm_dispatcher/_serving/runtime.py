@@ -24,6 +24,8 @@ from .._policy import BODY, Policy, ProviderSettings, Timeouts, Wishes, is_offli
 from .._providers import uses_an_sdk
 from .._routing import Admission, Conditions, Plan, RequestFacts, SharedState, candidates, demands, plan, route_of
 from .._usage import Usage
+from .._vendors.entries import quirks_of
+from .._vendors.quirks import Quirk
 from ..exceptions import CacheError, ConfigurationError, InvalidRequestError
 from ..notices import Notify
 from ..provider import Provider
@@ -212,13 +214,18 @@ def catalog_of(policy: Policy) -> catalog.Catalog:
     It holds no bound method of the runtime: in a reference cycle, a runtime that was replaced would keep its providers'
     connections open until the garbage collector runs.
     """
-    return catalog.Catalog(partial(_vendor_model, policy.providers), policy.catalog)
+    return catalog.Catalog(partial(_vendor_model, policy.providers), policy.catalog, partial(_quirks, policy.providers))
 
 
 def _vendor_model(providers: Mapping[str, ProviderSettings], target: Target) -> tuple[str, str]:
     """The kind of vendor, and its own name for the model."""
     settings = providers[target.provider]
     return settings.kind, settings.vendor_model(target.model)
+
+
+def _quirks(providers: Mapping[str, ProviderSettings], target: Target) -> frozenset[Quirk]:
+    """The quirks of a target's host, as its entry has them."""
+    return quirks_of(providers[target.provider])
 
 
 def _release_unused(runtime: ref[Runtime]) -> None:

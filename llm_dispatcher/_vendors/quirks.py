@@ -28,6 +28,8 @@ Quirk: TypeAlias = Literal[
     "prefill",
     "prefix",
     "continue_final_message",
+    "may_prefill",
+    "chunk_is_token",
     "azure",
 ]
 
@@ -51,6 +53,8 @@ QUIRKS: Final[Mapping[Quirk, str]] = {
     "prefill": "continues an assistant's turn that comes last",
     "prefix": "the same, if that turn sets `prefix`",
     "continue_final_message": "the same, if the request sets `continue_final_message`",
+    "may_prefill": "may continue an assistant's turn that comes last; the first continuation tries it",
+    "chunk_is_token": "sends every token in a chunk of its own",
     "azure": "with the option `api_version`, each deployment has an address of its own",
 }
 """What each quirk means, for the documentation."""

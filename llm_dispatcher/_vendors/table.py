@@ -49,6 +49,7 @@ VENDORS: Final[dict[str, Vendor]] = {
         key_header="x-api-key",
         models_path="/v1/models?limit=1000",
         models_headers={"anthropic-version": "2023-06-01"},
+        quirks_elsewhere=_quirks("may_prefill"),
         models={"general": "claude-sonnet-5-5", "strong": "claude-opus-5-5", "small": "claude-haiku-5-5"},
         price_list="anthropic",
         patterns=traits.ANTHROPIC,
@@ -185,14 +186,14 @@ VENDORS: Final[dict[str, Vendor]] = {
         title="vLLM",
         adapter=adapters.OPENAI,
         base_url="http://localhost:8000/v1",
-        quirks=_quirks("continue_final_message", "no_metadata"),
+        quirks=_quirks("continue_final_message", "chunk_is_token", "no_metadata"),
         is_local=True,
     ),
     "llamacpp": Vendor(
         title="llama.cpp",
         adapter=adapters.OPENAI,
         base_url="http://localhost:8080/v1",
-        quirks=_quirks("no_metadata", "media_by_500", "partial_responses", "prefill"),
+        quirks=_quirks("no_metadata", "media_by_500", "partial_responses", "prefill", "chunk_is_token"),
         is_local=True,
     ),
     "snowflake": Vendor(
@@ -201,7 +202,7 @@ VENDORS: Final[dict[str, Vendor]] = {
         key_variables=("SNOWFLAKE_PAT",),
         quirks=_quirks("max_completion_tokens", "no_metadata", "done_after_usage"),
     ),
-    "openai_compatible": Vendor(title="any other", adapter=adapters.OPENAI),
+    "openai_compatible": Vendor(title="any other", adapter=adapters.OPENAI, quirks=_quirks("may_prefill")),
 }
 
 _THIRD_PARTY: Final = Vendor()

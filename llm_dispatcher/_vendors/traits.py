@@ -13,7 +13,11 @@ from .._policy import Continues
 
 
 class Traits(Struct, frozen=True, kw_only=True):
-    """What a model takes and gives. `known` is false where these are only the defaults of its vendor."""
+    """What a model takes and gives. `known` is false where these are only the defaults of its vendor.
+
+    `may_prefill` says of a model that is asked `anchored` that it may continue an open assistant turn all the same: its
+    host is not known. `chunk_is_token` says that each chunk of an answer is one token.
+    """
 
     text: bool = True
     vision: bool = False
@@ -23,6 +27,8 @@ class Traits(Struct, frozen=True, kw_only=True):
     structured_output: bool = False
     reasoning: bool = False
     continues: Continues = "anchored"
+    may_prefill: bool = False
+    chunk_is_token: bool = False
     known: bool = True
 
 

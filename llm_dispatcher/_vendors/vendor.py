@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from msgspec import Struct
 
 from .._policy import Api
-from .quirks import ONLY_AT_HOME, PREFILLS, Quirk
+from .quirks import ONLY_AT_HOME, Quirk
 from .traits import Patterns, Traits
 
 Size: TypeAlias = Literal["general", "strong", "small", "audio"]
@@ -51,7 +51,8 @@ class Vendor(Struct, frozen=True, kw_only=True):
     vendor's own address use by default; every other address is asked for `chat`. `models` are good first models.
 
     `patterns` tell the traits of a model by its name. With `defaults`, a model that they do not match gets these;
-    without, the vendor serves models of others, and their patterns are tried. `author_names` are what other hosts write
+    without, the vendor serves models of others, and their patterns are tried. `quirks_elsewhere` are those of an entry
+    at another address, which may be any host that speaks the wire. `author_names` are what other hosts write
     before a slash in the names of this vendor's models.
 
     The row of a kind that a third party brings is empty: nothing is known of it, and its `adapter` is `None`.
@@ -67,6 +68,7 @@ class Vendor(Struct, frozen=True, kw_only=True):
     models_headers: Mapping[str, str] = {}
     instead_of_key: str | None = None
     quirks: frozenset[Quirk] = frozenset()
+    quirks_elsewhere: frozenset[Quirk] = frozenset()
     interface: Api = "chat"
     models: Mapping[Size, str] = {}
     price_list: str | None = None
@@ -86,11 +88,6 @@ class Vendor(Struct, frozen=True, kw_only=True):
         """Whether an entry may choose an interface."""
         return self.adapter is not None and self.adapter.has_interfaces
 
-    @property
-    def continues_open_turns(self) -> bool:
-        """Whether the host continues an assistant's turn that comes last, whatever the model."""
-        return bool(self.quirks & PREFILLS)
-
     def model(self, size: Size) -> str:
         """Its first model of a size, or its general model if it has none of that size."""
         return self.models.get(size) or self.models["general"]
@@ -104,7 +101,7 @@ class Vendor(Struct, frozen=True, kw_only=True):
 
     def quirks_at(self, base_url: str | None) -> frozenset[Quirk]:
         """The quirks to expect from an entry with this `base_url`."""
-        return self.quirks if self.is_at_home(base_url) else self.quirks - ONLY_AT_HOME
+        return self.quirks if self.is_at_home(base_url) else (self.quirks - ONLY_AT_HOME) | self.quirks_elsewhere
 
     def interface_at(self, base_url: str | None) -> Api:
         """The interface for an entry with this `base_url` that names none."""

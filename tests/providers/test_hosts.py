@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -25,6 +26,7 @@ from llm_dispatcher._providers.openai import chat_request as openai_chat_request
 from llm_dispatcher._providers.openai import responses as openai_responses
 from llm_dispatcher._providers.openai import responses_request as openai_responses_request
 from llm_dispatcher._providers.openai.provider import OpenAIProvider
+from llm_dispatcher._vendors.entries import quirks_of
 from llm_dispatcher._vendors.kinds import known_kinds
 from llm_dispatcher._vendors.quirks import PREFILLS, QUIRKS, Quirk
 from llm_dispatcher._vendors.table import hosts
@@ -260,6 +262,29 @@ def prefill() -> None:
         assert catalog.traits(kind, "some-model").continues == ("prefill" if goes_on else "anchored")
 
 
+def may_prefill() -> None:
+    """A host that is not known may continue an open turn: any `openai_compatible`, and Anthropic's wire elsewhere."""
+    settings = partial(ProviderSettings, name="a", models={})
+    for kind, base_url, options, expected in (
+        ("openai_compatible", "http://localhost:9", {}, True),
+        ("openai_compatible", "http://localhost:9", {"quirks": []}, False),
+        ("openai_compatible", "http://localhost:9", {"quirks": ["prefill", "may_prefill"]}, False),
+        ("groq", None, {"quirks": ["may_prefill"]}, True),
+        ("groq", None, {}, False),
+        ("anthropic", None, {}, False),
+        ("anthropic", "http://localhost:9", {}, True),
+        ("a third party's", "http://localhost:9", {"quirks": "many"}, False),
+    ):
+        quirks = quirks_of(settings(kind=kind, base_url=base_url, options=options))
+        assert catalog.traits(kind, "some-model", quirks).may_prefill is expected
+    # A model of which it is known that it continues an open turn has nothing to find out.
+    assert catalog.traits("anthropic", "claude-3-haiku", frozenset({"may_prefill"})).may_prefill is False
+
+
+def chunk_is_token() -> None:
+    assert {kind for kind in HOSTS if catalog.traits(kind, "some-model").chunk_is_token} == {"vllm", "llamacpp"}
+
+
 def prefix() -> None:
     assert ending("prefix")["messages"][-1] == {"role": "assistant", "content": "Once", "prefix": True}
     assert "prefix" not in body(TaskRequest("x"), "prefix")["messages"][-1]
@@ -295,6 +320,8 @@ EFFECTS: dict[Quirk, Callable[[], None]] = {
     "prefill": prefill,
     "prefix": prefix,
     "continue_final_message": continue_final_message,
+    "may_prefill": may_prefill,
+    "chunk_is_token": chunk_is_token,
 }
 
 

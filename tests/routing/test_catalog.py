@@ -61,7 +61,13 @@ def test_the_configuration_has_the_last_word() -> None:
     corrected = catalog({MINE: correction})
     known = corrected.capabilities(MINE)
     assert known == Capabilities(
-        vision=True, tools=True, structured_output=True, context_window=4_096, input_price=2.0, output_price=4.0
+        vision=True,
+        tools=True,
+        structured_output=True,
+        may_prefill=True,
+        context_window=4_096,
+        input_price=2.0,
+        output_price=4.0,
     )
     assert corrected.cost(MINE, Usage(1_000_000, 500_000)) == 4.0
     assert catalog({MINI: Correction(vision=False)}).capabilities(MINI).input_price is not None, "the rest stays"
@@ -89,3 +95,19 @@ print(are_prices_loaded(), "genai_prices" in sys.modules, before.input_price is 
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(strategy == "cost")] * 3
+
+
+def test_an_entry_says_whether_its_host_continues_open_turns() -> None:
+    """The option `quirks` replaces the row's, and a correction of one model settles what is not known of its host."""
+    config = {
+        "providers": {
+            name: {"kind": "openai_compatible", "base_url": "http://localhost:9", "models": ["m"], "options": options}
+            for name, options in (("unknown", {}), ("known", {"quirks": ["prefill", "chunk_is_token"]}))
+        },
+        "catalog": {"unknown/settled": {"continues": "anchored"}},
+    }
+    switch = LLMSwitch(config)
+    can = [switch.capabilities(name) for name in ("unknown/m", "known/m", "unknown/settled")]
+    assert [each.continues for each in can] == ["anchored", "prefill", "anchored"]
+    assert [each.may_prefill for each in can] == [True, False, False]
+    assert [each.chunk_is_token for each in can] == [False, True, False]

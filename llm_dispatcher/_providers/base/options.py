@@ -9,7 +9,6 @@ from typing import Any, Final
 from msgspec import Struct, ValidationError, convert
 
 from ..._policy import ProviderSettings
-from ..._vendors.quirks import QUIRKS, Quirk
 from ..._vendors.table import vendor
 from ..._vendors.vendor import Adapter
 from ..._wire import LONGEST_EVENT
@@ -51,18 +50,6 @@ def headers_of(settings: ProviderSettings, adapter: Adapter, omit: object) -> di
     ambient = [*(line.partition(":")[0].strip() for line in lines), *adapter.ambient_headers]
     configured = {name.lower() for name in settings.headers}
     return {**{name: omit for name in ambient if name and name.lower() not in configured}, **settings.headers}
-
-
-def quirks_of(settings: ProviderSettings) -> frozenset[Quirk]:
-    """The quirks of a host: those of its row, or those of the option `quirks` if its entry has that."""
-    quirks = settings.options.get("quirks")
-    if quirks is None:
-        return vendor(settings.kind).quirks_at(settings.base_url)
-    if not isinstance(quirks, (list, tuple)) or not all(isinstance(name, str) and name in QUIRKS for name in quirks):
-        raise ConfigurationError(
-            f"is a list of quirks, each one of {', '.join(QUIRKS)}", key=f"providers.{settings.name}.options.quirks"
-        )
-    return frozenset(quirks)
 
 
 class Vertex(Struct, frozen=True, forbid_unknown_fields=True):

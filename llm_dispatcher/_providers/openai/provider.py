@@ -13,6 +13,7 @@ from ..._catalog import traits
 from ..._importing import importing
 from ..._policy import Api, ProviderSettings
 from ..._vendors import adapters
+from ..._vendors.entries import quirks_of
 from ..._vendors.quirks import Quirk
 from ..._vendors.table import vendor
 from ..._wire import SSEDataDecoder
@@ -23,7 +24,7 @@ from ...provider._error_codes import MEDIA_NOT_TAKEN, names_a_model
 from ...provider._errors import ErrorReply, error_message, read_error
 from ...tasks import AudioPart, ImagePart, Target, TaskRequest
 from ..base.encoding import bypassing
-from ..base.options import headers_of, quirks_of, required_key
+from ..base.options import headers_of, required_key
 from ..base.provider import VendorProvider
 from ..base.tls import trust
 from ..base.transport import CONNECTIONS, opened, readable, response_to
