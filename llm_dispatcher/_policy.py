@@ -6,12 +6,16 @@ Other modules only read them. A changed configuration is a new `Policy`; no valu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from functools import lru_cache
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from ._redaction import Secret, conceal_credentials, conceal_header, conceal_options
 from .tasks import Target, TaskType
+
+T = TypeVar("T", bound=Struct)
 
 OnBreak: TypeAlias = Literal["continue", "restart", "raise"]
 Strategy: TypeAlias = Literal["ordered", "cost", "speed", "quality", "balanced", "weighted"]
@@ -107,6 +111,70 @@ class Resilience(Struct, frozen=True):
     retry_budget: RetryBudgetSettings = RetryBudgetSettings()
 
 
+class Override(Struct, frozen=True, kw_only=True):
+    """Settings of a provider, a model or a route. Those it leaves out stay as they are above it."""
+
+    def over(self, base: T) -> T:
+        """The settings of `base`, with these in their place."""
+        changes: dict[str, object] = {}
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value is not UNSET:
+                changes[name] = value.over(getattr(base, name)) if isinstance(value, Override) else value
+        return replace(base, **changes)
+
+
+class TimeoutsOverride(Override, frozen=True, kw_only=True):
+    """Clocks of their own. Only a route can have a `total`."""
+
+    connect: float | UnsetType | None = UNSET
+    first_token: float | UnsetType | None = UNSET
+    idle: float | UnsetType | None = UNSET
+    flow: Flow | UnsetType | None = UNSET
+    total: float | UnsetType | None = UNSET
+
+
+class BreakerOverride(Override, frozen=True, kw_only=True):
+    """Settings of their own for the breakers of a provider's or a model's targets."""
+
+    failures: int | UnsetType | None = UNSET
+    window: float | UnsetType = UNSET
+    cooldown: float | UnsetType = UNSET
+    probes: int | UnsetType = UNSET
+
+
+class RetryBudgetOverride(Override, frozen=True, kw_only=True):
+    """A retry budget of a provider's own."""
+
+    share: float | UnsetType | None = UNSET
+    floor: int | UnsetType = UNSET
+
+
+class ResilienceOverride(Override, frozen=True, kw_only=True):
+    """What a provider, a model or a route changes of `Resilience`. `_config` says what can be changed where."""
+
+    max_retries: int | UnsetType = UNSET
+    fallback_enabled: bool | UnsetType = UNSET
+    on_break: OnBreak | UnsetType = UNSET
+    on_unproven: OnUnproven | UnsetType = UNSET
+    durability: Durability | UnsetType = UNSET
+    timeouts: TimeoutsOverride | UnsetType = UNSET
+    backoff: float | UnsetType = UNSET
+    max_backoff: float | UnsetType = UNSET
+    max_retry_after: float | UnsetType = UNSET
+    continuation: str | UnsetType | None = UNSET
+    breaker: BreakerOverride | UnsetType = UNSET
+    retry_budget: RetryBudgetOverride | UnsetType = UNSET
+
+
+@lru_cache(maxsize=1024)
+def _overridden(base: Resilience, overrides: tuple[ResilienceOverride, ...]) -> Resilience:
+    """The settings of `base` with the overrides, of which the strongest comes last."""
+    for override in overrides:
+        base = override.over(base)
+    return base
+
+
 class Weights(Struct, frozen=True):
     """How much each thing matters to the strategy `balanced`, in relation to the others."""
 
@@ -131,6 +199,7 @@ class Route(Struct, frozen=True):
     split: Mapping[Target, float] = {}
     sticky: str | None = None
     on_refusal: OnRefusal = "stop"
+    resilience: ResilienceOverride | None = None
 
 
 class Wishes(Struct, frozen=True, kw_only=True):
@@ -157,10 +226,14 @@ class ModelSettings(Struct, frozen=True):
     alias: str | None = None
     enabled: bool = True
     limits: Limits | None = None
+    resilience: ResilienceOverride | None = None
 
 
 class ProviderSettings(Struct, frozen=True, kw_only=True):
-    """One entry under `providers:`: `name` is its key there, `kind` says whose wire it speaks."""
+    """One entry under `providers:`: `name` is its key there, `kind` says whose wire it speaks.
+
+    `durability` is the policy's, or the entry's own if it has one.
+    """
 
     name: str
     kind: str
@@ -172,6 +245,8 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
     options: Mapping[str, Any] = {}
     enabled: bool = True
     limits: Limits | None = None
+    resilience: ResilienceOverride | None = None
+    durability: Durability = "live"
 
     def __post_init__(self) -> None:
         """Have secret headers, options and parts of the address removed from messages too, as the key is."""
@@ -185,6 +260,12 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
         """Whether requests may go to a model."""
         settings = self.models.get(model)
         return self.enabled and (settings is None or settings.enabled)
+
+    def durability_of(self, model: str) -> Durability:
+        """Whether the vendor is asked to keep the runs of a model."""
+        settings = self.models.get(model)
+        own = None if settings is None else settings.resilience
+        return self.durability if own is None or own.durability is UNSET else own.durability
 
     def vendor_model(self, model: str) -> str:
         """The vendor's own name for a model, aliases resolved."""
@@ -270,3 +351,17 @@ class Policy(Struct, frozen=True):
 
     def route(self, task_type: TaskType) -> Route:
         return self.tasks.get(task_type, self.default)
+
+    def resilience_of(self, task_type: TaskType | None, target: Target | None) -> Resilience:
+        """The resilience for requests of a task at a target. A model's settings win over its provider's, these over
+        those of the task's route, and these over the policy's.
+
+        Without a target, it is what holds for a whole request: only this one's `total`, `on_break`, `on_unproven` and
+        `fallback_enabled` count. Without a task, it is what holds for a target in all requests, as its breaker does.
+        """
+        route = None if task_type is None else self.route(task_type).resilience
+        provider = None if target is None else self.providers.get(target.provider)
+        model = None if target is None or provider is None else provider.models.get(target.model)
+        levels = (route, provider and provider.resilience, model and model.resilience)
+        overrides = tuple([each for each in levels if each is not None])
+        return _overridden(self.resilience, overrides) if overrides else self.resilience

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from typing import Any, Final
 
 from llm_dispatcher._config.schema import alternatives, schema
@@ -42,6 +43,36 @@ Mappings are merged key by key; lists and single values are replaced. The folder
 - Unknown keys, duplicate keys, values of a wrong type and numbers out of range are errors. So are aliases (`*name`),
   tags, a second document in the file, and a file of more than 1 MB.
 - An empty section has its defaults.
+
+## Settings of one provider, model or route
+
+A provider, a model of a provider, and a route can have a `resilience` of their own. It holds only what is different
+there:
+
+```yaml
+providers:
+  openai:
+    models:
+      gpt-x: {}
+      gpt-x-thinking: {resilience: {timeouts: {first_token: 120, idle: 60}}}   # it thinks before it writes
+  vllm:
+    base_url: http://gpu-1:8000/v1
+    models: [qwen]
+    resilience: {max_retries: 0, timeouts: {connect: 1}, breaker: {failures: 2, cooldown: 5}}
+routing:
+  default: [openai/gpt-x, vllm/qwen]
+  tasks:
+    reasoning:
+      targets: [openai/gpt-x-thinking, openai/gpt-x]
+      resilience: {timeouts: {total: 900}}
+resilience:
+  timeouts: {flow: {characters: 40, seconds: 10}}
+```
+
+A model's settings win over its provider's, a provider's over those of the route, and a route's over the section
+`resilience`. What a call sets (`timeout=`, `max_retries=`, `max_latency=`, `on_break=`, `fallback_enabled=`) wins over
+all of them. Some settings belong to one level: `timeouts.total` and `fallback_enabled`, for example, are for a whole
+request, so only a route can have its own. A key at the wrong level is an error that says where it goes.
 
 ## In the environment
 
@@ -128,7 +159,7 @@ def _sections() -> Iterator[str]:
         places[place["title"]] = place
         paths.setdefault(place["title"], []).append(path)
     for name, place in places.items():
-        path = " and ".join(f"`{each}`" for each in paths[name] if each)
+        path = _places([each for each in paths[name] if each])
         title = f"### {path}\n" if path else "### Top level\n"
         words = place.get("description", "") if path else "Every section is optional."
         rows = [
@@ -137,6 +168,15 @@ def _sections() -> Iterator[str]:
         ]
         yield "\n".join([title, f"{words}\n", *_table(("key", "meaning", "values", "default"), rows), ""])
     yield "\n".join(["### Tasks\n", " · ".join(f"`{task}`" for task in TaskType) + ".\n"])
+
+
+def _places(paths: list[str]) -> str:
+    """The paths of a section. Where there are many, only what they have in common."""
+    if len(paths) <= 2:
+        return " and ".join(f"`{path}`" for path in paths)
+    parts = zip(*(reversed(path.split(".")) for path in paths), strict=False)
+    common = [part[0] for part in takewhile(lambda part: len(set(part)) == 1, parts)]
+    return f"`….{'.'.join(reversed(common))}`"
 
 
 def _mappings(place: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -17,6 +17,7 @@ from .._policy import (
     Policy,
     ProviderSettings,
     Resilience,
+    ResilienceOverride,
     Route,
     Weights,
 )
@@ -33,6 +34,7 @@ from .models import (
     RoutingSection,
     Settings,
 )
+from .resilience import ModelResilienceSection, RouteResilienceSection
 
 
 class Headers(dict[str, str]):
@@ -67,9 +69,10 @@ def build_policy(
     models = {name: _models(name, section, kinds[name], routed) for name, section in settings.providers.items()}
     if default is None:
         default = _plain_route((Target(name, model) for name, names in models.items() for model in names), routing)
+    resilience = convert(settings.resilience.model_dump(), Resilience)
     return Policy(
         providers={
-            name: _provider(name, section, kinds[name], models[name], api_keys[name])
+            name: _provider(name, section, kinds[name], models[name], api_keys[name], resilience)
             for name, section in settings.providers.items()
         },
         default=default,
@@ -77,7 +80,7 @@ def build_policy(
         catalog={_target(name): _correction(section) for name, section in settings.catalog.items()},
         budgets=convert(settings.budgets.model_dump(), BudgetSettings),
         cache=None if settings.cache is None else convert(settings.cache.model_dump(), CacheSettings),
-        resilience=convert(settings.resilience.model_dump(), Resilience),
+        resilience=resilience,
         source=source,
         is_found=is_found,
     )
@@ -97,6 +100,7 @@ def _route(section: list[str] | RouteSection, routing: RoutingSection) -> Route:
         weights=convert(section.weights.model_dump(), Weights),
         split={_target(each): share for each, share in section.split.items()},
         sticky=section.sticky,
+        resilience=_override(section.resilience),
     )
 
 
@@ -127,7 +131,18 @@ def _models(name: str, section: ProviderSection, kind: str, routed: Iterable[Tar
 
 
 def _model(section: ModelSection) -> ModelSettings:
-    return ModelSettings(alias=section.alias, enabled=section.enabled, limits=_limits(section.limits))
+    return ModelSettings(
+        alias=section.alias,
+        enabled=section.enabled,
+        limits=_limits(section.limits),
+        resilience=_override(section.resilience),
+    )
+
+
+def _override(section: ModelResilienceSection | RouteResilienceSection | None) -> ResilienceOverride | None:
+    """The keys that are set in a section; `None` if none is."""
+    settings = {} if section is None else section.model_dump(exclude_unset=True)
+    return convert(settings, ResilienceOverride) if settings else None
 
 
 def _limits(section: LimitsSection | None) -> Limits | None:
@@ -139,8 +154,14 @@ def _correction(section: CorrectionSection) -> Correction:
 
 
 def _provider(
-    name: str, section: ProviderSection, kind: str, models: Mapping[str, ModelSettings], api_key: str | None
+    name: str,
+    section: ProviderSection,
+    kind: str,
+    models: Mapping[str, ModelSettings],
+    api_key: str | None,
+    resilience: Resilience,
 ) -> ProviderSettings:
+    override = _override(section.resilience)
     return ProviderSettings(
         name=name,
         kind=kind,
@@ -152,4 +173,6 @@ def _provider(
         options=section.options,
         enabled=section.enabled,
         limits=_limits(section.limits),
+        resilience=override,
+        durability=(resilience if override is None else override.over(resilience)).durability,
     )

@@ -40,6 +40,7 @@ def dump(policy: Policy) -> Tree:
 def _provider(settings: ProviderSettings) -> Tree:
     tree = _changed(settings)
     del tree["name"]
+    tree.pop("durability", None)  # it is that of `resilience`, here or at the top
     if settings.headers:
         tree["headers"] = dict.fromkeys(settings.headers, MASK)
     if settings.base_url is not None:

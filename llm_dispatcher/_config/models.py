@@ -6,78 +6,21 @@ docs/configuration.md.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    SecretStr,
-    Tag,
-    model_validator,
-)
+from pydantic import AfterValidator, Discriminator, Field, SecretStr, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from .._policy import (
-    Api,
-    BreakerSettings,
-    BudgetSettings,
-    CacheSettings,
-    Continues,
-    Durability,
-    OnBreak,
-    OnLimit,
-    OnRefusal,
-    OnUnproven,
-    Resilience,
-    RetryBudgetSettings,
-    Strategy,
-    Timeouts,
-    Weights,
-)
+from .._policy import Api, BudgetSettings, CacheSettings, Continues, OnLimit, OnRefusal, Strategy, Weights
 from .._vendors.table import VENDORS
 from ..tasks import TaskType
 from . import text_types as texts
+from .resilience import ModelResilienceSection, ProviderResilienceSection, ResilienceSection, RouteResilienceSection
+from .section import Bool, Count, Dollars, Name, OrEmpty, Seconds, Section, Share, Text
 
-T = TypeVar("T")
-
-_TIMEOUTS: Final = Timeouts()
-_RESILIENCE: Final = Resilience()
 _CACHE: Final = CacheSettings()
-_BREAKER: Final = BreakerSettings()
-_RETRY_BUDGET: Final = RetryBudgetSettings()
 _WEIGHTS: Final = Weights()
 _BUDGETS: Final = BudgetSettings()
-
-
-class Section(BaseModel):
-    """A mapping with known keys. An empty section (`resilience:` and nothing below it) has its defaults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _none_is_empty(cls, value: object) -> object:
-        return {} if value is None else value
-
-
-def _none_is_empty(value: object) -> object:
-    return {} if value is None else value
-
-
-Bool: TypeAlias = Annotated[bool, Field(strict=True)]
-Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=10**12)]
-Dollars: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1_000_000, allow_inf_nan=False)]
-Share: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1_000_000, allow_inf_nan=False)]
-Text: TypeAlias = Annotated[str, Field(min_length=1)]
-Name: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(texts.printable)]
-Seconds: TypeAlias = Annotated[float, Field(strict=True, gt=0, le=86_400, allow_inf_nan=False)]
-Wait: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=3_600, allow_inf_nan=False)]
-OrEmpty: TypeAlias = Annotated[T, BeforeValidator(_none_is_empty)]
-"""A mapping; a key without a value is an empty one."""
 
 
 def _list_or_mapping(value: object) -> str | None:
@@ -108,6 +51,7 @@ class ModelSection(Section):
     alias: Name | None = Field(None, description="The vendor's name of the model.")
     enabled: Bool = Field(True, description="Whether requests may be sent to it.")
     limits: LimitsSection | None = Field(None, description="Limits of this model.")
+    resilience: ModelResilienceSection | None = Field(None, description="Retries, timeouts and breaker of its own.")
 
 
 Models: TypeAlias = Annotated[
@@ -135,6 +79,9 @@ class ProviderSection(Section):
     options: OrEmpty[dict[str, Any]] = Field({}, description="Settings that only this kind of vendor has.")
     enabled: Bool = Field(True, description="Whether requests may be sent to it.")
     limits: LimitsSection | None = Field(None, description="Limits of all its models together.")
+    resilience: ProviderResilienceSection | None = Field(
+        None, description="Retries, timeouts and breakers of its own; a model's win over them."
+    )
 
 
 TargetName: TypeAlias = Annotated[str, AfterValidator(texts.target)]
@@ -170,6 +117,9 @@ class RouteSection(Section):
         None, description="The metadata key whose value is used as `sticky` if a request has none."
     )
     on_refusal: OnRefusal | None = Field(None, description="By default `routing.on_refusal`.")
+    resilience: RouteResilienceSection | None = Field(
+        None, description="Retries and timeouts of its own; those of a provider and a model win over them."
+    )
 
     @model_validator(mode="after")
     def _split_names_targets(self) -> Self:
@@ -252,94 +202,6 @@ class BudgetsSection(AmountsSection):
         _BUDGETS.alert_at, description="The share of a budget at which an alert is sent."
     )
     path: Text | None = Field(None, description="An SQLite file that records the money spent.")
-
-
-class FlowSection(Section):
-    """The least speed of an answer, once it has begun."""
-
-    characters: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = Field(
-        description="Characters of text, reasoning and tool arguments together."
-    )
-    seconds: Seconds = Field(description="Seconds in which at least so many characters have to come.")
-
-
-class TimeoutsSection(Section):
-    """Timeouts in seconds; `null` switches one off."""
-
-    connect: Seconds | None = Field(_TIMEOUTS.connect, description="To the connection with the vendor.")
-    first_token: Seconds | None = Field(
-        _TIMEOUTS.first_token, description="To the first content of an attempt; keep-alive messages do not count."
-    )
-    idle: Seconds | None = Field(_TIMEOUTS.idle, description="Between two pieces of content.")
-    flow: FlowSection | None = Field(
-        None, description="The least speed of an answer; a slower one is continued by another target. By default none."
-    )
-    total: Seconds | None = Field(_TIMEOUTS.total, description="For the whole request, with all attempts.")
-
-
-class BreakerSection(Section):
-    """When requests stop going to a target that fails, and for how long."""
-
-    failures: Annotated[int, Field(strict=True, ge=1, le=1_000)] | None = Field(
-        _BREAKER.failures,
-        description="Failures within the window that open the breaker, in a row or as half of the attempts. "
-        "`null`: it never opens.",
-    )
-    window: Seconds = Field(_BREAKER.window, description="Seconds in which failures are counted.")
-    cooldown: Seconds = Field(_BREAKER.cooldown, description="Seconds for which no request goes to the target.")
-    probes: Annotated[int, Field(strict=True, ge=1, le=100)] = Field(
-        _BREAKER.probes, description="Attempts at the same time that test whether the target works again."
-    )
-
-
-class RetryBudgetSection(Section):
-    """How many retries may be sent to a provider in a minute."""
-
-    share: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None = Field(
-        _RETRY_BUDGET.share, description="As a share of its requests; `null`: no limit."
-    )
-    floor: Annotated[int, Field(strict=True, ge=0, le=10_000)] = Field(
-        _RETRY_BUDGET.floor, description="Retries that are always allowed, in addition to the share."
-    )
-
-
-class ResilienceSection(Section):
-    """Retries, switches and timeouts before a request fails."""
-
-    max_retries: Annotated[int, Field(strict=True, ge=0, le=10)] = Field(
-        _RESILIENCE.max_retries, description="Retries of one target."
-    )
-    fallback_enabled: Annotated[bool, Field(strict=True)] = Field(
-        _RESILIENCE.fallback_enabled, description="Whether the next target is tried when one fails."
-    )
-    on_break: OnBreak = Field(
-        _RESILIENCE.on_break, description="What happens when a stream breaks after its reader has received text."
-    )
-    on_unproven: OnUnproven = Field(
-        _RESILIENCE.on_unproven,
-        description="What happens with a continuation that does not show where it goes on from. `next`: it stays "
-        "unseen, and the next target is asked; `show`: it is shown if the delivered text ends at a boundary.",
-    )
-    durability: Durability = Field(
-        _RESILIENCE.durability,
-        description="`reattachable`: a vendor that can keep a run is asked to, so that a broken stream is read on.",
-    )
-    backoff: Wait = Field(
-        _RESILIENCE.backoff,
-        description="The longest wait before the first retry, in seconds. It doubles with each retry.",
-    )
-    max_backoff: Wait = Field(_RESILIENCE.max_backoff, description="The longest wait before any retry, in seconds.")
-    max_retry_after: Wait = Field(
-        _RESILIENCE.max_retry_after,
-        description="Seconds. If a vendor asks for a longer wait, the next target is tried at once.",
-    )
-    continuation: Annotated[str, AfterValidator(texts.continuation)] | None = Field(
-        None,
-        description="The user turn that asks for the rest of a broken answer; `{anchor}` stands for its last words.",
-    )
-    timeouts: TimeoutsSection = Field(default_factory=lambda: TimeoutsSection.model_validate({}))
-    breaker: BreakerSection = Field(default_factory=lambda: BreakerSection.model_validate({}))
-    retry_budget: RetryBudgetSection = Field(default_factory=lambda: RetryBudgetSection.model_validate({}))
 
 
 class CacheSection(Section):

@@ -32,6 +32,18 @@ _BOUNDS: Final[Mapping[str, tuple[str, str]]] = {
     "greater_than_equal": ("at least", "ge"),
     "less_than_equal": ("at most", "le"),
 }
+_REQUEST: Final = "is for a whole request: write it under resilience, or under a route's resilience"
+_TARGET: Final = "is the same for all routes: write it under resilience, or under a provider's or a model's resilience"
+_MISPLACED: Final[Mapping[str, str]] = {
+    "total": "is for a whole request: write it under resilience.timeouts, or under a route's resilience.timeouts",
+    "fallback_enabled": _REQUEST,
+    "on_break": _REQUEST,
+    "on_unproven": _REQUEST,
+    "durability": _TARGET,
+    "breaker": _TARGET,
+    "retry_budget": "is for a whole provider: write it under resilience, or under a provider's resilience",
+}
+"""Why a part of `resilience` cannot be set for a provider, a model or a route, and where it can."""
 _UNION_TAGS: Final = ("list", "mapping")
 
 
@@ -67,7 +79,7 @@ def _message(details: ErrorDetails, path: KeyPath) -> str:
     """The problem in words. It quotes numbers and words of fixed lists only, because other values may be secret."""
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key{nearest_or_all(str(path[-1]), names_at(path[:-1]))}"
+        return _misplaced(path) or f"unknown key{nearest_or_all(str(path[-1]), names_at(path[:-1]))}"
     if kind == "missing":
         return "is missing"
     if kind == "float_type" and isinstance(value, int) and not isinstance(value, bool):
@@ -90,6 +102,14 @@ def _message(details: ErrorDetails, path: KeyPath) -> str:
     if kind in ("too_short", "string_too_short"):
         return "must not be empty"
     return details["msg"]
+
+
+def _misplaced(path: KeyPath) -> str | None:
+    """The problem of a key that `resilience` has, but that the `resilience` at this level does not."""
+    if "resilience" not in path[1:-1]:
+        return None
+    key, section = str(path[-1]), path[path.index("resilience") : -1]
+    return _MISPLACED.get(key) if key in names_at(section) else None
 
 
 def _hint(kind: str, value: object) -> str:
