@@ -272,6 +272,10 @@ class ProviderSettings(Struct, frozen=True, kw_only=True):
         settings = self.models.get(model)
         return (settings and settings.alias) or model
 
+    def model_name(self, vendor_model: str) -> str:
+        """The name that this entry has for a model of the vendor, or the vendor's own."""
+        return next((name for name in self.models if self.vendor_model(name) == vendor_model), vendor_model)
+
 
 class Correction(Struct, frozen=True, kw_only=True):
     """Facts about one model that the configuration sets. Those it leaves out stay as the catalog has them."""

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from .._policy import BODY, Api, Limits, ModelSettings, OnLimit, ProviderSettings
 from .._redaction import Secret
+from .._usage import Usage
 from ..events import FinishReason, ProviderEvent, ReasoningDelta, Rung, ToolCall, ToolCallDelta, UsageReport
 from ..tasks import Target, TaskRequest
 
@@ -38,6 +39,7 @@ __all__ = [
     "Run",
     "Rung",
     "Secret",
+    "ServedBy",
     "SupportsCheck",
     "SupportsModels",
     "SupportsRelease",
@@ -161,14 +163,27 @@ class KeptRun(Struct, frozen=True):
 
 
 class Handover(Struct, frozen=True):
-    """The vendor itself continues the answer with another model, in the same stream. `to_model` is its own name for it.
+    """The vendor itself continues the answer with another model, in the same stream.
 
-    `reason` is one word for why, such as `refusal`, and `category` is the vendor's own word for the kind of it.
+    `to_model` is the name that the provider's entry has for that model, or else the vendor's own. `reason` is one word
+    for why, such as `refusal`, and `category` is the vendor's own word for the kind of it. What the model before this
+    has called or thought is no part of the answer that the next model continues; its text is.
     """
 
     to_model: str
     reason: str
     category: str | None = None
+
+
+class ServedBy(Struct, frozen=True):
+    """Which model wrote the end of the answer, if it is another one than the request asked for.
+
+    Yielded once, before the `Finished` of an answer with handovers. `earlier` is what the model before each `Handover`
+    has used, in their order; `None` if the vendor did not say. The usage of the last model is in a `UsageReport`.
+    """
+
+    model: str
+    earlier: tuple[Usage | None, ...] = ()
 
 
 Piece: TypeAlias = (
@@ -178,6 +193,7 @@ Piece: TypeAlias = (
     | KeptRun
     | TokenTrail
     | Handover
+    | ServedBy
     | ReasoningDelta
     | ToolCallDelta
     | ToolCall

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._player import Script as Script
     from ._received import ReceivedRequest as ReceivedRequest
     from ._received import Turn as Turn
+    from ._script import Decline as Decline
     from ._script import Reply as Reply
     from ._script import SaidToolCall as SaidToolCall
     from ._script import SaidUsage as SaidUsage
@@ -63,6 +64,7 @@ _MODULES = {
     "CleanEnd": "faults",
     "Continuing": "_continuing",
     "Cut": "faults",
+    "Decline": "_script",
     "ErrorFrame": "faults",
     "Garbage": "faults",
     "HangUp": "faults",

@@ -12,7 +12,7 @@ from msgspec import Struct
 from ._http import END_OF_BODY, chunk, head
 from ._received import Ending
 from ._script import Reply, Wire
-from ._wires import WIRES, Frame, Rejection, WireModule
+from ._wires import WIRES, Frame, Rejection, WireModule, frames_of
 from .faults import (
     Breaks,
     Cut,
@@ -63,10 +63,13 @@ class Answer(Struct, frozen=True):
     unasked: bytes = b""
 
 
-def streamed(wire: Wire, reply: Reply, model: str) -> Answer:
-    """A reply as an answer on this wire. Raises a `ValueError` if the wire cannot express it."""
+def streamed(wire: Wire, reply: Reply, model: str, fallbacks: Sequence[str] = ()) -> Answer:
+    """A reply as an answer on this wire. Raises a `ValueError` if the wire cannot express it.
+
+    `fallbacks` are the models that the request names to continue the answer if the model declines.
+    """
     module = WIRES[wire]
-    frames = _with_fault(module, module.frames(reply, model), reply.fault)
+    frames = _with_fault(module, frames_of(wire, reply, model, fallbacks), reply.fault)
     if isinstance(reply.fault, Breaks):
         check_place(wire, reply, model)
     writes = _resplit(frames, reply) if reply.resplit else _unchanged(frames, reply.pace)
@@ -89,10 +92,12 @@ def _unasked(wire: Wire, text: str, model: str) -> bytes:
 
 
 def check_place(wire: Wire, reply: Reply, model: str = "m") -> None:
-    """Refuse a fault past the end of the reply. The length depends on the wire: some send a tool call in one piece."""
+    """Refuse a fault past the end of the reply. The length depends on the wire: some send a tool call in one piece. A
+    reply that declines is as long as it is for a request that names enough fallbacks.
+    """
     if not isinstance(fault := reply.fault, Breaks):
         return
-    frames = WIRES[wire].frames(reply, model)
+    frames = frames_of(wire, reply, model, [f"{model}-{place}" for place in range(len(reply.declines))])
     length = sum(frame.content for frame in frames)
     name = type(fault).__name__
     if fault.after > length:

@@ -74,7 +74,7 @@ class Player:
         self.script = script
         self._parts = parts
         self._answer_count = 0
-        self._cached: dict[tuple[int, str, bool], Answer] = {}
+        self._cached: dict[tuple[int, str, bool, tuple[str, ...]], Answer] = {}
 
     def receive(self, received: HttpRequest) -> ReceivedRequest:
         """Record a request. A request for the records themselves is not recorded."""
@@ -134,8 +134,9 @@ class Player:
         rejection = module.read(request)
         if rejection is not None:
             return rejection
-        if self._models is not None and request.model not in self._models:
-            return Rejection(404, f"the model {request.model} does not exist")
+        for model in (request.model, *request.fallbacks):
+            if self._models is not None and model not in self._models:
+                return Rejection(404, f"the model {model} does not exist")
         if request.turns[-1].role == "assistant" and self._refuses_open_turn(request.model):
             return Rejection(400, PREFILL_REFUSED)
         return None
@@ -156,11 +157,14 @@ class Player:
             return answers.redirected(reply.fault)
         if isinstance(reply.fault, HttpError):
             return answers.error_answer(self._wire, reply.fault, request.request_id, reply.headers)
-        key = (place, request.model, request.wants_usage)
+        key = (place, request.model, request.wants_usage, request.fallbacks)
         if (answer := self._cached.get(key)) is not None:
             return answer
         answer = answers.streamed(
-            self._wire, reply if request.wants_usage else replace(reply, usage=None), request.model
+            self._wire,
+            reply if request.wants_usage else replace(reply, usage=None),
+            request.model,
+            request.fallbacks,
         )
         if isinstance(part, Reply) and len(self._cached) < _MAX_CACHED:
             self._cached[key] = answer

@@ -51,6 +51,7 @@ class ReceivedRequest:
         self.model = ""
         self.system: str | None = None
         self.turns: list[Turn] = []
+        self.fallbacks: tuple[str, ...] = ()
         self.wants_usage = True
         self.is_json = True
         self.reply: Reply | None = None

@@ -64,6 +64,26 @@ class SaidToolCall(ScriptPart, frozen=True):
         return (self.arguments[:half], self.arguments[half:]) if half < len(self.arguments) else (self.arguments,)
 
 
+class Decline(ScriptPart, frozen=True):
+    """The model declines to go on, after this many pieces of the reply's content. Anthropic's wire only.
+
+    If the request names `fallbacks`, the next of them continues the reply; else it ends there as a refusal. A model
+    that has declined before it wrote anything is not billed, though its input is in the report.
+
+    Args:
+        after: The pieces of content before it, counted over the whole reply. 0 declines before the first one.
+        category: The vendor's word for the kind of refusal, such as `cyber`.
+        usage: What this model has used; by default nine tokens of input, and a token for each piece that it wrote.
+    """
+
+    after: int = 0
+    category: str | None = None
+    usage: SaidUsage | None = None
+
+    def __post_init__(self) -> None:
+        not_negative("Decline(after)", self.after)
+
+
 FINISHES: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "refusal"})
 
 
@@ -86,6 +106,7 @@ class Reply(ScriptPart, frozen=True):
         raw_finish_reason: A finish reason that is sent unchanged.
         resplit: Other borders between the bytes that are sent together.
         headers: Extra HTTP headers.
+        declines: Where a model declines and, if the request names `fallbacks`, hands over to the next model.
     """
 
     text: str = ""
@@ -100,6 +121,7 @@ class Reply(ScriptPart, frozen=True):
     raw_finish_reason: str | None = None
     resplit: Resplit | None = None
     headers: Mapping[str, str] = {}
+    declines: tuple[Decline, ...] = ()
 
     def __post_init__(self) -> None:
         if self.chunks and self.text and "".join(self.chunks) != self.text:
@@ -112,6 +134,9 @@ class Reply(ScriptPart, frozen=True):
                 f"Reply(finish_reason) is one of {', '.join(sorted(FINISHES))}; got {self.finish_reason!r}"
                 " (raw_finish_reason takes a word of the vendor)"
             )
+        places = [each.after for each in self.declines]
+        if places != sorted(places) or places[-1:] > [self.length]:
+            raise ValueError(f"Reply(declines) are in order, and not past its {self.length} pieces; got {places}")
         if self.fault is not None and not isinstance(self.fault, Fault):
             raise TypeError(f"Reply(fault) is a fault like Cut(after=3), got {type(self.fault).__name__}")
         if isinstance(self.fault, Breaks) and self.fault.after > self.length:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal
 
 import msgspec
@@ -10,11 +10,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..._usage import Usage
-from ...events import FinishReason, ProviderEvent, ReasoningDelta, UsageReport
+from ...events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, UsageReport
 from ...provider import Finished, Piece
 from ...provider._decoding import ToolCalls, tokens
 from ...provider._errors import error_for, read_error
 from ...tasks import Target
+from .fallbacks import Fallbacks
 
 
 class _Delta(Struct):
@@ -25,6 +26,7 @@ class _Delta(Struct):
     partial_json: str | None = None
     citation: dict[str, Any] | None = None
     stop_reason: str | None = None
+    stop_details: dict[str, Any] | None = None
 
 
 class _Block(Struct):
@@ -34,6 +36,8 @@ class _Block(Struct):
     id: str | None = None
     name: str | None = None
     input: Any = None
+    to: Any = None
+    trigger: Any = None
 
 
 class _Message(Struct):
@@ -78,11 +82,23 @@ _FINISH: Final[dict[str, FinishReason]] = {
 
 
 class Decoder:
-    """Decodes one answer."""
+    """Decodes one answer.
 
-    def __init__(self, target: Target) -> None:
+    Args:
+        target: The target that was asked.
+        model_name: The name that the configuration has for a model of the vendor.
+        may_hand_over: Whether the vendor may continue the answer with another model. Then a tool call is whole at the
+            end of the answer only, because a model that declines takes back its calls; and the first report of usage
+            waits until it is known whose it is.
+    """
+
+    def __init__(self, target: Target, model_name: Callable[[str], str] = str, *, may_hand_over: bool = False) -> None:
         self._target = target
+        self._may_hand_over = may_hand_over
+        self._fallbacks = Fallbacks(model_name)
         self._tools = ToolCalls()
+        self._held_calls: list[ToolCall] = []
+        self._held_usage: UsageReport | None = None
         self._vendors_own: dict[int, tuple[dict[str, Any], list[str]]] = {}  # blocks whose input is still arriving
         self._usage: dict[str, Any] = {}
         self._stop_reason: str | None = None
@@ -105,16 +121,11 @@ class Decoder:
             case "content_block_start" if event.content_block is not None:
                 yield from self._start(event.content_block, index, data)
             case "content_block_stop":
-                if (call := self._tools.whole(index)) is not None:
-                    yield call
-                if index in self._vendors_own:
-                    yield self._whole_block(index)
+                yield from self._stop(index)
             case "message_start" if isinstance(event.message, _Message):
-                yield from self._count(event.message.usage)
+                yield from self._message_start(event.message)
             case "message_delta":
-                yield from self._count(event.usage)
-                if event.delta is not None:
-                    self._stop_reason = event.delta.stop_reason or self._stop_reason
+                yield from self._message_delta(event)
             case "message_stop":
                 self.ended = True
                 reason = self._stop_reason
@@ -125,8 +136,47 @@ class Decoder:
             case _:
                 return
 
+    def _message_start(self, message: _Message) -> Iterable[Piece]:
+        report = self._count(message.usage)
+        if self._may_hand_over:
+            self._held_usage = report
+        elif report is not None:
+            yield report
+
+    def _message_delta(self, event: _Event) -> Iterable[Piece]:
+        yield from self._held_calls
+        self._held_calls.clear()
+        self._held_usage = None
+        if (served := self._fallbacks.served_by(event.usage, _usage)) is not None:
+            yield served
+        if (report := self._count(event.usage)) is not None:
+            is_free = served is not None and not report.usage.output_tokens
+            yield UsageReport(Usage(source="reported", raw=report.usage.raw)) if is_free else report
+        if event.delta is not None:
+            self._stop_reason = event.delta.stop_reason or self._stop_reason
+            if event.delta.stop_details:
+                yield _stop_details(event.delta.stop_details)
+
+    def _hand_over(self, block: _Block, data: bytes) -> Iterable[Piece]:
+        """The model has declined. Its calls are taken back; the counts of the next model begin anew."""
+        handover = self._fallbacks.handover(block.to, block.trigger)
+        if handover is None:
+            yield ProviderEvent("fallback", msgspec.json.decode(data)["content_block"])
+            return
+        self._tools.all()
+        self._held_calls.clear()
+        self._vendors_own.clear()
+        if self._held_usage is None:  # else it is of the model that has begun to write: the others have written nothing
+            self._usage.clear()
+        yield handover
+
     def _start(self, block: _Block, index: int, data: bytes) -> Iterable[Piece]:
+        if block.type != "fallback" and self._held_usage is not None:
+            yield self._held_usage
+            self._held_usage = None
         match block.type:
+            case "fallback":
+                yield from self._hand_over(block, data)
             case "text":
                 if block.text:
                     yield block.text
@@ -140,6 +190,15 @@ class Decoder:
                 self._vendors_own[index] = (msgspec.json.decode(data)["content_block"], [])
             case kind:
                 yield ProviderEvent(kind or "content_block", msgspec.json.decode(data)["content_block"])
+
+    def _stop(self, index: int) -> Iterable[Piece]:
+        if (call := self._tools.whole(index)) is not None:
+            if self._may_hand_over:
+                self._held_calls.append(call)
+            else:
+                yield call
+        if index in self._vendors_own:
+            yield self._whole_block(index)
 
     def _whole_block(self, index: int) -> ProviderEvent:
         """A call of the vendor's own tool, with the input that arrived in fragments."""
@@ -166,12 +225,19 @@ class Decoder:
             case kind:
                 yield ProviderEvent(kind or "content_block_delta", msgspec.json.decode(data)["delta"])
 
-    def _count(self, counts: dict[str, Any] | None) -> Iterable[Piece]:
+    def _count(self, counts: dict[str, Any] | None) -> UsageReport | None:
         """Counts are cumulative. A later count replaces an earlier one, and a count that is not repeated stays."""
         if counts is None:
-            return
+            return None
         self._usage.update({name: value for name, value in counts.items() if value is not None})
-        yield UsageReport(_usage(dict(self._usage)))
+        return UsageReport(_usage(dict(self._usage)))
+
+
+def _stop_details(details: dict[str, Any]) -> ProviderEvent:
+    """What the vendor says of the end. OpenAI's refusals are events of the same kind, with their `text`."""
+    kind, explanation = details.get("type"), details.get("explanation")
+    text = explanation if isinstance(explanation, str) else ""
+    return ProviderEvent(kind if isinstance(kind, str) else "stop_details", {"text": text, **details})
 
 
 def _usage(counts: dict[str, Any]) -> Usage:

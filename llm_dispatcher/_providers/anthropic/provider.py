@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +12,7 @@ from ..._policy import ProviderSettings
 from ..._vendors import adapters
 from ..._vendors.table import vendor
 from ..._wire import SSEDataDecoder
-from ...exceptions import ConfigurationError
+from ...exceptions import ConfigurationError, InvalidRequestError
 from ...notices import Notify
 from ...provider import Ask
 from ...provider._decoding import Decoder, OpenResponse, lower
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 MAX_TOKENS: Final = 4096
 """The limit of output tokens for a request without one (option `max_tokens`): Anthropic wants a limit in each."""
+
+
+BETA: Final = "anthropic-beta"
+"""The header that names the beta features of a request."""
 
 
 class AnthropicProvider(VendorProvider["AsyncAnthropic"]):
@@ -52,18 +56,29 @@ class AnthropicProvider(VendorProvider["AsyncAnthropic"]):
             await client.close()
 
     def decoder(self, ask: Ask) -> Decoder:
-        return messages.Decoder(ask.target)
+        return messages.Decoder(ask.target, self.settings.model_name, may_hand_over="fallbacks" in ask.request.extra)
 
     async def send(self, client: AsyncAnthropic, ask: Ask) -> OpenResponse:
         model = self.settings.vendor_model(ask.target.model)
         body = messages_request.body(ask.request, model, ask.target, self.max_tokens)
         body = bypassing(body, messages=(), max_tokens=body["max_tokens"])
+        if (betas := body["extra_body"].pop("betas", None)) is not None:
+            body["extra_headers"] = {BETA: self._betas(betas)}
         # Only the transport knows when a connection is being made. The loop keeps all other clocks.
         timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
         response = await response_to(
             client.messages.with_streaming_response.create(**body, stream=True, timeout=timeout)
         )
         return opened(response, SSEDataDecoder(cap=self._cap), "request-id")
+
+    def _betas(self, betas: object) -> str:
+        """The value of the header for a request with `betas`, which is the name that the SDK has for it."""
+        names = [betas] if isinstance(betas, str) else betas
+        if not isinstance(names, Iterable):
+            raise InvalidRequestError(f"extra: betas is a list of names, got {type(betas).__name__}")
+        configured = next((value for name, value in self.settings.headers.items() if name.lower() == BETA), "")
+        everyone = [*configured.split(","), *map(str, names)]
+        return ",".join(dict.fromkeys(name.strip() for name in everyone if name.strip()))
 
     def error_reply(self, ask: Ask, error: BaseException) -> ErrorReply | None:
         """What an `anthropic.APIStatusError` says."""

@@ -98,6 +98,8 @@ def answer(asked: Asked, reply: Reply | Pieces) -> Answer:
         # An error is copied, because an instance that is raised again would collect what it went through before.
         moments = [copy(moment) if isinstance(moment, BaseException) else moment for moment in reply.moments]
         return _answer(_with_raw_events(moments, asked), "served" if is_complete else "broken", 200)
+    if reply.declines:
+        raise ValueError("Reply(declines) is for a simulated vendor: in a simulation, write Pieces with a Handover")
     match reply.fault:
         case Refuse():
             return _answer((_reset(),), "refused", None)

@@ -17,7 +17,7 @@ from ...events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, Too
 from ...provider import Finished, Piece
 from ...provider._decoding import new_id, whole_call
 from .._script import Reply, SaidToolCall, SaidUsage, Wire
-from .._wires import anthropic, google, ollama, openai_chat, openai_responses
+from .._wires import anthropic_frames, google, ollama, openai_chat, openai_responses
 from .._wires.frames import arguments_of
 
 
@@ -172,7 +172,7 @@ def _anthropic(reply: Reply) -> list[Step]:
 def _anthropic_usage(usage: SaidUsage | None, output: int) -> UsageReport:
     """This vendor reports the input before its answer, and repeats it at the end."""
     prompt, cached = (usage.input, usage.cached) if usage else (0, 0)
-    raw = anthropic.usage_counts(usage, output)
+    raw = anthropic_frames.usage_counts(usage, output)
     return UsageReport(Usage(prompt, output, cache_read_tokens=cached, source="reported", raw=raw))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from .._received import ReceivedRequest
 from .._script import Reply, Wire
 from ..faults import HttpError
-from . import anthropic, google, ollama, openai_chat, openai_responses
+from . import anthropic, anthropic_fallbacks, google, ollama, openai_chat, openai_responses
 from .frames import Frame, Rejection
 
 
@@ -68,4 +68,16 @@ WIRES: dict[Wire, WireModule] = {
     Wire.OLLAMA: ollama,
 }
 
-__all__ = ["WIRES", "Frame", "Rejection", "WireModule"]
+
+def frames_of(wire: Wire, reply: Reply, model: str, fallbacks: Sequence[str] = ()) -> list[Frame]:
+    """All events of the whole answer to a request that names these fallbacks. Raises a `ValueError` if the wire cannot
+    express it.
+    """
+    if not reply.declines:
+        return WIRES[wire].frames(reply, model)
+    if wire is not Wire.ANTHROPIC:
+        raise ValueError(f"Reply(declines) is for the anthropic wire, not {wire}: use finish_reason='refusal'")
+    return anthropic_fallbacks.frames(reply, model, fallbacks)
+
+
+__all__ = ["WIRES", "Frame", "Rejection", "WireModule", "frames_of"]

@@ -6,9 +6,12 @@ import re
 from typing import Any
 
 from .._received import ReceivedRequest
-from .._script import Reply, SaidUsage
+from .._script import Reply
 from ..faults import HttpError
-from .frames import Frame, Rejection, bearer, dumps, take_messages, text_of
+from . import anthropic_fallbacks
+from .anthropic_frames import block_frames, blocks, stop_reason, usage_counts
+from .anthropic_frames import event as _event
+from .frames import Frame, Rejection, bearer, take_messages, text_of
 from .schemas import anthropic_objection
 
 BASE_PATH = ""
@@ -18,7 +21,6 @@ REQUEST_ID_HEADER = "request-id"
 
 MODELS = re.compile(r"/v1/models")
 
-_FINISH = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -54,7 +56,7 @@ def read(request: ReceivedRequest) -> Rejection | None:
     last = request.turns[-1]
     if last.role == "assistant" and last.text != last.text.rstrip():
         return Rejection(400, "messages: final assistant content cannot end with trailing whitespace")
-    return _rejection(request.body)
+    return anthropic_fallbacks.take(request) or _rejection(request.body)
 
 
 def _rejection(body: dict[str, Any]) -> Rejection | None:
@@ -83,48 +85,17 @@ def event(data: bytes) -> bytes:
     return b"event: content_block_delta\ndata: " + data + b"\n\n"
 
 
-def _event(kind: str, **fields: Any) -> bytes:
-    return b"event: " + kind.encode() + b"\ndata: " + dumps({"type": kind, **fields}) + b"\n\n"
-
-
 def frames(reply: Reply, model: str) -> list[Frame]:
     message = {"id": "msg_sim", "type": "message", "role": "assistant", "model": model, "content": []}
     open_ended = {"stop_reason": None, "stop_sequence": None, "usage": usage_counts(reply.usage, 1)}
     events = [Frame(_event("message_start", message={**message, **open_ended})), Frame(_event("ping"))]
-    index = 0
-
-    def block(start: dict[str, Any], deltas: list[dict[str, Any]], closing: list[dict[str, Any]]) -> None:
-        nonlocal index
-        events.append(Frame(_event("content_block_start", index=index, content_block=start)))
-        events.extend(Frame(_event("content_block_delta", index=index, delta=delta), True) for delta in deltas)
-        events.extend(Frame(_event("content_block_delta", index=index, delta=delta)) for delta in closing)
-        events.append(Frame(_event("content_block_stop", index=index)))
-        index += 1
-
-    if reply.reasoning:
-        thoughts = [{"type": "thinking_delta", "thinking": thought} for thought in reply.reasoning]
-        signature = [{"type": "signature_delta", "signature": "c2ltdWxhdGVk"}]
-        block({"type": "thinking", "thinking": "", "signature": ""}, thoughts, signature)
-    if reply.pieces or not reply.tool_calls:
-        block({"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in reply.pieces], [])
-    for call in reply.tool_calls:
-        parts = [{"type": "input_json_delta", "partial_json": fragment} for fragment in call.fragments]
-        block({"type": "tool_use", "id": call.id, "name": call.name, "input": {}}, parts, [])
-    stop = {"stop_reason": reply.raw_finish_reason or _FINISH.get(reply.finish, reply.finish), "stop_sequence": None}
+    for index, block in enumerate(blocks(reply)):
+        events += block_frames(index, block)
     output = reply.usage.output if reply.usage else 0
+    stop = {"stop_reason": stop_reason(reply), "stop_sequence": None}
     events.append(Frame(_event("message_delta", delta=stop, usage=usage_counts(reply.usage, output))))
     events.append(Frame(_event("message_stop")))
     return events
-
-
-def usage_counts(usage: SaidUsage | None, output: int) -> dict[str, Any]:
-    """The usage in the service's words, with the output tokens so far."""
-    return {
-        "input_tokens": usage.input - usage.cached if usage else 0,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": usage.cached if usage else 0,
-        "output_tokens": output,
-    }
 
 
 def error_frame(message: str) -> bytes:
