@@ -13,13 +13,13 @@ from .._usage import Usage
 from ..events import ProviderEvent, ReasoningDelta, Seam, ToolCall, ToolCallDelta, UsageReport
 from ..exceptions import LLMDispatcherError
 from ..notices import Notify, UsageReportRejected
-from ..provider import Finished, Handover, KeptRun, Opened, RawEvent, TokenTrail
+from ..provider import Finished, Handover, KeptRun, Opened, RawEvent, ServedBy, TokenTrail
 from ..tasks import MOST_TOKENS, Target
 
 Content: TypeAlias = ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
 """What a reader sees of an answer beside its text."""
 
-Told: TypeAlias = Opened | RawEvent | UsageReport | Finished | KeptRun | TokenTrail | Handover
+Told: TypeAlias = Opened | RawEvent | UsageReport | Finished | KeptRun | TokenTrail | Handover | ServedBy
 """What a vendor says beside the answer."""
 
 
@@ -67,7 +67,7 @@ class Row:
                 self.usage, self.usage_raw = _credible(piece.usage, self.target, notify), self.raw
             case Finished():
                 self.finished, self.finished_raw = piece, self.raw
-            case KeptRun() | TokenTrail() | Handover():
+            case KeptRun() | TokenTrail() | Handover() | ServedBy():
                 pass
             case _:
                 if isinstance(piece, ReasoningDelta):
