@@ -89,7 +89,7 @@ def test_a_seeded_generator_does_not_depend_on_the_source() -> None:
 
 
 def test_objects_made_earlier_use_the_current_source() -> None:
-    health, watched = Health(Resilience()), WatchedFile(__file__)
+    health, watched = Health(lambda target: Resilience()), WatchedFile(__file__)
     tracker = ProgressTracker()
     for made in (health, watched, tracker):
         assert made._clock is _clock.monotonic

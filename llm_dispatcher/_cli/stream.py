@@ -53,7 +53,7 @@ async def _stream(
     output: Output = JsonOutput() if as_json else TextOutput(tracker, quiet=quiet)
     async with LLMSwitch(config) as switch:
         # Text that is written cannot be taken back, so only the events of --json can restart.
-        cannot_restart = switch.policy.resilience.on_break == "restart" and not as_json
+        cannot_restart = switch.policy.resilience_of(request.task_type, None).on_break == "restart" and not as_json
         answer = switch.stream_request(
             request,
             progress_tracker=tracker,

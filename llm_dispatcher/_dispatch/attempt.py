@@ -51,7 +51,7 @@ async def attempt(
         await provider.prepare()
     row.began = watchdog.now  # loading an SDK says nothing of how soon its vendor answers
     beginning = _Beginning(job, course, row, watchdog)
-    ask = Ask(request, row.target, job.resilience.timeouts.connect, job.raw)
+    ask = Ask(request, row.target, job.resilience_of(row.target).timeouts.connect, job.raw)
     with answer_of(row, watchdog, job.notify):
         async with aclosing(provider.stream(ask)) as stream:
             async for piece in stream:
@@ -89,7 +89,7 @@ def _request(job: Job, course: Course, row: Row) -> TaskRequest:
         return job.request
     style = job.style(row.target)
     row.join = continuation_join(job.request, text, style)
-    prompt = job.resilience.continuation or CONTINUE_PROMPT
+    prompt = job.resilience_of(row.target).continuation or CONTINUE_PROMPT
     return continuation_request(job.request, text, style, prompt, delivered_tokens=count_delivered_tokens(course))
 
 

@@ -68,11 +68,12 @@ class NoAdmission:
 class Job(Struct, frozen=True):
     """One request with all that the loop needs to serve it.
 
-    `style` says how a model continues a broken answer. `on_break` is `restart` only if the reader can take back what it
-    has seen. The loop is in `open_streams` while it runs: closing the switch ends it. `deadline` is when the stream
-    has to be over; without one, the `total` clock runs from the loop's beginning. `price` is asked for the cost of each
-    attempt, and `notify` gets the loop's notices. `retry_wait` and `retry_stop` are used instead of the strategies that
-    the policy makes of its settings.
+    `style` says how a model continues a broken answer. `resilience` is for the whole request; the clocks and retries of
+    one target are those of `resilience_of`. `on_break` is `restart` only if the reader can take back what it has seen.
+    The loop is in `open_streams` while it runs: closing the switch ends it. `deadline` is when the stream has to be
+    over; without one, the `total` clock runs from the loop's beginning. `price` is asked for the cost of each attempt,
+    and `notify` gets the loop's notices. `retry_wait` and `retry_stop` are used instead of the strategies that the
+    policy makes of its settings.
     """
 
     request: TaskRequest
@@ -90,3 +91,8 @@ class Job(Struct, frozen=True):
     notify: Notify = write
     retry_wait: RetryWait | None = None
     retry_stop: RetryStop | None = None
+    overrides: Callable[[Target], Resilience] | None = None
+
+    def resilience_of(self, target: Target) -> Resilience:
+        """The clocks and retries of a target."""
+        return self.resilience if self.overrides is None else self.overrides(target)

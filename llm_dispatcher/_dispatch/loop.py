@@ -50,11 +50,11 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
     watchdog = Watchdog(job.resilience.timeouts, job.deadline)
     if job.open_streams is not None:
         job.open_streams.add(watchdog)
-    retrying = Retrying(job.resilience, job.retry_wait, job.retry_stop)
     try:
         for place, target in enumerate(job.targets):
-            tries, slept, began = 0, 0.0, loop.time()
-            watchdog.begin_target(_others(job, place, course), is_first=place == 0)
+            tries, slept, began, own = 0, 0.0, loop.time(), job.resilience_of(target)
+            retrying = Retrying(own, job.retry_wait, job.retry_stop)
+            watchdog.begin_target(own.timeouts, _others(job, place, course), is_first=place == 0)
             # The body does not continue a model's answer, so it is asked only before commit.
             while not (target.provider == BODY and course.is_committed):
                 others = _others(job, place, course)

@@ -49,7 +49,7 @@ class Watchdog:
 
     def __init__(self, timeouts: Timeouts, deadline: Deadline | None = None) -> None:
         self.loop: Final = asyncio.get_running_loop()
-        self._timeouts: Final = timeouts
+        self._timeouts = timeouts
         # A clock that is not set is infinite, so that no comparison needs a special case.
         self._seconds: Final[dict[Clock, float]] = {
             "first_token": _or_endless(timeouts.first_token),
@@ -71,12 +71,14 @@ class Watchdog:
 
     # ── what each attempt may take ─────────────────────────────────────────────────────────────────────────────────
 
-    def begin_target(self, others: int, *, is_first: bool) -> None:
-        """A target has its turn; `others` are the targets that can still be asked after it.
+    def begin_target(self, timeouts: Timeouts, others: int, *, is_first: bool) -> None:
+        """A target has its turn, with clocks of its own; `others` are the targets that can still be asked after it.
 
         While there are others, all tries of this target together get its share of the time that is left. The last
         target may use all of it.
         """
+        self._timeouts = timeouts
+        self._seconds["idle"] = _or_endless(timeouts.idle)
         self._turn_end = self.loop.time() + (self._end - self.loop.time()) / (1 + others)
         self._is_last_of_several = others == 0 and not is_first
 

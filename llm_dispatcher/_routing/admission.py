@@ -41,7 +41,7 @@ once cannot pass a budget by more than what was reserved for them.
 class RequestFacts(Struct, frozen=True, kw_only=True):
     """What admission has to know of a request.
 
-    `last` is the last target of the plan. `patience` is how many seconds the request may wait for a rate
+    `last` is the last target of the plan. `patience` is how many seconds the request may wait for a target's rate
     limit. `own_limit` is the limit of output tokens that a target's provider sends if the request has none.
     """
 
@@ -49,7 +49,7 @@ class RequestFacts(Struct, frozen=True, kw_only=True):
     namespace: str = ""
     max_cost: float | None = None
     last: Target | None = None
-    patience: float = 0.0
+    patience: Callable[[Target], float] = lambda target: 0.0
     capabilities: Callable[[Target], Capabilities] = lambda target: Capabilities()
     own_limit: Callable[[Target], int | None] = lambda target: None
 
@@ -175,8 +175,8 @@ class Admission:
         tokens = float(facts.demands.input_tokens + (facts.demands.most_output or EXPECTED_OUTPUT))
         may_wait = target == facts.last or state.limiter.waits(target)
         lease = state.limiter.lease(target, tokens)
-        patience = facts.patience if left is None else min(facts.patience, left)
-        if not await lease.take(patience if may_wait else 0.0):
+        patience = facts.patience(target) if may_wait else 0.0
+        if not await lease.take(patience if left is None else min(patience, left)):
             return _too_many(target, state.limiter.seconds_until(target, tokens))
         era = state.health.enter(target)
         if era is None:

@@ -37,12 +37,15 @@ LOCAL: Final = LocalResourceError.__name__
 
 
 class Health:
-    """The statistics and the breakers of all targets."""
+    """The statistics and the breakers of all targets. `resilience_of` gives a target's settings, whatever the task."""
 
     def __init__(
-        self, resilience: Resilience, clock: Callable[[], float] = _clock.monotonic, notify: Notify = write
+        self,
+        resilience_of: Callable[[Target], Resilience],
+        clock: Callable[[], float] = _clock.monotonic,
+        notify: Notify = write,
     ) -> None:
-        self._resilience = resilience
+        self._resilience_of = resilience_of
         self._clock = clock
         self._notify = notify
         self._stats: dict[Target, TargetStats] = {}
@@ -50,12 +53,12 @@ class Health:
         self._lock = Lock()
         self._unsent: list[Notice] = []
 
-    def adopt(self, resilience: Resilience) -> None:
+    def adopt(self, resilience_of: Callable[[Target], Resilience]) -> None:
         """Use other settings of breakers and clocks from now on."""
         with self._lock:
-            self._resilience = resilience
-            for breaker in self._breakers.values():
-                breaker.adopt(resilience.breaker)
+            self._resilience_of = resilience_of
+            for target, breaker in self._breakers.items():
+                breaker.adopt(resilience_of(target).breaker)
 
     def enter(self, target: Target) -> int | None:
         """Ask a target's breaker to admit an attempt: the number of its era, or `None` if it does not."""
@@ -64,7 +67,7 @@ class Health:
             if breaker is None:
                 self._make_room()
                 breaker = self._breakers[target] = Breaker(
-                    target, self._resilience.breaker, self._clock, self._unsent.append
+                    target, self._resilience_of(target).breaker, self._clock, self._unsent.append
                 )
             era = breaker.enter()
         self._send_notices()
@@ -118,7 +121,7 @@ class Health:
         if failure is None:
             return False if attempt.outcome == "completed" else None
         if failure.kind == ProviderTimeoutError.__name__ and failure.status is None and not attempt.delivered:
-            latest = self._resilience.timeouts.first_token
+            latest = self._resilience_of(attempt.target).timeouts.first_token
             if attempt.first_token_after is None and (latest is None or attempt.elapsed < latest):
                 return None
         return True if counts(failure) else None

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 
 from .. import _clock
 from .._log import write
-from .._policy import Policy
+from .._policy import Policy, RetryBudgetSettings
 from ..notices import BudgetAlert, Notify
+from ..tasks import Target
 from .budgets import Budgets
 from .health import Health
 from .rate_limits import Limiter
@@ -31,7 +33,7 @@ class SharedState:
         now: Callable[[], datetime] = _clock.now,
         notify: Notify = write,
     ) -> None:
-        self.health = Health(policy.resilience, clock, notify)
+        self.health = Health(partial(policy.resilience_of, None), clock, notify)
         self.limiter = Limiter(policy.providers, clock)
         self.budgets = Budgets(policy.budgets, alert, now, notify)
         self.notify = notify
@@ -42,15 +44,18 @@ class SharedState:
     def adopt(self, policy: Policy) -> None:
         """Use another configuration from now on."""
         self._policy = policy
-        self.health.adopt(policy.resilience)
+        self.health.adopt(partial(policy.resilience_of, None))
         self.limiter.adopt(policy.providers)
         self.budgets.adopt(policy.budgets)
-        for budget in list(self._retry_budgets.values()):  # a copy: other threads may add theirs meanwhile
-            budget.adopt(policy.resilience.retry_budget)
+        for provider, budget in list(self._retry_budgets.items()):  # a copy: other threads may add theirs meanwhile
+            budget.adopt(self._retry_settings(provider))
 
     def retry_budget(self, provider: str) -> RetryBudget:
         """The retry budget of a provider."""
         budget = self._retry_budgets.get(provider)
         return budget or self._retry_budgets.setdefault(
-            provider, RetryBudget(self._policy.resilience.retry_budget, self._clock)
+            provider, RetryBudget(self._retry_settings(provider), self._clock)
         )
+
+    def _retry_settings(self, provider: str) -> RetryBudgetSettings:
+        return self._policy.resilience_of(None, Target(provider, "")).retry_budget

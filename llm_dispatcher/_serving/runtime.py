@@ -20,7 +20,7 @@ from .. import _catalog as catalog
 from .. import _clock
 from .._config import identity
 from .._dispatch import OpenStreams, RetryStop, RetryWait
-from .._policy import BODY, Policy, ProviderSettings, Timeouts, Wishes, is_offline
+from .._policy import BODY, Policy, ProviderSettings, Wishes, is_offline
 from .._providers import uses_an_sdk
 from .._routing import Admission, Conditions, Plan, RequestFacts, SharedState, candidates, demands, plan, route_of
 from .._usage import Usage
@@ -29,7 +29,7 @@ from .._vendors.quirks import Quirk
 from ..exceptions import CacheError, ConfigurationError, InvalidRequestError
 from ..notices import Notify
 from ..provider import Provider
-from ..tasks import NAMESPACE, Target, TaskRequest, namespace_of
+from ..tasks import NAMESPACE, Target, TaskRequest, TaskType, namespace_of
 from .knowledge import Knowledge
 from .runtimes import Runtimes
 
@@ -148,32 +148,29 @@ class Runtime:
 
     def admission(self, request: TaskRequest, plan: Plan, wishes: Wishes) -> Admission:
         """The admission control for a planned request."""
-        resilience = self.policy.resilience
         facts = RequestFacts(
             demands=demands(request),
             namespace=namespace_of(request),
             max_cost=route_of(request, self.policy, wishes).max_cost,
             last=plan.targets[-1],
-            patience=min(resilience.max_retry_after, resilience.timeouts.total or resilience.max_retry_after),
+            patience=partial(self._patience, request.task_type),
             capabilities=partial(self.catalog.capabilities, load=False),
             own_limit=self._own_limit,
         )
         return Admission(self.shared.traffic, facts)
+
+    def _patience(self, task_type: TaskType, target: Target) -> float:
+        """How many seconds a request may wait for a target's rate limit. The time of the request bounds it as well."""
+        return self.policy.resilience_of(task_type, target).max_retry_after
 
     def _own_limit(self, target: Target) -> int | None:
         """The limit of output tokens that a target's provider sends if the request has none."""
         limit: object = getattr(self.providers[target.provider], "max_tokens", None)
         return limit if isinstance(limit, int) else None
 
-    def timeouts(self, request: TaskRequest, plan: Plan, wishes: Wishes) -> Timeouts:
-        """The timeouts of a request. With `max_latency`, a target whose first token is later fails, and the next one is
-        asked. The last target may take all the remaining time.
-        """
-        timeouts = self.policy.resilience.timeouts
-        latest = route_of(request, self.policy, wishes).max_latency
-        if latest is None or len(plan.targets) == 1 or timeouts.total is None:
-            return timeouts
-        return replace(timeouts, first_token=min(latest, timeouts.first_token or latest))
+    def latest_first_token(self, request: TaskRequest, plan: Plan, wishes: Wishes) -> float | None:
+        """The `max_latency` of a request, if there is another target to go to."""
+        return None if len(plan.targets) == 1 else route_of(request, self.policy, wishes).max_latency
 
     def price(self, target: Target, usage: Usage) -> float | None:
         """US dollars for this usage; `None` if no price is known."""

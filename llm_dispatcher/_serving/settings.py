@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from .._policy import OnBreak, Policy, Resilience, Strategy, Timeouts, Wishes
+from .._policy import OnBreak, Policy, Resilience, Strategy, Wishes
 from ..exceptions import InvalidRequestError
 from ..streaming import ProgressTracker, StreamingCallbacks
 from ..streaming._callbacks import CallbackObserver
@@ -37,9 +37,11 @@ class CallSettings(Struct, frozen=True, kw_only=True):
     max_latency: float | None = None
     raw: bool = False
 
-    def wishes(self, policy: Policy) -> Wishes:
+    def wishes(self, policy: Policy, task_type: TaskType) -> Wishes:
         """The call's wishes for its routing."""
-        fallback = policy.resilience.fallback_enabled if self.fallback_enabled is None else self.fallback_enabled
+        fallback = self.fallback_enabled
+        if fallback is None:
+            fallback = policy.resilience_of(task_type, None).fallback_enabled
         return Wishes(
             strategy=self.optimization_strategy,
             max_cost=self.max_cost,
@@ -47,11 +49,23 @@ class CallSettings(Struct, frozen=True, kw_only=True):
             fallback=fallback,
         )
 
-    def resilience(self, policy: Policy, timeouts: Timeouts) -> Resilience:
-        """The policy's resilience with these timeouts and with the settings of the call."""
-        total = timeouts.total if self.timeout is None else self.timeout
-        retries = policy.resilience.max_retries if self.max_retries is None else self.max_retries
-        return replace(policy.resilience, timeouts=replace(timeouts, total=total), max_retries=retries)
+    def over(self, resilience: Resilience, latest: float | None = None) -> Resilience:
+        """The policy's resilience, for a request or for one of its targets, with the settings of the call.
+
+        `latest` is the `max_latency` of the request, if it bounds the first token: a target that is later fails, and
+        the next one is asked. Without a `total`, the last target would fail too, so then it bounds nothing.
+        """
+        timeouts = resilience.timeouts
+        if self.timeout is not None:
+            timeouts = replace(timeouts, total=self.timeout)
+        if latest is not None and timeouts.total is not None:
+            timeouts = replace(timeouts, first_token=min(latest, timeouts.first_token or latest))
+        retries = resilience.max_retries if self.max_retries is None else self.max_retries
+        return replace(resilience, timeouts=timeouts, max_retries=retries)
+
+    def on_break_in(self, policy: Policy, task_type: TaskType) -> OnBreak:
+        """What happens when a stream breaks."""
+        return self.on_break or policy.resilience_of(task_type, None).on_break
 
     @property
     def observers(self) -> tuple[Observer, ...]:
@@ -93,17 +107,17 @@ class CallSettings(Struct, frozen=True, kw_only=True):
         _positive("max_cost", self.max_cost, "US dollars")
         _positive("max_latency", self.max_latency, "seconds")
 
-    def total(self, policy: Policy) -> float | None:
+    def total(self, policy: Policy, task_type: TaskType) -> float | None:
         """The seconds that the whole call may take."""
-        return policy.resilience.timeouts.total if self.timeout is None else self.timeout
+        return policy.resilience_of(task_type, None).timeouts.total if self.timeout is None else self.timeout
 
-    def apart(self, policy: Policy, shape: Shape) -> Hashable:
+    def apart(self, policy: Policy, task_type: TaskType, shape: Shape) -> Hashable:
         """The settings that must be equal for two calls to share a stream: all that change how it runs. The shape
         counts only if a broken stream begins again, because delivered chunks cannot be taken back.
         """
-        on_break = self.on_break or policy.resilience.on_break
+        on_break = self.on_break_in(policy, task_type)
         return (
-            self.total(policy),
+            self.total(policy, task_type),
             on_break,
             on_break == "restart" and not shape.can_take_back,
             self.max_retries,

@@ -204,7 +204,7 @@ class LLMSwitch:
         """
         check_request(as_request(request))
         settings = CallSettings(optimization_strategy=optimization_strategy, max_cost=max_cost, max_latency=max_latency)
-        wishes = settings.wishes(self.policy)
+        wishes = settings.wishes(self.policy, request.task_type)
         self._shared.knowledge.look(request, self.policy, wishes, "await switch.aexplain(request)")
         return self._runtime.plan(request, wishes, load=False)
 

@@ -25,7 +25,7 @@ from llm_dispatcher.exceptions import ProviderConnectionError, RequestTimeoutErr
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece, ProviderSettings
 from llm_dispatcher.streaming import _shape as shapes
 from llm_dispatcher.streaming._shared import LEAD
-from llm_dispatcher.tasks import Target, TaskRequest
+from llm_dispatcher.tasks import Target, TaskRequest, TaskType
 from llm_dispatcher.testing import Reply, SimulatedVendor
 from tests.cache.conftest import PROMPT, TARGET, USAGE, Upstream, answer, served, was_cached
 from tests.conftest import first_is_fast, policy_over
@@ -206,6 +206,7 @@ async def test_a_stream_that_is_being_closed_cannot_be_joined() -> None:
 
 
 POLICY = load({"providers": {"ollama": {"models": ["m"]}}})
+TASK = TaskType.TEXT_GENERATION
 
 
 @pytest.mark.parametrize(
@@ -221,17 +222,17 @@ POLICY = load({"providers": {"ollama": {"models": ["m"]}}})
     ],
 )
 def test_a_setting_that_bears_on_how_a_stream_goes_keeps_two_calls_apart(setting: dict[str, Any]) -> None:
-    assert CallSettings(**setting).apart(POLICY, shapes.TEXT) != CallSettings().apart(POLICY, shapes.TEXT)
+    assert CallSettings(**setting).apart(POLICY, TASK, shapes.TEXT) != CallSettings().apart(POLICY, TASK, shapes.TEXT)
 
 
 def test_readers_that_cannot_discard_do_not_share_a_stream_that_may_restart() -> None:
     restart = CallSettings(on_break="restart")
     assert (
-        restart.apart(POLICY, shapes.TEXT)
-        != restart.apart(POLICY, shapes.EVENTS)
-        == restart.apart(POLICY, shapes.WHOLE)
+        restart.apart(POLICY, TASK, shapes.TEXT)
+        != restart.apart(POLICY, TASK, shapes.EVENTS)
+        == restart.apart(POLICY, TASK, shapes.WHOLE)
     )
-    assert CallSettings().apart(POLICY, shapes.TEXT) == CallSettings().apart(POLICY, shapes.WHOLE)
+    assert CallSettings().apart(POLICY, TASK, shapes.TEXT) == CallSettings().apart(POLICY, TASK, shapes.WHOLE)
 
 
 # ── pace ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -33,7 +33,7 @@ DOWN = Failure("ProviderServiceUnavailableError", "down", status=503)
 
 
 def test_unknown_models_are_forgotten_by_health() -> None:
-    health = Health(Resilience())
+    health = Health(lambda target: Resilience())
     unknown = Failure("ModelNotFoundError", "no such model", status=404)
     world = World("ordered")
     for number in range(3 * KNOWN):
@@ -55,7 +55,9 @@ def test_a_receiver_of_a_notice_can_read_the_health() -> None:
         assert isinstance(notice, BreakerChanged) and not health._lock.locked()
         states.append((notice.state, health.snapshot()[A].breaker))
 
-    health = Health(Resilience(breaker=BreakerSettings(failures=1, cooldown=10.0)), lambda: world.now, notify)
+    health = Health(
+        lambda target: Resilience(breaker=BreakerSettings(failures=1, cooldown=10.0)), lambda: world.now, notify
+    )
     world = World("ordered")
     world.ill.add(A)
     health.note(world.attempt(A), health.enter(A) or 0)
@@ -66,7 +68,7 @@ def test_a_receiver_of_a_notice_can_read_the_health() -> None:
 
 def test_an_open_breaker_is_not_forgotten_when_room_is_made() -> None:
     """Otherwise a request for many models that nobody has would open the way to a target that is down."""
-    health = Health(Resilience(breaker=BreakerSettings(failures=1, cooldown=60.0)), lambda: 0.0)
+    health = Health(lambda target: Resilience(breaker=BreakerSettings(failures=1, cooldown=60.0)), lambda: 0.0)
     world = World("ordered")
     world.ill.add(A)
     health.note(world.attempt(A), health.enter(A) or 0)
@@ -199,7 +201,7 @@ async def test_a_slow_day_moves_traffic_away_and_it_is_looked_at_again() -> None
 
 @given(st.lists(st.floats(0.01, 30), min_size=1, max_size=64))
 def test_nine_of_ten_are_faster_than_the_tail(seconds: list[float]) -> None:
-    health = Health(Resilience(), lambda: 0.0)
+    health = Health(lambda target: Resilience(), lambda: 0.0)
     for first in seconds:
         era = health.enter(A)
         assert era is not None
@@ -214,7 +216,7 @@ def test_nine_of_ten_are_faster_than_the_tail(seconds: list[float]) -> None:
 
 
 def test_a_missing_first_token_counts_as_the_time_waited() -> None:
-    health = Health(Resilience(), lambda: 0.0)
+    health = Health(lambda target: Resilience(), lambda: 0.0)
     late = Failure("ProviderTimeoutError", "nothing came")
     for _ in range(3):
         era = health.enter(A)
@@ -224,7 +226,7 @@ def test_a_missing_first_token_counts_as_the_time_waited() -> None:
 
 
 def test_a_new_first_token_moves_the_mean_by_an_eighth() -> None:
-    health = Health(Resilience(), lambda: 0.0)
+    health = Health(lambda target: Resilience(), lambda: 0.0)
     for first in (1.0, 9.0):
         era = health.enter(A)
         assert era is not None
@@ -235,7 +237,7 @@ def test_a_new_first_token_moves_the_mean_by_an_eighth() -> None:
 @pytest.mark.parametrize(("elapsed", "state"), [(7.0, "closed"), (30.0, "open")])
 def test_a_short_timeout_of_a_caller_opens_no_breaker(elapsed: float, state: str) -> None:
     """A call may have little time. What is late for it is not late by the configured clock, which is 30 seconds."""
-    health = Health(Resilience(), lambda: 0.0)
+    health = Health(lambda target: Resilience(), lambda: 0.0)
     late = Failure("ProviderTimeoutError", "nothing came")
     for _ in range(5):
         era = health.enter(A)
@@ -245,7 +247,7 @@ def test_a_short_timeout_of_a_caller_opens_no_breaker(elapsed: float, state: str
 
 
 def test_an_abandoned_attempt_does_not_change_health() -> None:
-    health = Health(Resilience(breaker=BreakerSettings(failures=1)), lambda: 0.0)
+    health = Health(lambda target: Resilience(breaker=BreakerSettings(failures=1)), lambda: 0.0)
     era = health.enter(A)
     assert era is not None
     health.note(Attempt(A, 1, "cancelled", None, 5, "", None, Usage(), None, 0.1, 0.5), era)
@@ -259,7 +261,7 @@ def test_an_abandoned_attempt_does_not_change_health() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1e5)), min_size=1, max_size=20))
 def test_the_last_failure_stays_in_view_with_its_age(attempts: list[tuple[bool, float]]) -> None:
     world = World("ordered")
-    health, failed_at, answered_since = Health(Resilience(breaker=OFF), lambda: world.now), None, False
+    health, failed_at, answered_since = Health(lambda target: Resilience(breaker=OFF), lambda: world.now), None, False
     for fails, seconds in attempts:
         (world.ill.add if fails else world.ill.discard)(A)
         health.note(world.attempt(A), health.enter(A) or 0)
@@ -329,7 +331,7 @@ async def test_an_unsent_request_is_not_a_failure_of_its_target(
 @pytest.mark.parametrize("probing", [False, True])
 def test_an_unsent_request_leaves_the_breaker_unchanged(probing: bool) -> None:
     world = World("ordered")
-    health = Health(Resilience(breaker=BreakerSettings(failures=1, cooldown=10)), lambda: world.now)
+    health = Health(lambda target: Resilience(breaker=BreakerSettings(failures=1, cooldown=10)), lambda: world.now)
     if probing:
         world.ill.add(A)
         health.note(world.attempt(A), health.enter(A) or 0)

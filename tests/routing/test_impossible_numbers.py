@@ -207,7 +207,7 @@ async def test_an_impossible_count_is_not_believed_and_the_attempt_is_estimated(
 @pytest.mark.found("B-12")
 def test_health_keeps_no_sample_that_it_cannot_count_with() -> None:
     """No provider gets such a count past the loop. If one did, the attempts after it would still be noted."""
-    health = Health(Resilience(), lambda: 100.0)
+    health = Health(lambda target: Resilience(), lambda: 100.0)
 
     def note(output: int) -> None:
         attempt = Attempt(A, 1, "completed", None, 5, "", None, Usage(output_tokens=output), None, 0.5, 1.5)

@@ -17,7 +17,8 @@ from .metering import metered
 async def answer(call: Call) -> AsyncGenerator[Event, None]:
     """Plan a request and open the loop for it. Nothing is sent before the first event is read."""
     runtime = call.runtime
-    await runtime.shared.knowledge.learn(call.request, runtime.policy, call.settings.wishes(runtime.policy))
+    wishes = call.settings.wishes(runtime.policy, call.request.task_type)
+    await runtime.shared.knowledge.learn(call.request, runtime.policy, wishes)
     job, admission = _job(call)
     course = Course()
     events = attempts(job, course)
@@ -29,15 +30,17 @@ async def answer(call: Call) -> AsyncGenerator[Event, None]:
 def _job(call: Call) -> tuple[Job, Admission]:
     """The job for the loop: the plan, the settings in force, and the admission to the targets."""
     request, settings, runtime = call.request, call.settings, call.runtime
-    on_break = settings.on_break or runtime.policy.resilience.on_break
+    policy, task_type = runtime.policy, request.task_type
+    on_break = settings.on_break_in(policy, task_type)
     if on_break == "restart" and not call.shape.can_take_back:
         raise InvalidRequestError(
             "on_break='restart' takes back delivered text, which a reader of chunks cannot do: "
             "read .events(), or await the stream"
         )
-    wishes = settings.wishes(runtime.policy)
+    wishes = settings.wishes(policy, task_type)
     plan = runtime.plan(request, wishes, has_body=call.body is not None, load=False)
     admission = runtime.admission(request, plan, wishes)
+    latest = runtime.latest_first_token(request, plan, wishes)
     body = None if call.body is None else call.body()
 
     def provider(target: Target) -> Provider:
@@ -48,7 +51,8 @@ def _job(call: Call) -> tuple[Job, Admission]:
         targets=plan.targets,
         provider=provider,
         style=lambda target: runtime.catalog.capabilities(target, load=False).continues,
-        resilience=settings.resilience(runtime.policy, runtime.timeouts(request, plan, wishes)),
+        resilience=settings.over(policy.resilience_of(task_type, None), latest),
+        overrides=lambda target: settings.over(policy.resilience_of(task_type, target), latest),
         ledger=call.ledger,
         admission=admission,
         on_break=on_break,

@@ -23,9 +23,10 @@ class Caching:
         cache, runtime = _cache(call), call.runtime
         assert cache
         targets = runtime.may_answer(call.request, has_body=call.body is not None)
-        deadline = Deadline(call.settings.total(runtime.policy))
+        policy, task_type = runtime.policy, call.request.task_type
+        deadline = Deadline(call.settings.total(policy, task_type))
         upstream = Upstream(partial(onward, replace(call, deadline=deadline)), runtime.models(targets), deadline)
-        return cache.stream(call.request, targets, upstream, call.settings.apart(runtime.policy, call.shape))
+        return cache.stream(call.request, targets, upstream, call.settings.apart(policy, task_type, call.shape))
 
 
 def _cache(call: Call) -> RequestCache | None:
