@@ -126,8 +126,8 @@ def traits(kind: str, model: str, quirks: frozenset[Quirk] | None = None) -> Tra
         quirks = row.quirks
     model_traits = matching(row.patterns, model)
     if row.defaults is not None:
-        known = model_traits or row.defaults
-        return replace(known, may_prefill="may_prefill" in quirks and known.continues == "anchored")
+        # A vendor's own model continues as it does at home, whatever gateway is asked for it.
+        return model_traits or replace(row.defaults, may_prefill="may_prefill" in quirks)
     name, slash, rest = model.partition("/")
     if model_traits is None and slash and (by := author(name)) is not None:
         model_traits = matching(by.patterns, rest)

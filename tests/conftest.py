@@ -120,7 +120,8 @@ PATIENT: dict[str, Any] = {"timeouts": {"connect": 120, "first_token": 120, "idl
 
 def policy_over(*vendors: SimulatedVendor, **resilience: Any) -> dict[str, Any]:
     """A configuration that asks these vendors one after the other; they are called a, b, c … However often a test lets
-    one fail, it is asked again: breakers and retry budgets have tests of their own.
+    one fail, it is asked again: breakers and retry budgets have tests of their own. A simulated vendor at an address of
+    this machine stands for the vendor itself, so it is known how each continues.
     """
     names = "abcdefgh"[: len(vendors)]
     return {
@@ -129,6 +130,11 @@ def policy_over(*vendors: SimulatedVendor, **resilience: Any) -> dict[str, Any]:
             for name, vendor in zip(names, vendors, strict=True)
         },
         "routing": {"default": [f"{name}/m" for name in names]},
+        "catalog": {
+            f"{name}/m": {"continues": "anchored"}
+            for name, vendor in zip(names, vendors, strict=True)
+            if vendor.wire == "anthropic"
+        },
         "resilience": {"max_retries": 0, "backoff": 0.0, **TIRELESS, **PATIENT, **resilience},
     }
 

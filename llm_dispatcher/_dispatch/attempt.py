@@ -15,20 +15,14 @@ from contextlib import aclosing
 
 from .._join.join import Join
 from .._local_trouble import trouble_of_this_machine
-from .._policy import BODY
 from ..events import Event, StreamReset, StreamStarted, StreamSwitched, UsageReport
-from ..provider import Ask, Opened
-from ..tasks import TaskRequest
-from .continuation import (
-    CONTINUE_PROMPT,
-    continuation_join,
-    continuation_request,
-    count_delivered_tokens,
-    may_restart,
-)
+from ..exceptions import StreamTruncatedError, UnprovenContinuationError
+from ..provider import Opened, Piece
+from .continuation import A_FEW_TOKENS, count_delivered_tokens, tokens_in
 from .course import Course
 from .ending import answer_of, repetition_error
 from .job import Job, Pass
+from .ladder import begin, pieces_in_either_style
 from .row import Content, Row
 from .watchdog import Watchdog
 
@@ -45,15 +39,10 @@ async def attempt(
         admitted: The pass of this attempt. It hears of the vendor's headers; the loop gives it back.
         watchdog: The clocks of the stream.
     """
-    request = _request(job, course, row)
-    provider = job.provider(row.target)
-    with watchdog.ends_with_the_switch(), trouble_of_this_machine(row.target):
-        await provider.prepare()
-    row.began = watchdog.now  # loading an SDK says nothing of how soon its vendor answers
+    pieces = await _pieces(job, course, row, watchdog)
     beginning = _Beginning(job, course, row, watchdog)
-    ask = Ask(request, row.target, job.resilience_of(row.target).timeouts.connect, job.raw)
     with answer_of(row, watchdog, job.notify):
-        async with aclosing(provider.stream(ask)) as stream:
+        async with aclosing(pieces) as stream:
             async for piece in stream:
                 if isinstance(piece, str):
                     content: str | Content | None = piece
@@ -65,7 +54,7 @@ async def attempt(
                     continue
                 watchdog.disarm()
                 try:
-                    if not row.is_shown:
+                    if not row.passes:
                         for event in beginning.events(content):
                             yield event
                     elif isinstance(content, str):
@@ -80,17 +69,39 @@ async def attempt(
         yield event
     if row.usage is not None:
         yield UsageReport(row.usage, row.usage_raw)
+    _check_the_limit(job, course, row)
 
 
-def _request(job: Job, course: Course, row: Row) -> TaskRequest:
-    """The request to send: the job's own, or the one for the rest of an answer that the reader has in part."""
-    text = course.text
-    if not text or may_restart(job, course):
-        return job.request
-    style = job.style(row.target)
-    row.join = continuation_join(job.request, text, style)
-    prompt = job.resilience_of(row.target).continuation or CONTINUE_PROMPT
-    return continuation_request(job.request, text, style, prompt, delivered_tokens=count_delivered_tokens(course))
+async def _pieces(job: Job, course: Course, row: Row, watchdog: Watchdog) -> AsyncGenerator[Piece, None]:
+    """What the vendor sends: the rest of a run that it keeps, or the answer to a new request."""
+    provider = job.provider(row.target)
+    with watchdog.ends_with_the_switch(), trouble_of_this_machine(row.target):
+        await provider.prepare()
+    row.began = watchdog.now  # loading an SDK says nothing of how soon its vendor answers
+    if row.rung == "reattached":
+        assert row.run is not None  # `Row.read_on` has set both
+        return row.run.read_on()
+    ask = begin(job, course, row)
+    if row.rung == "prefill" and not job.is_certain(row.target):
+        return pieces_in_either_style(job, course, row, provider, ask)
+    return provider.stream(ask)
+
+
+def _check_the_limit(job: Job, course: Course, row: Row) -> None:
+    """Raise if a limit ended an answer too early, because most of it went to what the reader already had."""
+    finished, limit = row.finished, job.request.max_tokens
+    if limit is None or finished is None or finished.finish_reason != "length" or row.seam != "restart":
+        return
+    text = course.transcript.text[row.shown_from :]
+    used = count_delivered_tokens(course, job.chunk_is_token)
+    used += tokens_in(text, row, is_exact=job.chunk_is_token(row.target))
+    if used + A_FEW_TOKENS < limit:
+        raise StreamTruncatedError(
+            f"it began the answer again, and its limit ended that after about {used} of max_tokens={limit}",
+            provider=row.target.provider,
+            model=row.target.model,
+            request_id=row.request_id,
+        )
 
 
 class _Beginning:
@@ -98,7 +109,7 @@ class _Beginning:
 
     `StreamStarted` waits for the first content. Everything waits while the join looks for the seam. The `idle` clock
     bounds that wait too, counted from the first text that is held back. It is read when a piece comes, so it costs no
-    timer; if no piece comes, `idle` fires anyway.
+    timer; if no piece comes, `idle` fires anyway. A text that the join refuses is never shown: the attempt fails.
     """
 
     def __init__(self, job: Job, course: Course, row: Row, watchdog: Watchdog) -> None:
@@ -106,38 +117,85 @@ class _Beginning:
         self._course = course
         self._row = row
         self._watchdog = watchdog
-        self._pending: list[Event] = []
         self._holds_since: float | None = None
 
     def events(self, content: str | Content) -> Iterator[Event]:
-        """The events to show now that this content has come, while nothing was shown yet."""
-        row = self._row
+        """The events to show now that this content has come, while the attempt does not pass its text on unchanged."""
+        row, join = self._row, self._row.join
         if row.first_token_at is None:
             row.first_token_at = self._watchdog.now
         if isinstance(content, str):
             row.output.append(content)
-        if row.join is not None and not row.join.is_decided:
+        if join is not None and not join.is_decided:
             if not isinstance(content, str):
-                self._pending.append(content)
+                row.held.append(content)
                 return
-            content = row.join.feed(content) or self._after_silence(row.join)
+            content = join.feed(content) or self._after_silence(join)
+            self._check(join)
             if not content:
                 return
-        yield from self._opening()
-        event = self._course.deliver(content, row) if isinstance(content, str) else content
-        row.unchanged_from = len(self._course.transcript.pieces)
-        yield event
+        elif join is not None and join.is_watching:
+            yield from self._watched(join, content)
+            return
+        if not row.is_shown:
+            yield from self._opening()
+        yield self._course.deliver(content, row) if isinstance(content, str) else content
+        self._pass_on()
 
     def rest(self) -> Iterator[Event]:
-        """The events of an answer that is complete and of which nothing was shown so far."""
+        """The events of an answer that is complete, as far as they were not shown yet."""
         row = self._row
-        if row.is_shown:
+        if row.passes:
             return
         is_cut_by_limit = row.finished is not None and row.finished.finish_reason == "length"
-        text = row.join.close(is_cut_by_limit) if row.join is not None else ""
-        yield from self._opening()
+        text = "" if row.join is None else row.join.close(is_cut_by_limit)
+        if row.join is not None:
+            self._check(row.join)
+        if not row.is_shown:
+            yield from self._opening()
         if text:
             yield self._course.deliver(text, row)
+
+    def _watched(self, join: Join, content: str | Content) -> Iterator[Event]:
+        """What may be shown while the join still looks for words of the request in the text."""
+        text = join.feed(content) if isinstance(content, str) else join.close()
+        if text:
+            yield self._course.deliver(text, self._row)
+        if join.leak is not None:
+            raise self._unproven(join.leak)
+        if not isinstance(content, str):
+            yield content
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """From now on, the text of this attempt is shown as it is, if nothing is left to look for in it."""
+        row = self._row
+        if row.join is None or not row.join.is_watching:
+            row.passes = True
+            row.unchanged_from = len(self._course.transcript.pieces)
+
+    def _check(self, join: Join) -> None:
+        """Raise if the join refuses the text that it held back. Nothing of the attempt was shown then.
+
+        Tool calls without any text need no proof: they are complete, and nothing of them was delivered.
+        """
+        row = self._row
+        if join.refusal is None or (row.has_whole_call and not "".join(row.output).strip()):
+            row.proof = join.proof or row.proof
+            return
+        if self._job.resilience_of(row.target).on_unproven == "show" and join.may_show and not row.others:
+            row.proof = "unproven"
+            return
+        raise self._unproven(join.refusal)
+
+    def _unproven(self, why: str) -> UnprovenContinuationError:
+        target = self._row.target
+        return UnprovenContinuationError(
+            f"asked for the rest of the answer, {why}",
+            provider=target.provider,
+            model=target.model,
+            request_id=self._row.request_id,
+        )
 
     def _after_silence(self, join: Join) -> str:
         """The text to show although the seam is not certain, if the reader has waited for as long as `idle` says.
@@ -155,22 +213,24 @@ class _Beginning:
             return ""
         if not join.is_repeating:
             return join.close()
-        targets, target = self._job.targets, self._row.target
-        if any(other.provider != BODY for other in targets[targets.index(target) + 1 :]):
-            raise repetition_error(target, self._watchdog, self._row.request_id)
+        if self._row.others:
+            raise repetition_error(self._row.target, self._watchdog, self._row.request_id)
         return ""
 
     def _opening(self) -> Iterator[Event]:
         row, course = self._row, self._course
         row.is_shown = True
         row.shown_from = course.transcript.characters
+        if row.rung != "reattached":
+            yield from course.drop_calls()
         before = next((earlier for earlier in reversed(course.rows) if earlier.is_shown), None)
         if before is not None and before.target != row.target:
             reason = type(before.error).__name__
-            yield StreamSwitched(before.target, row.target, reason, row.seam or "plain", row.trimmed)
-        if may_restart(self._job, course) and course.is_committed:
+            yield StreamSwitched(before.target, row.target, reason, row.seam or "plain", row.trimmed, row.rung)
+        if row.rung == "restarted" and course.text:
             course.transcript.reset()
             row.shown_from = 0
             yield StreamReset()
-        yield StreamStarted(row.target, row.number, cached=False)
-        yield from self._pending
+        yield StreamStarted(row.target, row.number, cached=False, rung=row.rung)
+        held, row.held = row.held, []
+        yield from held

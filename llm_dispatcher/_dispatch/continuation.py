@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from msgspec.structs import replace
@@ -9,9 +10,9 @@ from msgspec.structs import replace
 from .._join.join import Join, anchor_of
 from .._policy import Continues
 from .._tokens import MOST_CHARACTERS_A_TOKEN, estimated_tokens
-from ..tasks import Message, TaskRequest, TextPart, ToolCallPart
+from ..tasks import Message, Target, TaskRequest, TextPart, ToolCallPart
 from .course import Course
-from .job import Job
+from .row import Row
 
 CONTINUE_PROMPT: Final = (
     "Your answer was cut off. Its last words were:\n<<<{anchor}>>>\n"
@@ -25,17 +26,15 @@ A_FEW_TOKENS: Final = 8
 
 
 def obstacle_to_continuing(request: TaskRequest, course: Course) -> str | None:
-    """The reason why a broken answer to this request cannot be continued soundly, or `None` if it can."""
-    if any(row.has_shown_a_tool_call for row in course.rows):
-        return "a tool call had begun"
-    if request.response_format is not None:
+    """The reason why a broken answer to this request cannot be continued soundly, or `None` if it can.
+
+    Fragments of a tool call are no obstacle: they are dropped, and the model is asked again.
+    """
+    if any(row.has_whole_call and row.is_shown for row in course.rows):
+        return "a tool call was delivered"
+    if request.response_format is not None and course.text:
         return "the answer has to follow a schema"
     return None
-
-
-def may_restart(job: Job, course: Course) -> bool:
-    """Whether a broken answer begins again. It does not if the reader has earlier turns, which would be lost."""
-    return job.on_break == "restart" and not course.follows_content
 
 
 def continuation_request(
@@ -45,6 +44,7 @@ def continuation_request(
     prompt: str = CONTINUE_PROMPT,
     *,
     delivered_tokens: int | None = None,
+    repeats_all: bool = False,
 ) -> TaskRequest:
     """The request for the rest of an answer, of which the reader has the `delivered` text.
 
@@ -54,6 +54,7 @@ def continuation_request(
         style: How the model continues: after an open assistant turn (`prefill`), or asked by a user turn (`anchored`).
         prompt: That user turn. `{anchor}` in it stands for the last delivered words.
         delivered_tokens: How many tokens of `max_tokens` the delivered text has used; estimated if not given.
+        repeats_all: Whether the model is known to begin the answer again, so that it needs room for all of it.
     """
     if not delivered.strip():
         return request
@@ -64,34 +65,55 @@ def continuation_request(
     limit = request.max_tokens
     if limit is not None:
         used = estimated_tokens(delivered) if delivered_tokens is None else delivered_tokens
-        limit = _remaining_tokens(limit, used, anchor)
+        limit = _remaining_tokens(limit, used, used if repeats_all else estimated_tokens(anchor))
     return replace(request, prompt=None, images=(), audio=(), messages=turns, max_tokens=limit)
 
 
-def continuation_join(request: TaskRequest, delivered: str, style: Continues) -> Join:
+def continuation_join(
+    request: TaskRequest, delivered: str, style: Continues, prompt: str = CONTINUE_PROMPT, *, is_certain: bool = True
+) -> Join:
     """The filter that finds where the continuation meets the delivered text.
 
-    If the application has begun the answer itself, a model may repeat that as well, so the join knows it too.
+    If the application has begun the answer itself, a model may repeat that as well, so the join knows it too. It knows
+    the `prompt`, too, because a model may quote it. `is_certain` says that the host is known to continue open turns.
     """
-    return Join(_with_open_turn(request, delivered)[1] if delivered.strip() else delivered, style)
+    whole = _with_open_turn(request, delivered)[1] if delivered.strip() else delivered
+    return Join(whole, style, prompt=prompt, is_certain=is_certain)
 
 
-def count_delivered_tokens(course: Course) -> int:
-    """How many tokens the delivered text of this turn has, so that the rest of a limit can be calculated.
-
-    A vendor's chunk is often one token, and rarely less. So an attempt has written no more tokens than its bytes
-    suggest, and no more than it has sent chunks. If a vendor sends long chunks, an eighth of the characters is counted
-    at least. Only the chunks that the reader has are counted: the others were cut off, or were reasoning.
-    """
+def count_delivered_tokens(course: Course, chunk_is_token: Callable[[Target], bool] = lambda target: False) -> int:
+    """How many tokens the delivered text of this turn has, so that the rest of a limit can be calculated."""
     text = course.text
     tokens = at = 0
     for row in course.rows:
         delivered = text[at : at + row.delivered]
         at += row.delivered
         if delivered:
-            chunks = -(-len(row.output) * len(delivered) // max(1, sum(map(len, row.output))))
-            tokens += min(estimated_tokens(delivered), max(chunks, -(-len(delivered) // MOST_CHARACTERS_A_TOKEN)))
+            tokens += tokens_in(delivered, row, is_exact=chunk_is_token(row.target))
     return tokens
+
+
+def tokens_in(delivered: str, row: Row, *, is_exact: bool = False) -> int:
+    """How many tokens this text, which the reader has of an attempt, has cost.
+
+    The vendor's ids are counted if it gave them. `is_exact` says that each of its chunks is one token. Otherwise a
+    chunk is often one token, and rarely less. So an attempt has written no more tokens than its bytes suggest, and no
+    more than it has sent chunks. If a vendor sends long chunks, an eighth of the characters is counted at least. Some
+    vendors report their usage on the way; what they say is taken if it is not less than that. Only the chunks that the
+    reader has are counted: the others were cut off, or were reasoning.
+    """
+    if row.trail is not None:
+        return len(row.trail.output) - row.tokens_before
+    written = sum(map(len, row.output))
+    chunks = -(-len(row.output) * len(delivered) // max(1, written))
+    least = -(-len(delivered) // MOST_CHARACTERS_A_TOKEN)
+    if is_exact:
+        return chunks
+    if row.usage is not None and row.usage.source == "reported":
+        reported = row.usage.output_tokens - row.usage.reasoning_tokens
+        if reported >= least and len(delivered) == written:
+            return reported
+    return min(estimated_tokens(delivered), max(chunks, least))
 
 
 def _with_open_turn(request: TaskRequest, delivered: str) -> tuple[tuple[Message, ...], str]:
@@ -109,10 +131,9 @@ def _with_open_turn(request: TaskRequest, delivered: str) -> tuple[tuple[Message
     return (*turns[:-1], Message("assistant", parts)), open_turn.text + delivered
 
 
-def _remaining_tokens(limit: int, used: int, anchor: str) -> int:
+def _remaining_tokens(limit: int, used: int, repeated: int) -> int:
     """The limit for a continuation: at least enough for a word or two, and the words that the model is to repeat.
 
     It is no more than the whole limit, which the target is known to accept, unless the whole limit is tiny.
     """
-    repeated = estimated_tokens(anchor)
     return min(max(limit - used, A_FEW_TOKENS) + repeated, max(limit, A_FEW_TOKENS + repeated))

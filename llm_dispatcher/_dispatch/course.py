@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from ..events import TextDelta
+from collections.abc import Iterator
+
+from ..events import TextDelta, ToolCallDropped
 from ..exceptions import LLMDispatcherError
+from ..provider import Run, TokenTrail
 from ..streaming._transcript import Transcript
+from ..tasks import Target
 from .row import Row
 
 
 class Course:
     """One turn of one stream: the answer to one request, however many attempts it takes.
 
-    `rows` are the attempts of this turn that are over. `transcript` and `failures` are those of the whole stream. A
+    `rows` are the attempts of this turn that are over. `transcript` and `failures` are those of the whole stream.
+    `unproven` are the targets that were asked to continue and whose text was refused. A
     stream that runs tools has several turns: the course of the next one is made with the course of the turn before, and
     goes on with its attempt numbers and its `TextDelta.index`. Only the loop writes to a course. The code that
     made it may read it at any time.
@@ -21,6 +26,7 @@ class Course:
         self.rows: list[Row] = []
         self.transcript: Transcript = Transcript() if earlier is None else earlier.transcript
         self.failures: list[LLMDispatcherError] = [] if earlier is None else earlier.failures
+        self.unproven: set[Target] = set()
         self.follows_content: bool = earlier is not None and (earlier.is_committed or earlier.follows_content)
         """Whether the reader has content of an earlier turn, which an answer to this turn's request does not repeat."""
         self._attempts_before = 0 if earlier is None else earlier.next_number - 1
@@ -45,6 +51,30 @@ class Course:
     def has_text(self) -> bool:
         """Whether the reader has any text of this stream, or content of an earlier turn."""
         return self.follows_content or self.transcript.chunks > 0
+
+    @property
+    def run(self) -> Run | None:
+        """The run that the last attempt has read, if its vendor still keeps it."""
+        run = self.rows[-1].run if self.rows else None
+        return None if run is None or run.is_over else run
+
+    @property
+    def trail(self) -> TokenTrail | None:
+        """The token ids of the text of this turn, if they stand for exactly what the reader has.
+
+        They do not if the last text was joined by an anchor: the model has seen other words than the reader.
+        """
+        last = next((row for row in reversed(self.rows) if row.delivered), None)
+        if last is None or last.rung == "anchored" or last.trimmed.strip():
+            return None
+        return last.trail
+
+    def drop_calls(self) -> Iterator[ToolCallDropped]:
+        """The events that take back the tool calls of which the reader has seen fragments. Each comes once."""
+        for row in self.rows:
+            if row.is_shown:
+                yield from [ToolCallDropped(id, name) for id, name in row.open_calls.items()]  # noqa: A001
+                row.open_calls.clear()
 
     def deliver(self, text: str, row: Row) -> TextDelta:
         """The event that shows the reader some text of an attempt. The text counts as delivered from now on."""

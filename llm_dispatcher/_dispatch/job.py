@@ -48,11 +48,20 @@ class AdmissionControl(Protocol):
         """
         ...
 
+    def enter_again(self, target: Target, /) -> Pass | LLMDispatcherError:
+        """A pass for reading on a run that the target's vendor keeps. The run is not asked for again, so this takes
+        nothing of a rate limit, of a retry budget or of a breaker's probes.
+        """
+        ...
+
 
 class NoAdmission:
     """The admission control that refuses nothing. It is its own pass, because its passes hold nothing."""
 
     async def enter(self, target: Target, left: float | None) -> Pass | LLMDispatcherError:
+        return self
+
+    def enter_again(self, target: Target) -> Pass | LLMDispatcherError:
         return self
 
     def hear(self, opened: Opened) -> None:
@@ -68,8 +77,12 @@ class NoAdmission:
 class Job(Struct, frozen=True):
     """One request with all that the loop needs to serve it.
 
-    `style` says how a model continues a broken answer. `resilience` is for the whole request; the clocks and retries of
-    one target are those of `resilience_of`. `on_break` is `restart` only if the reader can take back what it has seen.
+    `resilience` is for the whole request; the clocks and retries of one target are those of `resilience_of`. `style`
+    says how a model continues a broken answer, and `is_certain` whether its host is known to do it like this. If it is
+    found not to, `takes_no_prefill` is told. `chunk_is_token` says that each chunk of a target is one token. `figures`
+    are the numbers by which the plan has ordered the targets. `on_break` is `restart` only if the reader can take back
+    what it has seen. `reader_has_nothing` says that the reader gets the answer when it is whole.
+
     The loop is in `open_streams` while it runs: closing the switch ends it. `deadline` is when the stream has to be
     over; without one, the `total` clock runs from the loop's beginning. `price` is asked for the cost of each attempt,
     and `notify` gets the loop's notices. `retry_wait` and `retry_stop` are used instead of the strategies that the
@@ -83,7 +96,12 @@ class Job(Struct, frozen=True):
     resilience: Resilience
     ledger: Ledger
     admission: AdmissionControl = NoAdmission()
+    is_certain: Callable[[Target], bool] = lambda target: True
+    takes_no_prefill: Callable[[Target], None] = lambda target: None
+    chunk_is_token: Callable[[Target], bool] = lambda target: False
+    figures: tuple[float, ...] = ()
     on_break: OnBreak = "continue"
+    reader_has_nothing: bool = False
     raw: bool = False
     open_streams: OpenStreams | None = None
     deadline: Deadline | None = None

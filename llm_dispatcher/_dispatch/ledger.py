@@ -71,6 +71,8 @@ def attempt_of(
         request_id=row.request_id or getattr(row.error, "request_id", None),
         first_token_after=None if row.first_token_at is None else row.first_token_at - row.began,
         elapsed=now - row.began,
+        rung=row.rung,
+        proof=row.proof,
     )
 
 
@@ -78,7 +80,7 @@ def _usage(row: Row, request: TaskRequest) -> Usage:
     """What the vendor reported at the end of its answer; else an estimate, if the vendor has accepted the request."""
     reported, finished = row.usage, row.finished is not None
     if reported is not None and finished and reported.source == "reported":
-        return reported
+        return _less(reported, row.run_usage) if row.rung == "reattached" else reported
     if not row.opened:
         return Usage()
     output = estimated_tokens("".join(row.output))
@@ -87,5 +89,13 @@ def _usage(row: Row, request: TaskRequest) -> Usage:
         output = reported.output_tokens if finished else max(reported.output_tokens, output)
         if reported.source == "reported":
             return replace(reported, output_tokens=output, source="estimated")
+    if row.rung == "reattached":  # its input was counted when the run began
+        return Usage(output_tokens=output, source="estimated")
     words = [request.system or "", *(message.text for message in request.conversation)]
     return Usage(input_tokens=sum(map(estimated_tokens, words)), output_tokens=output, source="estimated")
+
+
+def _less(reported: Usage, charged: Usage) -> Usage:
+    """The usage of a run, less what earlier attempts at the same run were charged."""
+    names = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens", "cache_write_tokens")
+    return replace(reported, **{name: max(0, getattr(reported, name) - getattr(charged, name)) for name in names})

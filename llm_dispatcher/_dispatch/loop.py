@@ -5,6 +5,8 @@ it asks admission for a pass, makes an attempt, and writes the attempt's row. Th
 
 - Before the reader has content of an answer (`Course.is_committed`), retries and switches are invisible. After that, an
   attempt continues the answer or begins it again, as the job's `on_break` says, or the stream ends.
+- A run that the vendor keeps is read on where it broke, for as long as that brings something new. A run that is left is
+  cancelled (`runs`).
 - Every attempt gets exactly one row, also when the reader leaves or the switch is closed; its pass goes back even if
   the row could not be written.
 - An error of a vendor moves on to the next try or target. Any other error ends the stream at once.
@@ -16,22 +18,25 @@ any of this.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from .._bookkeeping import reported_not_raised
 from .._policy import BODY
 from ..events import AttemptOutcome, Event, Failure, StreamInterrupted
-from ..exceptions import ConfigurationError, LLMDispatcherError, ProviderError
+from ..exceptions import ConfigurationError, LLMDispatcherError, ProviderError, UnprovenContinuationError
 from ..notices import RetryScheduled, TargetGivenUp, TargetSkipped
+from ..tasks import Target
 from .attempt import attempt
-from .continuation import may_restart, obstacle_to_continuing
+from .continuation import obstacle_to_continuing
 from .course import Course
 from .ending import clock_error
 from .job import Job, Pass
+from .ladder import by_strength, is_worth_asking_again, may_begin_again, offered_rung
 from .ledger import attempt_of
 from .retrying import Retrying
 from .row import Row
+from .runs import leave_runs
 from .stream_end import completion, exhaustion, final_error, interruption
 from .watchdog import SwitchClosedError, Watchdog
 
@@ -50,17 +55,20 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
     watchdog = Watchdog(job.resilience.timeouts, job.deadline)
     if job.open_streams is not None:
         job.open_streams.add(watchdog)
+    targets = list(job.targets)
     try:
-        for place, target in enumerate(job.targets):
+        for place, target in enumerate(targets):
             tries, slept, began, own = 0, 0.0, loop.time(), job.resilience_of(target)
             retrying = Retrying(own, job.retry_wait, job.retry_stop)
-            watchdog.begin_target(own.timeouts, _others(job, place, course), is_first=place == 0)
+            watchdog.begin_target(own.timeouts, _others(targets, place, course), is_first=place == 0)
             # The body does not continue a model's answer, so it is asked only before commit.
             while not (target.provider == BODY and course.is_committed):
-                others = _others(job, place, course)
+                others = _others(targets, place, course)
                 admitted: Pass | LLMDispatcherError
                 if watchdog.is_time_up:  # the reader has held a chunk for that long
                     admitted = clock_error("total", target, watchdog)
+                elif course.run is not None:
+                    admitted = job.admission.enter_again(target)
                 else:
                     with watchdog.ends_with_the_switch():
                         admitted = await job.admission.enter(target, watchdog.left_for_a_try(others))
@@ -73,8 +81,12 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                         raise final_error(job, course) or refusal
                     break
                 tries += 1
-                watchdog.begin_attempt(others, _chances(job, place, course, may_retry=retrying.may_retry(tries)))
-                row = Row(target, course.next_number, loop.time())
+                watchdog.begin_attempt(
+                    others, _chances(job, targets, place, course, may_retry=retrying.may_retry(tries))
+                )
+                row = Row(target, course.next_number, loop.time(), others)
+                if course.run is not None:
+                    row.read_on(course.rows[-1], job.ledger)
                 outcome: AttemptOutcome = "failed"
                 try:
                     async with aclosing(attempt(job, course, row, admitted, watchdog)) as events:
@@ -95,17 +107,26 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                 course.failures.append(row.error)
                 if row.is_shown:
                     yield StreamInterrupted(Failure.of(row.error), course.transcript.characters)
-                final = final_error(job, course)
-                if final is not None:
-                    raise final
-                left = watchdog.left_for_a_try(_others(job, place, course))
+                if isinstance(row.error, UnprovenContinuationError):
+                    course.unproven.add(target)
+                if row.has_news:
+                    tries = 1
+                if course.run is None or not isinstance(row.error, ProviderError):
+                    _raise_if_final(job, course)
+                left = watchdog.left_for_a_try(_others(targets, place, course))
+                once_more = tries == 1 and _is_worth_another_try(job, course, row)
                 try:
-                    seconds = retrying.seconds_to_wait(row.error, tries, left, elapsed=loop.time() - began, slept=slept)
+                    seconds = retrying.seconds_to_wait(
+                        row.error, tries, left, elapsed=loop.time() - began, slept=slept, once_more=once_more
+                    )
                 except ConfigurationError as error:
                     course.failures.append(error)
                     raise final_error(job, course) or error  # noqa: B904 - its cause is set
-                if seconds is None:
+                if seconds is None or (row.others and isinstance(row.error, UnprovenContinuationError)):
                     job.notify(TargetGivenUp(target, Failure.of(row.error), row.delivered))
+                    leave_runs(job, course)
+                    _raise_if_final(job, course)
+                    targets[place + 1 :] = by_strength(job, course, targets[place + 1 :])
                     break
                 job.notify(RetryScheduled(target, Failure.of(row.error), seconds, row.delivered))
                 with watchdog.ends_with_the_switch():
@@ -114,24 +135,41 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
     except SwitchClosedError as error:
         raise interruption(job, course, error) from error.__cause__
     finally:
+        leave_runs(job, course)
         watchdog.close()
         if job.open_streams is not None:
             job.open_streams.remove(watchdog)
     raise exhaustion(job, course)
 
 
-def _others(job: Job, place: int, course: Course) -> int:
+def _others(targets: Sequence[Target], place: int, course: Course) -> int:
     """How many targets can still be asked after this one. The body does not continue what a model has begun."""
-    after = job.targets[place + 1 :]
+    after = targets[place + 1 :]
     return sum(target.provider != BODY for target in after) if course.is_committed else len(after)
 
 
-def _chances(job: Job, place: int, course: Course, *, may_retry: bool) -> int:
+def _chances(job: Job, targets: Sequence[Target], place: int, course: Course, *, may_retry: bool) -> int:
     """How many attempts could continue the answer of this one, if it breaks after the reader has seen some of it."""
-    if job.on_break == "raise" or (not may_restart(job, course) and obstacle_to_continuing(job.request, course)):
-        return 0
-    others = sum(target.provider != BODY for target in job.targets[place + 1 :])
-    return others or int(may_retry)
+    keeps_runs = offered_rung(job.provider(targets[place]), targets[place], job.style) == "reattached"
+    may_continue = job.on_break != "raise" and not obstacle_to_continuing(job.request, course)
+    if not (may_continue or may_begin_again(job, course)):
+        return int(keeps_runs)
+    others = sum(target.provider != BODY for target in targets[place + 1 :])
+    return others or int(may_retry or keeps_runs)
+
+
+def _is_worth_another_try(job: Job, course: Course, row: Row) -> bool:
+    """Whether the same target is tried once more, although the policy may not retry: it continues best."""
+    if isinstance(row.error, UnprovenContinuationError):
+        return may_begin_again(job, course)  # this time the answer begins again
+    return course.run is not None or is_worth_asking_again(job, course, row)
+
+
+def _raise_if_final(job: Job, course: Course) -> None:
+    """Raise the error of a stream that nothing can save after its last failure."""
+    final = final_error(job, course)
+    if final is not None:
+        raise final
 
 
 def _record(job: Job, row: Row, admitted: Pass, outcome: AttemptOutcome, now: float) -> None:

@@ -29,6 +29,7 @@ class OpenStreams:
         self._whole = whole
         self._when_empty = when_empty
         self._watchdogs: WeakKeyDictionary[Watchdog, None] = WeakKeyDictionary()  # unlike a set, it has an order
+        self._errands: set[asyncio.Task[None]] = set()
         self._lock = Lock()
 
     @property
@@ -54,6 +55,18 @@ class OpenStreams:
         if is_empty and self._when_empty is not None:
             self._when_empty()
 
+    def wait_for(self, task: asyncio.Task[None]) -> None:
+        """Keep a task that outlives its stream. `end` waits for those of its loop."""
+        with self._lock:
+            self._errands.add(task)
+        task.add_done_callback(self._forget)
+        if self._whole is not None:
+            self._whole.wait_for(task)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        with self._lock:
+            self._errands.discard(task)
+
     async def end(self) -> None:
         """End the streams of the running loop. Returns when those that wait for a vendor have closed their connections.
 
@@ -65,3 +78,7 @@ class OpenStreams:
         released = [future for dog in watchdogs if dog.loop is loop and (future := dog.end()) is not None]
         if released:
             await asyncio.wait(released)
+        with self._lock:
+            errands = [task for task in self._errands if task.get_loop() is loop]
+        if errands:
+            await asyncio.wait(errands)

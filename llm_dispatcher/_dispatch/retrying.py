@@ -69,6 +69,7 @@ class Retrying(Struct, frozen=True):
         *,
         elapsed: float = 0.0,
         slept: float = 0.0,
+        once_more: bool = False,
     ) -> float | None:
         """Seconds until another try of the same target, or `None` if the target is given up.
 
@@ -78,6 +79,7 @@ class Retrying(Struct, frozen=True):
             left: Seconds that a wait may take at most; `None` does not bound it.
             elapsed: Seconds since the first try began.
             slept: Seconds of these in which the loop waited between tries.
+            once_more: Whether another try is worth while even if the strategy for giving up says otherwise.
 
         Raises:
             ConfigurationError: A strategy of the application's raised, or returned a value of the wrong type.
@@ -92,7 +94,7 @@ class Retrying(Struct, frozen=True):
         else:
             seconds = self._after(error.retry_after, left)
         state.upcoming_sleep = seconds
-        if _ask("retry_stop", self.stop or policy_stop(self.resilience), state):
+        if _ask("retry_stop", self.stop or policy_stop(self.resilience), state) and not once_more:
             return None
         return None if left is not None and seconds >= left else seconds
 

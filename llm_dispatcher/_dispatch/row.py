@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from sys import maxsize
 from typing import Any, TypeAlias
 
@@ -10,10 +11,10 @@ from msgspec.structs import replace
 from .._join.join import Join
 from .._redaction import loggable_id
 from .._usage import Usage
-from ..events import ProviderEvent, ReasoningDelta, Seam, ToolCall, ToolCallDelta, UsageReport
+from ..events import Attempt, Event, ProviderEvent, ReasoningDelta, Rung, Seam, ToolCall, ToolCallDelta, UsageReport
 from ..exceptions import LLMDispatcherError
 from ..notices import Notify, UsageReportRejected
-from ..provider import Finished, Handover, KeptRun, Opened, RawEvent, ServedBy, TokenTrail
+from ..provider import Finished, Handover, KeptRun, Opened, RawEvent, Run, ServedBy, TokenTrail
 from ..tasks import MOST_TOKENS, Target
 
 Content: TypeAlias = ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
@@ -24,17 +25,24 @@ Told: TypeAlias = Opened | RawEvent | UsageReport | Finished | KeptRun | TokenTr
 
 
 class Row:
-    """One attempt under way.
+    """One attempt under way. `others` are the targets that can still be asked after this one.
 
     `output` is everything that the model has written, also what the reader never sees. `delivered` counts the
     characters that the reader has; both are complete after `Course.end`. `is_shown` is whether the reader has seen
-    anything of this attempt, `reader_left` whether the reader has left the stream. Only the task that reads the attempt
-    writes to its row.
+    anything of this attempt, `reader_left` whether the reader has left the stream. With `passes`, all its text goes
+    to the reader as it is. `held` are the events that wait until the attempt is shown.
+
+    `rung` and `proof` say how this attempt continues a broken answer. `run` is the run that the vendor keeps, which was
+    read from `run_began_at` on; `run_usage` is what earlier attempts were charged for it. `trail` are the token ids, of
+    which the first `tokens_before` belong to earlier attempts. `open_calls` are the tool calls that are not complete.
+
+    Only the task that reads the attempt writes to its row.
     """
 
-    def __init__(self, target: Target, number: int, now: float) -> None:
+    def __init__(self, target: Target, number: int, now: float, others: int = 0) -> None:
         self.target = target
         self.number = number
+        self.others = others
         self.began = now
         self.opened = False
         self.request_id: str | None = None
@@ -43,12 +51,21 @@ class Row:
         self.usage_raw: dict[str, Any] | None = None
         self.finished_raw: dict[str, Any] | None = None
         self.output: list[str] = []
-        self.has_tool_calls = False
+        self.has_tool_calls = self.has_whole_call = False
+        self.open_calls: dict[str, str] = {}
         self.usage: Usage | None = None
         self.finished: Finished | None = None
         self.error: LLMDispatcherError | None = None
         self.join: Join | None = None
-        self.is_shown = self.reader_left = False
+        self.rung: Rung | None = None
+        self.proof: str | None = None
+        self.run: Run | None = None
+        self.run_began_at: str | None = None
+        self.run_usage = Usage()
+        self.trail: TokenTrail | None = None
+        self.tokens_before = 0
+        self.held: list[Event] = []
+        self.is_shown = self.passes = self.reader_left = False
         self.delivered = 0
         self.shown_from = 0
         """How many characters the reader had when this attempt was first shown."""
@@ -67,15 +84,49 @@ class Row:
                 self.usage, self.usage_raw = _credible(piece.usage, self.target, notify), self.raw
             case Finished():
                 self.finished, self.finished_raw = piece, self.raw
-            case KeptRun() | TokenTrail() | Handover() | ServedBy():
+            case KeptRun():
+                self.run = piece.run
+            case TokenTrail():
+                self.trail = piece
+            case Handover() | ServedBy():
                 pass
             case _:
                 if isinstance(piece, ReasoningDelta):
                     self.output.append(piece.text)
                 elif not isinstance(piece, ProviderEvent):
-                    self.has_tool_calls = True
+                    self._take_call(piece)
                 return piece if self.raw is None else replace(piece, raw=self.raw)
         return None
+
+    def _take_call(self, piece: ToolCallDelta | ToolCall) -> None:
+        self.has_tool_calls = True
+        if isinstance(piece, ToolCallDelta):
+            self.open_calls[piece.id] = piece.name
+        else:
+            self.has_whole_call = True
+            # A vendor may change the id of a call until it is complete.
+            begun = next((id for id, name in self.open_calls.items() if name == piece.name), None)  # noqa: A001
+            self.open_calls.pop(piece.id if piece.id in self.open_calls else begun or "", None)
+
+    def read_on(self, before: Row, charged: Sequence[Attempt]) -> None:
+        """Take over from the attempt whose run this one reads on: what it held back, and what it had not finished.
+
+        The vendor reports the usage of a run once, at its end. So what was `charged` for the attempts before, of which
+        the last is the last in the ledger, is taken off the report.
+        """
+        self.rung, self.run = "reattached", before.run
+        self.run_usage = Usage.sum((before.run_usage, *(each.usage for each in charged[-1:])))
+        assert self.run is not None
+        self.run_began_at = self.run.position
+        self.proof = f"from {self.run.position}"
+        self.join, self.held = before.join, before.held
+        self.open_calls = before.open_calls
+        self.has_tool_calls = bool(before.open_calls)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether this attempt has read something of a run that the vendor keeps."""
+        return self.run is not None and self.run.position != self.run_began_at
 
     @property
     def has_shown_a_tool_call(self) -> bool:

@@ -17,9 +17,10 @@ from ..exceptions import (
     StreamingError,
     StreamTimeoutError,
 )
-from .continuation import may_restart, obstacle_to_continuing
+from .continuation import obstacle_to_continuing
 from .course import Course
 from .job import Job
+from .ladder import may_begin_again
 from .row import Row
 from .watchdog import SwitchClosedError
 
@@ -38,7 +39,7 @@ def final_error(job: Job, course: Course) -> LLMDispatcherError | None:
     error = course.failures[-1]
     if not isinstance(error, ProviderError):
         return _streaming_error(job, course, str(error)) if course.is_committed or course.follows_content else error
-    if not course.is_committed or may_restart(job, course):
+    if not course.is_committed or may_begin_again(job, course):
         return None
     reason = "on_break is 'raise'" if job.on_break == "raise" else obstacle_to_continuing(job.request, course)
     if reason is None:

@@ -61,7 +61,20 @@ class Join:
     unchanged.
     """
 
-    def __init__(self, delivered: str, style: Continues, *, anchor: str | None = None, hold: int = HOLD) -> None:
+    def __init__(
+        self,
+        delivered: str,
+        style: Continues,
+        *,
+        anchor: str | None = None,
+        hold: int = HOLD,
+        prompt: str | None = None,
+        is_certain: bool = True,
+    ) -> None:
+        self.refusal: str | None = None
+        self.proof: str | None = None
+        self.leak: str | None = None
+        self.is_watching = self.may_show = False
         core = delivered.rstrip()
         self._space = delivered[len(core) :]
         self._style = style

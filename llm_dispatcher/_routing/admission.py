@@ -145,6 +145,9 @@ class TargetPass(Pass):
         admission.forget(self)
 
 
+NO_ERA: Final = -1
+"""The era of a pass that no breaker has admitted, and that no breaker hears of."""
+
 FREE: Final = Pass()
 """The pass of the decorated body. No vendor is asked, so there is nothing to hold."""
 
@@ -194,6 +197,17 @@ class Admission:
             return money
         state.budgets.release(facts.namespace, money.reserved)
         return _unavailable(target, f"the retry budget of {target.provider} is spent")
+
+    def enter_again(self, target: Target) -> Pass | BudgetExceededError:
+        """A pass for reading on a run that the vendor keeps: it holds no more than reserved money."""
+        if target.provider == BODY:
+            return FREE
+        money = self._reserve(target)
+        if not isinstance(money, Reservation):
+            return money
+        admitted = TargetPass(self, target, self.state.limiter.lease(target, 0.0), NO_ERA, money)
+        self._passes.append(admitted)
+        return admitted
 
     def pass_of(self, target: Target) -> Pass:
         """The pass of the newest open attempt at a target. Metering counts its text on it."""

@@ -111,6 +111,7 @@ class Lease:
         self._limits = limits
         self._tokens = tokens
         self._slots: list[Semaphore] = []
+        self._is_taken = False
 
     async def take(self, patience: float) -> bool:
         """Pass all limits, in line. False, with nothing taken, if that took longer than `patience` seconds."""
@@ -130,6 +131,7 @@ class Lease:
                 return False
             wait = seconds + self._jitter(seconds, end - loop.time()) if seconds > SOON else 0.0
             self._change(1, self._tokens, wait)
+            self._is_taken = True
         except BaseException:
             self._release_slots()
             raise
@@ -153,7 +155,8 @@ class Lease:
 
     def give_back(self) -> None:
         """Give back everything: nothing was sent."""
-        self._change(-1, -self._tokens)
+        if self._is_taken:
+            self._change(-1, -self._tokens)
         self._release_slots()
 
     def count(self, tokens: int) -> None:

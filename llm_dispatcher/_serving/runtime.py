@@ -32,6 +32,7 @@ from ..provider import Provider
 from ..tasks import NAMESPACE, Target, TaskRequest, TaskType, namespace_of
 from .knowledge import Knowledge
 from .runtimes import Runtimes
+from .styles import Styles
 
 if TYPE_CHECKING:
     from ..cache import StreamingCache
@@ -42,7 +43,7 @@ MakeProvider: TypeAlias = Callable[[ProviderSettings, Notify], Provider]
 
 
 class Shared(Struct, frozen=True):
-    """The state that all runtimes of one switch share."""
+    """The state that all runtimes of one switch share. `no_prefill` is described in `Styles`."""
 
     traffic: SharedState
     knowledge: Knowledge
@@ -50,6 +51,7 @@ class Shared(Struct, frozen=True):
     notify: Notify
     runtimes: Runtimes
     make_provider: MakeProvider
+    no_prefill: dict[str, None]
     retry_wait: RetryWait | None = None
     retry_stop: RetryStop | None = None
 
@@ -66,6 +68,9 @@ class Runtime:
         self.policy = policy
         self.shared = shared
         self.catalog = catalog_of(policy)
+        self.styles = Styles(
+            partial(self.catalog.capabilities, load=False), partial(_identity, policy.providers), shared.no_prefill
+        )
         former = {} if before is None else before.providers
         self.providers: dict[str, Provider] = {
             name: former[name]
@@ -103,11 +108,10 @@ class Runtime:
 
     def models(self, targets: tuple[Target, ...]) -> tuple[str, ...]:
         """The identity of each of these targets: see `identity`."""
-        identities, providers = self._identities, self.policy.providers
+        identities = self._identities
         for target in targets:
             if target not in identities:
-                settings = providers.get(target.provider)
-                identities[target] = target.provider if settings is None else identity(settings, target.model)
+                identities[target] = _identity(self.policy.providers, target)
         return tuple([identities[target] for target in targets])
 
     def plan(
@@ -223,6 +227,12 @@ def _vendor_model(providers: Mapping[str, ProviderSettings], target: Target) -> 
 def _quirks(providers: Mapping[str, ProviderSettings], target: Target) -> frozenset[Quirk]:
     """The quirks of a target's host, as its entry has them."""
     return quirks_of(providers[target.provider])
+
+
+def _identity(providers: Mapping[str, ProviderSettings], target: Target) -> str:
+    """What a target stands for: see `identity`."""
+    settings = providers.get(target.provider)
+    return target.provider if settings is None else identity(settings, target.model)
 
 
 def _release_unused(runtime: ref[Runtime]) -> None:

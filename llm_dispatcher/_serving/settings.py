@@ -15,7 +15,7 @@ from ..streaming import ProgressTracker, StreamingCallbacks
 from ..streaming._callbacks import CallbackObserver
 from ..streaming._observe import Observer
 from ..streaming._progress import FOLLOWING, ProgressObserver, assign
-from ..streaming._shape import Shape
+from ..streaming._shape import WHOLE, Shape
 from ..tasks import MOST_TOKENS, ReasoningEffort, TaskRequest, TaskType
 from .options import REQUEST_OPTIONS, STREAM_OPTIONS, RequestCache, StreamOptions, check_names
 
@@ -113,13 +113,14 @@ class CallSettings(Struct, frozen=True, kw_only=True):
 
     def apart(self, policy: Policy, task_type: TaskType, shape: Shape) -> Hashable:
         """The settings that must be equal for two calls to share a stream: all that change how it runs. The shape
-        counts only if a broken stream begins again, because delivered chunks cannot be taken back.
+        counts because a broken stream may begin again for a reader who has nothing yet, and not for one who has chunks.
         """
         on_break = self.on_break_in(policy, task_type)
         return (
             self.total(policy, task_type),
             on_break,
             on_break == "restart" and not shape.can_take_back,
+            on_break == "continue" and shape is WHOLE,
             self.max_retries,
             self.fallback_enabled,
             self.optimization_strategy,

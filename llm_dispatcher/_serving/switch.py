@@ -84,6 +84,7 @@ class LLMSwitch:
             notify,
             Runtimes(),
             self._make_provider,
+            {},
             retry_wait,
             retry_stop,
         )

@@ -7,11 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 
-from .._policy import Policy, ProviderSettings
+from .._catalog import traits
+from .._policy import Correction, Policy, ProviderSettings
 from .._redaction import Secret
 from .._vendors.table import VENDORS, hosts, vendor
+from ..tasks import Target
 from ..testing._player import Script
 from ..testing._vendor import HELLO, SimulatedVendor
 
@@ -55,7 +58,25 @@ def make_simulated_switch(
                 api=api if row.has_interfaces else None,
                 options=_quirks(settings),
             )
-    return LLMSwitch(replace(policy, providers=providers)), vendors
+    return LLMSwitch(replace(policy, providers=providers, catalog=_as_at_home(policy))), vendors
+
+
+def _as_at_home(policy: Policy) -> dict[Target, Correction]:
+    """The catalog's corrections, with one for each target of a vendor that stands at another address here. A switch
+    would not know how a model at such an address continues a broken answer; the vendor itself is known.
+    """
+    corrections = dict(policy.catalog)
+    listed = (Target(name, model) for name, settings in policy.providers.items() for model in settings.models)
+    routed = (target for route in (policy.default, *policy.tasks.values()) for target in route.targets)
+    for target in dict.fromkeys((*listed, *routed)):
+        settings = policy.providers.get(target.provider)
+        if settings is None or settings.base_url is not None or not vendor(settings.kind).quirks_elsewhere:
+            continue
+        correction = corrections.get(target, Correction())
+        if correction.continues is UNSET:
+            continues = traits(settings.kind, settings.vendor_model(target.model)).continues
+            corrections[target] = replace(correction, continues=continues)
+    return corrections
 
 
 def policy_without_keys(

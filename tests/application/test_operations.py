@@ -8,8 +8,8 @@ import logging
 import re
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, closing, suppress
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -20,10 +20,16 @@ from msgspec.structs import force_setattr
 import llm_dispatcher
 from llm_dispatcher import LLMSwitch, StreamingCache, StreamingCallbacks, TaskRequest
 from llm_dispatcher import _catalog as catalog
+from llm_dispatcher._dispatch import Job, Ledger, OpenStreams, attempts
+from llm_dispatcher._policy import Resilience
 from llm_dispatcher.cache._sqlite import SQLiteStore
-from llm_dispatcher.exceptions import LLMDispatcherError
+from llm_dispatcher.events import TextDelta
+from llm_dispatcher.exceptions import LLMDispatcherError, ProviderConnectionError
 from llm_dispatcher.notices import Notice
+from llm_dispatcher.provider import Ask, Finished, KeptRun, Piece, ProviderSettings
+from llm_dispatcher.provider.kit import BaseProvider
 from llm_dispatcher.streaming import Account, ObservedCall, Observer, Watcher
+from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import (
     CleanEnd,
     Continuing,
@@ -313,6 +319,41 @@ async def closed_connections(simulated_vendor: Start) -> None:
             assert await switch.stream_request(ASK) == "Hello!"
 
 
+async def runs_that_are_left() -> None:
+    """A vendor that keeps the runs that it was asked for, and cannot be told to stop one."""
+
+    class KeptForEver:
+        id, position, is_over = "run_1", "event 1", False
+
+        async def read_on(self) -> AsyncGenerator[Piece, None]:
+            yield Finished("stop", "stop")
+
+        async def cancel(self) -> None:
+            raise ProviderConnectionError("simulated")
+
+    class Keeps(BaseProvider[None]):
+        async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+            yield KeptRun(KeptForEver())
+            yield "Hello"
+            yield "!"
+
+    job = Job(
+        request=ASK,
+        targets=(Target("a", "m"),),
+        provider=lambda target: Keeps(ProviderSettings(name="a", kind="of a third party")),
+        style=lambda target: "anchored",
+        resilience=Resilience(),
+        ledger=Ledger(),
+        open_streams=OpenStreams(),
+    )
+    async with aclosing(attempts(job)) as events:
+        async for event in events:
+            if isinstance(event, TextDelta):
+                break
+    assert job.open_streams is not None
+    await job.open_streams.end()
+
+
 async def test_every_line_of_the_table_is_met(
     simulated_vendor: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -328,4 +369,5 @@ async def test_every_line_of_the_table_is_met(
     await late_trouble()
     await unprepared(simulated_vendor, monkeypatch)
     await closed_connections(simulated_vendor)
+    await runs_that_are_left()
     assert told(caplog) == {line.words for line in LINES}

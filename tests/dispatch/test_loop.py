@@ -444,7 +444,7 @@ async def test_a_reader_that_leaves_at_a_switch_has_only_what_was_delivered(left
         yield Opened()
         if ask.target == A:
             yield "one two"
-            raise ProviderConnectionError("cut")
+            raise ProviderTimeoutError("stalled")  # after a broken connection, the same target would be asked first
         yield " three"
         yield " four"
         await asyncio.Event().wait()

@@ -273,22 +273,29 @@ async def test_on_break_restart_begins_again_for_readers_that_can_discard(
 
 
 @pytest.mark.parametrize(
-    ("reply", "request_", "reason"),
+    ("wire", "reply", "request_", "reason"),
     [
         (
-            Reply("Let me look. Now.", tool_calls=(SaidToolCall("f", '{"a": 1}'),), fault=Cut(5)),
+            "anthropic",
+            Reply("Let me look.", tool_calls=(SaidToolCall("f", "{}"), SaidToolCall("g", '{"a": 1}')), fault=Cut(6)),
             ASK,
-            "a tool call had begun",
+            "a tool call was delivered",
         ),
-        (Reply("one two three", fault=Cut(2)), TaskRequest("x", response_format={"type": "object"}), "follow a schema"),
+        (
+            "openai-chat",
+            Reply("one two three", fault=Cut(2)),
+            TaskRequest("x", response_format={"type": "object"}),
+            "follow a schema",
+        ),
     ],
 )
 async def test_an_answer_that_cannot_be_continued_is_an_error_with_its_text(
-    reply: Reply, request_: TaskRequest, reason: str, simulated_vendor: Start, switch_over: Over
+    wire: str, reply: Reply, request_: TaskRequest, reason: str, simulated_vendor: Start, switch_over: Over
 ) -> None:
     other = simulated_vendor("openai-chat", Reply(TEXT))
     with pytest.raises(StreamingError, match=reason) as raised:
-        await switch_over(simulated_vendor("openai-chat", reply), other).stream_request(request_)
+        async for _ in switch_over(simulated_vendor(wire, reply), other).stream_request(request_):
+            pass
     assert raised.value.partial == "".join(reply.pieces)[: len(raised.value.partial)] != ""
     assert other.requests == []
 

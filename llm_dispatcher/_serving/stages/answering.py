@@ -9,6 +9,7 @@ from ..._routing import Admission
 from ...events import Event
 from ...exceptions import InvalidRequestError
 from ...provider import BODY, Provider
+from ...streaming._shape import WHOLE
 from ...tasks import Target
 from ..call import Call
 from .metering import metered
@@ -43,6 +44,8 @@ def _job(call: Call) -> tuple[Job, Admission]:
     latest = runtime.latest_first_token(request, plan, wishes)
     body = None if call.body is None else call.body()
 
+    styles = runtime.styles
+
     def provider(target: Target) -> Provider:
         return body if body is not None and target.provider == BODY else runtime.providers[target.provider]
 
@@ -50,12 +53,17 @@ def _job(call: Call) -> tuple[Job, Admission]:
         request=runtime.to_send(request),
         targets=plan.targets,
         provider=provider,
-        style=lambda target: runtime.catalog.capabilities(target, load=False).continues,
+        style=styles.of,
+        is_certain=styles.is_certain,
+        takes_no_prefill=styles.takes_no_prefill,
+        chunk_is_token=lambda target: runtime.catalog.capabilities(target, load=False).chunk_is_token,
+        figures=plan.figures,
         resilience=settings.over(policy.resilience_of(task_type, None), latest),
         overrides=lambda target: settings.over(policy.resilience_of(task_type, target), latest),
         ledger=call.ledger,
         admission=admission,
         on_break=on_break,
+        reader_has_nothing=on_break == "continue" and call.shape is WHOLE,
         raw=settings.raw,
         open_streams=runtime.open_streams,
         deadline=call.deadline,

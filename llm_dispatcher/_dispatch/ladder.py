@@ -1,0 +1,154 @@
+"""The ladder: how an attempt continues an answer that broke, from the strongest way to the weakest.
+
+`rung_now` chooses the rung of an attempt from what the reader has, what its target offers and what was tried before.
+`begin` writes it to the attempt's row and makes the request. Only the loop's task calls either. A run that the vendor
+keeps is not chosen here: the loop reads it on at once (`Course.run`), because it belongs to one target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from itertools import groupby
+from typing import Final
+
+from msgspec.structs import replace
+
+from .._policy import Continues
+from ..events import Rung
+from ..exceptions import InvalidRequestError, ProviderConnectionError, StreamTruncatedError
+from ..provider import BODY, Ask, Opened, Piece, Provider, SupportsRung, SupportsTokens
+from ..tasks import Target, TaskRequest
+from .continuation import (
+    CONTINUE_PROMPT,
+    continuation_join,
+    continuation_request,
+    count_delivered_tokens,
+    obstacle_to_continuing,
+)
+from .course import Course
+from .job import Job
+from .row import Row
+
+STRENGTH: Final[Mapping[Rung, int]] = {"reattached": 0, "exact": 1, "prefill": 2, "anchored": 3, "restarted": 4}
+"""The place of each rung, from the strongest on."""
+
+_REFUSALS: Final = frozenset((400, 422))
+"""How a host that does not take an open assistant turn refuses a request that has one."""
+
+
+def may_begin_again(job: Job, course: Course) -> bool:
+    """Whether an answer that broke may begin again. It may not if the reader has earlier turns, which would be lost."""
+    return not course.follows_content and (job.on_break == "restart" or job.reader_has_nothing)
+
+
+def begins_again(job: Job, course: Course, target: Target) -> bool:
+    """Whether the next attempt at a target begins the answer again.
+
+    A reader of the whole answer gets one that was continued, unless that is not sound or this target has tried it.
+    """
+    if not may_begin_again(job, course):
+        return False
+    if job.on_break == "restart":
+        return True
+    return target in course.unproven or obstacle_to_continuing(job.request, course) is not None
+
+
+def rung_now(job: Job, course: Course, target: Target) -> Rung | None:
+    """The rung of the next attempt at a target; `None` if the reader has nothing of an answer yet."""
+    if not course.is_committed:
+        return None
+    if target.provider == BODY or begins_again(job, course, target) or not course.text:
+        return "restarted"
+    trail, provider = course.trail, job.provider(target)
+    if trail is not None and isinstance(provider, SupportsTokens) and provider.takes_tokens(target.model, trail):
+        return "exact"
+    return job.style(target)
+
+
+def offered_rung(provider: object, target: Target, style: Callable[[Target], Continues]) -> Rung:
+    """The strongest rung that a target offers, before anything is asked."""
+    if target.provider == BODY:
+        return "restarted"
+    best = provider.rung(target.model) if isinstance(provider, SupportsRung) else None
+    return best or style(target)
+
+
+def by_strength(job: Job, course: Course, targets: Sequence[Target]) -> Iterable[Target]:
+    """These targets in their order, except that a stronger rung comes first among targets that the plan holds equal."""
+    figures = dict(zip(job.targets, job.figures, strict=False))
+    for _, equal in groupby(targets, key=lambda target: figures.get(target, object())):
+        yield from sorted(equal, key=lambda target: STRENGTH.get(rung_now(job, course, target) or "restarted", 4))
+
+
+def is_worth_asking_again(job: Job, course: Course, row: Row) -> bool:
+    """Whether the same target continues best, although the policy may not retry: its connection broke, and it still has
+    the answer in its cache.
+    """
+    broke = isinstance(row.error, (ProviderConnectionError, StreamTruncatedError))
+    return broke and rung_now(job, course, row.target) in ("exact", "prefill") and job.is_certain(row.target)
+
+
+def begin(job: Job, course: Course, row: Row) -> Ask:
+    """Choose the rung of an attempt, and make its request."""
+    row.rung = rung_now(job, course, row.target)
+    ask = Ask(job.request, row.target, job.resilience_of(row.target).timeouts.connect, job.raw)
+    if row.rung == "exact":
+        return _exact(job, course, row, ask)
+    if row.rung == "restarted":
+        row.proof = "a new answer"
+        return ask
+    return ask if row.rung is None else replace(ask, request=_continued(job, course, row))
+
+
+def _exact(job: Job, course: Course, row: Row, ask: Ask) -> Ask:
+    """The request that goes on from exactly the tokens of the answer. Its limit is what is left, to the token."""
+    trail = row.trail = course.trail
+    assert trail is not None  # `rung_now` has looked
+    row.tokens_before = len(trail.output)
+    row.proof = f"from {row.tokens_before} tokens"
+    request = job.request
+    if request.max_tokens is not None:
+        used = count_delivered_tokens(course, job.chunk_is_token)
+        request = replace(request, max_tokens=max(1, request.max_tokens - used))
+    return replace(ask, request=request, tokens=trail)
+
+
+def _continued(job: Job, course: Course, row: Row) -> TaskRequest:
+    """The request for the rest of an answer, in the style of the row's rung. The row gets the join for it."""
+    style: Continues = "prefill" if row.rung == "prefill" else "anchored"
+    prompt, text = job.resilience_of(row.target).continuation or CONTINUE_PROMPT, course.text
+    is_certain = style == "anchored" or job.is_certain(row.target)
+    row.join = continuation_join(job.request, text, style, prompt, is_certain=is_certain)
+    row.proof = "an open turn" if style == "prefill" else None
+    return continuation_request(
+        job.request,
+        text,
+        style,
+        prompt,
+        delivered_tokens=count_delivered_tokens(course, job.chunk_is_token),
+        repeats_all=any(each.target == row.target and each.seam == "restart" for each in course.rows),
+    )
+
+
+async def pieces_in_either_style(
+    job: Job, course: Course, row: Row, provider: Provider, ask: Ask
+) -> AsyncGenerator[Piece, None]:
+    """The pieces from a host that is not known to take an open assistant turn. If it refuses one, it is asked again in
+    the same attempt, with an anchor, and is not asked for an open turn again.
+    """
+    try:
+        async with aclosing(provider.stream(ask)) as stream:
+            async for piece in stream:
+                yield piece
+        return
+    except InvalidRequestError as error:
+        if row.opened or error.status not in _REFUSALS:
+            raise
+    row.rung = "anchored"
+    ask = replace(ask, request=_continued(job, course, row))
+    async with aclosing(provider.stream(ask)) as stream:
+        async for piece in stream:
+            if isinstance(piece, Opened):  # it was the open turn that it had refused
+                job.takes_no_prefill(row.target)
+            yield piece
