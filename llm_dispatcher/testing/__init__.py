@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ._player import Script as Script
     from ._received import ReceivedRequest as ReceivedRequest
     from ._received import Turn as Turn
+    from ._runs import Background as Background
+    from ._runs import SimulatedRun as SimulatedRun
     from ._script import Decline as Decline
     from ._script import Reply as Reply
     from ._script import SaidToolCall as SaidToolCall
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from ._vendor import SimulatedVendor as SimulatedVendor
     from .faults import CleanEnd as CleanEnd
     from .faults import Cut as Cut
+    from .faults import CutEach as CutEach
     from .faults import ErrorFrame as ErrorFrame
     from .faults import Garbage as Garbage
     from .faults import HangUp as HangUp
@@ -50,6 +53,9 @@ if TYPE_CHECKING:
     from .faults import Redirect as Redirect
     from .faults import Refuse as Refuse
     from .faults import Resplit as Resplit
+    from .faults import RunFails as RunFails
+    from .faults import RunIsLost as RunIsLost
+    from .faults import RunStalls as RunStalls
     from .faults import SlowHeaders as SlowHeaders
     from .faults import Stall as Stall
     from .faults import UnaskedAnswer as UnaskedAnswer
@@ -61,9 +67,11 @@ _MODULES = {
     "Simulation": "_simulation.simulation",
     "SimulationStuckError": "_simulation.steps",
     "RealWorldError": "_simulation.real_world",
+    "Background": "_runs",
     "CleanEnd": "faults",
     "Continuing": "_continuing",
     "Cut": "faults",
+    "CutEach": "faults",
     "Decline": "_script",
     "ErrorFrame": "faults",
     "Garbage": "faults",
@@ -80,11 +88,15 @@ _MODULES = {
     "Refuse": "faults",
     "Reply": "_script",
     "Resplit": "faults",
+    "RunFails": "faults",
+    "RunIsLost": "faults",
+    "RunStalls": "faults",
     "SaidToolCall": "_script",
     "SaidUsage": "_script",
     "Script": "_player",
     "Served": "_simulation.provider",
     "SimulatedProvider": "_simulation.provider",
+    "SimulatedRun": "_runs",
     "SimulatedVendor": "_vendor",
     "SlowHeaders": "faults",
     "SpawnedVendor": "_spawned",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ._http import END_OF_BODY, chunk, head
 from ._received import Ending
@@ -16,6 +17,7 @@ from ._wires import WIRES, Frame, Rejection, WireModule, frames_of
 from .faults import (
     Breaks,
     Cut,
+    CutEach,
     ErrorFrame,
     Fault,
     Garbage,
@@ -23,6 +25,7 @@ from .faults import (
     KeepAlives,
     Linger,
     MalformedJson,
+    OfARun,
     Redirect,
     Refuse,
     Resplit,
@@ -52,7 +55,7 @@ class Write(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """The writes of a connection. `fault` is what it does besides."""
+    """The writes of a connection. `fault` is what it does besides. The body ends early once `is_stopped` is true."""
 
     status: int
     headers: Mapping[str, str]
@@ -61,6 +64,17 @@ class Answer(Struct, frozen=True):
     fault: Fault | None = None
     keep_alive: bytes = b""
     unasked: bytes = b""
+    is_stopped: Callable[[], bool] | None = None
+
+
+class Ready(Struct, frozen=True):
+    """How many frames of an answer are written already when it begins, and the seconds until the next one is."""
+
+    frames: int = 0
+    wait: float = 0.0
+
+
+NOTHING_READY: Final = Ready()
 
 
 def streamed(wire: Wire, reply: Reply, model: str, fallbacks: Sequence[str] = ()) -> Answer:
@@ -68,18 +82,29 @@ def streamed(wire: Wire, reply: Reply, model: str, fallbacks: Sequence[str] = ()
 
     `fallbacks` are the models that the request names to continue the answer if the model declines.
     """
-    module = WIRES[wire]
-    frames = _with_fault(module, frames_of(wire, reply, model, fallbacks), reply.fault)
+    if isinstance(reply.fault, OfARun):
+        raise ValueError(  # noqa: TRY004 - the type is right, its place is not
+            f"{type(reply.fault).__name__} is for a run in the background, on the wire {Wire.OPENAI_RESPONSES}: "
+            "the request has to set background: true"
+        )
+    frames = frames_of(wire, reply, model, fallbacks)
     if isinstance(reply.fault, Breaks):
         check_place(wire, reply, model)
-    writes = _resplit(frames, reply) if reply.resplit else _unchanged(frames, reply.pace)
-    if not isinstance(reply.fault, (Cut, Stall, KeepAlives, Linger)):
+    return answer_with(wire, frames, reply, model)
+
+
+def answer_with(wire: Wire, frames: list[Frame], reply: Reply, model: str, ready: Ready = NOTHING_READY) -> Answer:
+    """These frames as an answer, with the fault of the reply. Those that are `ready` come without pauses."""
+    module = WIRES[wire]
+    frames = _with_fault(module, frames, reply.fault)
+    writes = _resplit(frames, reply) if reply.resplit else _unchanged(frames, reply.pace, ready)
+    if not isinstance(reply.fault, (Cut, CutEach, Stall, KeepAlives, Linger)):
         writes = [*writes, Write(END_OF_BODY)]
     return Answer(
         status=200,
         headers={"content-type": module.CONTENT_TYPE, "transfer-encoding": "chunked", **reply.headers},
         writes=tuple(writes if reply.resplit else _joined(writes)),
-        ending="broken" if isinstance(reply.fault, Breaks) else "served",
+        ending="broken" if isinstance(reply.fault, (Breaks, CutEach)) else "served",
         fault=reply.fault,
         keep_alive=chunk(module.KEEP_ALIVE),
         unasked=_unasked(wire, reply.fault.text, model) if isinstance(reply.fault, UnaskedAnswer) else b"",
@@ -89,6 +114,14 @@ def streamed(wire: Wire, reply: Reply, model: str, fallbacks: Sequence[str] = ()
 def _unasked(wire: Wire, text: str, model: str) -> bytes:
     answer = streamed(wire, Reply(text), model)
     return head(answer.status, answer.headers) + b"".join(write.data for write in answer.writes)
+
+
+def check(wire: Wire, reply: Reply) -> None:
+    """Refuse a reply that is impossible on this wire."""
+    if isinstance(reply.fault, OfARun) and wire == Wire.OPENAI_RESPONSES:
+        check_place(wire, reply)
+        reply = replace(reply, fault=None)
+    streamed(wire, reply, "m")
 
 
 def check_place(wire: Wire, reply: Reply, model: str = "m") -> None:
@@ -148,6 +181,8 @@ def json_answer(value: object) -> Answer:
 
 def _with_fault(module: WireModule, frames: list[Frame], fault: Fault | None) -> list[Frame]:
     """The frames before the fault, and the frames that the fault adds."""
+    if isinstance(fault, CutEach):
+        return frames[: fault.events]
     if not isinstance(fault, Breaks):
         return frames
     output = list(before(frames, fault.after))
@@ -175,8 +210,10 @@ def before(frames: Sequence[Part], after: int) -> Iterator[Part]:
         yield frame
 
 
-def _unchanged(frames: Iterable[Frame], pace: float) -> list[Write]:
-    return [Write(chunk(frame.data), pace if frame.content else 0.0) for frame in frames]
+def _unchanged(frames: Sequence[Frame], pace: float, ready: Ready) -> list[Write]:
+    written = [Write(chunk(frame.data)) for frame in frames[: ready.frames]]
+    coming = [Write(chunk(frame.data), pace if frame.content else 0.0) for frame in frames[ready.frames :]]
+    return [*written, Write(b"", ready.wait), *coming] if ready.wait else [*written, *coming]
 
 
 def _resplit(frames: list[Frame], reply: Reply) -> list[Write]:

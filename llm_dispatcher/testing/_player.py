@@ -13,6 +13,7 @@ from ._answers import Answer
 from ._continuing import Continuing
 from ._http import HttpRequest
 from ._received import ReceivedRequest
+from ._runs import OPENAIS, Background, RunStore
 from ._script import Reply, Wire
 from ._wires import WIRES, Rejection
 from .faults import HttpError, Redirect, Refuse
@@ -45,7 +46,9 @@ class Player:
         api_key: str | None,
         remember: int | None,
         host: str = "openai",
+        background: Background = OPENAIS,
     ) -> None:
+        self.runs = RunStore(background)
         self.requests: list[ReceivedRequest] = []
         self.script_error: Exception | None = None
         self._wire = wire
@@ -65,7 +68,7 @@ class Player:
             raise ValueError("a script that is a sequence has at least one Reply")
         for part in parts:
             if isinstance(part, Reply):
-                answers.streamed(self._wire, part, "m")
+                answers.check(self._wire, part)
             elif not callable(part):
                 raise TypeError(
                     "a script is a text, a Reply, a function that makes one, or a sequence of these; "
@@ -107,6 +110,8 @@ class Player:
         rejection = self._rejection(request)
         if rejection is not None:
             answer = answers.error_answer(self._wire, rejection, request.request_id)
+        elif self._is_about_a_run(request):
+            answer = self.runs.answer(request)
         elif request.method == "GET":
             answer = answers.json_answer(WIRES[self._wire].models(sorted(self._models or (ANY_MODEL,))))
         else:
@@ -125,11 +130,12 @@ class Player:
         asks_for_models = request.method == "GET" and module.MODELS.fullmatch(request.path.partition("?")[0])
         if not request.is_json:
             return Rejection(400, "the body is not valid JSON")
-        if request.method != "POST" and not asks_for_models:
+        about_a_run = self._is_about_a_run(request)
+        if request.method != "POST" and not asks_for_models and not about_a_run:
             return Rejection(405, f"{request.method} is not allowed here")
         if self._api_key is not None and module.key(request) != self._api_key:
             return Rejection(401, "the API key is missing or wrong")
-        if asks_for_models:
+        if asks_for_models or about_a_run:
             return None
         rejection = module.read(request)
         if rejection is not None:
@@ -140,6 +146,9 @@ class Player:
         if request.turns[-1].role == "assistant" and self._refuses_open_turn(request.model):
             return Rejection(400, PREFILL_REFUSED)
         return None
+
+    def _is_about_a_run(self, request: ReceivedRequest) -> bool:
+        return self._wire == Wire.OPENAI_RESPONSES and self.runs.is_asked_by(request)
 
     def _refuses_open_turn(self, model: str) -> bool:
         refuses = self._refuses_prefill
@@ -157,6 +166,8 @@ class Player:
             return answers.redirected(reply.fault)
         if isinstance(reply.fault, HttpError):
             return answers.error_answer(self._wire, reply.fault, request.request_id, reply.headers)
+        if self._wire == Wire.OPENAI_RESPONSES and request.body.get("background") is True:
+            return self.runs.begin(request, reply)
         key = (place, request.model, request.wants_usage, request.fallbacks)
         if (answer := self._cached.get(key)) is not None:
             return answer

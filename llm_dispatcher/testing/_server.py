@@ -17,9 +17,9 @@ from itertools import pairwise
 from typing import Final, Protocol
 
 from ._answers import Answer
-from ._http import HttpRequest, NotHttpError, RequestReader, head
+from ._http import END_OF_BODY, HttpRequest, NotHttpError, RequestReader, head
 from ._received import ReceivedRequest
-from .faults import Cut, HangUp, KeepAlives, Linger, Refuse, SlowHeaders, Stall, UnaskedAnswer
+from .faults import Cut, CutEach, HangUp, KeepAlives, Linger, Refuse, SlowHeaders, Stall, UnaskedAnswer
 
 BACKLOG: Final = 8192
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, with a timeout of 0
@@ -115,6 +115,10 @@ class Connection(asyncio.Protocol):
         for before, write in pairwise(answer.writes):
             await asyncio.sleep(before.pause)
             await self._flushed.wait()
+            if answer.is_stopped is not None and answer.is_stopped():
+                self._transport.write(END_OF_BODY)
+                request.end("served")
+                return
             self._transport.write(write.data)
         await self._flushed.wait()
         await self._finish(request, answer)
@@ -134,7 +138,7 @@ class Connection(asyncio.Protocol):
             case Refuse():
                 request.end("refused")
                 self.drop()
-            case Cut(moment=moment):
+            case Cut(moment=moment) | CutEach(moment=moment):
                 while self._has_unsent():  # noqa: ASYNC110 - no event says when they are sent
                     await asyncio.sleep(0.001)
                 await asyncio.sleep(moment)

@@ -18,6 +18,7 @@ from .. import _clock
 from .._vendors.table import hosts
 from ._player import Player, Script
 from ._received import ReceivedRequest
+from ._runs import OPENAIS, Background, SimulatedRun
 from ._script import Reply, Wire, key_of
 from ._server import Connection, Listener
 from ._wires import WIRES
@@ -43,6 +44,7 @@ class SimulatedVendor:
         port: The port; 0 takes a free one.
         remember: The number of requests that are kept; by default all.
         host: On OpenAI's wires, the kind of the host whose refusals it has; by default OpenAI itself.
+        background: How it keeps the runs of requests with `background: true`, on the wire `openai-responses`.
 
     Raises:
         ValueError: An argument is impossible, such as a fault past the end of a reply.
@@ -59,6 +61,7 @@ class SimulatedVendor:
         port: int = 0,
         remember: int | None = None,
         host: str = "openai",
+        background: Background = OPENAIS,
     ) -> None:
         if host not in hosts():
             raise ValueError(f"a host is one of {', '.join(hosts())}; got {host!r}")
@@ -76,6 +79,7 @@ class SimulatedVendor:
             api_key=api_key,
             remember=remember,
             host=host,
+            background=background,
         )
         self._player.load(script)
         self._connections: set[Connection] = set()
@@ -96,6 +100,11 @@ class SimulatedVendor:
     def requests(self) -> list[ReceivedRequest]:
         """The received requests, in order."""
         return self._player.requests
+
+    @property
+    def runs(self) -> list[SimulatedRun]:
+        """The runs in the background, in the order in which they began."""
+        return self._player.runs.all
 
     @property
     def base_url(self) -> str:

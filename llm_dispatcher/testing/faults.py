@@ -115,6 +115,42 @@ class KeepAlives(Breaks, frozen=True, tag="keep-alives"):
             raise ValueError(f"KeepAlives(every) is more than 0, got {self.every}")
 
 
+class CutEach(ScriptPart, frozen=True, tag="cut-each"):
+    """Reset each connection on which a run in the background is read, after this many events of it.
+
+    With `times`, only so many connections are reset, and the next one is served to the end.
+    """
+
+    events: int = 1
+    times: int | None = None
+    moment: float = 0.02
+
+    def __post_init__(self) -> None:
+        not_negative("CutEach(events)", self.events)
+        not_negative("CutEach(times)", self.times or 0)
+        not_negative("CutEach(moment)", self.moment)
+
+
+class RunFails(Breaks, frozen=True, tag="run-fails"):
+    """A run in the background fails there: its last event is `response.failed`."""
+
+    message: str = "simulated"
+
+
+class RunStalls(Breaks, frozen=True, tag="run-stalls"):
+    """A run in the background writes nothing more. Connections to it stay open."""
+
+
+class RunIsLost(Breaks, frozen=True, tag="run-is-lost"):
+    """The vendor loses a run in the background there: the connection is reset, and the run does not exist any more."""
+
+    moment: float = 0.02
+
+    def __post_init__(self) -> None:
+        Breaks.__post_init__(self)
+        not_negative("RunIsLost(moment)", self.moment)
+
+
 class HangUp(ScriptPart, frozen=True, tag="hang-up"):
     """Send the whole answer, then close the connection without announcing it, as llama.cpp does."""
 
@@ -146,7 +182,8 @@ class Redirect(ScriptPart, frozen=True, tag="redirect"):
 
 Breaking: TypeAlias = Cut | CleanEnd | Stall | ErrorFrame | MalformedJson | Garbage | KeepAlives
 AfterTheEnd: TypeAlias = HangUp | Linger | UnaskedAnswer
-Fault: TypeAlias = Refuse | SlowHeaders | HttpError | Redirect | Breaking | AfterTheEnd
+OfARun: TypeAlias = CutEach | RunFails | RunStalls | RunIsLost
+Fault: TypeAlias = Refuse | SlowHeaders | HttpError | Redirect | Breaking | OfARun | AfterTheEnd
 
 
 class Resplit(ScriptPart, frozen=True):

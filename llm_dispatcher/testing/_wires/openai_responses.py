@@ -57,6 +57,8 @@ def _rejection(body: dict[str, Any]) -> Rejection | None:
         return Rejection(400, "Cannot determine type of 'item'")
     if (rejection := openai_chat.metadata_rejection(body)) is not None:
         return rejection
+    if body.get("background") and body.get("store") is False:
+        return Rejection(400, "Background mode requires 'store' to be true.", param="store")
     text = body.get("text")
     wire_format = text.get("format") if isinstance(text, dict) else None
     if (
@@ -84,10 +86,16 @@ def event(data: bytes) -> bytes:
 class _Stream:
     """Numbers the events, and collects the output items when they are complete."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, run: str | None) -> None:
         self.frames: list[Frame] = []
         self.output: list[dict[str, Any]] = []
-        self.head = {"id": "resp_sim", "object": "response", "created_at": 1_760_000_000, "model": model}
+        self.head = {
+            "id": run or "resp_sim",
+            "object": "response",
+            "created_at": 1_760_000_000,
+            "model": model,
+            "background": run is not None,
+        }
 
     def send(self, kind: str, *, content: bool = False, **fields: Any) -> None:
         data = dumps({"type": kind, "sequence_number": len(self.frames), **fields})
@@ -114,10 +122,14 @@ class _Stream:
         self.send("response.output_item.done", output_index=len(self.output) - 1, item=item)
 
 
-def frames(reply: Reply, model: str) -> list[Frame]:
-    stream = _Stream(model)
-    for kind in ("created", "in_progress"):
-        stream.send(f"response.{kind}", response=stream.response("in_progress"))
+def frames(reply: Reply, model: str, run: str | None = None) -> list[Frame]:
+    """All events of an answer, or those of a `run` in the background with this id."""
+    stream = _Stream(model, run)
+    first = "in_progress" if run is None else "queued"
+    stream.send("response.created", response=stream.response(first))
+    if run is not None:
+        stream.send("response.queued", response=stream.response("queued"))
+    stream.send("response.in_progress", response=stream.response("in_progress"))
     if reply.reasoning:
         _reasoning(stream, reply)
     if reply.pieces or not reply.tool_calls:
@@ -138,6 +150,19 @@ def frames(reply: Reply, model: str) -> list[Frame]:
         response=stream.response(status, incomplete_details=details, usage=usage_counts(reply.usage)),
     )
     return stream.frames
+
+
+def failed(model: str, run: str, number: int, message: str) -> Frame:
+    """The last event of a run that fails."""
+    stream = _Stream(model, run)
+    response = stream.response("failed", error={"code": "server_error", "message": message})
+    data = dumps({"type": "response.failed", "sequence_number": number, "response": response})
+    return Frame(b"event: response.failed\ndata: " + data + b"\n\n")
+
+
+def run_object(model: str, run: str, status: str) -> dict[str, Any]:
+    """What a GET of a run without `stream` and a cancellation answer. The output is left out."""
+    return _Stream(model, run).response(status)
 
 
 def _reasoning(stream: _Stream, reply: Reply) -> None:
