@@ -28,6 +28,7 @@ VENDORS: Final[dict[str, Vendor]] = {
         key_variables=("OPENAI_API_KEY",),
         quirks=_quirks("max_completion_tokens", "few_media", "stored_metadata"),
         interface="responses",
+        keeps_runs=True,
         models={
             "general": "gpt-6.1-terra",
             "strong": "gpt-6.1-sol",
@@ -88,6 +89,7 @@ VENDORS: Final[dict[str, Vendor]] = {
         key_variables=("AZURE_OPENAI_API_KEY",),
         key_header="api-key",
         quirks=_quirks("azure", "max_completion_tokens", "few_media", "stored_metadata"),
+        keeps_runs=True,
         price_list="azure",
         patterns=traits.OPENAI,
     ),

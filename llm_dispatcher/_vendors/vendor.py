@@ -48,7 +48,8 @@ class Vendor(Struct, frozen=True, kw_only=True):
     one. `address_variable` is the variable by which the vendor's SDK takes another address.
 
     `price_list` is the vendor's name in genai-prices; a local server is free. `interface` is what requests to the
-    vendor's own address use by default; every other address is asked for `chat`. `models` are good first models.
+    vendor's own address use by default; every other address is asked for `chat`. `keeps_runs` says that its responses
+    interface runs requests in the background if asked to. `models` are good first models.
 
     `patterns` tell the traits of a model by its name. With `defaults`, a model that they do not match gets these;
     without, the vendor serves models of others, and their patterns are tried. `quirks_elsewhere` are those of an entry
@@ -70,6 +71,7 @@ class Vendor(Struct, frozen=True, kw_only=True):
     quirks: frozenset[Quirk] = frozenset()
     quirks_elsewhere: frozenset[Quirk] = frozenset()
     interface: Api = "chat"
+    keeps_runs: bool = False
     models: Mapping[Size, str] = {}
     price_list: str | None = None
     is_local: bool = False

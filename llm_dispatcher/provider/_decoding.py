@@ -51,8 +51,10 @@ class Splitter(Protocol):
 class Decoder(Protocol):
     """Decodes the events of one answer."""
 
-    ended: bool
-    """Whether an event has said that the answer is complete and that nothing follows it."""
+    @property
+    def ended(self) -> bool:
+        """Whether an event has said that the answer is complete and that nothing follows it."""
+        ...
 
     def pieces(self, data: bytes, /) -> Iterable[Piece]: ...
 

@@ -1,4 +1,4 @@
-"""A vendor behind TLS."""
+"""A vendor behind TLS, and providers that run in the background."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from llm_dispatcher._providers import make
+from llm_dispatcher._redaction import Secret
+from llm_dispatcher.provider import Provider, ProviderSettings
 from llm_dispatcher.testing import SimulatedVendor
 
 
@@ -78,3 +82,23 @@ def encrypted(certificate: Path) -> Callable[[SimulatedVendor], AbstractAsyncCon
             await asyncio.gather(*serving, return_exceptions=True)
 
     return behind
+
+
+def background_settings(vendor: SimulatedVendor, **more: Any) -> ProviderSettings:
+    """The settings of an entry that runs its requests in the background."""
+    fields: dict[str, Any] = {"options": {"background": True}, "api": "responses", **more}
+    return ProviderSettings(name="a", kind="openai", api_key=Secret("test-key"), base_url=vendor.base_url, **fields)
+
+
+@pytest.fixture
+async def provider_of() -> AsyncIterator[Callable[..., Provider]]:
+    """Makes providers that run in the background, closed when the test is over."""
+    made: list[Provider] = []
+
+    def start(vendor: SimulatedVendor, **more: Any) -> Provider:
+        made.append(make(background_settings(vendor, **more)))
+        return made[-1]
+
+    yield start
+    for provider in made:
+        await provider.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,17 +12,17 @@ from msgspec import Struct
 
 from ..._catalog import traits
 from ..._importing import importing
-from ..._policy import Api, ProviderSettings
+from ..._policy import Api, Durability, ProviderSettings
 from ..._vendors import adapters
 from ..._vendors.entries import quirks_of
 from ..._vendors.quirks import Quirk
 from ..._vendors.table import vendor
 from ..._wire import SSEDataDecoder
 from ...notices import Notify
-from ...provider import Ask
+from ...provider import Ask, Piece, Rung
 from ...provider._decoding import Decoder, OpenResponse, lower
 from ...provider._error_codes import MEDIA_NOT_TAKEN, names_a_model
-from ...provider._errors import ErrorReply, error_message, read_error
+from ...provider._errors import ErrorReply, error_message, read_error, translated
 from ...tasks import AudioPart, ImagePart, Target, TaskRequest
 from ..base.encoding import bypassing
 from ..base.options import headers_of, required_key
@@ -29,8 +30,10 @@ from ..base.provider import VendorProvider
 from ..base.tls import trust
 from ..base.transport import CONNECTIONS, opened, readable, response_to
 from . import chat, chat_request, responses, responses_request
+from .background import BACKGROUND, STORED, BackgroundRun, Calls, background_option, check_storable, is_kept
 
 if TYPE_CHECKING:
+    from aiohttp import ClientResponse
     from httpx2 import URL
     from openai import AsyncOpenAI
 
@@ -72,12 +75,13 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
     """
 
     adapter = adapters.OPENAI
-    options = ("quirks",)
+    options = ("quirks", BACKGROUND)
 
     def __init__(self, settings: ProviderSettings) -> None:
         super().__init__(settings)
         self._quirks: Final = quirks_of(settings)
         self._api: Final = settings.api or vendor(settings.kind).interface_at(settings.base_url)
+        self._background: Final = background_option(settings, self._api)
 
     @classmethod
     def option_names(cls, settings: ProviderSettings) -> Sequence[str]:
@@ -100,18 +104,61 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
     def decoder(self, ask: Ask) -> Decoder:
         return self.interface(self.settings.vendor_model(ask.target.model)).decoder(ask, self._quirks)
 
+    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        """The pieces of the answer to a request. If it runs in the background, one of them is a `KeptRun`."""
+        if not self._is_kept(ask.request, ask.target.model, ask.durability):
+            return super().stream(ask)
+        calls = Calls(
+            client=self.client,
+            create=partial(self._create_kept, ask),
+            opened=self._opened,
+            translating=lambda: translated(ask, partial(self.error_reply, ask), self.transport_errors),
+            options=self._options(ask.connect_timeout),
+            notify=self.notify,
+        )
+        return BackgroundRun(ask, self.decoder(ask), calls).begin()
+
+    def rung(self, model: str, durability: Durability = "live") -> Rung | None:
+        """`reattached` if requests to a model run in the background, so that a broken stream can be read on."""
+        return "reattached" if self._is_kept(TaskRequest(""), model, durability) else None
+
+    def _is_kept(self, request: TaskRequest, model: str, durability: Durability) -> bool:
+        """Whether a request runs in the background. It is quick for the many that do not."""
+        if durability == "live" and self._background is None and BACKGROUND not in request.extra:
+            return False
+        if self.interface(self.settings.vendor_model(model)) is not INTERFACES["responses"]:
+            return False
+        return is_kept(request, self._background, self.settings, is_wished=durability == "reattachable")
+
     async def send(self, client: AsyncOpenAI, ask: Ask) -> OpenResponse:
+        return await self._create(client, ask)
+
+    async def _create_kept(self, ask: Ask) -> OpenResponse:
+        check_storable(ask.request, self.settings)
+        return await self._create(await self.client(), ask, STORED)
+
+    async def _create(self, client: AsyncOpenAI, ask: Ask, more: Mapping[str, Any] = {}) -> OpenResponse:
+        """Send a request, with `more` fields in its body."""
         model = self.settings.vendor_model(ask.target.model)
         interface = self.interface(model)
         body = bypassing(interface.body(ask.request, model, ask.target, self._quirks), **interface.required)
-        # Only the transport knows when a connection is being made. The loop keeps all other clocks.
-        timeout = import_module("httpx2").Timeout(None, connect=ask.connect_timeout)
+        body["extra_body"] |= more
         response = await response_to(
             interface.resource(client).with_streaming_response.create(
-                **body, stream=True, timeout=timeout, extra_headers=_unauthorized(self.settings)
+                **body, stream=True, **self._options(ask.connect_timeout)
             )
         )
+        return self._opened(response)
+
+    def _opened(self, response: ClientResponse) -> OpenResponse:
         return opened(response, SSEDataDecoder(cap=self._cap))
+
+    def _options(self, connect_timeout: float | None) -> dict[str, Any]:
+        """The options of every call. Only the transport knows when a connection is being made; the loop keeps all other
+        clocks.
+        """
+        timeout = import_module("httpx2").Timeout(None, connect=connect_timeout)
+        return {"timeout": timeout, "extra_headers": _unauthorized(self.settings)}
 
     def error_reply(self, ask: Ask, error: BaseException) -> ErrorReply | None:
         """What an `openai.APIStatusError` says."""
