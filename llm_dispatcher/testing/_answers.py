@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ._http import END_OF_BODY, chunk, head
-from ._received import Ending
+from ._received import ChangeFrames, Ending
 from ._script import Reply, Wire
 from ._wires import WIRES, Frame, Rejection, WireModule, frames_of
 from .faults import (
@@ -77,10 +77,13 @@ class Ready(Struct, frozen=True):
 NOTHING_READY: Final = Ready()
 
 
-def streamed(wire: Wire, reply: Reply, model: str, fallbacks: Sequence[str] = ()) -> Answer:
+def streamed(
+    wire: Wire, reply: Reply, model: str, fallbacks: Sequence[str] = (), change: ChangeFrames | None = None
+) -> Answer:
     """A reply as an answer on this wire. Raises a `ValueError` if the wire cannot express it.
 
-    `fallbacks` are the models that the request names to continue the answer if the model declines.
+    `fallbacks` are the models that the request names to continue the answer if the model declines. `change` makes other
+    frames of the wire's own, for a request that asks for another form of its answer.
     """
     if isinstance(reply.fault, OfARun):
         raise ValueError(  # noqa: TRY004 - the type is right, its place is not
@@ -88,6 +91,8 @@ def streamed(wire: Wire, reply: Reply, model: str, fallbacks: Sequence[str] = ()
             "the request has to set background: true"
         )
     frames = frames_of(wire, reply, model, fallbacks)
+    if change is not None:
+        frames = change(frames)
     if isinstance(reply.fault, Breaks):
         check_place(wire, reply, model)
     return answer_with(wire, frames, reply, model)

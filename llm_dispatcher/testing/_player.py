@@ -114,6 +114,8 @@ class Player:
             answer = self.runs.answer(request)
         elif request.method == "GET":
             answer = answers.json_answer(WIRES[self._wire].models(sorted(self._models or (ANY_MODEL,))))
+        elif request.service is not None:
+            answer = answers.json_answer(request.service)
         else:
             try:
                 answer = self._scripted(request)
@@ -138,12 +140,13 @@ class Player:
         if asks_for_models or about_a_run:
             return None
         rejection = module.read(request)
-        if rejection is not None:
+        if rejection is not None or request.service is not None:
             return rejection
         for model in (request.model, *request.fallbacks):
             if self._models is not None and model not in self._models:
                 return Rejection(404, f"the model {model} does not exist")
-        if request.turns[-1].role == "assistant" and self._refuses_open_turn(request.model):
+        is_chat = "prompt" not in request.body
+        if is_chat and request.turns[-1].role == "assistant" and self._refuses_open_turn(request.model):
             return Rejection(400, PREFILL_REFUSED)
         return None
 
@@ -169,14 +172,15 @@ class Player:
         if self._wire == Wire.OPENAI_RESPONSES and request.body.get("background") is True:
             return self.runs.begin(request, reply)
         key = (place, request.model, request.wants_usage, request.fallbacks)
-        if (answer := self._cached.get(key)) is not None:
+        if request.change is None and (answer := self._cached.get(key)) is not None:
             return answer
         answer = answers.streamed(
             self._wire,
             reply if request.wants_usage else replace(reply, usage=None),
             request.model,
             request.fallbacks,
+            request.change,
         )
-        if isinstance(part, Reply) and len(self._cached) < _MAX_CACHED:
+        if request.change is None and isinstance(part, Reply) and len(self._cached) < _MAX_CACHED:
             self._cached[key] = answer
         return answer

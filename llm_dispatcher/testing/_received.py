@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from .. import _clock
@@ -11,6 +11,9 @@ from ._script import Reply, Wire
 
 Ending: TypeAlias = Literal["open", "served", "refused", "broken", "left"]
 """`served`: the whole answer was sent. `left`: the reader closed the connection. `refused` and `broken`: by script."""
+
+ChangeFrames: TypeAlias = Callable[[list[Any]], list[Any]]
+"""Makes other frames of those of a wire."""
 
 
 class Turn:
@@ -53,6 +56,9 @@ class ReceivedRequest:
         self.turns: list[Turn] = []
         self.fallbacks: tuple[str, ...] = ()
         self.wants_usage = True
+        self.change: ChangeFrames | None = None
+        self.service: dict[str, Any] | None = None
+        """The answer, if the request is for a service of the host beside its models."""
         self.is_json = True
         self.reply: Reply | None = None
         self.status: int | None = None

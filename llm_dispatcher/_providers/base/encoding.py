@@ -239,6 +239,11 @@ def _accepted(source: Media, what: str, target: Target, types: Container[str] | 
     return source
 
 
+def has_media(request: TaskRequest) -> bool:
+    """Whether a request has an image or a sound."""
+    return any(isinstance(part, (ImagePart, AudioPart)) for turn in request.conversation for part in turn.parts)
+
+
 def bypassing(body: Mapping[str, Any], **required: Any) -> dict[str, Any]:
     """The arguments of an SDK's `create` that send this body unchanged.
 

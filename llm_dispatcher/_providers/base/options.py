@@ -15,6 +15,7 @@ from ..._wire import LONGEST_EVENT
 from ...exceptions import ConfigurationError, ProviderAuthenticationError
 
 MAX_EVENT_BYTES: Final = "max_event_bytes"
+WITH_IDS: Final = "token_ids"
 SHORTEST_LIMIT: Final = 1024
 """A smaller limit would refuse ordinary events."""
 
@@ -27,6 +28,19 @@ def max_event_bytes(settings: ProviderSettings) -> int:
             f"is an int of {SHORTEST_LIMIT} or more", key=f"providers.{settings.name}.options.{MAX_EVENT_BYTES}"
         )
     return limit
+
+
+def has_ids(settings: ProviderSettings) -> bool:
+    """Whether the option `token_ids` is on. By default it is on for a host that tells the ids of its answers."""
+    has = settings.options.get(WITH_IDS, vendor(settings.kind).id_source == "told")
+    if not isinstance(has, bool):
+        raise ConfigurationError("is true or false", key=f"providers.{settings.name}.options.{WITH_IDS}")
+    if settings.api == "responses" and settings.options.get(WITH_IDS):
+        raise ConfigurationError(
+            "is for requests over chat only; leave `api` out, or the option",
+            key=f"providers.{settings.name}.options.{WITH_IDS}",
+        )
+    return has
 
 
 def required_key(settings: ProviderSettings) -> str:

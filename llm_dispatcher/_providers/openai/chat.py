@@ -41,7 +41,7 @@ class _ToolCall(Struct):
         return self.function or _Function()
 
 
-class _Delta(Struct):
+class Delta(Struct):
     content: str | list[dict[str, Any]] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
@@ -53,8 +53,8 @@ class _Delta(Struct):
     images: list[dict[str, Any]] | None = None
 
 
-class _Choice(Struct):
-    delta: _Delta | None = None
+class Choice(Struct):
+    delta: Delta | None = None
     finish_reason: str | None = None
     index: int | None = 0
 
@@ -64,8 +64,8 @@ class _Groq(Struct):
     error: Any = None
 
 
-class _Chunk(Struct):
-    choices: list[_Choice] | None = None
+class Chunk(Struct):
+    choices: list[Choice] | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
     object: Any = None
@@ -76,17 +76,18 @@ class _Chunk(Struct):
     x_groq: _Groq | None = None
 
 
-_decode: Final = msgspec.json.Decoder(_Chunk).decode
+_decode: Final = msgspec.json.Decoder(Chunk).decode
 
-_NoText: TypeAlias = Literal[""] | None
+NoText: TypeAlias = Literal[""] | None
+FirstIndex: TypeAlias = Literal[0] | None
 _NoList: TypeAlias = Annotated[list[Any], Meta(max_length=0)] | None
 
 
-class _PlainDelta(Struct, gc=False):
+class PlainDelta(Struct, gc=False):
     content: Annotated[str, Meta(min_length=1)]
-    refusal: _NoText = None
-    reasoning_content: _NoText = None
-    reasoning: _NoText = None
+    refusal: NoText = None
+    reasoning_content: NoText = None
+    reasoning: NoText = None
     tool_calls: _NoList = None
     function_call: None = None
     annotations: _NoList = None
@@ -95,9 +96,9 @@ class _PlainDelta(Struct, gc=False):
 
 
 class _PlainChoice(Struct, gc=False):
-    delta: _PlainDelta
-    finish_reason: _NoText = None
-    index: Literal[0] | None = 0
+    delta: PlainDelta
+    finish_reason: NoText = None
+    index: FirstIndex = 0
 
 
 class _PlainChunk(Struct, gc=False):
@@ -150,7 +151,7 @@ class Decoder:
             pass
         return self._others(_decode(data))
 
-    def _others(self, chunk: _Chunk) -> Iterable[Piece]:
+    def _others(self, chunk: Chunk) -> Iterable[Piece]:
         if (error := _error(chunk)) is not None:
             raise error_for(read_error(error), self._target)
         if chunk.citations is not None and chunk.citations != self._citations:  # repeated in every chunk
@@ -177,7 +178,7 @@ class Decoder:
             return reason
         return "tool_calls" if self._has_calls else "refusal" if self._has_refusal else "stop"
 
-    def _delta(self, delta: _Delta) -> Iterable[Piece]:
+    def _delta(self, delta: Delta) -> Iterable[Piece]:
         thought = delta.reasoning_content or delta.reasoning
         if thought:
             yield ReasoningDelta(thought)
@@ -241,7 +242,7 @@ def usage(counts: dict[str, Any]) -> Usage:
     )
 
 
-def _error(chunk: _Chunk) -> Any:
+def _error(chunk: Chunk) -> Any:
     """The error in a chunk, under whichever name a host puts it, or `None`."""
     if chunk.error:
         return chunk.error

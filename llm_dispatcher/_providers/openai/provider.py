@@ -19,18 +19,20 @@ from ..._vendors.quirks import Quirk
 from ..._vendors.table import vendor
 from ..._wire import SSEDataDecoder
 from ...notices import Notify
-from ...provider import Ask, Piece, Rung
+from ...provider import Ask, Piece, Rung, TokenTrail
 from ...provider._decoding import Decoder, OpenResponse, lower
 from ...provider._error_codes import MEDIA_NOT_TAKEN, names_a_model
 from ...provider._errors import ErrorReply, error_message, read_error, translated
-from ...tasks import AudioPart, ImagePart, Target, TaskRequest
-from ..base.encoding import bypassing
-from ..base.options import headers_of, required_key
+from ...tasks import Target, TaskRequest
+from ..base.encoding import bypassing, has_media
+from ..base.options import WITH_IDS, has_ids, headers_of, required_key
 from ..base.provider import VendorProvider
 from ..base.tls import trust
 from ..base.transport import CONNECTIONS, opened, readable, response_to
-from . import chat, chat_request, responses, responses_request
+from . import chat, chat_request, chat_tokens, completions, responses, responses_request
 from .background import BACKGROUND, STORED, BackgroundRun, Calls, background_option, check_storable, is_kept
+from .token_prompt import TokenService
+from .token_trail import Trail, may_have_trail
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -67,6 +69,14 @@ INTERFACES: Final[Mapping[Api, Interface]] = {
 }
 
 
+COMPLETIONS: Final = Interface(
+    body=chat_request.body,  # it is made into one with a prompt
+    decoder=INTERFACES["chat"].decoder,
+    resource=lambda client: client.completions,
+    required={"prompt": ""},
+)
+
+
 class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
     """OpenAI, and the hosts that speak its wires.
 
@@ -82,11 +92,16 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         self._quirks: Final = quirks_of(settings)
         self._api: Final = settings.api or vendor(settings.kind).interface_at(settings.base_url)
         self._background: Final = background_option(settings, self._api)
+        self._ids: Final = vendor(settings.kind).id_source if has_ids(settings) else None
 
     @classmethod
     def option_names(cls, settings: ProviderSettings) -> Sequence[str]:
-        names = super().option_names(settings)
-        return (*names, "api_version") if settings.kind == "azure" else names
+        names = [*super().option_names(settings)]
+        if settings.kind == "azure":
+            names.append("api_version")
+        if vendor(settings.kind).id_source is not None:
+            names.append(WITH_IDS)
+        return names
 
     @classmethod
     async def open_client(cls, settings: ProviderSettings, notify: Notify) -> AsyncGenerator[AsyncOpenAI, None]:
@@ -101,7 +116,27 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         needs_chat = self.settings.api is None and traits("openai", model).audio
         return INTERFACES["chat" if needs_chat else self._api]
 
+    def takes_tokens(self, model: str, trail: TokenTrail) -> bool:
+        """Whether this model can go on from these tokens."""
+        return isinstance(trail, Trail) and bool(trail.text) and trail.family == self._family(model)
+
+    def _family(self, model: str) -> str | None:
+        """The vocabulary of a model's ids; `None` without token ids. Servers name a model alike if it is the same."""
+        name = self.settings.vendor_model(model)
+        goes_on = self._ids is not None and self.interface(name) is INTERFACES["chat"]
+        return f"{self.settings.kind}/{name}" if goes_on else None
+
+    def _trail_family(self, ask: Ask) -> str | None:
+        """The vocabulary of the ids of an answer; `None` if it cannot go on from them."""
+        family = self._family(ask.target.model) if self._ids is not None else None
+        return family if family is not None and may_have_trail(ask.request) else None
+
     def decoder(self, ask: Ask) -> Decoder:
+        if isinstance(ask.tokens, Trail):
+            return completions.Decoder(ask.target, self._quirks, ask.tokens)
+        if (family := self._trail_family(ask)) is not None:
+            decoder = chat_tokens.Decoder if self._ids == "told" else chat_tokens.TextDecoder
+            return decoder(ask.target, self._quirks, family)
         return self.interface(self.settings.vendor_model(ask.target.model)).decoder(ask, self._quirks)
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
@@ -119,8 +154,12 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         return BackgroundRun(ask, self.decoder(ask), calls).begin()
 
     def rung(self, model: str, durability: Durability = "live") -> Rung | None:
-        """`reattached` if requests to a model run in the background, so that a broken stream can be read on."""
-        return "reattached" if self._is_kept(TaskRequest(""), model, durability) else None
+        """`reattached` if requests to a model run in the background, so that a broken stream can be read on; `exact` if
+        a broken answer can go on from its token ids.
+        """
+        if self._is_kept(TaskRequest(""), model, durability):
+            return "reattached"
+        return "exact" if self._family(model) is not None else None
 
     def _is_kept(self, request: TaskRequest, model: str, durability: Durability) -> bool:
         """Whether a request runs in the background. It is quick for the many that do not."""
@@ -141,12 +180,17 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         """Send a request, with `more` fields in its body."""
         model = self.settings.vendor_model(ask.target.model)
         interface = self.interface(model)
-        body = bypassing(interface.body(ask.request, model, ask.target, self._quirks), **interface.required)
-        body["extra_body"] |= more
+        body = interface.body(ask.request, model, ask.target, self._quirks)
+        options = self._options(ask.connect_timeout)
+        if isinstance(ask.tokens, Trail):
+            body = await self._continuation(TokenService(client, **options), ask, ask.tokens, body)
+            interface = COMPLETIONS
+        elif self._ids == "told" and self._trail_family(ask) is not None:
+            body["return_token_ids"] = True
+        arguments = bypassing(body, **interface.required)
+        arguments["extra_body"] |= more
         response = await response_to(
-            interface.resource(client).with_streaming_response.create(
-                **body, stream=True, **self._options(ask.connect_timeout)
-            )
+            interface.resource(client).with_streaming_response.create(**arguments, stream=True, **options)
         )
         return self._opened(response)
 
@@ -160,6 +204,20 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         timeout = import_module("httpx2").Timeout(None, connect=connect_timeout)
         return {"timeout": timeout, "extra_headers": _unauthorized(self.settings)}
 
+    async def _continuation(
+        self, service: TokenService, ask: Ask, trail: Trail, chat_body: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The body of a request that goes on from a trail. `chat_body` is that of the request that began the answer."""
+        if self._ids == "told":
+            prompt = await service.told(chat_body["model"], trail, ask.request.max_tokens)
+        else:
+            rendered = {name: chat_body[name] for name in ("model", "messages")} | chat_body.get("extra_body", {})
+            prompt = await service.made(rendered, trail, ask.request.max_tokens)
+        body = completions.body(ask.request, chat_body["model"], prompt, quirks=self._quirks)
+        if self._ids == "told":
+            body["return_token_ids"] = True
+        return body
+
     def error_reply(self, ask: Ask, error: BaseException) -> ErrorReply | None:
         """What an `openai.APIStatusError` says."""
         import openai
@@ -168,7 +226,7 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
             return None
         reply = read_error(error.body)
         codes, message = reply.codes, error_message(error.body) or error.message
-        if error.status_code == 500 and "media_by_500" in self._quirks and _has_media(ask.request):
+        if error.status_code == 500 and "media_by_500" in self._quirks and has_media(ask.request):
             codes = (MEDIA_NOT_TAKEN, *codes)
         if error.status_code == 404 and not names_a_model(codes, reply.param):
             message = f"{message}: {_no_such_path(error.response.request.url)}"
@@ -217,10 +275,6 @@ def _unauthorized(settings: ProviderSettings) -> dict[str, Any] | None:
     if not _wants_no_key(settings) or "authorization" in {name.lower() for name in settings.headers}:
         return None
     return {"Authorization": import_module("openai").Omit()}
-
-
-def _has_media(request: TaskRequest) -> bool:
-    return any(isinstance(part, (ImagePart, AudioPart)) for turn in request.conversation for part in turn.parts)
 
 
 def _no_such_path(url: URL) -> str:

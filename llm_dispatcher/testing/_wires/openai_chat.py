@@ -10,6 +10,7 @@ from ..._vendors.table import vendor
 from .._received import ReceivedRequest
 from .._script import Reply, SaidUsage
 from ..faults import HttpError
+from . import token_ids
 from .frames import Frame, Rejection, bearer, dumps, take_messages
 from .schemas import openai_objection
 
@@ -32,11 +33,29 @@ def models(names: list[str]) -> dict[str, Any]:
 
 def read(request: ReceivedRequest) -> Rejection | None:
     path = urlsplit(request.path)
+    if request.host in token_ids.HOSTS and path.path != "/v1/chat/completions":
+        return _read_beside_chat(request, path.path)
     match = _PATH.fullmatch(path.path)
     if match is None or (match[1] is not None and "api-version" not in parse_qs(path.query)):
         return no_such_path(request)
     request.wants_usage = (request.body.get("stream_options") or {}).get("include_usage") is True
-    return take_messages(request) or _rejection(request)
+    rejection = take_messages(request) or _rejection(request) or token_ids.rejection(request)
+    if request.host == "vllm" and request.body.get("return_token_ids") is True and rejection is None:
+        request.change = token_ids.with_ids(request, event)
+    return rejection
+
+
+def _read_beside_chat(request: ReceivedRequest, path: str) -> Rejection | None:
+    """Read a request of the interfaces that vLLM and llama.cpp have beside chat."""
+    if path == "/v1/completions":
+        request.wants_usage = (request.body.get("stream_options") or {}).get("include_usage") is True
+        request.change = token_ids.as_completion(request, event)
+        return token_ids.read_completion(request)
+    answer = token_ids.service(request, path)
+    if not isinstance(answer, dict):
+        return answer or no_such_path(request)
+    request.service = answer
+    return None
 
 
 def _rejection(request: ReceivedRequest) -> Rejection | None:

@@ -1,0 +1,92 @@
+"""The prompt of a continuation: the token ids of a request and of what was delivered of its answer.
+
+vLLM has told the ids. It is asked first whether they make the delivered text: a server with the same name for a model
+may have another vocabulary, and a parser at the server may hold text back whose ids it has told. llama.cpp is asked for
+the ids of the rendered request and of the text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
+
+from ...exceptions import UnprovenContinuationError
+from .token_trail import Trail
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from openai import AsyncOpenAI
+
+CONTEXT: Final = 16
+"""Ids of the prompt that come before the answer's in the check of its text. Some tokenizers drop a first blank."""
+
+
+class TokenPrompt(Struct, frozen=True):
+    """The ids to go on from, and how many tokens may follow; `None` for no limit."""
+
+    ids: list[int]
+    most: int | None
+
+
+class TokenService:
+    """The addresses of a host beside its `/v1` that have to do with token ids.
+
+    Args:
+        client: The client of the running loop.
+        timeout: The timeout of each request, as the SDK takes it.
+        extra_headers: Headers of each request beside the client's own.
+    """
+
+    def __init__(self, client: AsyncOpenAI, timeout: Any, extra_headers: Mapping[str, Any] | None) -> None:
+        self._client = client
+        self._root = str(client.base_url).rstrip("/").removesuffix("/v1")
+        self._options: Any = {"timeout": timeout, "headers": extra_headers or {}}
+
+    async def told(self, model: str, trail: Trail, most: int | None) -> TokenPrompt:
+        """The prompt for a host that has told the ids of the trail.
+
+        Raises:
+            UnprovenContinuationError: The ids do not make the delivered text here.
+        """
+        prompt, text = trail.prompt or [], "".join(trail.text)
+        answer = await self._post("detokenize", model=model, tokens=prompt[-CONTEXT:] + trail.output)
+        if not str(answer.get("prompt")).endswith(text):
+            raise UnprovenContinuationError("the token ids of the delivered answer do not make its text at this host")
+        if most is None:  # without a limit, this interface writes 16 tokens
+            window = (await self._post("tokenize", model=model, prompt=text[-1:])).get("max_model_len")
+            most = window if isinstance(window, int) else None
+            if most is None:
+                raise UnprovenContinuationError(
+                    "the host does not tell the window of the model, and the request has no limit"
+                )
+        return TokenPrompt(prompt + trail.output, max(1, most))
+
+    async def made(self, body: Mapping[str, Any], trail: Trail, most: int | None) -> TokenPrompt:
+        """The prompt for a host that makes ids of text. `body` is that of the request which was answered in part."""
+        rendered = await self._post("apply-template", **body)
+        prompt = await self._ids(body["model"], str(rendered.get("prompt")), special=True)
+        output = await self._ids(body["model"], "".join(trail.text), special=False)
+        return TokenPrompt(prompt + output, None if most is None else max(1, most - len(output)))
+
+    async def _ids(self, model: str, text: str, *, special: bool) -> list[int]:
+        answer = await self._post("tokenize", model=model, content=text, add_special=special, parse_special=special)
+        ids = answer.get("tokens")
+        if not isinstance(ids, list) or not all(type(each) is int for each in ids):
+            raise UnprovenContinuationError("the host did not make token ids of the text")
+        return ids
+
+    async def _post(self, path: str, **body: Any) -> dict[str, Any]:
+        import openai
+
+        try:
+            answer = await self._client.post(
+                f"{self._root}/{path}",
+                cast_to=object,
+                body=body,
+                options=self._options,
+            )
+        except openai.NotFoundError as error:
+            raise UnprovenContinuationError(f"the host has no /{path}, by which its token ids are checked") from error
+        return answer if isinstance(answer, dict) else {}

@@ -1,0 +1,330 @@
+"""An answer of vLLM or llama.cpp goes on from exactly the tokens that were delivered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from llm_dispatcher._providers import make
+from llm_dispatcher._providers.openai import chat_tokens, completions
+from llm_dispatcher._providers.openai.provider import OpenAIProvider
+from llm_dispatcher._providers.openai.token_trail import Trail
+from llm_dispatcher.events import ReasoningDelta, UsageReport
+from llm_dispatcher.exceptions import (
+    ConfigurationError,
+    ContextLengthExceededError,
+    ProviderError,
+    UnprovenContinuationError,
+)
+from llm_dispatcher.provider import Ask, Finished, Piece, ProviderSettings, RawEvent, TokenTrail
+from llm_dispatcher.tasks import Message, Target, TaskRequest
+from llm_dispatcher.testing import Continuing, Cut, ReceivedRequest, Reply, SimulatedVendor
+
+A = Target("a", "m")
+TEXT = "Once 🦊 upon a time, a  fox 🦊🐇 met\n\n a rabbit.\n"
+REQUEST = TaskRequest("Tell me.", system="Be brief.", max_tokens=400)
+GIF = b"GIF89a and what follows"
+
+Start = Callable[..., SimulatedVendor]
+
+
+@pytest.fixture
+def serving(simulated_vendor: Start) -> Start:
+    return partial(simulated_vendor, "openai-chat", host="vllm", api_key=None)
+
+
+def provider_of(vendor: SimulatedVendor, kind: str = "vllm", **options: Any) -> OpenAIProvider:
+    provider = make(ProviderSettings(name="a", kind=kind, base_url=vendor.base_url, options=options))
+    assert isinstance(provider, OpenAIProvider)
+    return provider
+
+
+async def read(provider: OpenAIProvider, ask: Ask) -> tuple[list[Piece], ProviderError | None]:
+    """The pieces of an answer, and the error that ended it."""
+    pieces: list[Piece] = []
+    try:
+        async for piece in provider.stream(ask):
+            pieces.append(piece)
+    except ProviderError as error:
+        return pieces, error
+    return pieces, None
+
+
+def cut_again(request: ReceivedRequest) -> Reply:
+    """The rest of the text, of which two pieces come."""
+    return replace(Continuing(TEXT)(request), fault=Cut(after=2))
+
+
+def text_of(pieces: list[Piece]) -> str:
+    return "".join(piece for piece in pieces if isinstance(piece, str))
+
+
+def trail_of(pieces: list[Piece]) -> Trail:
+    (place,) = [place for place, piece in enumerate(pieces) if isinstance(piece, TokenTrail)]
+    assert not any(isinstance(piece, str) for piece in pieces[:place]), "it comes before the first text"
+    trail = pieces[place]
+    assert isinstance(trail, Trail)
+    return trail
+
+
+# ── vLLM ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("reasoning", [(), ("I think ", "of a fox.")], ids=["", "with reasoning"])
+@pytest.mark.parametrize("limit", [400, None])
+async def test_an_answer_that_breaks_anywhere_goes_on_from_its_tokens(
+    serving: Start, reasoning: tuple[str, ...], limit: int | None
+) -> None:
+    """To the letter, whether the cut is after a blank, an emoji or a line break. The rest is counted in tokens."""
+    whole = Reply(TEXT, chunk_size=3, reasoning=reasoning)
+    request = replace(REQUEST, max_tokens=limit)
+    for cut in range(1 + len(reasoning), whole.length):
+        vendor = serving([replace(whole, fault=Cut(after=cut)), Continuing(TEXT)])
+        provider = provider_of(vendor)
+        pieces, error = await read(provider, Ask(request, A))
+        delivered, trail = text_of(pieces), trail_of(pieces)
+        assert error is not None and delivered == TEXT[: 3 * (cut - len(reasoning))]
+        assert provider.takes_tokens("m", trail)
+        left = None if limit is None else limit - len(trail.output)
+        rest, error = await read(provider, Ask(replace(request, max_tokens=left), A, tokens=trail))
+        await provider.aclose()
+        assert error is None and delivered + text_of(rest) == TEXT
+        assert Finished("stop", "stop") in rest and any(isinstance(piece, UsageReport) for piece in rest)
+        sent = vendor.requests[-1].body
+        assert sent["prompt"] == [*(trail.prompt or ()), *trail.output]
+        assert sent["max_tokens"] == (left or 4096), "without a limit it would write 16 tokens"
+        assert trail_of(rest).text == [delivered, *(piece for piece in rest if isinstance(piece, str))]
+
+
+async def test_a_continuation_that_breaks_is_continued_from_the_tokens_of_both(serving: Start) -> None:
+    vendor = serving([Reply(TEXT, fault=Cut(after=2)), cut_again, Continuing(TEXT)])
+    provider = provider_of(vendor)
+    first, _ = await read(provider, Ask(REQUEST, A))
+    second, error = await read(provider, Ask(REQUEST, A, tokens=trail_of(first)))
+    assert error is not None and text_of(second)
+    third, error = await read(provider, Ask(REQUEST, A, tokens=trail_of(second)))
+    await provider.aclose()
+    assert error is None and text_of(first) + text_of(second) + text_of(third) == TEXT
+    assert len(trail_of(first).output) < len(trail_of(second).output) < len(trail_of(third).output)
+
+
+async def test_an_open_turn_of_the_application_is_part_of_the_prompt(serving: Start) -> None:
+    request = TaskRequest(messages=[Message("user", "Tell me."), Message("assistant", "Once ")], max_tokens=400)
+    vendor = serving([cut_again, Continuing(TEXT)])
+    provider = provider_of(vendor)
+    first, _ = await read(provider, Ask(request, A))
+    rest, error = await read(provider, Ask(request, A, tokens=trail_of(first)))
+    await provider.aclose()
+    assert error is None and "Once " + text_of(first) + text_of(rest) == TEXT
+
+
+async def test_the_same_pieces_come_with_and_without_ids(serving: Start) -> None:
+    """Apart from the trail. With `raw`, each event is there too."""
+    reply = Reply(TEXT, reasoning=("I think.",), chunk_size=2)
+    answers = []
+    for token_ids in (True, False):
+        provider = provider_of(serving(reply), token_ids=token_ids)
+        pieces, error = await read(provider, Ask(REQUEST, A, raw=True))
+        await provider.aclose()
+        assert error is None and sum(isinstance(piece, RawEvent) for piece in pieces) > reply.length
+        answers.append([piece for piece in pieces if not isinstance(piece, (RawEvent, TokenTrail))][1:])
+    assert answers[0] == answers[1]
+
+
+UNFIT: dict[str, TaskRequest] = {
+    "tools": TaskRequest("x", tools=[{"name": "f"}]),
+    "a schema": TaskRequest("x", response_format={"type": "object", "properties": {}}),
+    "a stop sequence": TaskRequest("x", stop=["end"]),
+    "an image": TaskRequest("x", images=[GIF]),
+    "several answers": TaskRequest("x", extra={"n": 2}),
+    "an unknown parameter": TaskRequest("x", extra={"structured_outputs": {"choice": ["a", "b"]}}),
+}
+
+
+@pytest.mark.parametrize("request_", UNFIT.values(), ids=UNFIT)
+async def test_no_ids_are_asked_for_where_they_would_not_be_exact(request_: TaskRequest, serving: Start) -> None:
+    vendor = serving("Hi.")
+    provider = provider_of(vendor)
+    pieces, error = await read(provider, Ask(request_, A))
+    await provider.aclose()
+    assert error is None and text_of(pieces) == "Hi."
+    assert not any(isinstance(piece, TokenTrail) for piece in pieces)
+    assert "return_token_ids" not in vendor.requests[0].body
+
+
+async def test_no_ids_are_asked_for_over_responses(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("openai-responses", "Hi.", host="vllm", api_key=None)
+    provider = make(ProviderSettings(name="a", kind="vllm", base_url=vendor.base_url, api="responses"))
+    assert isinstance(provider, OpenAIProvider)
+    pieces, error = await read(provider, Ask(REQUEST, A))
+    await provider.aclose()
+    assert error is None and text_of(pieces) == "Hi." and "return_token_ids" not in vendor.requests[0].body
+
+
+async def test_parameters_of_sampling_are_sent_again_and_those_of_the_template_are_not(serving: Start) -> None:
+    extra = {"top_k": 5, "chat_template_kwargs": {"enable_thinking": False}}
+    request = replace(REQUEST, extra=extra, temperature=0.5, seed=7, reasoning_effort="low")
+    vendor = serving([Reply(TEXT, fault=Cut(after=2)), Continuing(TEXT)])
+    provider = provider_of(vendor)
+    first, _ = await read(provider, Ask(request, A))
+    await read(provider, Ask(request, A, tokens=trail_of(first)))
+    await provider.aclose()
+    sent = {name: value for name, value in vendor.requests[-1].body.items() if name != "prompt"}
+    assert sent == {
+        "model": "m", "max_tokens": 400, "temperature": 0.5, "seed": 7, "top_k": 5, "stream": True,
+        "stream_options": {"include_usage": True}, "return_token_ids": True,
+    }  # fmt: skip
+
+
+async def test_ids_that_do_not_make_the_delivered_text_are_not_gone_on_from(serving: Start) -> None:
+    """A server of the same name may have another vocabulary, and a parser may have held text back."""
+    vendor = serving(Reply(TEXT))
+    provider = provider_of(vendor)
+    pieces, _ = await read(provider, Ask(REQUEST, A))
+    trail = trail_of(pieces)
+    for ids, text in ((trail.output[:-1], TEXT), ([*trail.output, 1097], TEXT), ([7, 7, 7], TEXT)):
+        other = Trail(trail.family, trail.prompt, ids, [text])
+        _, error = await read(provider, Ask(REQUEST, A, tokens=other))
+        assert isinstance(error, UnprovenContinuationError)
+    await provider.aclose()
+    assert [request.path for request in vendor.requests].count("/v1/completions") == 0
+
+
+async def test_a_host_that_cannot_check_the_ids_does_not_go_on_from_them(simulated_vendor: Start) -> None:
+    """Such as a gateway with the addresses below /v1 only."""
+    provider = provider_of(simulated_vendor("openai-chat", "Hi.", api_key=None))
+    pieces, error = await read(provider, Ask(REQUEST, A))
+    assert text_of(pieces) == "Hi." and error is None
+    assert not any(isinstance(piece, TokenTrail) for piece in pieces), "it tells no ids"
+    _, error = await read(provider, Ask(REQUEST, A, tokens=Trail("vllm/m", [1], [1040], ["H"])))
+    await provider.aclose()
+    assert isinstance(error, UnprovenContinuationError) and "/detokenize" in error.message
+
+
+async def test_a_conversation_that_fills_the_window_is_too_long(serving: Start) -> None:
+    provider = provider_of(serving("Hi."))
+    ids = [1097] * 5000
+    _, error = await read(provider, Ask(REQUEST, A, tokens=Trail("vllm/m", [1], ids, ["a" * 5000])))
+    await provider.aclose()
+    assert isinstance(error, ContextLengthExceededError)
+
+
+# ── who takes them ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_rung_is_offered_by_those_that_have_token_ids() -> None:
+    def rung(kind: str, **fields: Any) -> object:
+        provider = make(ProviderSettings(name="a", kind=kind, base_url="http://localhost:9/v1", **fields))
+        assert isinstance(provider, OpenAIProvider)
+        return provider.rung("m")
+
+    assert rung("vllm") == "exact"
+    assert rung("vllm", options={"token_ids": False}) is None
+    assert rung("vllm", api="responses") is None
+    assert rung("llamacpp") is None
+    assert rung("llamacpp", options={"token_ids": True}) == "exact"
+    assert rung("openai_compatible") is None
+    with pytest.raises(ConfigurationError, match="is true or false"):
+        rung("vllm", options={"token_ids": "yes"})
+    with pytest.raises(ConfigurationError, match="over chat only"):
+        rung("vllm", api="responses", options={"token_ids": True})
+    with pytest.raises(ConfigurationError, match="is not an option"):
+        rung("openai_compatible", options={"token_ids": True})
+
+
+def test_tokens_are_taken_of_the_same_model_only() -> None:
+    provider = make(ProviderSettings(name="b", kind="vllm", base_url="http://localhost:9/v1"))
+    assert isinstance(provider, OpenAIProvider)
+    full = partial(Trail, prompt=[1], output=[1072], text=["H"])
+    assert provider.takes_tokens("m", full("vllm/m"))
+    assert not provider.takes_tokens("other", full("vllm/m"))
+    assert not provider.takes_tokens("m", full("llamacpp/m"))
+    assert not provider.takes_tokens("m", Trail("vllm/m", [1])), "nothing was delivered"
+    assert not provider.takes_tokens("m", TokenTrail("vllm/m", [1], [1072])), "its text cannot be checked"
+
+
+# ── event by event ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def events(*deltas: tuple[dict[str, Any], list[int] | None], first: list[int] | None) -> Iterator[bytes]:
+    head = {} if first is None else {"prompt_token_ids": first}
+    yield json.dumps({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}], **head}).encode()
+    for delta, ids in deltas:
+        told = {} if ids is None else {"token_ids": ids}
+        yield json.dumps({"choices": [{"index": 0, "delta": delta, **told}]}).encode()
+
+
+def test_a_trail_has_the_ids_of_exactly_the_text_that_was_yielded() -> None:
+    """Ids of half a character, of a hidden mark and of reasoning wait for the text that comes after them."""
+    decoder = chat_tokens.Decoder(A, (), "vllm/m")
+    states = []
+    trail: TokenTrail | None = None
+    for event in events(
+        ({"reasoning": "Hm"}, [1]),
+        ({}, [2]),
+        ({"content": "So "}, [3]),
+        ({"content": ""}, [4]),
+        ({"content": ""}, [5]),
+        ({"content": "🦊"}, [6]),
+        ({"content": "?!"}, [7, 8]),
+        ({"content": ""}, [9]),
+        first=[0],
+    ):
+        for piece in decoder.pieces(event):
+            if isinstance(piece, TokenTrail):
+                trail = piece
+            elif isinstance(piece, (str, ReasoningDelta)):
+                assert trail is not None
+                states.append((piece if isinstance(piece, str) else piece.text, list(trail.output)))
+    assert states == [
+        ("Hm", []), ("So ", [1, 2, 3]), ("🦊", [1, 2, 3, 4, 5, 6]), ("?!", [1, 2, 3, 4, 5, 6, 7, 8]),
+    ]  # fmt: skip
+    assert trail is not None and trail.output == [1, 2, 3, 4, 5, 6, 7, 8] and trail.prompt == [0]
+
+
+def test_a_host_that_tells_no_ids_of_the_prompt_has_no_trail() -> None:
+    decoder = chat_tokens.Decoder(A, (), "vllm/m")
+    told = [piece for event in events(({"content": "Hi"}, None), ({"content": "."}, [7]), first=None)
+            for piece in decoder.pieces(event)]  # fmt: skip
+    assert told == ["Hi", "."]
+
+
+def test_an_error_in_a_completion_is_raised() -> None:
+    decoder = completions.Decoder(A, (), Trail("vllm/m", [1], [1072], ["H"]))
+    with pytest.raises(ProviderError, match="the engine died"):
+        list(decoder.pieces(b'{"error": {"message": "the engine died", "code": 500}}'))
+
+
+# ── llama.cpp ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("limit", [400, None])
+async def test_llamacpp_makes_ids_of_what_was_delivered(serving: Start, limit: int | None) -> None:
+    """It tells none. What is left of the limit is counted here, since the loop has no ids to count."""
+    whole = Reply(TEXT, chunk_size=3)
+    request = replace(REQUEST, max_tokens=limit)
+    for cut in (1, 2, 5, whole.length - 1):
+        vendor = serving([replace(whole, fault=Cut(after=cut)), Continuing(TEXT)], host="llamacpp")
+        provider = provider_of(vendor, "llamacpp", token_ids=True)
+        pieces, _ = await read(provider, Ask(request, A))
+        delivered, trail = text_of(pieces), trail_of(pieces)
+        assert provider.takes_tokens("m", trail) and "return_token_ids" not in vendor.requests[0].body
+        rest, error = await read(provider, Ask(request, A, tokens=trail))
+        await provider.aclose()
+        assert error is None and delivered + text_of(rest) == TEXT
+        sent = vendor.requests[-1].body
+        count = len(sent["prompt"]) - len("<system\nBe brief.>\n<user\nTell me.>\n<assistant\n")
+        assert sent.get("max_tokens") == (None if limit is None else limit - count)
+
+
+async def test_an_answer_with_reasoning_has_no_trail_on_llamacpp(serving: Start) -> None:
+    vendor = serving(Reply(TEXT, reasoning=("Hm.",)), host="llamacpp")
+    provider = provider_of(vendor, "llamacpp", token_ids=True)
+    pieces, error = await read(provider, Ask(REQUEST, A))
+    await provider.aclose()
+    assert error is None and not any(isinstance(piece, TokenTrail) for piece in pieces)
