@@ -41,7 +41,8 @@ async def attempt(
     """
     pieces = await _pieces(job, course, row, watchdog)
     beginning = _Beginning(job, course, row, watchdog)
-    with answer_of(row, watchdog, job.notify):
+    is_underway = row.rung == "reattached" and course.is_committed
+    with answer_of(row, watchdog, job.notify, "idle" if is_underway else "first_token"):
         async with aclosing(pieces) as stream:
             async for piece in stream:
                 if isinstance(piece, str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Literal
 
 from .._durations import in_seconds
 from ..events import Failure
@@ -22,14 +23,18 @@ from .watchdog import Cause, Clock, Watchdog, switch_closed
 
 
 @contextmanager
-def answer_of(row: Row, watchdog: Watchdog, notify: Notify) -> Generator[None, None, None]:
+def answer_of(
+    row: Row, watchdog: Watchdog, notify: Notify, clock: Literal["first_token", "idle"]
+) -> Generator[None, None, None]:
     """Guard the reading of a vendor's answer. Whatever ends it becomes one of the package's errors.
+
+    `clock` is the clock for the first piece.
 
     - A cancellation by the watchdog becomes the error of the clock that ran out. Any other cancellation passes.
     - After the vendor has said that the answer is complete, no later error makes it incomplete.
     - An answer that ends without that word was cut short: `StreamTruncatedError`.
     """
-    watchdog.arm("first_token")
+    watchdog.arm(clock)
     try:
         yield
     except asyncio.CancelledError:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
-from .._policy import BODY, Api, Durability, Limits, ModelSettings, OnLimit, ProviderSettings
+from .._policy import BODY, Api, Limits, ModelSettings, OnLimit, ProviderSettings
 from .._redaction import Secret
 from .._usage import Usage
 from ..events import FinishReason, ProviderEvent, ReasoningDelta, Rung, ToolCall, ToolCallDelta, UsageReport
@@ -24,7 +24,6 @@ __all__ = [
     "Api",
     "Ask",
     "CheckResult",
-    "Durability",
     "Finished",
     "Handover",
     "KeptRun",
@@ -79,8 +78,6 @@ class Ask(Struct, frozen=True):
 
     With `tokens`, the answer shall go on from exactly these tokens. The request is then the one that began the answer,
     with what is left of `max_tokens`. Only a provider that `takes_tokens` gets such an ask.
-
-    With `durability="reattachable"`, the vendor shall keep the answer as a run if it can. See `KeptRun`.
     """
 
     request: TaskRequest
@@ -88,7 +85,6 @@ class Ask(Struct, frozen=True):
     connect_timeout: float | None = None
     raw: bool = False
     tokens: TokenTrail | None = None
-    durability: Durability = "live"
 
 
 LONGEST_WAIT: Final = 86_400.0
@@ -287,9 +283,9 @@ class SupportsRelease(Protocol):
 class SupportsRung(Protocol):
     """A provider that can continue a broken answer better than by a new request with the delivered text."""
 
-    def rung(self, model: str, durability: Durability = "live") -> Rung | None:
+    def rung(self, model: str) -> Rung | None:
         """`reattached` if its vendor will keep the runs of this model, `exact` if it will give and take token ids,
-        `None` if neither. Nobody is asked. The model is the one in the target, and `durability` that of the `Ask`.
+        `None` if neither. Nobody is asked. The model is the one in the target.
         """
         ...
 

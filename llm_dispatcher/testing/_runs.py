@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from .. import _clock
 from . import _answers as answers
 from ._answers import Answer, Ready
+from ._latch import Latch
 from ._received import ReceivedRequest
 from ._script import Reply, Wire
 from ._wires import Frame, Rejection, openai_responses
@@ -83,6 +84,7 @@ class SimulatedRun:
         self.began_at: float = _clock.monotonic()
         self.cancelled_at: float | None = None
         self.connections = 0
+        self._cancelled = Latch()
         self.frames = _frames(id, reply, model)
 
     @property
@@ -112,10 +114,16 @@ class SimulatedRun:
         age = self.age if self.cancelled_at is None else self.cancelled_at
         return next((place for place in range(len(self.frames)) if self.due(place) > age), len(self.frames))
 
+    async def until_cancelled(self, timeout: float = 30.0) -> bool:
+        """Wait until it is cancelled, and return whether it was."""
+        await self._cancelled.wait_async(timeout)
+        return self.is_cancelled
+
     def cancel(self) -> None:
         """Write nothing more. Later calls change nothing."""
         if self.cancelled_at is None:
             self.cancelled_at = self.age
+            self._cancelled.open()
 
     def due(self, place: int) -> float:
         """The age at which an event is written."""

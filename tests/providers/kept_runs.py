@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 
 from llm_dispatcher.exceptions import ProviderError
@@ -15,6 +16,7 @@ class Reading:
         self.provider = provider
         self.ask = ask
         self.run: Run | None = None
+        self.is_kept = asyncio.Event()
         self.pieces: list[Piece] = []
         self.opened = 0
         self.errors: list[ProviderError] = []
@@ -30,6 +32,7 @@ class Reading:
                     elif isinstance(piece, KeptRun):
                         assert self.run is None
                         self.run = piece.run
+                        self.is_kept.set()
                     else:
                         self.pieces.append(piece)
                         if pieces is not None and len(self.pieces) >= pieces:

@@ -309,7 +309,6 @@ async def test_a_run_may_be_cancelled_by_another_task_while_it_is_read(
     vendor = simulated_vendor("openai-responses", Reply("One two three four.", pace=0.05))
     reading = Reading(provider_of(vendor), Ask(HI, A, 5.0))
     task = asyncio.create_task(reading.once())
-    while reading.run is None:
-        await asyncio.sleep(0)
-    await reading.run.cancel()
+    await reading.is_kept.wait()
+    await kept_run(reading).cancel()
     assert not await task and vendor.runs[0].is_cancelled

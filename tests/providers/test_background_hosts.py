@@ -68,14 +68,15 @@ async def test_the_request_the_option_and_the_policy_decide_in_this_order(
     provider_of: Callable[..., Provider],
 ) -> None:
     vendor = simulated_vendor("openai-responses", "One.")
-    provider = provider_of(vendor, options={} if option is None else {"background": option})
-    reading = Reading(provider, Ask(TaskRequest("hi", extra=extra), A, 5.0, durability=durability))
+    options = {} if option is None else {"background": option}
+    provider = provider_of(vendor, options=options, durability=durability)
+    reading = Reading(provider, Ask(TaskRequest("hi", extra=extra), A, 5.0))
     assert await reading.once()
     assert (reading.run is not None, len(vendor.runs)) == (is_kept, int(is_kept))
     assert vendor.requests[0].body.get("store") == (True if is_kept else extra.get("store"))
     if not extra:
         assert isinstance(provider, SupportsRung)
-        assert provider.rung("m", durability) == ("reattached" if is_kept else None)
+        assert provider.rung("m") == ("reattached" if is_kept else None)
 
 
 @pytest.mark.parametrize("extra", [{"store": False}, {"store": False, "background": True}])
@@ -93,12 +94,15 @@ def test_only_vendors_that_are_known_to_keep_runs_are_asked_to(kind: str, is_kep
     settings = ProviderSettings(
         name="a", kind=kind, api="responses", base_url="http://localhost:1/v1", models={"x": ModelSettings("y")}
     )
-    provider = make(settings)
-    assert isinstance(provider, SupportsRung)
-    assert provider.rung("x", "reattachable") == ("reattached" if is_kept else None)
-    assert provider.rung("x") is None
-    configured: Any = make(msgspec.structs.replace(settings, options={"background": True}))
-    assert configured.rung("x") == "reattached"
+
+    def rung(**more: Any) -> Any:
+        provider = make(msgspec.structs.replace(settings, **more))
+        assert isinstance(provider, SupportsRung)
+        return provider.rung("x")
+
+    assert rung() is None
+    assert rung(durability="reattachable") == ("reattached" if is_kept else None)
+    assert rung(options={"background": True}) == "reattached"
 
 
 def test_a_model_that_only_the_chat_interface_takes_is_not_kept() -> None:

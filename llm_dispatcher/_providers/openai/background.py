@@ -54,8 +54,8 @@ BACKGROUND: Final = "background"
 STORED: Final[Mapping[str, Any]] = {BACKGROUND: True, "store": True}
 """The fields of a request whose run is kept."""
 
-CANCEL_WITHIN: Final = 10.0
-"""Seconds that the vendor has to confirm a cancellation."""
+CANCEL_WITHIN: Final = 4.0
+"""Seconds that the vendor has to confirm a cancellation. The loop itself waits a little longer."""
 
 
 def background_option(settings: ProviderSettings, interface: str) -> bool | None:
@@ -73,16 +73,18 @@ def background_option(settings: ProviderSettings, interface: str) -> bool | None
     return option
 
 
-def is_kept(request: TaskRequest, option: bool | None, settings: ProviderSettings, *, is_wished: bool) -> bool:
+def is_kept(request: TaskRequest, option: bool | None, settings: ProviderSettings, model: str) -> bool:
     """Whether a request to the responses interface runs in the background.
 
-    The request's own `extra` decides first, then the entry's option. Otherwise it does if it `is_wished`, the vendor is
-    known to keep runs, and the request does not forbid to store it.
+    The request's own `extra` decides first, then the entry's option. Otherwise the `durability` of the model decides;
+    then the vendor has to be known to keep runs, and the request must not forbid to store it.
     """
     asked = request.extra.get(BACKGROUND, option)
     if asked is not None:
         return asked is True
-    return is_wished and vendor(settings.kind).keeps_runs and request.extra.get("store") is not False
+    if settings.durability_of(model) == "live":
+        return False
+    return vendor(settings.kind).keeps_runs and request.extra.get("store") is not False
 
 
 def check_storable(request: TaskRequest, settings: ProviderSettings) -> None:

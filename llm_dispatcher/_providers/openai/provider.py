@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from ..._catalog import traits
 from ..._importing import importing
-from ..._policy import Api, Durability, ProviderSettings
+from ..._policy import Api, ProviderSettings
 from ..._vendors import adapters
 from ..._vendors.entries import quirks_of
 from ..._vendors.quirks import Quirk
@@ -75,6 +75,8 @@ COMPLETIONS: Final = Interface(
     resource=lambda client: client.completions,
     required={"prompt": ""},
 )
+
+_ANY_REQUEST: Final = TaskRequest("")
 
 
 class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
@@ -141,7 +143,7 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         """The pieces of the answer to a request. If it runs in the background, one of them is a `KeptRun`."""
-        if not self._is_kept(ask.request, ask.target.model, ask.durability):
+        if not self._is_kept(ask.request, ask.target.model):
             return super().stream(ask)
         calls = Calls(
             client=self.client,
@@ -153,21 +155,19 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         )
         return BackgroundRun(ask, self.decoder(ask), calls).begin()
 
-    def rung(self, model: str, durability: Durability = "live") -> Rung | None:
+    def rung(self, model: str) -> Rung | None:
         """`reattached` if requests to a model run in the background, so that a broken stream can be read on; `exact` if
         a broken answer can go on from its token ids.
         """
-        if self._is_kept(TaskRequest(""), model, durability):
+        if self._is_kept(_ANY_REQUEST, model):
             return "reattached"
         return "exact" if self._family(model) is not None else None
 
-    def _is_kept(self, request: TaskRequest, model: str, durability: Durability) -> bool:
-        """Whether a request runs in the background. It is quick for the many that do not."""
-        if durability == "live" and self._background is None and BACKGROUND not in request.extra:
+    def _is_kept(self, request: TaskRequest, model: str) -> bool:
+        """Whether a request runs in the background."""
+        if self._api != "responses" or not is_kept(request, self._background, self.settings, model):
             return False
-        if self.interface(self.settings.vendor_model(model)) is not INTERFACES["responses"]:
-            return False
-        return is_kept(request, self._background, self.settings, is_wished=durability == "reattachable")
+        return self.interface(self.settings.vendor_model(model)) is INTERFACES["responses"]
 
     async def send(self, client: AsyncOpenAI, ask: Ask) -> OpenResponse:
         return await self._create(client, ask)
