@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from math import inf
 from typing import Final
 
 from llm_dispatcher._policy import Limits, Policy
 from llm_dispatcher._routing.retry_budget import WINDOW
-from llm_dispatcher.exceptions import ContentFilterError, InvalidRequestError
+from llm_dispatcher.events import Attempt
+from llm_dispatcher.exceptions import (
+    ContentFilterError,
+    InvalidRequestError,
+    ProviderConnectionError,
+    StreamTruncatedError,
+)
 from llm_dispatcher.notices import BreakerChanged, TargetSkipped
 from llm_dispatcher.tasks import Target
 from tests.simulation import inspection
@@ -28,6 +35,8 @@ from tests.simulation.record import Process, Reading, Run
 
 SURE_WINDOW: Final = WINDOW * 0.9
 """Seconds that the budget's window has in any case: it drops a tenth of the window at a time."""
+BROKE: Final = (ProviderConnectionError.__name__, StreamTruncatedError.__name__)
+"""The failures after which a target still has the answer in its cache."""
 FATAL: Final = (InvalidRequestError.__name__, ContentFilterError.__name__)
 SOON: Final = 0.01
 """Waits for a rate limit of fewer seconds are skipped."""
@@ -104,23 +113,21 @@ def an_outage_is_not_made_worse(run: Run) -> None:
 
 
 def targets_are_tried_in_turn(run: Run) -> None:
-    """A request tries a target once and `max_retries` times more, goes on to the next one, and never comes back."""
+    """A request tries a target once and `max_retries` times more, goes on to the next one, and never comes back. A
+    target that continues best is asked once more in any case.
+    """
     for reading in finished(run):
         if has_body(reading):
             continue
-        turns: list[tuple[Target, int]] = []
-        for row in attempts_of(reading):
-            if turns and turns[-1][0] == row.target:
-                turns[-1] = (row.target, turns[-1][1] + 1)
-            else:
-                turns.append((row.target, 1))
-        targets = [str(target) for target, _ in turns]
+        turns = [list(rows) for _, rows in groupby(attempts_of(reading), key=lambda row: row.target)]
+        targets = [str(rows[0].target) for rows in turns]
         if len(set(targets)) != len(targets):
             fail(reading, "each target has one turn", ", ".join(targets))
         most = _most(run, reading, "max_retries", lambda policy: policy.resilience.max_retries) + 1
-        for target, tries in turns:
-            if tries > most:
-                fail(reading, f"at most {most} tries of {target}", tries)
+        for rows in turns:
+            bound = max(most, 2) if continues_best(rows) else most
+            if len(rows) > bound:
+                fail(reading, f"at most {bound} tries of {rows[0].target}", len(rows))
         if len(turns) > 1 and not _most(
             run, reading, "fallback_enabled", lambda policy: policy.resilience.fallback_enabled
         ):
@@ -273,6 +280,14 @@ def _half_open(process: Process) -> Iterator[tuple[Target, float, float]]:
                 yield notice.target, began.pop(notice.target), at
             if notice.state == "half_open":
                 began[notice.target] = at
+
+
+def continues_best(rows: Sequence[Attempt]) -> bool:
+    """Whether the second try of a target may follow also with `max_retries: 0`: its connection broke, and it goes on
+    from exactly what it wrote.
+    """
+    broke = rows[0].failure is not None and rows[0].failure.kind in BROKE
+    return broke and len(rows) > 1 and rows[1].rung in ("exact", "prefill")
 
 
 # ── the end of all trouble ─────────────────────────────────────────────────────────────────────────────────────────

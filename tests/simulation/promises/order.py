@@ -32,7 +32,7 @@ from tests.simulation.promises.kit import (
 )
 from tests.simulation.record import Reading, Run
 
-_BEGUN: Final = re.compile(r"(?:F|X|Sc*(?:iw?r?Sc*)*(?:t+Sc*(?:iw?r?Sc*)*)*(?:iw?r?)?)?")
+_BEGUN: Final = re.compile(r"(?:F|X|Sc*(?:id*w?r?Sc*)*(?:t+Sc*(?:id*w?r?Sc*)*)*(?:id*w?r?)?)?")
 """A beginning of a legal stream that has not ended."""
 
 
