@@ -49,19 +49,21 @@ def explain(
     unknown = _unknown(switch.policy, [*plan.targets, *plan.rejected])
     if as_json:
         targets = [
-            {"target": str(target), "reason": reasons[target], "dollars": dollars}
-            for target, dollars in zip(plan.targets, plan.dollars, strict=True)
+            {"target": str(target), "reason": reasons[target], "rung": rung, "dollars": dollars}
+            for target, dollars, rung in zip(plan.targets, plan.dollars, plan.rungs, strict=True)
         ]
         rejected = _by_name(plan.rejected)
         say_json({**about, "strategy": plan.strategy, "targets": targets, "rejected": rejected, "unknown": unknown})
         return SUCCESS
     say(f"{request.task_type} ({plan.strategy}), by {switch.policy.source or 'the keys in the environment'}")
     rows = [
-        (f"{place}.", str(target), reasons[target], "" if dollars is None else f"${dollars:.6f}")
-        for place, (target, dollars) in enumerate(zip(plan.targets, plan.dollars, strict=True), start=1)
+        (f"{place}.", str(target), reasons[target], rung or "", "" if dollars is None else f"${dollars:.6f}")
+        for place, (target, dollars, rung) in enumerate(
+            zip(plan.targets, plan.dollars, plan.rungs, strict=True), start=1
+        )
     ]
-    rows += [("-", str(target), reason, "") for target, reason in plan.rejected.items()]
-    say_table(("", "target", "reason", "expected cost"), rows)
+    rows += [("-", str(target), reason, "", "") for target, reason in plan.rejected.items()]
+    say_table(("", "target", "reason", "if it breaks", "expected cost"), rows)
     _say_unknown(unknown)
     return SUCCESS
 

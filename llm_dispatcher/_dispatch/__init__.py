@@ -2,6 +2,7 @@
 
 from .course import Course
 from .job import AdmissionControl, Job, NoAdmission, Pass
+from .ladder import offered_rung
 from .ledger import Ledger
 from .loop import attempts
 from .open_streams import OpenStreams
@@ -20,4 +21,5 @@ __all__ = [
     "attempts",
     "check_strategies",
     "load_what_failures_need",
+    "offered_rung",
 ]

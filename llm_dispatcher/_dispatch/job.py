@@ -80,8 +80,9 @@ class Job(Struct, frozen=True):
     `resilience` is for the whole request; the clocks and retries of one target are those of `resilience_of`. `style`
     says how a model continues a broken answer, and `is_certain` whether its host is known to do it like this. If it is
     found not to, `takes_no_prefill` is told. `chunk_is_token` says that each chunk of a target is one token. `figures`
-    are the numbers by which the plan has ordered the targets. `on_break` is `restart` only if the reader can take back
-    what it has seen. `reader_has_nothing` says that the reader gets the answer when it is whole.
+    are the numbers by which the plan has ordered the targets; there are none if the route lists them in order.
+    `on_break` is `restart` only if the reader can take back what it has seen. `reader_has_nothing` says that the reader
+    gets the answer when it is whole.
 
     The loop is in `open_streams` while it runs: closing the switch ends it. `deadline` is when the stream has to be
     over; without one, the `total` clock runs from the loop's beginning. `price` is asked for the cost of each attempt,

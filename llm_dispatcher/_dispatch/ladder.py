@@ -66,17 +66,26 @@ def rung_now(job: Job, course: Course, target: Target) -> Rung | None:
     return job.style(target)
 
 
-def offered_rung(provider: object, target: Target, style: Callable[[Target], Continues]) -> Rung:
-    """The strongest rung that a target offers, before anything is asked."""
+def offered_rung(
+    request: TaskRequest, provider: object, target: Target, style: Callable[[Target], Continues]
+) -> Rung | None:
+    """The strongest rung that a target offers for this request, before anything is asked; `None` for the body.
+
+    An answer that has to follow a schema is not continued: it begins again for readers who have nothing of it yet.
+    """
     if target.provider == BODY:
-        return "restarted"
+        return None
     best = provider.rung(target.model) if isinstance(provider, SupportsRung) else None
-    return best or style(target)
+    if best == "reattached":
+        return best
+    if request.response_format is not None:
+        return "restarted"
+    return style(target) if best is None or request.tools else best
 
 
 def by_strength(job: Job, course: Course, targets: Sequence[Target]) -> Iterable[Target]:
     """These targets in their order, except that a stronger rung comes first among targets that the plan holds equal."""
-    figures = dict(zip(job.targets, job.figures, strict=False))
+    figures = dict(zip(job.targets, job.figures, strict=False))  # none if the route itself sets the order
     for _, equal in groupby(targets, key=lambda target: figures.get(target, object())):
         yield from sorted(equal, key=lambda target: STRENGTH.get(rung_now(job, course, target) or "restarted", 4))
 

@@ -150,7 +150,8 @@ def _others(targets: Sequence[Target], place: int, course: Course) -> int:
 
 def _chances(job: Job, targets: Sequence[Target], place: int, course: Course, *, may_retry: bool) -> int:
     """How many attempts could continue the answer of this one, if it breaks after the reader has seen some of it."""
-    keeps_runs = offered_rung(job.provider(targets[place]), targets[place], job.style) == "reattached"
+    target = targets[place]
+    keeps_runs = offered_rung(job.request, job.provider(target), target, job.style) == "reattached"
     may_continue = job.on_break != "raise" and not obstacle_to_continuing(job.request, course)
     if not (may_continue or may_begin_again(job, course)):
         return int(keeps_runs)

@@ -14,6 +14,7 @@ from msgspec import Struct
 from .._catalog import Capabilities
 from .._durations import in_seconds
 from .._policy import BODY, Policy, Route, Strategy, Wishes
+from ..events import Rung
 from ..exceptions import BudgetExceededError, NoProviderAvailableError
 from ..tasks import Target, TaskRequest
 from .candidates import candidates
@@ -27,7 +28,8 @@ class Plan(Struct, frozen=True):
 
     For each target in order, `figures` holds the number by which the strategy placed it, `dollars` the expected cost of
     the request there, and `health` how it has been doing. The targets in `late` are slower than `max_latency` and
-    are asked after the others.
+    are asked after the others. `rungs` holds the strongest rung by which each target could continue a broken answer
+    (`None` for the body); only `explain` fills it in.
     """
 
     targets: tuple[Target, ...]
@@ -37,6 +39,7 @@ class Plan(Struct, frozen=True):
     dollars: tuple[float | None, ...] = ()
     late: frozenset[Target] = frozenset()
     health: tuple[TargetHealth, ...] = ()
+    rungs: tuple[Rung | None, ...] = ()
 
     @property
     def reasons(self) -> dict[Target, str]:
@@ -51,9 +54,12 @@ class Plan(Struct, frozen=True):
         return reasons
 
     def __str__(self) -> str:
+        rungs = self.rungs or (None,) * len(self.targets)
         lines = [
-            f"{place}. {target}" + (f": {health.failed}" if health.failed is not None else "")
-            for place, (target, health) in enumerate(zip(self.targets, self.health, strict=True), start=1)
+            f"{place}. {target}"
+            + (f" (if it breaks: {rung})" if rung is not None else "")
+            + (f": {health.failed}" if health.failed is not None else "")
+            for place, (target, health, rung) in enumerate(zip(self.targets, self.health, rungs, strict=True), start=1)
         ]
         return "\n".join([*lines, *(f"-  {target}: {reason}" for target, reason in self.rejected.items())])
 

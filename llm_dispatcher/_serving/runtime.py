@@ -19,7 +19,7 @@ from msgspec.structs import asdict, replace
 from .. import _catalog as catalog
 from .. import _clock
 from .._config import identity
-from .._dispatch import OpenStreams, RetryStop, RetryWait
+from .._dispatch import OpenStreams, RetryStop, RetryWait, offered_rung
 from .._policy import BODY, Policy, ProviderSettings, Wishes, is_offline
 from .._providers import uses_an_sdk
 from .._routing import Admission, Conditions, Plan, RequestFacts, SharedState, candidates, demands, plan, route_of
@@ -142,6 +142,16 @@ class Runtime:
             ),
             wishes=wishes,
         )
+
+    def with_rungs(self, plan: Plan, request: TaskRequest) -> Plan:
+        """The plan, with the strongest way in which each of its targets could continue a broken answer."""
+        rungs = tuple(
+            [
+                offered_rung(request, self.providers.get(target.provider), target, self.styles.of)
+                for target in plan.targets
+            ]
+        )
+        return replace(plan, rungs=rungs)
 
     def to_send(self, request: TaskRequest) -> TaskRequest:
         """The request without the metadata that only routing reads."""

@@ -192,6 +192,9 @@ class LLMSwitch:
     ) -> Plan:
         """The targets for a request in order, and each rejected target with its reason. Nothing is sent.
 
+        The plan also says by which rung each target would continue an answer that breaks. Which rungs may be used then
+        depends on what its reader has received by that time.
+
         Args:
             request: The request to plan.
             optimization_strategy: The strategy to plan with, instead of the policy's.
@@ -207,7 +210,8 @@ class LLMSwitch:
         settings = CallSettings(optimization_strategy=optimization_strategy, max_cost=max_cost, max_latency=max_latency)
         wishes = settings.wishes(self.policy, request.task_type)
         self._shared.knowledge.look(request, self.policy, wishes, "await switch.aexplain(request)")
-        return self._runtime.plan(request, wishes, load=False)
+        runtime = self._runtime
+        return runtime.with_rungs(runtime.plan(request, wishes, load=False), request)
 
     async def aexplain(self, request: TaskRequest, **settings: Unpack[RouteOptions]) -> Plan:
         """`explain` for coroutines. It reads prices and spending in threads."""

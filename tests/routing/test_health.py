@@ -296,7 +296,7 @@ async def test_a_wrong_key_shows_while_another_answers(
     assert after.targets == before.targets
     words = r"it failed [\d.]+ s ago with ProviderAuthenticationError \(HTTP 401\)"
     assert re.fullmatch(rf"number 1 as listed; {words}", after.reasons[A])
-    assert re.match(rf"1\. a/m: {words}\n2\. b/m$", str(after))
+    assert re.match(rf"1\. a/m \(if it breaks: anchored\): {words}\n2\. b/m \(if it breaks: anchored\)$", str(after))
     assert "secret" not in f"{after} {after.reasons}"
 
 

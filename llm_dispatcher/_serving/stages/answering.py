@@ -57,7 +57,7 @@ def _job(call: Call) -> tuple[Job, Admission]:
         is_certain=styles.is_certain,
         takes_no_prefill=styles.takes_no_prefill,
         chunk_is_token=lambda target: runtime.catalog.capabilities(target, load=False).chunk_is_token,
-        figures=plan.figures,
+        figures=() if plan.strategy == "ordered" else plan.figures,
         resilience=settings.over(policy.resilience_of(task_type, None), latest),
         overrides=lambda target: settings.over(policy.resilience_of(task_type, target), latest),
         ledger=call.ledger,
