@@ -6,59 +6,59 @@ A model that is asked to continue may repeat the last words that it was shown, o
 it may comment first. The join holds back the head of its text until it knows where the two texts meet. Then it cuts off
 the repetition and emits everything after it.
 
+- **Proof.** An anchored continuation proves itself by what it repeats. If it repeats nothing, or brings nothing new, or
+  begins with our own words, `refusal` says so before anything was emitted. docs/decisions/0040 has the rules.
 - **Invariant.** The text that was fed in equals `trimmed` followed by the text that came out, character by character.
-  Texts are compared in a normal form (white space, quotes, dashes, decomposed characters), but never changed.
-- **Order.** The possible readings are tried from the strongest to the weakest. A reading that may still come true holds
-  up the weaker ones. docs/decisions/0004 and 0022 say what counts as proof.
-- **Limits.** At most `HOLD` characters are held back, unless they repeat the delivered text exactly.
+  A mark of ours that stands in the new text is the one exception: `taken` has it, with its place. Texts are compared in
+  a normal form (white space, quotes, dashes, decomposed characters), but never changed.
+- **Limits.** At most `HOLD` characters are held back, unless they repeat the delivered text exactly. After the seam,
+  the join watches a bounded stretch for our marks and wording, and holds back a few words of it at most.
 - **Who may write.** One stream owns a join and feeds it. Nothing here waits, so a cancelled stream leaves nothing to
   clean up.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from .._policy import Continues
 from ..events import Seam
-from .anchor import Anchor, anchor_of, may_come
+from . import beginning
+from .anchor import Anchor, anchor_of
+from .boundary import is_at_boundary
 from .normal_text import NormalText, normal_form, without_last_marks
-from .repetition import LEAST_CHARACTERS, Passage, Restart, is_proof
+from .readings import NOTHING, REMARK, Cut, Readings
+from .watch import Mark, Watch
+from .wording import wording_of
 
-__all__ = ["HOLD", "Join", "anchor_of"]
+__all__ = ["HOLD", "REMARK", "Join", "anchor_of"]
 
 
-REMARK: Final = 120
-"""The most characters of a model's remark before it continues."""
 HOLD: Final = 600
 """At most this many characters are held back, unless they repeat the delivered text exactly."""
 
-_PICKING_UP: Final = re.compile(r" ?[\[(]?\.{3,}[\])]? ?")
-_MAY_PICK_UP: Final = re.compile(r" ?[\[(]?\.*[\])]? ?")
-_AROUND: Final = "\"'*_`>.<#- \t“”‘’«"
-
-
-class _Cut(NamedTuple):
-    """The cut: how the texts meet, and where in the normal form of the head the repetition begins and ends.
-
-    `end` is `None` if the whole head is a repetition.
-    """
-
-    seam: Seam
-    start: int
-    end: int | None
-
-
-_NOTHING: Final = _Cut("plain", 0, 0)
+_WORDS_ARE_SHORT: Final = 20
+"""A text with longer words than this does not separate its words."""
 
 
 class Join:
     """Takes the pieces of a continuation and returns the text that may be emitted.
 
     `seam` says how the texts met; it is `None` until the join has decided. `trimmed` is the text that was cut off.
-    The result does not depend on how the continuation was split into pieces. Once `is_decided`, all text passes
+    `proof` says what proves the seam. `refusal` is the reason why the continuation cannot be shown; nothing was emitted
+    before it is set. The result does not depend on how the continuation was split into pieces.
+
+    Feed the join while it is not decided or `is_watching`, and close it at the end; otherwise all text passes
     unchanged.
+
+    Args:
+        delivered: The text that the reader has.
+        style: How the model was asked to continue.
+        prompt: The user turn that asked for an anchored continuation, with `{anchor}` in it. The join knows its words
+            if a model quotes them. Without it, nothing after the seam is watched.
+        is_certain: Whether the host is known to continue an open assistant turn. If not, a new answer is refused.
+        anchor: The words that the model was asked to repeat; the last words of `delivered` if not given.
+        hold: How many characters are held back at most.
     """
 
     def __init__(
@@ -66,34 +66,32 @@ class Join:
         delivered: str,
         style: Continues,
         *,
-        anchor: str | None = None,
-        hold: int = HOLD,
         prompt: str | None = None,
         is_certain: bool = True,
+        anchor: str | None = None,
+        hold: int = HOLD,
     ) -> None:
-        self.refusal: str | None = None
-        self.proof: str | None = None
-        self.leak: str | None = None
-        self.is_watching = self.may_show = False
         core = delivered.rstrip()
+        self._delivered = delivered
         self._space = delivered[len(core) :]
-        self._style = style
+        self._is_certain = is_certain
         self._hold = hold
-        self._whole, self._marks = without_last_marks(normal_form(core).lstrip(" "))
+        whole, self._marks = without_last_marks(normal_form(core).lstrip(" "))
+        self._has_to_prove_itself = style == "anchored" and bool(whole)
+        self._wording = wording_of(prompt) if prompt is not None and self._has_to_prove_itself else None
         words = anchor_of(delivered) if anchor is None else anchor.strip()
-        self._anchor = Anchor(words, self._whole)
+        self._anchor = Anchor(words, whole)
         before = core.removesuffix(words).rstrip(" \t")
         self._mid_sentence = before[-1:].isalnum() or before.endswith(",")
         self._head = NormalText()
+        self._readings = Readings(whole, self._anchor, style, self._head, hold)
         self._ended = self._hit_limit = self._quoted = False
-        self._anchoring = style == "anchored" and bool(self._anchor.form)
-        self._restart: Restart | None = None
-        self._passage: Passage | None = None
-        self._after_ellipsis: Passage | None = None
-        self._again: Restart | None = None
-        self._cut: _Cut | None = None
+        self._cut: Cut | None = None
+        self._watch: Watch | None = None
         self.seam: Seam | None = None
         self.trimmed = ""
+        self.proof: str | None = None
+        self.refusal: str | None = None
 
     @property
     def is_decided(self) -> bool:
@@ -101,37 +99,53 @@ class Join:
         return self.seam is not None
 
     @property
+    def is_proven(self) -> bool:
+        """Whether the seam is proven. With prefill, and where nothing was delivered, there is nothing to prove."""
+        return self.proof is not None
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether the join still looks for our marks and wording after the seam, so that it has to be fed."""
+        return self._watch is not None and not self._watch.is_over
+
+    @property
+    def leak(self) -> str | None:
+        """What of our own came after text was emitted. The attempt ends there; the rest is not emitted."""
+        return self._watch.leak if self._watch is not None else None
+
+    @property
+    def taken(self) -> list[Mark]:
+        """The marks of ours that were taken out of the new text, each with the number of characters before it."""
+        return self._watch.taken if self._watch is not None else []
+
+    @property
+    def may_show(self) -> bool:
+        """Whether an unproven text may be shown all the same, where the policy allows it.
+
+        It may if the delivered text ended at a boundary and the text that is held back has nothing of our own.
+        """
+        is_another_answer = self.refusal in (beginning.NOTHING_DELIVERED, beginning.BEGAN_AGAIN)
+        return is_another_answer and self.seam == "plain" and self.leak is None and is_at_boundary(self._delivered)
+
+    @property
     def is_at_the_seam(self) -> bool:
-        """Whether the repetition is complete, and only the marks or the white space that close it may still come."""
+        """Whether the repetition is complete, and only the first new text is waited for."""
         return self._cut is not None and not self.is_decided
 
     @property
     def is_too_short_to_tell(self) -> bool:
         """Whether the text that is held back repeats some of what the reader has, and is too short to be proof."""
-        restarts, passages = (self._restart, self._again), (self._passage, self._after_ellipsis)
-        return any(each is not None and each.is_exact and not each.is_proven for each in restarts) or any(
-            each is not None and each.is_short for each in passages
-        )
+        return self._readings.is_too_short_to_tell
 
     @property
     def is_repeating(self) -> bool:
         """Whether all the text that is held back repeats what the reader already has, so far."""
-        if self.is_decided:
-            return False
-        if self._anchoring and self._anchor.has_begun(self._head):
-            return True
-        anchor_start = self._anchor.begun_within(self._head, REMARK) if self._anchor.is_unique else None
-        if self._style == "anchored" and self._remark_before(anchor_start) is not None:
-            return True
-        restarts, passages = (self._restart, self._again), (self._passage, self._after_ellipsis)
-        return any(restart is not None and restart.is_exact and restart.is_proven for restart in restarts) or any(
-            passage is not None and passage.is_the_only_one for passage in passages
-        )
+        return not self.is_decided and self._readings.is_repeating
 
     def feed(self, text: str) -> str:
         """Take a piece of the continuation, and return the text that may be emitted now."""
         if self.seam is not None:
-            return text
+            return text if self._watch is None else self._watch.feed(text)
         room = self._hold - len(self._head)
         if 0 < room < len(text):  # so that the result does not depend on how the text was split
             return self.feed(text[:room]) + self.feed(text[room:])
@@ -143,164 +157,43 @@ class Join:
 
         `hit_limit` says that a token limit ended the answer. Then a mere prefix of the anchor counts as a repetition.
         """
-        if self.seam is not None:
-            return ""
-        self._head.end()
-        self._ended, self._hit_limit = True, hit_limit and self._style == "anchored"
-        return self._look()
-
-    # ── readings ───────────────────────────────────────────────────────────────────────────────────────────────────
+        if self.seam is None:
+            self._head.end()
+            self._ended, self._hit_limit = True, hit_limit
+            text = self._look()
+            return text + self._watch.close() if self._watch is not None else text
+        return "" if self._watch is None else self._watch.close()
 
     def _look(self) -> str:
         if self._cut is None:
-            self._cut = self._read()
+            self._cut = self._readings.read(self._ended, self._hit_limit)
         return "" if self._cut is None else self._emit(self._cut)
-
-    def _read(self) -> _Cut | None:
-        """Try the readings from the strongest to the weakest.
-
-        A reading returns `None` while it may still come true, and `_NOTHING` if it cannot.
-        """
-        full = self._ended or len(self._head) >= self._hold
-        readings = (self._anchored, self._restarted, self._overlapping, self._after_remark)
-        for reading in readings if self._style == "anchored" else (self._restarted,):
-            cut = reading(full)
-            if cut is not _NOTHING:
-                return cut
-        return _NOTHING
-
-    def _anchored(self, full: bool) -> _Cut | None:
-        """The model repeats the anchor, with only decoration before it."""
-        if not self._anchoring:
-            return _NOTHING
-        start = self._anchor.place(self._head)
-        if start is not None:
-            return _Cut("anchor", start, start + len(self._anchor.form))
-        self._anchoring = self._anchor.may_come(self._head)
-        if self._anchoring and not full:
-            return None
-        if self._anchoring and self._hit_limit and self._anchor.has_begun(self._head):
-            return _Cut("anchor", 0, None)
-        return _NOTHING
-
-    def _restarted(self, full: bool) -> _Cut | None:
-        """The model repeats the whole text from its first word on."""
-        if self._restart is None:
-            if not is_proof(self._whole):
-                return _NOTHING
-            lenient = self._style == "anchored"
-            start = _blank(self._head) if lenient else 0
-            if start == self._head.form_length and not full:
-                return None
-            self._restart = Restart(self._whole, self._head, start, lenient=lenient)
-        return self._outcome(self._restart)
-
-    def _outcome(self, restart: Restart) -> _Cut | None:
-        """The outcome of a restart. While the model repeats the text, no weaker reading is tried."""
-        restart.look()
-        if restart.end is not None:
-            return _Cut("restart", restart.start, restart.end)
-        if restart.failed:
-            return _NOTHING
-        if not self._ended:
-            return None
-        # The answer ended before it reached new text.
-        if restart.is_exact and (restart.is_proven or (self._hit_limit and restart.has_begun)):
-            return _Cut("restart", restart.start, None)
-        return _NOTHING
-
-    def _overlapping(self, full: bool) -> _Cut | None:
-        """The model repeats the last words or the last page, perhaps after an ellipsis."""
-        if not self._whole:
-            return _NOTHING
-        if self._passage is None:
-            start = _blank(self._head)
-            if start == self._head.form_length and not full:
-                return None
-            self._passage = Passage(self._whole, self._head, start)
-        cut = self._outcome_of(self._passage, full)
-        if cut is not _NOTHING:
-            return cut
-        if self._after_ellipsis is None:
-            beginning = self._head.form(0, LEAST_CHARACTERS)
-            if not full and _MAY_PICK_UP.fullmatch(beginning):
-                return None
-            ellipsis = _PICKING_UP.match(beginning)
-            if ellipsis is None:
-                return _NOTHING
-            self._after_ellipsis = Passage(self._whole, self._head, ellipsis.end())
-        return self._outcome_of(self._after_ellipsis, full)
-
-    def _outcome_of(self, passage: Passage, full: bool) -> _Cut | None:
-        """The outcome of a passage. A passage that occurs only once in the text may be longer than `hold`."""
-        passage.look()
-        if passage.end is not None:
-            return _Cut("overlap", passage.start, passage.end)
-        if not passage.failed and not full:
-            return None
-        if passage.failed or not passage.is_the_only_one:
-            passage.failed = True
-            return _NOTHING
-        if not self._ended:
-            return None
-        # The answer ended before it reached new text. A short passage may be a phrase that the text uses again.
-        return _Cut("overlap", passage.start, None) if self._hit_limit and len(self._head) > REMARK else _NOTHING
-
-    def _after_remark(self, full: bool) -> _Cut | None:
-        """The model repeats the anchor or the whole text after a remark such as "Here is the rest:".
-
-        The words before a repetition are a remark only if the repetition is not there by chance. Two repetitions prove
-        this: a long anchor that the text has only once, and the whole text.
-        """
-        may_follow = False
-        if self._anchor.is_unique:
-            start = self._remark_before(self._anchor.place_within(self._head, REMARK))
-            if start is not None:
-                return _Cut("anchor", start, start + len(self._anchor.form))
-            may_follow = self._anchor.may_come_within(self._head, REMARK)
-        if self._restart is not None:  # otherwise the text is too short to be proof
-            beginning = self._whole[:LEAST_CHARACTERS]
-            form = self._head.form(0, REMARK + LEAST_CHARACTERS)
-            if self._again is None:
-                place = form.find(beginning, 1)
-                start = self._remark_before(place if place > 0 else None)
-                if start is not None:
-                    self._again = Restart(self._whole, self._head, start, lenient=True)
-            if self._again is not None:
-                return self._outcome(self._again)
-            may_follow = may_follow or may_come(beginning, form, 0, REMARK)
-        return None if may_follow and not full else _NOTHING
-
-    def _remark_before(self, start: int | None) -> int | None:
-        """`start`, if there is only a remark or decoration before it."""
-        if start is None:
-            return None
-        remark = self._head.raw[: self._head.raw_start(start)].rstrip(_AROUND)
-        return start if not remark or remark.endswith((":", "\n")) else None
 
     # ── cutting ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _emit(self, cut: _Cut) -> str:
+    def _emit(self, cut: Cut) -> str:
         """Cut off the repetition, the marks that close those before it, and the white space that the reader has.
 
         Wait while any of these may still come.
         """
         head, ended = self._head, self._ended
         if cut.end is None:
-            return self._decide(cut.seam, len(head))
-        if cut is _NOTHING and self._style == "anchored" and self._whole:
-            return self._decide("plain", 0)
+            return self._left(cut)
+        if cut is NOTHING and self._has_to_prove_itself:
+            return self._unproven()
         # With prefill, the request had to end without this white space, so the model repeats it. The same holds for a
         # text without a word.
         marks = self._anchor.marks if cut.seam == "anchor" else self._marks
         if cut.end and marks and not head.settled(cut.end):
             return ""
         at = head.raw_end(cut.end, marks)
-        if cut.seam == "anchor":
-            closed = self._anchor.closed(head.raw[: head.raw_start(cut.start)], head.raw[at:], ended)
+        before = head.raw[: head.raw_start(cut.start)] if cut.end else ""
+        closed: int | None = 0
+        if cut.seam == "anchor" or _opens(before):
+            closed = self._anchor.closed(before, head.raw[at:], ended)
             if closed is None:
                 return ""
-            if closed:
+            if closed and cut.seam == "anchor":
                 again = self._quotes_first(cut.end)
                 if again is None:
                     return ""
@@ -313,7 +206,9 @@ class Join:
             if not text and not ended:
                 return ""
             at += _repeated_space(self._space, rest[: len(rest) - len(text)])
-        return self._decide(cut.seam, at)
+        if self._has_to_prove_itself:
+            return self._begin(cut, at, before, bool(closed))
+        return self._open_turn(cut, at)
 
     def _quotes_first(self, end: int) -> bool | None:
         """Whether the anchor comes twice, because the model quoted it before it continued; `None` while it may.
@@ -328,20 +223,101 @@ class Join:
             return None
         self._quoted = True  # it is looked for only once
         if start is not None:
-            self._cut = _Cut("anchor", start, start + len(self._anchor.form))
+            self._cut = Cut("anchor", start, start + len(self._anchor.form))
         return start is not None
 
-    def _decide(self, seam: Seam, cut: int) -> str:
+    # ── deciding ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin(self, cut: Cut, at: int, before: str, closed: bool) -> str:
+        """Judge the first new text after a proven repetition, and decide; wait while there is too little of it."""
+        rest, ended = self._head.raw[at:], self._ended
+        opened = _opens(before)
+        if not rest.strip():
+            if not ended and len(rest) <= REMARK:
+                return ""
+            return self._decide(cut.seam, at, beginning.nothing_new(self._delivered, self._hit_limit) if ended else "")
+        if cut.seam != "anchor" and not self._hit_limit:
+            only_ends = beginning.only_ends_the_sentence(rest, ended)
+            if only_ends is None:
+                return ""
+            if only_ends:
+                return self._decide(cut.seam, at, beginning.nothing_new(self._delivered, False))
+        reason = beginning.of_an_anchored_answer(
+            self._delivered,
+            rest,
+            is_glued=not (self._head.raw[at - 1 : at] or rest[0]).isspace(),
+            opened=opened,
+            closed=closed,
+            ended=ended,
+        )
+        if reason is None:
+            return ""
+        if reason or self._wording is None:
+            return self._decide(cut.seam, at, reason)
+        return self._watched(cut.seam, at, opened=opened, owed=opened and not closed)
+
+    def _watched(self, seam: Seam, at: int, refusal: str = "", *, opened: bool, owed: bool = False) -> str:
+        """Decide, and watch the new text from its first word on; wait while it may begin with our wording."""
+        assert self._wording is not None
+        watch = Watch(self._wording, self._delivered, opened=opened, owed=owed)
+        shown = watch.feed(self._head.raw[at:])
+        if not shown.strip():
+            if watch.leak is not None:
+                return self._decide(seam, at, beginning.QUOTES_THE_REQUEST)
+            if not watch.is_over and not self._ended:
+                return ""
+        self._watch = watch
+        self._decide(seam, at, refusal)
+        return shown
+
+    def _left(self, cut: Cut) -> str:
+        """The model ended inside the repetition."""
+        if self._hit_limit:
+            return self._decide(cut.seam, len(self._head), beginning.NOTHING_NEW_AT_LIMIT)
+        return self._decide(cut.seam, len(self._head), beginning.BEGAN_AGAIN if self._has_to_prove_itself else "")
+
+    def _unproven(self) -> str:
+        """The model repeated nothing. Its text may be shown if the policy says so, so it is watched, too."""
+        reason = beginning.BEGAN_AGAIN if self._readings.began_again else beginning.NOTHING_DELIVERED
+        if self._wording is None:
+            return self._decide("plain", 0, reason)
+        return self._watched("plain", 0, reason, opened=True)
+
+    def _open_turn(self, cut: Cut, at: int) -> str:
+        """The model continued an open turn, or nothing was delivered that it could repeat."""
+        if cut is NOTHING and not self._is_certain:
+            reason = beginning.of_an_uncertain_prefill(self._delivered, self._head.raw[at:], self._ended)
+            if reason is None:
+                return ""
+            return self._decide("plain", at, reason)
+        return self._decide(cut.seam, at)
+
+    def _decide(self, seam: Seam, cut: int, refusal: str = "") -> str:
         self.seam = seam
         raw = self._head.raw
         self.trimmed = raw[:cut]
+        self.refusal = refusal or None
+        self.proof = None if refusal else self._proof(seam)
         self._head = NormalText()
         return raw[cut:]
 
+    def _proof(self, seam: Seam) -> str:
+        if seam == "plain":
+            return "an open turn" if self._delivered.strip() else "a new answer"
+        name = {"anchor": "the anchor", "restart": "the answer again", "overlap": "the last words"}[seam]
+        return f"{name}: {_extent(self.trimmed)}"
 
-def _blank(head: NormalText) -> int:
-    """The length of the white space at the beginning of the head, in the normal form."""
-    return int(head.form(0, 1) == " ")
+
+def _opens(before: str) -> bool:
+    """Whether our marks are open at the end of what comes before a repetition."""
+    return before.rstrip().endswith("<")
+
+
+def _extent(text: str) -> str:
+    words = len(text.split())
+    if words * _WORDS_ARE_SHORT < len(text):
+        return f"{len(text)} characters"
+    return f"{words} word{'' if words == 1 else 's'}"
 
 
 def _repeated_space(delivered: str, now: str) -> int:

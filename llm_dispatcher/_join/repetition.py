@@ -27,7 +27,7 @@ DEVIATION: Final = 10
 """At most one in this many characters may differ, over the whole restart."""
 
 _AT_ONCE: Final = 4_096
-_WORD: Final = re.compile(r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])|\w+")
+WORD: Final = re.compile(r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af])|\w+")
 """A word, or one character of a script that does not separate words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 _INSIDE_WORDS: Final = frozenset({"Mn", "Mc", "Me", "Cf"})
 """The categories of marks and joiners. What follows one of them is the rest of the word before it."""
@@ -40,7 +40,7 @@ def is_proof(form: str) -> bool:
 
 
 def _words(form: str) -> Iterator[re.Match[str]]:
-    for word in _WORD.finditer(form):
+    for word in WORD.finditer(form):
         if word[1] or not word.start() or category(form[word.start() - 1]) not in _INSIDE_WORDS:
             yield word
 
