@@ -34,7 +34,38 @@ _REMARK: Final = re.compile(
     r"(?:Sure|Certainly|Of course|Absolutely|Here(?:'s|’s| is| are)|I(?:'m|’m| am) (?:sorry|happy|glad)|I apologi[sz]e|"
     r"Apologies|Sorry|Continuing|Understood)\b"
 )
-_HEADING: Final = re.compile(r"#{2,6} \S|# [A-Z]")
+_HEADING: Final = re.compile(r"#{1,6} [A-Z]|\d{1,2}\. [A-Z]|```")
+_MAY_BEGIN_ANSWER: Final = re.compile(r"[A-Z#`<\d]")
+_LAST_WORD: Final = re.compile(r"(?<![^\s(\"“])[^\W\d_]+(?:['’-][^\W\d_]+)*,?\Z")
+"""The word with which a text ends, if it is an ordinary one. `user_na` and `x.na` are names in code."""
+_SHORT_WORDS: Final = frozenset(
+    [
+        "a",
+        "an",
+        "as",
+        "at",
+        "be",
+        "by",
+        "do",
+        "go",
+        "he",
+        "if",
+        "in",
+        "is",
+        "it",
+        "me",
+        "my",
+        "no",
+        "of",
+        "on",
+        "or",
+        "so",
+        "to",
+        "up",
+        "us",
+        "we",
+    ]
+)
 _FIRST_LOOK: Final = 24
 """A remark, a heading or the beginning of a sentence shows within this many characters."""
 
@@ -110,20 +141,29 @@ def _only_quoted(delivered: str, rest: str, ended: bool) -> str | None:
     return QUOTED_ONLY if rest[paragraph.end()].isupper() else ""
 
 
-def of_an_uncertain_prefill(delivered: str, text: str, ended: bool) -> str | None:
+def of_an_uncertain_prefill(delivered: str, text: str, *, began_again: bool, ended: bool) -> str | None:
     """Whether a host that is not known to take prefill has begun a new answer.
 
-    It shows only if the delivered text ends inside a sentence and the new text is glued to its last word.
+    It shows only where the delivered text ends inside a sentence and the new text is glued to its last word.
+
+    Args:
+        delivered: The delivered text.
+        text: The first text of the continuation.
+        began_again: Whether that begins as the delivered text does, and parts from it.
+        ended: Whether no more text will come.
     """
-    is_glued = delivered[-1:].isalnum() or delivered[-1:] == ","
-    if not is_glued or is_in_code(delivered):
+    word = _LAST_WORD.search(delivered)
+    if word is None or is_in_code(delivered):
         return ""
-    if len(text) < _FIRST_LOOK and not ended:
-        return None if not text or text[0].isupper() or text[0] == "#" else ""
-    word = re.search(r"\w*\Z", delivered)
-    assert word is not None
-    last = word.group()
-    if _REMARK.match(text) or (_HEADING.match(text) and len(last) > 1):
+    if began_again:
         return NEW_ANSWER
-    is_whole_word = (last.islower() and len(last) > 2) or delivered.endswith(",")
-    return NEW_ANSWER if is_whole_word and _SENTENCE.match(text) else ""
+    if len(text) < _FIRST_LOOK and not ended:
+        return None if not text or _MAY_BEGIN_ANSWER.match(text) else ""
+    if text.startswith(_TEMPLATE_MARKS) and "<|" not in delivered:
+        return TEMPLATE
+    last = word.group().rstrip(",")
+    is_whole = len(last) > 2 or last in _SHORT_WORDS
+    if _REMARK.match(text) or (_HEADING.match(text) and is_whole):
+        return NEW_ANSWER
+    may_be_part = not (last.islower() and is_whole) and not word.group().endswith(",")
+    return NEW_ANSWER if _SENTENCE.match(text) and not may_be_part else ""

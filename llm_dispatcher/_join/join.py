@@ -286,7 +286,12 @@ class Join:
     def _open_turn(self, cut: Cut, at: int) -> str:
         """The model continued an open turn, or nothing was delivered that it could repeat."""
         if cut is NOTHING and not self._is_certain:
-            reason = beginning.of_an_uncertain_prefill(self._delivered, self._head.raw[at:], self._ended)
+            reason = beginning.of_an_uncertain_prefill(
+                self._delivered,
+                self._head.raw[at:],
+                began_again=self._readings.began_again,
+                ended=self._ended,
+            )
             if reason is None:
                 return ""
             return self._decide("plain", at, reason)
