@@ -39,33 +39,9 @@ _MAY_BEGIN_ANSWER: Final = re.compile(r"[A-Z#`<\d]")
 _LAST_WORD: Final = re.compile(r"(?<![^\s(\"“])[^\W\d_]+(?:['’-][^\W\d_]+)*,?\Z")
 """The word with which a text ends, if it is an ordinary one. `user_na` and `x.na` are names in code."""
 _SHORT_WORDS: Final = frozenset(
-    [
-        "a",
-        "an",
-        "as",
-        "at",
-        "be",
-        "by",
-        "do",
-        "go",
-        "he",
-        "if",
-        "in",
-        "is",
-        "it",
-        "me",
-        "my",
-        "no",
-        "of",
-        "on",
-        "or",
-        "so",
-        "to",
-        "up",
-        "us",
-        "we",
-    ]
+    ("a", "an", "as", "at", "be", "by", "he", "if", "in", "is", "it", "my", "no", "of", "on", "or", "so", "to", "we")
 )
+"""Words of two letters after which a capital begins no second half: `iPhone` and `eBay` are one word."""
 _FIRST_LOOK: Final = 24
 """A remark, a heading or the beginning of a sentence shows within this many characters."""
 

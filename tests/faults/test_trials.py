@@ -12,7 +12,7 @@ from collections import Counter
 from difflib import SequenceMatcher
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -140,7 +140,7 @@ def test_a_trial_has_one_result_however_it_came() -> None:
     differing = [
         trial.name
         for style in ("anchored", "prefill")
-        for trial, result in results(cast("Continues", style))
+        for trial, result in results(style)
         if any(replayed(trial, parts) != result for parts in chunkings(trial.sent))
     ]
     assert differing == []
