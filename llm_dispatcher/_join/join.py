@@ -236,7 +236,7 @@ class Join:
             if not ended and len(rest) <= REMARK:
                 return ""
             return self._decide(cut.seam, at, beginning.nothing_new(self._delivered, self._hit_limit) if ended else "")
-        if cut.seam != "anchor" and not self._hit_limit:
+        if cut.seam == "overlap" and not self._hit_limit:
             only_ends = beginning.only_ends_the_sentence(rest, ended)
             if only_ends is None:
                 return ""

@@ -20,7 +20,7 @@ from llm_dispatcher._join.join import anchor_of
 from llm_dispatcher._policy import Continues
 from llm_dispatcher._tokens import estimated_tokens
 from llm_dispatcher.events import Event, StreamCompleted, StreamSwitched, TextDelta
-from llm_dispatcher.exceptions import ProviderTimeoutError
+from llm_dispatcher.exceptions import ProviderTimeoutError, StreamingError
 from llm_dispatcher.tasks import ImagePart, Message, ReasoningPart, Target, TextPart, ToolCallPart, ToolResultPart
 from llm_dispatcher.testing import CleanEnd, Continuing, Cut, Kind, ReceivedRequest, Reply, SimulatedVendor, Wire
 from tests.conftest import policy_over
@@ -177,9 +177,11 @@ async def test_an_anchor_cut_off_by_the_token_limit_is_not_shown(
 ) -> None:
     speaker = simulated_vendor("openai-chat", Reply(TEXT, fault=Cut(9)))
     other = simulated_vendor(wire, Reply(beginning, finish_reason="length"))
-    response = await switch_over(speaker, other).stream_request(TaskRequest("Go.")).collect()
-    assert response.text == OPEN.removesuffix(" who")
-    assert response.attempts[1].trimmed == beginning
+    stream = switch_over(speaker, other).stream_request(TaskRequest("Go."))
+    with pytest.raises(StreamingError, match="nothing new, and the limit was reached") as caught:
+        _ = [chunk async for chunk in stream]
+    assert caught.value.partial == OPEN.removesuffix(" who")
+    assert stream.response.attempts[1].trimmed == beginning
 
 
 # ── how long a continuation may repeat itself ──────────────────────────────────────────────────────────────────────
@@ -259,12 +261,13 @@ def test_the_join_waits_until_a_repetition_is_long_enough_to_tell() -> None:
 
 
 @pytest.mark.found("H-6")
-def test_text_that_may_be_a_remark_is_shown_after_the_idle_time() -> None:
+def test_text_that_may_be_a_remark_is_refused_after_the_idle_time() -> None:
     words = "It is quite another matter that nobody had thought of at all before that day came. "
     other = Reply(words * 3, pace=2.0)
     response, events = read_in_leaps(BROKEN, other, Continuing(LONG), idle=5)
     assert isinstance(events[-1][1], StreamCompleted)
-    assert response.text.endswith(words * 3)
+    assert response.text == LONG
+    assert response.attempts[1].failure.kind == "UnprovenContinuationError"
     switched = next(when for when, event in events if isinstance(event, StreamSwitched))
     broken = max(when for when, event in events if isinstance(event, TextDelta) and when < switched)
     assert switched - broken <= 5 + 2 * other.pace

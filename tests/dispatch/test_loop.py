@@ -487,7 +487,7 @@ async def test_a_broken_second_turn_is_continued_and_the_first_one_is_kept(on_br
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         asked.append(ask)
         yield Opened("r1")
-        yield f"text {len(asked)} "
+        yield f"text {len(asked)} " if len(asked) < 3 else "text 2 text 3 "
         if len(asked) == 2:
             raise ProviderConnectionError("cut")
         yield Finished("stop", "stop")

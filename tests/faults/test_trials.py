@@ -44,6 +44,8 @@ class Trial(NamedTuple):
     limit: int | None
     seam: str | None
     trimmed: str | None
+    whole: str | None
+    """The answer of the first model, had nothing broken it; `None` where it is not known."""
 
 
 class Result(NamedTuple):
@@ -65,8 +67,11 @@ def is_continued(delivered: object) -> bool:
 @cache
 def trials(style: Continues) -> list[Trial]:
     found = []
+    wholes: dict[tuple[str, str, int], str] = {}
     for line in TRIALS.read_text().splitlines():
         row: dict[str, Any] = json.loads(line)
+        if "whole_a" in row:
+            wholes[row["set"], row["prompt"], row["seed"]] = row["whole_a"]
         if row.get("style") == style and row.get("b_sent") is not None and is_continued(row["delivered"]):
             found.append(
                 Trial(
@@ -78,6 +83,7 @@ def trials(style: Continues) -> list[Trial]:
                     row.get("b_max"),
                     row.get("seam"),
                     row.get("trimmed"),
+                    wholes.get((row["set"], row["prompt"], row["seed"])),
                 )
             )
     return found
@@ -130,6 +136,8 @@ def kind_of(trial: Trial, result: Result) -> str:
         return "our wording"
     if MARKS.search(result.shown):
         return "marks"
+    if trial.whole is not None and (trial.delivered + result.shown).strip() == trial.whole.strip():
+        return "clean"  # the answer is whole
     if len(result.shown.strip()) <= 2:
         return "nothing new"
     return "unproven" if result.seam == "plain" else "clean"
@@ -171,11 +179,14 @@ def test_no_mark_and_no_word_of_ours_is_shown() -> None:
 
 @needs_trials
 def test_three_of_four_anchored_continuations_that_are_shown_are_clean(request: pytest.FixtureRequest) -> None:
-    """Those that end at once count as shown, too, although they show nothing."""
-    shown = Counter(kind_of(trial, result) for trial, result in results("anchored") if result.refusal is None)
+    """Those that show nothing, because the model ended at once and the text may be whole, count as shown, too."""
+    accepted = [(trial, result) for trial, result in results("anchored") if result.refusal is None]
+    shown = Counter(kind_of(trial, result) for trial, result in accepted)
     refused = Counter(result.refusal for _, result in results("anchored") if result.refusal is not None)
-    assert shown["clean"] >= 0.75 * shown.total()
     assert set(shown) <= {"clean", "nothing new"}
+    assert shown["clean"] >= 0.75 * shown.total()
+    visible = [(trial, result) for trial, result in accepted if result.shown.strip()]
+    assert sum(len(result.shown.strip()) > 2 for _, result in visible) >= 0.75 * len(visible)
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
     assert reporter is not None
     reporter.write_line(f"\nreal trials: {dict(shown)} shown, {refused.total()} refused: {dict(refused)}")

@@ -36,4 +36,5 @@ def answer_to(text: str) -> str:
         word = f"{_WORDS[(start + number) % len(_WORDS)]}{number}"
         ends = number % 9 == 0
         words.append(f"{word}.\n\n" if ends and number % 27 == 0 else f"{word}." if ends else word)
-    return re.sub(r"(?<=\n) ", "", " ".join(words))
+    whole = re.sub(r"(?<=\n) ", "", " ".join(words)).rstrip()
+    return whole if whole.endswith(".") else f"{whole}."

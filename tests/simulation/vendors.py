@@ -121,6 +121,10 @@ class VendorScript:
         delivered = delivered_in(request)
         if delivered is not None and kind in NEED_PROOF and len(delivered[0].split()) < 4:
             kind = Kind.ANCHOR  # nobody could tell a remark from an answer after so few words
+        if kind is Kind.EXACT and delivered is not None and delivered[1] is not None:
+            kind = Kind.ANCHOR  # what repeats nothing is refused
+        if kind is Kind.LAST_WORDS and delivered is not None and len(whole) - len(delivered[0]) <= 2:
+            kind = Kind.ANCHOR  # a full stop after other words than those that were asked for proves nothing
         if kind is Kind.REMARK and self._is_slow():
             kind = Kind.ANCHOR  # readers do not wait for ever to see whether it is a remark
         try:
