@@ -22,7 +22,7 @@ from .continuation import A_FEW_TOKENS, count_delivered_tokens, tokens_in
 from .course import Course
 from .ending import answer_of, repetition_error
 from .job import Job, Pass
-from .ladder import begin, pieces_in_either_style
+from .ladder import begin, pieces_from_tokens, pieces_in_either_style
 from .row import Content, Row
 from .watchdog import Watchdog
 
@@ -83,6 +83,8 @@ async def _pieces(job: Job, course: Course, row: Row, watchdog: Watchdog) -> Asy
         assert row.run is not None  # `Row.read_on` has set both
         return row.run.read_on()
     ask = begin(job, course, row)
+    if row.rung == "exact":
+        return pieces_from_tokens(job, course, row, provider, ask)
     if row.rung == "prefill" and not job.is_certain(row.target):
         return pieces_in_either_style(job, course, row, provider, ask)
     return provider.stream(ask)

@@ -102,7 +102,7 @@ def tokens_in(delivered: str, row: Row, *, is_exact: bool = False) -> int:
     vendors report their usage on the way; what they say is taken if it is not less than that. Only the chunks that the
     reader has are counted: the others were cut off, or were reasoning.
     """
-    if row.trail is not None:
+    if row.trail is not None and row.trail.output:
         return len(row.trail.output) - row.tokens_before
     written = sum(map(len, row.output))
     chunks = -(-len(row.output) * len(delivered) // max(1, written))

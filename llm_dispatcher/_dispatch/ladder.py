@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from .._policy import Continues
 from ..events import Rung
-from ..exceptions import InvalidRequestError, ProviderConnectionError, StreamTruncatedError
+from ..exceptions import InvalidRequestError, ProviderConnectionError, StreamTruncatedError, UnprovenContinuationError
 from ..provider import BODY, Ask, Opened, Piece, Provider, SupportsRung, SupportsTokens
 from ..tasks import Target, TaskRequest
 from .continuation import (
@@ -115,7 +115,8 @@ def _exact(job: Job, course: Course, row: Row, ask: Ask) -> Ask:
     trail = row.trail = course.trail
     assert trail is not None  # `rung_now` has looked
     row.tokens_before = len(trail.output)
-    row.proof = f"from {row.tokens_before} tokens"
+    # A host that makes the ids itself has told none.
+    row.proof = f"from {row.tokens_before} tokens" if row.tokens_before else "from the tokens of the same text"
     request = job.request
     if request.max_tokens is not None:
         used = count_delivered_tokens(course, job.chunk_is_token)
@@ -138,6 +139,30 @@ def _continued(job: Job, course: Course, row: Row) -> TaskRequest:
         delivered_tokens=count_delivered_tokens(course, job.chunk_is_token),
         repeats_all=any(each.target == row.target and each.seam == "restart" for each in course.rows),
     )
+
+
+async def pieces_from_tokens(
+    job: Job, course: Course, row: Row, provider: Provider, ask: Ask
+) -> AsyncGenerator[Piece, None]:
+    """The pieces from a host that goes on from token ids. If it does not take these, the same attempt asks it again, in
+    the style of its model.
+    """
+    try:
+        async with aclosing(provider.stream(ask)) as stream:
+            async for piece in stream:
+                yield piece
+        return
+    except (InvalidRequestError, UnprovenContinuationError):
+        if row.opened:
+            raise
+    row.rung, row.trail, row.tokens_before = job.style(row.target), None, 0
+    ask = replace(ask, request=_continued(job, course, row), tokens=None)
+    ask_again = (
+        provider.stream(ask) if job.is_certain(row.target) else pieces_in_either_style(job, course, row, provider, ask)
+    )
+    async with aclosing(ask_again) as stream:
+        async for piece in stream:
+            yield piece
 
 
 async def pieces_in_either_style(

@@ -53,7 +53,7 @@ QUIRKS: Final[Mapping[Quirk, str]] = {
     "prefill": "continues an assistant's turn that comes last",
     "prefix": "the same, if that turn sets `prefix`",
     "continue_final_message": "the same, if the request sets `continue_final_message`",
-    "may_prefill": "may continue an assistant's turn that comes last; the first continuation tries it",
+    "may_prefill": "may continue such a turn; it is tried, with and without `continue_final_message`",
     "chunk_is_token": "sends every token in a chunk of its own",
     "azure": "with the option `api_version`, each deployment has an address of its own",
 }

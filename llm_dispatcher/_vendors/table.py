@@ -196,7 +196,7 @@ VENDORS: Final[dict[str, Vendor]] = {
         title="llama.cpp",
         adapter=adapters.OPENAI,
         base_url="http://localhost:8080/v1",
-        quirks=_quirks("no_metadata", "media_by_500", "partial_responses", "prefill", "chunk_is_token"),
+        quirks=_quirks("no_metadata", "media_by_500", "partial_responses", "continue_final_message", "chunk_is_token"),
         id_source="made",
         is_local=True,
     ),

@@ -32,6 +32,7 @@ from llm_dispatcher._vendors.quirks import PREFILLS, QUIRKS, Quirk
 from llm_dispatcher._vendors.table import hosts
 from llm_dispatcher.exceptions import (
     ConfigurationError,
+    InvalidRequestError,
     ModelUnsupportedError,
     ProviderAuthenticationError,
     ProviderError,
@@ -39,7 +40,7 @@ from llm_dispatcher.exceptions import (
 )
 from llm_dispatcher.provider import Ask, Finished, Provider, ProviderSettings, Secret
 from llm_dispatcher.tasks import Message, Target, TaskRequest
-from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor
+from llm_dispatcher.testing import HttpError, ReceivedRequest, Reply, SimulatedVendor
 
 A = Target("a", "m")
 GIF = b"GIF89a and what follows"
@@ -262,6 +263,30 @@ def prefill() -> None:
         assert catalog.traits(kind, "some-model").continues == ("prefill" if goes_on else "anchored")
 
 
+async def open_turn_of_an_unknown_host(simulated_vendor: Start) -> None:
+    """It gets the fields by which vLLM continues an open turn. If it refuses them, it gets the turn without them."""
+    fields = {"continue_final_message", "add_generation_prompt"}
+
+    def strict(request: ReceivedRequest) -> Reply:
+        return Reply(fault=HttpError(400)) if fields & request.body.keys() else Reply(" upon a time.")
+
+    request = TaskRequest(messages=[Message("user", "Tell me."), Message("assistant", "Once")])
+    for script, with_fields in ((Reply(" upon a time."), [True, True]), (strict, [True, False, False])):
+        vendor = simulated_vendor("openai-chat", script, api_key=None, host="openai_compatible")
+        provider = make(ProviderSettings(name="a", kind="openai_compatible", base_url=vendor.base_url))
+        for _ in range(2):
+            pieces = [piece async for piece in provider.stream(Ask(request, A))]
+            assert "".join(piece for piece in pieces if isinstance(piece, str)) == " upon a time."
+        await provider.aclose()
+        assert [fields <= request.body.keys() for request in vendor.requests] == with_fields
+    vendor = simulated_vendor("openai-chat", "Hi.", refuses_prefill=True, api_key=None, host="openai_compatible")
+    settings = ProviderSettings(name="a", kind="openai_compatible", base_url=vendor.base_url)
+    for _ in range(2):
+        with pytest.raises(InvalidRequestError):
+            await text(make(settings), request)
+    assert len(vendor.requests) == 4, "nothing is remembered of a host that takes neither"
+
+
 def may_prefill() -> None:
     """A host that is not known may continue an open turn: any `openai_compatible`, and Anthropic's wire elsewhere."""
     settings = partial(ProviderSettings, name="a", models={})
@@ -325,7 +350,10 @@ EFFECTS: dict[Quirk, Callable[[], None]] = {
 }
 
 
-OVER_SOCKETS: dict[Quirk, Callable[[Start], Coroutine[None, None, None]]] = {"media_by_500": media_by_500}
+OVER_SOCKETS: dict[Quirk, Callable[[Start], Coroutine[None, None, None]]] = {
+    "media_by_500": media_by_500,
+    "may_prefill": open_turn_of_an_unknown_host,
+}
 
 
 @pytest.mark.parametrize("quirk", EFFECTS)

@@ -24,6 +24,7 @@ from llm_dispatcher.exceptions import (
 from llm_dispatcher.provider import Ask, Finished, Piece, ProviderSettings, RawEvent, TokenTrail
 from llm_dispatcher.tasks import Message, Target, TaskRequest
 from llm_dispatcher.testing import Continuing, Cut, ReceivedRequest, Reply, SimulatedVendor
+from llm_dispatcher.testing._wires.token_ids import ids_of
 
 A = Target("a", "m")
 TEXT = "Once 🦊 upon a time, a  fox 🦊🐇 met\n\n a rabbit.\n"
@@ -305,7 +306,7 @@ def test_an_error_in_a_completion_is_raised() -> None:
 
 @pytest.mark.parametrize("limit", [400, None])
 async def test_llamacpp_makes_ids_of_what_was_delivered(serving: Start, limit: int | None) -> None:
-    """It tells none. What is left of the limit is counted here, since the loop has no ids to count."""
+    """It tells none, and a character of several tokens is one chunk."""
     whole = Reply(TEXT, chunk_size=3)
     request = replace(REQUEST, max_tokens=limit)
     for cut in (1, 2, 5, whole.length - 1):
@@ -318,8 +319,8 @@ async def test_llamacpp_makes_ids_of_what_was_delivered(serving: Start, limit: i
         await provider.aclose()
         assert error is None and delivered + text_of(rest) == TEXT
         sent = vendor.requests[-1].body
-        count = len(sent["prompt"]) - len("<system\nBe brief.>\n<user\nTell me.>\n<assistant\n")
-        assert sent.get("max_tokens") == (None if limit is None else limit - count)
+        asked = "<system\nBe brief.>\n<user\nTell me.>\n<assistant\n"
+        assert len(sent["prompt"]) == len(asked) + len(ids_of(delivered)) and sent.get("max_tokens") == limit
 
 
 async def test_an_answer_with_reasoning_has_no_trail_on_llamacpp(serving: Start) -> None:

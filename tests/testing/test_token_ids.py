@@ -93,8 +93,9 @@ def test_a_completion_that_vllm_refuses_is_refused(serving: Any, body: dict[str,
 
 def test_both_ways_to_end_a_prompt_are_refused(serving: Any) -> None:
     post = serving("Hi.")
-    status, _ = post("/v1/chat/completions", messages=MESSAGES, continue_final_message=True, add_generation_prompt=True)
-    assert status == 400
+    for more, expected in (({}, 400), ({"add_generation_prompt": True}, 400), ({"add_generation_prompt": False}, 200)):
+        status, _ = post("/v1/chat/completions", messages=MESSAGES, continue_final_message=True, **more)
+        assert status == expected
 
 
 def test_services_are_those_of_the_host(serving: Any) -> None:

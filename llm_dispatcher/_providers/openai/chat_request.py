@@ -36,6 +36,9 @@ from ..base.schemas import OPENAI
 
 Quirks = Container[Quirk]
 
+CONTINUE: Final[Mapping[str, bool]] = {"continue_final_message": True, "add_generation_prompt": False}
+"""Fields by which vLLM and servers like it continue an open turn. Without them vLLM begins a new turn, in silence."""
+
 _MORE_FORMATS: Final = {media_type: name for name, media_type in AUDIO_FORMATS.items()}
 _FORMATS: Final = {media_type: name for media_type, name in _MORE_FORMATS.items() if name in ("wav", "mp3")}
 
@@ -52,8 +55,8 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Quirks) -> di
     if messages and messages[-1]["role"] == "assistant":
         if "prefix" in quirks:
             messages[-1]["prefix"] = True
-        if "continue_final_message" in quirks:
-            extra = {"continue_final_message": True, "add_generation_prompt": False}
+        if "continue_final_message" in quirks or "may_prefill" in quirks:
+            extra = dict(CONTINUE)
     if request.seed is not None and "random_seed" in quirks:
         extra["random_seed"] = request.seed
     limit = "max_completion_tokens" if "max_completion_tokens" in quirks else "max_tokens"

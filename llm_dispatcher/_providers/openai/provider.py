@@ -31,6 +31,7 @@ from ..base.tls import trust
 from ..base.transport import CONNECTIONS, opened, readable, response_to
 from . import chat, chat_request, chat_tokens, completions, responses, responses_request
 from .background import BACKGROUND, STORED, BackgroundRun, Calls, background_option, check_storable, is_kept
+from .chat_request import CONTINUE
 from .token_prompt import TokenService
 from .token_trail import Trail, may_have_trail
 
@@ -79,6 +80,10 @@ COMPLETIONS: Final = Interface(
 _ANY_REQUEST: Final = TaskRequest("")
 
 
+MOST_REMEMBERED: Final = 1_024
+"""A request may name any model, so past this number the memory is cleared."""
+
+
 class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
     """OpenAI, and the hosts that speak its wires.
 
@@ -94,6 +99,7 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         self._quirks: Final = quirks_of(settings)
         self._api: Final = settings.api or vendor(settings.kind).interface_at(settings.base_url)
         self._background: Final = background_option(settings, self._api)
+        self._without_fields: Final[set[str]] = set()  # models that continue an open turn without the fields for it
         self._ids: Final = vendor(settings.kind).id_source if has_ids(settings) else None
 
     @classmethod
@@ -189,10 +195,28 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
             body["return_token_ids"] = True
         arguments = bypassing(body, **interface.required)
         arguments["extra_body"] |= more
-        response = await response_to(
-            interface.resource(client).with_streaming_response.create(**arguments, stream=True, **options)
-        )
-        return self._opened(response)
+        create = partial(interface.resource(client).with_streaming_response.create, stream=True, **options)
+        if "may_prefill" in self._quirks and CONTINUE.items() <= arguments["extra_body"].items():
+            return self._opened(await self._with_or_without_fields(create, arguments))
+        return self._opened(await response_to(create(**arguments)))
+
+    async def _with_or_without_fields(self, create: Callable[..., Any], arguments: dict[str, Any]) -> ClientResponse:
+        """The answer of a host that is not known, to a request with an open turn. It may refuse the fields for that."""
+        import openai
+
+        model = arguments["model"]
+        if model not in self._without_fields:
+            try:
+                return await response_to(create(**arguments))
+            except openai.APIStatusError as error:
+                if error.status_code not in (400, 422):
+                    raise
+        rest = {name: value for name, value in arguments["extra_body"].items() if name not in CONTINUE}
+        response = await response_to(create(**{**arguments, "extra_body": rest}))
+        if len(self._without_fields) >= MOST_REMEMBERED:
+            self._without_fields.clear()
+        self._without_fields.add(model)
+        return response
 
     def _opened(self, response: ClientResponse) -> OpenResponse:
         return opened(response, SSEDataDecoder(cap=self._cap))

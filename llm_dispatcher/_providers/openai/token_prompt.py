@@ -61,14 +61,14 @@ class TokenService:
                 raise UnprovenContinuationError(
                     "the host does not tell the window of the model, and the request has no limit"
                 )
-        return TokenPrompt(prompt + trail.output, max(1, most))
+        return TokenPrompt(prompt + trail.output, most)
 
     async def made(self, body: Mapping[str, Any], trail: Trail, most: int | None) -> TokenPrompt:
         """The prompt for a host that makes ids of text. `body` is that of the request which was answered in part."""
         rendered = await self._post("apply-template", **body)
         prompt = await self._ids(body["model"], str(rendered.get("prompt")), special=True)
         output = await self._ids(body["model"], "".join(trail.text), special=False)
-        return TokenPrompt(prompt + output, None if most is None else max(1, most - len(output)))
+        return TokenPrompt(prompt + output, most)
 
     async def _ids(self, model: str, text: str, *, special: bool) -> list[int]:
         answer = await self._post("tokenize", model=model, content=text, add_special=special, parse_special=special)

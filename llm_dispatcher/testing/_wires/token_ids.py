@@ -62,10 +62,11 @@ def prompt_ids(request: ReceivedRequest) -> list[int]:
 
 def rejection(request: ReceivedRequest) -> Rejection | None:
     """The reason why vLLM refuses to continue the last turn of a chat, or `None`."""
-    asks_for = [request.body.get(name) is True for name in ("continue_final_message", "add_generation_prompt")]
-    if request.host != "vllm" or not all(asks_for):
+    if request.host != "vllm" or request.body.get("continue_final_message") is not True:
         return None
-    return Rejection(400, "Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
+    if request.body.get("add_generation_prompt") is False:
+        return None
+    return Rejection(400, "continue_final_message and add_generation_prompt are not compatible.")
 
 
 def read_completion(request: ReceivedRequest) -> Rejection | None:
