@@ -1,6 +1,6 @@
 # Every target makes what it needs in .venv first; nothing is installed anywhere else.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-applications simulate mutants check format docs peers clean run-venv dev-venv apps-venv docs-venv
+.PHONY: help demo test test-all test-applications simulate mutants check format docs peers seams clean run-venv dev-venv apps-venv docs-venv
 # Python keeps its bytecode in __pycache__ (make clean removes it), also where the environment says that it should not:
 # without it, the tests take 5 s longer to collect, and each process that they start 0.2 s.
 unexport PYTHONDONTWRITEBYTECODE
@@ -81,6 +81,12 @@ peers:  ## install the packages that benchmarks/fault_matrix.py compares with, i
 	@.peers/bin/python -m pip install --quiet --disable-pip-version-check litellm "pydantic-ai-slim[openai]" langchain-openai
 	@echo "· now: .venv/bin/python benchmarks/fault_matrix.py"
 
+ROWS ?=
+TRIALS ?= 48
+
+seams: dev-venv  ## break streams of real model servers, and see how they go on; makes .seams (5 GB), takes hours
+	@.venv/bin/python -m benchmarks.seams --trials "$(TRIALS)" $(if $(ROWS),--rows $(ROWS))
+
 clean:  ## remove generated files
-	@rm -rf .venv .peers .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist site
+	@rm -rf .venv .peers .seams .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist site
 	@find . -name __pycache__ -type d -not -path "./.*/*" -prune -exec rm -rf {} +
