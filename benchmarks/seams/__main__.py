@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 
 from . import trials
@@ -25,11 +27,17 @@ from .versions import source_of
 
 async def run(rows: Sequence[Row], count: int, sources: dict[str, str]) -> None:
     done = {(trial.row, trial.number) for trial in trials.kept(trials.TRIALS, sources)}
-    open_rows = [row for row in rows if any((row.name, number) not in done for number in range(count))]
+    left = {row: [number for number in range(count) if (row.name, number) not in done] for row in rows}
+    open_rows = [row for row in rows if left[row]]
+    recorded: trials.Recorded = defaultdict(dict)
     servers = {server for row in open_rows for server in (row.first, row.second) if server is not None}
+    # A run that is told to end ends its servers, too.
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with all_running(sorted(servers, key=lambda server: server.name)) as ports:
         for row in open_rows:
-            await trials.run_row(row, ports, sources[row.name], count, done)
+            await trials.run_row(row, ports, recorded, sources[row.name], left[row])
 
 
 def main() -> None:
@@ -45,7 +53,10 @@ def main() -> None:
         sys.exit(f"make seams: {error}")
     sources = {row.name: source_of(row) for row in rows}
     if not options.table:
-        asyncio.run(run(rows, options.trials, sources))
+        try:
+            asyncio.run(run(rows, options.trials, sources))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            sys.exit("make seams: ended early. The trials so far are kept, and the next run goes on from there.")
     done = [trial for trial in trials.kept(trials.TRIALS, sources) if trial.number < options.trials]
     text = page_text(rows, done)
     print(text)

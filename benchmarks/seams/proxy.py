@@ -4,6 +4,9 @@ The next exchange after `arm` is the one that is cut. The proxy first reads the 
 of it as the cut leaves, and resets the connection. So what the same server would have said to the same request, in
 the same state, is known for each cut. All later connections are passed on whole, or refused if the server
 is to be dead after the cut.
+
+Where the cut server is not asked again, its state has no part in what follows. So there its answer to a request is
+recorded once, and these bytes are cut in every trial with that request.
 """
 
 from __future__ import annotations
@@ -80,8 +83,9 @@ def chat_text(events: bytes) -> str:
 class Proxy:
     """The proxy. `requests` are the bodies of all requests that came, in order."""
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(self, upstream: int, recorded: dict[bytes, bytes]) -> None:
         self.upstream = upstream
+        self.recorded = recorded
         self.port = 0
         self.requests: list[bytes] = []
         self.cut: Cut | None = None
@@ -103,11 +107,11 @@ class Proxy:
             if not request:
                 return
             self.requests.append(request.partition(END_OF_HEAD)[2])
-            answer = await self._ask(request)
+            cut = self.cut if self.cut is not None and not self.cut.has_happened else None
+            answer = await (self._answer_once if cut is not None and cut.dead_after else self._ask)(request)
             head, _, body = answer.partition(END_OF_HEAD)
             head += b"\r\nConnection: close" + END_OF_HEAD
-            cut = self.cut
-            if cut is None or cut.has_happened:
+            if cut is None:
                 writer.write(head + body)
                 await writer.drain()
                 return
@@ -122,6 +126,12 @@ class Proxy:
             _reset(writer)
         finally:
             writer.close()
+
+    async def _answer_once(self, request: bytes) -> bytes:
+        key = request.partition(END_OF_HEAD)[2]
+        if key not in self.recorded:
+            self.recorded[key] = await self._ask(request)
+        return self.recorded[key]
 
     async def _ask(self, request: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.upstream)
@@ -164,9 +174,9 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
 
 
 @asynccontextmanager
-async def proxy_before(upstream: int) -> AsyncIterator[Proxy]:
-    """A proxy that listens while the block runs."""
-    proxy = Proxy(upstream)
+async def proxy_before(upstream: int, recorded: dict[bytes, bytes]) -> AsyncIterator[Proxy]:
+    """A proxy that listens while the block runs. `recorded` holds the server's answers by request."""
+    proxy = Proxy(upstream, recorded)
     serve: Callable[..., Any] = proxy.serve
     server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 24)
     proxy.port = int(server.sockets[0].getsockname()[1])

@@ -25,8 +25,9 @@ class Row(Struct, frozen=True, kw_only=True):
     peer: str = ""
 
     @property
-    def continues_elsewhere(self) -> bool:
-        return self.second is not None and self.second != self.first
+    def is_first_dead(self) -> bool:
+        """Whether the first server is gone after the cut. Neither is it there for a peer that asks nobody again."""
+        return self.second != self.first if self.second is not None else bool(self.peer)
 
     @property
     def is_one_model(self) -> bool:
@@ -60,11 +61,9 @@ class Row(Struct, frozen=True, kw_only=True):
         return config
 
     def _provider(self, server: Server, url: str) -> dict[str, Any]:
-        options = {"token_ids": self.rung == "exact"} if _HAS_TOKEN_IDS else {}
+        options = {"token_ids": self.rung == "exact"}
         return {"kind": server.kind, "base_url": url, "api_key": "none", "models": [server.model], "options": options}
 
-
-_HAS_TOKEN_IDS: Final = False
 
 ROWS: Final = (
     Row(name="exact-vllm", first=VLLM, rung="exact"),

@@ -24,18 +24,22 @@ PATIENCE: Final = 300.0
 
 
 class Server(Struct, frozen=True):
-    """A server as a row names it. `kind` is the library's name for it, `title` the table's."""
+    """A server as a row names it. `kind` is the library's name for it, `title` the table's.
+
+    `at_once` is how many requests it gets at the same time. llama.cpp gets one, since its cache holds one answer.
+    """
 
     name: str
     kind: str
     model: str
     title: str
+    at_once: int = 1
 
 
 LLAMA_A: Final = Server("llama-a", "llamacpp", "smollm2", "SmolLM2 on llama.cpp")
 LLAMA_B: Final = Server("llama-b", "llamacpp", "smollm2", "SmolLM2 on another llama.cpp")
 LLAMA_GEMMA: Final = Server("llama-gemma", "llamacpp", "gemma3", "Gemma 3 on llama.cpp")
-VLLM: Final = Server("vllm", "vllm", "smollm2", "SmolLM2 on vLLM")
+VLLM: Final = Server("vllm", "vllm", "smollm2", "SmolLM2 on vLLM", at_once=4)
 
 
 def _command(server: Server, port: int) -> tuple[list[str], dict[str, str]]:
@@ -53,9 +57,10 @@ def _command(server: Server, port: int) -> tuple[list[str], dict[str, str]]:
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
         }
-    path = GEMMA if server.model == "gemma3" else SMOLLM2
-    script = HERE / "inside" / "serve_llama.py"
-    return [str(python("llama")), str(script), str(path), server.model, str(port)], {}
+    inside = HERE / "inside"
+    # Gemma is the base model, whose file has no chat template. llama.cpp's default has marks that Gemma does not know.
+    path, template = (GEMMA, [str(inside / "plain.jinja")]) if server.model == "gemma3" else (SMOLLM2, [])
+    return [str(python("llama")), str(inside / "serve_llama.py"), str(path), server.model, str(port), *template], {}
 
 
 def _free_port() -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -22,7 +23,7 @@ from .rows import Row
 from .servers import Server
 
 TRIALS: Final = HOME / "trials.jsonl"
-MAX_TOKENS: Final = 120
+MAX_TOKENS: Final = 96
 
 
 class Got(Struct):
@@ -128,25 +129,31 @@ async def _peer(row: Row, first_url: str, second_url: str) -> AsyncIterator[Read
         await process.wait()
 
 
-async def run_row(row: Row, ports: Mapping[Server, int], source: str, count: int, done: set[tuple[str, int]]) -> None:
-    """The row's trials that are not done yet."""
-    left = [number for number in range(count) if (row.name, number) not in done]
-    if not left:
-        return
-    async with proxy_before(ports[row.first]) as proxy:
-        first_url = f"http://127.0.0.1:{proxy.port}/v1"
-        second_url = f"http://127.0.0.1:{ports[row.second or row.first]}/v1"
-        async with reader_of(row, first_url, second_url) as read:
-            for number in left:
-                trial = await _trial(row, number, source, proxy, read)
-                keep(TRIALS, trial)
-                print(f"· {row.name} {number + 1}/{count}: {trial.got.outcome} {trial.got.rung}", flush=True)
+Recorded: TypeAlias = defaultdict[Server, dict[bytes, bytes]]
+"""The answers of servers that are not asked again after the cut, by request."""
+
+
+async def run_row(row: Row, ports: Mapping[Server, int], recorded: Recorded, source: str, left: Sequence[int]) -> None:
+    """The trials of a row with these numbers, as many at the same time as the server that is cut takes well."""
+    numbers = iter(left)
+
+    async def lane() -> None:
+        async with proxy_before(ports[row.first], recorded[row.first]) as proxy:
+            first_url = f"http://127.0.0.1:{proxy.port}/v1"
+            second_url = f"http://127.0.0.1:{ports[row.second or row.first]}/v1"
+            async with reader_of(row, first_url, second_url) as read:
+                for number in numbers:
+                    trial = await _trial(row, number, source, proxy, read)
+                    keep(TRIALS, trial)
+                    print(f"· {row.name} {number}: {trial.got.outcome} {trial.got.rung}", flush=True)
+
+    await asyncio.gather(*(lane() for _ in range(row.first.at_once)))
 
 
 async def _trial(row: Row, number: int, source: str, proxy: Proxy, read: Read) -> Trial:
     prompt, place = place_of(number)
     asked_before = len(proxy.requests)
-    cut = proxy.arm(place, dead_after=row.continues_elsewhere)
+    cut = proxy.arm(place, dead_after=row.is_first_dead)
     got = await read(prompt)
     requests = tuple(body.decode() for body in proxy.requests[asked_before:])
     return Trial(row.name, number, source, prompt, cut.passed_on, cut.whole, _delivered(cut, got), got, requests)
