@@ -61,15 +61,19 @@ def _says_our_words(rest: str, whole: str) -> bool:
 
 def _repeats(before: list[str], after: list[str], coming: list[str]) -> bool:
     """Whether the rest begins with the last words before it, or with the first: and would not have done so anyway."""
-    if len(after) < REPEATED or after[:REPEATED] == coming[:REPEATED]:
+    if len(after) < REPEATED or after[:REPEATED] == coming[:REPEATED] or _goes_in_circles(before, after):
         return False
     if len(before) > REPEATED and after[:REPEATED] == before[:REPEATED]:
         return True
-    for length in range(REPEATED, min(len(before), len(after)) + 1):
-        if before[-length:] == after[:length]:
-            # A text that goes in circles does so across the seam, too.
-            return before[-2 * length : -length] != before[-length:]
-    return False
+    return any(before[-length:] == after[:length] for length in range(REPEATED, min(len(before), len(after)) + 1))
+
+
+def _goes_in_circles(before: list[str], after: list[str]) -> bool:
+    """Whether the text said the same words twice before the cut, and says them again after it."""
+    return any(
+        before[-2 * length : -length] == before[-length:] == after[:length]
+        for length in range(1, min(len(before) // 2, len(after)) + 1)
+    )
 
 
 def is_glued(delivered: str, rest: str, coming: str, known: frozenset[str]) -> bool:

@@ -24,7 +24,7 @@ READERS: Final = {
 }
 HEAD: Final = (
     "reader", "cut stream → continued by", "rung", "streams broken in mid-text", "whole to the end",
-    "the uninterrupted text", "clean joins", "glued in mid-word", "refused, nothing shown",
+    "the uninterrupted text", "clean joins", "glued in mid-word", "an error, nothing more shown",
 )  # fmt: skip
 
 
@@ -34,6 +34,7 @@ class Figures(Struct):
     broken: int
     shown: int
     exact: int
+    as_far: int
     clean: int
     refused: int
     faults: Counter[str]
@@ -59,11 +60,17 @@ def figures(trials: Sequence[Trial], known: frozenset[str]) -> Figures:
         broken=len(broken),
         shown=len(shown),
         exact=sum(trial.got.text == trial.whole for trial in shown),
+        as_far=sum(_is_as_far(trial.got.text, trial.whole) for trial in shown),
         clean=clean,
         refused=sum(trial.got.outcome != "complete" and not trial.rest for trial in broken),
         faults=found,
         rungs=Counter(trial.got.rung or "–" for trial in shown),
     )
+
+
+def _is_as_far(text: str, whole: str) -> bool:
+    """Whether one of two texts is the other one's beginning: only their lengths differ."""
+    return text != whole and (text.startswith(whole) or whole.startswith(text))
 
 
 def line(row: Row, counted: Figures) -> list[str]:
@@ -76,11 +83,16 @@ def line(row: Row, counted: Figures) -> list[str]:
         "" if row.peer else rungs or row.rung,
         str(counted.broken),
         _share(counted.shown, counted.broken),
-        _share(counted.exact, counted.shown) if row.is_one_model else "",
+        _exactly(counted) if row.is_one_model else "",
         _share(counted.clean, counted.shown),
         str(counted.faults["glued"]) if counted.shown else "",
         str(counted.refused),
     ]
+
+
+def _exactly(counted: Figures) -> str:
+    but_for_length = f"; {counted.as_far} more but for its length" if counted.as_far else ""
+    return _share(counted.exact, counted.shown) + but_for_length
 
 
 def _share(part: int, of: int) -> str:
