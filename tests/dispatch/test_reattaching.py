@@ -168,7 +168,7 @@ async def test_a_run_that_is_gone_is_continued_by_the_next_target(
 async def test_a_run_that_writes_nothing_more_is_left_and_cancelled(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-responses", Reply(TEXT, fault=RunStalls(3)))
     other = simulated_vendor("anthropic", Continuing(TEXT))
-    async with LLMSwitch(over(vendor, other, timeouts={"idle": 0.2, "total": 60})) as switch:
+    async with LLMSwitch(over(vendor, other, timeouts={"idle": 0.2, "first_token": None, "total": None})) as switch:
         assert await switch.stream_request(ASK) == TEXT
     assert vendor.runs[0].is_cancelled and vendor.runs[0].connections >= 2
 
@@ -176,7 +176,7 @@ async def test_a_run_that_writes_nothing_more_is_left_and_cancelled(simulated_ve
 async def test_a_run_is_read_on_after_a_silence(simulated_vendor: Start) -> None:
     """The connection has gone silent, and the run has not."""
     vendor = simulated_vendor("openai-responses", Reply(TEXT, fault=Stall(3)))
-    async with LLMSwitch(over(vendor, timeouts={"idle": 0.2, "total": 60})) as switch:
+    async with LLMSwitch(over(vendor, timeouts={"idle": 0.2, "first_token": None, "total": None})) as switch:
         assert await switch.stream_request(ASK) == TEXT
     assert vendor.runs[0].connections == 2
 
@@ -221,6 +221,30 @@ async def test_closing_the_switch_cancels_the_run(simulated_vendor: Start) -> No
     with pytest.raises(StreamingError):
         await anext(chunks)
     assert await vendor.runs[0].until_cancelled()
+
+
+def test_a_thread_that_leaves_cancels_the_run(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("openai-responses", Reply(TEXT, pace=3600.0))
+    for _ in LLMSwitch(over(vendor)).stream_request(ASK):
+        break
+    assert asyncio.run(vendor.runs[0].until_cancelled())
+
+
+async def test_a_cancelled_reader_cancels_the_run(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("openai-responses", Reply(TEXT, pace=3600.0))
+    async with LLMSwitch(over(vendor)) as switch:
+        begun = asyncio.Event()
+
+        async def reader() -> None:
+            async for _ in switch.stream_request(ASK):
+                begun.set()
+
+        task = asyncio.create_task(reader())
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await vendor.runs[0].until_cancelled()
 
 
 async def test_a_cancellation_that_fails_is_logged(simulated_vendor: Start, caplog: pytest.LogCaptureFixture) -> None:

@@ -128,6 +128,19 @@ def test_the_option_is_checked_when_the_configuration_is_loaded(
     assert failure.value.key == "providers.a.options.background"
 
 
+async def test_a_request_that_does_not_run_in_the_background_is_read_without_its_decoder(
+    simulated_vendor: Start, provider_of: Callable[..., Provider], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(data: bytes) -> Any:
+        raise AssertionError("an event was decoded for its number")
+
+    monkeypatch.setattr(kept, "_decode", fail)
+    vendor = simulated_vendor("openai-responses", "One two.")
+    assert await Reading(provider_of(vendor, options={}), Ask(HI, A, 5.0)).once()
+    with pytest.raises(AssertionError, match="for its number"):
+        await Reading(provider_of(vendor), Ask(HI, A, 5.0)).once()
+
+
 # ── what other hosts may send ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -204,6 +217,8 @@ def test_numbered_keep_alives_are_no_events_of_a_run() -> None:
     assert host.run.position == "event 3"
     host.breaks()
     assert host.send(text(5, " two"), event("keepalive", 5), text(6, " three")) == [" two", " three"]
+    with pytest.raises(ProviderProtocolError, match="read on at event 9"):  # they did not make it a host with gaps
+        host.send(text(9, " five"))
 
 
 def test_an_error_of_the_connection_does_not_move_the_place() -> None:
