@@ -8,9 +8,10 @@ call is completed by the next connection.
 
 - The cursor moves when an event is decoded, which is when the reader pulls its first piece. An event that arrived but
   was not pulled is asked for again. An event that cannot be decoded does not move the cursor.
-- An event up to the cursor is dropped: a host that ignores the cursor sends the answer from its beginning. After a
-  reconnection, a missing number is an error, because text would be missing. Keep-alives and errors are events of a
-  connection, not of the run; they are numbered, but they do not move the cursor.
+- After a reconnection, an event up to the cursor is dropped: a host that ignores the cursor sends the answer from its
+  beginning. A missing number is an error, because text would be missing. Before it, nothing is dropped: a run whose
+  numbers do not increase is read, but not read on.
+- Keep-alives and errors are events of a connection, not of the run; they are numbered, but they do not move the cursor.
 - `is_over` is set by the event that ends the run, and when the vendor says that it cannot read the run any more.
 
 Only the task that reads a run writes its cursor. A task that is cancelled, or a reading that is closed, closes the
@@ -142,8 +143,8 @@ class BackgroundRun:
         self._decoder: Final = decoder
         self._calls: Final = calls
         self._cursor = self._latest = -1
-        self._is_dense = True
-        self._is_unnumbered = self._has_begun = self._reads_on = False
+        self._is_dense = self._is_in_order = True
+        self._has_begun = self._reads_on = False
 
     @property
     def position(self) -> str:
@@ -187,8 +188,8 @@ class BackgroundRun:
         if event.type in _OF_THE_CONNECTION:
             self._latest = max(self._latest, -1 if number is None else number)
             return self._decoder.pieces(data)
-        if number is None:
-            self._is_unnumbered = True
+        if number is None or (number <= self._cursor and not self._reads_on):
+            self._is_in_order = False
         elif number <= self._cursor:
             return ()
         else:
@@ -229,9 +230,9 @@ class BackgroundRun:
     async def _retrieve(self) -> OpenResponse:
         if self.is_over:
             raise self._error(StreamTruncatedError, f"the run {self.id} is over")
-        if self._is_unnumbered:
-            self.is_over = True
-            raise self._error(StreamTruncatedError, "the host does not number all events of its runs")
+        if not self._is_in_order:
+            await self._give_up()
+            raise self._error(StreamTruncatedError, "the host does not number the events of its runs in order")
         import openai
 
         client = await self._calls.client()
@@ -247,16 +248,17 @@ class BackgroundRun:
             if not _is_final(error.status_code):
                 raise
             message, status = error_message(error.body) or error.message, error.status_code
-        await self._give_up(status)
+        if status == 404:
+            self.is_over = True
+        await self._give_up()
         raise self._error(StreamTruncatedError, f"the run {self.id} cannot be read on: {message}", status)
 
-    async def _give_up(self, status: int) -> None:
-        """The vendor will not read the run on. If the vendor still has it, it may still be writing: have it stop."""
-        if status != 404:
-            try:
-                await self.cancel()
-            except ProviderError as error:
-                self._calls.notify(RunNotCancelled(self._ask.target, self.id, Failure.of(error)))
+    async def _give_up(self) -> None:
+        """The run cannot be read on. If the vendor still has it, it may still be writing: have it stop."""
+        try:
+            await self.cancel()
+        except ProviderError as error:
+            self._calls.notify(RunNotCancelled(self._ask.target, self.id, Failure.of(error)))
         self.is_over = True
 
     async def _send_cancel(self) -> None:
