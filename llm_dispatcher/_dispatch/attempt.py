@@ -93,7 +93,8 @@ async def _pieces(job: Job, course: Course, row: Row, watchdog: Watchdog) -> Asy
 def _check_the_limit(job: Job, course: Course, row: Row) -> None:
     """Raise if a limit ended an answer too early, because most of it went to what the reader already had."""
     finished, limit = row.finished, job.request.max_tokens
-    if limit is None or finished is None or finished.finish_reason != "length" or row.seam != "restart":
+    repeats = row.join is not None and row.join.seam == "restart"
+    if limit is None or finished is None or finished.finish_reason != "length" or not repeats:
         return
     text = course.transcript.text[row.shown_from :]
     used = count_delivered_tokens(course, job.chunk_is_token)
@@ -224,16 +225,18 @@ class _Beginning:
         row, course = self._row, self._course
         row.is_shown = True
         row.shown_from = course.transcript.characters
-        if row.rung != "reattached":
+        if row.way != "reattached":
             yield from course.drop_calls()
         before = next((earlier for earlier in reversed(course.rows) if earlier.is_shown), None)
         if before is not None and before.target != row.target:
             reason = type(before.error).__name__
-            yield StreamSwitched(before.target, row.target, reason, row.seam or "plain", row.trimmed, row.rung)
-        if row.rung == "restarted" and course.text:
-            course.transcript.reset()
-            row.shown_from = 0
-            yield StreamReset()
-        yield StreamStarted(row.target, row.number, cached=False, rung=row.rung)
+            yield StreamSwitched(before.target, row.target, reason, row.seam or "plain", row.trimmed, row.way)
+        if row.way == "restarted":
+            row.is_new_answer = True
+            if course.text or course.has_whole_call:
+                course.transcript.reset()
+                row.shown_from = 0
+                yield StreamReset()
+        yield StreamStarted(row.target, row.number, cached=False, rung=row.way)
         held, row.held = row.held, []
         yield from held

@@ -30,7 +30,7 @@ def obstacle_to_continuing(request: TaskRequest, course: Course) -> str | None:
 
     Fragments of a tool call are no obstacle: they are dropped, and the model is asked again.
     """
-    if any(row.has_whole_call and row.is_shown for row in course.rows):
+    if course.has_whole_call:
         return "a tool call was delivered"
     if request.response_format is not None and course.text:
         return "the answer has to follow a schema"
@@ -85,7 +85,7 @@ def count_delivered_tokens(course: Course, chunk_is_token: Callable[[Target], bo
     """How many tokens the delivered text of this turn has, so that the rest of a limit can be calculated."""
     text = course.text
     tokens = at = 0
-    for row in course.rows:
+    for row in course.answer_rows:
         delivered = text[at : at + row.delivered]
         at += row.delivered
         if delivered:
@@ -99,8 +99,9 @@ def tokens_in(delivered: str, row: Row, *, is_exact: bool = False) -> int:
     The vendor's ids are counted if it gave them. `is_exact` says that each of its chunks is one token. Otherwise a
     chunk is often one token, and rarely less. So an attempt has written no more tokens than its bytes suggest, and no
     more than it has sent chunks. If a vendor sends long chunks, an eighth of the characters is counted at least. Some
-    vendors report their usage on the way; what they say is taken if it is not less than that. Only the chunks that the
-    reader has are counted: the others were cut off, or were reasoning.
+    vendors report their usage on the way; what they say is taken if it is not less than that, and if it is not that of
+    a run which several attempts have read. Only the chunks that the reader has are counted: the others were cut off, or
+    were reasoning.
     """
     if row.trail is not None and row.trail.output:
         return len(row.trail.output) - row.tokens_before
@@ -109,7 +110,7 @@ def tokens_in(delivered: str, row: Row, *, is_exact: bool = False) -> int:
     least = -(-len(delivered) // MOST_CHARACTERS_A_TOKEN)
     if is_exact:
         return chunks
-    if row.usage is not None and row.usage.source == "reported":
+    if row.usage is not None and row.usage.source == "reported" and row.rung != "reattached":
         reported = row.usage.output_tokens - row.usage.reasoning_tokens
         if reported >= least and len(delivered) == written:
             return reported

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..events import TextDelta, ToolCallDropped
 from ..exceptions import LLMDispatcherError
@@ -43,9 +43,20 @@ class Course:
         return "".join(self.transcript.pieces[self._pieces_before :])
 
     @property
+    def answer_rows(self) -> Sequence[Row]:
+        """The attempts whose content the reader has: those since the answer began again, if it did."""
+        began = next((place for place in range(len(self.rows) - 1, 0, -1) if self.rows[place].is_new_answer), 0)
+        return self.rows[began:]
+
+    @property
     def is_committed(self) -> bool:
         """Whether the reader has content of this turn that cannot be taken back unseen."""
-        return any(row.delivered or row.has_shown_a_tool_call for row in self.rows)
+        return any(row.delivered or row.has_shown_a_tool_call for row in self.answer_rows)
+
+    @property
+    def has_whole_call(self) -> bool:
+        """Whether the reader has a complete tool call of this turn."""
+        return any(row.has_whole_call and row.is_shown for row in self.answer_rows)
 
     @property
     def has_text(self) -> bool:
@@ -64,7 +75,7 @@ class Course:
 
         They do not if the last text was joined by an anchor: the model has seen other words than the reader.
         """
-        last = next((row for row in reversed(self.rows) if row.delivered), None)
+        last = next((row for row in reversed(self.answer_rows) if row.delivered), None)
         if last is None or last.rung == "anchored" or last.trimmed.strip():
             return None
         return last.trail

@@ -88,7 +88,8 @@ def _usage(row: Row, request: TaskRequest) -> Usage:
         # Anthropic and Google report along the way: the output is as of the vendor's last word on it.
         output = reported.output_tokens if finished else max(reported.output_tokens, output)
         if reported.source == "reported":
-            return replace(reported, output_tokens=output, source="estimated")
+            estimate = replace(reported, output_tokens=output, source="estimated")
+            return _less(estimate, row.run_usage) if row.rung == "reattached" else estimate
     if row.rung == "reattached":  # its input was counted when the run began
         return Usage(output_tokens=output, source="estimated")
     words = [request.system or "", *(message.text for message in request.conversation)]

@@ -5,8 +5,8 @@ it asks admission for a pass, makes an attempt, and writes the attempt's row. Th
 
 - Before the reader has content of an answer (`Course.is_committed`), retries and switches are invisible. After that, an
   attempt continues the answer or begins it again, as the job's `on_break` says, or the stream ends.
-- A run that the vendor keeps is read on where it broke, for as long as that brings something new. A run that is left is
-  cancelled (`runs`).
+- A run that the vendor keeps is read on where it broke, for as long as that brings something new. Only readings that
+  bring nothing are counted, apart from the tries, which are requests. A run that is left is cancelled (`runs`).
 - Every attempt gets exactly one row, also when the reader leaves or the switch is closed; its pass goes back even if
   the row could not be written.
 - An error of a vendor moves on to the next try or target. Any other error ends the stream at once.
@@ -58,7 +58,7 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
     targets = list(job.targets)
     try:
         for place, target in enumerate(targets):
-            tries, slept, began, own = 0, 0.0, loop.time(), job.resilience_of(target)
+            tries, silent, slept, began, own = 0, 0, 0.0, loop.time(), job.resilience_of(target)
             retrying = Retrying(own, job.retry_wait, job.retry_stop)
             watchdog.begin_target(own.timeouts, _others(targets, place, course), is_first=place == 0)
             # The body does not continue a model's answer, so it is asked only before commit.
@@ -80,7 +80,8 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                     if not isinstance(refusal, ProviderError):
                         raise final_error(job, course) or refusal
                     break
-                tries += 1
+                tries += course.run is None
+                silent += course.run is not None
                 watchdog.begin_attempt(
                     others, _chances(job, targets, place, course, may_retry=retrying.may_retry(tries))
                 )
@@ -110,14 +111,15 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                 if isinstance(row.error, UnprovenContinuationError):
                     course.unproven.add(target)
                 if row.has_news:
-                    tries = 1
+                    silent = 0
                 if course.run is None or not isinstance(row.error, ProviderError):
                     _raise_if_final(job, course)
                 left = watchdog.left_for_a_try(_others(targets, place, course))
-                once_more = tries == 1 and _is_worth_another_try(job, course, row)
+                count = tries if course.run is None else silent + 1
+                once_more = count == 1 and _is_worth_another_try(job, course, row)
                 try:
                     seconds = retrying.seconds_to_wait(
-                        row.error, tries, left, elapsed=loop.time() - began, slept=slept, once_more=once_more
+                        row.error, count, left, elapsed=loop.time() - began, slept=slept, once_more=once_more
                     )
                 except ConfigurationError as error:
                     course.failures.append(error)

@@ -35,6 +35,7 @@ class Row:
     `rung` and `proof` say how this attempt continues a broken answer. `run` is the run that the vendor keeps, which was
     read from `run_began_at` on; `run_usage` is what earlier attempts were charged for it. `trail` are the token ids, of
     which the first `tokens_before` belong to earlier attempts. `open_calls` are the tool calls that are not complete.
+    `is_new_answer` says that the reader was told to discard what it had when this attempt was first shown.
 
     Only the task that reads the attempt writes to its row.
     """
@@ -65,7 +66,9 @@ class Row:
         self.trail: TokenTrail | None = None
         self.tokens_before = 0
         self.held: list[Event] = []
-        self.is_shown = self.passes = self.reader_left = False
+        self.is_shown = self.passes = self.reader_left = self.is_new_answer = False
+        self._unseen: Row | None = None
+        self._joined: tuple[Seam | None, int] = None, 0
         self.delivered = 0
         self.shown_from = 0
         """How many characters the reader had when this attempt was first shown."""
@@ -119,7 +122,10 @@ class Row:
         assert self.run is not None
         self.run_began_at = self.run.position
         self.proof = f"from {self.run.position}"
+        self._unseen = None if before.is_shown else before
         self.join, self.held = before.join, before.held
+        if self.join is not None:
+            self._joined = self.join.seam, len(self.join.trimmed)
         self.open_calls = before.open_calls
         self.has_tool_calls = bool(before.open_calls)
 
@@ -134,14 +140,21 @@ class Row:
         return self.has_tool_calls and self.is_shown
 
     @property
+    def way(self) -> Rung | None:
+        """How this attempt follows what the reader has. If it reads on a run of which nothing was shown, it follows in
+        the way of that run's request.
+        """
+        return self.rung if self._unseen is None else self._unseen.way
+
+    @property
     def seam(self) -> Seam | None:
-        """How the text of this attempt was joined to the text before it."""
-        return self.join.seam if self.join is not None else None
+        """How the text of this attempt was joined to the text before it; `None` if an earlier attempt did that."""
+        return self.join.seam if self.join is not None and self._joined[0] is None else None
 
     @property
     def trimmed(self) -> str:
-        """The text that the join has removed from the head of this attempt."""
-        return self.join.trimmed if self.join is not None else ""
+        """The text that the join has removed from this attempt."""
+        return self.join.trimmed[self._joined[1] :] if self.join is not None else ""
 
 
 def _credible(usage: Usage, target: Target, notify: Notify) -> Usage | None:

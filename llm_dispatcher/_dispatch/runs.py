@@ -12,7 +12,6 @@ import asyncio
 from typing import Final
 
 from ..events import Failure
-from ..exceptions import LLMDispatcherError
 from ..notices import Notify, RunNotCancelled
 from ..provider import Run
 from ..tasks import Target
@@ -46,5 +45,5 @@ async def _cancel(run: Run, target: Target, notify: Notify) -> None:
         except asyncio.CancelledError:  # the loop ends: this is the last chance
             async with asyncio.timeout(PATIENCE):
                 await run.cancel()
-    except (LLMDispatcherError, TimeoutError) as error:
+    except Exception as error:  # noqa: BLE001 - nobody awaits this task but the switch when it is closed
         notify(RunNotCancelled(target, run.id, Failure.of(error)))
