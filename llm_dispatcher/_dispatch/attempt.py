@@ -159,10 +159,14 @@ class _Beginning:
             yield from self._opening()
         if text:
             yield self._course.deliver(text, row)
+        if row.join is not None and row.join.leak is not None:
+            raise self._unproven(row.join.leak)
 
     def _watched(self, join: Join, content: str | Content) -> Iterator[Event]:
         """What may be shown while the join still looks for words of the request in the text."""
         text = join.feed(content) if isinstance(content, str) else join.close()
+        if not self._row.is_shown and (text or not isinstance(content, str)):
+            yield from self._opening()  # it reads on a run whose join is decided
         if text:
             yield self._course.deliver(text, self._row)
         if join.leak is not None:
@@ -185,7 +189,8 @@ class _Beginning:
         """
         row = self._row
         if join.refusal is None or (row.has_whole_call and not "".join(row.output).strip()):
-            row.proof = join.proof or row.proof
+            if join.proof is not None and row.seam is not None:
+                row.proof = join.proof if row.rung != "reattached" else f"from {row.run_began_at}, {join.proof}"
             return
         if self._job.resilience_of(row.target).on_unproven == "show" and join.may_show and not row.others:
             row.proof = "unproven"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ..events import TextDelta, ToolCallDropped
 from ..exceptions import LLMDispatcherError
-from ..provider import Run, TokenTrail
+from ..provider import Run
 from ..streaming._transcript import Transcript
 from ..tasks import Target
 from .row import Row
@@ -16,10 +16,10 @@ class Course:
     """One turn of one stream: the answer to one request, however many attempts it takes.
 
     `rows` are the attempts of this turn that are over. `transcript` and `failures` are those of the whole stream.
-    `unproven` are the targets that were asked to continue and whose text was refused. A
-    stream that runs tools has several turns: the course of the next one is made with the course of the turn before, and
-    goes on with its attempt numbers and its `TextDelta.index`. Only the loop writes to a course. The code that
-    made it may read it at any time.
+    `unproven` are the targets that were asked to continue and whose text was refused. `without_tokens` are those that
+    did not take the token ids of the answer. A stream that runs tools has several turns: the course of the next one is
+    made with the course of the turn before, and goes on with its attempt numbers and its `TextDelta.index`. Only the
+    loop writes to a course. The code that made it may read it at any time.
     """
 
     def __init__(self, earlier: Course | None = None) -> None:
@@ -27,6 +27,7 @@ class Course:
         self.transcript: Transcript = Transcript() if earlier is None else earlier.transcript
         self.failures: list[LLMDispatcherError] = [] if earlier is None else earlier.failures
         self.unproven: set[Target] = set()
+        self.without_tokens: set[Target] = set()
         self.follows_content: bool = earlier is not None and (earlier.is_committed or earlier.follows_content)
         """Whether the reader has content of an earlier turn, which an answer to this turn's request does not repeat."""
         self._attempts_before = 0 if earlier is None else earlier.next_number - 1
@@ -70,15 +71,15 @@ class Course:
         return None if run is None or run.is_over else run
 
     @property
-    def trail(self) -> TokenTrail | None:
-        """The token ids of the text of this turn, if they stand for exactly what the reader has.
+    def trail_row(self) -> Row | None:
+        """The attempt with the token ids of the text of this turn, if they stand for exactly what the reader has.
 
         They do not if the last text was joined by an anchor: the model has seen other words than the reader.
         """
         last = next((row for row in reversed(self.answer_rows) if row.delivered), None)
         if last is None or last.rung == "anchored" or last.trimmed.strip():
             return None
-        return last.trail
+        return last if last.trail is not None else None
 
     def drop_calls(self) -> Iterator[ToolCallDropped]:
         """The events that take back the tool calls of which the reader has seen fragments. Each comes once."""

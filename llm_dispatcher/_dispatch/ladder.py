@@ -16,7 +16,13 @@ from msgspec.structs import replace
 
 from .._policy import Continues
 from ..events import Rung
-from ..exceptions import InvalidRequestError, ProviderConnectionError, StreamTruncatedError, UnprovenContinuationError
+from ..exceptions import (
+    InvalidRequestError,
+    ModelNotFoundError,
+    ProviderConnectionError,
+    StreamTruncatedError,
+    UnprovenContinuationError,
+)
 from ..provider import BODY, Ask, Opened, Piece, Provider, SupportsRung, SupportsTokens
 from ..tasks import Target, TaskRequest
 from .continuation import (
@@ -60,10 +66,15 @@ def rung_now(job: Job, course: Course, target: Target) -> Rung | None:
         return None
     if target.provider == BODY or begins_again(job, course, target) or not course.text:
         return "restarted"
-    trail, provider = course.trail, job.provider(target)
-    if trail is not None and isinstance(provider, SupportsTokens) and provider.takes_tokens(target.model, trail):
-        return "exact"
-    return job.style(target)
+    return "exact" if _takes_tokens(job, course, target) else job.style(target)
+
+
+def _takes_tokens(job: Job, course: Course, target: Target) -> bool:
+    """Whether a target can go on from the token ids of the answer."""
+    row, provider = course.trail_row, job.provider(target)
+    if row is None or row.trail is None or target in course.without_tokens:
+        return False
+    return isinstance(provider, SupportsTokens) and provider.takes_tokens(target.model, row.trail)
 
 
 def offered_rung(
@@ -106,21 +117,28 @@ def begin(job: Job, course: Course, row: Row) -> Ask:
         return _exact(job, course, row, ask)
     if row.rung == "restarted":
         row.proof = "a new answer"
+    if row.rung in (None, "restarted"):
+        row.request = ask.request
         return ask
-    return ask if row.rung is None else replace(ask, request=_continued(job, course, row))
+    return replace(ask, request=_continued(job, course, row))
 
 
 def _exact(job: Job, course: Course, row: Row, ask: Ask) -> Ask:
-    """The request that goes on from exactly the tokens of the answer. Its limit is what is left, to the token."""
-    trail = row.trail = course.trail
-    assert trail is not None  # `rung_now` has looked
+    """The request that goes on from exactly the tokens of the answer. Its limit is what is left, to the token.
+
+    If an open turn was continued, the ids of its text stand behind the request for that, and not behind the first one.
+    """
+    before = course.trail_row
+    assert before is not None and before.trail is not None and before.request is not None  # `rung_now` has looked
+    trail = row.trail = before.trail
+    request = row.request = before.request
     row.tokens_before = len(trail.output)
     # A host that makes the ids itself has told none.
     row.proof = f"from {row.tokens_before} tokens" if row.tokens_before else "from the tokens of the same text"
-    request = job.request
-    if request.max_tokens is not None:
-        used = count_delivered_tokens(course, job.chunk_is_token)
-        request = replace(request, max_tokens=max(1, request.max_tokens - used))
+    limit = job.request.max_tokens
+    if limit is not None:
+        left = max(1, limit - count_delivered_tokens(course, job.chunk_is_token))
+        request = replace(request, max_tokens=left)
     return replace(ask, request=request, tokens=trail)
 
 
@@ -131,7 +149,7 @@ def _continued(job: Job, course: Course, row: Row) -> TaskRequest:
     is_certain = style == "anchored" or job.is_certain(row.target)
     row.join = continuation_join(job.request, text, style, prompt, is_certain=is_certain)
     row.proof = "an open turn" if style == "prefill" else None
-    return continuation_request(
+    row.request = continuation_request(
         job.request,
         text,
         style,
@@ -139,6 +157,7 @@ def _continued(job: Job, course: Course, row: Row) -> TaskRequest:
         delivered_tokens=count_delivered_tokens(course, job.chunk_is_token),
         repeats_all=any(each.target == row.target and each.seam == "restart" for each in course.rows),
     )
+    return row.request
 
 
 async def pieces_from_tokens(
@@ -152,9 +171,10 @@ async def pieces_from_tokens(
             async for piece in stream:
                 yield piece
         return
-    except (InvalidRequestError, UnprovenContinuationError):
+    except (InvalidRequestError, ModelNotFoundError, UnprovenContinuationError):
         if row.opened:
             raise
+    course.without_tokens.add(row.target)
     row.rung, row.trail, row.tokens_before = job.style(row.target), None, 0
     ask = replace(ask, request=_continued(job, course, row), tokens=None)
     ask_again = (

@@ -15,7 +15,7 @@ from ..events import Attempt, Event, ProviderEvent, ReasoningDelta, Rung, Seam, 
 from ..exceptions import LLMDispatcherError
 from ..notices import Notify, UsageReportRejected
 from ..provider import Finished, Handover, KeptRun, Opened, RawEvent, Run, ServedBy, TokenTrail
-from ..tasks import MOST_TOKENS, Target
+from ..tasks import MOST_TOKENS, Target, TaskRequest
 
 Content: TypeAlias = ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
 """What a reader sees of an answer beside its text."""
@@ -35,7 +35,8 @@ class Row:
     `rung` and `proof` say how this attempt continues a broken answer. `run` is the run that the vendor keeps, which was
     read from `run_began_at` on; `run_usage` is what earlier attempts were charged for it. `trail` are the token ids, of
     which the first `tokens_before` belong to earlier attempts. `open_calls` are the tool calls that are not complete.
-    `is_new_answer` says that the reader was told to discard what it had when this attempt was first shown.
+    `request` is what the target was asked; for token ids, it is the request that began their answer. `is_new_answer`
+    says that the reader was told to discard what it had when this attempt was first shown.
 
     Only the task that reads the attempt writes to its row.
     """
@@ -63,6 +64,7 @@ class Row:
         self.run: Run | None = None
         self.run_began_at: str | None = None
         self.run_usage = Usage()
+        self.request: TaskRequest | None = None
         self.trail: TokenTrail | None = None
         self.tokens_before = 0
         self.held: list[Event] = []
