@@ -120,7 +120,7 @@ class LocalResourceError(ProviderConnectionError):
 
 
 class ProviderTimeoutError(ProviderError):
-    """The `connect`, `first_token` or `idle` clock ran out (`clock` says which), or the vendor said 408."""
+    """The `connect`, `first_token`, `idle` or `flow` clock ran out (`clock` says which), or the vendor said 408."""
 
     retryable = True
 

@@ -40,7 +40,7 @@ async def attempt(
         watchdog: The clocks of the stream.
     """
     pieces = await _pieces(job, course, row, watchdog)
-    beginning = _Beginning(job, course, row, watchdog)
+    beginning, flow = _Beginning(job, course, row, watchdog), watchdog.flow
     is_underway = row.rung == "reattached" and course.is_committed
     with answer_of(row, watchdog, job.notify, "idle" if is_underway else "first_token"):
         async with aclosing(pieces) as stream:
@@ -54,6 +54,8 @@ async def attempt(
                 if not content:
                     continue
                 watchdog.disarm()
+                if flow is not None:
+                    watchdog.count(flow, content)
                 try:
                     if not row.passes:
                         for event in beginning.events(content):

@@ -69,11 +69,9 @@ def _error_of(cause: Cause, row: Row, watchdog: Watchdog) -> LLMDispatcherError:
 
 def clock_error(clock: Clock, target: Target, watchdog: Watchdog, request_id: str | None = None) -> LLMDispatcherError:
     """The error for a clock that ran out."""
-    seconds = watchdog.seconds(clock)
     if clock == "total":
-        return RequestTimeoutError(f"not complete within {in_seconds(seconds)} (the total clock)")
-    what = "nothing came" if clock == "first_token" else "nothing more came"
-    setting = watchdog.setting(clock)
+        return RequestTimeoutError(f"not complete within {in_seconds(watchdog.seconds(clock))} (the total clock)")
+    what, seconds, setting = _missed(clock, watchdog)
     share = ""
     if setting is not None and seconds < setting:
         share = f", shortened from {in_seconds(setting)} to leave time for the next attempt"
@@ -84,6 +82,16 @@ def clock_error(clock: Clock, target: Target, watchdog: Watchdog, request_id: st
         model=target.model,
         request_id=request_id,
     )
+
+
+def _missed(clock: Literal["first_token", "idle", "flow"], watchdog: Watchdog) -> tuple[str, float, float | None]:
+    """What did not come in time, in how many seconds, and how many the clock has by the configuration."""
+    timeouts, flow = watchdog.timeouts, watchdog.flow
+    if clock == "first_token":
+        return "nothing came", watchdog.seconds(clock), timeouts.first_token
+    if clock == "flow" and flow is not None:
+        return str(flow), flow.seconds, None if timeouts.flow is None else timeouts.flow.seconds
+    return "nothing more came", watchdog.seconds("idle"), timeouts.idle
 
 
 def repetition_error(target: Target, watchdog: Watchdog, request_id: str | None) -> ProviderTimeoutError:

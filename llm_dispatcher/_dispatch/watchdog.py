@@ -12,7 +12,11 @@ for the nearest deadline. Each chunk moves the deadline on and leaves the timer 
 it is set again. So a stream needs a handful of timers, however many chunks it has.
 
 Clocks leave time for the next attempt. While another target can still be asked, a target has its share of the time that
-`total` has left, and a silence in the middle of an answer ends early enough for another attempt to succeed.
+`total` has left: connecting and everything else up to its first content has to come within it. A silence or a drip in
+the middle of an answer ends early enough for another attempt to succeed.
+
+The `flow` clock exists only in an attempt with a `FlowMeter`: only then does a chunk cost more. Its deadline moves on
+with each chunk too. A new stretch may end earlier than the one before would have, so it sets the timer anew.
 
 Closing the switch calls `end()`, in the loop of the stream. It cancels the current wait and refuses new ones.
 """
@@ -30,8 +34,9 @@ from .._policy import Timeouts
 from .._upstream import Deadline
 from .._usage import Usage
 from ..exceptions import StreamingError
+from .flow import Content, FlowMeter
 
-Clock: TypeAlias = Literal["first_token", "idle", "total"]
+Clock: TypeAlias = Literal["first_token", "idle", "flow", "total"]
 
 Cause: TypeAlias = Clock | Literal["closed"]
 """Why the watchdog ended a wait for a vendor: a clock ran out, or the switch was closed."""
@@ -61,6 +66,8 @@ class Watchdog:
         self._turn_end = inf
         self._is_last_of_several = False
         self._chances = 0
+        self.flow: FlowMeter | None = None
+        """Measures the answer of this attempt. `None` if its speed does not matter: then nothing is counted."""
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
@@ -84,9 +91,11 @@ class Watchdog:
 
     def begin_attempt(self, others: int, chances: int) -> None:
         """An attempt begins. `others` are the targets that can still be asked after this one, `chances` the attempts
-        that could continue its answer if it breaks.
+        that could continue its answer if it breaks. A slow answer is better than none, so `flow` needs one.
         """
         self._chances = chances
+        flow = self._timeouts.flow
+        self.flow = None if flow is None or not chances else FlowMeter(flow, self._share)
         seconds = _or_endless(self._timeouts.first_token)
         if self._end < inf and self._is_last_of_several:
             seconds = inf  # `total` fires first, also after it was moved to a later time
@@ -104,17 +113,21 @@ class Watchdog:
         """The time of the loop."""
         return self.loop.time()
 
-    def seconds(self, clock: Clock) -> float:
+    def seconds(self, clock: Literal["first_token", "idle", "total"]) -> float:
         """How long a clock runs in this attempt."""
         seconds = self._seconds[clock]
-        if clock != "idle" or not self._chances or max(seconds, self._end) == inf:
-            return seconds
-        share = (self._end - self._since) / (1 + self._chances)
-        return min(seconds, max(share, self._shortest_share))
+        return min(seconds, self._share()) if clock == "idle" and seconds < inf else seconds
 
-    def setting(self, clock: Literal["first_token", "idle"]) -> float | None:
-        """The configured seconds of a clock."""
-        return self._timeouts.first_token if clock == "first_token" else self._timeouts.idle
+    def _share(self) -> float:
+        """The seconds that a wait in the middle of an answer may take, so that the attempts after it have time."""
+        if not self._chances or self._end == inf:
+            return inf
+        return max((self._end - self._since) / (1 + self._chances), self._shortest_share)
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """The configured clocks of the target."""
+        return self._timeouts
 
     def left_for_a_try(self, others: int) -> float | None:
         """Seconds for which the stream may wait before a try of this target, in line for a rate limit or between
@@ -149,6 +162,14 @@ class Watchdog:
     def disarm(self) -> None:
         """It is the reader's turn: nobody waits for a vendor."""
         self._task = None
+
+    def count(self, meter: FlowMeter, content: Content) -> None:
+        """Measure content that has just come, in an attempt whose speed matters. Called before its reader gets it."""
+        now = self.loop.time()
+        waited, self._since = now - self._since, now
+        if self._clock == "first_token" or meter.take(content, waited):
+            meter.begin()
+            self._clock = None  # the next wait looks at the timer
 
     def fired(self) -> Cause | None:
         """The cause of a `CancelledError` that was just caught, if the watchdog caused it. The cancellation is then
@@ -212,10 +233,13 @@ class Watchdog:
         """When the current wait has taken too long, and which clock says so."""
         if self._clock is None:
             return inf, "total"
+        cause: Clock = self._clock
         deadline = self._since + self.seconds(self._clock)
-        return (self._end, "total") if self._end <= deadline else (deadline, self._clock)
+        if cause == "idle" and self.flow is not None and (flow_ends := self._since + self.flow.left) < deadline:
+            deadline, cause = flow_ends, "flow"
+        return (self._end, "total") if self._end <= deadline else (deadline, cause)
 
-    def _set_timer(self, deadline: float, overdue: float | None = None) -> None:
+    def _set_timer(self, deadline: float, overdue: tuple[float, float] | None = None) -> None:
         """Set the timer for a deadline, unless it fires before that anyway."""
         if self._timer is not None and self._timer.when() <= deadline:
             return
@@ -223,16 +247,16 @@ class Watchdog:
             self._timer.cancel()
         self._timer = None if deadline == inf else self.loop.call_at(deadline, self._on_timer, overdue)
 
-    def _on_timer(self, overdue: float | None) -> None:
+    def _on_timer(self, overdue: tuple[float, float] | None) -> None:
         self._timer = None
         task, (deadline, _), now = self._task, self._next_deadline(), self.loop.time()
         if task is None or self._has_fired:
             return  # the reader is at work, and the next wait sets the timer again; or the task is cancelled already
         if now < deadline:
             self._set_timer(deadline)
-        elif deadline != overdue:
+        elif overdue != (deadline, self._since):
             # Something may have held up the loop: then what the vendor has sent in time lies unread in the socket.
-            self._set_timer(now + GRACE, overdue=deadline)
+            self._set_timer(now + GRACE, overdue=(deadline, self._since))
         else:
             self._has_fired = True
             task.cancel()
