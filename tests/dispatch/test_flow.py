@@ -176,13 +176,20 @@ def test_a_vendor_that_is_fast_enough_keeps_its_answer_to_the_end_of_the_time() 
 
 
 def test_a_stretch_that_begins_late_ends_early_enough() -> None:
-    """The reader holds the first piece for three seconds. When the second stretch begins, half of 4.5 seconds are its
-    share, so that it ends before the first one would have.
+    """The reader holds the first piece for more than half of the time. The second stretch begins at 4.7 seconds. Half of
+    the time that is left is its share, so it ends before the first one would have.
     """
-    events, ledger = read(["x", 0.5, "x" * 40, *drip(100, every=0.5)], Flow(600, 60), Timeouts(total=8), pauses=[0, 3])
-    assert text(events).endswith(REST)
+    events, ledger = read(["x", 0.5, "x" * 40, *drip(99, every=0.5)], Flow(600, 60), Timeouts(total=8), pauses=[0, 4.2])
+    assert text(events).endswith(REST), "and the total clock did not run out"
     assert is_left(ledger)
-    assert ledger[0].elapsed == pytest.approx(5.75, abs=0.01)
+    assert ledger[0].elapsed == pytest.approx(6.35, abs=0.01)
+
+
+def test_the_first_of_two_clocks_counts() -> None:
+    _, ledger = read(["x", 1, "x", 60], Flow(20, 5), Timeouts(idle=2, total=None))
+    failure = ledger[0].failure
+    assert failure is not None and "(the idle clock)" in failure.message
+    assert ledger[0].elapsed == pytest.approx(3, abs=0.01)
 
 
 @pytest.mark.parametrize("piece", [ReasoningDelta("x"), ToolCallDelta("1", "look_up", "x")])
