@@ -11,7 +11,7 @@ the stream calls it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
+from math import ceil, inf
 from typing import Final, TypeAlias
 
 from .._policy import Flow
@@ -35,8 +35,9 @@ class FlowMeter:
     def __init__(self, flow: Flow, share: Callable[[], float]) -> None:
         self._flow: Final = flow
         self._share: Final = share
-        self.seconds = self.left = flow.seconds
-        self._missing = self.needed
+        self.seconds = flow.seconds
+        self.left = inf
+        self._missing = 0.0  # the first content begins a stretch
 
     def begin(self) -> None:
         """A stretch begins."""
@@ -51,8 +52,8 @@ class FlowMeter:
     def take(self, content: Content, waited: float) -> bool:
         """Count what came after a wait of so many seconds. Returns whether the stretch has all its characters.
 
-        A whole tool call was counted in fragments, if the vendor sends them, and a vendor that reports a search is at
-        other work: both complete the stretch.
+        A vendor that reports a search is at other work, so that completes the stretch too. An answer with a whole tool
+        call cannot be continued by another attempt: from there on its speed does not matter.
         """
         match content:
             case str():
@@ -61,8 +62,10 @@ class FlowMeter:
                 self._missing -= len(content.text)
             case ToolCallDelta():
                 self._missing -= len(content.fragment)
-            case _:
-                self._missing = 0.0
+            case ToolCall():
+                self.left = self._missing = inf
+            case ProviderEvent():
+                self._missing = 0.0 if self._missing < inf else inf
         self.left -= waited
         return self._missing <= 0
 

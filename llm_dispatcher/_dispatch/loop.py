@@ -24,7 +24,13 @@ from contextlib import aclosing
 from .._bookkeeping import reported_not_raised
 from .._policy import BODY
 from ..events import AttemptOutcome, Event, Failure, StreamInterrupted
-from ..exceptions import ConfigurationError, LLMDispatcherError, ProviderError, UnprovenContinuationError
+from ..exceptions import (
+    ConfigurationError,
+    LLMDispatcherError,
+    ProviderError,
+    ProviderTimeoutError,
+    UnprovenContinuationError,
+)
 from ..notices import RetryScheduled, TargetGivenUp, TargetSkipped
 from ..tasks import Target
 from .attempt import attempt
@@ -112,6 +118,8 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                     course.unproven.add(target)
                 if row.has_news:
                     silent = 0
+                if (row.is_shown or row.has_news) and not isinstance(row.error, ProviderTimeoutError):
+                    watchdog.renew_turn(_others(targets, place, course))
                 if course.run is None or not isinstance(row.error, ProviderError):
                     _raise_if_final(job, course)
                 left = watchdog.left_for_a_try(_others(targets, place, course))
@@ -124,7 +132,7 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                 except ConfigurationError as error:
                     course.failures.append(error)
                     raise final_error(job, course) or error  # noqa: B904 - its cause is set
-                if seconds is None or (row.others and isinstance(row.error, UnprovenContinuationError)):
+                if seconds is None or (row.others and _is_for_another(row.error)):
                     job.notify(TargetGivenUp(target, Failure.of(row.error), row.delivered))
                     leave_runs(job, course)
                     _raise_if_final(job, course)
@@ -166,6 +174,12 @@ def _is_worth_another_try(job: Job, course: Course, row: Row) -> bool:
     if isinstance(row.error, UnprovenContinuationError):
         return may_begin_again(job, course)  # this time the answer begins again
     return course.run is not None or is_worth_asking_again(job, course, row)
+
+
+def _is_for_another(error: LLMDispatcherError) -> bool:
+    """Whether another target is asked at once: this one cannot continue the answer, or writes too slowly."""
+    is_slow = isinstance(error, ProviderTimeoutError) and error.clock == "flow"
+    return is_slow or isinstance(error, UnprovenContinuationError)
 
 
 def _raise_if_final(job: Job, course: Course) -> None:

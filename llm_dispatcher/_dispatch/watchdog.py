@@ -86,8 +86,12 @@ class Watchdog:
         """
         self._timeouts = timeouts
         self._seconds["idle"] = _or_endless(timeouts.idle)
-        self._turn_end = self.loop.time() + (self._end - self.loop.time()) / (1 + others)
         self._is_last_of_several = others == 0 and not is_first
+        self.renew_turn(others)
+
+    def renew_turn(self, others: int) -> None:
+        """The target has delivered some of an answer, and may go on: it gets its share of the time that is left now."""
+        self._turn_end = self.loop.time() + (self._end - self.loop.time()) / (1 + others)
 
     def begin_attempt(self, others: int, chances: int) -> None:
         """An attempt begins. `others` are the targets that can still be asked after this one, `chances` the attempts
@@ -167,7 +171,7 @@ class Watchdog:
         """Measure content that has just come, in an attempt whose speed matters. Called before its reader gets it."""
         now = self.loop.time()
         waited, self._since = now - self._since, now
-        if self._clock == "first_token" or meter.take(content, waited):
+        if meter.take(content, waited):
             meter.begin()
             self._clock = None  # the next wait looks at the timer
 

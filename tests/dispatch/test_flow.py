@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llm_dispatcher._dispatch import Job, Ledger, attempts
 from llm_dispatcher._dispatch.watchdog import Watchdog
 from llm_dispatcher._policy import Flow, Resilience, Timeouts
-from llm_dispatcher.events import Event, ProviderEvent, ReasoningDelta, TextDelta, ToolCallDelta
+from llm_dispatcher.events import Event, ProviderEvent, ReasoningDelta, TextDelta, ToolCall, ToolCallDelta
 from llm_dispatcher.exceptions import StreamingError
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece, ProviderSettings
 from llm_dispatcher.tasks import Target, TaskRequest
@@ -176,10 +176,11 @@ def test_a_vendor_that_is_fast_enough_keeps_its_answer_to_the_end_of_the_time() 
 
 
 def test_a_stretch_that_begins_late_ends_early_enough() -> None:
-    """The reader holds the first piece for more than half of the time. The second stretch begins at 4.7 seconds. Half of
-    the time that is left is its share, so it ends before the first one would have.
+    """The reader holds the first piece for more than half of the time. The second stretch begins at 4.7 seconds. Half
+    of the time that is left is its share, so it ends before the first one would have.
     """
-    events, ledger = read(["x", 0.5, "x" * 40, *drip(99, every=0.5)], Flow(600, 60), Timeouts(total=8), pauses=[0, 4.2])
+    steps: list[Step] = ["x", 0.5, "x" * 40, *drip(99, every=0.5)]
+    events, ledger = read(steps, Flow(600, 60), Timeouts(idle=None, total=8), pauses=[0, 4.2])
     assert text(events).endswith(REST), "and the total clock did not run out"
     assert is_left(ledger)
     assert ledger[0].elapsed == pytest.approx(6.35, abs=0.01)
@@ -208,6 +209,24 @@ def test_a_search_begins_a_new_stretch() -> None:
     assert ledger[0].outcome == "completed"
     _, ledger = read(["x", 4.0, "y", 4.0, "the end"], Flow(10, 5.5))
     assert is_left(ledger)
+
+
+def test_after_a_whole_tool_call_the_speed_does_not_matter() -> None:
+    """Nobody could continue that answer, and a slow one is better than none."""
+    call = ToolCall("1", "look_up", {}, "{}")
+    for first in (["x"], []):
+        _, ledger = read(
+            [*first, call, *drip(20, every=3), ProviderEvent("search", {}), *drip(20, every=3)], Flow(10, 5)
+        )
+        assert [attempt.outcome for attempt in ledger] == ["completed"]
+
+
+def test_a_drip_goes_to_another_target_before_a_retry() -> None:
+    """The vendor that drips would drip again. A vendor that stalls is retried."""
+    _, ledger = read(drip(100, every=1), Flow(20, 5.5), max_retries=2)
+    assert [attempt.target for attempt in ledger] == [P, Q]
+    _, ledger = read(["x", 60], None, Timeouts(idle=2, total=None), max_retries=1)
+    assert [attempt.target for attempt in ledger] == [P, P, Q]
 
 
 def test_a_loop_that_was_held_up_reads_what_has_come_before_it_blames_the_vendor() -> None:
