@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
+from .._vendors.table import vendor
 from . import _answers as answers
 from ._answers import Answer
 from ._continuing import Continuing
@@ -57,6 +58,7 @@ class Player:
         self._api_key = api_key
         self._remember = remember
         self._host = host
+        self._keeps_runs = wire == Wire.OPENAI_RESPONSES and vendor(host).keeps_runs
         self._received = 0
         self.load(Reply())
 
@@ -151,7 +153,7 @@ class Player:
         return None
 
     def _is_about_a_run(self, request: ReceivedRequest) -> bool:
-        return self._wire == Wire.OPENAI_RESPONSES and self.runs.is_asked_by(request)
+        return self._keeps_runs and self.runs.is_asked_by(request)
 
     def _refuses_open_turn(self, model: str) -> bool:
         refuses = self._refuses_prefill
@@ -169,7 +171,7 @@ class Player:
             return answers.redirected(reply.fault)
         if isinstance(reply.fault, HttpError):
             return answers.error_answer(self._wire, reply.fault, request.request_id, reply.headers)
-        if self._wire == Wire.OPENAI_RESPONSES and request.body.get("background") is True:
+        if self._keeps_runs and request.body.get("background") is True:
             return self.runs.begin(request, reply)
         key = (place, request.model, request.wants_usage, request.fallbacks)
         if request.change is None and (answer := self._cached.get(key)) is not None:

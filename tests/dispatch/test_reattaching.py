@@ -291,6 +291,16 @@ async def test_a_vendor_that_cannot_keep_runs_stays_live(simulated_vendor: Start
     assert "background" not in vendor.requests[0].body
 
 
+async def test_a_host_that_ignores_the_wish_is_continued_in_the_next_best_way(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("openai-responses", Reply(TEXT, fault=Cut(3)), host="llamacpp")
+    other = simulated_vendor("anthropic", Continuing(TEXT))
+    async with LLMSwitch(over(vendor, other)) as switch:
+        stream = switch.stream_request(ASK)
+        assert await stream == TEXT
+    assert [attempt.rung for attempt in stream.response.attempts] == [None, "anchored"]
+    assert [request.method for request in vendor.requests] == ["POST"]
+
+
 async def test_what_must_not_be_stored_is_refused_before_anything_is_sent(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-responses", TEXT)
     async with LLMSwitch(over(vendor)) as switch:

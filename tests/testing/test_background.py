@@ -230,6 +230,12 @@ async def test_a_foreground_answer_cannot_be_read_on(simulated_vendor: Start) ->
     assert status == 404
 
 
+async def test_a_host_that_keeps_no_runs_ignores_the_parameter(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("openai-responses", TEXT, host="llamacpp")
+    assert (await read(vendor))[0]["response"]["background"] is False and vendor.runs == []
+    assert (await error(vendor, "GET", "/resp_sim?stream=true"))[0] == 405
+
+
 async def test_a_run_that_may_not_be_stored_is_refused(simulated_vendor: Start) -> None:
     vendor = simulated_vendor("openai-responses", TEXT)
     status, message = await error(vendor, "POST", "", **KEPT, store=False)
