@@ -103,8 +103,8 @@ def tokens_in(delivered: str, row: Row, *, is_exact: bool = False) -> int:
     a run which several attempts have read. Only the chunks that the reader has are counted: the others were cut off, or
     were reasoning.
     """
-    if row.trail is not None and row.trail.output:
-        return len(row.trail.output) - row.tokens_before
+    if row.tokens:
+        return row.tokens
     written = sum(map(len, row.output))
     chunks = -(-len(row.output) * len(delivered) // max(1, written))
     least = -(-len(delivered) // MOST_CHARACTERS_A_TOKEN)

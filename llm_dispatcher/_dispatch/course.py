@@ -103,4 +103,6 @@ class Course:
         if row.is_shown:
             row.delivered = transcript.characters - row.shown_from
             row.output += transcript.pieces[row.unchanged_from :]
+        if row.trail is not None:  # a later attempt may go on with the same trail
+            row.tokens = len(row.trail.output) - row.tokens_before
         self.rows.append(row)

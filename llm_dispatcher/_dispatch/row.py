@@ -34,9 +34,10 @@ class Row:
 
     `rung` and `proof` say how this attempt continues a broken answer. `run` is the run that the vendor keeps, which was
     read from `run_began_at` on; `run_usage` is what earlier attempts were charged for it. `trail` are the token ids, of
-    which the first `tokens_before` belong to earlier attempts. `open_calls` are the tool calls that are not complete.
-    `request` is what the target was asked; for token ids, it is the request that began their answer. `is_new_answer`
-    says that the reader was told to discard what it had when this attempt was first shown.
+    which the first `tokens_before` belong to earlier attempts; `tokens` counts those of this one, once it is over.
+    `open_calls` are the tool calls that are not complete. `request` is what the target was asked; for token ids, it is
+    the request that began their answer. `is_new_answer` says that the reader was told to discard what it had when this
+    attempt was first shown.
 
     Only the task that reads the attempt writes to its row.
     """
@@ -67,6 +68,7 @@ class Row:
         self.request: TaskRequest | None = None
         self.trail: TokenTrail | None = None
         self.tokens_before = 0
+        self.tokens: int | None = None
         self.held: list[Event] = []
         self.is_shown = self.passes = self.reader_left = self.is_new_answer = False
         self._unseen: Row | None = None
