@@ -24,7 +24,6 @@ from llm_dispatcher.exceptions import (
 from llm_dispatcher.provider import Ask, Finished, Piece, ProviderSettings, RawEvent, TokenTrail
 from llm_dispatcher.tasks import Message, Target, TaskRequest
 from llm_dispatcher.testing import Continuing, Cut, ReceivedRequest, Reply, SimulatedVendor
-from llm_dispatcher.testing._wires.token_ids import ids_of
 
 A = Target("a", "m")
 TEXT = "Once 🦊 upon a time, a  fox 🦊🐇 met\n\n a rabbit.\n"
