@@ -137,7 +137,7 @@ class _Beginning:
                 row.held.append(content)
                 return
             content = join.feed(content) or self._after_silence(join)
-            self._check(join)
+            self._check(join, content)
             if not content:
                 return
         elif join is not None and join.is_watching:
@@ -156,7 +156,7 @@ class _Beginning:
         is_cut_by_limit = row.finished is not None and row.finished.finish_reason == "length"
         text = "" if row.join is None else row.join.close(is_cut_by_limit)
         if row.join is not None:
-            self._check(row.join)
+            self._check(row.join, text)
         if not row.is_shown:
             yield from self._opening()
         if text:
@@ -184,13 +184,13 @@ class _Beginning:
             row.passes = True
             row.unchanged_from = len(self._course.transcript.pieces)
 
-    def _check(self, join: Join) -> None:
+    def _check(self, join: Join, text: str) -> None:
         """Raise if the join refuses the text that it held back. Nothing of the attempt was shown then.
 
-        Tool calls without any text need no proof: they are complete, and nothing of them was delivered.
+        Tool calls without new text need no proof: they are complete, and nothing of them was delivered.
         """
         row = self._row
-        if join.refusal is None or (row.has_whole_call and not "".join(row.output).strip()):
+        if join.refusal is None or (row.has_whole_call and not text.strip()):
             if join.proof is not None and row.seam is not None:
                 row.proof = join.proof if row.rung != "reattached" else f"from {row.run_began_at}, {join.proof}"
             return
