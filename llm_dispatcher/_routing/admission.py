@@ -199,10 +199,12 @@ class Admission:
         return _unavailable(target, f"the retry budget of {target.provider} is spent")
 
     def enter_again(self, target: Target) -> Pass | BudgetExceededError:
-        """A pass for reading on a run that the vendor keeps: it holds no more than reserved money."""
+        """A pass for reading on a run that the vendor keeps: it holds no more than reserved money. The run's input was
+        charged when it began.
+        """
         if target.provider == BODY:
             return FREE
-        money = self._reserve(target)
+        money = self._reserve(target, has_input=False)
         if not isinstance(money, Reservation):
             return money
         admitted = TargetPass(self, target, self.state.limiter.lease(target, 0.0), NO_ERA, money)
@@ -257,27 +259,28 @@ class Admission:
             return BudgetExceededError(f"the request has cost more than max_cost (${most:g})")
         return None
 
-    def _reserve(self, target: Target) -> Reservation | BudgetExceededError:
+    def _reserve(self, target: Target, *, has_input: bool = True) -> Reservation | BudgetExceededError:
         """Reserve what an attempt may cost."""
         facts = self.facts
         if not self.is_metered:
             return NO_MONEY
         needs, can = facts.demands, facts.capabilities(target)
-        expected = can.dollars(needs.input_tokens, needs.output_tokens) or 0.0
+        tokens_in = needs.input_tokens if has_input else 0
+        expected = can.dollars(tokens_in, needs.output_tokens) or 0.0
         committed = self._dollars_so_far + sum(max(each.cost, each.expected) for each in self._passes)
         if facts.max_cost is not None and committed + expected > facts.max_cost:
             return BudgetExceededError(
                 f"another attempt may cost ${expected:.6f}: with what was spent already (${committed:.6f}) "
                 f"that is more than max_cost (${facts.max_cost:g})"
             )
-        reserved = can.dollars(needs.input_tokens, self._most_output(target, can)) or 0.0
+        reserved = can.dollars(tokens_in, self._most_output(target, can)) or 0.0
         budget = self.state.budgets.reserve(facts.namespace, reserved, None if needs.most_output else expected)
         if budget is not None:
             return BudgetExceededError(f"{budget} has less left than the ${reserved:.6f} that this attempt may cost")
         return Reservation(
             reserved=reserved,
             expected=expected,
-            input_cost=can.dollars(needs.input_tokens, 0) or 0.0,
+            input_cost=can.dollars(tokens_in, 0) or 0.0,
             cost_a_byte=(can.dollars(0, 1) or 0.0) / BYTES_A_TOKEN,
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from itertools import zip_longest
 from math import inf
 from typing import Final, Literal, TypeAlias
 
@@ -15,9 +16,7 @@ from ..events import (
     Event,
     StreamCompleted,
     StreamInterrupted,
-    StreamReset,
     StreamStarted,
-    StreamSwitched,
     TextDelta,
     ToolCall,
     ToolCallDelta,
@@ -36,7 +35,7 @@ def why_not_recorded(events: Sequence[Event], *, joined: bool) -> str | None:
     """Why a stream is not recorded; `None` if it is.
 
     A stream is recorded if it completed with the finish reason `stop`, called no tools, and came from one model. With
-    `joined`, several attempts may have contributed to it.
+    `joined`, several answers may have contributed to it. Readings of one run that its vendor keeps are one answer.
     """
     last = events[-1] if events else None
     if not isinstance(last, StreamCompleted):
@@ -45,22 +44,36 @@ def why_not_recorded(events: Sequence[Event], *, joined: bool) -> str | None:
         return last.finish_reason
     if not last.text:
         return "empty"
+    begun = False
     for event in events:
         match event:
             case ToolCall() | ToolCallDelta() | ToolResult():
                 return "tools"
             case StreamStarted() if event.target.provider == BODY:
                 return "body"
-            case StreamInterrupted() | StreamSwitched() | StreamReset() if not joined:
+            case StreamStarted() if begun and event.rung != "reattached" and not joined:
                 return "joined"
+            case StreamStarted():
+                begun = True
             case _:
                 pass
     return None
 
 
 def encode_recording(events: Sequence[Event]) -> bytes:
-    """The events as a store keeps them."""
-    return _encoder.encode(events)
+    """The events as a store keeps them: without the breaks after which the same run was read on."""
+    return _encoder.encode(list(_without_readings_on(events)))
+
+
+def _without_readings_on(events: Sequence[Event]) -> Iterator[Event]:
+    for event, after in zip_longest(events, events[1:]):
+        is_break = isinstance(event, StreamInterrupted) and _reads_on(after)
+        if not is_break and not _reads_on(event):
+            yield event
+
+
+def _reads_on(event: Event | None) -> bool:
+    return isinstance(event, StreamStarted) and event.rung == "reattached"
 
 
 def decode_recording(recording: bytes) -> list[Event]:

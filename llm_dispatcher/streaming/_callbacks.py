@@ -20,6 +20,7 @@ from ..events import (
     StreamCancelled,
     StreamCompleted,
     StreamFailed,
+    StreamReset,
     StreamStarted,
     StreamSwitched,
     TextDelta,
@@ -52,6 +53,8 @@ class StreamingCallbacks:
         on_switch: `(event, metadata)`, when another target continues the answer; the event is a `StreamSwitched`.
         on_reasoning: `(text, metadata)`, for each piece of reasoning.
         on_tool_call: `(tool_call, metadata)`, for each complete tool call.
+        on_reset: `(metadata)`, when the answer begins again: discard its chunks, reasoning and tool calls so far. It
+            happens only in a stream that is awaited, or that is read by its events with `on_break="restart"`.
 
     Raises:
         TypeError: A callback is not callable.
@@ -66,6 +69,8 @@ class StreamingCallbacks:
         on_switch: Callable[[StreamSwitched, StreamMetadata], Returned] | None = None,
         on_reasoning: Callable[[str, StreamMetadata], Returned] | None = None,
         on_tool_call: Callable[[ToolCall, StreamMetadata], Returned] | None = None,
+        *,
+        on_reset: Callable[[StreamMetadata], Returned] | None = None,
     ) -> None:
         self.on_stream_start = on_stream_start
         self.on_chunk_received = on_chunk_received
@@ -74,6 +79,7 @@ class StreamingCallbacks:
         self.on_switch = on_switch
         self.on_reasoning = on_reasoning
         self.on_tool_call = on_tool_call
+        self.on_reset = on_reset
         self.errors: int = 0
         for name, callback in vars(self).items():
             if name.startswith("on_") and callback is not None and not callable(callback):
@@ -138,6 +144,8 @@ class _Caller:
                 return self._call(callbacks.on_reasoning, event.text, account.metadata())
             case ToolCall():
                 return self._call(callbacks.on_tool_call, event, account.metadata())
+            case StreamReset():
+                return self._call(callbacks.on_reset, account.metadata())
             case _:
                 return None
 

@@ -17,6 +17,7 @@ from llm_dispatcher.events import (
     ReasoningDelta,
     StreamCompleted,
     StreamInterrupted,
+    StreamReset,
     StreamStarted,
     StreamSwitched,
     ToolCall,
@@ -131,6 +132,34 @@ async def test_only_a_complete_answer_of_one_model_is_recorded(reason: str, even
     for _ in range(2):
         assert await served(cache, PROMPT, upstream, (TARGET, BODY)) == events
     assert (upstream.opened, cache.stats().unrecorded, cache.stats().entries) == (2, {reason: 2}, 0)
+
+
+READ_ON = StreamStarted(TARGET, 2, False, rung="reattached")
+
+
+@pytest.mark.parametrize("joined", [False, True])
+async def test_a_run_that_was_read_on_is_recorded_as_the_one_answer_that_it_is(joined: bool) -> None:
+    cache = StreamingCache(keep_joined=joined)
+    events = [*WHOLE[:2], BROKEN, READ_ON, *WHOLE[2:]]
+    assert await served(cache, PROMPT, Upstream(events)) == events
+    again = await served(cache, PROMPT, Upstream(events))
+    assert [type(event) for event in again] == [type(event) for event in WHOLE]
+    assert was_cached(again)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        [BROKEN, StreamStarted(TARGET, 2, False, rung="prefill")],
+        [BROKEN, StreamReset(), StreamStarted(TARGET, 2, False, rung="restarted")],
+        [BROKEN, READ_ON, BROKEN, StreamStarted(TARGET, 3, False, rung="exact")],
+        [BROKEN, StreamStarted(TARGET, 2, False)],
+    ],
+)
+async def test_two_answers_of_one_model_are_joined_too(between: list[Event]) -> None:
+    cache, upstream = StreamingCache(), Upstream([*WHOLE[:2], *between, *WHOLE[2:]])
+    await served(cache, PROMPT, upstream)
+    assert cache.stats().unrecorded == {"joined": 1}
 
 
 async def test_a_joined_answer_is_recorded_with_keep_joined() -> None:
