@@ -113,6 +113,16 @@ async def test_a_continuation_that_breaks_is_continued_from_the_tokens_of_both(s
     assert len(trail_of(first).output) < len(trail_of(second).output) < len(trail_of(third).output)
 
 
+async def test_an_answer_may_begin_with_a_blank(serving: Start) -> None:
+    """Some servers drop it from the text of ids, unless others come before it."""
+    vendor = serving([Reply(" Once upon a time.", fault=Cut(after=1)), Continuing(" Once upon a time.")])
+    provider = provider_of(vendor)
+    first, _ = await read(provider, Ask(REQUEST, A))
+    rest, error = await read(provider, Ask(REQUEST, A, tokens=trail_of(first)))
+    await provider.aclose()
+    assert error is None and (text_of(first), text_of(rest)) == (" Once", " upon a time.")
+
+
 async def test_an_open_turn_of_the_application_is_part_of_the_prompt(serving: Start) -> None:
     request = TaskRequest(messages=[Message("user", "Tell me."), Message("assistant", "Once ")], max_tokens=400)
     vendor = serving([cut_again, Continuing(TEXT)])
@@ -288,10 +298,12 @@ def test_a_trail_has_the_ids_of_exactly_the_text_that_was_yielded() -> None:
 
 
 def test_a_host_that_tells_no_ids_of_the_prompt_has_no_trail() -> None:
+    """Those of a later chunk would be of something else."""
     decoder = chat_tokens.Decoder(A, (), "vllm/m")
-    told = [piece for event in events(({"content": "Hi"}, None), ({"content": "."}, [7]), first=None)
+    late = b'{"choices": [{"index": 0, "delta": {"content": "!"}}], "prompt_token_ids": [1]}'
+    told = [piece for event in (b"", *events(({"content": "Hi"}, None), ({"content": "."}, [7]), first=None), late)
             for piece in decoder.pieces(event)]  # fmt: skip
-    assert told == ["Hi", "."]
+    assert told == ["Hi", ".", "!"]
 
 
 def test_an_error_in_a_completion_is_raised() -> None:

@@ -76,7 +76,9 @@ class Decoder(chat.Decoder):
 
     def _first(self, data: bytes) -> Iterable[Piece]:
         """The first event. It has the ids of the prompt; if it has not, the host tells none."""
-        prompt = _decode(data).prompt_token_ids if data and data != DONE else None
+        if not data:
+            return
+        prompt = _decode(data).prompt_token_ids if data != DONE else None
         self._has_none = not prompt
         if prompt:
             trail = self._trail = Trail(self._family, prompt)

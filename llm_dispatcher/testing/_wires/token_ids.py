@@ -97,7 +97,8 @@ def service(request: ReceivedRequest, path: str) -> dict[str, Any] | Rejection |
     body = request.body
     match request.host, path:
         case "vllm", "/detokenize":
-            return {"prompt": text_of_ids(body.get("tokens") or ())}
+            # Tokenizers of the SentencePiece kind drop a blank before the first token.
+            return {"prompt": text_of_ids(body.get("tokens") or ()).removeprefix(" ")}
         case "vllm", "/tokenize":
             ids = ids_of(str(body.get("prompt")))
             return {"count": len(ids), "max_model_len": WINDOW, "tokens": ids}
