@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 
+from llm_dispatcher._dispatch.continuation import CONTINUE_PROMPT
 from llm_dispatcher._join.join import Join, anchor_of
 
 LENGTH = 200_000
@@ -35,6 +36,12 @@ def cases(length: int) -> Iterator[tuple[str, str, str]]:
     yield "restart with other words", text, " ".join(words) + " The end."
     yield "passage from the middle", text, text[length // 2 :] + " The end."
     yield "anchor", text, anchor_of(text) + " The end." * (length // 10)
+    yield (
+        "anchor, then our words",
+        text,
+        anchor_of(text) + " go on from there, and the end of it" * (length // 36),
+    )
+    yield "anchor, then our marks", text, f"<<<{anchor_of(text)}" + " <<< > >>> <<" * (length // 13)
     yield "exact rest", text, "Something else. " * (length // 20)
     refrain = ("la la la, la la. " * (length // 17 + 1))[:length]
     yield "refrain, restart", refrain, refrain + "The end."
@@ -51,7 +58,7 @@ def cases(length: int) -> Iterator[tuple[str, str, str]]:
 def measured(delivered: str, continuation: str, piece: int) -> tuple[float, float]:
     """Seconds of the processor: in all, and for the slowest piece."""
     times = [time.process_time()]
-    join = Join(delivered, "anchored")
+    join = Join(delivered, "anchored", prompt=CONTINUE_PROMPT)
     times.append(time.process_time())
     for start in range(0, len(continuation), piece):
         join.feed(continuation[start : start + piece])

@@ -89,7 +89,7 @@ def _closes_nothing(delivered: str, rest: str, ended: bool) -> str | None:
     line = last_line(delivered)
     if closing is None:
         return None if rest in {"", ">"} and not ended else ""
-    if line.count("<") > line.count(">") or ">>" in delivered:
+    if line.count("<") > line.count(">") or line.endswith(">") or ">>" in delivered:
         return ""
     after = rest[closing.end() :]
     if not after.strip(" ") and not ended:

@@ -28,6 +28,7 @@ from .anchor import Anchor, anchor_of
 from .boundary import is_at_boundary
 from .normal_text import NormalText, normal_form, without_last_marks
 from .readings import NOTHING, REMARK, Cut, Readings
+from .repetition import WORD
 from .watch import Mark, Watch
 from .wording import wording_of
 
@@ -36,9 +37,6 @@ __all__ = ["HOLD", "REMARK", "Join", "anchor_of"]
 
 HOLD: Final = 600
 """At most this many characters are held back, unless they repeat the delivered text exactly."""
-
-_WORDS_ARE_SHORT: Final = 20
-"""A text with longer words than this does not separate its words."""
 
 
 class Join:
@@ -319,9 +317,10 @@ def _opens(before: str) -> bool:
 
 
 def _extent(text: str) -> str:
+    """How long a repetition is: in words, or in characters if the script does not separate words."""
+    if any(word[1] for word in WORD.finditer(text)):
+        return f"{len(text.strip())} characters"
     words = len(text.split())
-    if words * _WORDS_ARE_SHORT < len(text):
-        return f"{len(text)} characters"
     return f"{words} word{'' if words == 1 else 's'}"
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from .wording import Wording
+from .wording import Quotation, Wording
 
 WATCH: Final = 1_000
 """So many characters after the seam are looked at."""
@@ -26,6 +26,8 @@ WATCH: Final = 1_000
 _OPENING: Final = re.compile(r"<{2,}(?=[^\s<=]|\Z)")
 _CLOSING: Final = re.compile(r"(?<=[^\s>])>{2,}(?=[\s<]|\Z)|^>{2,}[^\S\n]*(?=\n|\Z)", re.MULTILINE)
 
+_BEFORE_WORDING: Final = re.compile(r"[<>]{1,8}\s{0,8}\Z")
+"""Marks before a sentence of the request are a part of it."""
 _UNFINISHED: Final = re.compile(r"[<>]+\Z")
 
 
@@ -88,11 +90,7 @@ class Watch:
         shown = ""
         while True:
             mark = self._mark(ended) if self._marks else None
-            quotation = None
-            if self._wording is not None:
-                quotation = self._wording.quotation(self._text, self._passed, ended, self._delivered)
-            if quotation is not None and quotation.start >= WATCH:
-                quotation = None
+            quotation = self._quotation(ended)
             if mark is not None and (quotation is None or mark.start() <= quotation.start):
                 shown += self._pass(mark.start())
                 if mark.end() == len(self._text) and not ended:
@@ -110,6 +108,20 @@ class Watch:
                     self.leak = "a sentence of the request"
             break
         return shown
+
+    def _quotation(self, ended: bool) -> Quotation | None:
+        """The first quotation of the request, with the marks before it. Marks at the end may be followed by one."""
+        if self._wording is None:
+            return None
+        quotation = self._wording.quotation(self._text, self._passed, ended, self._delivered)
+        if quotation is None and not ended:
+            quotation = Quotation(len(self._text), len(self._text), False)
+        if quotation is None or quotation.start >= WATCH:
+            return None
+        marks = _BEFORE_WORDING.search(self._text, self._passed, quotation.start)
+        if marks is not None:
+            return quotation._replace(start=marks.start())
+        return quotation if quotation.start < len(self._text) else None
 
     def _mark(self, ended: bool) -> re.Match[str] | None:
         """The first mark that is not the text's own."""

@@ -17,7 +17,7 @@ WHOLE_SENTENCE: Final = 5
 """A whole sentence with at least this many words is a quotation if it begins a sentence of the answer."""
 FROM_THE_BEGINNING: Final = 6
 """So is the beginning of a sentence with this many words."""
-ANYWHERE: Final = 8
+ANYWHERE: Final = 10
 """This many words are a quotation wherever they stand."""
 BETWEEN_WORDS: Final = 12
 """At most this many characters that are not part of a word may stand between two words of a quotation."""
