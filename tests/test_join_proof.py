@@ -339,6 +339,31 @@ def test_wording_that_the_delivered_text_has_is_its_own() -> None:
     assert read(delivered, "anchored", [anchor_of(delivered) + rest]).shown == rest
 
 
+@pytest.mark.parametrize(
+    ("delivered", "rest"),
+    [
+        ("It is a std::vector<std::vector<int", ">>\nNext"),
+        ("It is a std::map<int, std::list<std::list<int", ">>>"),
+        ("Write this at the prompt >", ">>\nNext"),
+        ("He read on >> and then once more", ">>\nNext"),
+        ("The format has <|im_start|>user and hello", "<|im_end|>\nNext"),
+        ("Then turn left, and", " go on from there to the end of your street."),
+        ("Then turn left, and", " go straight on from there to the end of your street."),
+    ],
+)
+def test_marks_and_words_that_are_the_texts_own_stay(delivered: str, rest: str) -> None:
+    for size in (1, 5, 200):
+        shown, join = read(delivered, "anchored", sized(anchor_of(delivered) + rest, size))
+        assert (shown, join.refusal, join.leak) == (rest, None, None)
+
+
+@given(st.integers(WATCH - 60, WATCH + 10), st.sampled_from(QUOTATIONS), splits)
+def test_where_the_watch_ends_does_not_depend_on_the_split(length: int, quotation: str, lengths: list[int]) -> None:
+    delivered = "One two three four"
+    sent = delivered + (" five" * WATCH)[:length] + quotation + " six" * 30 + quotation
+    assert read(delivered, "anchored", split(sent, lengths)).whole == read(delivered, "anchored", [sent]).whole
+
+
 def test_the_watch_ends() -> None:
     join = Join("One two three four", "anchored", prompt=CONTINUE_PROMPT)
     assert join.feed("One two three four") == "" and not join.is_decided
@@ -388,6 +413,7 @@ def test_an_unproven_text_may_be_shown_at_a_boundary(delivered: str, sent: str, 
         ("the colours seem to shift and", "Sure! Here is the rest of it", True),
         ("the colours seem to shift, and, well,", "The rainbow is formed when light", True),
         ("A rainbow is formed when light passes, and", "A rainbow is formed when rain falls", True),
+        ("a rainbow is formed when light passes, and", "a rainbow is formed when rain falls", True),
         ("the colours seem to", "# Rainbows\n\nThey are", True),
         ("the colours seem to shift", "ed. A rainbow is formed", False),
         ("the colours seem to shift", " A rainbow is formed when", False),

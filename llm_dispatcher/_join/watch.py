@@ -113,7 +113,7 @@ class Watch:
         """The first quotation of the request, with the marks before it. Marks at the end may be followed by one."""
         if self._wording is None:
             return None
-        quotation = self._wording.quotation(self._text, self._passed, ended, self._delivered)
+        quotation = self._wording.quotation(self._text, self._passed, WATCH, ended, self._delivered)
         if quotation is None and not ended:
             quotation = Quotation(len(self._text), len(self._text), False)
         if quotation is None or quotation.start >= WATCH:

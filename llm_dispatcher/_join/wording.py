@@ -17,7 +17,7 @@ WHOLE_SENTENCE: Final = 5
 """A whole sentence with at least this many words is a quotation if it begins a sentence of the answer."""
 FROM_THE_BEGINNING: Final = 6
 """So is the beginning of a sentence with this many words."""
-ANYWHERE: Final = 10
+ANYWHERE: Final = 12
 """This many words are a quotation wherever they stand."""
 BETWEEN_WORDS: Final = 12
 """At most this many characters that are not part of a word may stand between two words of a quotation."""
@@ -69,12 +69,13 @@ class Wording:
         self._words.append(None)
         self._beginnings = {word[:length] for word in self._words if word for length in range(1, len(word) + 1)}
 
-    def quotation(self, text: str, after: int, ended: bool, delivered: str) -> Quotation | None:
-        """The first quotation that begins at this place or later: a proven one, or one that may still grow.
+    def quotation(self, text: str, after: int, until: int, ended: bool, delivered: str) -> Quotation | None:
+        """The first quotation that begins between these places: a proven one, or one that may still grow.
 
         Args:
             text: The text to look at. The words that begin before `after` are not looked at.
             after: The place from which on the text was not looked at before.
+            until: Where the first word of a quotation may be at the latest.
             ended: Whether no more text will come. If not, the last word may be incomplete.
             delivered: The delivered text. If it has the same words, they are words of the answer.
         """
@@ -85,6 +86,8 @@ class Wording:
                 if word.start() - end > BETWEEN_WORDS:
                     runs = []
                 spoken = word.group().lower()
+                if not runs and word.start() >= until:
+                    return None
                 if word.end() == len(text) and not ended:
                     return self._growing(runs, spoken, word)
                 runs = self._continued(runs, spoken, text, word.start())
