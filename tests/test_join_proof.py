@@ -51,7 +51,7 @@ QUOTATIONS = (
     "\nBegin by repeating exactly the words between <<< and >>>, without the marks",
     "\n\nYour answer was cut off. Its last words were:\n",
     " Your answer was cut off.",
-    "\n8. Repeat the words between <<< and >>>, without the marks, and go straight on",
+    "\n8. Repeat the words between <<< and >>>, without the marks, and go straight on from there",
     " >>>\nDo not comment on the interruption.",
 )
 

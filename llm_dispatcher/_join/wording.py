@@ -90,7 +90,9 @@ class Wording:
                     return None
                 if word.end() == len(text) and not ended:
                     return self._growing(runs, spoken, word)
-                runs = self._continued(runs, spoken, text, word.start())
+                runs = self._continued(runs, spoken)
+                if word.start() < until:
+                    runs += self._begun(spoken, text, word.start())
                 proven = next((run for run in runs if self._is_proven(run)), None)
                 if proven is not None:
                     if not _has_words(delivered, words_of(text[proven.start : word.end()])):
@@ -108,12 +110,17 @@ class Wording:
         starts = [run.start for run in runs if (self._words[run.at] or "").startswith(spoken)]
         return Quotation(min([*starts, word.start()]), word.end(), False)
 
-    def _continued(self, runs: list[_Run], spoken: str, text: str, start: int) -> list[_Run]:
-        """The runs that this word continues, and those that begin with it."""
-        kept = [run._replace(at=run.at + 1, length=run.length + 1) for run in runs if self._words[run.at] == spoken]
-        begins = _BEFORE_A_SENTENCE.search(text, max(0, start - BETWEEN_WORDS), start) is not None
+    def _continued(self, runs: list[_Run], spoken: str) -> list[_Run]:
+        """The runs that this word continues."""
+        return [run._replace(at=run.at + 1, length=run.length + 1) for run in runs if self._words[run.at] == spoken]
+
+    def _begun(self, spoken: str, text: str, start: int) -> list[_Run]:
+        """The runs that begin with this word."""
         numbers = [number for number, word in enumerate(self._words) if word == spoken]
-        return kept + [_Run(number + 1, 1, start, begins and number in self._begins) for number in numbers]
+        if not numbers:
+            return []
+        begins = _BEFORE_A_SENTENCE.search(text, max(0, start - BETWEEN_WORDS), start) is not None
+        return [_Run(number + 1, 1, start, begins and number in self._begins) for number in numbers]
 
     def _is_proven(self, run: _Run) -> bool:
         if run.length >= ANYWHERE:
