@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from difflib import SequenceMatcher
 from functools import cache
 from pathlib import Path
@@ -178,7 +179,7 @@ def test_no_mark_and_no_word_of_ours_is_shown() -> None:
 
 
 @needs_trials
-def test_three_of_four_anchored_continuations_that_are_shown_are_clean(request: pytest.FixtureRequest) -> None:
+def test_three_of_four_anchored_continuations_that_are_shown_are_clean(say_of_trials: Callable[[str], None]) -> None:
     """Those that show nothing, because the model ended at once and the text may be whole, count as shown, too."""
     accepted = [(trial, result) for trial, result in results("anchored") if result.refusal is None]
     shown = Counter(kind_of(trial, result) for trial, result in accepted)
@@ -187,9 +188,7 @@ def test_three_of_four_anchored_continuations_that_are_shown_are_clean(request: 
     assert shown["clean"] >= 0.75 * shown.total()
     visible = [(trial, result) for trial, result in accepted if result.shown.strip()]
     assert sum(len(result.shown.strip()) > 2 for _, result in visible) >= 0.75 * len(visible)
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    assert reporter is not None
-    reporter.write_line(f"\nreal trials: {dict(shown)} shown, {refused.total()} refused: {dict(refused)}")
+    say_of_trials(f"{dict(shown)} shown, {refused.total()} refused: {dict(refused)}")
 
 
 @needs_trials
