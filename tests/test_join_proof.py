@@ -261,8 +261,8 @@ def test_our_wording_after_text_that_was_shown_ends_the_attempt(
     delivered = cut_where(data, whole, lambda text: ends_in_a_word(text) and len(whole) - len(text) > 10)
     new = whole[len(delivered) :]
     shown, join = read(delivered, "anchored", sized(anchor_of(delivered) + new + "." + quotation + " more", size))
-    assert join.refusal is None and join.leak == "a sentence of the request"
-    assert shown.startswith(new + ".")
+    assert join.refusal is None and join.leak == "it wrote a sentence of the request"
+    assert shown == new + ("." if "Repeat" not in quotation else ".\n8. Repeat")
     assert "cut off" not in shown and "repeating" not in shown and "marks" not in shown and "comment" not in shown
     assert join.feed("anything") == ""
 
@@ -284,7 +284,7 @@ def test_marks_that_are_opened_again_are_not_shown(whole: str, data: st.DataObje
     delivered = cut_where(data, whole, ends_in_a_word)
     anchor = anchor_of(delivered)
     shown, join = read(delivered, "anchored", sized(f"<<<{anchor}>>> and more, {again.format(anchor)}", size))
-    assert (shown, join.leak) == (" and more, ", "a mark of the request")
+    assert (shown, join.leak) == (" and more, ", "it wrote a mark of the request")
     sent = f"<<<{anchor}>>>\n<<<{anchor[1:]}>>> and more"
     shown, join = read(delivered, "anchored", sized(sent, size))
     assert shown == "" and join.refusal is not None

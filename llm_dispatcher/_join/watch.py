@@ -26,8 +26,8 @@ WATCH: Final = 1_000
 _OPENING: Final = re.compile(r"<{2,}(?=[^\s<=]|\Z)")
 _CLOSING: Final = re.compile(r"(?<=[^\s>])>{2,}(?=[\s<]|\Z)|^>{2,}[^\S\n]*(?=\n|\Z)", re.MULTILINE)
 
-_BEFORE_WORDING: Final = re.compile(r"[<>]{1,8}\s{0,8}\Z")
-"""Marks before a sentence of the request are a part of it."""
+_BEFORE_WORDING: Final = re.compile(r"\s{0,8}(?:[<>]{1,8}\s{0,8})?\Z")
+"""Marks and white space before a sentence of the request are a part of it."""
 _UNFINISHED: Final = re.compile(r"[<>]+\Z")
 
 
@@ -96,7 +96,7 @@ class Watch:
                 if mark.end() == len(self._text) and not ended:
                     break  # it may grow
                 if not self._takes(mark):
-                    self.leak = "a mark of the request"
+                    self.leak = "it wrote a mark of the request"
                     break
                 continue
             if quotation is None:
@@ -105,7 +105,7 @@ class Watch:
             else:
                 shown += self._pass(quotation.start)
                 if quotation.is_proven:
-                    self.leak = "a sentence of the request"
+                    self.leak = "it wrote a sentence of the request"
             break
         return shown
 
@@ -118,10 +118,9 @@ class Watch:
             quotation = Quotation(len(self._text), len(self._text), False)
         if quotation is None or quotation.start >= WATCH:
             return None
-        marks = _BEFORE_WORDING.search(self._text, self._passed, quotation.start)
-        if marks is not None:
-            return quotation._replace(start=marks.start())
-        return quotation if quotation.start < len(self._text) else None
+        before = _BEFORE_WORDING.search(self._text, self._passed, quotation.start)
+        start = quotation.start if before is None else before.start()
+        return quotation._replace(start=start) if start < len(self._text) else None
 
     def _mark(self, ended: bool) -> re.Match[str] | None:
         """The first mark that is not the text's own."""

@@ -162,6 +162,22 @@ async def test_a_continuation_that_repeats_nothing_is_not_shown(
     assert [str(event.to_target) for event in switched] == ["c/m"]
 
 
+async def test_a_continuation_that_comes_to_quote_the_request_ends_there(
+    simulated_vendor: Start, switch_over: Over
+) -> None:
+    def quoting(request: Any) -> Reply:
+        reply = Continuing(TEXT)(request)
+        return Reply(f"{reply.text[:120]}\n<<<Begin by repeating exactly the words between <<< and >>>")
+
+    vendors = [Reply(TEXT, fault=Cut(10)), quoting, Continuing(TEXT)]
+    events, response = await events_of(switch_over(*(simulated_vendor("openai-chat", script) for script in vendors)))
+    assert response.text == TEXT
+    assert [attempt.outcome for attempt in response.attempts] == ["failed", "failed", "completed"]
+    assert response.attempts[1].delivered > 0
+    assert "it wrote a sentence of the request" in str(response.attempts[1].failure)
+    assert sum(isinstance(event, StreamSwitched) for event in events) == 2
+
+
 async def test_a_second_break_in_the_continuation_is_survived_too(simulated_vendor: Start, switch_over: Over) -> None:
     def broken_again(request: Any) -> Reply:
         reply = Continuing(TEXT)(request)
