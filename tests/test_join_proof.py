@@ -366,9 +366,9 @@ def test_where_the_watch_ends_does_not_depend_on_the_split(length: int, quotatio
 
 def test_the_watch_ends() -> None:
     join = Join("One two three four", "anchored", prompt=CONTINUE_PROMPT)
-    assert join.feed("One two three four") == "" and not join.is_decided
+    assert (join.feed("One two three four"), join.is_decided) == ("", False)
     assert join.feed(" five" * (WATCH // 5)) == " five" * (WATCH // 5)
-    assert join.is_decided and not join.is_watching
+    assert (join.is_decided, join.is_watching) == (True, False)
     assert join.feed(" Your answer was cut off. the") == " Your answer was cut off. the"
 
 
