@@ -18,8 +18,8 @@ LLMDispatcherError
 │   ├── MissingPackageError                ┘ (this machine's: a package is not installed)
 │   ├── AllProvidersFailedError            every target was tried (.failures)
 │   └── NoProviderAvailableError           no target can serve the request (.reasons)
-├── InvalidRequestError                    ┐
-├── ContentFilterError                     │ raise at once: no other target would help
+├── ContentFilterError                     raise at once, or switch if the route says `on_refusal: next`
+├── InvalidRequestError                    ┐ raise at once: no other target would help
 ├── BudgetExceededError                    ┘
 │   └── StreamBudgetExceededError (StreamingError)   … after text was delivered
 ├── StreamingError                         it broke after text was delivered (.partial .usage .failures)
@@ -193,8 +193,8 @@ class MissingPackageError(ProviderError):
 class AllProvidersFailedError(ProviderError):
     """Every target was tried. `failures` holds their errors in order."""
 
-    def __init__(self, failures: Sequence[ProviderError]) -> None:
-        self.failures: tuple[ProviderError, ...] = tuple(failures)
+    def __init__(self, failures: Sequence[ProviderError | ContentFilterError]) -> None:
+        self.failures: tuple[ProviderError | ContentFilterError, ...] = tuple(failures)
         super().__init__(
             f"all {len(self.failures)} attempts failed: " + "; ".join(str(failure) for failure in self.failures)
         )
@@ -214,7 +214,13 @@ class InvalidRequestError(_AnsweredError):
 
 
 class ContentFilterError(_AnsweredError):
-    """A vendor's filter stopped the request or its answer."""
+    """A vendor's filter stopped the request or its answer, or a model refused to answer.
+
+    It ends the stream, unless the route says `on_refusal: next` and another target can be asked.
+    """
+
+    retryable: ClassVar[bool] = False
+    """Whether the same target may be tried again."""
 
 
 class BudgetExceededError(LLMDispatcherError):

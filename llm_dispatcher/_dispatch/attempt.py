@@ -17,12 +17,13 @@ from .._join.join import Join
 from .._local_trouble import trouble_of_this_machine
 from ..events import Event, StreamReset, StreamStarted, StreamSwitched, UsageReport
 from ..exceptions import StreamTruncatedError, UnprovenContinuationError
-from ..provider import Opened, Piece
+from ..provider import Handover, Opened, Piece
 from .continuation import A_FEW_TOKENS, count_delivered_tokens, tokens_in
 from .course import Course
 from .ending import answer_of, repetition_error
 from .job import Job, Pass
 from .ladder import begin, pieces_from_tokens, pieces_in_either_style
+from .refusals import handed_over, leads_on, refusal_of
 from .row import Content, Row
 from .watchdog import Watchdog
 
@@ -46,7 +47,7 @@ async def attempt(
         async with aclosing(pieces) as stream:
             async for piece in stream:
                 if isinstance(piece, str):
-                    content: str | Content | None = piece
+                    content: str | Content | Handover | None = piece
                 else:
                     content = row.take(piece, job.notify)
                     if isinstance(piece, Opened):
@@ -54,7 +55,7 @@ async def attempt(
                 if not content:
                     continue
                 watchdog.disarm()
-                if flow is not None:
+                if flow is not None and not isinstance(content, Handover):
                     watchdog.count(flow, content)
                 try:
                     if not row.passes:
@@ -62,7 +63,7 @@ async def attempt(
                             yield event
                     elif isinstance(content, str):
                         yield course.deliver(content, row)
-                    else:
+                    elif not isinstance(content, Handover):  # a handover does not pass
                         yield content
                 except GeneratorExit:
                     row.reader_left = True
@@ -125,9 +126,12 @@ class _Beginning:
         self._watchdog = watchdog
         self._holds_since: float | None = None
 
-    def events(self, content: str | Content) -> Iterator[Event]:
+    def events(self, content: str | Content | Handover) -> Iterator[Event]:
         """The events to show now that this content has come, while the attempt does not pass its text on unchanged."""
         row, join = self._row, self._row.join
+        if isinstance(content, Handover):
+            yield from self._handed_over(content)
+            return
         if row.first_token_at is None:
             row.first_token_at = self._watchdog.now
         if isinstance(content, str):
@@ -149,10 +153,17 @@ class _Beginning:
         self._pass_on()
 
     def rest(self) -> Iterator[Event]:
-        """The events of an answer that is complete, as far as they were not shown yet."""
+        """The events of an answer that is complete, as far as they were not shown yet. A refusal is an error here if
+        another target is asked after it.
+        """
+        if leads_on(self._job, self._course, self._row):
+            raise refusal_of(self._row)
+        if not self._row.passes:
+            yield from self._last()
+        yield from self._row.refusals
+
+    def _last(self) -> Iterator[Event]:
         row = self._row
-        if row.passes:
-            return
         is_cut_by_limit = row.finished is not None and row.finished.finish_reason == "length"
         text = "" if row.join is None else row.join.close(is_cut_by_limit)
         if row.join is not None:
@@ -163,6 +174,17 @@ class _Beginning:
             yield self._course.deliver(text, row)
         if row.join is not None and row.join.leak is not None:
             raise self._unproven(row.join.leak)
+
+    def _handed_over(self, handover: Handover) -> Iterator[Event]:
+        """The vendor continues with another model. First, the reader gets what the join still holds of shown text."""
+        row = self._row
+        if row.is_shown and row.join is not None:
+            if text := row.join.close():
+                yield self._course.deliver(text, row)
+            if row.join.leak is not None:
+                raise self._unproven(row.join.leak)
+        self._holds_since = None
+        yield from handed_over(self._job, self._course, row, handover, self._watchdog.now)
 
     def _watched(self, join: Join, content: str | Content) -> Iterator[Event]:
         """What may be shown while the join still looks for words of the request in the text."""

@@ -59,6 +59,11 @@ class Course:
         """Whether the reader has a complete tool call of this turn."""
         return any(row.has_whole_call and row.is_shown for row in self.answer_rows)
 
+    def is_committed_by(self, row: Row) -> bool:
+        """Whether the reader has such content, that of an attempt under way included."""
+        has_text = row.is_shown and self.transcript.characters > row.shown_from
+        return self.is_committed or has_text or row.has_shown_a_tool_call
+
     @property
     def has_text(self) -> bool:
         """Whether the reader has any text of this stream, or content of an earlier turn."""

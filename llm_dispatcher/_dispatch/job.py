@@ -8,7 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from .._log import write
-from .._policy import Continues, OnBreak, Resilience
+from .._policy import Continues, OnBreak, OnRefusal, Resilience
 from .._upstream import Deadline
 from ..events import Attempt
 from ..exceptions import LLMDispatcherError
@@ -82,7 +82,8 @@ class Job(Struct, frozen=True):
     found not to, `takes_no_prefill` is told. `chunk_is_token` says that each chunk of a target is one token. `figures`
     are the numbers by which the plan has ordered the targets; there are none if the route lists them in order.
     `on_break` is `restart` only if the reader can take back what it has seen. `reader_has_nothing` says that the reader
-    gets the answer when it is whole.
+    gets the answer when it is whole. `on_refusal` says whether another target is asked if a model refuses to answer or
+    a filter stops it.
 
     The loop is in `open_streams` while it runs: closing the switch ends it. `deadline` is when the stream has to be
     over; without one, the `total` clock runs from the loop's beginning. `price` is asked for the cost of each attempt,
@@ -103,6 +104,7 @@ class Job(Struct, frozen=True):
     figures: tuple[float, ...] = ()
     on_break: OnBreak = "continue"
     reader_has_nothing: bool = False
+    on_refusal: OnRefusal = "stop"
     raw: bool = False
     open_streams: OpenStreams | None = None
     deadline: Deadline | None = None

@@ -78,7 +78,7 @@ def attempt_of(
 
 def _usage(row: Row, request: TaskRequest) -> Usage:
     """What the vendor reported at the end of its answer; else an estimate, if the vendor has accepted the request."""
-    reported, finished = row.usage, row.finished is not None
+    reported, finished = row.usage, row.finished is not None or row.usage_is_final
     if reported is not None and finished and reported.source == "reported":
         return _less(reported, row.run_usage) if row.rung == "reattached" else reported
     if not row.opened:

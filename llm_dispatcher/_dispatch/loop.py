@@ -9,7 +9,9 @@ it asks admission for a pass, makes an attempt, and writes the attempt's row. Th
   bring nothing are counted, apart from the tries, which are requests. A run that is left is cancelled (`runs`).
 - Every attempt gets exactly one row, also when the reader leaves or the switch is closed; its pass goes back even if
   the row could not be written.
-- An error of a vendor moves on to the next try or target. Any other error ends the stream at once.
+- An error of a vendor moves on to the next try or target. So does a refusal, if the job's `on_refusal` says so
+  (`refusals`). Any other error ends the stream at once.
+- If the vendor itself continues with another model, each model gets a row (`Row.hand_over`).
 
 A cancelled reader cancels the attempt, whose row has the outcome `cancelled`. Only the task that reads the stream runs
 any of this.
@@ -91,7 +93,8 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                 watchdog.begin_attempt(
                     others, _chances(job, targets, place, course, may_retry=retrying.may_retry(tries))
                 )
-                row = Row(target, course.next_number, loop.time(), others)
+                row = Row(target, course.next_number, loop.time(), others, _successors(targets, place))
+                row.holds_refusals = job.on_refusal == "next" and others > 0
                 if course.run is not None:
                     row.read_on(course.rows[-1], job.ledger)
                 outcome: AttemptOutcome = "failed"
@@ -118,11 +121,12 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                     course.unproven.add(target)
                 if row.has_news:
                     silent = 0
+                others = _others(targets, place, course)
                 if (row.is_shown or row.has_news) and not isinstance(row.error, ProviderTimeoutError):
-                    watchdog.renew_turn(_others(targets, place, course))
+                    watchdog.renew_turn(others)
                 if course.run is None or not isinstance(row.error, ProviderError):
-                    _raise_if_final(job, course)
-                left = watchdog.left_for_a_try(_others(targets, place, course))
+                    _raise_if_final(job, course, others)
+                left = watchdog.left_for_a_try(others)
                 count = tries if course.run is None else silent + 1
                 once_more = count == 1 and _is_worth_another_try(job, course, row)
                 try:
@@ -135,7 +139,7 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                 if seconds is None or (row.others and _is_for_another(row.error)):
                     job.notify(TargetGivenUp(target, Failure.of(row.error), row.delivered))
                     leave_runs(job, course)
-                    _raise_if_final(job, course)
+                    _raise_if_final(job, course, others)
                     if isinstance(row.error, UnprovenContinuationError) and may_begin_again(job, course):
                         targets.append(target)  # it begins again if nobody can continue
                     targets[place + 1 :] = by_strength(job, course, targets[place + 1 :])
@@ -156,8 +160,12 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
 
 def _others(targets: Sequence[Target], place: int, course: Course) -> int:
     """How many targets can still be asked after this one. The body does not continue what a model has begun."""
-    after = targets[place + 1 :]
-    return sum(target.provider != BODY for target in after) if course.is_committed else len(after)
+    return _successors(targets, place) if course.is_committed else len(targets) - place - 1
+
+
+def _successors(targets: Sequence[Target], place: int) -> int:
+    """How many targets after this one could continue its answer."""
+    return sum(target.provider != BODY for target in targets[place + 1 :])
 
 
 def _chances(job: Job, targets: Sequence[Target], place: int, course: Course, *, may_retry: bool) -> int:
@@ -167,8 +175,7 @@ def _chances(job: Job, targets: Sequence[Target], place: int, course: Course, *,
     may_continue = job.on_break != "raise" and not obstacle_to_continuing(job.request, course)
     if not (may_continue or may_begin_again(job, course)):
         return int(keeps_runs)
-    others = sum(target.provider != BODY for target in targets[place + 1 :])
-    return others or int(may_retry or keeps_runs)
+    return _successors(targets, place) or int(may_retry or keeps_runs)
 
 
 def _is_worth_another_try(job: Job, course: Course, row: Row) -> bool:
@@ -184,21 +191,24 @@ def _is_for_another(error: LLMDispatcherError) -> bool:
     return is_slow or isinstance(error, UnprovenContinuationError)
 
 
-def _raise_if_final(job: Job, course: Course) -> None:
+def _raise_if_final(job: Job, course: Course, others: int) -> None:
     """Raise the error of a stream that nothing can save after its last failure."""
-    final = final_error(job, course)
+    final = final_error(job, course, others)
     if final is not None:
         raise final
 
 
 def _record(job: Job, row: Row, admitted: Pass, outcome: AttemptOutcome, now: float) -> None:
-    """Write the row of an attempt that is over, and give back its pass. This never raises: it runs where an answer may
-    just have been completed.
+    """Write the row of an attempt that is over, with those of the models that have handed over in it, and give back its
+    pass. This never raises: it runs where an answer may just have been completed.
     """
+    row.ended = now
     try:
-        with reported_not_raised(row.target, "outcome", job.notify):
-            attempt = attempt_of(row, job.request, outcome, now, job.price, job.notify)
-            job.ledger.add(attempt)
-            admitted.note(attempt)
+        for each in (*row.hops, row):
+            with reported_not_raised(each.target, "outcome", job.notify):
+                how = outcome if each is row else "failed"
+                attempt = attempt_of(each, job.request, how, each.ended, job.price, job.notify)
+                job.ledger.add(attempt)
+                admitted.note(attempt)
     finally:
         admitted.leave()

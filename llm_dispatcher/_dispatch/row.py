@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from sys import maxsize
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec.structs import replace
 
@@ -23,9 +24,13 @@ Content: TypeAlias = ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
 Told: TypeAlias = Opened | RawEvent | UsageReport | Finished | KeptRun | TokenTrail | Handover | ServedBy
 """What a vendor says beside the answer."""
 
+REFUSAL: Final = "refusal"
+"""The kind of the vendors' events in which a model says why it refuses."""
+
 
 class Row:
-    """One attempt under way. `others` are the targets that can still be asked after this one.
+    """One attempt under way. `others` are the targets that can still be asked after this one, `successors` those that
+    could continue its answer.
 
     `output` is everything that the model has written, also what the reader never sees. `delivered` counts the
     characters that the reader has; both are complete after `Course.end`. `is_shown` is whether the reader has seen
@@ -39,14 +44,17 @@ class Row:
     the request that began their answer. `is_new_answer` says that the reader was told to discard what it had when this
     attempt was first shown.
 
+    If `holds_refusals`, the events in which the model refuses wait in `refusals`, because another target may be asked.
+    `hops` are the rows of the models before a `Handover` of the vendor. They are in the course already, but reach the
+    ledger with this row, because the vendor reports their usage at the end.
+
     Only the task that reads the attempt writes to its row.
     """
 
-    def __init__(self, target: Target, number: int, now: float, others: int = 0) -> None:
-        self.target = target
-        self.number = number
-        self.others = others
-        self.began = now
+    def __init__(self, target: Target, number: int, now: float, others: int = 0, successors: int = 0) -> None:
+        self.target, self.number = target, number
+        self.others, self.successors = others, successors
+        self.began = self.ended = now
         self.opened = False
         self.request_id: str | None = None
         self.first_token_at: float | None = None
@@ -54,8 +62,10 @@ class Row:
         self.usage_raw: dict[str, Any] | None = None
         self.finished_raw: dict[str, Any] | None = None
         self.output: list[str] = []
-        self.has_tool_calls = self.has_whole_call = False
+        self.has_tool_calls = self.has_whole_call = self.holds_refusals = self.usage_is_final = False
         self.open_calls: dict[str, str] = {}
+        self.hops: list[Row] = []
+        self.refusals: list[ProviderEvent] = []
         self.usage: Usage | None = None
         self.finished: Finished | None = None
         self.error: LLMDispatcherError | None = None
@@ -67,20 +77,19 @@ class Row:
         self.run_usage = Usage()
         self.request: TaskRequest | None = None
         self.trail: TokenTrail | None = None
-        self.tokens_before = 0
+        self.tokens_before = self.delivered = 0
         self.tokens: int | None = None
         self.held: list[Event] = []
         self.is_shown = self.passes = self.reader_left = self.is_new_answer = False
         self._unseen: Row | None = None
         self._joined: tuple[Seam | None, int] = None, 0
-        self.delivered = 0
         self.shown_from = 0
         """How many characters the reader had when this attempt was first shown."""
         self.unchanged_from = maxsize
         """The first piece of the transcript that is the model's own, unchanged. `output` has all before it."""
 
-    def take(self, piece: Told | Content, notify: Notify) -> Content | None:
-        """Take in a piece that is not text. Returns it, with the vendor's event, if the reader is to see it."""
+    def take(self, piece: Told | Content, notify: Notify) -> Content | Handover | None:
+        """Take in a piece that is not text. Returns it, with the vendor's event, if the reader is to see something."""
         match piece:
             case Opened():
                 self.opened = True
@@ -95,8 +104,13 @@ class Row:
                 self.run = piece.run
             case TokenTrail():
                 self.trail = piece
-            case Handover() | ServedBy():
-                pass
+            case Handover():
+                self.passes = False
+                return piece
+            case ServedBy():
+                self._take_shares(piece, notify)
+            case ProviderEvent() if self.holds_refusals and piece.kind == REFUSAL:
+                self.refusals.append(piece if self.raw is None else replace(piece, raw=self.raw))
             case _:
                 if isinstance(piece, ReasoningDelta):
                     self.output.append(piece.text)
@@ -114,6 +128,33 @@ class Row:
             # A vendor may change the id of a call until it is complete.
             begun = next((id for id, name in self.open_calls.items() if name == piece.name), None)  # noqa: A001
             self.open_calls.pop(piece.id if piece.id in self.open_calls else begun or "", None)
+
+    def _take_shares(self, piece: ServedBy, notify: Notify) -> None:
+        """Whose the usage is. Without a handover in this answer, another model than the target's wrote all of it."""
+        for hop, usage in zip(self.hops, piece.earlier, strict=False):
+            if usage is not None:
+                hop.usage = _credible(usage, hop.target, notify)
+                hop.usage_is_final = hop.usage is not None
+        if not self.hops:
+            self.target = Target(self.target.provider, piece.model)
+
+    def hand_over(self, target: Target, error: LLMDispatcherError, now: float) -> Row:
+        """The vendor continues with this target. Returns a row with what the model before it has done, and begins anew.
+
+        What was shown of the earlier model is its own. What was not shown yet, the next model continues.
+        """
+        earlier, begun = copy(self), Row(target, self.number + 1, now, self.others, self.successors)
+        earlier.error, earlier.ended, earlier.hops = error, now, []
+        begun.opened, begun.request_id, begun.raw = self.opened, self.request_id, self.raw
+        begun.request, begun.run, begun.run_began_at = self.request, self.run, self.run_began_at
+        begun.hops, begun.holds_refusals = [*self.hops, earlier], self.holds_refusals
+        if not self.is_shown:
+            begun.rung, begun.proof, begun.join = self.rung, self.proof, self.join
+            begun._unseen, begun._joined = self._unseen, self._joined
+            begun.held = [event for event in self.held if not isinstance(event, ToolCallDelta)]
+            earlier.join, earlier.held = None, []
+        vars(self).update(vars(begun))
+        return earlier
 
     def read_on(self, before: Row, charged: Sequence[Attempt]) -> None:
         """Take over from the attempt whose run this one reads on: what it held back, and what it had not finished.

@@ -9,6 +9,7 @@ from ..events import StreamCompleted
 from ..exceptions import (
     AllProvidersFailedError,
     BudgetExceededError,
+    ContentFilterError,
     LLMDispatcherError,
     LocalResourceError,
     ProviderError,
@@ -34,10 +35,14 @@ def completion(job: Job, course: Course, row: Row) -> StreamCompleted:
     )
 
 
-def final_error(job: Job, course: Course) -> LLMDispatcherError | None:
-    """The error to end with at once, or `None` if another try or another target may still save the stream."""
+def final_error(job: Job, course: Course, others: int = 0) -> LLMDispatcherError | None:
+    """The error to end with at once, or `None` if another try or another target may still save the stream.
+
+    `others` are the targets that can still be asked: with `on_refusal: next`, a refusal leads to them.
+    """
     error = course.failures[-1]
-    if not isinstance(error, ProviderError):
+    leads_on = isinstance(error, ContentFilterError) and job.on_refusal == "next" and others > 0
+    if not isinstance(error, ProviderError) and not leads_on:
         return _streaming_error(job, course, str(error)) if course.is_committed or course.follows_content else error
     if not course.is_committed or may_begin_again(job, course):
         return None
@@ -52,7 +57,9 @@ def exhaustion(job: Job, course: Course) -> LLMDispatcherError:
     is_only_one = len(job.targets) == 1 or all(isinstance(failure, LocalResourceError) for failure in course.failures)
     if is_only_one and not course.has_text:
         return course.failures[-1]
-    everyone = AllProvidersFailedError([failure for failure in course.failures if isinstance(failure, ProviderError)])
+    everyone = AllProvidersFailedError(
+        [failure for failure in course.failures if isinstance(failure, (ProviderError, ContentFilterError))]
+    )
     everyone.__cause__ = course.failures[-1]
     return _streaming_error(job, course, everyone.message) if course.has_text else everyone
 

@@ -11,7 +11,7 @@ loop of that request calls them; what they change in the `SharedState` has locks
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from msgspec import Struct
@@ -122,14 +122,15 @@ class TargetPass(Pass):
         state, usage, failure = self._admission.state, attempt.usage, attempt.failure
         is_local = failure is not None and failure.kind == LOCAL
         self._admission.is_excused = is_local
+        is_own = attempt.target == self.target  # else the vendor has continued with another model by itself
         with reported_not_raised(self.target, "health", state.notify):
-            state.health.note(attempt, self._era)
+            state.health.note(attempt, self._era if is_own else None)
         with reported_not_raised(self.target, "rate limits", state.notify):
             if failure is not None and failure.status == 429 and failure.retry_after:
                 state.limiter.close_for(self.target, failure.retry_after)
             if is_local and usage.source == "unknown":
                 self._lease.give_back()  # nothing was sent
-            else:
+            elif is_own:
                 self._lease.count(0 if usage.source == "unknown" else usage.total_tokens)
         with reported_not_raised(self.target, "cost", state.notify):
             if usage.cost:
@@ -212,8 +213,14 @@ class Admission:
         return admitted
 
     def pass_of(self, target: Target) -> Pass:
-        """The pass of the newest open attempt at a target. Metering counts its text on it."""
-        return next((each for each in reversed(self._passes) if each.target == target), FREE)
+        """The pass of the newest open attempt at a target. Metering counts its text on it.
+
+        If the vendor has continued with another model by itself, it is the pass of the target that was asked there.
+        """
+        newest = list(reversed(self._passes))
+        passes: Iterator[Pass] = (each for each in newest if each.target == target)
+        others: Iterator[Pass] = (each for each in newest if each.target.provider == target.provider)
+        return next(passes, None) or next(others, FREE)
 
     def forget(self, admitted: TargetPass) -> None:
         """An attempt is over, and its pass is back."""

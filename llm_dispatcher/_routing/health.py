@@ -20,7 +20,13 @@ from .. import _clock
 from .._log import write
 from .._policy import Resilience
 from ..events import Attempt, Failure
-from ..exceptions import InvalidRequestError, LocalResourceError, ModelUnsupportedError, ProviderTimeoutError
+from ..exceptions import (
+    ContentFilterError,
+    InvalidRequestError,
+    LocalResourceError,
+    ModelUnsupportedError,
+    ProviderTimeoutError,
+)
 from ..notices import Notice, Notify
 from ..tasks import Target
 from .breaker import Breaker, counts
@@ -31,6 +37,9 @@ KNOWN: Final = 1_000
 
 _REFUSED_HERE: Final = frozenset((ModelUnsupportedError.__name__, InvalidRequestError.__name__))
 """The errors of a request that cannot be written on a vendor's wire. A vendor's own refusals have the same classes."""
+
+REFUSED: Final = ContentFilterError.__name__
+"""The failure of an attempt whose model refused to answer, or whose answer a filter stopped."""
 
 LOCAL: Final = LocalResourceError.__name__
 """A failure of this machine says nothing about a target."""
@@ -79,19 +88,22 @@ class Health:
             if (breaker := self._breakers.get(target)) is not None:
                 breaker.leave(era)
 
-    def note(self, attempt: Attempt, era: int) -> None:
+    def note(self, attempt: Attempt, era: int | None) -> None:
         """Take in an attempt that is over. It says nothing about the target if its reader has left, or if the vendor
-        has never seen the request.
+        has never seen the request. Without an era it was not admitted here, so it counts for no breaker.
+
+        A model that refuses has answered: what it does with one request is no failure of its target.
         """
         failed = self._failed(attempt)
         with self._lock:
-            if failed is not None and (breaker := self._breakers.get(attempt.target)) is not None:
+            if failed is not None and era is not None and (breaker := self._breakers.get(attempt.target)) is not None:
                 breaker.note(era, failed=failed)
             if attempt.outcome == "completed" or (attempt.failure is not None and _was_sent(attempt, attempt.failure)):
                 stats = self._stats.get(attempt.target)
                 if stats is None:
                     stats = self._stats[attempt.target] = TargetStats(self._clock)
-                stats.note(attempt, is_counted=failed is True)
+                is_refusal = attempt.failure is not None and attempt.failure.kind == REFUSED
+                stats.note(replace(attempt, failure=None) if is_refusal else attempt, is_counted=failed is True)
         self._send_notices()
 
     def _send_notices(self) -> None:
@@ -124,6 +136,8 @@ class Health:
             latest = self._resilience_of(attempt.target).timeouts.first_token
             if attempt.first_token_after is None and (latest is None or attempt.elapsed < latest):
                 return None
+        if failure.kind == REFUSED and failure.status is None:
+            return False
         return True if counts(failure) else None
 
     def is_healthy(self, target: Target) -> bool:

@@ -10,6 +10,7 @@ from math import inf, isinf
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .._catalog import Capabilities
 from .._durations import in_seconds
@@ -171,14 +172,11 @@ def route_of(request: TaskRequest, policy: Policy, wishes: Wishes) -> Route:
     route = policy.route(request.task_type)
     if wishes.strategy is None and wishes.max_cost is None and wishes.max_latency is None:
         return route
-    return Route(
-        route.targets,
-        wishes.strategy or route.strategy,
-        route.max_cost if wishes.max_cost is None else wishes.max_cost,
-        route.max_latency if wishes.max_latency is None else wishes.max_latency,
-        route.weights,
-        route.split,
-        route.sticky,
+    return replace(
+        route,
+        strategy=wishes.strategy or route.strategy,
+        max_cost=route.max_cost if wishes.max_cost is None else wishes.max_cost,
+        max_latency=route.max_latency if wishes.max_latency is None else wishes.max_latency,
     )
 
 

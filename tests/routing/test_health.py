@@ -66,6 +66,18 @@ def test_a_receiver_of_a_notice_can_read_the_health() -> None:
     assert states == [("open", "open"), ("half_open", "half_open")]
 
 
+def test_a_probe_that_is_refused_by_the_model_was_answered() -> None:
+    health = Health(lambda target: Resilience(breaker=BreakerSettings(failures=1, cooldown=10.0)), lambda: world.now)
+    world = World("ordered")
+    world.ill.add(A)
+    health.note(world.attempt(A), health.enter(A) or 0)
+    world.ill.clear()
+    world.now += 11.0
+    refused = Failure("ContentFilterError", "the model refused to answer")
+    health.note(replace(world.attempt(A), outcome="failed", failure=refused), health.enter(A))
+    assert (health.snapshot()[A].breaker, health.snapshot()[A].failures) == ("closed", 1)
+
+
 def test_an_open_breaker_is_not_forgotten_when_room_is_made() -> None:
     """Otherwise a request for many models that nobody has would open the way to a target that is down."""
     health = Health(lambda target: Resilience(breaker=BreakerSettings(failures=1, cooldown=60.0)), lambda: 0.0)

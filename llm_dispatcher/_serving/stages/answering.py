@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from ..._dispatch import Course, Job, attempts
-from ..._routing import Admission
+from ..._routing import Admission, route_of
 from ...events import Event
 from ...exceptions import InvalidRequestError
 from ...provider import BODY, Provider
@@ -64,6 +64,7 @@ def _job(call: Call) -> tuple[Job, Admission]:
         admission=admission,
         on_break=on_break,
         reader_has_nothing=on_break == "continue" and call.shape is WHOLE,
+        on_refusal=route_of(request, runtime.policy, wishes).on_refusal,
         raw=settings.raw,
         open_streams=runtime.open_streams,
         deadline=call.deadline,
