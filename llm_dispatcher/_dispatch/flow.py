@@ -55,9 +55,15 @@ class FlowMeter:
         A vendor that reports a search is at other work, so that completes the stretch too. An answer with a whole tool
         call cannot be continued by another attempt: from there on its speed does not matter.
         """
+        if isinstance(content, str):
+            self._missing -= len(content)
+        else:
+            self._take_other(content)
+        self.left -= waited
+        return self._missing <= 0
+
+    def _take_other(self, content: ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent) -> None:
         match content:
-            case str():
-                self._missing -= len(content)
             case ReasoningDelta():
                 self._missing -= len(content.text)
             case ToolCallDelta():
@@ -66,8 +72,6 @@ class FlowMeter:
                 self.left = self._missing = inf
             case ProviderEvent():
                 self._missing = 0.0 if self._missing < inf else inf
-        self.left -= waited
-        return self._missing <= 0
 
     def __str__(self) -> str:
         """What came in this stretch, for an error message."""
