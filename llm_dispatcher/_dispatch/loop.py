@@ -127,11 +127,11 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                 if course.run is None or not isinstance(row.error, ProviderError):
                     _raise_if_final(job, course, others)
                 left = watchdog.left_for_a_try(others)
-                count = tries if course.run is None else silent + 1
-                once_more = count == 1 and _is_worth_another_try(job, course, row)
+                count = tries if course.run is None else silent
+                once_more = count == (course.run is None) and _is_worth_another_try(job, course, row)
                 try:
                     seconds = retrying.seconds_to_wait(
-                        row.error, count, left, elapsed=loop.time() - began, slept=slept, once_more=once_more
+                        row.error, max(1, count), left, elapsed=loop.time() - began, slept=slept, once_more=once_more
                     )
                 except ConfigurationError as error:
                     course.failures.append(error)

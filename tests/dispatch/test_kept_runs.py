@@ -144,7 +144,7 @@ async def test_a_run_that_brings_nothing_new_is_left() -> None:
 
 
 async def test_the_retries_of_the_policy_read_a_silent_run_again() -> None:
-    for breaks, rungs_after in ([4, 4], ["reattached"] * 2), ([4, 4, 4], ["reattached"] * 2 + ["prefill"]):
+    for breaks, rungs_after in ([4, 4, 4], ["reattached"] * 3), ([4, 4, 4, 4], ["reattached"] * 3 + ["prefill"]):
         run = KeptAnswer([*WORDS, STOP], breaks=breaks)
         providers = {"a": begun(run), "b": says(*WORDS[4:], STOP)}
         job = job_over(providers, resilience=Resilience(max_retries=2, backoff=0.0))

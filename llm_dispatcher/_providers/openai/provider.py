@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -261,6 +262,9 @@ def make_client(settings: ProviderSettings, notify: Notify) -> AsyncOpenAI:
     """Make the SDK's client, in a thread: the first time, importing the SDK takes most of a second."""
     import httpx2
     import openai
+
+    with suppress(ImportError):  # the SDK takes it from sys.modules, and fails while another thread imports it
+        import_module("httpx")
 
     from ..base.connections import over_our_sessions
 

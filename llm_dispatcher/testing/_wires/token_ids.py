@@ -221,7 +221,7 @@ def _turns(ids: list[int]) -> list[Turn]:
     """The turns that ids were made of. What the model has thought is not in the text of its turn."""
     turns = []
     for written in text_of_ids(ids).split("<|im_start|>"):
-        role, _, text = written.removesuffix("\n").removesuffix("<|im_end|>").partition("\n")
+        role, _, text = written.removesuffix("<|im_end|>\n").partition("\n")
         if role:
             turns.append(Turn(role, text.rpartition("</think>")[2]))
     return turns or [Turn("user", text_of_ids(ids))]
