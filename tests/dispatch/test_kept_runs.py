@@ -222,6 +222,7 @@ async def test_the_state_of_the_join_carries_over() -> None:
         (switched,) = [event for event in events if isinstance(event, StreamSwitched)]
         assert (switched.seam, switched.rung, switched.trimmed.strip()) == ("anchor", "anchored", anchor), place
         assert [row.rung for row in job.ledger] == [None, "anchored", "reattached"]
+        assert [row.seam for row in job.ledger].count("anchor") == 1, "it was found once"
         assert sum(len(row.trimmed) for row in job.ledger) == len(switched.trimmed), "it was cut off once"
         assert sum(row.delivered for row in job.ledger) == len(TEXT)
 

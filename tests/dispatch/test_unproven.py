@@ -9,6 +9,7 @@ import pytest
 from llm_dispatcher._policy import Resilience
 from llm_dispatcher.events import (
     Event,
+    ReasoningDelta,
     StreamCompleted,
     StreamInterrupted,
     StreamReset,
@@ -22,14 +23,15 @@ from llm_dispatcher.exceptions import (
     StreamingError,
     UnprovenContinuationError,
 )
-from llm_dispatcher.provider import Finished
+from llm_dispatcher.provider import Ask, Finished, Piece, TokenTrail
 from llm_dispatcher.tasks import Target, TaskRequest
-from tests.dispatch.scripted import STOP, Scripted, in_turn, job_over, read, says, text_in
+from tests.dispatch.scripted import STOP, Scripted, TakesTokens, in_turn, job_over, read, says, text_in
 
 HEAD = ["The keeper wrote ", "to her sister that ", "the light held."]
 REST = [" And so ", "did the keeper, ", "all night."]
 TEXT = "".join([*HEAD, *REST])
 ANCHOR = " ".join("".join(HEAD).split()[-10:])
+ANCHOR_OF_HALF = "".join(HEAD[:2]).strip()
 OTHER = ["Lighthouses are ", "tall towers by the sea ", "with a lamp at the top, ", "as everybody knows."]
 DOWN = ProviderServiceUnavailableError("down", provider="a", model="m")
 ALL: dict[str, Any] = dict.fromkeys("abcd", "anchored")
@@ -123,6 +125,69 @@ async def test_our_own_wording_in_the_middle_of_a_continuation_breaks_it_there()
     assert events[-1].text.startswith("".join(HEAD) + " And so did the keeper.")
     assert events[-1].text.endswith("All night.")
     assert tried(job)[1] == ("b", "anchored", "UnprovenContinuationError")
+
+
+async def test_a_model_that_quotes_the_request_is_not_read_to_its_end() -> None:
+    read_on: list[str] = []
+
+    async def b(ask: Ask) -> Any:
+        marked = f"<<<{ANCHOR}>>>"
+        async for piece in says(marked, " And so did the keeper.", " <<<", "the light held", ">>> and then")(ask):
+            yield piece
+        read_on.append("more")
+        yield " more of it"
+        yield STOP
+
+    job = job_over({"a": says(*HEAD, DOWN), "b": b}, ALL)
+    with pytest.raises(StreamingError) as raised:
+        await read(job)
+    assert raised.value.partial.startswith("".join(HEAD) + " And so did the keeper.")
+    assert "<<<" not in raised.value.partial
+    assert read_on == []
+
+
+async def test_our_own_wording_at_the_end_of_an_answer_is_no_end() -> None:
+    """The join knows it only when the answer is over."""
+    job = job_over({"a": says(*HEAD, DOWN), "b": says(f"<<<{ANCHOR}>>>", " And so did he.", ">>>", STOP)}, ALL)
+    with pytest.raises(StreamingError) as raised:
+        await read(job)
+    assert raised.value.partial == "".join(HEAD) + " And so did he."
+    assert tried(job)[1] == ("b", "anchored", "UnprovenContinuationError")
+
+
+async def test_ids_of_a_text_that_nothing_has_proved_are_not_gone_on_from() -> None:
+    async def b(ask: Ask) -> Any:
+        async for piece in says(TokenTrail("ids", [1], [2, 3]), *OTHER * 10, DOWN)(ask):
+            yield piece
+
+    show = Resilience(max_retries=1, backoff=0.0, on_unproven="show")
+    providers: dict[str, Any] = {"a": says(*HEAD, DOWN), "b": TakesTokens(in_turn(b, says("The end.", STOP)))}
+    job = job_over(providers, ALL, overrides=lambda target: show if target.provider == "b" else Resilience(0))
+    await read(job)
+    assert [row.rung for row in job.ledger if row.target.provider == "b"] == ["anchored", "anchored"]
+    assert job.ledger[1].delivered > 0
+
+
+CALL = ToolCall("1", "look_up", {}, "{}")
+
+
+@pytest.mark.parametrize(
+    "before", [[], [ReasoningDelta("I had better look.")], [ANCHOR_OF_HALF], [ReasoningDelta("Hm."), ANCHOR_OF_HALF]]
+)
+async def test_a_tool_call_without_new_text_needs_no_proof(before: list[Piece]) -> None:
+    """The answer was cut in the middle of a sentence. The model repeats its last words, or says nothing, and calls."""
+    job = job_over({"a": says(*HEAD[:2], DOWN), "b": says(*before, CALL, Finished("tool_calls", None))}, ALL)
+    events = await read(job)
+    check_order(events)
+    assert text_in(events) == "".join(HEAD[:2])
+    assert [event for event in events if isinstance(event, ToolCall)] == [CALL]
+    assert isinstance(events[-1], StreamCompleted)
+
+
+async def test_a_tool_call_proves_no_other_text() -> None:
+    job = job_over({"a": says(*HEAD[:2], DOWN), "b": says(*OTHER, CALL, Finished("tool_calls", None))}, ALL)
+    with pytest.raises(StreamingError):
+        await read(job)
 
 
 async def test_a_tool_call_alone_needs_no_proof() -> None:
