@@ -263,3 +263,13 @@ async def test_targets_that_only_fail_still_end_the_stream() -> None:
         await read(job)
     assert raised.value.partial == "".join(HEAD)
     assert len(job.ledger) == 4
+
+
+async def test_the_only_target_begins_again_also_after_its_last_try() -> None:
+    """It was asked to continue, which the policy allows once, and proved nothing."""
+    a = Scripted(in_turn(says(*HEAD, DOWN), says(*OTHER, STOP)))
+    job = job_over({"a": a}, ALL, Resilience(max_retries=1, backoff=0.0), reader_has_nothing=True)
+    events = await read(job)
+    check_order(events)
+    assert new_answer(events) == "".join(OTHER)
+    assert [row.rung for row in job.ledger] == [None, "anchored", "restarted"]
