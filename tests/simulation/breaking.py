@@ -298,6 +298,16 @@ def shorter_route(each: Policy) -> Policy:
     return replace(each, default=replace(each.default, targets=(ALPHA,)))
 
 
+def longer_route(each: Policy) -> Policy:
+    return replace(each, default=replace(each.default, targets=(ALPHA, Target("bravo", "small"))))
+
+
+def forget_the_cancellation(run: Run) -> None:
+    """As if nobody had cancelled the run of a reader that left."""
+    kept = next(kept for kept in run.vendors["alpha"][0].runs if kept.cancelled_at is not None)
+    kept.over_at = kept.cancelled_at = None
+
+
 def never_release(run: Run) -> None:
     for vendor in run.vendors["alpha"]:
         vendor.released_at.clear()  # type: ignore[attr-defined]
@@ -310,5 +320,6 @@ def other_settings(each: Policy) -> Policy:
 TIMED_OUT: Final = Failure("ProviderTimeoutError", "nothing more came within 20 s (the idle clock)")
 REFUSED: Final = Failure("InvalidRequestError", "no")
 PROBED: Final = resilience(breaker=BreakerSettings())
+DRIPPED: Final = Failure("ProviderTimeoutError", "only 3 of 20 characters came within 4 s (the flow clock)")
 TOO_MANY: Final = Failure("ProviderRateLimitError", "simulated", status=429, retry_after=50.0)
 ENTRY: Final = Entry(b"", b"", "a text", "", 1, 1.0)

@@ -13,9 +13,20 @@ from msgspec.structs import replace
 
 from llm_dispatcher.testing import Kind
 from llm_dispatcher.testing._simulation.choices import Choices
-from tests.simulation.answers import question
+from tests.simulation.answers import answer_to, question
 from tests.simulation.drawing_config import PROVIDERS, configuration, targets_of
-from tests.simulation.scenario import Happening, Phase, ReaderPlan, Scenario, State, Through, VendorPlan, Way, What
+from tests.simulation.scenario import (
+    Happening,
+    Phase,
+    ReaderPlan,
+    Scenario,
+    State,
+    Strange,
+    Through,
+    VendorPlan,
+    Way,
+    What,
+)
 from tests.simulation.scenario import Kind as ScenarioKind
 
 DAY: Final = 86_400.0
@@ -35,6 +46,10 @@ RETRYABLE: Final = (
     "descriptors",
 )
 """Faults after which the same target may be asked again."""
+IN_THE_MIDDLE: Final = (
+    "cut", "cut", "cut", "truncated", "truncated", "error frame", "garbage", "stall", "unfinished",
+)  # fmt: skip
+"""Faults that come in the middle of an answer."""
 FINAL: Final = ("401", "404", "quota", "context", "unsupported")
 """Faults after which another target is asked at once."""
 FATAL: Final = ("invalid", "filter")
@@ -42,11 +57,15 @@ FATAL: Final = ("invalid", "filter")
 
 _STATES: Final[tuple[State, ...]] = (
     "healthy", "healthy", "down", "flaky", "flaky", "slow", "dripping", "stalling", "lying", "limited", "half",
-    "reasoning",
+    "reasoning", "declining",
 )  # fmt: skip
 
 
-_KINDS: Final[tuple[ScenarioKind, ...]] = ("usual",) * 8 + ("outage", "quiet")
+_STRANGE: Final[tuple[Strange, ...]] = (
+    "", "", "", "", "another answer", "another answer", "nothing new", "our words", "our words later", "open marks",
+)  # fmt: skip
+_BREAKS: Final[tuple[State, ...]] = ("flaky",) * 8 + ("dripping", "stalling", "declining", "healthy", "half")
+_KINDS: Final[tuple[ScenarioKind, ...]] = ("usual",) * 6 + ("breaking",) * 5 + ("outage", "quiet")
 _WAYS: Final[tuple[Way, ...]] = ("text", "text", "events", "events", "metadata", "await", "collect")
 _THROUGH: Final[tuple[Through, ...]] = ("request", "request", "request", "llm", "function", "body", "stand-in")
 _HAPPENINGS: Final[tuple[What, ...]] = ("look", "look", "warm", "reload", "reload", "jump", "close", "kill")
@@ -55,8 +74,10 @@ _HAPPENINGS: Final[tuple[What, ...]] = ("look", "look", "warm", "reload", "reloa
 def draw(choices: Choices) -> Scenario:
     """The scenario of a seed."""
     kind = choices.pick(_KINDS, "scenario")
-    length = {"usual": choices.number(20, 120, "scenario"), "outage": 60.0}.get(kind, 4 * 3_600.0)
+    length = {"outage": 60.0, "quiet": 4 * 3_600.0}.get(kind, choices.number(20, 120, "scenario"))
     config = configuration(choices, has_faults=kind != "quiet")
+    if kind == "breaking":
+        config = _without_obstacles(choices, config)
     vendors = tuple(_vendor(choices, name, kind, length) for name in PROVIDERS)
     happenings = _happenings(choices, config, kind, length)
     kills = [each.at for each in happenings if each.kind == "kill"]
@@ -73,6 +94,25 @@ def draw(choices: Choices) -> Scenario:
     )
 
 
+def _without_obstacles(choices: Choices, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without what keeps targets away from a request, and so from continuing a broken answer."""
+    stream = "breaking"
+    for provider in config["providers"].values():
+        provider.pop("limits", None)
+        for model in provider["models"].values():
+            model.pop("limits", None)
+    resilience = dict(config["resilience"])
+    if choices.chance(0.8, stream):
+        resilience |= {"breaker": {"failures": None}, "retry_budget": {"share": None}}
+    if choices.chance(0.7, stream):
+        resilience.pop("on_break", None)
+    if choices.chance(0.5, stream):
+        resilience["durability"] = "reattachable"
+    return {name: part for name, part in config.items() if name not in ("budgets", "cache")} | {
+        "resilience": resilience
+    }
+
+
 # ── vendors ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -80,16 +120,36 @@ def _vendor(choices: Choices, name: str, kind: str, length: float) -> VendorPlan
     stream = f"plan of {name}"
     if kind == "outage":
         phases: tuple[Phase, ...] = (Phase(state="down", fault=choices.pick(RETRYABLE[:6], stream)),)
+    elif kind == "breaking":
+        phases = (
+            Phase(
+                state=choices.pick(_BREAKS, stream),
+                fault=choices.pick(IN_THE_MIDDLE, stream),
+                share=choices.pick((0.8, 0.5, 1.0, 0.2), stream),
+            ),
+        )
     else:
         phases = _phases(choices, stream, length)
+    ladder = f"ladder of {name}"
     return VendorPlan(
         name=name,
         phases=phases,
-        continuing=choices.pick([each.value for each in Kind], stream),
+        continuing="anchor"
+        if choices.chance(0.7 if kind == "breaking" else 0.0, stream)
+        else choices.pick([each.value for each in Kind], stream),
         refuses_prefill=choices.chance(0.1, stream),
         head=choices.pick((0.2, 0.0, 0.05, 0.9), stream),
         pace=choices.pick((0.05, 0.0, 0.01, 0.2), stream),
         chunk_size=choices.pick((None, None, None, 1, 7, 40), stream),
+        instead=choices.pick(_STRANGE, ladder),
+        strange=choices.pick((0.5, 1.0, 0.2), ladder),
+        begins_anew=choices.chance(0.2, ladder),
+        keeps_runs=choices.chance(0.4, ladder),
+        keeps_for=choices.pick((300.0, 300.0, 20.0, 3.0), ladder),
+        unreachable=choices.pick((0.0, 0.0, 0.1, 0.5, 1.0), ladder),
+        token_ids=choices.chance(0.25, ladder),
+        honours_limits=choices.chance(0.5, ladder),
+        breaks_in_calls=choices.chance(0.5, ladder),
     )
 
 
@@ -138,11 +198,18 @@ def _readers(choices: Choices, config: dict[str, Any], kind: str, length: float)
         else:
             starts_at = choices.number(0, length * 0.7, stream)
             bird = number if choices.chance(0.8, stream) else bird
-            asked = question(bird, 4 + choices.below(30, stream))
+            asked = question(bird, 4 + choices.below(30, stream) + 10 * (kind == "breaking"))
             if readers and choices.chance(0.15, stream):  # a question that was asked before, at some other time
                 first = choices.pick(readers, stream)
                 asked = first.question
         reader = _reader(choices, config, stream, asked, starts_at, slow=kind != "quiet")
+        if kind == "breaking":
+            reader = replace(
+                reader,
+                pause=reader.pause if choices.chance(0.2, stream) else 0.0,
+                wants_tools=choices.chance(0.25, stream),
+                options={name: value for name, value in reader.options.items() if name not in ("on_break", "max_cost")},
+            )
         readers.append(_twin(reader, first) if first is not None and choices.chance(0.7, stream) else reader)
     return readers
 
@@ -153,7 +220,13 @@ def _twin(reader: ReaderPlan, first: ReaderPlan) -> ReaderPlan:
     shared = {name: value for name, value in first.options.items() if name not in _OWN}
     if reader.way in ("text", "metadata") and shared.get("on_break") == "restart":
         return reader
-    return replace(reader, request=first.request, options=own | shared, wants_tools=first.wants_tools)
+    return replace(
+        reader,
+        request=first.request,
+        options=own | shared,
+        wants_tools=first.wants_tools,
+        open_turn=first.open_turn if reader.through == "request" and reader.way != "metadata" else reader.open_turn,
+    )
 
 
 _OWN: Final = ("buffer_size", "min_chunk_size")
@@ -187,7 +260,16 @@ def _reader(
         waits_in_callbacks=choices.chance(0.3, stream),
         has_progress=choices.chance(0.3, stream),
         wants_tools=choices.chance(0.08, stream),
+        open_turn=_open_turn(choices, stream, asked, through, way),
     )
+
+
+def _open_turn(choices: Choices, stream: str, asked: str, through: Through, way: Way) -> int:
+    """How much of the answer the request has already: some words of it."""
+    is_open, count = choices.chance(0.1, stream), 1 + choices.below(3, stream)
+    if not is_open or through != "request" or way == "metadata":
+        return 0
+    return len(" ".join(answer_to(asked).split(" ")[:count]))
 
 
 def _moment(choices: Choices, stream: str) -> float:
@@ -206,7 +288,7 @@ def _request(choices: Choices, config: dict[str, Any], stream: str) -> dict[str,
     if choices.chance(0.15, stream):
         options["task_type"] = "code_generation"
     if choices.chance(0.15, stream):
-        options["max_tokens"] = choices.pick((1_000, 100, 20), stream)
+        options["max_tokens"] = choices.pick((1_000, 100, 40, 20), stream)
     if choices.chance(0.05, stream):
         options["response_format"] = {"type": "json_object"}
     if choices.chance(0.08, stream):

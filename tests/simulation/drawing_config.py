@@ -8,6 +8,7 @@ from llm_dispatcher.testing._simulation.choices import Choices
 
 PROVIDERS: Final = ("alpha", "bravo", "charlie", "delta", "echo")
 MODELS: Final = ("small", "middle", "large")
+FLOWS: Final = (None, None, None, None, {"characters": 20, "seconds": 4.0}, {"characters": 60, "seconds": 6.0})
 
 
 def configuration(
@@ -15,16 +16,22 @@ def configuration(
 ) -> dict[str, Any]:
     """A configuration. One that is `like` another names the same files, so that a reload keeps what was spent."""
     count = choices.pick((2, 3, 3, 1, 4, 5), stream)
-    providers = {name: _provider(choices, f"{stream} {name}") for name in PROVIDERS[:count]}
+    before = {} if like is None else like["providers"]
+    providers = {name: _provider(choices, f"{stream} {name}", before.get(name)) for name in PROVIDERS[:count]}
     first = next(iter(providers.values()))
     first.pop("enabled", None)
     next(iter(first["models"].values())).pop("enabled", None)
     config: dict[str, Any] = {"providers": providers}
     config["routing"] = _routing(choices, f"{stream} routing", targets_of(config))
     config["catalog"] = {target: _facts(choices, f"{stream} {target}") for target in targets_of(config)}
+    for target, facts in config["catalog"].items():
+        if providers[target.partition("/")[0]]["kind"] != "ollama":
+            del facts["continues"]  # nobody knows whether this host takes an open turn
     config["resilience"] = _resilience(choices, f"{stream} resilience", has_faults=has_faults)
     budgets = _budgets(choices, f"{stream} budgets")
     cache = _cache(choices, f"{stream} cache")
+    if has_faults:
+        _override(choices, f"{stream} overrides", config)
     if like is not None:
         path = like.get("budgets", {}).get("path")
         budgets = None if budgets is None else {**budgets, **({"path": path} if path else {})}
@@ -45,7 +52,8 @@ def targets_of(config: dict[str, Any]) -> list[str]:
     return [f"{name}/{model}" for name, provider in config["providers"].items() for model in provider["models"]]
 
 
-def _provider(choices: Choices, stream: str) -> dict[str, Any]:
+def _provider(choices: Choices, stream: str, before: dict[str, Any] | None) -> dict[str, Any]:
+    """An entry. If there was one `before`, it is of the same host."""
     models: dict[str, Any] = {}
     for model in MODELS[: choices.pick((1, 1, 2, 3), stream)]:
         models[model] = {}
@@ -53,7 +61,11 @@ def _provider(choices: Choices, stream: str) -> dict[str, Any]:
             models[model]["enabled"] = False
         if choices.chance(0.1, stream):
             models[model]["limits"] = _limits(choices, stream)
-    provider: dict[str, Any] = {"kind": "ollama", "models": models}
+    kind = choices.pick(("ollama", "ollama", "openai_compatible"), f"{stream} kind")
+    kind = kind if before is None else before["kind"]
+    provider: dict[str, Any] = {"kind": kind, "models": models}
+    if kind != "ollama":
+        provider["base_url"] = "http://models.test/v1"
     if choices.chance(0.06, stream):
         provider["enabled"] = False
     if choices.chance(0.2, stream):
@@ -78,6 +90,8 @@ def _routing(choices: Choices, stream: str, targets: list[str]) -> dict[str, Any
     routing: dict[str, Any] = {"default": _route(choices, stream, targets, starts_with=targets[0])}
     if choices.chance(0.3, stream):
         routing["tasks"] = {"code_generation": _route(choices, f"{stream} of code", targets)}
+    if choices.chance(0.25, stream):
+        routing["on_refusal"] = "next"
     if choices.chance(0.1, stream):
         routing["max_latency"] = choices.pick((10.0, 1.5), stream)
     return routing
@@ -134,14 +148,17 @@ def _resilience(choices: Choices, stream: str, *, has_faults: bool) -> dict[str,
     offer("backoff", 0.25, 0.25, 1.0, 0.0)
     offer("max_backoff", 8.0, 8.0, 2.0)
     offer("max_retry_after", 20.0, 20.0, 2.0, 60.0)
+    offer("on_unproven", "next", "next", "show")
+    offer("durability", "live", "reattachable")
     timeouts: dict[str, Any] = {}
     for name, values in (
         ("connect", (10.0, 10.0, 2.0, None)),
         ("first_token", (30.0, 30.0, 5.0, 2.0, None)),
         ("idle", (20.0, 20.0, 5.0, 2.0, None)),
+        ("flow", FLOWS),
         ("total", (300.0, 60.0, 20.0, 8.0, None)),
     ):
-        value = choices.pick(values, stream)
+        value: Any = choices.pick(values, stream)
         if value != values[0] and has_faults:
             timeouts[name] = value
     breaker = {
@@ -155,6 +172,37 @@ def _resilience(choices: Choices, stream: str, *, has_faults: bool) -> dict[str,
         "floor": choices.pick((10, 10, 3, 0), stream),
     }
     return {**resilience, "timeouts": timeouts, "breaker": breaker, "retry_budget": budget}
+
+
+def _override(choices: Choices, stream: str, config: dict[str, Any]) -> None:
+    """Give some providers, models and routes resilience of their own."""
+    for provider in config["providers"].values():
+        if choices.chance(0.12, stream):
+            provider["resilience"] = _own_resilience(choices, stream, with_breaker=True)
+        for model in provider["models"].values():
+            if choices.chance(0.08, stream):
+                model["resilience"] = _own_resilience(choices, stream, with_breaker=True)
+    for route in config["routing"].get("tasks", {}).values():
+        if choices.chance(0.4, stream):
+            route["resilience"] = _own_resilience(choices, stream, with_breaker=False)
+
+
+def _own_resilience(choices: Choices, stream: str, *, with_breaker: bool) -> dict[str, Any]:
+    """One or two settings of a provider or a model (`with_breaker`), or of a route."""
+    offers: list[dict[str, Any]] = [
+        {"max_retries": choices.pick((0, 1, 3), stream)},
+        {"timeouts": {"idle": choices.pick((1.0, 4.0, None), stream)}},
+        {"timeouts": {"first_token": choices.pick((1.0, 8.0, None), stream)}},
+        {"timeouts": {"flow": choices.pick(FLOWS[-2:], stream)}},
+        {"backoff": 0.0},
+    ]
+    if with_breaker:
+        offers.append({"breaker": {"failures": choices.pick((1, 4), stream), "cooldown": 2.0}})
+        offers.append({"durability": "reattachable"})
+    else:
+        offers.append({"timeouts": {"total": choices.pick((9.0, 40.0), stream)}})
+        offers.append({"on_unproven": "show"})
+    return {**choices.pick(offers, stream), **choices.pick(offers, stream)}
 
 
 def _budgets(choices: Choices, stream: str) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from llm_dispatcher.events import StreamInterrupted, StreamSwitched
-from llm_dispatcher.exceptions import StreamingError
+from llm_dispatcher.exceptions import RequestTimeoutError, StreamingError
 from tests.simulation.answers import question
 from tests.simulation.promises.kit import attempts_of, is_free
 from tests.simulation.record import Run
@@ -148,6 +148,63 @@ SCENARIOS: Final[dict[str, tuple[Scenario, Callable[[Run], bool]]]] = {
             ),
         ),
         lambda run: True,
+    ),
+    "runs": (
+        Scenario(
+            config=config(resilience={"durability": "reattachable", "breaker": {"failures": None}, "max_retries": 0}),
+            vendors=(
+                VendorPlan(name="alpha", phases=(Phase(state="down", fault="cut"),), keeps_runs=True),
+                VendorPlan(name="bravo"),
+            ),
+            readers=(
+                ReaderPlan(name="events", question=question(2, 20), way="events"),
+                ReaderPlan(name="left", question=question(3, 20), way="events", leaves_after=4),
+            ),
+        ),
+        lambda run: (
+            sum(row.rung == "reattached" and row.delivered > 0 for row in attempts_of(run.readings[0])) > 0
+            and any(kept.cancelled_at is not None for vendors in run.vendors.values() for kept in vendors[0].runs)
+        ),
+    ),
+    "uncertain": (
+        Scenario(
+            config=config(
+                resilience={"max_retries": 0, "breaker": {"failures": None}},
+                providers={
+                    "alpha": {"kind": "ollama", "models": {"small": {}}},
+                    "bravo": {
+                        "kind": "openai_compatible",
+                        "base_url": "http://models.test/v1",
+                        "models": {"small": {}},
+                    },
+                },
+            ),
+            vendors=(vendors("cut")[0], VendorPlan(name="bravo", refuses_prefill=True)),
+            readers=(
+                ReaderPlan(name="first", question=question(2, 20), way="events"),
+                ReaderPlan(name="second", question=question(3, 20), way="events", starts_at=20.0),
+            ),
+        ),
+        lambda run: (
+            all(len(attempts_of(each)) == 2 and attempts_of(each)[1].delivered for each in run.readings)
+            and all(attempts_of(each)[0].delivered for each in run.readings)
+        ),
+    ),
+    "timeout": (
+        Scenario(
+            config=config(routing={"default": ["alpha/small"]}, budgets={}),
+            vendors=vendors("stall"),
+            readers=(ReaderPlan(name="waits", question=question(2, 20), options={"timeout": 8.0}),),
+        ),
+        lambda run: isinstance(run.readings[0].error, RequestTimeoutError),
+    ),
+    "max_tokens": (
+        Scenario(
+            config=config(),
+            vendors=tuple(replace(each, honours_limits=True) for each in vendors("cut")),
+            readers=(ReaderPlan(name="short", question=question(2, 20), request={"max_tokens": 20}),),
+        ),
+        lambda run: run.readings[0].response is not None and run.readings[0].response.finish_reason == "length",
     ),
     "limits": (
         Scenario(

@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from tests.simulation.promises import caching, clocks, endings, leftovers, load, matching, money, order, reloads, texts
+from tests.simulation.promises import (
+    breakers,
+    caching,
+    clocks,
+    endings,
+    ladder,
+    leftovers,
+    load,
+    matching,
+    money,
+    order,
+    reloads,
+    texts,
+)
 from tests.simulation.record import Run
 
 Invariant: TypeAlias = Callable[[Run], None]
@@ -48,9 +61,22 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     texts.only_readers_that_can_discard_get_a_reset,
     texts.the_seam_is_told,
     texts.what_cannot_be_continued_is_not,
+    # the ladder
+    ladder.a_run_is_read_on_as_if_nothing_had_broken,
+    ladder.a_run_is_read_on_while_it_can_be,
+    ladder.every_run_that_is_left_is_cancelled,
+    ladder.nothing_unproven_is_shown,
+    ladder.nothing_of_our_request_is_shown,
+    ladder.each_attempt_names_its_rung,
+    ladder.dropped_calls_are_those_that_never_complete,
+    ladder.a_refused_open_turn_is_remembered,
+    ladder.a_silent_vendor_leaves_time_for_others,
+    ladder.the_flow_clock_blames_only_a_slow_vendor,
+    ladder.a_limit_leaves_room_for_the_whole_answer,
     # money
     money.each_request_has_one_row,
     money.a_row_tells_what_its_vendor_reported,
+    money.the_attempts_at_a_run_cost_what_it_cost,
     money.a_row_costs_what_its_tokens_cost,
     money.a_rows_outcome_is_what_its_vendor_did,
     money.a_response_costs_what_its_rows_cost,
@@ -91,10 +117,10 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     load.what_no_other_target_helps_ends_at_once,
     load.streams_at_once_stay_within_their_limit,
     load.requests_a_minute_stay_within_their_limit,
-    load.an_open_breaker_keeps_everybody_away,
-    load.a_breaker_opens_only_after_failures,
-    load.an_open_breaker_stays_so_for_its_cooldown,
-    load.a_half_open_breaker_admits_few,
+    breakers.an_open_breaker_keeps_everybody_away,
+    breakers.a_breaker_opens_only_after_failures,
+    breakers.an_open_breaker_stays_so_for_its_cooldown,
+    breakers.a_half_open_breaker_admits_few,
     load.a_healthy_target_is_asked_again,
     load.an_answer_closes_the_breaker,
     # the cache

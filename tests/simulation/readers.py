@@ -20,8 +20,9 @@ from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, StreamRe
 from llm_dispatcher.streaming import ProgressTracker, StreamingCallbacks
 from llm_dispatcher.streaming._account import Account
 from llm_dispatcher.streaming._observe import ObservedCall, Observer, Watcher
-from llm_dispatcher.tasks import TaskRequest
+from llm_dispatcher.tasks import Message, TaskRequest
 from tests.simulation.answers import answer_to
+from tests.simulation.promises.kit import resilience_of
 from tests.simulation.record import Reading
 from tests.simulation.scenario import ReaderPlan
 from tests.simulation.witness import reading_now
@@ -47,7 +48,7 @@ def note_policy(policy: Policy) -> None:
     if reading is None:
         return
     reading.policy = policy
-    own, usual = reading.plan.options.get("timeout"), policy.resilience.timeouts.total
+    own, usual = reading.plan.options.get("timeout"), resilience_of(policy, reading, None).timeouts.total
     if own is None or reading.plan.through == "body":  # the streams of a body have the policy's
         reading.total = usual if own is None or (usual is not None and usual < own) else own
     else:
@@ -142,7 +143,7 @@ class Reader:
         options: dict[str, Any] = {**plan.options, "callbacks": self._callbacks(), "progress_tracker": self._tracker}
         through = "function" if plan.way == "metadata" and plan.through in ("request", "llm") else plan.through
         if through == "request":
-            return self._switch.stream_request(TaskRequest(prompt, **request), **options)
+            return self._switch.stream_request(_request(prompt, request, plan.open_turn), **options)
         if through == "llm":
             return LLM(**request, **options)(prompt)
         decorate = llm_stream_with_metadata if plan.way == "metadata" else llm_stream
@@ -244,6 +245,13 @@ class Reader:
             self.reading.ended_by_other = asyncio.get_running_loop().time()
             self._note(f"closer of {self.plan.name}", "closes the stream")
             await self.stream.aclose()
+
+
+def _request(prompt: str, request: dict[str, Any], open_turn: int) -> TaskRequest:
+    if not open_turn:
+        return TaskRequest(prompt, **request)
+    begun = answer_to(prompt)[:open_turn]
+    return TaskRequest(messages=[Message("user", prompt), Message("assistant", begun)], **request)
 
 
 async def _prompt(question: str) -> str:

@@ -17,6 +17,7 @@ from llm_dispatcher.events import Event, TaskResponse
 from llm_dispatcher.notices import Notice, Period
 from llm_dispatcher.provider import Piece, ProviderSettings
 from llm_dispatcher.tasks import Target, TaskRequest
+from llm_dispatcher.testing._simulation.kept_runs import ScriptedRun
 from llm_dispatcher.testing._simulation.simulation import Simulation
 from tests.simulation.scenario import ReaderPlan, Scenario
 
@@ -41,7 +42,13 @@ class Served(Protocol):
     @property
     def silence(self) -> float: ...
     @property
+    def waits(self) -> list[float]: ...
+    @property
     def fault(self) -> str: ...
+    @property
+    def run(self) -> ScriptedRun | None: ...
+    @property
+    def reads_on(self) -> bool: ...
 
 
 class Vendor(Protocol):
@@ -61,6 +68,8 @@ class Vendor(Protocol):
         """The place of each of these requests among those to all vendors."""
         ...
 
+    @property
+    def runs(self) -> Sequence[ScriptedRun]: ...
     @property
     def released_at(self) -> Sequence[float]: ...
 

@@ -15,6 +15,7 @@ import tempfile
 import traceback
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from llm_dispatcher.notices import BudgetAlert, ConfigurationChanged, Notice, No
 from llm_dispatcher.provider import Provider, ProviderSettings
 from llm_dispatcher.streaming._observe import Observer
 from llm_dispatcher.tasks import TaskRequest
+from llm_dispatcher.testing._runs import Background
 from llm_dispatcher.testing._simulation.loop import SimulationStuckError
 from llm_dispatcher.testing._simulation.seeds import Seed
 from llm_dispatcher.testing._simulation.simulation import Simulation
@@ -307,7 +309,7 @@ class _Runner:
     # ── making things ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _reader(self, plan: ReaderPlan, process: Process) -> Reader:
-        reading = Reading(plan.name, plan.question, answer_to(plan.question), plan, process.number)
+        reading = Reading(plan.name, plan.question, answer_to(plan.question)[plan.open_turn :], plan, process.number)
         return Reader(plan, reading, process.switch, self.simulation.note)
 
     def _switch(self, process: Process) -> LLMSwitch:
@@ -316,9 +318,16 @@ class _Runner:
         class SimulatedSwitch(LLMSwitch):
             @staticmethod
             def _make_provider(settings: ProviderSettings, notify: Notify) -> Provider:
-                script = scripts[settings.name]
+                script, plan = scripts[settings.name], plans[settings.name]
+                keeps_runs = plan.keeps_runs and settings.durability == "reattachable"
                 provider = WitnessedProvider(
-                    settings, script, latency=script.latency, refuses_prefill=plans[settings.name].refuses_prefill
+                    settings,
+                    partial(script, keeps_run=keeps_runs),
+                    trouble=script.trouble,
+                    latency=script.latency,
+                    refuses_prefill=plan.refuses_prefill,
+                    background=Background(stream_for=plan.keeps_for) if keeps_runs else None,
+                    token_ids="words" if plan.token_ids else None,
                 )
                 process.vendors.setdefault(settings.name, []).append(provider)
                 return provider

@@ -11,16 +11,21 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-VERSION: Final = 7
+VERSION: Final = 8
 """Raise it when `draw` draws something else from the same seed: see `test_seeds.py`."""
 
 State: TypeAlias = Literal[
-    "healthy", "down", "flaky", "slow", "dripping", "stalling", "lying", "limited", "half", "reasoning"
+    "healthy", "down", "flaky", "slow", "dripping", "stalling", "lying", "limited", "half", "reasoning", "declining"
 ]
-"""What a vendor does in a phase. `down` and `flaky` fail in the way of `Phase.fault`; `half` ends with `length`."""
+"""What a vendor does in a phase. `down` and `flaky` fail in the way of `Phase.fault`; `half` ends with `length`, and
+`declining` with a filter or a refusal."""
+
+Strange: TypeAlias = Literal["", "another answer", "nothing new", "our words", "our words later", "open marks"]
+"""What a model writes that does not continue as it was asked to."""
 
 Way: TypeAlias = Literal["events", "text", "metadata", "await", "collect"]
-Kind: TypeAlias = Literal["usual", "outage", "quiet"]
+Kind: TypeAlias = Literal["usual", "outage", "quiet", "breaking"]
+"""`breaking`: most answers break in the middle, again and again, and nothing else is in their way."""
 What: TypeAlias = Literal["reload", "jump", "close", "kill", "warm", "look", "disk"]
 Through: TypeAlias = Literal["request", "llm", "function", "body", "stand-in"]
 """`function`: a decorated function whose body makes the prompt. `body`: one whose body opens the stream itself.
@@ -39,7 +44,13 @@ class Phase(Struct, frozen=True, kw_only=True):
 class VendorPlan(Struct, frozen=True, kw_only=True):
     """A vendor: how fast it is, how it continues a broken answer, and its phases in the order of time.
 
-    `continuing` is a value of `testing.Kind`. `is_honest` is false if it lies in a phase.
+    `continuing` is a value of `testing.Kind`. A `strange` share of the continuations are something else (`instead`). A
+    vendor that `begins_anew` takes an open turn for one that is complete. `is_honest` is false if it lies in a phase.
+
+    It `keeps_runs` for `keeps_for` seconds if its entry asks for that; a share of the requests about a run have a
+    trouble (`unreachable`), as have those that cancel one. With `token_ids`, it gives and takes token ids.
+    If it `breaks_in_calls`, it fails inside a tool call if there is one.
+    One that `honours_limits` writes no more than `max_tokens`, of four characters each.
     """
 
     name: str
@@ -49,6 +60,15 @@ class VendorPlan(Struct, frozen=True, kw_only=True):
     head: float = 0.2
     pace: float = 0.05
     chunk_size: int | None = None
+    instead: Strange = ""
+    strange: float = 0.5
+    begins_anew: bool = False
+    keeps_runs: bool = False
+    keeps_for: float = 300.0
+    unreachable: float = 0.0
+    token_ids: bool = False
+    honours_limits: bool = False
+    breaks_in_calls: bool = False
 
     @property
     def is_honest(self) -> bool:
@@ -62,7 +82,8 @@ class ReaderPlan(Struct, frozen=True, kw_only=True):
     leaves after `leaves_after` items (without closing the stream, if `is_dropped`), is cancelled in the step
     `cancelled_after` of its task, or another task closes its stream `closed_after` seconds after it has begun.
     `process` counts the processes of a run from 0. Another task cancels it `cancelled_at` seconds after it has begun:
-    often in the moment in which a clock of the stream runs out. Its callbacks take time if it `waits_in_callbacks`.
+    often in the moment in which a clock of the stream runs out. Its request ends with an open turn of the assistant,
+    which has the first `open_turn` characters of the answer. Its callbacks take time if it `waits_in_callbacks`.
     """
 
     name: str
@@ -84,6 +105,7 @@ class ReaderPlan(Struct, frozen=True, kw_only=True):
     waits_in_callbacks: bool = False
     has_progress: bool = False
     wants_tools: bool = False
+    open_turn: int = 0
 
 
 class Happening(Struct, frozen=True, kw_only=True):

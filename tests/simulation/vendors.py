@@ -7,17 +7,20 @@ healthy. Honest vendors give the whole answer to a question, and the rest of it 
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable
 from typing import Final
 
 from msgspec.structs import replace
 
-from llm_dispatcher.events import Usage, UsageReport
+from llm_dispatcher._dispatch.continuation import CONTINUE_PROMPT
+from llm_dispatcher.events import FinishReason, Usage, UsageReport
 from llm_dispatcher.provider import Finished, Opened
 from llm_dispatcher.testing import (
     CleanEnd,
     Continuing,
     Cut,
+    CutEach,
     ErrorFrame,
     Garbage,
     HangUp,
@@ -29,14 +32,19 @@ from llm_dispatcher.testing import (
     ReceivedRequest,
     Refuse,
     Reply,
+    RunFails,
+    RunIsLost,
+    RunStalls,
     SaidToolCall,
     SaidUsage,
     SlowHeaders,
     Stall,
+    Wire,
 )
 from llm_dispatcher.testing._continuing import delivered_in
 from llm_dispatcher.testing._simulation.answer import Pieces
 from llm_dispatcher.testing._simulation.choices import Choices
+from llm_dispatcher.testing._simulation.kept_runs import Trouble
 from llm_dispatcher.testing.faults import Fault
 from tests.simulation.answers import answer_to
 from tests.simulation.scenario import Phase, State, VendorPlan
@@ -45,6 +53,10 @@ FAULTS: Final[dict[str, Callable[[int, Choices, str], Fault]]] = {
     "503": lambda at, choices, stream: HttpError(503),
     "500": lambda at, choices, stream: HttpError(500),
     "overloaded": lambda at, choices, stream: HttpError(503, retry_after=choices.pick((1.0, 0.0, 5.0, 90.0), stream)),
+    "cut each": lambda at, choices, stream: CutEach(1 + choices.below(6, stream), choices.pick((2, None, 5), stream)),
+    "run fails": lambda at, choices, stream: RunFails(at),
+    "run stalls": lambda at, choices, stream: RunStalls(at),
+    "run is lost": lambda at, choices, stream: RunIsLost(at),
     "429": lambda at, choices, stream: HttpError(429, retry_after=choices.pick((None, 1.0, 5.0, 30.0), stream)),
     "401": lambda at, choices, stream: HttpError(401),
     "404": lambda at, choices, stream: HttpError(404),
@@ -66,11 +78,18 @@ FAULTS: Final[dict[str, Callable[[int, Choices, str], Fault]]] = {
 
 NOT_REFUSED: Final = ("cut", "truncated", "stall", "error frame", "malformed", "garbage", "keep-alives")
 """The faults that can come in the middle of an answer."""
+OF_RUNS: Final = ("cut each", "cut each", "run fails", "run stalls", "run is lost")
+"""The faults that a run may have as well, if the vendor keeps it."""
 
 LIES: Final = (
     "usage", "no usage", "small usage", "negative usage", "usage twice", "error after the end", "empty pieces",
     "retry after", "headers", "restart", "remark", "quoted", "hang up", "linger",
 )  # fmt: skip
+ANOTHER: Final = "Sure, here is a new description of that bird: it is small, brown and rather shy."
+"""What a model writes that takes a request for the rest of an answer for a new one."""
+INSTEAD: Final = ("another answer", "nothing new", "our words")
+"""What comes in the place of a continuation, among the values of `VendorPlan.instead`."""
+OUR_LAST_WORDS: Final = CONTINUE_PROMPT.rpartition(". ")[2]
 HUGE: Final = 10**15
 NEED_PROOF: Final = (Kind.REMARK, Kind.QUOTED, Kind.BOLD)
 """How a vendor continues only what is long enough to be recognised."""
@@ -90,6 +109,7 @@ class VendorScript:
         self._now = now
         self._ends_at = ends_at
         self._idle = idle or 10.0
+        self._keeps_run = False
 
     def latency(self) -> float:
         """Seconds before the head of an answer, and before each piece of it."""
@@ -97,7 +117,18 @@ class VendorScript:
             return 0.001
         return self._choices.number(0.0, self.plan.head, self.stream)
 
-    def __call__(self, request: ReceivedRequest) -> Reply | Pieces:
+    def trouble(self, what: str) -> Trouble:
+        """What happens to a request that reads a run on (`read`) or cancels one (`cancel`)."""
+        choices, stream = self._choices, f"requests about runs of {self.stream}"
+        if self._now() >= self._ends_at or not choices.chance(self.plan.unreachable, stream):
+            return None
+        wait = choices.pick((1.0, 3.0, 9.0), stream)
+        troubles: tuple[Trouble, ...] = (Refuse(), HttpError(503), HttpError(500), SlowHeaders(wait))
+        return choices.pick(troubles, stream)
+
+    def __call__(self, request: ReceivedRequest, *, keeps_run: bool = False) -> Reply | Pieces:
+        """The reply to a request. `keeps_run` says that its entry asks for the run to be kept, and that it is."""
+        self._keeps_run = keeps_run
         phase = self._phase()
         plain = self._honest(request, Kind(self.plan.continuing))
         if self._now() >= self._ends_at:
@@ -127,14 +158,59 @@ class VendorScript:
             kind = Kind.ANCHOR  # a full stop after other words than those that were asked for proves nothing
         if kind is Kind.REMARK and self._is_slow():
             kind = Kind.ANCHOR  # readers do not wait for ever to see whether it is a remark
+        instead = self._instead(request, delivered)
+        if instead is not None:
+            return replace(base, text=instead)
         try:
             reply = Continuing(whole, kind, base)(request)
         except ValueError as error:
             self.strange.append(str(error))
             reply = replace(base, text=whole)
+        text, anchor = ("", None) if delivered is None else delivered
+        if anchor is not None and reply.text.startswith(anchor):
+            reply = replace(reply, text=self._with_marks(text, anchor, reply.text))
         calls = (SaidToolCall("look_up", '{"name": "wing"}'),) if "call the tool" in asked else ()
+        limit = request.body.get("max_tokens")
+        if self.plan.honours_limits and limit is not None and len(reply.text) > 4 * limit:
+            reply, calls = replace(reply, text=reply.text[: 4 * limit], finish_reason="length"), ()
         has_size = reply.text and self._now() < self._ends_at
         return replace(reply, chunk_size=self.plan.chunk_size if has_size else None, tool_calls=calls)
+
+    def _instead(self, request: ReceivedRequest, delivered: tuple[str, str | None] | None) -> str | None:
+        """What the model writes instead of the rest of an answer; `None` if it continues.
+
+        An open turn that ends with a whole word, or a text that may be complete, can be continued by another answer
+        that nobody could tell from the rest.
+        """
+        plan, choices, stream = self.plan, self._choices, f"continuations of {self.stream}"
+        if delivered is None or self._now() >= self._ends_at:
+            return None
+        text, anchor = delivered
+        if anchor is None:
+            is_uncertain = request.wire is not Wire.OLLAMA  # whose entries say whether they take open turns
+            is_glued = is_uncertain and plan.begins_anew and re.search(r"(?:^|\s)[a-z]{3,}$", text) is not None
+            return ANOTHER if is_glued and choices.chance(plan.strange, stream) else None
+        if plan.instead not in INSTEAD or not choices.chance(plan.strange, stream):
+            return None
+        match plan.instead:
+            case "another answer":
+                return ANOTHER
+            case "nothing new":
+                return anchor if text[-1].isalnum() else None
+            case _:
+                return CONTINUE_PROMPT.replace("{anchor}", anchor)
+
+    def _with_marks(self, delivered: str, anchor: str, text: str) -> str:
+        """A continuation that begins with the anchor, perhaps with the marks or the words of our request in it."""
+        choices, stream, rest = self._choices, f"continuations of {self.stream}", text.removeprefix(anchor)
+        if self.plan.instead in INSTEAD or not self.plan.instead or not choices.chance(self.plan.strange, stream):
+            return text
+        if self._now() >= self._ends_at or not delivered[-1].isalnum():
+            return text
+        if self.plan.instead == "our words later":
+            return f"{text}\n\n{OUR_LAST_WORDS}"
+        marked = (f"<<<{anchor}>>>{rest}", f"<<<{anchor}{rest}>>>", f"<<<{anchor}{rest}", f"<<<\n{anchor}{rest}\n>>>")
+        return choices.pick(marked, stream)
 
     def _is_slow(self) -> bool:
         """Whether a remark and the repeated words take so long that the `idle` clock may run out before their end."""
@@ -163,6 +239,10 @@ class VendorScript:
                 words = plain.text.split(" ")
                 half = " ".join(words[: 1 + choices.below(len(words), stream)])
                 return replace(plain, text=half, finish_reason="length", tool_calls=())
+            case "declining":
+                pieces = plain.pieces[: choices.below(len(plain.pieces) + 1, stream)]
+                reason: FinishReason = choices.pick(("content_filter", "refusal"), stream)
+                return Pieces(Opened("declined"), *pieces, Finished(reason, None))
             case "reasoning":
                 thoughts = tuple(f"thought {number} " for number in range(1 + choices.below(6, stream)))
                 reply = replace(plain, reasoning=thoughts)
@@ -177,7 +257,11 @@ class VendorScript:
         if fault == "unfinished":  # it reports its usage, and then its answer just ends
             pieces = plain.pieces[: self._choices.below(len(plain.pieces) + 1, self.stream)]
             return Pieces(Opened("cut off"), *pieces, UsageReport(Usage(9, 9, source="reported")))
-        at = self._choices.below(plain.length + 1, self.stream) if fault in NOT_REFUSED else 0
+        if self._keeps_run and fault in NOT_REFUSED and self._choices.chance(0.5, f"runs of {self.stream}"):
+            fault = self._choices.pick(OF_RUNS, f"runs of {self.stream}")
+        at = self._choices.below(plain.length + 1, self.stream) if fault in (*NOT_REFUSED, *OF_RUNS) else 0
+        if fault in NOT_REFUSED and plain.tool_calls and self.plan.breaks_in_calls:
+            at = len(plain.pieces) + self._choices.below(plain.length - len(plain.pieces), f"calls of {self.stream}")
         return replace(plain, fault=FAULTS[fault](at, self._choices, self.stream))
 
     def _limited(self, plain: Reply) -> Reply:
@@ -195,6 +279,7 @@ class VendorScript:
 
     def _lying(self, plain: Reply, request: ReceivedRequest, lie: str) -> Reply | Pieces:
         choices, stream = self._choices, self.stream
+        ending = Finished("length" if plain.finish == "length" else "stop", None)
         match lie:
             case "usage":
                 return replace(plain, usage=SaidUsage(HUGE, choices.pick((HUGE, 0), stream)))
@@ -214,15 +299,15 @@ class VendorScript:
                 return replace(plain, headers=dict(zip(names, (limit, left, reset), strict=True)))
             case "negative usage":
                 usage = UsageReport(Usage(-5, choices.pick((-1, 7), stream), source="reported"))
-                return Pieces(Opened("lie"), plain.text, usage, Finished("stop", None))
+                return Pieces(Opened("lie"), plain.text, usage, ending)
             case "usage twice":
                 early, late = (UsageReport(Usage(9, output, source="reported")) for output in (1, 12))
-                return Pieces(Opened("twice"), early, *plain.pieces, late, Finished("stop", None))
+                return Pieces(Opened("twice"), early, *plain.pieces, late, ending)
             case "error after the end":
-                end = (UsageReport(Usage(9, 9, source="reported")), Finished("stop", None))
+                end = (UsageReport(Usage(9, 9, source="reported")), ending)
                 return Pieces(Opened("lie"), plain.text, *end, ConnectionResetError("after the end"))
             case "empty pieces":
-                return Pieces(Opened("lie"), *plain.pieces[:1], "", *plain.pieces[1:], "", Finished("stop", None))
+                return Pieces(Opened("lie"), *plain.pieces[:1], "", *plain.pieces[1:], "", ending)
             case "hang up":
                 return replace(plain, fault=HangUp())
             case "linger":

@@ -7,10 +7,12 @@ reader. `asked_by` and `asked_in_order` have an entry for each `Served`, in the 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import count
 from typing import Any, Final
 
+from llm_dispatcher.testing._simulation.kept_runs import Trouble
 from llm_dispatcher.testing._simulation.provider import Served, SimulatedProvider
 from tests.simulation.record import Reading
 
@@ -21,12 +23,17 @@ reading_now: Final[ContextVar[Reading | None]] = ContextVar("the reading of this
 class WitnessedProvider(SimulatedProvider):
     """See the module."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, trouble: Callable[[str], Trouble], **options: Any) -> None:
         super().__init__(*args, **options)
+        self._trouble = trouble
         self.asked_by: list[Reading | None] = []
         self.released_at: list[float] = []
         self.asked_in_order: list[int] = []
         self.served = _Witnessed(self)  # type: ignore[misc]
+
+    def trouble(self, what: str) -> Trouble:
+        """What happens to a request that reads a run on or cancels one: by the vendor's script."""
+        return self._trouble(what)
 
     def release(self) -> None:
         """Note when nobody needs this provider any more."""

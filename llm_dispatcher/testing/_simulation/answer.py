@@ -33,6 +33,7 @@ from ..faults import (
     KeepAlives,
     Linger,
     MalformedJson,
+    OfARun,
     Redirect,
     Refuse,
     SlowHeaders,
@@ -98,6 +99,8 @@ def answer(asked: Asked, reply: Reply | Pieces) -> Answer:
         # An error is copied, because an instance that is raised again would collect what it went through before.
         moments = [copy(moment) if isinstance(moment, BaseException) else moment for moment in reply.moments]
         return _answer(_with_raw_events(moments, asked), "served" if is_complete else "broken", 200)
+    if isinstance(reply.fault, OfARun):
+        raise ValueError(f"{type(reply.fault).__name__} is for a vendor that keeps runs: it needs background=")  # noqa: TRY004
     if reply.declines:
         raise ValueError("Reply(declines) is for a simulated vendor: in a simulation, write Pieces with a Handover")
     match reply.fault:
@@ -110,6 +113,11 @@ def answer(asked: Asked, reply: Reply | Pieces) -> Answer:
         case _:
             ending: Ending = "broken" if isinstance(reply.fault, Breaks) else "served"
             return _answer(_streamed(asked, reply), ending, 200)
+
+
+def answered(asked: Asked, reply: Reply) -> Iterator[Moment]:
+    """The events of a reply without its fault."""
+    return _streamed(asked, replace(reply, fault=None))
 
 
 def refusal(asked: Asked, error: HttpError, reply: Reply | None = None) -> Answer:
@@ -187,15 +195,15 @@ def _broken(asked: Asked, reply: Reply, steps: list[Step], place: int) -> Iterat
             yield from _raw_event(asked, WIRES[asked.wire].error_frame(fault.message))
             yield vendor_errors.in_the_stream(asked.wire, fault.message)
         case MalformedJson():
-            yield from _undecodable(b'{"broken": [1, ')
+            yield from undecodable(b'{"broken": [1, ')
         case Garbage():
-            yield from list(_undecodable(fault.data)) or _raw_event(asked, WIRES[asked.wire].event(fault.data))
+            yield from list(undecodable(fault.data)) or _raw_event(asked, WIRES[asked.wire].event(fault.data))
         case Cut() if reads_on:
             yield fault.moment
             yield _reset()
         case CleanEnd() if fault.into and place < len(steps):
             event = WIRES[asked.wire].frames(reply, asked.model)[place].data[: fault.into]
-            decoded = list(_undecodable(vendor_errors.data_of(asked.wire, event)))
+            decoded = list(undecodable(vendor_errors.data_of(asked.wire, event)))
             yield from decoded or (steps[place].pieces if _is_whole(asked.wire, event) else ())
         case Stall() | KeepAlives() if reads_on:
             yield LINGER if is_over else inf
@@ -203,7 +211,7 @@ def _broken(asked: Asked, reply: Reply, steps: list[Step], place: int) -> Iterat
             pass
 
 
-def _undecodable(data: bytes) -> Iterator[BaseException]:
+def undecodable(data: bytes) -> Iterator[BaseException]:
     """The error of a decoder for an event that is not JSON. An event without data is ignored."""
     try:
         if data:

@@ -8,8 +8,10 @@ loop. So it works on every event loop, and in a simulated one it is as repeatabl
 
 - The vendor keeps its own time, as one behind a socket does: pauses add up from the moment in which the request came,
   and a reader who was slow finds the pieces that have arrived meanwhile.
-- `requests`, `served` and the place in the script are the only state. Only `stream` writes them, in the loop that reads
-  it. One provider must not be read by two threads at a time.
+- A vendor that keeps runs is read on by further connections (`kept_runs`). A vendor that gives token ids makes one of
+  each piece of text.
+- `requests`, `served`, `runs` and the place in the script are the only state. Only `stream` writes them, in the loop
+  that reads it. One provider must not be read by two threads at a time.
 - If a reader leaves or is cancelled, Python ends the generator where it waits. The `finally` of the generator then
   completes the `ReceivedRequest` and the `Served`.
 """
@@ -23,19 +25,25 @@ from math import inf
 from typing import Final, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
+from msgspec.structs import replace
+
 from ..._log import write
 from ..._vendors.table import vendor
-from ...events import UsageReport
+from ...events import Rung
 from ...notices import Notify
-from ...provider import Ask, Finished, Opened, Piece, ProviderSettings, RawEvent
+from ...provider import Ask, Opened, Piece, ProviderSettings, TokenTrail
 from ...provider._errors import translated
-from ...tasks import Message, Target, TaskRequest, ToolResultPart
+from ...tasks import Message, ToolResultPart
 from .._continuing import Continuing
 from .._player import PREFILL_REFUSED
 from .._received import ReceivedRequest, Turn
+from .._runs import Background
 from .._script import Reply, Wire
-from ..faults import HttpError, Redirect
+from ..faults import HttpError, OfARun, Redirect, Refuse
 from .answer import Answer, Asked, Pieces, answer, refusal
+from .kept_runs import ScriptedRun, Trouble
+from .served import Served as Served
+from .token_trail import Trail
 
 _Function: TypeAlias = Callable[[ReceivedRequest], Reply | Pieces]
 ProviderPart: TypeAlias = str | Reply | Continuing | Pieces | _Function
@@ -44,69 +52,11 @@ ProviderScript: TypeAlias = ProviderPart | Sequence[ProviderPart]
 
 HELLO: Final = Reply("Hello!")
 _MOST_REDIRECTS: Final = 10
-_NO_CONTENT: Final = (Opened, RawEvent, UsageReport, Finished)
+_NO_RUN: Final = (Refuse, HttpError, Redirect)
+"""With these faults, no answer begins."""
 _KEEPS_THE_PROMPT: Final = (307, 308)
 _LIMITS: Final = {Wire.ANTHROPIC: 4096}
 """The real providers' limits of output tokens for a request without one. The admission control reads them."""
-
-
-class Served:
-    """What one attempt got from a vendor. Times are those of the event loop.
-
-    `pieces` are the pieces that were yielded, and `finished` says whether a `Finished` was among them. `silence` is the
-    longest time for which the reader had to wait for content, also for content that never came. As for the clocks of a
-    stream, a report of usage, a `RawEvent` or an empty text does not end a silence. `fault` is the class name of the
-    fault of the script, or "". `ended_at` is `None` while the stream is open.
-
-    Args:
-        target: The target that was asked.
-        request: The request that was sent.
-        asked_at: When it was sent.
-    """
-
-    __slots__ = (
-        "_waited", "_waits_since", "asked_at", "ended_at", "fault", "finished", "pieces", "request", "silence",
-        "target",
-    )  # fmt: skip
-
-    def __init__(self, target: Target, request: TaskRequest, asked_at: float) -> None:
-        self.target: Target = target
-        self.request: TaskRequest = request
-        self.asked_at: float = asked_at
-        self.ended_at: float | None = None
-        self.pieces: list[Piece] = []
-        self.finished: bool = False
-        self.silence: float = 0.0
-        self.fault: str = ""
-        self._waited = 0.0  # since the last content
-        self._waits_since: float | None = asked_at
-
-    def take(self, piece: Piece, now: float) -> None:
-        """The reader gets a piece."""
-        self._end_wait(now)
-        if piece and not isinstance(piece, _NO_CONTENT):
-            self._waited = 0.0
-        self.pieces.append(piece)
-        self.finished = self.finished or isinstance(piece, Finished)
-
-    def wait(self, now: float) -> None:
-        """The reader begins to wait for the next piece."""
-        self._waits_since = now
-
-    def end(self, now: float) -> None:
-        """The stream is closed."""
-        self._end_wait(now)
-        self.ended_at = now
-
-    def _end_wait(self, now: float) -> None:
-        if self._waits_since is not None:
-            self._waited += now - self._waits_since
-            self._waits_since = None
-            self.silence = max(self.silence, self._waited)
-
-    def __repr__(self) -> str:
-        state = "open" if self.ended_at is None else f"ended at {self.ended_at:g}"
-        return f"<{self.target} asked at {self.asked_at:g}: {len(self.pieces)} pieces, {state}>"
 
 
 class SimulatedProvider:
@@ -125,6 +75,9 @@ class SimulatedProvider:
         models: The models that it has; by default it accepts any name.
         refuses_prefill: Whether it refuses requests that end with an open assistant turn, or which models do.
         api_key: The key that the settings must have; by default any or none.
+        background: How the vendor keeps the run of each answer; by default it keeps none. See `Background`.
+        token_ids: The name of the vocabulary whose token ids it gives and takes; by default none. Targets with the same
+            vocabulary and the same name of the model can continue each other's answers. Each piece of text is a token.
 
     Raises:
         ValueError: An argument is impossible, such as a fault past the end of a reply.
@@ -141,6 +94,8 @@ class SimulatedProvider:
         models: Collection[str] | None = None,
         refuses_prefill: bool | Collection[str] = False,
         api_key: str | None = None,
+        background: Background | None = None,
+        token_ids: str | None = None,
     ) -> None:
         self.settings: Final = settings
         self.wire: Final = wire_of(settings) if wire is None else Wire(wire)
@@ -153,6 +108,10 @@ class SimulatedProvider:
         self._models = None if models is None else frozenset(models)
         self._refuses_prefill = refuses_prefill if isinstance(refuses_prefill, bool) else frozenset(refuses_prefill)
         self._api_key = api_key
+        self._background = background
+        self._reads = [] if background is None else list(background.reads)
+        self._token_ids = token_ids
+        self.runs: Final[list[ScriptedRun]] = []
         self.script = script
 
     @property
@@ -162,7 +121,7 @@ class SimulatedProvider:
 
     @script.setter
     def script(self, script: ProviderScript) -> None:
-        self._parts = _parts(script, self.wire)
+        self._parts = _parts(script, self.wire, keeps_runs=self._background is not None)
         self._script = script
         self._answer_count = 0
 
@@ -177,28 +136,60 @@ class SimulatedProvider:
     def release(self) -> None:
         """There is nothing to release."""
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         """Answer a request by the script."""
+        return self._play(ask)
+
+    def rung(self, model: str) -> Rung | None:
+        """How it continues a broken answer: it reads the run on, goes on from token ids, or neither."""
+        return "reattached" if self._background is not None else "exact" if self._token_ids is not None else None
+
+    def takes_tokens(self, model: str, trail: TokenTrail) -> bool:
+        """Whether the trail is of this vocabulary and model."""
+        return self._token_ids is not None and trail.family == f"{self._token_ids}/{model}"
+
+    def read_on(self, run: ScriptedRun) -> AsyncGenerator[Piece, None]:
+        """Read a run on. `ScriptedRun.read_on` calls this."""
+        return self._play(run.ask, run)
+
+    def trouble(self, what: str) -> Trouble:
+        """What happens to a request that reads a run on or cancels it."""
+        if what == "cancel" or self._background is None:
+            return None if self._background is None else self._background.cancel
+        return self._reads.pop(0) if self._reads else None
+
+    async def _play(self, ask: Ask, run: ScriptedRun | None = None) -> AsyncGenerator[Piece, None]:
+        """The pieces of one connection: of a new request, or of a run that is read on."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         served = Served(ask.target, ask.request, due)
+        served.run, served.reads_on = run, run is not None
         self.served.append(served)
         request: ReceivedRequest | None = None
+        trail = (
+            None
+            if run is not None or self._token_ids is None
+            else Trail(f"{self._token_ids}/{ask.target.model}", ask.tokens)
+        )
         try:
             with translated(ask) as context:
-                request, played = self._answered(ask, served)
-                last = len(played.moments) - 1
+                request, played = self._answered(ask, served) if run is None else (None, run.again())
+                run = served.run
                 for place, moment in enumerate(played.moments):
                     if isinstance(moment, (int, float)):
                         due += moment
                         continue
-                    due = await self._arrival(due)
-                    if place == last and played.ending is not None:
+                    due = await self._arrival(due, is_drawn=run is None or isinstance(moment, Opened))
+                    if place == len(played.moments) - 1 and played.ending is not None and request is not None:
                         request.end(played.ending)
+                    if run is not None:
+                        run.hear(moment)
                     if isinstance(moment, BaseException):
                         raise moment
                     if isinstance(moment, Opened):
                         context.request_id = moment.request_id
+                    if trail is not None and isinstance(moment, str) and trail.add(moment):
+                        yield trail
                     served.take(moment, loop.time())
                     yield moment
                     served.wait(loop.time())
@@ -209,9 +200,9 @@ class SimulatedProvider:
             if request is not None:
                 request.end("left")
 
-    async def _arrival(self, due: float) -> float:
+    async def _arrival(self, due: float, *, is_drawn: bool) -> float:
         """Wait for something that comes `due`, or later if there is a latency. Returns when it came."""
-        if self.latency is not None:
+        if self.latency is not None and is_drawn:
             due += self.latency()
         await _until(due)
         return due
@@ -223,13 +214,14 @@ class SimulatedProvider:
         for _ in range(_MOST_REDIRECTS):
             request = self._receive(ask)
             asked = Asked(self.wire, request.model, request.request_id, ask.raw)
-            if (rejection := self._rejection(request)) is not None:
+            if (rejection := self._rejection(ask, request)) is not None:
                 played = refusal(asked, rejection)
             else:
                 try:
                     reply = self._scripted(request)
                     served.fault = _fault_of(reply)
-                    played = answer(asked, reply)
+                    served.run = self._kept(ask, asked, reply)
+                    played = answer(asked, reply) if served.run is None else served.run.first()
                 except Exception as error:  # noqa: BLE001 - a script is the user's code; its error is kept for the test
                     self.script_error = self.script_error or error
                     message = f"the script failed: {type(error).__name__}: {error}"
@@ -240,10 +232,22 @@ class SimulatedProvider:
             request.end("refused")
         raise ConnectionError("too many redirects")
 
+    def _kept(self, ask: Ask, asked: Asked, reply: Reply | Pieces) -> ScriptedRun | None:
+        """The run of this answer, if the vendor keeps one."""
+        if self._background is None or not isinstance(reply, Reply) or isinstance(reply.fault, _NO_RUN):
+            return None
+        run = ScriptedRun(f"run_sim_{len(self.runs) + 1}", self, ask, asked, reply, self._background, self.latency)
+        self.runs.append(run)
+        return run
+
     def _receive(self, ask: Ask) -> ReceivedRequest:
-        request = ReceivedRequest(self.wire, "POST", "", {}, {}, f"req_sim_{len(self.requests) + 1}")
+        limit = {} if ask.request.max_tokens is None else {"max_tokens": ask.request.max_tokens}
+        request = ReceivedRequest(self.wire, "POST", "", {}, limit, f"req_sim_{len(self.requests) + 1}")
         request.model = self.settings.vendor_model(ask.target.model)
         turns = [Turn(message.role, _text_of(message)) for message in ask.request.conversation]
+        if isinstance(ask.tokens, Trail):  # their text belongs to an open turn, if the request has one
+            before = turns.pop().text if turns and turns[-1].role == "assistant" else ""
+            turns.append(Turn("assistant", before + ask.tokens.text))
         system = [ask.request.system, *(turn.text for turn in turns if turn.role == "system")]
         request.system = "\n".join(text for text in system if text) or None
         request.turns = [turn for turn in turns if turn.role != "system"]
@@ -252,7 +256,7 @@ class SimulatedProvider:
         self.requests.append(request)
         return request
 
-    def _rejection(self, request: ReceivedRequest) -> HttpError | None:
+    def _rejection(self, ask: Ask, request: ReceivedRequest) -> HttpError | None:
         """The error with which the real service would refuse this request, or `None`."""
         key = self.settings.api_key
         if self._api_key is not None and (key is None or key.reveal() != self._api_key):
@@ -261,7 +265,7 @@ class SimulatedProvider:
             return HttpError(400, message="messages: at least one message is required")
         if self._models is not None and request.model not in self._models:
             return HttpError(404, message=f"the model {request.model} does not exist")
-        if request.turns[-1].role == "assistant" and self._refuses_open_turn(request.model):
+        if ask.tokens is None and request.turns[-1].role == "assistant" and self._refuses_open_turn(request.model):
             return HttpError(400, message=PREFILL_REFUSED)
         return None
 
@@ -300,14 +304,16 @@ async def _until(due: float) -> None:
     await asyncio.sleep(max(0.0, due - loop.time()))
 
 
-def _parts(script: ProviderScript, wire: Wire) -> list[Reply | Pieces | _Function]:
+def _parts(script: ProviderScript, wire: Wire, *, keeps_runs: bool) -> list[Reply | Pieces | _Function]:
     """The parts of a script. Raises an error if it is impossible on this wire."""
     several = list(script) if isinstance(script, Sequence) and not isinstance(script, str) else [script]
     parts = [Reply(part) if isinstance(part, str) else part for part in several]
     if not parts:
         raise ValueError("a script that is a sequence has at least one part")
     for part in parts:
-        if isinstance(part, (Reply, Pieces)):
+        if keeps_runs and isinstance(part, Reply) and isinstance(part.fault, OfARun):
+            answer(Asked(wire, "m", "", raw=False), replace(part, fault=None))
+        elif isinstance(part, (Reply, Pieces)):
             answer(Asked(wire, "m", "", raw=False), part)
         elif not callable(part):
             raise TypeError(

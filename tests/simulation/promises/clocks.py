@@ -21,6 +21,7 @@ from tests.simulation.promises.kit import (
     may_share,
     over_at,
     policies_of,
+    resilience_of,
 )
 from tests.simulation.promises.matching import Request, requests
 from tests.simulation.record import Reading, Run
@@ -86,9 +87,9 @@ def a_clock_blames_only_a_silent_vendor(run: Run) -> None:
         content = (str, ReasoningDelta, ToolCall, ToolCallDelta)
         came = any(piece and isinstance(piece, content) for piece in served.pieces)
         if clock == "first_token":
-            waited = 0.0 if came else over_at(served) - served.asked_at
+            waited = 0.0 if came else over_at(served) - request.began_at
         else:
-            waited = served.silence if came else 0.0
+            waited = served.silence if came or request.reads_on else 0.0  # the run has begun before
         if waited < seconds:
             fail(
                 request.reading,
@@ -163,7 +164,7 @@ def _deadline(run: Run, reading: Reading) -> float:
     """When the stream has to be over. A body's own timeout is not that of the stream inside, which may read ahead."""
     totals = [reading.total]
     if has_body(reading) and may_share(reading):
-        totals = [policy.resilience.timeouts.total for policy in policies_of(run, reading)]
+        totals = [resilience_of(policy, reading, None).timeouts.total for policy in policies_of(run, reading)]
     return _begins(run, reading) + max(inf if total is None else total for total in totals)
 
 
@@ -177,7 +178,8 @@ def _begins(run: Run, reading: Reading) -> float:
 
 def _longest_wait(run: Run, policy: Policy, request: Request) -> float:
     """The longest time for which the clocks let a reader wait for one piece of this attempt."""
-    clocks, reading = policy.resilience.timeouts, request.reading
+    reading = request.reading
+    clocks = resilience_of(policy, reading, request.served.target).timeouts
     first = inf if clocks.first_token is None else clocks.first_token
     if reading.total is not None and _may_be_last_of_several(run, request):
         first = inf

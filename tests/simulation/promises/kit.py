@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, NoReturn
 
-from llm_dispatcher._policy import Policy
+from llm_dispatcher._policy import Policy, Resilience
 from llm_dispatcher.cache import alike
 from llm_dispatcher.events import (
     Attempt,
@@ -19,13 +19,15 @@ from llm_dispatcher.events import (
     StreamStarted,
     TextDelta,
 )
-from llm_dispatcher.tasks import Target
+from llm_dispatcher.exceptions import UnprovenContinuationError
+from llm_dispatcher.tasks import Target, TaskType
 from tests.simulation.record import Outcome, Process, Reading, Run, Served
 
 TIMER: Final = 0.005
 """Seconds by which timers may be late: the watchdog's resolution, its grace, and rounding."""
 DOLLARS: Final = 1e-6
 """US dollars by which sums of floats may differ."""
+UNPROVEN: Final = UnprovenContinuationError.__name__
 ENDS: Final = (StreamCompleted, StreamFailed, StreamCancelled)
 
 
@@ -175,6 +177,25 @@ def policies_of(run: Run, reading: Reading) -> list[Policy]:
     return [*before, *(policy for at, policy in changes if at == reading.began_at)] or [changes[0][1]]
 
 
+def begins_again_at_last(rows: Sequence[Attempt], row: Attempt) -> bool:
+    """Whether this attempt begins the answer again at a target that could not continue it, when nobody else could."""
+    before = rows[: row.number - 1]
+    return row.rung == "restarted" and any(
+        each.target == row.target and each.failure is not None and each.failure.kind == UNPROVEN for each in before
+    )
+
+
+def task_of(reading: Reading) -> TaskType:
+    """The task type of the reader's request."""
+    task: TaskType = reading.plan.request.get("task_type", "text_generation")
+    return task
+
+
+def resilience_of(policy: Policy, reading: Reading, target: Target | None) -> Resilience:
+    """The resilience of a target for the reader's request, or that of the whole request."""
+    return policy.resilience_of(task_of(reading), target)
+
+
 def may_share(reading: Reading) -> bool:
     """Whether the reader's call may share its stream with others, if its policy has a cache."""
     is_raw = option(reading, "raw") and not has_body(reading)  # a body does not pass it on
@@ -188,7 +209,7 @@ def asks_the_same(run: Run, donor: Reading, reading: Reading) -> bool:
     for name in ("task_type", "max_tokens", "temperature", "system"):
         if donor.plan.request.get(name) != reading.plan.request.get(name):
             return False
-    if donor.plan.wants_tools != reading.plan.wants_tools:
+    if (donor.plan.wants_tools, donor.plan.open_turn) != (reading.plan.wants_tools, reading.plan.open_turn):
         return False
     thresholds = [policy.cache.similarity_threshold for policy in policies_of(run, reading) if policy.cache is not None]
     likeness = alike(donor.question, reading.question)

@@ -8,7 +8,7 @@ from itertools import groupby
 from math import inf
 from typing import Final
 
-from llm_dispatcher._policy import Limits, Policy
+from llm_dispatcher._policy import Limits, Policy, RetryBudgetSettings
 from llm_dispatcher._routing.retry_budget import WINDOW
 from llm_dispatcher.events import Attempt
 from llm_dispatcher.exceptions import (
@@ -16,12 +16,15 @@ from llm_dispatcher.exceptions import (
     InvalidRequestError,
     ProviderConnectionError,
     StreamTruncatedError,
+    UnprovenContinuationError,
 )
-from llm_dispatcher.notices import BreakerChanged, TargetSkipped
+from llm_dispatcher.notices import TargetSkipped
+from llm_dispatcher.provider import KeptRun, Opened
 from llm_dispatcher.tasks import Target
 from tests.simulation import inspection
 from tests.simulation.promises.kit import (
     attempts_of,
+    begins_again_at_last,
     fail,
     finished,
     has_body,
@@ -29,8 +32,10 @@ from tests.simulation.promises.kit import (
     outcome_of,
     over_at,
     policies_of,
+    resilience_of,
+    task_of,
 )
-from tests.simulation.promises.matching import Request, of_process
+from tests.simulation.promises.matching import Request, of_reading, sent_by
 from tests.simulation.record import Process, Reading, Run
 
 SURE_WINDOW: Final = WINDOW * 0.9
@@ -56,8 +61,8 @@ def retries_stay_within_their_budget(run: Run) -> None:
     Only a switch to a target that is healthy or new may overdraw the budget, so this counts tries of the same target.
     """
     for process in run.processes:
-        share, floor = _retry_budget(process)
         for provider, sent in _by_provider(run, process).items():
+            share, floor = _retry_budget(process, provider)
             firsts, retries = _firsts_and_retries(sent)
             for number, at in enumerate(retries):
                 lately = number + 1 - sum(other <= at - SURE_WINDOW for other in retries[: number + 1])
@@ -70,15 +75,17 @@ def retries_stay_within_their_budget(run: Run) -> None:
 def a_retry_is_refused_only_if_the_budget_is_spent(run: Run) -> None:
     """The retry budget refuses a try only if so many others, of vendors that were really asked, have used it up."""
     for process in run.processes:
-        settings = [policy.resilience.retry_budget for _, policy in process.policies]
-        if any(each.share is None for each in settings) or process.was_killed:
+        if process.was_killed:
             continue
-        share, floor = min(each.share or 0.0 for each in settings), min(each.floor for each in settings)
-        sent = of_process(run, process)
+        sent = sent_by(run, process)
         for at, notice in process.notices:
             if not isinstance(notice, TargetSkipped) or _SPENT not in notice.failure.message:
                 continue
             provider = notice.target.provider
+            settings = _retry_budgets(process, provider)
+            if any(each.share is None for each in settings):
+                continue
+            share, floor = min(each.share or 0.0 for each in settings), min(each.floor for each in settings)
             firsts, _ = _firsts_and_retries([each for each in sent if each.served.target.provider == provider])
             # Of one moment, the order is not known: requests that were surely counted, and tries that may have been
             # drawn although they were sent a moment later.
@@ -97,8 +104,8 @@ def an_outage_is_not_made_worse(run: Run) -> None:
     if run.scenario.kind != "outage":
         return
     for process in run.processes:
-        share, floor = _retry_budget(process)
         for provider, sent in _by_provider(run, process).items():
+            share, floor = _retry_budget(process, provider)
             down = [each for each in sent if each.served.asked_at < run.scenario.ends_at]
             if any(each.served.finished for each in down):
                 continue
@@ -114,35 +121,49 @@ def an_outage_is_not_made_worse(run: Run) -> None:
 
 def targets_are_tried_in_turn(run: Run) -> None:
     """A request tries a target once and `max_retries` times more, goes on to the next one, and never comes back. A
-    target that continues best is asked once more in any case.
+    target that continues best is asked once more in any case, and one whose continuation proved nothing may begin the
+    answer again when nobody else can go on. Reading a run on is no try while that brings anything.
     """
     for reading in finished(run):
         if has_body(reading):
             continue
         turns = [list(rows) for _, rows in groupby(attempts_of(reading), key=lambda row: row.target)]
         targets = [str(rows[0].target) for rows in turns]
-        if len(set(targets)) != len(targets):
+        in_vain = {id(each.row) for each in of_reading(run, reading) if each.reads_on and not _has_news(each)}
+        first_turns = [str(rows[0].target) for rows in turns if not begins_again_at_last(attempts_of(reading), rows[0])]
+        if len(set(first_turns)) != len(first_turns):
             fail(reading, "each target has one turn", ", ".join(targets))
-        most = _most(run, reading, "max_retries", lambda policy: policy.resilience.max_retries) + 1
         for rows in turns:
-            bound = max(most, 2) if continues_best(rows) else most
-            if len(rows) > bound:
-                fail(reading, f"at most {bound} tries of {rows[0].target}", len(rows))
+            of_target = lambda policy, target=rows[0].target: resilience_of(policy, reading, target).max_retries  # noqa: E731
+            most = _most(run, reading, "max_retries", of_target) + 1
+            tries = sum(row.rung != "reattached" for row in rows)
+            bound = max(most, 2) if _continues_best(rows) else most
+            if tries > bound:
+                fail(reading, f"at most {bound} tries of {rows[0].target}", tries)
+            for _, some in groupby(rows, key=lambda row: id(row) in in_vain):
+                if (readings := list(some)) and id(readings[0]) in in_vain and len(readings) > most:
+                    fail(reading, f"at most {most} readings of a run that bring nothing", len(readings))
         if len(turns) > 1 and not _most(
-            run, reading, "fallback_enabled", lambda policy: policy.resilience.fallback_enabled
+            run, reading, "fallback_enabled", lambda policy: resilience_of(policy, reading, None).fallback_enabled
         ):
             fail(reading, "one target, because fallback is switched off", ", ".join(targets))
 
 
 def what_no_other_target_helps_ends_at_once(run: Run) -> None:
-    """After a refusal of the request itself, and after a break with `on_break: raise`, no further attempt is made."""
+    """After a refusal of the request itself, and after a break with `on_break: raise`, no further attempt is made. But
+    a run may be read on, and `on_refusal: next` has the next target asked after a filter.
+    """
     for reading in finished(run):
         if has_body(reading):
             continue
         rows = attempts_of(reading)
-        raises = _all(run, reading, "on_break", lambda policy: policy.resilience.on_break) == {"raise"}
+        on_break = _all(run, reading, "on_break", lambda policy: resilience_of(policy, reading, None).on_break)
+        raises = on_break == {"raise"}
+        fatal = FATAL[:1] if _may_go_on_after_refusals(run, reading) else FATAL
         for row in rows[:-1]:
-            if row.failure is not None and row.failure.kind in FATAL:
+            if rows[row.number].rung == "reattached":
+                continue
+            if row.failure is not None and row.failure.kind in fatal:
                 fail(reading, f"no attempt after {row.failure.kind}", rows[row.number])
             if raises and row.delivered:
                 fail(
@@ -150,6 +171,10 @@ def what_no_other_target_helps_ends_at_once(run: Run) -> None:
                     f"no attempt after {row.delivered} characters, because on_break is 'raise'",
                     rows[row.number],
                 )
+
+
+def _may_go_on_after_refusals(run: Run, reading: Reading) -> bool:
+    return any(policy.route(task_of(reading)).on_refusal == "next" for policy in policies_of(run, reading))
 
 
 # ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -189,105 +214,22 @@ def requests_a_minute_stay_within_their_limit(run: Run) -> None:
                         fail(process, what, last - first + 1)
 
 
-# ── breakers ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def an_open_breaker_keeps_everybody_away(run: Run) -> None:
-    """While a target's breaker is open, nobody asks it. An attempt that was admitted in the same moment may be sent."""
-    for process in run.processes:
-        opened: dict[Target, list[tuple[float, float]]] = defaultdict(list)
-        for at, notice in process.notices:
-            if isinstance(notice, BreakerChanged):
-                if opened[notice.target] and opened[notice.target][-1][1] == inf:
-                    opened[notice.target][-1] = (opened[notice.target][-1][0], at)
-                if notice.state == "open":
-                    opened[notice.target].append((at, inf))
-        for request in of_process(run, process):
-            for begins, ends in opened.get(request.served.target, ()):
-                if begins < request.served.asked_at < ends:
-                    what = (
-                        f"no request to {request.served.target}, whose breaker is open from {begins:.3f} to {ends:.3f}"
-                    )
-                    fail(request.reading, what, f"one at {request.served.asked_at:.3f}")
-
-
-def a_breaker_opens_only_after_failures(run: Run) -> None:
-    """A breaker opens after as many failures within its window as its settings say, and a half open one after one."""
-    for process in run.processes:
-        settings = [policy.resilience.breaker for _, policy in process.policies]
-        most, window = min(each.failures or 0 for each in settings), max(each.window for each in settings)
-        failed = [each for each in of_process(run, process) if each.row is not None and each.row.outcome == "failed"]
-        state: dict[Target, str] = {}
-        for at, notice in process.notices:
-            if not isinstance(notice, BreakerChanged):
-                continue
-            lately = [
-                each for each in failed
-                if each.served.target == notice.target and at - window - LATE <= over_at(each.served) <= at + LATE
-            ]  # fmt: skip
-            least = 1 if state.get(notice.target) == "half_open" else most
-            if notice.state == "open" and len(lately) < least and not process.was_killed:
-                fail(process, f"at least {least} failures of {notice.target} before {at:.3f}", len(lately))
-            state[notice.target] = notice.state
-
-
-def an_open_breaker_stays_so_for_its_cooldown(run: Run) -> None:
-    """A breaker becomes half open when its cooldown is over, and not before; its states follow each other in order."""
-    follows = {"closed": ("open",), "open": ("half_open",), "half_open": ("closed", "open")}
-    for process in run.processes:
-        least = min(policy.resilience.breaker.cooldown for _, policy in process.policies)
-        last: dict[Target, tuple[str, float]] = {}
-        for at, notice in process.notices:
-            if not isinstance(notice, BreakerChanged):
-                continue
-            state, since = last.get(notice.target, ("closed", 0.0))
-            if notice.state not in follows[state]:
-                fail(process, f"{' or '.join(follows[state])} after {state} of {notice.target}", notice.state)
-            if state == "open" and at - since < least - 1e-6:
-                fail(
-                    process,
-                    f"{notice.target} stays open for {least:g} s from {since:.3f} on",
-                    f"{notice.state} at {at:.3f}",
-                )
-            last[notice.target] = (notice.state, at)
-
-
-def a_half_open_breaker_admits_few(run: Run) -> None:
-    """A half open breaker admits `probes` attempts at a time, and one more for each cooldown in which none ended."""
-    for process in run.processes:
-        resilience = [policy.resilience.breaker for _, policy in process.policies]
-        probes, cooldown = max(each.probes for each in resilience), min(each.cooldown for each in resilience)
-        sent = of_process(run, process)
-        for target, begins, ends in _half_open(process):
-            admitted = [each for each in sent if each.served.target == target and begins <= each.served.asked_at < ends]
-            for each in admitted:
-                at = each.served.asked_at
-                under_way = [one for one in admitted if one.served.asked_at <= at < over_at(one.served)]
-                most = probes + int((at - begins + 1e-6) / cooldown)
-                if len(under_way) > most:
-                    fail(
-                        process,
-                        f"at most {most} probes of {target} at {at:.3f}",
-                        [one.reading.name for one in under_way],
-                    )
-
-
-def _half_open(process: Process) -> Iterator[tuple[Target, float, float]]:
-    began: dict[Target, float] = {}
-    for at, notice in process.notices:
-        if isinstance(notice, BreakerChanged):
-            if notice.target in began:
-                yield notice.target, began.pop(notice.target), at
-            if notice.state == "half_open":
-                began[notice.target] = at
-
-
-def continues_best(rows: Sequence[Attempt]) -> bool:
+def _continues_best(rows: Sequence[Attempt]) -> bool:
     """Whether the second try of a target may follow also with `max_retries: 0`: its connection broke, and it goes on
-    from exactly what it wrote.
+    from exactly what it wrote; or its continuation proved nothing, and it begins again.
     """
-    broke = rows[0].failure is not None and rows[0].failure.kind in BROKE
-    return broke and len(rows) > 1 and rows[1].rung in ("exact", "prefill")
+    second = next((place for place, row in enumerate(rows) if place and row.rung != "reattached"), None)
+    if second is None:
+        return False
+    failure = rows[second - 1].failure
+    kind = "" if failure is None else failure.kind
+    is_exact = kind in BROKE and rows[second].rung in ("exact", "prefill")
+    return is_exact or (kind == UnprovenContinuationError.__name__ and rows[second].rung == "restarted")
+
+
+def _has_news(request: Request) -> bool:
+    """Whether a connection has brought anything of its answer."""
+    return any(not isinstance(piece, (Opened, KeptRun)) for piece in request.served.pieces)
 
 
 # ── the end of all trouble ─────────────────────────────────────────────────────────────────────────────────────────
@@ -320,7 +262,7 @@ def an_answer_closes_the_breaker(run: Run) -> None:
 
 def _by_provider(run: Run, process: Process) -> dict[str, list[Request]]:
     sent: defaultdict[str, list[Request]] = defaultdict(list)
-    for request in of_process(run, process):
+    for request in sent_by(run, process):
         sent[request.served.target.provider].append(request)
     return sent
 
@@ -353,9 +295,13 @@ def _drawn(sent: Sequence[Request], provider: str) -> list[float]:
     return drawn
 
 
-def _retry_budget(process: Process) -> tuple[float, int]:
+def _retry_budgets(process: Process, provider: str) -> list[RetryBudgetSettings]:
+    return [policy.resilience_of(None, Target(provider, "")).retry_budget for _, policy in process.policies]
+
+
+def _retry_budget(process: Process, provider: str) -> tuple[float, int]:
     """The largest share and floor that were in force. Without a share, there is no bound."""
-    budgets = [policy.resilience.retry_budget for _, policy in process.policies]
+    budgets = _retry_budgets(process, provider)
     shares = [inf if each.share is None else each.share for each in budgets]
     return max(shares), max(each.floor for each in budgets)
 
@@ -366,7 +312,7 @@ def _window(at: float) -> int:
 
 def _limited(run: Run, process: Process) -> Iterator[tuple[str, Limits, list[Request]]]:
     """Each provider or model with limits that no reload has changed, and the requests to it."""
-    every = of_process(run, process)
+    every = sent_by(run, process)
     scopes = {each.served.target.provider: "" for each in every} | {str(each.served.target): "" for each in every}
     for scope in scopes:
         limits = [_limits(policy, scope) for _, policy in process.policies]

@@ -21,6 +21,18 @@ class Request:
     served: Served
     place: int
     row: Attempt | None = None
+    refused_at: float | None = None
+    """When the same attempt had asked with an open turn before, which its host has refused."""
+
+    @property
+    def began_at(self) -> float:
+        """When the attempt first asked."""
+        return self.served.asked_at if self.refused_at is None else self.refused_at
+
+    @property
+    def reads_on(self) -> bool:
+        """Whether it has read on a run that the vendor keeps, and has asked for nothing new."""
+        return self.served.reads_on
 
     @property
     def is_local(self) -> bool:
@@ -41,9 +53,29 @@ def of_process(run: Run, process: Process) -> list[Request]:
     return [each for each in requests(run) if each.reading.process == process.number]
 
 
+def sent_by(run: Run, process: Process) -> list[Request]:
+    """The requests of one process for an answer, in order. Reading a run on is none."""
+    return [each for each in of_process(run, process) if not each.reads_on]
+
+
 def of_reading(run: Run, reading: Reading) -> Sequence[Request]:
     """The requests that one reader has caused, in order."""
     return _matched(run).by_reading.get(id(reading), ())
+
+
+def answers(run: Run) -> list[list[Request]]:
+    """The requests, each with those that have read on its run."""
+    found: list[list[Request]] = []
+    of_run: dict[int, list[Request]] = {}
+    for request in requests(run):
+        kept = request.served.run
+        if kept is not None and id(kept) in of_run:
+            of_run[id(kept)].append(request)
+            continue
+        found.append([request])
+        if kept is not None:
+            of_run[id(kept)] = found[-1]
+    return found
 
 
 def check_requests(run: Run) -> None:
@@ -83,12 +115,14 @@ class _Matched:
     def _with_rows(self, reading: Reading, sent: list[tuple[int, Vendor, Served]]) -> Iterator[Request]:
         """The requests of one reader with their rows. Each has one, and each row is of one.
 
-        Two exceptions. The last row may be of an attempt that was stopped before its request was sent: it says that
+        Three exceptions. A host that refuses an open turn is asked again in the same attempt.
+        The last row may be of an attempt that was stopped before its request was sent: it says that
         nothing is known of it. The last request may have no row if its process was killed meanwhile
         (`_is_under_way`).
         """
         sent.sort(key=lambda each: each[0])
         rows = [row for row in attempts_of(reading) if row.target.provider != BODY]  # it sends no request
+        sent, again = _without_refused(sent, rows)
         if len(rows) == len(sent) + 1 and rows[-1].outcome == "cancelled" and rows[-1].usage.source == "unknown":
             del rows[-1]
         if len(sent) == len(rows) + 1 and self._is_under_way(reading, sent[-1][2]):
@@ -99,7 +133,7 @@ class _Matched:
             self.unfit = self.unfit or (reading, targets, [row.target for row in rows])
             return
         for row, (place, vendor, served) in zip(rows, sent, strict=True):
-            yield Request(reading, vendor, served, place, row)
+            yield Request(reading, vendor, served, place, row, again.get(id(served)))
 
     def _is_under_way(self, reading: Reading, served: Served) -> bool:
         """Whether the process was killed before this last request of a reader could get its row.
@@ -129,6 +163,33 @@ class _Matched:
     def _is_shared(self, reading: Reading) -> bool:
         has_cache = reading.policy is not None and reading.policy.cache is not None
         return has_cache and may_share(reading)
+
+
+def _without_refused(
+    sent: list[tuple[int, Vendor, Served]], rows: Sequence[Attempt]
+) -> tuple[list[tuple[int, Vendor, Served]], dict[int, float]]:
+    """The requests without those whose attempt asked the same target again, and when those that did had asked first."""
+    kept: list[tuple[int, Vendor, Served]] = []
+    again: dict[int, float] = {}
+    for place, each in enumerate(sent):
+        after = sent[place + 1][2] if place + 1 < len(sent) else None
+        row = rows[len(kept)] if len(kept) < len(rows) else None
+        is_one_attempt = row is None or row.rung == "anchored"
+        if after is not None and is_one_attempt and _is_refused_open_turn(each[2]) and _is_asked_again(each[2], after):
+            again[id(after)] = each[2].asked_at
+        else:
+            kept.append(each)
+    return kept, again
+
+
+def _is_refused_open_turn(served: Served) -> bool:
+    conversation = served.request.conversation
+    return not served.pieces and bool(conversation) and conversation[-1].role == "assistant"
+
+
+def _is_asked_again(served: Served, after: Served) -> bool:
+    roles = [message.role for message in after.request.conversation[-2:]]
+    return after.target == served.target and after.asked_at == served.ended_at and roles == ["assistant", "user"]
 
 
 _latest: list[_Matched] = []

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from llm_dispatcher._policy import Policy
 from llm_dispatcher._usage import Usage
 from llm_dispatcher.events import Attempt, StreamCompleted, UsageReport
-from llm_dispatcher.exceptions import RequestTimeoutError, StreamingError
+from llm_dispatcher.exceptions import ContentFilterError, RequestTimeoutError, StreamingError, UnprovenContinuationError
 from llm_dispatcher.provider import Opened
 from llm_dispatcher.tasks import MOST_TOKENS, Target
 from tests.simulation import inspection
@@ -29,7 +29,7 @@ from tests.simulation.promises.kit import (
     namespace,
     policies_of,
 )
-from tests.simulation.promises.matching import Request, check_requests, of_process, requests
+from tests.simulation.promises.matching import Request, answers, check_requests, of_process, requests
 from tests.simulation.promises.walls import walls
 from tests.simulation.record import Process, Run
 
@@ -47,8 +47,8 @@ def each_request_has_one_row(run: Run) -> None:
 def a_row_tells_what_its_vendor_reported(run: Run) -> None:
     """The usage of a row is what its vendor reported; an estimate if it did not; unknown if it accepted nothing."""
     for request in requests(run):
-        if request.row is None:
-            continue
+        if request.row is None or request.served.run is not None:
+            continue  # `the_attempts_at_a_run_cost_what_it_cost`
         usage, reported = request.row.usage, _reported(request)
         if not any(isinstance(piece, Opened) for piece in request.served.pieces):
             if _counts(usage) != _counts(Usage()) or usage.source != "unknown":
@@ -58,6 +58,26 @@ def a_row_tells_what_its_vendor_reported(run: Run) -> None:
                 fail(request.reading, f"the usage that {request.served.target} reported, {reported}", usage)
         elif usage.source != "estimated" or (reported is not None and usage.output_tokens < reported.output_tokens):
             fail(request.reading, f"an estimate of at least {reported}, because nothing final was reported", usage)
+
+
+def the_attempts_at_a_run_cost_what_it_cost(run: Run) -> None:
+    """The rows of a run that its vendor keeps add up to what the vendor reported of it, or to an
+    estimate if it did not. Only an estimate that was too high before the report came is not taken back.
+    """
+    for answer in answers(run):
+        if answer[0].served.run is None or any(each.row is None for each in answer):
+            continue
+        rows = [each.row for each in answer if each.row is not None]
+        reports = [each for each in map(_reported, answer) if each is not None]
+        total = Usage.sum(row.usage for row in rows)
+        if not answer[-1].served.finished or not reports:
+            if any(row.usage.source == "reported" for row in rows):
+                fail(answer[0].reading, "estimates, because nothing final was reported", rows)
+            continue
+        before = Usage.sum(row.usage for row in rows[:-1])
+        expected = tuple(map(max, _counts(reports[-1]), _counts(before)))
+        if _counts(total) != expected:
+            fail(answer[0].reading, f"rows that add up to {reports[-1]}", [row.usage for row in rows])
 
 
 def a_row_costs_what_its_tokens_cost(run: Run) -> None:
@@ -72,7 +92,9 @@ def a_row_costs_what_its_tokens_cost(run: Run) -> None:
 
 
 def a_rows_outcome_is_what_its_vendor_did(run: Run) -> None:
-    """A completed row is of an answer that its vendor has finished, a failed one names its failure, and only those."""
+    """A completed row is of an answer that its vendor has finished, a failed one names its failure, and only those. An
+    answer that its vendor has finished fails only if it cannot be shown, or is a refusal.
+    """
     for reading in everyone(run):
         for row in attempts_of(reading):
             if (row.failure is not None) != (row.outcome == "failed"):
@@ -80,7 +102,9 @@ def a_rows_outcome_is_what_its_vendor_did(run: Run) -> None:
     for request in requests(run):
         if request.row is not None and request.row.outcome == "completed" and not request.served.finished:
             fail(request.reading, f"no completed row, because {request.served.target} never finished", request.row)
-        if request.row is not None and request.row.outcome == "failed" and request.served.finished:
+        kind = "" if request.row is None or request.row.failure is None else request.row.failure.kind
+        is_useless = kind in (UnprovenContinuationError.__name__, ContentFilterError.__name__) or _is_too_short(request)
+        if kind and request.served.finished and not is_useless:
             fail(
                 request.reading, f"no failed row, because {request.served.target} has finished its answer", request.row
             )
@@ -209,7 +233,9 @@ def spent_tells_todays_amounts(run: Run) -> None:
 
 
 def health_counts_each_attempt_once(run: Run) -> None:
-    """`switch.health()` counts each attempt at a target once, and each failure, if the vendor has seen the request."""
+    """`switch.health()` counts each attempt at a target once, and each failure, if the vendor has seen the request. A
+    refusal is none.
+    """
     for process in run.processes:
         if process.stock_at is None:
             continue
@@ -220,7 +246,7 @@ def health_counts_each_attempt_once(run: Run) -> None:
             if row is None or request.reading in run.epilogue or row.outcome == "cancelled" or request.is_local:
                 continue
             attempts[row.target] += 1
-            failures[row.target] += row.failure is not None
+            failures[row.target] += row.failure is not None and not _is_refusal(row)
         found = {target: (health.attempts, health.failures) for target, health in process.health.items()}
         expected = {target: (attempts[target], failures[target]) for target in attempts}
         if found != expected:
@@ -241,6 +267,17 @@ def _rows(run: Run, process: Process, name: str) -> Iterable[tuple[Request, Atte
 
 def _sum(amounts: dict[tuple[str, str], float], name: str, length: int) -> float:
     return sum(amount for (scope, period), amount in amounts.items() if scope == name and len(period) == length)
+
+
+def _is_refusal(row: Attempt) -> bool:
+    """Whether the model has declined, or a filter has stopped it: its vendor did what it should."""
+    return row.failure is not None and row.failure.kind == ContentFilterError.__name__
+
+
+def _is_too_short(request: Request) -> bool:
+    """Whether a limit has ended an answer that began again, before it was longer than what the reader had."""
+    row = request.row
+    return row is not None and row.seam == "restart" and row.failure is not None and "limit" in row.failure.message
 
 
 def _reported(request: Request) -> Usage | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.promises.kit import attempts_of, everyone, fail, option, policies_of
+from tests.simulation.promises.kit import attempts_of, begins_again_at_last, everyone, fail, option, policies_of
 from tests.simulation.promises.matching import requests
 from tests.simulation.record import Run
 
@@ -45,7 +45,8 @@ def an_ordered_route_is_asked_in_order(run: Run) -> None:
         is_plain = not asked.get("model") and not asked.get("providers") and option(reading, "max_latency") is None
         if not is_plain or any((strategy or route.strategy) != "ordered" or route.max_latency for route in routes):
             continue
-        targets = [row.target for row in attempts_of(reading)]
+        rows = attempts_of(reading)
+        targets = [row.target for row in rows if not begins_again_at_last(rows, row)]
         if not any(
             _are_in_order([route.targets.index(each) for each in targets if each in route.targets]) for route in routes
         ):

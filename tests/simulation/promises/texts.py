@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
-from math import inf
 from typing import Final
 
-from llm_dispatcher._dispatch.watchdog import PAUSE
-from llm_dispatcher._policy import Policy
 from llm_dispatcher.events import (
     StreamCancelled,
     StreamCompleted,
@@ -18,10 +16,8 @@ from llm_dispatcher.events import (
     StreamSwitched,
     TextDelta,
     ToolCall,
-    ToolCallDelta,
 )
 from llm_dispatcher.exceptions import RequestTimeoutError, StreamingError
-from llm_dispatcher.provider import Finished
 from tests.simulation.promises.kit import (
     ENDS,
     Segment,
@@ -34,19 +30,18 @@ from tests.simulation.promises.kit import (
     may_share,
     missed,
     outcome_of,
-    over_at,
-    policies_of,
     ran_to_its_end,
+    resilience_of,
     segments,
     text_of,
 )
-from tests.simulation.promises.matching import Request, of_reading, requests
+from tests.simulation.promises.matching import answers, of_reading
 from tests.simulation.record import Reading, Run
 
 WHOLE: Final = ("stop", "tool_calls")
 """The finish reasons of an answer that its model has brought to its end."""
-BEFORE_REPETITIONS: Final = ("Sure", '"', "*")
-"""What the vendors of a scenario write before they repeat the delivered text, if they write something before it."""
+_MARKS: Final = re.compile(r"\n?[<>]+\n?")
+"""Marks as those of ours, which no answer has."""
 WAITING: Final = ("await", "collect")
 """The ways to read that show nothing before the end."""
 
@@ -170,13 +165,16 @@ def interruptions_count_the_delivered_text(run: Run) -> None:
 
 
 def only_readers_that_can_discard_get_a_reset(run: Run) -> None:
-    """An answer begins again only if `on_break` says so, and only for readers that can take back what they have."""
+    """An answer begins again only if `on_break` says so, and only for readers that can take back what they have. A
+    reader of the whole has nothing before the end, so for it an answer may begin again that cannot be continued.
+    """
     for reading in everyone(run):
         if not any(isinstance(event, StreamReset) for event in reading.watched):
             continue
         policies = [policy for process in run.processes for _, policy in process.policies]
         chosen = reading.plan.options.get("on_break")
-        allowed = chosen == "restart" if chosen else any(each.resilience.on_break == "restart" for each in policies)
+        ways = {chosen} if chosen else {resilience_of(each, reading, None).on_break for each in policies}
+        allowed = "restart" in ways or ("continue" in ways and reading.plan.way in WAITING)
         if not allowed or (reading.plan.way in ("text", "metadata") and not has_body(reading)):
             fail(reading, "no StreamReset", f"one, read by {reading.plan.way} with on_break={chosen}")
 
@@ -201,34 +199,39 @@ def the_seam_is_told(run: Run) -> None:
 
 
 def a_vendors_text_is_cut_only_at_its_head(run: Run) -> None:
-    """What a reader has of an attempt is what its vendor wrote, without the repetition that was cut off at its head:
-    no character in between is lost, changed or moved.
+    """What a reader has of an attempt is what its vendor wrote, without the repetition that was cut off at its head,
+    and without marks of ours: no other character is lost, changed or moved. The attempts that read one run are one.
     """
-    for request in requests(run):
-        reading, row = request.reading, request.row
-        if row is None or missed(reading):
+    for answer in answers(run):
+        last, reading = answer[-1], answer[-1].reading
+        if last.row is None or missed(reading):
             continue
-        wrote = "".join(piece for piece in request.served.pieces if isinstance(piece, str))
-        if not wrote.startswith(row.trimmed):
-            fail(reading, f"the cut text of attempt {row.number} is the head of {wrote!r}", row.trimmed)
-        rest = wrote[len(row.trimmed) :]
-        if row.delivered > len(rest) or (row.outcome == "completed" and row.delivered != len(rest)):
-            fail(reading, f"attempt {row.number} delivers the {len(rest)} characters after the cut", row.delivered)
-        shown = "".join(part.text for part in segments(reading.watched) if part.number == row.number)
+        numbers = [each.row.number for each in answer if each.row is not None]
+        trimmed = "".join(each.row.trimmed for each in answer if each.row is not None)
+        wrote = "".join(piece for each in answer for piece in each.served.pieces if isinstance(piece, str))
+        if not wrote.startswith(trimmed):
+            fail(reading, f"the cut text of attempts {numbers} is the head of {wrote!r}", trimmed)
+        rest = _MARKS.sub("", wrote[len(trimmed) :])
+        delivered = sum(each.row.delivered for each in answer if each.row is not None)
+        if delivered > len(rest) or (last.row.outcome == "completed" and delivered != len(rest)):
+            fail(reading, f"attempts {numbers} deliver the {len(rest)} characters after the cut", delivered)
+        shown = "".join(part.text for part in segments(reading.watched) if part.number in numbers)
         if not rest.startswith(shown):
-            fail(reading, f"attempt {row.number} shows a beginning of {rest!r}", shown)
+            fail(reading, f"attempts {numbers} show a beginning of {rest!r}", shown)
 
 
 def what_cannot_be_continued_is_not(run: Run) -> None:
-    """After a tool call was shown, no other attempt goes on with the answer; it may only begin again."""
+    """After a whole tool call was shown, no other attempt goes on with the answer: it may only begin again, or its run
+    may be read on.
+    """
     for reading in everyone(run):
         has_call = False
         for event in reading.watched:
             if isinstance(event, StreamReset):
                 has_call = False
-            elif isinstance(event, StreamStarted) and has_call:
+            elif isinstance(event, StreamStarted) and has_call and event.rung != "reattached":
                 fail(reading, "no other attempt after a tool call was shown", f"attempt {event.attempt}")
-            has_call = has_call or isinstance(event, (ToolCall, ToolCallDelta))
+            has_call = has_call or isinstance(event, ToolCall)
 
 
 # ── words ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -258,44 +261,9 @@ def _is_open_ended(reading: Reading) -> int:
 
 
 def _is_seamless(run: Run, reading: Reading) -> bool:
-    """Whether no repetition had to be shown. By decision 0022 there are two cases in which one is:
-
-    - The join had waited for as long as the `idle` clock allows, and the text that it held did not begin with a
-      repetition, but with a remark or with marks.
-    - A limit has ended the answer before it came to anything new, and not within the anchor.
-
-    What the vendor wrote is then delivered unchanged, as `a_vendors_text_is_cut_only_at_its_head` checks.
-    """
+    """Whether every continuation has proved itself. With `on_unproven: show`, one that has not may be shown."""
     askers = [reading] if attempts_of(reading) else [each for each in run.readings if each.question == reading.question]
-    for request in (each for asker in askers for each in of_reading(run, asker)):
-        row = request.row
-        if row is None or row.number == 1 or row.seam != "plain" or not row.delivered:
-            continue
-        wrote = "".join(piece for piece in request.served.pieces if isinstance(piece, str))
-        has_waited = _lasted(request) >= min(
-            _shortest_idle(policy, request) for policy in policies_of(run, request.reading)
-        )
-        if has_waited and wrote.startswith(BEFORE_REPETITIONS):
-            return False
-        delivered = sum(each.delivered for each in attempts_of(request.reading)[: row.number - 1])
-        new = request.reading.truth[delivered : delivered + 12]
-        ended = [piece.finish_reason for piece in request.served.pieces if isinstance(piece, Finished)]
-        if ended == ["length"] and new not in wrote:
-            return False
-    return True
-
-
-def _lasted(request: Request) -> float:
-    return over_at(request.served) - request.served.asked_at
-
-
-def _shortest_idle(policy: Policy, request: Request) -> float:
-    """The shortest time after which the join may stop to wait: `idle`, or the least share of what `total` leaves."""
-    clocks, total = policy.resilience.timeouts, request.reading.total
-    if has_body(request.reading):
-        total = clocks.total
-    idle = inf if clocks.idle is None else clocks.idle
-    return idle if total is None else min(idle, PAUSE, total / 8)
+    return not any(row.proof == "unproven" for asker in askers for row in attempts_of(asker))
 
 
 def _apart(expected: str, found: str) -> str:
