@@ -50,15 +50,29 @@ class Ledger(Sequence[Attempt]):
         """Add the row of an attempt that is over."""
         self._attempts.append(attempt)
 
+    def settle(self, row: Row, price: Price, notify: Notify) -> None:
+        """The last attempt has read a run to its end, and the vendor has reported the usage of the whole run. If more
+        was charged for it before, as an estimate, the surplus is taken off those attempts, the latest first. Budgets
+        have taken the estimate, and keep it.
+        """
+        if row.rung != "reattached" or row.finished is None or row.usage is None or row.usage.source != "reported":
+            return
+        surplus = _less(row.run_usage, row.usage)
+        for place in range(len(self._attempts) - 2, -1, -1):
+            attempt = self._attempts[place]
+            self._attempts[place] = replace(
+                attempt, usage=_priced(_less(attempt.usage, surplus), attempt.target, price, notify)
+            )
+            surplus = _less(surplus, attempt.usage)
+            if attempt.rung != "reattached":  # the run began here
+                return
+
 
 def attempt_of(
     row: Row, request: TaskRequest, outcome: AttemptOutcome, now: float, price: Price, notify: Notify
 ) -> Attempt:
     """The ledger's row of an attempt that is over. If its price cannot be calculated, its cost is `None`."""
-    usage = _usage(row, request)
-    if usage.source != "unknown":
-        with reported_not_raised(row.target, "price", notify):
-            usage = replace(usage, cost=price(row.target, usage))
+    usage = _priced(_usage(row, request), row.target, price, notify)
     return Attempt(
         target=row.target,
         number=row.number,
@@ -74,6 +88,13 @@ def attempt_of(
         rung=row.rung,
         proof=row.proof,
     )
+
+
+def _priced(usage: Usage, target: Target, price: Price, notify: Notify) -> Usage:
+    if usage.source != "unknown":
+        with reported_not_raised(target, "price", notify):
+            return replace(usage, cost=price(target, usage))
+    return usage
 
 
 def _usage(row: Row, request: TaskRequest) -> Usage:
@@ -92,11 +113,13 @@ def _usage(row: Row, request: TaskRequest) -> Usage:
             return _less(estimate, row.run_usage) if row.rung == "reattached" else estimate
     if row.rung == "reattached":  # its input was counted when the run began
         return Usage(output_tokens=output, source="estimated")
-    words = [request.system or "", *(message.text for message in request.conversation)]
-    return Usage(input_tokens=sum(map(estimated_tokens, words)), output_tokens=output, source="estimated")
+    asked = row.request or request
+    words = [asked.system or "", *(message.text for message in asked.conversation)]
+    tokens_in = sum(map(estimated_tokens, words)) + row.tokens_before
+    return Usage(input_tokens=tokens_in, output_tokens=output, source="estimated")
 
 
-def _less(reported: Usage, charged: Usage) -> Usage:
-    """The usage of a run, less what earlier attempts at the same run were charged."""
+def _less(usage: Usage, other: Usage) -> Usage:
+    """The usage of a run, less what was charged for it elsewhere. No count is less than 0."""
     names = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens", "cache_write_tokens")
-    return replace(reported, **{name: max(0, getattr(reported, name) - getattr(charged, name)) for name in names})
+    return replace(usage, **{name: max(0, getattr(usage, name) - getattr(other, name)) for name in names})

@@ -210,5 +210,7 @@ def _record(job: Job, row: Row, admitted: Pass, outcome: AttemptOutcome, now: fl
                 attempt = attempt_of(each, job.request, how, each.ended, job.price, job.notify)
                 job.ledger.add(attempt)
                 admitted.note(attempt)
+        with reported_not_raised(row.target, "outcome", job.notify):
+            job.ledger.settle(row, job.price, job.notify)
     finally:
         admitted.leave()

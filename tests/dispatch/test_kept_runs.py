@@ -257,7 +257,10 @@ async def test_a_new_answer_that_is_read_on_takes_back_the_old_one_once(place: i
 
 
 @pytest.mark.parametrize("breaks", [[], [3], [1, 2, 3, 4, 5]])
-@pytest.mark.parametrize("report", [Usage(9, 40, source="reported"), Usage(900, 400, 30, 20, source="reported")])
+@pytest.mark.parametrize(
+    "report",
+    [Usage(9, 40, source="reported"), Usage(900, 400, 30, 20, source="reported"), Usage(1, 2, 1, source="reported")],
+)
 async def test_the_usage_of_a_run_sums_to_the_vendors_report(breaks: list[int], report: Usage) -> None:
     run = KeptAnswer([*WORDS, UsageReport(report), STOP], breaks=breaks)
     job = job_over({"a": begun(run)})

@@ -379,6 +379,15 @@ async def test_what_was_taken_back_is_not_charged() -> None:
     assert c.asked[0].request.max_tokens == 100 - 6
 
 
+async def test_the_estimate_of_a_continuation_has_all_that_it_was_sent() -> None:
+    """The vendor reports nothing. What was delivered is input of the next attempt, as text or as ids."""
+    job = job_over({"a": ids(*HEAD, cut=DOWN), "b": ids(*REST[:1], cut=DOWN), "c": TakesTokens(ids(*REST[1:]))})
+    assert text_in(await read(job)) == TEXT
+    first, second, third = [row.usage.input_tokens for row in job.ledger]
+    assert second == first + -(-len(ANCHOR) // 4)
+    assert third == second + 2
+
+
 # ── readers of the whole ───────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -10,14 +10,17 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher.events import StreamCompleted, StreamReset, StreamStarted, TextDelta, check_order
+from llm_dispatcher.exceptions import StreamingError
 from llm_dispatcher.testing import (
     Background,
     CutEach,
@@ -125,6 +128,39 @@ async def run(switch: LLMSwitch, cell: Cell, rung: str, **settings: Any) -> None
     assert response.usage.output_tokens == sum(attempt.usage.output_tokens for attempt in attempts), cell
 
 
+SCHEMA = {"type": "object", "properties": {}}
+
+
+async def run_object(switch: LLMSwitch, cell: Cell, how: str) -> None:
+    """Read an answer that has to follow a schema: it is never continued."""
+    stream = switch.stream_request(replace(cell.request, response_format=SCHEMA))
+    if how == "whole":
+        response = await stream.collect()
+        assert response.text == TEXT, cell
+        seen = list(accumulate(attempt.delivered for attempt in response.attempts))
+        for before, attempt in zip(seen, response.attempts[1:], strict=False):
+            assert attempt.rung == ("restarted" if before else None), (cell, attempt)
+        return
+    read = ""
+    with suppress(StreamingError):
+        async for chunk in stream:
+            read += chunk
+    error = stream.response.error
+    assert read == stream.response.text, cell
+    assert read == (TEXT if error is None else "".join(CHUNKS[: cell.place])), cell
+    assert (error is None) == (cell.place == 0), cell
+    assert error is None or "the answer has to follow a schema" in str(error), cell
+
+
+async def run_objects(wire: str, how: str, cells: Sequence[Cell]) -> int:
+    script = one_script()
+    async with AsyncExitStack() as stack:
+        vendors = [await stack.enter_async_context(SimulatedVendor(wire, script)) for _ in range(3)]
+        switch = await stack.enter_async_context(LLMSwitch(hurried(*vendors)))
+        await asyncio.gather(*(run_object(switch, cell, how) for cell in cells))
+    return len(cells)
+
+
 async def run_all(wire: str, rung: str, cells: Sequence[Cell], entry: dict[str, Any], **host: Any) -> int:
     """All cells at once, over three vendors with the same script."""
     script = one_script()
@@ -165,6 +201,14 @@ def test_the_tokens_are_gone_on_from(count_cells: Callable[[int], None]) -> None
 def test_the_answer_begins_again(wire: str, count_cells: Callable[[int], None]) -> None:
     cells = [*cells_of(["cut"], step=2), *cells_of(["clean end"], ["rest"], ["stall"], step=4)]
     count_cells(leap_through(lambda: run_all(wire, "restarted", cells, {})))
+
+
+@pytest.mark.parametrize("how", ["whole", "chunks"])
+@pytest.mark.parametrize("wire", list(Wire))
+def test_an_object_is_never_continued(wire: str, how: str, count_cells: Callable[[int], None]) -> None:
+    """A reader of the whole gets a new one; a reader of chunks keeps its error, with what was delivered."""
+    seconds = [None, "stall"] if how == "whole" else [None]
+    count_cells(leap_through(lambda: run_objects(wire, how, cells_of(["cut"], ["rest"], seconds, step=4))))
 
 
 @pytest.mark.slow
