@@ -11,7 +11,17 @@ from llm_dispatcher import ProgressTracker
 from llm_dispatcher._cli.demo.live_screen import LiveScreen
 from llm_dispatcher._cli.demo.plain_screen import PlainScreen
 from llm_dispatcher._cli.demo.screen import Screen, screen_on
-from llm_dispatcher.events import Attempt, Event, Failure, StreamFailed, StreamStarted, StreamSwitched, TextDelta, Usage
+from llm_dispatcher.events import (
+    Attempt,
+    Event,
+    Failure,
+    StreamFailed,
+    StreamReset,
+    StreamStarted,
+    StreamSwitched,
+    TextDelta,
+    Usage,
+)
 from llm_dispatcher.tasks import Target
 
 A, B = Target("openai", "m"), Target("anthropic", "m")
@@ -114,3 +124,14 @@ def test_only_a_terminal_that_can_draw_is_drawn_on(
 ) -> None:
     monkeypatch.setenv("TERM", term)
     assert type(screen_on(out)) is kind_of_screen
+
+
+def test_an_answer_that_begins_again_is_drawn_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal(monkeypatch)
+    again: list[Event] = [StreamReset(), StreamStarted(B, 2, cached=False, rung="restarted"), TextDelta("Whole.", 1)]
+    out = drawn([StreamStarted(A, 1, cached=False), TextDelta("Half", 0), *again], LiveScreen, capsys)
+    assert "Whole." in out
+    assert "Half" not in out
+    assert "the answer begins again" in out

@@ -16,7 +16,7 @@ from rich.text import Text
 from ..._policy import BODY
 from ..._routing import Plan
 from ..._vendors.table import vendor
-from ...events import Attempt, Event, StreamStarted, TextDelta
+from ...events import Attempt, Event, StreamReset, StreamStarted, TextDelta
 from ...streaming import ProgressTracker
 from ..describe import describe, ledger_rows
 from . import CACHE
@@ -73,6 +73,8 @@ class LiveScreen:
         if isinstance(event, StreamStarted):
             self._title = f"{event.target}, from the cache" if event.cached else str(event.target)
             self._colour = colour(CACHE if event.cached else event.target.provider)
+        if isinstance(event, StreamReset):
+            self._text = Text()
         if isinstance(event, TextDelta):
             self._text.append(event.text, style=self._colour)
         elif (words := describe(event)) is not None:
