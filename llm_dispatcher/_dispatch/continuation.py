@@ -93,6 +93,24 @@ def count_delivered_tokens(course: Course, chunk_is_token: Callable[[Target], bo
     return tokens
 
 
+def count_tokens_left_out(course: Course) -> int:
+    """How many tokens of the delivered text an open turn leaves out: those of the line breaks at its end.
+
+    The model writes them again, and the join removes them. So they must not be charged twice. A blank is different: the
+    model writes it in one token with the next word.
+    """
+    text = course.text
+    space = text[len(text.rstrip()) :]
+    row = next((row for row in reversed(course.answer_rows) if row.delivered), None)
+    if "\n" not in space or row is None or not "".join(row.output).endswith(space):
+        return 0
+    count = length = 0
+    while length < len(space):
+        count += 1
+        length += len(row.output[-count])
+    return count
+
+
 def tokens_in(delivered: str, row: Row, *, is_exact: bool = False) -> int:
     """How many tokens this text, which the reader has of an attempt, has cost.
 

@@ -30,6 +30,7 @@ from .continuation import (
     continuation_join,
     continuation_request,
     count_delivered_tokens,
+    count_tokens_left_out,
     obstacle_to_continuing,
 )
 from .course import Course
@@ -149,12 +150,15 @@ def _continued(job: Job, course: Course, row: Row) -> TaskRequest:
     is_certain = style == "anchored" or job.is_certain(row.target)
     row.join = continuation_join(job.request, text, style, prompt, is_certain=is_certain)
     row.proof = "an open turn" if style == "prefill" else None
+    used = count_delivered_tokens(course, job.chunk_is_token)
+    if style == "prefill":
+        used -= count_tokens_left_out(course)
     row.request = continuation_request(
         job.request,
         text,
         style,
         prompt,
-        delivered_tokens=count_delivered_tokens(course, job.chunk_is_token),
+        delivered_tokens=used,
         repeats_all=any(each.target == row.target and each.seam == "restart" for each in course.rows),
     )
     return row.request

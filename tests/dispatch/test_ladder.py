@@ -312,6 +312,15 @@ async def test_chunks_are_counted_where_each_is_a_token() -> None:
     assert estimate is not None and estimate < exact
 
 
+@pytest.mark.parametrize(
+    ("chunks", "charged"),
+    [(["One:", "\n", "\n"], 1), (["One", ":\n\n"], 1), (["One", ":", "\n  "], 2), (["One", " "], 2), (["One", ":"], 2)],
+)
+async def test_line_breaks_that_an_open_turn_leaves_out_are_not_charged(chunks: list[str], charged: int) -> None:
+    left = await left_for(says(*chunks, DOWN), chunk_is_token=lambda target: True)
+    assert left == 100 - charged
+
+
 async def test_usage_that_is_reported_on_the_way_is_counted() -> None:
     report = UsageReport(Usage(9, 30, 10, source="reported"))
     assert await left_for(says(*HEAD, report, DOWN)) == 100 - 20, "reasoning is not part of the text"
