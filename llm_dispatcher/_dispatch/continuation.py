@@ -44,6 +44,7 @@ def continuation_request(
     prompt: str = CONTINUE_PROMPT,
     *,
     delivered_tokens: int | None = None,
+    is_counted: bool = False,
     repeats_all: bool = False,
 ) -> TaskRequest:
     """The request for the rest of an answer, of which the reader has the `delivered` text.
@@ -54,6 +55,7 @@ def continuation_request(
         style: How the model continues: after an open assistant turn (`prefill`), or asked by a user turn (`anchored`).
         prompt: That user turn. `{anchor}` in it stands for the last delivered words.
         delivered_tokens: How many tokens of `max_tokens` the delivered text has used; estimated if not given.
+        is_counted: Whether that is their exact number. If so, the model gets what is left, even if it is one token.
         repeats_all: Whether the model is known to begin the answer again, so that it needs room for all of it.
     """
     if not delivered.strip():
@@ -65,7 +67,8 @@ def continuation_request(
     limit = request.max_tokens
     if limit is not None:
         used = estimated_tokens(delivered) if delivered_tokens is None else delivered_tokens
-        limit = _remaining_tokens(limit, used, used if repeats_all else estimated_tokens(anchor))
+        repeated = used if repeats_all else estimated_tokens(anchor)
+        limit = _remaining_tokens(limit, used, repeated, fewest=1 if is_counted else A_FEW_TOKENS)
     return replace(request, prompt=None, images=(), audio=(), messages=turns, max_tokens=limit)
 
 
@@ -91,6 +94,11 @@ def count_delivered_tokens(course: Course, chunk_is_token: Callable[[Target], bo
         if delivered:
             tokens += tokens_in(delivered, row, is_exact=chunk_is_token(row.target))
     return tokens
+
+
+def is_counted(course: Course, chunk_is_token: Callable[[Target], bool]) -> bool:
+    """Whether `count_delivered_tokens` is the exact number: the vendors gave ids, or each chunk is a token."""
+    return all(row.tokens or chunk_is_token(row.target) for row in course.rows if row.delivered)
 
 
 def count_tokens_left_out(course: Course) -> int:
@@ -150,9 +158,9 @@ def _with_open_turn(request: TaskRequest, delivered: str) -> tuple[tuple[Message
     return (*turns[:-1], Message("assistant", parts)), open_turn.text + delivered
 
 
-def _remaining_tokens(limit: int, used: int, repeated: int) -> int:
-    """The limit for a continuation: at least enough for a word or two, and the words that the model is to repeat.
+def _remaining_tokens(limit: int, used: int, repeated: int, *, fewest: int) -> int:
+    """The limit for a continuation: at least the `fewest` tokens, and the words that the model is to repeat.
 
     It is no more than the whole limit, which the target is known to accept, unless the whole limit is tiny.
     """
-    return min(max(limit - used, A_FEW_TOKENS) + repeated, max(limit, A_FEW_TOKENS + repeated))
+    return min(max(limit - used, fewest) + repeated, max(limit, fewest + repeated))

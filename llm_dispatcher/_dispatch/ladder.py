@@ -31,6 +31,7 @@ from .continuation import (
     continuation_request,
     count_delivered_tokens,
     count_tokens_left_out,
+    is_counted,
     obstacle_to_continuing,
 )
 from .course import Course
@@ -159,6 +160,7 @@ def _continued(job: Job, course: Course, row: Row) -> TaskRequest:
         style,
         prompt,
         delivered_tokens=used,
+        is_counted=style == "prefill" and is_counted(course, job.chunk_is_token),
         repeats_all=any(each.target == row.target and each.seam == "restart" for each in course.rows),
     )
     return row.request

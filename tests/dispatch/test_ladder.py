@@ -321,6 +321,12 @@ async def test_line_breaks_that_an_open_turn_leaves_out_are_not_charged(chunks: 
     assert left == 100 - charged
 
 
+@pytest.mark.parametrize(("is_token", "left"), [(True, 2), (False, 8)])
+async def test_the_last_tokens_are_a_few_only_where_they_are_not_counted(is_token: bool, left: int) -> None:
+    words = [f" word{number}" for number in range(98)]
+    assert await left_for(says(*words, DOWN), chunk_is_token=lambda target: is_token) == left
+
+
 async def test_usage_that_is_reported_on_the_way_is_counted() -> None:
     report = UsageReport(Usage(9, 30, 10, source="reported"))
     assert await left_for(says(*HEAD, report, DOWN)) == 100 - 20, "reasoning is not part of the text"

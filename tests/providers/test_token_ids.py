@@ -334,6 +334,18 @@ async def test_llamacpp_makes_ids_of_what_was_delivered(serving: Start, limit: i
         assert sent.get("max_tokens") == limit
 
 
+async def test_llamacpp_is_not_asked_for_the_ids_of_a_line_break_at_the_end(serving: Start) -> None:
+    """A model may have written two of them in one token or in two."""
+    lines = "One:\n\nTwo."
+    vendor = serving([Reply(lines, chunk_size=6, fault=Cut(after=1)), Continuing(lines)], host="llamacpp")
+    provider = provider_of(vendor, "llamacpp", token_ids=True)
+    pieces, _ = await read(provider, Ask(REQUEST, A))
+    assert text_of(pieces) == "One:\n\n"
+    _, error = await read(provider, Ask(REQUEST, A, tokens=trail_of(pieces)))
+    await provider.aclose()
+    assert isinstance(error, UnprovenContinuationError) and "line break" in error.message
+
+
 async def test_an_answer_with_reasoning_has_no_trail_on_llamacpp(serving: Start) -> None:
     vendor = serving(Reply(TEXT, reasoning=("Hm.",)), host="llamacpp")
     provider = provider_of(vendor, "llamacpp", token_ids=True)

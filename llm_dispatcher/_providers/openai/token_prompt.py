@@ -64,10 +64,18 @@ class TokenService:
         return TokenPrompt(prompt + trail.output, most)
 
     async def made(self, body: Mapping[str, Any], trail: Trail, most: int | None) -> TokenPrompt:
-        """The prompt for a host that makes ids of text. `body` is that of the request which was answered in part."""
+        """The prompt for a host that makes ids of text. `body` is that of the request which was answered in part.
+
+        Raises:
+            UnprovenContinuationError: The text ends in a line break. A model writes several in one token or in more,
+                and goes on otherwise from other tokens.
+        """
+        text = "".join(trail.text)
+        if "\n" in text[len(text.rstrip()) :]:
+            raise UnprovenContinuationError("the delivered text ends in a line break, whose tokens are not known")
         rendered = await self._post("apply-template", **body)
         prompt = await self._ids(body["model"], str(rendered.get("prompt")), special=True)
-        output = await self._ids(body["model"], "".join(trail.text), special=False)
+        output = await self._ids(body["model"], text, special=False)
         return TokenPrompt(prompt + output, most)
 
     async def _ids(self, model: str, text: str, *, special: bool) -> list[int]:
