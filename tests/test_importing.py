@@ -37,3 +37,21 @@ def test_a_fork_waits_for_an_import_that_is_under_way(tmp_path: Path) -> None:
         [sys.executable, "-c", FORK], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.stdout.strip(), done.stderr) == ("0", "")
+
+
+CLIENT = """
+import sys
+from llm_dispatcher._log import write
+from llm_dispatcher._providers.openai.provider import make_client
+from llm_dispatcher.provider import ProviderSettings, Secret
+make_client(ProviderSettings(name="a", kind="openai", api_key=Secret("test-key")), write)
+print("httpx" in sys.modules)
+"""
+
+
+def test_openais_client_is_made_with_httpx_loaded() -> None:
+    """OpenAI's SDK looks for `httpx` in `sys.modules` at each request, and takes it for complete while another thread
+    still imports it: the first request to Google would have ended streams that OpenAI was answering.
+    """
+    done = subprocess.run([sys.executable, "-c", CLIENT], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout.strip(), done.stderr) == ("True", "")
