@@ -119,6 +119,7 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                     yield StreamInterrupted(Failure.of(row.error), course.transcript.characters)
                 if isinstance(row.error, UnprovenContinuationError):
                     course.unproven.add(target)
+                    leave_runs(job, course)  # the rest of a refused text is not read
                 if row.has_news:
                     silent = 0
                 others = _others(targets, place, course)

@@ -171,8 +171,10 @@ class Row:
         self.join, self.held = before.join, before.held
         if self.join is not None:
             self._joined = self.join.seam, len(self.join.trimmed)
-        self.open_calls = before.open_calls
-        self.has_tool_calls = bool(before.open_calls)
+        self.open_calls, self.refusals = before.open_calls, before.refusals
+        self.holds_refusals = self.holds_refusals or bool(self.refusals)
+        self.has_whole_call = before.has_whole_call and not before.is_shown  # it is among the held events
+        self.has_tool_calls = self.has_whole_call or bool(before.open_calls)
 
     @property
     def has_news(self) -> bool:
