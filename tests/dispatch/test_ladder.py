@@ -304,6 +304,14 @@ async def test_ids_are_counted() -> None:
     assert await left_for(ids(*HEAD, cut=DOWN)) == 100 - 8
 
 
+async def test_ids_of_text_that_was_cut_off_are_not_charged() -> None:
+    """The second host began the answer again, and broke soon after the first new word."""
+    again, c = ids(*WORDS, "new ", cut=DOWN), Scripted(says("end.", STOP))
+    await read(job_over({"a": says(*WORDS, DOWN), "b": again, "c": c}, request=LIMIT))
+    assert c.asked[0].request.max_tokens is not None
+    assert 100 - 2 * len(WORDS) - 2 <= c.asked[0].request.max_tokens < 100
+
+
 async def test_chunks_are_counted_where_each_is_a_token() -> None:
     chunks = [f" {word}" * 6 for word in "abcd"]
     estimate = await left_for(says(*chunks, DOWN))
