@@ -212,6 +212,17 @@ def test_text_that_is_missing_after_a_reconnection_is_an_error() -> None:
     assert host.run.position == "event 1"
 
 
+def test_an_event_that_cannot_be_decoded_is_asked_for_again() -> None:
+    """If it were skipped, a part of the answer would be missing."""
+    host = Host()
+    host.send(created(), text(1, "One"))
+    with pytest.raises(msgspec.ValidationError):
+        host.send(event("response.reasoning_text.delta", 2, delta="hm", output_index="first"))
+    assert host.run.position == "event 1"
+    host.breaks()
+    assert host.send(event("response.reasoning_text.delta", 2, delta="hm")) == [ReasoningDelta("hm")]
+
+
 def test_a_host_that_leaves_gaps_anyway_may_leave_them() -> None:
     host = Host()
     host.send(created(), text(5, "One"))

@@ -193,30 +193,31 @@ class BackgroundRun:
         elif number <= self._cursor:
             return ()
         else:
-            self._follow(number)
+            self._check_gap(number)
+        pieces = self._decoder.pieces(data)
+        if number is not None:
+            self._cursor = max(self._cursor, number)
         if event.type in _ENDS:
             self.is_over = True
             if event.type == "response.cancelled":
                 raise self._error(StreamTruncatedError, f"the run {self.id} was cancelled")
-        if not self._has_begun:
-            self._has_begun = True
-            return self._first(data, number)
-        return self._decoder.pieces(data)
+        if self._has_begun:
+            return pieces
+        self._has_begun = True
+        return self._first(data, number, pieces)
 
-    def _follow(self, number: int) -> None:
-        """Move the cursor to the next event. A gap after a reconnection is an error, unless the host leaves gaps."""
+    def _check_gap(self, number: int) -> None:
+        """A gap before an event is an error after a reconnection, unless the host leaves gaps."""
         is_next = number <= max(self._cursor, self._latest) + 1
         if self._reads_on and not is_next and self._is_dense:
             raise self._error(
                 ProviderProtocolError, f"the run {self.id} was read on at event {number}, but {self.position} came last"
             )
         self._is_dense = self._is_dense and (is_next or not self._has_begun)
-        self._cursor = number
 
-    def _first(self, data: bytes, number: int | None) -> Iterable[Piece]:
+    def _first(self, data: bytes, number: int | None, pieces: Iterable[Piece]) -> Iterable[Piece]:
         """The pieces of the first event. It names the run, and says whether it is kept."""
         response = _decode_first(data).response
-        pieces = self._decoder.pieces(data)
         if response is None or not response.id or response.background is False or number is None or self.is_over:
             return pieces
         self.id = response.id
