@@ -122,12 +122,12 @@ def count_tokens_left_out(course: Course) -> int:
 def tokens_in(delivered: str, row: Row, *, is_exact: bool = False) -> int:
     """How many tokens this text, which the reader has of an attempt, has cost.
 
-    The vendor's ids are counted if it gave them and the reader has all of their text. `is_exact` says that each of its chunks is one token. Otherwise a
-    chunk is often one token, and rarely less. So an attempt has written no more tokens than its bytes suggest, and no
-    more than it has sent chunks. If a vendor sends long chunks, an eighth of the characters is counted at least. Some
-    vendors report their usage on the way; what they say is taken if it is not less than that, and if it is not that of
-    a run which several attempts have read. Only the chunks that the reader has are counted: the others were cut off, or
-    were reasoning.
+    The vendor's ids are counted if it gave them and the reader has all of their text. `is_exact` says that each of
+    its chunks is one token. Otherwise a chunk is often one token, and rarely less. So an attempt has written no more
+    tokens than its bytes suggest, and no more than it has sent chunks. If a vendor sends long chunks, an eighth of
+    the characters is counted at least. Some vendors report their usage on the way; what they say is taken if it is
+    not less than that, and if it is not that of a run which several attempts have read. Only the chunks that the
+    reader has are counted: the others were cut off, or were reasoning.
     """
     if row.tokens and not row.trimmed.strip():
         return row.tokens
