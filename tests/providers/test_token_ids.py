@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
+import httpx2
+import openai
 import pytest
 from msgspec.structs import replace
 
 from llm_dispatcher._providers import make
 from llm_dispatcher._providers.openai import chat_tokens, completions
 from llm_dispatcher._providers.openai.provider import OpenAIProvider
+from llm_dispatcher._providers.openai.token_prompt import TokenService
 from llm_dispatcher._providers.openai.token_trail import Trail
 from llm_dispatcher.events import ReasoningDelta, UsageReport
 from llm_dispatcher.exceptions import (
@@ -216,6 +220,29 @@ async def test_a_host_that_cannot_check_the_ids_does_not_go_on_from_them(simulat
     assert isinstance(error, UnprovenContinuationError) and "/detokenize" in error.message
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 501])
+async def test_a_gateway_may_answer_as_it_likes_for_addresses_that_it_does_not_offer(status: int) -> None:
+    async def post(url: str, **options: Any) -> Any:
+        reply = httpx2.Response(status, request=httpx2.Request("POST", url))
+        raise openai.APIStatusError("not here", response=reply, body=None)
+
+    service = TokenService(SimpleNamespace(base_url="http://host/v1/", post=post), None, None)  # type: ignore[arg-type]
+    with pytest.raises(UnprovenContinuationError, match="the host has no /detokenize"):
+        await service.told("m", Trail("vllm/m", [1], [1040], ["H"]), 10)
+
+
+@pytest.mark.parametrize("answer", [{}, "<html>", {"prompt": None}])
+async def test_a_host_that_answers_something_else_does_not_go_on_from_ids(answer: object) -> None:
+    async def post(url: str, **options: Any) -> Any:
+        return answer if not url.endswith("/tokenize") else {"tokens": [1]}
+
+    service = TokenService(SimpleNamespace(base_url="http://host/v1/", post=post), None, None)  # type: ignore[arg-type]
+    with pytest.raises(UnprovenContinuationError):
+        await service.told("m", Trail("vllm/m", [1], [1040], ["None"]), 10)
+    with pytest.raises(UnprovenContinuationError, match="did not render"):
+        await service.made({"model": "m"}, Trail("llama_cpp/m", None, [], ["H"]), 10)
+
+
 async def test_a_conversation_that_fills_the_window_is_too_long(serving: Start) -> None:
     provider = provider_of(serving("Hi."))
     ids = [1097] * 5000
@@ -295,6 +322,20 @@ def test_a_trail_has_the_ids_of_exactly_the_text_that_was_yielded() -> None:
         ("Hm", []), ("So ", [1, 2, 3]), ("🦊", [1, 2, 3, 4, 5, 6]), ("?!", [1, 2, 3, 4, 5, 6, 7, 8]),
     ]  # fmt: skip
     assert trail is not None and trail.output == [1, 2, 3, 4, 5, 6, 7, 8] and trail.prompt == [0]
+
+
+@pytest.mark.parametrize("wire", ["chat", "completions"])
+def test_text_in_a_chunk_that_is_an_error_is_not_in_the_trail(wire: str) -> None:
+    """It is not yielded, so a continuation must not go on behind it."""
+    before = Trail("vllm/m", [0], [1], ["H"])
+    decoder = chat_tokens.Decoder(A, (), "vllm/m") if wire == "chat" else completions.Decoder(A, (), before)
+    (first,) = events(first=[0])
+    last = {"index": 0, "text": "i", "delta": {"content": "i"}, "token_ids": [2], "finish_reason": "error"}
+    trail = next(piece for piece in decoder.pieces(first) if isinstance(piece, Trail))
+    ids, text = list(trail.output), list(trail.text)
+    with pytest.raises(ProviderError):
+        list(decoder.pieces(json.dumps({"choices": [last]}).encode()))
+    assert (trail.output, trail.text) == (ids, text)
 
 
 def test_a_host_that_tells_no_ids_of_the_prompt_has_no_trail() -> None:

@@ -92,11 +92,12 @@ class Decoder(chat.Decoder):
             yield from super().pieces(data)
             return
         chunk = _decode(data)
+        pieces = tuple(self._others(chunk))  # if it is an error, its text is not yielded
         for choice in chunk.choices or ():
             if not choice.index:
                 content = choice.delta.content if choice.delta is not None else None
                 trail.add(choice.token_ids or [], content if isinstance(content, str) else "")
-        yield from self._others(chunk)
+        yield from pieces
 
 
 class TextDecoder(chat.Decoder):

@@ -89,10 +89,11 @@ class Decoder(chat.Decoder):
             plain = _decode_plain(data).choices[0]
         except msgspec.ValidationError:
             chunk = _decode(data)
+            pieces = tuple(self._others(_as_chat(chunk)))  # if it is an error, its text is not yielded
             for choice in chunk.choices or ():
                 if not choice.index:
                     self._trail.add(choice.token_ids or [], choice.text or "")
-            return self._others(_as_chat(chunk))
+            return pieces
         self._trail.add(plain.token_ids, plain.text)
         return (plain.text,)
 

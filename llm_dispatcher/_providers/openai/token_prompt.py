@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 CONTEXT: Final = 16
 """Ids of the prompt that come before the answer's in the check of its text. Some tokenizers drop a first blank."""
 
+_NOT_OFFERED: Final = frozenset((401, 403, 404, 405, 501))
+"""The answers of a host, or of a gateway before it, that does not offer an address to the client."""
+
 
 class TokenPrompt(Struct, frozen=True):
     """The ids to go on from, and how many tokens may follow; `None` for no limit."""
@@ -52,7 +55,7 @@ class TokenService:
         """
         prompt, text = trail.prompt or [], "".join(trail.text)
         answer = await self._post("detokenize", model=model, tokens=prompt[-CONTEXT:] + trail.output)
-        if not str(answer.get("prompt")).endswith(text):
+        if not str(answer.get("prompt") or "").endswith(text):
             raise UnprovenContinuationError("the token ids of the delivered answer do not make its text at this host")
         if most is None:  # without a limit, this interface writes 16 tokens
             window = (await self._post("tokenize", model=model, prompt=text[-1:])).get("max_model_len")
@@ -74,9 +77,11 @@ class TokenService:
         if "\n" in text[len(text.rstrip()) :]:
             raise UnprovenContinuationError("the delivered text ends in a line break, whose tokens are not known")
         rendered = await self._post("apply-template", **body)
-        prompt = await self._ids(body["model"], str(rendered.get("prompt")), special=True)
+        if not isinstance(prompt := rendered.get("prompt"), str):
+            raise UnprovenContinuationError("the host did not render the request as text")
+        ids = await self._ids(body["model"], prompt, special=True)
         output = await self._ids(body["model"], text, special=False)
-        return TokenPrompt(prompt + output, most)
+        return TokenPrompt(ids + output, most)
 
     async def _ids(self, model: str, text: str, *, special: bool) -> list[int]:
         answer = await self._post("tokenize", model=model, content=text, add_special=special, parse_special=special)
@@ -95,6 +100,8 @@ class TokenService:
                 body=body,
                 options=self._options,
             )
-        except openai.NotFoundError as error:
+        except openai.APIStatusError as error:
+            if error.status_code not in _NOT_OFFERED:
+                raise
             raise UnprovenContinuationError(f"the host has no /{path}, by which its token ids are checked") from error
         return answer if isinstance(answer, dict) else {}
