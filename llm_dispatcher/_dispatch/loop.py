@@ -90,15 +90,14 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                     break
                 tries += course.run is None
                 silent += course.run is not None
-                watchdog.begin_attempt(
-                    others, _chances(job, targets, place, course, may_retry=retrying.may_retry(tries))
-                )
                 row = Row(target, course.next_number, loop.time(), others, _successors(targets, place))
                 row.holds_refusals = job.on_refusal == "next" and others > 0
-                if course.run is not None:
-                    row.read_on(course.rows[-1], job.ledger)
                 outcome: AttemptOutcome = "failed"
                 try:
+                    if course.run is not None:
+                        row.read_on(course.rows[-1], job.ledger)
+                    chances = _chances(job, targets, place, course, may_retry=retrying.may_retry(tries))
+                    watchdog.begin_attempt(others, chances)
                     async with aclosing(attempt(job, course, row, admitted, watchdog)) as events:
                         async for event in events:
                             yield event
@@ -129,7 +128,8 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                     _raise_if_final(job, course, others)
                 left = watchdog.left_for_a_try(others)
                 count = tries if course.run is None else silent
-                once_more = count == (course.run is None) and _is_worth_another_try(job, course, row)
+                is_first = tries == 1 if course.run is None else silent == 0
+                once_more = is_first and _is_worth_another_try(job, course, row)
                 try:
                     seconds = retrying.seconds_to_wait(
                         row.error, max(1, count), left, elapsed=loop.time() - began, slept=slept, once_more=once_more
@@ -137,7 +137,7 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                 except ConfigurationError as error:
                     course.failures.append(error)
                     raise final_error(job, course) or error  # noqa: B904 - its cause is set
-                if seconds is None or (row.others and _is_for_another(row.error)):
+                if seconds is None or (others and _is_for_another(row.error)):
                     job.notify(TargetGivenUp(target, Failure.of(row.error), row.delivered))
                     leave_runs(job, course)
                     _raise_if_final(job, course, others)

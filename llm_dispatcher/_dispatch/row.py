@@ -21,7 +21,7 @@ from ..tasks import MOST_TOKENS, Target, TaskRequest
 Content: TypeAlias = ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
 """What a reader sees of an answer beside its text."""
 
-Told: TypeAlias = Opened | RawEvent | UsageReport | Finished | KeptRun | TokenTrail | Handover | ServedBy
+Metadata: TypeAlias = Opened | RawEvent | UsageReport | Finished | KeptRun | TokenTrail | Handover | ServedBy
 """What a vendor says beside the answer."""
 
 REFUSAL: Final = "refusal"
@@ -88,7 +88,7 @@ class Row:
         self.unchanged_from = maxsize
         """The first piece of the transcript that is the model's own, unchanged. `output` has all before it."""
 
-    def take(self, piece: Told | Content, notify: Notify) -> Content | Handover | None:
+    def take(self, piece: Metadata | Content, notify: Notify) -> Content | Handover | None:
         """Take in a piece that is not text. Returns it, with the vendor's event, if the reader is to see something."""
         match piece:
             case Opened():
@@ -167,7 +167,7 @@ class Row:
         assert self.run is not None
         self.run_began_at = self.run.position
         self.proof = f"from {self.run.position}"
-        self._unseen = None if before.is_shown else before
+        self._unseen = None if before.is_shown else before._unseen or before
         self.join, self.held = before.join, before.held
         if self.join is not None:
             self._joined = self.join.seam, len(self.join.trimmed)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from llm_dispatcher._dispatch import attempts
+from llm_dispatcher._dispatch import NoAdmission, Pass, attempts
 from llm_dispatcher._policy import Resilience
-from llm_dispatcher.events import Event, ProviderEvent, ToolCall
+from llm_dispatcher.events import Event, ProviderEvent, StreamSwitched, ToolCall
 from llm_dispatcher.exceptions import LLMDispatcherError, ProviderConnectionError, StreamingError
-from llm_dispatcher.provider import Finished
-from llm_dispatcher.tasks import TaskRequest
-from tests.dispatch.scripted import STOP, KeptAnswer, in_turn, job_over, read, says, text_in
+from llm_dispatcher.provider import Finished, Rung
+from llm_dispatcher.tasks import Target, TaskRequest
+from tests.dispatch.scripted import STOP, KeptAnswer, Scripted, in_turn, job_over, read, says, text_in
 
 HEAD = "The keeper wrote to her sister that "
 REST = "the light held. "
@@ -103,3 +103,35 @@ async def test_the_words_of_a_refusal_are_shown_whole() -> None:
     job = job_over({"a": lambda ask: run.begin(), "b": says(CUT)}, request=whole, on_refusal="next")
     events = await read(job)
     assert [event for event in events if isinstance(event, ProviderEvent)] == words
+
+
+async def test_a_run_of_which_nothing_is_shown_may_break_very_often() -> None:
+    """The model repeats the whole answer, a letter in each event, and the join holds all of it back."""
+    text = "".join(f"The light held for night {number}, and nobody came. " for number in range(30))
+    run = KeptAnswer([*text, REST, STOP], breaks=range(1, len(text)))
+    job = job_over({"a": says(text, CUT), "b": lambda ask: run.begin()}, ANCHORED)
+    events = await read(job)
+    assert text_in(events) == text + REST
+    assert run.reads == len(text) - 1
+    (switched,) = [event for event in events if isinstance(event, StreamSwitched)]
+    assert (switched.rung, switched.seam) == ("anchored", "restart")
+
+
+async def test_a_pass_goes_back_if_a_provider_fails_to_say_what_it_offers() -> None:
+    class Broken(Scripted):
+        def rung(self, model: str) -> Rung | None:
+            raise ZeroDivisionError("a bug")
+
+    passes: list[str] = []
+
+    class Counting(NoAdmission):
+        async def enter(self, target: Target, left: float | None) -> Pass | LLMDispatcherError:
+            passes.append("entered")
+            return self
+
+        def leave(self) -> None:
+            passes.append("left")
+
+    with pytest.raises(ZeroDivisionError):
+        await read(job_over({"a": Broken(says("Hi", STOP))}, admission=Counting()))
+    assert passes == ["entered", "left"]

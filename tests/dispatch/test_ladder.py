@@ -33,7 +33,7 @@ from llm_dispatcher.exceptions import (
     StreamTruncatedError,
     UnprovenContinuationError,
 )
-from llm_dispatcher.provider import Ask, Finished, TokenTrail
+from llm_dispatcher.provider import BODY, Ask, Finished, TokenTrail
 from llm_dispatcher.tasks import Message, Target, TaskRequest
 from tests.dispatch.scripted import STOP, Answer, Scripted, TakesTokens, in_turn, job_over, read, says, text_in
 
@@ -288,6 +288,14 @@ async def test_another_refusal_than_that_of_the_turn_is_not_asked_again() -> Non
     job = job_over({"a": says(*HEAD, DOWN), "b": b, "c": says(*REST, STOP)}, **UNKNOWN)
     assert text_in(await read(job)) == TEXT
     assert len(b.asked) == 1
+
+
+async def test_a_target_that_drips_is_asked_again_if_only_the_body_is_left() -> None:
+    """The body does not continue what a model has begun."""
+    drip = ProviderTimeoutError("it drips", clock="flow")
+    answers = in_turn(says(*HEAD, drip), says(*REST, STOP))
+    job = job_over({"a": answers, BODY: says("never", STOP)}, resilience=Resilience(max_retries=1, backoff=0.0))
+    assert text_in(await read(job)) == TEXT
 
 
 # ── what is left of max_tokens ─────────────────────────────────────────────────────────────────────────────────────
