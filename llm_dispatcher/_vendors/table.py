@@ -189,7 +189,7 @@ VENDORS: Final[dict[str, Vendor]] = {
         adapter=adapters.OPENAI,
         base_url="http://localhost:8000/v1",
         quirks=_quirks("continue_final_message", "chunk_is_token", "no_metadata"),
-        id_source="told",
+        id_source="answer",
         is_local=True,
     ),
     "llamacpp": Vendor(
@@ -197,7 +197,7 @@ VENDORS: Final[dict[str, Vendor]] = {
         adapter=adapters.OPENAI,
         base_url="http://localhost:8080/v1",
         quirks=_quirks("no_metadata", "media_by_500", "partial_responses", "continue_final_message", "chunk_is_token"),
-        id_source="made",
+        id_source="tokenizer",
         is_local=True,
     ),
     "snowflake": Vendor(

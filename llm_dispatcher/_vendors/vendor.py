@@ -12,7 +12,7 @@ from .quirks import ONLY_AT_HOME, Quirk
 from .traits import Patterns, Traits
 
 Size: TypeAlias = Literal["general", "strong", "small", "audio"]
-IdSource: TypeAlias = Literal["told", "made"]
+IdSource: TypeAlias = Literal["answer", "tokenizer"]
 WireName: TypeAlias = Literal["openai-chat", "openai-responses", "anthropic", "google", "ollama"]
 
 
@@ -54,8 +54,8 @@ class Vendor(Struct, frozen=True, kw_only=True):
 
     `patterns` tell the traits of a model by its name. With `defaults`, a model that they do not match gets these;
     without, the vendor serves models of others, and their patterns are tried. `quirks_elsewhere` are those of an entry
-    at another address, which may be any host that speaks the wire. `id_source` is where the token ids come
-    from if an answer can go on from them: the host tells those of its answers, or it only makes ids of a text.
+    at another address, which may be any host that speaks the wire. `id_source` is where the token ids come from if an
+    answer can go on from them: from the `answer` itself, or from a `tokenizer` that the host has an address for.
     `author_names` are what other hosts write before a slash in the names of this vendor's models.
 
     The row of a kind that a third party brings is empty: nothing is known of it, and its `adapter` is `None`.

@@ -228,7 +228,7 @@ async def test_a_gateway_may_answer_as_it_likes_for_addresses_that_it_does_not_o
 
     service = TokenService(SimpleNamespace(base_url="http://host/v1/", post=post), None, None)  # type: ignore[arg-type]
     with pytest.raises(UnprovenContinuationError, match="the host has no /detokenize"):
-        await service.told("m", Trail("vllm/m", [1], [1040], ["H"]), 10)
+        await service.prompt_of_ids("m", Trail("vllm/m", [1], [1040], ["H"]), 10)
 
 
 @pytest.mark.parametrize("answer", [{}, "<html>", {"prompt": None}])
@@ -238,9 +238,9 @@ async def test_a_host_that_answers_something_else_does_not_go_on_from_ids(answer
 
     service = TokenService(SimpleNamespace(base_url="http://host/v1/", post=post), None, None)  # type: ignore[arg-type]
     with pytest.raises(UnprovenContinuationError):
-        await service.told("m", Trail("vllm/m", [1], [1040], ["None"]), 10)
+        await service.prompt_of_ids("m", Trail("vllm/m", [1], [1040], ["None"]), 10)
     with pytest.raises(UnprovenContinuationError, match="did not render"):
-        await service.made({"model": "m"}, Trail("llama_cpp/m", None, [], ["H"]), 10)
+        await service.prompt_of_text({"model": "m"}, Trail("llama_cpp/m", None, [], ["H"]), 10)
 
 
 async def test_a_conversation_that_fills_the_window_is_too_long(serving: Start) -> None:

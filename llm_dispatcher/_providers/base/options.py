@@ -32,7 +32,7 @@ def max_event_bytes(settings: ProviderSettings) -> int:
 
 def has_ids(settings: ProviderSettings) -> bool:
     """Whether the option `token_ids` is on. By default it is on for a host that tells the ids of its answers."""
-    has = settings.options.get(WITH_IDS, vendor(settings.kind).id_source == "told")
+    has = settings.options.get(WITH_IDS, vendor(settings.kind).id_source == "answer")
     if not isinstance(has, bool):
         raise ConfigurationError("is true or false", key=f"providers.{settings.name}.options.{WITH_IDS}")
     if settings.api == "responses" and settings.options.get(WITH_IDS):

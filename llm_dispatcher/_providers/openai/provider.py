@@ -144,7 +144,7 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         if isinstance(ask.tokens, Trail):
             return completions.Decoder(ask.target, self._quirks, ask.tokens)
         if (family := self._trail_family(ask)) is not None:
-            decoder = chat_tokens.Decoder if self._ids == "told" else chat_tokens.TextDecoder
+            decoder = chat_tokens.Decoder if self._ids == "answer" else chat_tokens.TextDecoder
             return decoder(ask.target, self._quirks, family)
         return self.interface(self.settings.vendor_model(ask.target.model)).decoder(ask, self._quirks)
 
@@ -192,7 +192,7 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         if isinstance(ask.tokens, Trail):
             body = await self._continuation(TokenService(client, **options), ask, ask.tokens, body)
             interface = COMPLETIONS
-        elif self._ids == "told" and self._trail_family(ask) is not None:
+        elif self._ids == "answer" and self._trail_family(ask) is not None:
             body["return_token_ids"] = True
         arguments = bypassing(body, **interface.required)
         arguments["extra_body"] |= more
@@ -233,13 +233,13 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         self, service: TokenService, ask: Ask, trail: Trail, chat_body: dict[str, Any]
     ) -> dict[str, Any]:
         """The body of a request that goes on from a trail. `chat_body` is that of the request that began the answer."""
-        if self._ids == "told":
-            prompt = await service.told(chat_body["model"], trail, ask.request.max_tokens)
+        if self._ids == "answer":
+            prompt = await service.prompt_of_ids(chat_body["model"], trail, ask.request.max_tokens)
         else:
             rendered = {name: chat_body[name] for name in ("model", "messages")} | chat_body.get("extra_body", {})
-            prompt = await service.made(rendered, trail, ask.request.max_tokens)
+            prompt = await service.prompt_of_text(rendered, trail, ask.request.max_tokens)
         body = completions.body(ask.request, chat_body["model"], prompt, quirks=self._quirks)
-        if self._ids == "told":
+        if self._ids == "answer":
             body["return_token_ids"] = True
         return body
 

@@ -1,8 +1,8 @@
 """The prompt of a continuation: the token ids of a request and of what was delivered of its answer.
 
-vLLM has told the ids. It is asked first whether they make the delivered text: a server with the same name for a model
-may have another vocabulary, and a parser at the server may hold text back whose ids it has told. llama.cpp is asked for
-the ids of the rendered request and of the text.
+vLLM sends the ids with its answer. Before they are used, the host is asked whether they make the delivered text: a
+server with the same name for a model may have another vocabulary, and a parser at the server may hold text back whose
+ids it has sent. llama.cpp sends no ids: it is asked for those of the rendered request and of the text.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class TokenService:
         self._root = str(client.base_url).rstrip("/").removesuffix("/v1")
         self._options: Any = {"timeout": timeout, "headers": extra_headers or {}}
 
-    async def told(self, model: str, trail: Trail, most: int | None) -> TokenPrompt:
-        """The prompt for a host that has told the ids of the trail.
+    async def prompt_of_ids(self, model: str, trail: Trail, most: int | None) -> TokenPrompt:
+        """The prompt for a host that has sent the ids of the trail.
 
         Raises:
             UnprovenContinuationError: The ids do not make the delivered text here.
@@ -66,7 +66,7 @@ class TokenService:
                 )
         return TokenPrompt(prompt + trail.output, most)
 
-    async def made(self, body: Mapping[str, Any], trail: Trail, most: int | None) -> TokenPrompt:
+    async def prompt_of_text(self, body: Mapping[str, Any], trail: Trail, most: int | None) -> TokenPrompt:
         """The prompt for a host that makes ids of text. `body` is that of the request which was answered in part.
 
         Raises:
