@@ -11,7 +11,7 @@ from llm_dispatcher._dispatch import NoAdmission, Pass, attempts
 from llm_dispatcher._policy import Resilience
 from llm_dispatcher.events import Event, ProviderEvent, StreamSwitched, ToolCall
 from llm_dispatcher.exceptions import LLMDispatcherError, ProviderConnectionError, StreamingError
-from llm_dispatcher.provider import Finished, Rung
+from llm_dispatcher.provider import Finished, Piece, Rung
 from llm_dispatcher.tasks import Target, TaskRequest
 from tests.dispatch.scripted import STOP, KeptAnswer, Scripted, in_turn, job_over, read, says, text_in
 
@@ -19,7 +19,11 @@ HEAD = "The keeper wrote to her sister that "
 REST = "the light held. "
 CUT = ProviderConnectionError("cut", provider="a", model="m")
 ANCHORED: Any = {"a": "anchored", "b": "anchored"}
-OTHER = ["Lighthouses are tall towers by the sea. " * 4, *[f"Fact {number}. " for number in range(40)], STOP]
+OTHER: list[Piece] = [
+    "Lighthouses are tall towers by the sea. " * 4,
+    *[f"Fact {number}. " for number in range(40)],
+    STOP,
+]
 
 
 async def read_until_it_ends(job: Any) -> tuple[list[Event], LLMDispatcherError | None]:
@@ -69,7 +73,13 @@ async def test_a_refused_run_is_left_before_the_same_target_begins_again() -> No
 async def test_a_leak_ends_the_reading_of_a_run() -> None:
     """The model writes the request after some new text. Reading on would find the same, event for event."""
     quotation = "Begin by repeating exactly the words between the marks, without the marks, and go straight on. "
-    pieces = [f"<<<{HEAD.strip()}>>> ", REST, quotation, *[f"Fact {number}. " for number in range(40)], STOP]
+    pieces: list[Piece] = [
+        f"<<<{HEAD.strip()}>>> ",
+        REST,
+        quotation,
+        *[f"Fact {number}. " for number in range(40)],
+        STOP,
+    ]
     run = KeptAnswer(pieces)
     answers = in_turn(lambda ask: run.begin(), says(CUT))
     job = job_over({"a": says(HEAD, CUT), "b": answers}, ANCHORED, Resilience(max_retries=1, backoff=0.0))
