@@ -98,7 +98,7 @@ def count_delivered_tokens(course: Course, chunk_is_token: Callable[[Target], bo
 
 def is_counted(course: Course, chunk_is_token: Callable[[Target], bool]) -> bool:
     """Whether `count_delivered_tokens` is the exact number: the vendors gave ids, or each chunk is a token."""
-    return all(row.tokens or chunk_is_token(row.target) for row in course.rows if row.delivered)
+    return all(_counted_ids(row) or chunk_is_token(row.target) for row in course.rows if row.delivered)
 
 
 def count_tokens_left_out(course: Course) -> int:
@@ -129,8 +129,8 @@ def tokens_in(delivered: str, row: Row, *, is_exact: bool = False) -> int:
     not less than that, and if it is not that of a run which several attempts have read. Only the chunks that the
     reader has are counted: the others were cut off, or were reasoning.
     """
-    if row.tokens and not row.trimmed.strip():
-        return row.tokens
+    if counted := _counted_ids(row):
+        return counted
     written = sum(map(len, row.output))
     chunks = -(-len(row.output) * len(delivered) // max(1, written))
     least = -(-len(delivered) // MOST_CHARACTERS_A_TOKEN)
@@ -141,6 +141,11 @@ def tokens_in(delivered: str, row: Row, *, is_exact: bool = False) -> int:
         if reported >= least and len(delivered) == written:
             return reported
     return min(estimated_tokens(delivered), max(chunks, least))
+
+
+def _counted_ids(row: Row) -> int | None:
+    """How many ids the vendor gave for the text of an attempt, unless a part of that text was cut off."""
+    return None if row.trimmed.strip() else row.tokens
 
 
 def _with_open_turn(request: TaskRequest, delivered: str) -> tuple[tuple[Message, ...], str]:
