@@ -77,8 +77,8 @@ class Ask(Struct, frozen=True):
     before the pieces that were made of it.
 
     With `tokens`, the answer shall go on from exactly these tokens. The request is then the one that began the answer,
-    with what is left of `max_tokens`. Only a provider that `takes_tokens` gets such an ask. It does not change the trail:
-    it yields one of its own, which begins with these tokens.
+    with what is left of `max_tokens`. Only a provider that `takes_tokens` gets such an ask. It does not change the
+    trail: it yields one of its own, which begins with these tokens.
     """
 
     request: TaskRequest
