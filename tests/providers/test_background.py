@@ -306,7 +306,7 @@ async def test_a_cancellation_waits_for_the_vendor_only_so_long(
 async def test_a_run_may_be_cancelled_by_another_task_while_it_is_read(
     simulated_vendor: Start, provider_of: Callable[..., Provider]
 ) -> None:
-    vendor = simulated_vendor("openai-responses", Reply("One two three four.", pace=0.05))
+    vendor = simulated_vendor("openai-responses", Reply("One two three. " * 1_000, pace=0.05))
     reading = Reading(provider_of(vendor), Ask(HI, A, 5.0))
     task = asyncio.create_task(reading.once())
     await reading.is_kept.wait()
