@@ -5,8 +5,8 @@ of it as the cut leaves, and resets the connection. So what the same server woul
 the same state, is known for each cut. All later connections are passed on whole, or refused if the server
 is to be dead after the cut.
 
-Where the cut server is not asked again, its state has no part in what follows. So there its answer to a request is
-recorded once, and these bytes are cut in every trial with that request.
+Where the cut server is not asked again, its state has no part in what follows. So there its answer to a prompt is
+recorded once, and the same bytes are cut for every reader.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def chat_text(events: bytes) -> str:
 class Proxy:
     """The proxy. `requests` are the bodies of all requests that came, in order."""
 
-    def __init__(self, upstream: int, recorded: dict[bytes, bytes]) -> None:
+    def __init__(self, upstream: int, recorded: dict[str, bytes]) -> None:
         self.upstream = upstream
         self.recorded = recorded
         self.port = 0
@@ -128,7 +128,7 @@ class Proxy:
             writer.close()
 
     async def _answer_once(self, request: bytes) -> bytes:
-        key = request.partition(END_OF_HEAD)[2]
+        key = prompt_of(request.partition(END_OF_HEAD)[2])
         if key not in self.recorded:
             self.recorded[key] = await self._ask(request)
         return self.recorded[key]
@@ -141,6 +141,12 @@ class Proxy:
             return await _message(reader)
         finally:
             writer.close()
+
+
+def prompt_of(body: bytes) -> str:
+    """The last user turn of a chat request, as text or in parts."""
+    content: Any = msgspec.json.decode(body)["messages"][-1]["content"]
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -174,8 +180,8 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
 
 
 @asynccontextmanager
-async def proxy_before(upstream: int, recorded: dict[bytes, bytes]) -> AsyncIterator[Proxy]:
-    """A proxy that listens while the block runs. `recorded` holds the server's answers by request."""
+async def proxy_before(upstream: int, recorded: dict[str, bytes]) -> AsyncIterator[Proxy]:
+    """A proxy that listens while the block runs. `recorded` holds the server's answers by prompt."""
     proxy = Proxy(upstream, recorded)
     serve: Callable[..., Any] = proxy.serve
     server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 24)

@@ -129,8 +129,8 @@ async def _peer(row: Row, first_url: str, second_url: str) -> AsyncIterator[Read
         await process.wait()
 
 
-Recorded: TypeAlias = defaultdict[Server, dict[bytes, bytes]]
-"""The answers of servers that are not asked again after the cut, by request."""
+Recorded: TypeAlias = defaultdict[Server, dict[str, bytes]]
+"""The answers of servers that are not asked again after the cut, by prompt."""
 
 
 async def run_row(row: Row, ports: Mapping[Server, int], recorded: Recorded, source: str, left: Sequence[int]) -> None:
