@@ -50,7 +50,9 @@ class Row(Struct, frozen=True, kw_only=True):
             "resilience": {
                 "max_retries": 1 if self.second is None else 0,
                 "timeouts": {"connect": 30, "first_token": PATIENCE, "idle": PATIENCE, "total": 3 * PATIENCE},
+                # Every stream here breaks. Elsewhere that is an outage, in which a server is asked again only so often.
                 "breaker": {"failures": None},
+                "retry_budget": {"share": None},
             },
         }
         if self.second is not None:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from llm_dispatcher import LLMSwitch, StreamingError, TaskRequest
+from llm_dispatcher.exceptions import LLMDispatcherError
 
 from .environment import HERE, HOME, python
 from .prompts import PROMPTS
@@ -82,9 +83,10 @@ async def reader_of(row: Row, first_url: str, second_url: str) -> AsyncIterator[
             try:
                 async for piece in stream:
                     text += piece
-            except StreamingError as error:
-                outcome = "StreamingError"
-                failures = tuple(f"{type(failure).__name__}: {failure}" for failure in error.failures)
+            except LLMDispatcherError as error:
+                outcome = type(error).__name__
+                if isinstance(error, StreamingError):
+                    failures = tuple(f"{type(failure).__name__}: {failure}" for failure in error.failures)
             attempts = stream.response.attempts
             last = attempts[-1]
             return Got(
