@@ -17,7 +17,10 @@ _AT_END: Final = re.compile(r"\w+$")
 _AT_START: Final = re.compile(r"\w+")
 _MARKS: Final = ("<<", ">>", "<|")
 """Those of this library's request, and those of chat templates."""
-_REMARK: Final = re.compile(r"\b(cut off|interrupt\w*|last words|repeat\w* exactly|where (I|we) left)\b", re.IGNORECASE)
+_REMARK: Final = re.compile(
+    r"\b(cut off|interrupt\w*|last words|repeat\w* exactly|where (I|we) left|corrected (sentence|version|answer))\b",
+    re.IGNORECASE,
+)
 """The model speaks of the interruption."""
 _SENTENCE_END: Final = re.compile(r"[.!?:;…\"”’)\]|`*\n-]\s*$")
 

@@ -32,11 +32,11 @@ class Figures(Struct):
     """What became of a row's trials that were cut in mid-text."""
 
     broken: int
-    shown: int
+    whole: int
+    continued: int
     exact: int
     as_far: int
     clean: int
-    refused: int
     faults: Counter[str]
     rungs: Counter[str]
 
@@ -48,23 +48,18 @@ def was_broken(trial: Trial) -> bool:
 
 def figures(trials: Sequence[Trial], known: frozenset[str]) -> Figures:
     broken = [trial for trial in trials if was_broken(trial)]
-    shown = [trial for trial in broken if trial.got.outcome == "complete"]
-    found = Counter[str]()
-    clean = 0
-    for trial in broken:
-        if trial.got.outcome == "complete" or trial.rest:
-            wrong = faults(trial.delivered, trial.rest, trial.whole, known)
-            found.update(wrong)
-            clean += not wrong
+    whole = [trial for trial in broken if trial.got.outcome == "complete"]
+    continued = [trial for trial in broken if trial.got.outcome == "complete" or trial.rest]
+    found = [faults(trial.delivered, trial.rest, trial.whole, known) for trial in continued]
     return Figures(
         broken=len(broken),
-        shown=len(shown),
-        exact=sum(trial.got.text == trial.whole for trial in shown),
-        as_far=sum(_is_as_far(trial.got.text, trial.whole) for trial in shown),
-        clean=clean,
-        refused=sum(trial.got.outcome != "complete" and not trial.rest for trial in broken),
-        faults=found,
-        rungs=Counter(trial.got.rung or "–" for trial in shown),
+        whole=len(whole),
+        continued=len(continued),
+        exact=sum(trial.got.text == trial.whole for trial in whole),
+        as_far=sum(_is_as_far(trial.got.text, trial.whole) for trial in whole),
+        clean=sum(not wrong for wrong in found),
+        faults=Counter(fault for wrong in found for fault in wrong),
+        rungs=Counter(trial.got.rung for trial in continued),
     )
 
 
@@ -75,28 +70,28 @@ def _is_as_far(text: str, whole: str) -> bool:
 
 def line(row: Row, counted: Figures) -> list[str]:
     rungs = ", ".join(
-        rung if counted.rungs[rung] == counted.shown else f"{rung} {times}" for rung, times in counted.rungs.items()
+        rung if times == counted.continued else f"{rung} {times}" for rung, times in counted.rungs.items()
     )
     return [
         READERS[row.peer],
         row.from_to,
         "" if row.peer else rungs or row.rung,
         str(counted.broken),
-        _share(counted.shown, counted.broken),
-        _exactly(counted) if row.is_one_model else "",
-        _share(counted.clean, counted.shown),
-        str(counted.faults["glued"]) if counted.shown else "",
-        str(counted.refused),
+        _share(counted.whole, counted.broken),
+        _exactly(counted) if row.is_one_model and counted.continued else "",
+        _share(counted.clean, counted.continued) if counted.continued else "",
+        str(counted.faults["glued"]) if counted.continued else "",
+        str(counted.broken - counted.continued),
     ]
 
 
 def _exactly(counted: Figures) -> str:
     but_for_length = f"; {counted.as_far} more but for its length" if counted.as_far else ""
-    return _share(counted.exact, counted.shown) + but_for_length
+    return _share(counted.exact, counted.broken) + but_for_length
 
 
 def _share(part: int, of: int) -> str:
-    return f"{part} of {of} ({part / of:.0%})" if of else "–"
+    return f"{part} of {of} ({part / of:.0%})"
 
 
 def page_text(rows: Sequence[Row], trials: Sequence[Trial]) -> str:
