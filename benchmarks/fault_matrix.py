@@ -163,8 +163,7 @@ def table(clients: Sequence[Client], columns: Sequence[Sequence[Cell]]) -> str:
 
 
 def write(page: Path, text: str) -> None:
-    text = page.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
