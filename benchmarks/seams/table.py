@@ -118,6 +118,8 @@ def page_text(rows: Sequence[Row], trials: Sequence[Trial]) -> str:
 def write(text: str) -> None:
     """Put the table between its marks on the page."""
     page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
+    before, mark, rest = page.partition(BEGIN)
+    if not mark:
+        raise SystemExit(f"the table has no place in {PAGE}: put `{BEGIN}` and `{END}` where it belongs")
     after = rest.partition(END)[2]
     PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
