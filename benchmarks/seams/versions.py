@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,7 +39,14 @@ def peer_version(peer: str) -> str:
 def versions() -> str:
     """All of it, for the page."""
     peers = ", ".join(f"{name} {peer_version(name)}" for name in ("openai", "pydantic-ai", "litellm"))
+    commit = subprocess.run(
+        ["git", "log", "-1", "--format=%h", "--", "llm_dispatcher"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
     return (
-        f"llm_dispatcher {version('llm-stream-dispatcher')}; vLLM {VLLM_VERSION} (CPU, float32); llama.cpp build "
+        f"llm_dispatcher {version('llm-stream-dispatcher')} ({commit or 'no commit'}); vLLM {VLLM_VERSION} (CPU, float32); llama.cpp build "
         f"{_installed('llama', 'xllamacpp').split('.')[-1]}; {peers}"
     )
