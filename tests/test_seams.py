@@ -62,3 +62,4 @@ def test_a_repetition_counts_unless_the_text_goes_in_circles() -> None:
     once = "He lit the old lamp,"
     assert faults(once, " he lit the old lamp, again", WHOLE, KNOWN) == ["repeated"]
     assert faults(f"{once} {once}", " he lit the old lamp, again", WHOLE, KNOWN) == []
+    assert faults(f"Then {once} then", " he lit the old lamp, again", WHOLE, KNOWN) == []

@@ -72,11 +72,17 @@ def _repeats(before: list[str], after: list[str], coming: list[str]) -> bool:
 
 
 def _goes_in_circles(before: list[str], after: list[str]) -> bool:
-    """Whether the text said the same words twice before the cut, and says them again after it."""
-    return any(
+    """Whether the text said the same before the cut, at a place like this one.
+
+    Either it said the same words twice in a row, and says them again. Or the last word before the cut stood there
+    before, with the first words after the cut behind it.
+    """
+    twice = any(
         before[-2 * length : -length] == before[-length:] == after[:length]
         for length in range(1, min(len(before) // 2, len(after)) + 1)
     )
+    seam = [*before[-1:], *after[:REPEATED]]
+    return twice or any(before[at : at + len(seam)] == seam for at in range(len(before) - len(seam) + 1))
 
 
 def is_glued(delivered: str, rest: str, coming: str, known: frozenset[str]) -> bool:

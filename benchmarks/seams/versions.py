@@ -47,6 +47,7 @@ def versions() -> str:
         check=False,
     ).stdout.strip()
     return (
-        f"llm_dispatcher {version('llm-stream-dispatcher')} ({commit or 'no commit'}); vLLM {VLLM_VERSION} (CPU, float32); llama.cpp build "
+        f"llm_dispatcher {version('llm-stream-dispatcher')} ({commit or 'no commit'}); "
+        f"vLLM {VLLM_VERSION} (CPU, float32); llama.cpp build "
         f"{_installed('llama', 'xllamacpp').split('.')[-1]}; {peers}"
     )
