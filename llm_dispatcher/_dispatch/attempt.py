@@ -17,11 +17,12 @@ from .._join.join import Join
 from .._local_trouble import trouble_of_this_machine
 from ..events import Event, StreamReset, StreamStarted, StreamSwitched, UsageReport
 from ..exceptions import StreamTruncatedError, UnprovenContinuationError
-from ..provider import Handover, Opened, Piece
+from ..provider import Handover, KeptRun, Opened, Piece
 from .continuation import A_FEW_TOKENS, count_delivered_tokens, tokens_in
 from .course import Course
 from .ending import answer_of, repetition_error
 from .job import Job, Pass
+from .keeper import Keeper
 from .ladder import begin, pieces_from_tokens, pieces_in_either_style
 from .refusals import handed_over, leads_on, refusal_of
 from .row import Content, Row
@@ -50,8 +51,7 @@ async def attempt(
                     content: str | Content | Handover | None = piece
                 else:
                     content = row.take(piece, job.notify)
-                    if isinstance(piece, Opened):
-                        admitted.hear(piece)
+                    _hear(piece, job, course, row, admitted)
                 if not content:
                     continue
                 watchdog.disarm()
@@ -91,6 +91,14 @@ async def _pieces(job: Job, course: Course, row: Row, watchdog: Watchdog) -> Asy
     if row.rung == "prefill" and not job.is_certain(row.target):
         return pieces_in_either_style(job, course, row, provider, ask)
     return provider.stream(ask)
+
+
+def _hear(piece: Piece, job: Job, course: Course, row: Row, admitted: Pass) -> None:
+    """Pass on what others have to know at once: the head of the vendor's answer, and that it keeps a run."""
+    if isinstance(piece, Opened):
+        admitted.hear(piece)
+    elif isinstance(piece, KeptRun):
+        course.keepers.append(Keeper(piece.run, row.target, job.notify))
 
 
 def _check_the_limit(job: Job, course: Course, row: Row) -> None:

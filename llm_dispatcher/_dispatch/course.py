@@ -9,6 +9,7 @@ from ..exceptions import LLMDispatcherError
 from ..provider import Run
 from ..streaming._transcript import Transcript
 from ..tasks import Target
+from .keeper import Keeper
 from .row import Row
 
 
@@ -17,9 +18,10 @@ class Course:
 
     `rows` are the attempts of this turn that are over. `transcript` and `failures` are those of the whole stream.
     `unproven` are the targets that were asked to continue and whose text was refused. `without_tokens` are those that
-    did not take the token ids of the answer. A stream that runs tools has several turns: the course of the next one is
-    made with the course of the turn before, and goes on with its attempt numbers and its `TextDelta.index`. Only the
-    loop writes to a course. The code that made it may read it at any time.
+    did not take the token ids of the answer. `keepers` see to the runs that were not left yet. A stream that runs
+    tools has several turns: the course of the next one is made with the course of the turn before, and goes on with
+    its attempt numbers and its `TextDelta.index`. Only the loop writes to a course. The code that made it may read it
+    at any time.
     """
 
     def __init__(self, earlier: Course | None = None) -> None:
@@ -28,6 +30,7 @@ class Course:
         self.failures: list[LLMDispatcherError] = [] if earlier is None else earlier.failures
         self.unproven: set[Target] = set()
         self.without_tokens: set[Target] = set()
+        self.keepers: list[Keeper] = []
         self.follows_content: bool = earlier is not None and (earlier.is_committed or earlier.follows_content)
         """Whether the reader has content of an earlier turn, which an answer to this turn's request does not repeat."""
         self._attempts_before = 0 if earlier is None else earlier.next_number - 1
