@@ -179,10 +179,10 @@ def policies_of(run: Run, reading: Reading) -> list[Policy]:
 
 def begins_again_at_last(rows: Sequence[Attempt], row: Attempt) -> bool:
     """Whether this attempt begins the answer again at a target that could not continue it, when nobody else could."""
-    before = rows[: row.number - 1]
-    return row.rung == "restarted" and any(
-        each.target == row.target and each.failure is not None and each.failure.kind == UNPROVEN for each in before
-    )
+    if row.rung != "restarted":
+        return False
+    before = [each for each in rows[: row.number - 1] if each.target == row.target and each.failure is not None]
+    return any(each.failure is not None and each.failure.kind == UNPROVEN for each in before)
 
 
 def task_of(reading: Reading) -> TaskType:

@@ -127,10 +127,11 @@ def targets_are_tried_in_turn(run: Run) -> None:
     for reading in finished(run):
         if has_body(reading):
             continue
-        turns = [list(rows) for _, rows in groupby(attempts_of(reading), key=lambda row: row.target)]
+        every = attempts_of(reading)
+        turns = [list(rows) for _, rows in groupby(every, lambda row: (row.target, begins_again_at_last(every, row)))]
         targets = [str(rows[0].target) for rows in turns]
         in_vain = {id(each.row) for each in of_reading(run, reading) if each.reads_on and not _has_news(each)}
-        first_turns = [str(rows[0].target) for rows in turns if not begins_again_at_last(attempts_of(reading), rows[0])]
+        first_turns = [str(rows[0].target) for rows in turns if not begins_again_at_last(every, rows[0])]
         if len(set(first_turns)) != len(first_turns):
             fail(reading, "each target has one turn", ", ".join(targets))
         for rows in turns:
@@ -143,7 +144,7 @@ def targets_are_tried_in_turn(run: Run) -> None:
             for _, some in groupby(rows, key=lambda row: id(row) in in_vain):
                 if (readings := list(some)) and id(readings[0]) in in_vain and len(readings) > most:
                     fail(reading, f"at most {most} readings of a run that bring nothing", len(readings))
-        if len(turns) > 1 and not _most(
+        if len(set(targets)) > 1 and not _most(
             run, reading, "fallback_enabled", lambda policy: resilience_of(policy, reading, None).fallback_enabled
         ):
             fail(reading, "one target, because fallback is switched off", ", ".join(targets))
