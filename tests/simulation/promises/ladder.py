@@ -23,9 +23,9 @@ from llm_dispatcher.events import (
     ToolCallDelta,
     ToolCallDropped,
 )
-from llm_dispatcher.exceptions import RequestTimeoutError
+from llm_dispatcher.exceptions import BudgetExceededError, RequestTimeoutError, StreamBudgetExceededError
 from llm_dispatcher.notices import RunNotCancelled, TargetSkipped
-from llm_dispatcher.provider import Opened
+from llm_dispatcher.provider import KeptRun, Opened
 from tests.simulation.promises.kit import (
     TIMER,
     attempts_of,
@@ -39,9 +39,11 @@ from tests.simulation.promises.kit import (
     outcome_of,
     over_at,
     policies_of,
+    ran_to_its_end,
     resilience_of,
     task_of,
 )
+from tests.simulation.promises.load import BROKE
 from tests.simulation.promises.matching import Request, answers, of_reading, requests
 from tests.simulation.record import Reading, Run
 from tests.simulation.vendors import OUR_LAST_WORDS
@@ -71,15 +73,22 @@ def a_run_is_read_on_as_if_nothing_had_broken(run: Run) -> None:
 
 
 def a_run_is_read_on_while_it_can_be(run: Run) -> None:
-    """A run that broke and that its vendor still keeps is read on by the next attempt at its target, if any."""
+    """A run that broke and that its vendor still keeps is read on by the next attempt at its target, if any. It is not
+    given up after a connection that has brought something, as long as there is time.
+    """
     for reading in finished(run):
-        own = of_reading(run, reading)
+        own = [*of_reading(run, reading), None]
         for request, after in pairwise(own):
-            kept = request.served.run
-            if kept is None or request.served.finished or after.served.target != request.served.target:
+            assert request is not None
+            kept, ended = request.served.run, over_at(request.served)
+            if kept is None or request.served.finished or (kept.over_at is not None and kept.over_at <= ended):
                 continue
-            was_over = kept.over_at is not None and kept.over_at <= after.served.asked_at
-            if after.served.run is not kept and not was_over:
+            has_time = reading.total is None or ended - reading.began_at < reading.total / 4
+            is_worth_it = has_time and _brought_news(request) and ran_to_its_end(reading) and reading.plan.pause == 0.0
+            if after is None or after.served.target != request.served.target:
+                if is_worth_it and not isinstance(reading.error, (BudgetExceededError, StreamBudgetExceededError)):
+                    fail(reading, f"{kept} is read on", "it is given up")
+            elif after.served.run is not kept and (kept.over_at is None or kept.over_at > after.served.asked_at):
                 fail(reading, f"{kept} is read on", f"{after.served.target} is asked anew")
 
 
@@ -278,6 +287,13 @@ def _ways(run: Run, reading: Reading) -> dict[int, str | None]:
         is_seen = any(each in shown for each in range(first, number))
         ways[number] = request.row.rung if number == first or is_seen else ways[first]
     return ways
+
+
+def _brought_news(request: Request) -> bool:
+    """Whether a connection that broke has brought something of its run."""
+    failure = None if request.row is None else request.row.failure
+    is_broken = failure is not None and failure.kind in BROKE and failure.retry_after is None
+    return is_broken and any(not isinstance(piece, (Opened, KeptRun)) for piece in request.served.pieces)
 
 
 def _is_taken_back(reading: Reading) -> bool:

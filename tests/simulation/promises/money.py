@@ -70,6 +70,8 @@ def the_attempts_at_a_run_cost_what_it_cost(run: Run) -> None:
         rows = [each.row for each in answer if each.row is not None]
         reports = [each for each in map(_reported, answer) if each is not None]
         total = Usage.sum(row.usage for row in rows)
+        if any(row.usage.input_tokens and row.usage.source == "estimated" for row in rows[1:]):
+            fail(answer[0].reading, "one estimate of the input, with the first row of the run", rows)
         if not answer[-1].served.finished or not reports:
             if any(row.usage.source == "reported" for row in rows):
                 fail(answer[0].reading, "estimates, because nothing final was reported", rows)
