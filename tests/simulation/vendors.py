@@ -209,7 +209,7 @@ class VendorScript:
             return text
         if self.plan.instead == "our words later":
             return f"{text}\n\n{OUR_LAST_WORDS}"
-        marked = (f"<<<{anchor}>>>{rest}", f"<<<{anchor}{rest}>>>", f"<<<{anchor}{rest}", f"<<<\n{anchor}{rest}\n>>>")
+        marked = (f"<<<{anchor}>>>{rest}", f"<<<{anchor}{rest}>>>", f"<<<{anchor}{rest}", f"<<<\n{anchor}{rest}>>>")
         return choices.pick(marked, stream)
 
     def _is_slow(self) -> bool:

@@ -26,6 +26,7 @@ from llm_dispatcher.events import (
 from llm_dispatcher.exceptions import BudgetExceededError, RequestTimeoutError, StreamBudgetExceededError
 from llm_dispatcher.notices import RunNotCancelled, TargetSkipped
 from llm_dispatcher.provider import KeptRun, Opened
+from llm_dispatcher.testing._player import PREFILL_REFUSED
 from tests.simulation.promises.kit import (
     TIMER,
     attempts_of,
@@ -175,7 +176,9 @@ def dropped_calls_are_those_that_never_complete(run: Run) -> None:
 
 
 def a_refused_open_turn_is_remembered(run: Run) -> None:
-    """A host that is not known to take an open turn, and has refused one, is not sent another by a later attempt."""
+    """A host that is not known to take an open turn, and refuses one, is asked again with an anchor in the same attempt,
+    and is not sent another by a later one.
+    """
     for process in run.processes:
         refused: dict[tuple[str, str], float] = {}
         for request in requests(run):
@@ -183,6 +186,10 @@ def a_refused_open_turn_is_remembered(run: Run) -> None:
                 continue
             served, key = request.served, (request.served.target.provider, request.served.target.model)
             is_open_turn = request.row is not None and request.row.rung == "prefill" and not request.reads_on
+            is_uncertain = request.vendor.settings.kind == "openai_compatible"
+            failure = None if request.row is None else request.row.failure
+            if is_open_turn and is_uncertain and failure is not None and failure.message == PREFILL_REFUSED:
+                fail(request.reading, f"{served.target} is asked again with an anchor", failure)
             if (is_open_turn or request.refused_at is not None) and served.asked_at > refused.get(key, inf):
                 fail(request.reading, f"no open turn to {served.target} after {refused[key]:.3f}", served)
             if request.refused_at is not None and any(isinstance(piece, Opened) for piece in served.pieces):
