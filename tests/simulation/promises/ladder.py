@@ -176,8 +176,8 @@ def dropped_calls_are_those_that_never_complete(run: Run) -> None:
 
 
 def a_refused_open_turn_is_remembered(run: Run) -> None:
-    """A host that is not known to take an open turn, and refuses one, is asked again with an anchor in the same attempt,
-    and is not sent another by a later one.
+    """A host that is not known to take an open turn, and refuses one, is asked again with an anchor in the same
+    attempt, and is not sent another by a later one.
     """
     for process in run.processes:
         refused: dict[tuple[str, str], float] = {}
