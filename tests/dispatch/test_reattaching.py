@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -228,6 +229,48 @@ def test_a_thread_that_leaves_cancels_the_run(simulated_vendor: Start) -> None:
     for _ in LLMSwitch(over(vendor)).stream_request(ASK):
         break
     assert asyncio.run(vendor.runs[0].until_cancelled())
+
+
+async def _break(switch: LLMSwitch, held: list[Any]) -> None:
+    async for _ in switch.stream_request(ASK):
+        break
+
+
+async def _fail(switch: LLMSwitch, held: list[Any]) -> None:
+    with suppress(KeyError):
+        async for _ in switch.stream_request(ASK):
+            raise KeyError
+
+
+async def _hold(switch: LLMSwitch, held: list[Any]) -> None:
+    held.append(aiter(switch.stream_request(ASK)))
+    await anext(held[0])
+
+
+@pytest.mark.parametrize("leave", [_break, _fail, _hold])
+@pytest.mark.filterwarnings("error")
+def test_a_reader_that_leaves_at_the_end_of_its_loop_cancels_the_run(
+    simulated_vendor: Start, caplog: pytest.LogCaptureFixture, leave: Callable[..., Any]
+) -> None:
+    """`asyncio.run` closes the client of the vendor and the stream at the same time."""
+    vendor = simulated_vendor("openai-responses", Reply(TEXT, pace=3600.0))
+    switch = LLMSwitch(over(vendor))
+    asyncio.run(leave(switch, []))
+    assert vendor.runs[0].is_cancelled
+    assert [request.path for request in vendor.requests[1:]] == [f"/v1/responses/{vendor.runs[0].id}/cancel"]
+    assert not caplog.records
+
+
+@pytest.mark.filterwarnings("ignore:asynchronous generator.*was scheduled:ResourceWarning")  # the SDK reads the error
+def test_a_cancellation_that_fails_at_the_end_of_a_loop_is_logged_once(
+    simulated_vendor: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    vendor = simulated_vendor(
+        "openai-responses", Reply(TEXT, pace=3600.0), background=Background(cancel=HttpError(500))
+    )
+    asyncio.run(_break(LLMSwitch(over(vendor)), []))
+    (record,) = caplog.records
+    assert f"the run {vendor.runs[0].id} could not be cancelled: ProviderServiceUnavailableError" in record.getMessage()
 
 
 async def test_a_cancelled_reader_cancels_the_run(simulated_vendor: Start) -> None:
