@@ -31,6 +31,7 @@ from .notices import (
     RequestResent,
     RetryScheduled,
     RunNotCancelled,
+    RunReadOn,
     SpendingNotWritten,
     TargetGivenUp,
     TargetSkipped,
@@ -46,6 +47,9 @@ def write(notice: Notice) -> None:
         case RetryScheduled(target, failure, seconds, delivered):
             error = _in_short(failure, delivered)
             logger.info("%s: trying again in %s after %s", target, in_seconds(seconds), error)
+        case RunReadOn(target, run, failure, seconds, delivered):
+            error = _in_short(failure, delivered)
+            logger.info("%s: reading the run %s on in %s after %s", target, run, in_seconds(seconds), error)
         case TargetGivenUp(target, failure, delivered):
             logger.warning("%s: gave up after %s", target, _in_short(failure, delivered))
         case TargetSkipped(target, failure):

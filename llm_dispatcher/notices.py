@@ -41,6 +41,18 @@ class RetryScheduled(_Notice, frozen=True, tag="retry_scheduled"):
     delivered: int = 0
 
 
+class RunReadOn(_Notice, frozen=True, tag="run_read_on"):
+    """The connection to a run that the vendor keeps broke. The run is read on after `seconds`, and nothing is asked
+    again. `delivered` counts the characters of this attempt that its reader has.
+    """
+
+    target: Target
+    run: str
+    failure: Failure
+    seconds: float
+    delivered: int = 0
+
+
 class TargetGivenUp(_Notice, frozen=True, tag="target_given_up"):
     """An attempt failed, and this request does not try the same target again. `delivered` counts the characters of this
     attempt that its reader has.
@@ -211,6 +223,7 @@ class CacheFileSetAside(_Notice, frozen=True, tag="cache_file_set_aside"):
 
 Notice: TypeAlias = (
     RetryScheduled
+    | RunReadOn
     | TargetGivenUp
     | TargetSkipped
     | FailedAfterCompletion

@@ -44,6 +44,10 @@ _MISPLACED: Final[Mapping[str, str]] = {
     "retry_budget": "is for a whole provider: write it under resilience, or under a provider's resilience",
 }
 """Why a part of `resilience` cannot be set for a provider, a model or a route, and where it can."""
+_INNER: Final = ("resilience", "timeouts", "limits", "breaker", "retry_budget")
+_OUTER: Final = ("routing", "resilience")
+_OPTIONS: Final = frozenset({"background", "token_ids", "quirks", "max_event_bytes", "api_version", "vertex"})
+"""Some options of the kinds of this package. Each kind has its own, which its provider checks."""
 _UNION_TAGS: Final = ("list", "mapping")
 
 
@@ -79,7 +83,9 @@ def _message(details: ErrorDetails, path: KeyPath) -> str:
     """The problem in words. It quotes numbers and words of fixed lists only, because other values may be secret."""
     kind, value, context = details["type"], details["input"], details.get("ctx", {})
     if kind == "extra_forbidden":
-        return _misplaced(path) or f"unknown key{nearest_or_all(str(path[-1]), names_at(path[:-1]))}"
+        return (
+            _misplaced(path) or _elsewhere(path) or f"unknown key{nearest_or_all(str(path[-1]), names_at(path[:-1]))}"
+        )
     if kind == "missing":
         return "is missing"
     if kind == "float_type" and isinstance(value, int) and not isinstance(value, bool):
@@ -110,6 +116,20 @@ def _misplaced(path: KeyPath) -> str | None:
         return None
     key, section = str(path[-1]), path[path.index("resilience") : -1]
     return _MISPLACED.get(key) if key in names_at(section) else None
+
+
+def _elsewhere(path: KeyPath) -> str | None:
+    """The problem of a key that a section below this one has, or another section of the file."""
+    key, level = str(path[-1]), path[:-1]
+    if level[:1] == ("providers",) and len(level) == 2 and key in _OPTIONS:
+        return "is an option: write it under options"
+    for section in _INNER:
+        if section in names_at(level) and key in names_at((*level, section)):
+            return f"is not a key here: write it under {'.'.join(map(str, (*level, section)))}"
+    for section in _OUTER:
+        if level[:1] != (section,) and key in names_at((section,)):
+            return f"is not a key here: write it under {section}"
+    return None
 
 
 def _hint(kind: str, value: object) -> str:

@@ -232,7 +232,7 @@ class _Beginning:
     def _unproven(self, why: str) -> UnprovenContinuationError:
         target = self._row.target
         return UnprovenContinuationError(
-            f"asked for the rest of the answer, {why}",
+            f"the continuation does not prove itself: {why}",
             provider=target.provider,
             model=target.model,
             request_id=self._row.request_id,

@@ -33,7 +33,7 @@ from ..exceptions import (
     ProviderTimeoutError,
     UnprovenContinuationError,
 )
-from ..notices import RetryScheduled, TargetGivenUp, TargetSkipped
+from ..notices import RetryScheduled, RunReadOn, TargetGivenUp, TargetSkipped
 from ..tasks import Target
 from .attempt import attempt
 from .continuation import obstacle_to_continuing
@@ -145,7 +145,10 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                         targets.append(target)  # it begins again if nobody can continue
                     targets[place + 1 :] = by_strength(job, course, targets[place + 1 :])
                     break
-                job.notify(RetryScheduled(target, Failure.of(row.error), seconds, row.delivered))
+                if course.run is None:
+                    job.notify(RetryScheduled(target, Failure.of(row.error), seconds, row.delivered))
+                else:
+                    job.notify(RunReadOn(target, course.run.id, Failure.of(row.error), seconds, row.delivered))
                 with watchdog.ends_with_the_switch():
                     await asyncio.sleep(seconds)
                 slept += seconds

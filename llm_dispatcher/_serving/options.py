@@ -133,6 +133,10 @@ _OF_A_CALL: Final = ("messages", "images", "audio")
 """Arguments of a call of an `LLM` that are not options."""
 
 
+_OF_THE_POLICY: Final = {"on_refusal": "routing", "on_unproven": "resilience", "durability": "resilience"}
+"""Settings of the policy that look like options, and their sections."""
+
+
 def check_names(options: Mapping[str, Any], names: frozenset[str]) -> None:
     """Raise a `TypeError` if an option has another name than these."""
     for name in options:
@@ -146,6 +150,8 @@ def _instead_of(name: str, names: frozenset[str]) -> str:
         return f" here, because it belongs to the request; write TaskRequest(prompt, {name}=…)"
     if name in _OF_A_CALL:
         return f"; pass {name} in the call: llm(prompt, {name}=…)"
+    if name in _OF_THE_POLICY:
+        return f" here; write it in the policy, under {_OF_THE_POLICY[name]}"
     return did_you_mean(name, (*names, *_OF_A_CALL)) or f" (known: {', '.join(sorted(names))})"
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, ClassVar, Final, Generic, cast
 from weakref import ref
 
+from .._hints import did_you_mean
 from .._importing import not_installed
 from .._local_trouble import what_is_lacking
 from .._log import write
@@ -136,8 +137,9 @@ def check_options(settings: ProviderSettings, known: Sequence[str]) -> None:
     for name in settings.options:
         if name not in known:
             options = f"its options are {', '.join(known)}" if known else "it has no options"
+            hint = did_you_mean(name, known) or f"; {options}"
             raise ConfigurationError(
-                f"is not an option of a provider of the kind {settings.kind!r}; {options}",
+                f"is not an option of a provider of the kind {settings.kind!r}{hint}",
                 key=f"providers.{settings.name}.options.{name}",
             )
 

@@ -23,7 +23,7 @@ from llm_dispatcher import _catalog as catalog
 from llm_dispatcher._dispatch import Job, Ledger, OpenStreams, attempts
 from llm_dispatcher._policy import Resilience
 from llm_dispatcher.cache._sqlite import SQLiteStore
-from llm_dispatcher.events import TextDelta
+from llm_dispatcher.events import StreamCompleted, TextDelta
 from llm_dispatcher.exceptions import LLMDispatcherError, ProviderConnectionError
 from llm_dispatcher.notices import Notice
 from llm_dispatcher.provider import Ask, Finished, KeptRun, Piece, ProviderSettings
@@ -319,8 +319,8 @@ async def closed_connections(simulated_vendor: Start) -> None:
             assert await switch.stream_request(ASK) == "Hello!"
 
 
-async def runs_that_are_left() -> None:
-    """A vendor that keeps the runs that it was asked for, and cannot be told to stop one."""
+async def runs_that_break() -> None:
+    """A vendor that keeps the runs that it was asked for. Each breaks; one is read on, and one cannot be stopped."""
 
     class KeptForEver:
         id, position, is_over = "run_1", "event 1", False
@@ -346,6 +346,7 @@ async def runs_that_are_left() -> None:
         ledger=Ledger(),
         open_streams=OpenStreams(),
     )
+    assert isinstance([event async for event in attempts(job)][-1], StreamCompleted)
     async with aclosing(attempts(job)) as events:
         async for event in events:
             if isinstance(event, TextDelta):
@@ -369,5 +370,5 @@ async def test_every_line_of_the_table_is_met(
     await late_trouble()
     await unprepared(simulated_vendor, monkeypatch)
     await closed_connections(simulated_vendor)
-    await runs_that_are_left()
+    await runs_that_break()
     assert told(caplog) == {line.words for line in LINES}
