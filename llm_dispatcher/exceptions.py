@@ -195,9 +195,8 @@ class AllProvidersFailedError(ProviderError):
 
     def __init__(self, failures: Sequence[ProviderError | ContentFilterError]) -> None:
         self.failures: tuple[ProviderError | ContentFilterError, ...] = tuple(failures)
-        super().__init__(
-            f"all {len(self.failures)} attempts failed: " + "; ".join(str(failure) for failure in self.failures)
-        )
+        who = "the only attempt" if len(self.failures) == 1 else f"all {len(self.failures)} attempts"
+        super().__init__(f"{who} failed: " + "; ".join(str(failure) for failure in self.failures))
 
 
 class NoProviderAvailableError(ProviderError):

@@ -215,6 +215,8 @@ def test_a_total_timeout_is_what_asyncio_calls_one() -> None:
 def test_an_error_names_the_provider_and_the_reason() -> None:
     error = ProviderError("no", provider="openai", model="gpt", status=500, request_id="req_1")
     assert str(error) == "openai/gpt: no (HTTP 500, request req_1)"
+    assert str(exceptions.AllProvidersFailedError([error])) == f"the only attempt failed: {error}"
+    assert str(exceptions.AllProvidersFailedError([error, error])) == f"all 2 attempts failed: {error}; {error}"
     assert str(exceptions.ConfigurationError("wrong", file="x.yaml", line=3, key="a.b")) == "x.yaml:3: a.b: wrong"
 
 

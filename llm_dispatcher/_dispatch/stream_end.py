@@ -61,7 +61,9 @@ def exhaustion(job: Job, course: Course) -> LLMDispatcherError:
         [failure for failure in course.failures if isinstance(failure, (ProviderError, ContentFilterError))]
     )
     everyone.__cause__ = course.failures[-1]
-    return _streaming_error(job, course, everyone.message) if course.has_text else everyone
+    if not course.has_text:
+        return everyone
+    return _streaming_error(job, course, f"the stream broke and could not be continued: {everyone.message}")
 
 
 def interruption(job: Job, course: Course, error: SwitchClosedError) -> StreamingError:

@@ -85,6 +85,6 @@ async def test_a_host_that_is_down_is_not_taken_for_one_that_refuses(simulated_v
     first = simulated_vendor("openai-chat", BROKEN)
     host = simulated_vendor("openai-chat", [Reply(fault=HttpError(500)), Continuing(TEXT)])
     async with LLMSwitch(config(first, host)) as switch:
-        with pytest.raises(StreamingError, match="all 2 attempts failed"):
+        with pytest.raises(StreamingError, match="broke and could not be continued: all 2 attempts failed"):
             await switch.stream_request(TaskRequest("Tell me."))
         assert await asked(switch, host) == ["assistant"]
