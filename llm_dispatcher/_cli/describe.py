@@ -57,12 +57,12 @@ def describe(event: Event) -> str | None:
 
 def ledger_rows(attempts: Iterable[Attempt]) -> list[tuple[str, ...]]:
     """The ledger as a table: a heading, and a row for each attempt."""
-    rows: list[tuple[str, ...]] = [("#", "target", "rung", "ended", "delivered", "trimmed", "tokens in/out")]
+    rows: list[tuple[str, ...]] = [("#", "target", "ended", "delivered", "trimmed", "rung", "tokens in/out")]
     for attempt in attempts:
         usage = attempt.usage
         tokens = f"{usage.input_tokens}/{usage.output_tokens} {usage.source}" if usage.source != "unknown" else "none"
         ending = attempt.failure.kind if attempt.failure is not None else attempt.outcome
         trimmed = str(len(attempt.trimmed))
         rung = attempt.rung or ""
-        rows.append((str(attempt.number), str(attempt.target), rung, ending, str(attempt.delivered), trimmed, tokens))
+        rows.append((str(attempt.number), str(attempt.target), ending, str(attempt.delivered), trimmed, rung, tokens))
     return rows

@@ -23,8 +23,8 @@ from . import CACHE
 
 _COLOURS: Final = {BODY: "magenta", CACHE: "cyan"}
 
-_MIN_WIDTH: Final = 96
-"""In a narrower terminal, ledgers have no column for tokens."""
+_MIN_WIDTH: Final = 106
+"""In a narrower terminal, ledgers have no columns for rungs and tokens."""
 
 
 class LiveScreen:
@@ -88,7 +88,7 @@ class LiveScreen:
     def ledger(self, attempts: Iterable[Attempt]) -> None:
         heading, *rows = ledger_rows(attempts)
         if rows:
-            columns = len(heading) if self._console.width >= _MIN_WIDTH else len(heading) - 1
+            columns = len(heading) if self._console.width >= _MIN_WIDTH else len(heading) - 2
             self.table(heading[:columns], [row[:columns] for row in rows])
 
     def _picture(self) -> Group:
