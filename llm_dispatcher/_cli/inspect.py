@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from msgspec import to_builtins
+from msgspec.structs import replace
 
 from .. import _catalog as catalog
 from .._config import config_dump, config_schema, load
 from .._policy import BODY, Policy
+from .._providers import make
 from .._routing import why_unusable
 from .._serving.runtime import catalog_of, check_cache
 from .._serving.switch import LLMSwitch
 from .._vendors.table import VENDORS
-from ..exceptions import ConfigurationError, NoProviderAvailableError
+from ..exceptions import ConfigurationError, ConfigurationProblem, NoProviderAvailableError
 from ..tasks import Target, TaskRequest, TaskType
 from .exit_codes import FAILED, MISCONFIGURED, SUCCESS
 from .options import RequestOptions
@@ -148,6 +150,7 @@ def check(file: Path | None, *, as_json: bool) -> int:
     try:
         policy = load(file)
         check_cache(policy)
+        _check_providers(policy)
     except ConfigurationError as error:
         if not as_json:
             raise
@@ -173,6 +176,20 @@ def check(file: Path | None, *, as_json: bool) -> int:
         _say_unknown(unknown)
         _say_why_unusable(capabilities)
     return SUCCESS
+
+
+def _check_providers(policy: Policy) -> None:
+    """Raise the problems that only the providers know, such as an option that a kind does not have."""
+    problems: list[ConfigurationProblem] = []
+    for settings in policy.providers.values():
+        try:
+            make(settings)
+        except ConfigurationError as error:
+            problems += (replace(each, file=each.file or policy.source) for each in error.problems)
+    if problems:
+        first, *others = problems
+        message = "\n".join([first.message, *map(str, others)])
+        raise ConfigurationError(message, file=first.file, key=first.key, problems=problems)
 
 
 def show(file: Path | None, *, as_json: bool) -> int:

@@ -167,6 +167,25 @@ def test_check_reports_a_valid_configuration(run: Any) -> None:
     }
 
 
+def test_check_reports_the_options_that_a_kind_does_not_have(run: Any) -> None:
+    Path("llm_dispatcher.yaml").write_text(
+        "providers:\n"
+        "  openai: {api_key: test-key, api: chat, models: [m], options: {background: true}}\n"
+        "  vllm: {models: [m], options: {token_id: true}}\n"
+    )
+    result = run("config", "check")
+    assert result.exit_code == 3
+    first, second = result.stderr.splitlines()
+    assert "llm_dispatcher.yaml: providers.openai.options.background: is for OpenAI's responses interface" in first
+    assert "providers.vllm.options.token_id: is not an option" in second
+    assert "did you mean 'token_ids'?" in second
+    problems = json.loads(run("config", "check", "--json").stdout)["problems"]
+    assert [each["key"] for each in problems] == [
+        "providers.openai.options.background",
+        "providers.vllm.options.token_id",
+    ]
+
+
 @pytest.mark.found("S-D3", "N-A6")
 def test_a_model_that_only_transcribes_is_noted(run: Any) -> None:
     Path("llm_dispatcher.yaml").write_text(
