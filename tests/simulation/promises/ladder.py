@@ -29,6 +29,7 @@ from llm_dispatcher.provider import KeptRun, Opened
 from llm_dispatcher.testing._player import PREFILL_REFUSED
 from tests.simulation.promises.kit import (
     TIMER,
+    UNPROVEN,
     attempts_of,
     everyone,
     fail,
@@ -75,7 +76,8 @@ def a_run_is_read_on_as_if_nothing_had_broken(run: Run) -> None:
 
 def a_run_is_read_on_while_it_can_be(run: Run) -> None:
     """A run that broke and that its vendor still keeps is read on by the next attempt at its target, if any. It is not
-    given up after a connection that has brought something, as long as there is time.
+    given up after a connection that has brought something, as long as there is time. A run is left if its
+    text is refused.
     """
     for reading in finished(run):
         own = [*of_reading(run, reading), None]
@@ -84,6 +86,8 @@ def a_run_is_read_on_while_it_can_be(run: Run) -> None:
             kept, ended = request.served.run, over_at(request.served)
             if kept is None or request.served.finished or (kept.over_at is not None and kept.over_at <= ended):
                 continue
+            if _was_refused(request):
+                continue
             has_time = reading.total is None or ended - reading.began_at < reading.total / 4
             is_worth_it = has_time and _brought_news(request) and ran_to_its_end(reading) and reading.plan.pause == 0.0
             if after is None or after.served.target != request.served.target:
@@ -91,6 +95,11 @@ def a_run_is_read_on_while_it_can_be(run: Run) -> None:
                     fail(reading, f"{kept} is read on", "it is given up")
             elif after.served.run is not kept and (kept.over_at is None or kept.over_at > after.served.asked_at):
                 fail(reading, f"{kept} is read on", f"{after.served.target} is asked anew")
+
+
+def _was_refused(request: Request) -> bool:
+    failure = None if request.row is None else request.row.failure
+    return failure is not None and failure.kind == UNPROVEN
 
 
 def every_run_that_is_left_is_cancelled(run: Run) -> None:
