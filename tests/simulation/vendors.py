@@ -183,7 +183,7 @@ class VendorScript:
         that nobody could tell from the rest.
         """
         plan, choices, stream = self.plan, self._choices, f"continuations of {self.stream}"
-        if delivered is None or self._now() >= self._ends_at:
+        if delivered is None or self._now() >= self._ends_at or request.body["has_token_ids"]:
             return None
         text, anchor = delivered
         if anchor is None:

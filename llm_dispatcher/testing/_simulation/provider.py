@@ -241,8 +241,8 @@ class SimulatedProvider:
         return run
 
     def _receive(self, ask: Ask) -> ReceivedRequest:
-        limit = {} if ask.request.max_tokens is None else {"max_tokens": ask.request.max_tokens}
-        request = ReceivedRequest(self.wire, "POST", "", {}, limit, f"req_sim_{len(self.requests) + 1}")
+        body = {"max_tokens": ask.request.max_tokens, "has_token_ids": ask.tokens is not None}
+        request = ReceivedRequest(self.wire, "POST", "", {}, body, f"req_sim_{len(self.requests) + 1}")
         request.model = self.settings.vendor_model(ask.target.model)
         turns = [Turn(message.role, _text_of(message)) for message in ask.request.conversation]
         if isinstance(ask.tokens, Trail):  # their text belongs to an open turn, if the request has one

@@ -43,6 +43,7 @@ from tests.simulation.promises.kit import (
     policies_of,
     ran_to_its_end,
     resilience_of,
+    segments,
     task_of,
 )
 from tests.simulation.promises.load import BROKE
@@ -84,7 +85,12 @@ def a_run_is_read_on_while_it_can_be(run: Run) -> None:
         for request, after in pairwise(own):
             assert request is not None
             kept, ended = request.served.run, over_at(request.served)
-            if kept is None or request.served.finished or (kept.over_at is not None and kept.over_at <= ended):
+            if (
+                kept is None
+                or not kept.is_known
+                or request.served.finished
+                or (kept.over_at is not None and kept.over_at <= ended)
+            ):
                 continue
             if _was_refused(request):
                 continue
@@ -152,7 +158,8 @@ def each_attempt_names_its_rung(run: Run) -> None:
                 fail(reading, f"no rung of attempt {row.number}, which continues nothing", row)
             if row.rung is not None and row.delivered and row.proof is None:
                 fail(reading, f"the proof of attempt {row.number}", row)
-            has_content = has_content or bool(row.delivered) or _has_shown_a_call(reading, row.number)
+            begins = row.rung == "restarted" and any(part.number == row.number for part in segments(reading.watched))
+            has_content = (has_content and not begins) or bool(row.delivered) or _has_shown_a_call(reading, row.number)
         ways = {} if is_free(reading) or has_body(reading) else _ways(run, reading)
         for event in reading.watched:
             if isinstance(event, StreamStarted) and event.rung != ways.get(event.attempt, event.rung):
