@@ -89,6 +89,7 @@ def a_run_is_read_on_while_it_can_be(run: Run) -> None:
                 kept is None
                 or not kept.is_known
                 or request.served.finished
+                or _is_unproven(request)
                 or (kept.over_at is not None and kept.over_at <= ended)
             ):
                 continue
@@ -310,6 +311,12 @@ def _ways(run: Run, reading: Reading) -> dict[int, str | None]:
         is_seen = any(each in shown for each in range(first, number))
         ways[number] = request.row.rung if number == first or is_seen else ways[first]
     return ways
+
+
+def _is_unproven(request: Request) -> bool:
+    """Whether the text of an attempt was refused. The rest of its run would be refused as well."""
+    failure = None if request.row is None else request.row.failure
+    return failure is not None and failure.kind == UNPROVEN
 
 
 def _brought_news(request: Request) -> bool:
