@@ -18,6 +18,7 @@ from .._policy import Continues
 from ..events import Rung
 from ..exceptions import (
     InvalidRequestError,
+    LocalResourceError,
     ModelNotFoundError,
     ProviderConnectionError,
     StreamTruncatedError,
@@ -108,6 +109,7 @@ def is_worth_asking_again(job: Job, course: Course, row: Row) -> bool:
     the answer in its cache.
     """
     broke = isinstance(row.error, (ProviderConnectionError, StreamTruncatedError))
+    broke = broke and not isinstance(row.error, LocalResourceError)  # this machine had no connection to break
     return broke and rung_now(job, course, row.target) in ("exact", "prefill") and job.is_certain(row.target)
 
 

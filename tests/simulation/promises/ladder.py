@@ -89,13 +89,11 @@ def a_run_is_read_on_while_it_can_be(run: Run) -> None:
                 kept is None
                 or not kept.is_known
                 or request.served.finished
-                or _is_unproven(request)
+                or _was_refused(request)
                 or (kept.over_at is not None and kept.over_at <= ended)
             ):
                 continue
-            if _was_refused(request):
-                continue
-            has_time = reading.total is None or ended - reading.began_at < reading.total / 4
+            has_time = reading.total is None or 20.0 + 2 * (ended - reading.began_at) < reading.total
             is_worth_it = has_time and _brought_news(request) and ran_to_its_end(reading) and reading.plan.pause == 0.0
             if after is None or after.served.target != request.served.target:
                 if is_worth_it and not isinstance(reading.error, (BudgetExceededError, StreamBudgetExceededError)):
@@ -311,12 +309,6 @@ def _ways(run: Run, reading: Reading) -> dict[int, str | None]:
         is_seen = any(each in shown for each in range(first, number))
         ways[number] = request.row.rung if number == first or is_seen else ways[first]
     return ways
-
-
-def _is_unproven(request: Request) -> bool:
-    """Whether the text of an attempt was refused. The rest of its run would be refused as well."""
-    failure = None if request.row is None else request.row.failure
-    return failure is not None and failure.kind == UNPROVEN
 
 
 def _brought_news(request: Request) -> bool:
