@@ -34,6 +34,10 @@ class Pass(Protocol):
         """The attempt is over, and this is its row. Called before `leave`, if there is a row."""
         ...
 
+    def take_back(self, dollars: float, /) -> None:
+        """So many US dollars of the rows that were noted before were not spent: the vendor has reported less."""
+        ...
+
     def leave(self) -> None:
         """Give back what the attempt held."""
         ...
@@ -68,6 +72,9 @@ class NoAdmission:
         return None
 
     def note(self, attempt: Attempt) -> None:
+        return None
+
+    def take_back(self, dollars: float) -> None:
         return None
 
     def leave(self) -> None:

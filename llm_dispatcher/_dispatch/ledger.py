@@ -50,22 +50,24 @@ class Ledger(Sequence[Attempt]):
         """Add the row of an attempt that is over."""
         self._attempts.append(attempt)
 
-    def settle(self, row: Row, price: Price, notify: Notify) -> None:
+    def settle(self, row: Row, price: Price, notify: Notify) -> float:
         """The last attempt has read a run to its end, and the vendor has reported the usage of the whole run. If more
-        was charged for it before, as an estimate, the surplus is taken off those attempts, the latest first. Budgets
-        have taken the estimate, and keep it.
+        was charged for it before, as an estimate, the surplus is taken off those attempts, the latest first. Returns
+        the US dollars that were taken off.
         """
+        dollars = 0.0
         if row.rung != "reattached" or row.finished is None or row.usage is None or row.usage.source != "reported":
-            return
+            return dollars
         surplus = _less(row.run_usage, row.usage)
         for place in range(len(self._attempts) - 2, -1, -1):
             attempt = self._attempts[place]
-            self._attempts[place] = replace(
-                attempt, usage=_priced(_less(attempt.usage, surplus), attempt.target, price, notify)
-            )
+            usage = _priced(_less(attempt.usage, surplus), attempt.target, price, notify)
+            self._attempts[place] = replace(attempt, usage=usage)
+            dollars += (attempt.usage.cost or 0.0) - (usage.cost or 0.0)
             surplus = _less(surplus, attempt.usage)
             if attempt.rung != "reattached":  # the run began here
-                return
+                break
+        return dollars
 
 
 def attempt_of(

@@ -215,6 +215,7 @@ def _record(job: Job, row: Row, admitted: Pass, outcome: AttemptOutcome, now: fl
                 job.ledger.add(attempt)
                 admitted.note(attempt)
         with reported_not_raised(row.target, "outcome", job.notify):
-            job.ledger.settle(row, job.price, job.notify)
+            if surplus := job.ledger.settle(row, job.price, job.notify):
+                admitted.take_back(surplus)
     finally:
         admitted.leave()

@@ -67,6 +67,9 @@ class Pass:
     def note(self, attempt: Attempt) -> None:
         """The attempt is over, and this is its row."""
 
+    def take_back(self, dollars: float) -> None:
+        """So many US dollars of the rows that were noted before were not spent: the vendor has reported less."""
+
     def leave(self) -> None:
         """Give back what the attempt held."""
 
@@ -135,6 +138,10 @@ class TargetPass(Pass):
         with reported_not_raised(self.target, "cost", state.notify):
             if usage.cost:
                 self._admission.spend(usage.cost)
+
+    def take_back(self, dollars: float) -> None:
+        with reported_not_raised(self.target, "cost", self._admission.state.notify):
+            self._admission.spend(-dollars)
 
     def leave(self) -> None:
         admission = self._admission

@@ -165,9 +165,7 @@ def an_error_costs_what_its_rows_cost(run: Run) -> None:
 
 
 def budgets_count_what_the_ledgers_say(run: Run) -> None:
-    """What a process has spent, by namespace over all days, and over all months, is the sum of its rows. Of a run that
-    was read on, it may be more: budgets keep an estimate that was higher than the vendor's report.
-    """
+    """What a process has spent, by namespace over all days, and over all months, is the sum of its rows."""
     for process in run.processes:
         if process.was_killed:
             continue
@@ -180,7 +178,7 @@ def budgets_count_what_the_ledgers_say(run: Run) -> None:
                     for line, amount in found.items()
                     if line[0] == name and len(line[1]) == length
                 )
-                if not _is_between(counted, spent, spent + _estimated_too_high(run, process, name)):
+                if not _is_between(counted, spent, spent):
                     fail(process, f"${spent:.6f} spent by {name or 'everybody'} over all {period}", f"${counted:.6f}")
 
 
@@ -196,7 +194,7 @@ def files_hold_what_was_spent(run: Run) -> None:
                 most = spent + _estimated_too_high(run, process, name)
                 if process.was_killed and not _is_between(new, 0.0, most):
                     fail(process, f"at most ${spent:.6f} more for {name or 'everybody'} in its file", f"${new:.6f}")
-                if not process.was_killed and not _is_between(new, spent, most):
+                if not process.was_killed and not _is_between(new, spent, spent):
                     fail(process, f"${spent:.6f} more for {name or 'everybody'} in its file", f"${new:.6f}")
 
 
@@ -274,8 +272,8 @@ def _is_between(amount: float, least: float, most: float) -> bool:
 
 
 def _estimated_too_high(run: Run, process: Process, name: str) -> float:
-    """US dollars that budgets may have for runs that were read on, beyond what their vendors reported: the estimate of
-    the input, and a token for each connection.
+    """US dollars that budgets may have for runs that are being read on, beyond what their vendors will report: the
+    estimate of the input, and a token for each connection.
     """
     dollars = 0.0
     for answer in answers(run):
