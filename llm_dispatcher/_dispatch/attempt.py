@@ -195,8 +195,10 @@ class _Beginning:
         yield from handed_over(self._job, self._course, row, handover, self._watchdog.now)
 
     def _watched(self, join: Join, content: str | Content) -> Iterator[Event]:
-        """What may be shown while the join still looks for words of the request in the text."""
-        text = join.feed(content) if isinstance(content, str) else join.close()
+        """What may be shown while the join still looks for words of the request in the text. Anything but text passes
+        it by, also while it holds a few characters back.
+        """
+        text = join.feed(content) if isinstance(content, str) else ""
         if not self._row.is_shown and (text or not isinstance(content, str)):
             yield from self._opening()  # it reads on a run whose join is decided
         if text:

@@ -79,7 +79,8 @@ class Retrying(Struct, frozen=True):
             left: Seconds that a wait may take at most; `None` does not bound it.
             elapsed: Seconds since the first try began.
             slept: Seconds of these in which the loop waited between tries.
-            once_more: Whether another try is worth while even if the strategy for giving up says otherwise.
+            once_more: Whether another try is worth while even if the strategy for giving up says otherwise. The
+                backoff before it is shortened, rather than give the target up for lack of time.
 
         Raises:
             ConfigurationError: A strategy of the application's raised, or returned a value of the wrong type.
@@ -96,7 +97,9 @@ class Retrying(Struct, frozen=True):
         state.upcoming_sleep = seconds
         if _ask("retry_stop", self.stop or policy_stop(self.resilience), state) and not once_more:
             return None
-        return None if left is not None and seconds >= left else seconds
+        if left is None or seconds < left:
+            return seconds
+        return left / 2 if once_more and error.retry_after is None and left > 0 else None
 
     def may_retry(self, tries: int) -> bool:
         """Whether another try may follow after this many, as far as this is known before one fails."""

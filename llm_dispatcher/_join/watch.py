@@ -61,11 +61,6 @@ class Watch:
         """What of our own came when text was out already, or at the beginning."""
         self.is_over = wording is None and not self._marks
 
-    @property
-    def is_blank(self) -> bool:
-        """Whether only white space has come out."""
-        return not self._text[: self._passed].strip()
-
     def feed(self, text: str) -> str:
         """Take a piece, and return what may be shown of it and of what was held back."""
         if self.leak is not None:

@@ -97,6 +97,10 @@ def test_no_strategy_retries_what_cannot_pass_or_comes_before_the_vendors_time()
     assert eager.seconds_to_wait(ProviderRateLimitError("later", retry_after=21.0), 1, None) is None
     slow = Retrying(Resilience(), wait_fixed(10), lambda state: False)
     assert slow.seconds_to_wait(BROKEN, 1, 5.0) is None, "the time of the request would be over"
+    assert slow.seconds_to_wait(BROKEN, 1, 5.0, once_more=True) == 2.5, "a target that continues best is tried in time"
+    assert slow.seconds_to_wait(BROKEN, 1, 0.0, once_more=True) is None
+    later = ProviderRateLimitError("later", retry_after=6.0)
+    assert slow.seconds_to_wait(later, 1, 5.0, once_more=True) is None, "the vendor has said when to come back"
 
 
 def test_the_policys_backoff_is_tenacitys_with_the_packages_own_randomness() -> None:

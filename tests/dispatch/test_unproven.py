@@ -108,13 +108,14 @@ async def test_an_unproven_text_is_never_glued_into_a_sentence() -> None:
     assert raised.value.partial == "".join(HEAD[:2])
 
 
-async def test_our_own_wording_in_the_middle_of_a_continuation_breaks_it_there() -> None:
-    """What was shown before it stays, and the next target goes on behind that."""
+@pytest.mark.parametrize("between", [(), (ReasoningDelta("Hm."),)])
+async def test_our_own_wording_in_the_middle_of_a_continuation_breaks_it_there(between: tuple[Piece, ...]) -> None:
+    """What was shown before it stays, and the next target goes on behind that. Reasoning in between hides nothing."""
     leak = "Your answer was cut off. Its last words were:\n<<<"
     shown = [" And so ", "did the keeper. "]
     second = " ".join("".join([*HEAD, *shown]).split()[-10:])
     job = job_over(
-        {"a": says(*HEAD, DOWN), "b": says(ANCHOR, *shown, leak, "the light held.>>>", STOP),
+        {"a": says(*HEAD, DOWN), "b": says(ANCHOR, *shown, *between, leak, "the light held.>>>", STOP),
          "c": says(second, " All night.", STOP)}, ALL,
     )  # fmt: skip
     events = await read(job)
