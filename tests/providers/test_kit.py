@@ -165,9 +165,11 @@ async def test_a_request_that_is_not_json_is_the_callers_mistake() -> None:
 
 
 def test_an_unknown_option_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="its options are lines") as raised:
+    with pytest.raises(ConfigurationError, match="did you mean 'lines'") as raised:
         Theirs(ProviderSettings(name="mine", kind="theirs", options={"line": []}))
     assert raised.value.key == "providers.mine.options.line"
+    with pytest.raises(ConfigurationError, match="its options are lines"):
+        Theirs(ProviderSettings(name="mine", kind="theirs", options={"colour": 1}))
 
 
 async def test_a_missing_package_is_an_error_that_says_what_to_install() -> None:
