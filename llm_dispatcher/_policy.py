@@ -135,7 +135,7 @@ class TimeoutsOverride(Override, frozen=True, kw_only=True):
 
 
 class BreakerOverride(Override, frozen=True, kw_only=True):
-    """Settings of their own for the breakers of a provider's or a model's targets."""
+    """Settings of their own for the breakers of a provider's, a model's or a route's targets."""
 
     failures: int | UnsetType | None = UNSET
     window: float | UnsetType = UNSET
@@ -361,7 +361,8 @@ class Policy(Struct, frozen=True):
         those of the task's route, and these over the policy's.
 
         Without a target, it is what holds for a whole request: only this one's `total`, `on_break`, `on_unproven` and
-        `fallback_enabled` count. Without a task, it is what holds for a target in all requests, as its breaker does.
+        `fallback_enabled` count. Without a task, it is what holds for a target in all requests, as the breaker that
+        serves all routes does.
         """
         route = None if task_type is None else self.route(task_type).resilience
         provider = None if target is None else self.providers.get(target.provider)

@@ -185,6 +185,7 @@ class RouteResilienceSection(Section):
     max_retry_after: MaxRetryAfter = _ABOVE
     continuation: Continuation = _ABOVE
     timeouts: RouteTimeoutsSection = _ABOVE
+    breaker: TargetBreakerSection = _ABOVE
 
 
 class ModelResilienceSection(Section):

@@ -40,7 +40,6 @@ _MISPLACED: Final[Mapping[str, str]] = {
     "on_break": _REQUEST,
     "on_unproven": _REQUEST,
     "durability": _TARGET,
-    "breaker": _TARGET,
     "retry_budget": "is for a whole provider: write it under resilience, or under a provider's resilience",
 }
 """Why a part of `resilience` cannot be set for a provider, a model or a route, and where it can."""

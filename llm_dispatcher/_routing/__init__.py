@@ -2,6 +2,7 @@
 
 from .admission import Admission, Pass, RequestFacts
 from .candidates import candidates
+from .health import RouteBreakers
 from .plan import Conditions, Plan, needs_prices, plan, route_of
 from .requirements import demands, why_unusable
 from .shared_state import SharedState
@@ -13,6 +14,7 @@ __all__ = [
     "Pass",
     "Plan",
     "RequestFacts",
+    "RouteBreakers",
     "SharedState",
     "TargetHealth",
     "candidates",

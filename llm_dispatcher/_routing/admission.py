@@ -26,7 +26,7 @@ from ..exceptions import BudgetExceededError, ProviderError, ProviderRateLimitEr
 from ..provider import Opened
 from ..tasks import Target
 from .budgets import ROUNDING
-from .health import LOCAL
+from .health import LOCAL, RouteBreakers
 from .rate_limits import Lease
 from .requirements import EXPECTED_OUTPUT, Demands
 from .shared_state import SharedState
@@ -42,7 +42,8 @@ class RequestFacts(Struct, frozen=True, kw_only=True):
     """What admission has to know of a request.
 
     `last` is the last target of the plan. `patience` is how many seconds the request may wait for a target's rate
-    limit. `own_limit` is the limit of output tokens that a target's provider sends if the request has none.
+    limit. `own_limit` is the limit of output tokens that a target's provider sends if the request has none. `breakers`
+    are those of the request's route, if it has its own.
     """
 
     demands: Demands
@@ -52,6 +53,7 @@ class RequestFacts(Struct, frozen=True, kw_only=True):
     patience: Callable[[Target], float] = lambda target: 0.0
     capabilities: Callable[[Target], Capabilities] = lambda target: Capabilities()
     own_limit: Callable[[Target], int | None] = lambda target: None
+    breakers: RouteBreakers | None = None
 
 
 class Pass:
@@ -127,7 +129,7 @@ class TargetPass(Pass):
         self._admission.is_excused = is_local
         is_own = attempt.target == self.target  # else the vendor has continued with another model by itself
         with reported_not_raised(self.target, "health", state.notify):
-            state.health.note(attempt, self._era if is_own else None)
+            state.health.note(attempt, self._era if is_own else None, self._admission.facts.breakers)
         with reported_not_raised(self.target, "rate limits", state.notify):
             if failure is not None and failure.status == 429 and failure.retry_after:
                 state.limiter.close_for(self.target, failure.retry_after)
@@ -146,7 +148,7 @@ class TargetPass(Pass):
     def leave(self) -> None:
         admission = self._admission
         self._lease.leave()
-        admission.state.health.leave(self.target, self._era)
+        admission.state.health.leave(self.target, self._era, admission.facts.breakers)
         if self._reserved:
             admission.state.budgets.release(admission.facts.namespace, self._reserved)
             self._reserved = 0.0
@@ -189,7 +191,7 @@ class Admission:
         patience = facts.patience(target) if may_wait else 0.0
         if not await lease.take(patience if left is None else min(patience, left)):
             return _too_many(target, state.limiter.seconds_until(target, tokens))
-        era = state.health.enter(target)
+        era = state.health.enter(target, facts.breakers)
         if era is None:
             lease.give_back()
             return _unavailable(target, "its breaker is open")
@@ -200,7 +202,7 @@ class Admission:
             self._count_request(target)
             return admitted
         lease.give_back()
-        state.health.leave(target, era)
+        state.health.leave(target, era, facts.breakers)
         if not isinstance(money, Reservation):
             return money
         state.budgets.release(facts.namespace, money.reserved)

@@ -52,7 +52,7 @@ def counts(failure: Failure) -> bool:
 
 
 class Breaker:
-    """The breaker of one target.
+    """The breaker of one target, or of one target for the requests of one `route`.
 
     A closed breaker opens when `failures` attempts within `window` seconds have failed, and these were in a row or at
     least half of all. An open one admits nobody for `cooldown` seconds. Then it is half open and admits `probes`
@@ -61,9 +61,15 @@ class Breaker:
     """
 
     def __init__(
-        self, target: Target, settings: BreakerSettings, clock: Callable[[], float], notify: Notify = write
+        self,
+        target: Target,
+        settings: BreakerSettings,
+        clock: Callable[[], float],
+        notify: Notify = write,
+        route: str = "",
     ) -> None:
         self._target = target
+        self._route = f", for the route {route}" if route else ""
         self._settings = settings
         self._clock = clock
         self._notify = notify
@@ -151,4 +157,4 @@ class Breaker:
         self._attempts.clear()
         self._failures.clear()
         self._in_a_row = 0
-        self._notify(BreakerChanged(self._target, state, reason))
+        self._notify(BreakerChanged(self._target, state, f"{reason}{self._route}"))

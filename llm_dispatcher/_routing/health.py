@@ -14,11 +14,12 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from .. import _clock
 from .._log import write
-from .._policy import Resilience
+from .._policy import BreakerSettings, Resilience
 from ..events import Attempt, Failure
 from ..exceptions import (
     ContentFilterError,
@@ -45,8 +46,20 @@ LOCAL: Final = LocalResourceError.__name__
 """A failure of this machine says nothing about a target."""
 
 
+class RouteBreakers(Struct, frozen=True):
+    """The breakers of a route that has settings of its own for them. They take in the attempts of this route only, and
+    its requests ask no others.
+    """
+
+    route: str
+    settings: Callable[[Target], BreakerSettings]
+
+
 class Health:
-    """The statistics and the breakers of all targets. `resilience_of` gives a target's settings, whatever the task."""
+    """The statistics and the breakers of all targets. `resilience_of` gives a target's settings, whatever the task.
+
+    A target has one breaker for all routes, and one more for each route that has breakers of its own (`own`).
+    """
 
     def __init__(
         self,
@@ -59,6 +72,7 @@ class Health:
         self._notify = notify
         self._stats: dict[Target, TargetStats] = {}
         self._breakers: dict[Target, Breaker] = {}
+        self._route_breakers: dict[tuple[str, Target], Breaker] = {}
         self._lock = Lock()
         self._unsent: list[Notice] = []
 
@@ -69,26 +83,38 @@ class Health:
             for target, breaker in self._breakers.items():
                 breaker.adopt(resilience_of(target).breaker)
 
-    def enter(self, target: Target) -> int | None:
+    def enter(self, target: Target, own: RouteBreakers | None = None) -> int | None:
         """Ask a target's breaker to admit an attempt: the number of its era, or `None` if it does not."""
         with self._lock:
-            breaker = self._breakers.get(target)
+            breaker = self._breaker(target, own)
             if breaker is None:
                 self._make_room()
-                breaker = self._breakers[target] = Breaker(
-                    target, self._resilience_of(target).breaker, self._clock, self._unsent.append
-                )
+                breaker = self._new_breaker(target, own)
+            elif own is not None:
+                breaker.adopt(own.settings(target))  # the configuration may have been reloaded
             era = breaker.enter()
         self._send_notices()
         return era
 
-    def leave(self, target: Target, era: int) -> None:
+    def _breaker(self, target: Target, own: RouteBreakers | None) -> Breaker | None:
+        return self._breakers.get(target) if own is None else self._route_breakers.get((own.route, target))
+
+    def _new_breaker(self, target: Target, own: RouteBreakers | None) -> Breaker:
+        settings = self._resilience_of(target).breaker if own is None else own.settings(target)
+        breaker = Breaker(target, settings, self._clock, self._unsent.append, "" if own is None else own.route)
+        if own is None:
+            self._breakers[target] = breaker
+        else:
+            self._route_breakers[own.route, target] = breaker
+        return breaker
+
+    def leave(self, target: Target, era: int, own: RouteBreakers | None = None) -> None:
         """An attempt that was admitted in this era is over, or was not made."""
         with self._lock:
-            if (breaker := self._breakers.get(target)) is not None:
+            if (breaker := self._breaker(target, own)) is not None:
                 breaker.leave(era)
 
-    def note(self, attempt: Attempt, era: int | None) -> None:
+    def note(self, attempt: Attempt, era: int | None, own: RouteBreakers | None = None) -> None:
         """Take in an attempt that is over. It says nothing about the target if its reader has left, or if the vendor
         has never seen the request. Without an era it was not admitted here, so it counts for no breaker.
 
@@ -96,7 +122,7 @@ class Health:
         """
         failed = self._failed(attempt)
         with self._lock:
-            if failed is not None and era is not None and (breaker := self._breakers.get(attempt.target)) is not None:
+            if failed is not None and era is not None and (breaker := self._breaker(attempt.target, own)) is not None:
                 breaker.note(era, failed=failed)
             if attempt.outcome == "completed" or (attempt.failure is not None and _was_sent(attempt, attempt.failure)):
                 stats = self._stats.get(attempt.target)
@@ -117,6 +143,8 @@ class Health:
 
     def _make_room(self) -> None:
         """Forget the targets that have never answered, unless their breaker is open or half open."""
+        if len(self._route_breakers) >= KNOWN:
+            self._route_breakers = {key: each for key, each in self._route_breakers.items() if not each.is_closed}
         if len(self._breakers) < KNOWN:
             return
         for target, breaker in list(self._breakers.items()):
@@ -149,11 +177,18 @@ class Health:
         """Whether this switch has not asked a target yet."""
         return target not in self._stats
 
-    def snapshot(self) -> dict[Target, TargetHealth]:
-        """The health of each target that was asked, as it is now."""
+    def snapshot(self, own: RouteBreakers | None = None) -> dict[Target, TargetHealth]:
+        """The health of each target that was asked, as it is now: with the route's own breakers, or else with those for
+        all routes.
+        """
         with self._lock:
             all_targets = {target: stats.health for target, stats in self._stats.items()}
-            for target, breaker in self._breakers.items():
+            breakers = self._breakers
+            if own is not None:
+                breakers = {
+                    target: each for (route, target), each in self._route_breakers.items() if route == own.route
+                }
+            for target, breaker in breakers.items():
                 if not breaker.is_closed and target in all_targets:
                     all_targets[target] = replace(all_targets[target], breaker=breaker.state, opens_in=breaker.opens_in)
         return all_targets

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import ref
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import asdict, replace
 
 from .. import _catalog as catalog
@@ -22,7 +22,18 @@ from .._config import identity
 from .._dispatch import OpenStreams, RetryStop, RetryWait, offered_rung
 from .._policy import BODY, Policy, ProviderSettings, Wishes, is_offline
 from .._providers import uses_an_sdk
-from .._routing import Admission, Conditions, Plan, RequestFacts, SharedState, candidates, demands, plan, route_of
+from .._routing import (
+    Admission,
+    Conditions,
+    Plan,
+    RequestFacts,
+    RouteBreakers,
+    SharedState,
+    candidates,
+    demands,
+    plan,
+    route_of,
+)
 from .._usage import Usage
 from .._vendors.entries import quirks_of
 from .._vendors.quirks import Quirk
@@ -132,7 +143,7 @@ class Runtime:
             self.policy,
             capabilities=partial(self.catalog.capabilities, load=load),
             conditions=Conditions(
-                health=traffic.health.snapshot(),
+                health=traffic.health.snapshot(self._route_breakers(request.task_type)),
                 limited=traffic.limiter.exhausted(),
                 money_left=money_left,
                 budget=budget,
@@ -170,12 +181,22 @@ class Runtime:
             patience=partial(self._patience, request.task_type),
             capabilities=partial(self.catalog.capabilities, load=False),
             own_limit=self._own_limit,
+            breakers=self._route_breakers(request.task_type),
         )
         return Admission(self.shared.traffic, facts)
 
     def _patience(self, task_type: TaskType, target: Target) -> float:
         """How many seconds a request may wait for a target's rate limit. The time of the request bounds it as well."""
         return self.policy.resilience_of(task_type, target).max_retry_after
+
+    def _route_breakers(self, task_type: TaskType) -> RouteBreakers | None:
+        """The breakers of a task's route, if it has settings of its own for them."""
+        policy = self.policy
+        own = policy.route(task_type).resilience
+        if own is None or own.breaker is UNSET:
+            return None
+        route = str(task_type) if task_type in policy.tasks else "default"
+        return RouteBreakers(route, lambda target: policy.resilience_of(task_type, target).breaker)
 
     def _own_limit(self, target: Target) -> int | None:
         """The limit of output tokens that a target's provider sends if the request has none."""

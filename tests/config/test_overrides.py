@@ -132,7 +132,7 @@ def test_a_breaker_and_a_retry_budget_are_changed_in_part() -> None:
         ("model", {"fallback_enabled": False}, r"fallback_enabled: is for a whole request"),
         ("model", {"retry_budget": {"share": 1}}, r"retry_budget: is for a whole provider"),
         ("route", {"retry_budget": {"share": 1}}, r"retry_budget: is for a whole provider"),
-        ("route", {"breaker": {"failures": 1}}, r"breaker: is the same for all routes"),
+        ("route", {"breaker": {"failures": 0}}, r"math\.resilience\.breaker\.failures: must be"),
         ("route", {"durability": "reattachable"}, r"durability: is the same for all routes"),
         ("model", {"timeouts": {"idel": 5}}, r"timeouts\.idel: unknown key; did you mean 'idle'\?"),
         ("route", {"max_retrys": 5}, r"math\.resilience\.max_retrys: unknown key; did you mean 'max_retries'\?"),

@@ -11,6 +11,10 @@ from msgspec.structs import replace
 
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._config import load
+from llm_dispatcher._policy import BreakerSettings, Resilience
+from llm_dispatcher._routing import RouteBreakers
+from llm_dispatcher._routing import health as health_module
+from llm_dispatcher._routing.health import Health
 from llm_dispatcher.cache import StreamingCache
 from llm_dispatcher.cache._english.lexicon import load_words
 from llm_dispatcher.events import Attempt
@@ -273,6 +277,43 @@ def test_a_breaker_opens_as_its_target_says() -> None:
 
     run(work)
     assert (is_open(switch, P), is_open(switch, Q)) == (True, False)
+
+
+def test_a_breaker_of_a_route_is_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    """It opens by the failures of this route's requests, and holds up no others; the others do not open it."""
+    hasty = {"breaker": {"failures": 1, "cooldown": 3000}}
+    switch = switch_with(p=DOWN, q=TALE, top={"max_retries": 0, "breaker": {"failures": 3}}, route=hasty)
+
+    async def asked_for(*requests: TaskRequest) -> list[list[str]]:
+        return [
+            [each.target.provider for each in (await switch.stream_request(request).collect()).attempts]
+            for request in requests
+        ]
+
+    assert run(lambda: asked_for(TEXT, TEXT, MATH, MATH, TEXT, TEXT)) == [
+        ["p", "q"], ["p", "q"],  # two failures: the breaker for all routes is closed
+        ["p", "q"], ["q"],  # the route's own opens by its first failure
+        ["p", "q"], ["q"],  # the third failure outside that route opens the other one
+    ]  # fmt: skip
+    assert "p/m: the breaker is open: 1 of 1 attempts failed within 30 s" in caplog.text
+    assert ", for the route math" in caplog.text
+    health = switch._shared.traffic.health
+    assert health.snapshot()[P].breaker != "closed"
+    assert Q not in health._breakers or health.snapshot()[Q].breaker == "closed"
+
+
+def test_the_breakers_of_a_route_are_bounded_and_follow_a_reload(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_module, "KNOWN", 3)
+    health = Health(lambda target: Resilience())
+    quick, slow = BreakerSettings(failures=1), BreakerSettings(failures=9)
+    for number in range(9):
+        target = Target("p", str(number))
+        era = health.enter(target, RouteBreakers("math", lambda target: quick))
+        assert era is not None
+        health.leave(target, era, RouteBreakers("math", lambda target: quick))
+    assert len(health._route_breakers) <= 3
+    health.enter(Target("p", "8"), RouteBreakers("math", lambda target: slow))
+    assert health._route_breakers["math", Target("p", "8")]._settings == slow
 
 
 def test_a_reload_gives_breakers_and_budgets_their_new_settings() -> None:
