@@ -65,7 +65,7 @@ class TokenTrail:
 
     def __init__(self, family: str, prompt: list[int] | None = None, output: list[int] | None = None) -> None:
         self.family: Final = family
-        self.prompt = prompt
+        self.prompt: list[int] | None = prompt
         self.output: Final[list[int]] = [] if output is None else output
 
 

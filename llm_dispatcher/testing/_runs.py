@@ -85,7 +85,7 @@ class SimulatedRun:
         self.cancelled_at: float | None = None
         self.connections = 0
         self._cancelled = Latch()
-        self.frames = _frames(id, reply, model)
+        self.frames: list[Frame] = _frames(id, reply, model)
 
     @property
     def age(self) -> float:

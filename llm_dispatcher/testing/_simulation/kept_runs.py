@@ -88,16 +88,17 @@ class ScriptedRun:
         self.id: Final = id
         self.ask: Final = ask
         self.reply: Final = reply
-        self.is_known = False
+        self.is_known: bool = False
         self.over_at: float | None = None
-        self.read = self.connections = 0
+        self.read: int = 0
+        self.connections: int = 0
         self.cancelled_at: float | None = None
-        self.began_at: Final = asyncio.get_running_loop().time()
+        self.began_at: Final[float] = asyncio.get_running_loop().time()
         self._reader = reader
         self._asked = asked
         self._background = background
         self._is_lost = False
-        self.events: Final = list(_events(asked, reply, latency))
+        self.events: Final[list[tuple[float, Piece]]] = list(_events(asked, reply, latency))
         """Each piece of the run, with the age at which it is written."""
 
     @property
