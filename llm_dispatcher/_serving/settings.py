@@ -113,7 +113,7 @@ class CallSettings(Struct, frozen=True, kw_only=True):
 
     def apart(self, policy: Policy, task_type: TaskType, shape: Shape) -> Hashable:
         """The settings that must be equal for two calls to share a stream: all that change how it runs. The shape
-        counts because a broken stream may begin again for a reader who has nothing yet, and not for one who has chunks.
+        counts too: a broken answer may begin again for a reader who has nothing yet, but not for one who has chunks.
         """
         on_break = self.on_break_in(policy, task_type)
         return (

@@ -15,7 +15,7 @@ from ..._usage import Usage
 from ...provider import Handover, ServedBy
 
 _ENTRIES: Final = ("message", "fallback_message")
-"""The types of entries that are attempts to answer. Others, such as compactions, are no model of this chain."""
+"""The types of entries in which a model has tried to answer. Other entries, such as compactions, are skipped."""
 
 
 class Fallbacks:
