@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import ref
@@ -43,7 +43,7 @@ from ..provider import Provider
 from ..tasks import NAMESPACE, Target, TaskRequest, TaskType, namespace_of
 from .knowledge import Knowledge
 from .runtimes import Runtimes
-from .styles import Styles
+from .styles import MOST_REMEMBERED, Styles
 
 if TYPE_CHECKING:
     from ..cache import StreamingCache
@@ -79,9 +79,8 @@ class Runtime:
         self.policy = policy
         self.shared = shared
         self.catalog = catalog_of(policy)
-        self.styles = Styles(
-            partial(self.catalog.capabilities, load=False), partial(_identity, policy.providers), shared.no_prefill
-        )
+        self._identity = lru_cache(MOST_REMEMBERED)(partial(_identity, policy.providers))
+        self.styles = Styles(partial(self.catalog.capabilities, load=False), self._identity, shared.no_prefill)
         former = {} if before is None else before.providers
         self.providers: dict[str, Provider] = {
             name: former[name]
@@ -91,7 +90,6 @@ class Runtime:
         }
         self.open_streams = OpenStreams(shared.open_streams, partial(_release_unused, ref(self)))
         self._routing_keys = routing_keys(policy)
-        self._identities: dict[Target, str] = {}
         self.cache_in_use: StreamingCache | None = None
         if before is not None and before.policy.cache == policy.cache:
             self.cache_in_use = before.cache_in_use
@@ -119,11 +117,7 @@ class Runtime:
 
     def models(self, targets: tuple[Target, ...]) -> tuple[str, ...]:
         """The identity of each of these targets: see `identity`."""
-        identities = self._identities
-        for target in targets:
-            if target not in identities:
-                identities[target] = _identity(self.policy.providers, target)
-        return tuple([identities[target] for target in targets])
+        return tuple(map(self._identity, targets))
 
     def plan(
         self,

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import LLMSwitch, TaskRequest
+from llm_dispatcher._config import identity
+from llm_dispatcher._policy import ProviderSettings
+from llm_dispatcher._serving import runtime
 from llm_dispatcher.exceptions import StreamingError
 from llm_dispatcher.testing import Continuing, HttpError, ReceivedRequest, Reply, SimulatedVendor, Stall
 
@@ -88,3 +91,24 @@ async def test_a_host_that_is_down_is_not_taken_for_one_that_refuses(simulated_v
         with pytest.raises(StreamingError, match="broke and could not be continued: all 2 attempts failed"):
             await switch.stream_request(TaskRequest("Tell me."))
         assert await asked(switch, host) == ["assistant"]
+
+
+async def test_who_the_host_is_costs_a_request_nothing(
+    simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To make the identity of a target takes long, so a switch makes it once."""
+    made: list[str] = []
+
+    def counted(settings: ProviderSettings, model: str) -> str:
+        made.append(settings.name)
+        return identity(settings, model)
+
+    monkeypatch.setattr(runtime, "identity", counted)
+    first, host = simulated_vendor("openai-chat", Reply(TEXT)), simulated_vendor("openai-chat", Continuing(TEXT))
+    settings = config(first, host)
+    settings["routing"]["default"] = ["b/m", "a/m"]
+    async with LLMSwitch(settings) as switch:
+        for _ in range(3):
+            await switch.stream_request(TaskRequest("Tell me."))
+    assert len(made) == len(set(made))
+    assert "b" in made
