@@ -178,10 +178,13 @@ def policies_of(run: Run, reading: Reading) -> list[Policy]:
 
 
 def begins_again_at_last(rows: Sequence[Attempt], row: Attempt) -> bool:
-    """Whether this attempt begins the answer again at a target that could not continue it, when nobody else could."""
-    if row.rung != "restarted":
+    """Whether this attempt begins the answer again at a target that could not continue it, when nobody else could. The
+    readings of a run belong to the attempt that made the run.
+    """
+    first = next(each for each in reversed(rows[: row.number]) if each.rung != "reattached")
+    if first.rung != "restarted":
         return False
-    before = [each for each in rows[: row.number - 1] if each.target == row.target and each.failure is not None]
+    before = [each for each in rows[: first.number - 1] if each.target == row.target and each.failure is not None]
     return any(each.failure is not None and each.failure.kind == UNPROVEN for each in before)
 
 
