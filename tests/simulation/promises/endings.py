@@ -18,6 +18,7 @@ from tests.simulation.promises.kit import (
     TIMER,
     attempts_of,
     end_of,
+    ended_with_its_switch,
     everyone,
     fail,
     finished,
@@ -89,7 +90,7 @@ def only_a_closed_switch_ends_a_stream(run: Run) -> None:
     for reading in finished(run):
         ended = inf if reading.ended_at is None else reading.ended_at  # `None`: killed while it held the error
         closed = [each for each in run.scenario.happenings if each.kind == "close" and each.at <= ended + TIMER]
-        if reading.error is not None and "the switch was closed" in str(reading.error) and not closed:
+        if ended_with_its_switch(reading) and not closed:
             fail(reading, "no error of a closed switch, because nobody has closed it", repr(reading.error))
 
 

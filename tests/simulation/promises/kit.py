@@ -64,6 +64,11 @@ def ran_to_its_end(reading: Reading) -> bool:
     return outcome_of(reading) in ("completed", "failed")
 
 
+def ended_with_its_switch(reading: Reading) -> bool:
+    """Whether the error of the reader's stream says that its switch was closed."""
+    return reading.error is not None and "the switch was closed" in str(reading.error)
+
+
 def outcome_of(reading: Reading) -> Outcome:
     """How the reader ended.
 

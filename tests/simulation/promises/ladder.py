@@ -26,11 +26,13 @@ from llm_dispatcher.events import (
 from llm_dispatcher.exceptions import BudgetExceededError, RequestTimeoutError, StreamBudgetExceededError
 from llm_dispatcher.notices import RunNotCancelled, TargetSkipped
 from llm_dispatcher.provider import KeptRun, Opened
+from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing._player import PREFILL_REFUSED
 from tests.simulation.promises.kit import (
     TIMER,
     UNPROVEN,
     attempts_of,
+    ended_with_its_switch,
     everyone,
     fail,
     finished,
@@ -78,7 +80,7 @@ def a_run_is_read_on_as_if_nothing_had_broken(run: Run) -> None:
 def a_run_is_read_on_while_it_can_be(run: Run) -> None:
     """A run that broke and that its vendor still keeps is read on by the next attempt at its target, if any. It is not
     given up after a connection that has brought something, as long as there is time. A run is left if its
-    text is refused.
+    text is refused, or if the switch is closed.
     """
     for reading in finished(run):
         own = [*of_reading(run, reading), None]
@@ -95,6 +97,7 @@ def a_run_is_read_on_while_it_can_be(run: Run) -> None:
                 continue
             has_time = reading.total is None or 20.0 + 2 * (ended - reading.began_at) < reading.total
             is_worth_it = has_time and _brought_news(request) and ran_to_its_end(reading) and reading.plan.pause == 0.0
+            is_worth_it = is_worth_it and not ended_with_its_switch(reading)
             if after is None or after.served.target != request.served.target:
                 if is_worth_it and not isinstance(reading.error, (BudgetExceededError, StreamBudgetExceededError)):
                     fail(reading, f"{kept} is read on", "it is given up")
@@ -213,7 +216,7 @@ def a_refused_open_turn_is_remembered(run: Run) -> None:
 
 def a_silent_vendor_leaves_time_for_others(run: Run) -> None:
     """While another target of an ordered route can still be asked, no vendor is waited for in silence until `total` is
-    over: a silence ends after its share of the time.
+    over: a silence ends after its share of the time. In the middle of an answer that is so unless `idle` is off.
     """
     for reading in finished(run):
         own = of_reading(run, reading)
@@ -222,6 +225,8 @@ def a_silent_vendor_leaves_time_for_others(run: Run) -> None:
         served, total = own[-1].served, reading.total or inf
         content = [at for at, piece in enumerate(served.pieces) if piece and isinstance(piece, CONTENT)]
         silence = sum(served.waits[content[-1] + 1 if content else 0 :])
+        if content and None in _all_idle(run, reading, served.target):
+            continue
         most = min(1.0, total / 8) + run.stalled + 2 * TIMER
         if silence > most and own[-1].row is not None and own[-1].row.outcome == "failed":
             fail(reading, f"a silence of {served.target} of at most {most:.3f} s", f"{silence:.3f} s, and then the end")
@@ -328,6 +333,11 @@ def _is_of_a_body(reading: Reading) -> bool:
 
 def _has_shown_a_call(reading: Reading, number: int) -> bool:
     return any(isinstance(event, (ToolCall, ToolCallDelta)) for event in _of_attempts(reading.watched, {number}))
+
+
+def _all_idle(run: Run, reading: Reading, target: Target) -> set[float | None]:
+    """The `idle` clocks that a target may have had."""
+    return {resilience_of(policy, reading, target).timeouts.idle for policy in policies_of(run, reading)}
 
 
 def _has_others(run: Run, reading: Reading, last: Request) -> bool:

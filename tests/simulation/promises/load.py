@@ -35,7 +35,7 @@ from tests.simulation.promises.kit import (
     resilience_of,
     task_of,
 )
-from tests.simulation.promises.matching import Request, of_reading, sent_by
+from tests.simulation.promises.matching import Request, of_process, of_reading, sent_by
 from tests.simulation.record import Process, Reading, Run
 
 SURE_WINDOW: Final = WINDOW * 0.9
@@ -99,16 +99,19 @@ def a_retry_is_refused_only_if_the_budget_is_spent(run: Run) -> None:
 def an_outage_is_not_made_worse(run: Run) -> None:
     """While every vendor is down, a provider gets no more than its requests, a share of them, and the floor.
 
-    A vendor that has answered even one request is not down: a switch to it may overdraw the budget.
+    A vendor that has answered even one request is not down, also if its run was read on: a switch to it may overdraw
+    the budget.
     """
     if run.scenario.kind != "outage":
         return
     for process in run.processes:
+        whole = [each.served for each in of_process(run, process) if each.served.finished]
+        answering = {served.target.provider for served in whole if served.asked_at < run.scenario.ends_at}
         for provider, sent in _by_provider(run, process).items():
+            if provider in answering:
+                continue
             share, floor = _retry_budget(process, provider)
             down = [each for each in sent if each.served.asked_at < run.scenario.ends_at]
-            if any(each.served.finished for each in down):
-                continue
             firsts = Counter(_window(at) for at in _firsts_and_retries(down)[0])
             total = Counter(_window(each.served.asked_at) for each in down)
             minutes = len(total)
