@@ -196,9 +196,8 @@ def _description(value: Mapping[str, Any], required: bool) -> str:
 
 
 def _values(value: Mapping[str, Any]) -> str:
-    branches = [
-        branch for branch in alternatives(value) if branch.get("type") != "null" or value.get("default") is not None
-    ]
+    is_left_out = value.get("default", "none") is None  # then `null` is the same as no key
+    branches = [branch for branch in alternatives(value) if branch.get("type") != "null" or not is_left_out]
     return " or ".join(dict.fromkeys(_value(branch) for branch in branches))
 
 

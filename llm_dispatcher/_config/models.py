@@ -16,7 +16,7 @@ from .._vendors.table import VENDORS
 from ..tasks import TaskType
 from . import text_types as texts
 from .resilience import ModelResilienceSection, ProviderResilienceSection, ResilienceSection, RouteResilienceSection
-from .section import Bool, Count, Dollars, Name, OrEmpty, Seconds, Section, Share, Text
+from .section import Bool, Count, Dollars, Name, OrEmpty, Seconds, Section, Share, Text, empty
 
 _CACHE: Final = CacheSettings()
 _WEIGHTS: Final = Weights()
@@ -109,9 +109,7 @@ class RouteSection(Section):
     strategy: Strategy | None = Field(None, description="By default `routing.optimization_strategy`.")
     max_cost: Dollars | None = Field(None, description="US dollars that a request may cost.")
     max_latency: Seconds | None = Field(None, description="Seconds to the first token; slower targets are tried last.")
-    weights: WeightsSection = Field(
-        default_factory=lambda: WeightsSection.model_validate({}), description="For the strategy `balanced`."
-    )
+    weights: WeightsSection = Field(default_factory=empty(WeightsSection), description="For the strategy `balanced`.")
     split: OrEmpty[dict[TargetName, Share]] = Field({}, description="For the strategy `weighted`: each target's share.")
     sticky: Text | None = Field(
         None, description="The metadata key whose value is used as `sticky` if a request has none."
@@ -233,19 +231,17 @@ class Settings(Section):
         {}, description="The vendors, by names that you choose."
     )
     routing: RoutingSection = Field(
-        default_factory=lambda: RoutingSection.model_validate({}),
+        default_factory=empty(RoutingSection),
         description="The models for each task, in order.",
     )
     catalog: OrEmpty[dict[TargetName, CorrectionSection]] = Field(
         {}, description="Facts about models, by `provider/model`."
     )
-    budgets: BudgetsSection = Field(
-        default_factory=lambda: BudgetsSection.model_validate({}), description="US dollars that may be spent."
-    )
+    budgets: BudgetsSection = Field(default_factory=empty(BudgetsSection), description="US dollars that may be spent.")
     cache: OrEmpty[CacheSection | None] = Field(
         None, description="The cache of calls that do not name another one. Without this section, they have no cache."
     )
     resilience: ResilienceSection = Field(
-        default_factory=lambda: ResilienceSection.model_validate({}),
+        default_factory=empty(ResilienceSection),
         description="Retries, timeouts, and what happens when a stream breaks.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from . import text_types as texts
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Section")
 
 
 class Section(BaseModel):
@@ -20,6 +22,11 @@ class Section(BaseModel):
     @classmethod
     def _none_is_empty(cls, value: object) -> object:
         return {} if value is None else value
+
+
+def empty(section: type[S]) -> Callable[[], S]:
+    """Makes the section of a file that does not have it."""
+    return lambda: section.model_validate({})
 
 
 def _none_is_empty(value: object) -> object:

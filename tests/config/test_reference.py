@@ -39,6 +39,23 @@ def test_every_key_has_a_row_with_its_description_and_default() -> None:
             assert any(row.endswith(f"| `{default_text}` |") for row in rows), key
 
 
+def rows_of(section: str) -> dict[str, list[str]]:
+    """The cells of each key in the table of a section."""
+    table = reference().partition(f"### {section}\n")[2].partition("\n### ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    return {cells[0].strip("`"): cells[1:] for cells in rows}
+
+
+def test_null_is_listed_where_it_means_more_than_no_key() -> None:
+    """In a part, no key keeps the value of the level above, and `null` switches a clock off."""
+    whole = rows_of("`resilience.timeouts`")
+    part = rows_of("`routing.default.resilience.timeouts` and `routing.tasks.….resilience.timeouts`")
+    assert [key for key, cells in whole.items() if "`null`" not in cells[1]] == ["flow"]
+    assert list(part) == list(whole)
+    assert all(cells[1].endswith("or `null`") and cells[2] == "–" for cells in part.values())
+    assert "`null`" not in rows_of("`….resilience.breaker`")["window"][1]
+
+
 def test_every_task_and_key_variable_is_listed() -> None:
     page = reference()
     assert all(f"`{task}`" in page for task in TaskType)
