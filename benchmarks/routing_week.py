@@ -24,7 +24,8 @@ from msgspec.structs import replace
 
 from llm_dispatcher._catalog import Catalog
 from llm_dispatcher._dispatch.retrying import Retrying
-from llm_dispatcher._policy import Correction, Policy, Resilience, Route, Strategy, Wishes
+from llm_dispatcher._policy import Correction, Policy, Route, Strategy, Wishes
+from llm_dispatcher._resilience import Resilience
 from llm_dispatcher._routing import Admission, Conditions, Pass, RequestFacts, SharedState, demands, plan
 from llm_dispatcher.events import Attempt, Failure, Usage
 from llm_dispatcher.exceptions import ProviderServiceUnavailableError

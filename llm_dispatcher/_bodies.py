@@ -248,7 +248,7 @@ async def events_of_body(
         RequestTimeoutError: The time is over.
     """
     from ._dispatch.watchdog import Watchdog
-    from ._policy import Timeouts
+    from ._resilience import Timeouts
 
     clocks = Watchdog(Timeouts(connect=None, first_token=None, idle=None, total=timeout))
     pieces: list[str] = []

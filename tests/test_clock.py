@@ -10,7 +10,7 @@ import pytest
 from llm_dispatcher import ProgressTracker, _clock
 from llm_dispatcher._config.files import WatchedFile
 from llm_dispatcher._dispatch.retrying import Retrying
-from llm_dispatcher._policy import Resilience
+from llm_dispatcher._resilience import Resilience
 from llm_dispatcher._routing.health import Health
 from llm_dispatcher.exceptions import ProviderRateLimitError
 from llm_dispatcher.provider._rate_limit_headers import retry_after

@@ -16,12 +16,11 @@ from .._policy import (
     ModelSettings,
     Policy,
     ProviderSettings,
-    Resilience,
-    ResilienceOverride,
     Route,
     Weights,
 )
 from .._redaction import Secret
+from .._resilience import Resilience, ResilienceOverride
 from .._vendors.table import FIRST_ROUTE, FIRST_TASK_ROUTES, vendor
 from .._vendors.vendor import Size
 from ..tasks import Target

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from .._policy import BreakerSettings, Durability, OnBreak, OnUnproven, Resilience, RetryBudgetSettings, Timeouts
+from .._resilience import BreakerSettings, Durability, OnBreak, OnUnproven, Resilience, RetryBudgetSettings, Timeouts
 from . import text_types as texts
 from .section import Bool, Seconds, Section, Wait, empty
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from math import ceil, inf
 from typing import Final, TypeAlias
 
-from .._policy import Flow
+from .._resilience import Flow
 from ..events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta
 
 Content: TypeAlias = str | ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent

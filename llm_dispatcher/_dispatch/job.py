@@ -8,7 +8,8 @@ from typing import Protocol
 from msgspec import Struct
 
 from .._log import write
-from .._policy import Continues, OnBreak, OnRefusal, Resilience
+from .._policy import Continues, OnRefusal
+from .._resilience import OnBreak, Resilience
 from .._upstream import Deadline
 from ..events import Attempt
 from ..exceptions import LLMDispatcherError

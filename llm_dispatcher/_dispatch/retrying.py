@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from msgspec import Struct
 
 from .. import _clock
-from .._policy import Resilience
+from .._resilience import Resilience
 from ..exceptions import ConfigurationError, LLMDispatcherError, ProviderError
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from math import inf
 from typing import Final, Literal, TypeAlias
 
 from .._cancellation import cancellations, forgiven
-from .._policy import Timeouts
+from .._resilience import Timeouts
 from .._upstream import Deadline
 from .._usage import Usage
 from ..exceptions import StreamingError

@@ -15,7 +15,7 @@ from typing import Final
 
 from .._durations import in_seconds
 from .._log import write
-from .._policy import BreakerSettings
+from .._resilience import BreakerSettings
 from ..events import Failure
 from ..exceptions import (
     ProviderConnectionError,

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from .. import _clock
 from .._log import write
-from .._policy import BreakerSettings, Resilience
+from .._resilience import BreakerSettings, Resilience
 from ..events import Attempt, Failure
 from ..exceptions import (
     ContentFilterError,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from .._policy import RetryBudgetSettings
+from .._resilience import RetryBudgetSettings
 from .sliding_window import SlidingWindow
 
 WINDOW: Final = 60.0

@@ -12,7 +12,8 @@ from functools import partial
 
 from .. import _clock
 from .._log import write
-from .._policy import Policy, RetryBudgetSettings
+from .._policy import Policy
+from .._resilience import RetryBudgetSettings
 from ..notices import BudgetAlert, Notify
 from ..tasks import Target
 from .budgets import Budgets

@@ -11,7 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Mappin
 from typing import Any, Final, Literal, Protocol, TypedDict, TypeVar
 
 from .._hints import did_you_mean
-from .._policy import OnBreak, Strategy
+from .._policy import Strategy
+from .._resilience import OnBreak
 from ..events import Event
 from ..streaming import ProgressTracker, StreamingCallbacks
 from ..tasks import ReasoningEffort, ResponseFormat, Target, TaskRequest, TaskType

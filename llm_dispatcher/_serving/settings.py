@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
-from .._policy import OnBreak, Policy, Resilience, Strategy, Wishes
+from .._policy import Policy, Strategy, Wishes
+from .._resilience import OnBreak, Resilience
 from ..exceptions import InvalidRequestError
 from ..streaming import ProgressTracker, StreamingCallbacks
 from ..streaming._callbacks import CallbackObserver

@@ -21,7 +21,7 @@ import llm_dispatcher
 from llm_dispatcher import LLMSwitch, StreamingCache, StreamingCallbacks, TaskRequest
 from llm_dispatcher import _catalog as catalog
 from llm_dispatcher._dispatch import Job, Ledger, OpenStreams, attempts
-from llm_dispatcher._policy import Resilience
+from llm_dispatcher._resilience import Resilience
 from llm_dispatcher.cache._sqlite import SQLiteStore
 from llm_dispatcher.events import StreamCompleted, TextDelta
 from llm_dispatcher.exceptions import LLMDispatcherError, ProviderConnectionError

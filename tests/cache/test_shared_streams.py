@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from llm_dispatcher import LLMSwitch
 from llm_dispatcher._config import load
 from llm_dispatcher._dispatch import Job, Ledger, attempts
-from llm_dispatcher._policy import Resilience, Timeouts
+from llm_dispatcher._resilience import Resilience, Timeouts
 from llm_dispatcher._serving.settings import CallSettings
 from llm_dispatcher._upstream import Deadline
 from llm_dispatcher._upstream import Upstream as TimedUpstream

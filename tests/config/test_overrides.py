@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_dispatcher._config import config_dump, load
-from llm_dispatcher._policy import BreakerOverride, Flow, Policy, Resilience, ResilienceOverride, TimeoutsOverride
+from llm_dispatcher._policy import Policy
+from llm_dispatcher._resilience import BreakerOverride, Flow, Resilience, ResilienceOverride, TimeoutsOverride
 from llm_dispatcher.exceptions import ConfigurationError
 from llm_dispatcher.tasks import Target, TaskType
 

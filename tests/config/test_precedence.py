@@ -9,7 +9,8 @@ from typing import Protocol
 import pytest
 
 from llm_dispatcher._config import load
-from llm_dispatcher._policy import Flow, Policy, Resilience
+from llm_dispatcher._policy import Policy
+from llm_dispatcher._resilience import Flow, Resilience
 from llm_dispatcher.exceptions import ConfigurationError
 from llm_dispatcher.tasks import Target, TaskType
 

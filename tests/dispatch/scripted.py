@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from llm_dispatcher._dispatch import Course, Job, Ledger, attempts
-from llm_dispatcher._policy import Continues, Resilience
+from llm_dispatcher._policy import Continues
+from llm_dispatcher._resilience import Resilience
 from llm_dispatcher.events import Event, TextDelta
 from llm_dispatcher.exceptions import ProviderConnectionError, ProviderError, StreamTruncatedError
 from llm_dispatcher.provider import Ask, Finished, KeptRun, Opened, Piece, ProviderSettings, TokenTrail

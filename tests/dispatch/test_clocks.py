@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llm_dispatcher._dispatch import Job, Ledger, attempts
 from llm_dispatcher._dispatch.job import NoAdmission, Pass
-from llm_dispatcher._policy import Resilience, Timeouts
+from llm_dispatcher._resilience import Resilience, Timeouts
 from llm_dispatcher.events import TextDelta
 from llm_dispatcher.exceptions import (
     LLMDispatcherError,

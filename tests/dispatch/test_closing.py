@@ -13,7 +13,7 @@ import pytest
 from llm_dispatcher import LLMSwitch, StreamingCache, Target, TaskRequest, llm_stream, use_switch
 from llm_dispatcher._dispatch import OpenStreams, attempts
 from llm_dispatcher._dispatch.watchdog import Watchdog
-from llm_dispatcher._policy import Resilience, Timeouts
+from llm_dispatcher._resilience import Resilience, Timeouts
 from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, Usage, UsageReport, check_order
 from llm_dispatcher.exceptions import LLMDispatcherError, StreamingError
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece

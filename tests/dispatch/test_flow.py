@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llm_dispatcher._dispatch import Job, Ledger, attempts
 from llm_dispatcher._dispatch.watchdog import Watchdog
-from llm_dispatcher._policy import Flow, Resilience, Timeouts
+from llm_dispatcher._resilience import Flow, Resilience, Timeouts
 from llm_dispatcher.events import Event, ProviderEvent, ReasoningDelta, TextDelta, ToolCall, ToolCallDelta
 from llm_dispatcher.exceptions import StreamingError
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece, ProviderSettings

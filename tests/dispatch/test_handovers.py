@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._dispatch import Course, Job, Ledger, attempts
-from llm_dispatcher._policy import Resilience
+from llm_dispatcher._resilience import Resilience
 from llm_dispatcher.events import (
     Event,
     Failure,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_dispatcher._dispatch import NoAdmission, Pass, attempts
-from llm_dispatcher._policy import Resilience
+from llm_dispatcher._resilience import Resilience
 from llm_dispatcher.events import Event, ProviderEvent, StreamSwitched, ToolCall
 from llm_dispatcher.exceptions import LLMDispatcherError, ProviderConnectionError, StreamingError
 from llm_dispatcher.provider import Finished, Piece, Rung

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llm_dispatcher._dispatch import OpenStreams, attempts
-from llm_dispatcher._policy import Resilience
+from llm_dispatcher._resilience import Resilience
 from llm_dispatcher.events import (
     Event,
     ReasoningDelta,

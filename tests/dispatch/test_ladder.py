@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from llm_dispatcher._dispatch import Course
-from llm_dispatcher._policy import Resilience
+from llm_dispatcher._resilience import Resilience
 from llm_dispatcher.events import (
     Event,
     ReasoningDelta,

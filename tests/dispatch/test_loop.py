@@ -16,7 +16,7 @@ from llm_dispatcher._dispatch import Course, Job, Ledger, NoAdmission, Pass, att
 from llm_dispatcher._dispatch.continuation import CONTINUE_PROMPT, continuation_request
 from llm_dispatcher._dispatch.retrying import Retrying
 from llm_dispatcher._dispatch.watchdog import Watchdog
-from llm_dispatcher._policy import Resilience, Timeouts
+from llm_dispatcher._resilience import Resilience, Timeouts
 from llm_dispatcher.events import (
     Event,
     ProviderEvent,

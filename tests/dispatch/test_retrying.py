@@ -14,7 +14,7 @@ from tenacity import stop_after_attempt, stop_after_delay, stop_before_delay, wa
 from llm_dispatcher import LLMSwitch, TaskRequest, _clock
 from llm_dispatcher._dispatch import attempts, check_strategies
 from llm_dispatcher._dispatch.retrying import Retrying, policy_wait
-from llm_dispatcher._policy import Resilience
+from llm_dispatcher._resilience import Resilience
 from llm_dispatcher.events import TextDelta
 from llm_dispatcher.exceptions import (
     ConfigurationError,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from llm_dispatcher._dispatch import Job, Ledger, attempts
-from llm_dispatcher._policy import Flow, Resilience, Timeouts
+from llm_dispatcher._resilience import Flow, Resilience, Timeouts
 from llm_dispatcher.events import TextDelta
 from llm_dispatcher.exceptions import ProviderConnectionError, ProviderTimeoutError
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece, ProviderSettings

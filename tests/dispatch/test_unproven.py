@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_dispatcher._policy import Resilience
+from llm_dispatcher._resilience import Resilience
 from llm_dispatcher.events import (
     Event,
     ReasoningDelta,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llm_dispatcher._dispatch import Course, attempts
 from llm_dispatcher._join.join import anchor_of
-from llm_dispatcher._policy import Resilience
+from llm_dispatcher._resilience import Resilience
 from llm_dispatcher.events import Event, StreamCompleted, StreamReset, StreamStarted, TextDelta
 from llm_dispatcher.exceptions import (
     LLMDispatcherError,

@@ -21,7 +21,7 @@ from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher import _catalog as catalog
 from llm_dispatcher._dispatch import Job, Ledger, attempts
 from llm_dispatcher._local_trouble import what_is_lacking
-from llm_dispatcher._policy import Resilience
+from llm_dispatcher._resilience import Resilience
 from llm_dispatcher._routing import SharedState
 from llm_dispatcher.exceptions import AllProvidersFailedError, LLMDispatcherError, LocalResourceError
 from llm_dispatcher.provider import Ask, Finished, Opened, Piece

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
 from llm_dispatcher import LLMSwitch, Target, TaskRequest
-from llm_dispatcher._policy import BreakerSettings
+from llm_dispatcher._resilience import BreakerSettings
 from llm_dispatcher._routing.breaker import Breaker, counts
 from llm_dispatcher._routing.sliding_window import SLOTS
 from llm_dispatcher.events import Failure

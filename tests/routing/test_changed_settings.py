@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_dispatcher._policy import BreakerSettings
+from llm_dispatcher._resilience import BreakerSettings
 from llm_dispatcher._routing.breaker import Breaker
 from llm_dispatcher._routing.rate_limits import Limiter
 from llm_dispatcher.provider import Allowance, Limits, ProviderSettings, Remaining

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from llm_dispatcher import LLMSwitch
 from llm_dispatcher._catalog import Capabilities
 from llm_dispatcher._durations import in_seconds
-from llm_dispatcher._policy import BreakerSettings, Policy, Resilience, Route, Strategy, Wishes
+from llm_dispatcher._policy import Policy, Route, Strategy, Wishes
+from llm_dispatcher._resilience import BreakerSettings, Resilience
 from llm_dispatcher._routing import Admission, Conditions, Pass, RequestFacts, SharedState, TargetHealth, demands, plan
 from llm_dispatcher._routing import rate_limits as limits
 from llm_dispatcher._routing.health import KNOWN, Health

@@ -16,7 +16,8 @@ from llm_dispatcher import LLMSwitch, TaskRequest, TaskResponse
 from llm_dispatcher import _catalog as catalog
 from llm_dispatcher._catalog import Capabilities
 from llm_dispatcher._dispatch import Job, Ledger, attempts
-from llm_dispatcher._policy import BreakerSettings, BudgetSettings, Policy, Resilience, Route
+from llm_dispatcher._policy import BudgetSettings, Policy, Route
+from llm_dispatcher._resilience import BreakerSettings, Resilience
 from llm_dispatcher._routing import Admission, RequestFacts, SharedState, demands
 from llm_dispatcher._routing.health import Health
 from llm_dispatcher._routing.rate_limits import Lease, Limiter

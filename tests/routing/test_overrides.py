@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._config import load
-from llm_dispatcher._policy import BreakerSettings, Resilience
+from llm_dispatcher._resilience import BreakerSettings, Resilience
 from llm_dispatcher._routing import RouteBreakers
 from llm_dispatcher._routing import health as health_module
 from llm_dispatcher._routing.health import Health

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec.structs import force_setattr, replace
 
 from llm_dispatcher import LLMSwitch, TaskRequest
-from llm_dispatcher._policy import Policy, ProviderSettings, Resilience, RetryBudgetSettings, Route
+from llm_dispatcher._policy import Policy, ProviderSettings, Route
+from llm_dispatcher._resilience import Resilience, RetryBudgetSettings
 from llm_dispatcher._routing import Admission, Pass, RequestFacts, SharedState, demands
 from llm_dispatcher._routing.retry_budget import WINDOW, RetryBudget
 from llm_dispatcher._serving.current import get_global_switch

@@ -7,7 +7,8 @@ from typing import Any, Final, TypeAlias
 
 from msgspec.structs import replace
 
-from llm_dispatcher._policy import BreakerSettings, Limits, Policy
+from llm_dispatcher._policy import Limits, Policy
+from llm_dispatcher._resilience import BreakerSettings
 from llm_dispatcher.cache import Entry
 from llm_dispatcher.events import Failure
 from llm_dispatcher.notices import BreakerChanged, TargetSkipped

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from llm_dispatcher._policy import RetryBudgetSettings
+from llm_dispatcher._resilience import RetryBudgetSettings
 from llm_dispatcher.events import (
     Failure,
     ReasoningDelta,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from math import inf
 from typing import Final
 
-from llm_dispatcher._policy import BreakerSettings
+from llm_dispatcher._resilience import BreakerSettings
 from llm_dispatcher.notices import BreakerChanged
 from llm_dispatcher.tasks import Target
 from tests.simulation.promises.kit import fail, over_at

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, NoReturn
 
-from llm_dispatcher._policy import Policy, Resilience
+from llm_dispatcher._policy import Policy
+from llm_dispatcher._resilience import Resilience
 from llm_dispatcher.cache import alike
 from llm_dispatcher.events import (
     Attempt,

@@ -8,7 +8,8 @@ from itertools import groupby
 from math import inf
 from typing import Final
 
-from llm_dispatcher._policy import Limits, Policy, RetryBudgetSettings
+from llm_dispatcher._policy import Limits, Policy
+from llm_dispatcher._resilience import RetryBudgetSettings
 from llm_dispatcher._routing.retry_budget import WINDOW
 from llm_dispatcher.events import Attempt
 from llm_dispatcher.exceptions import (
