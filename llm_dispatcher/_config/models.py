@@ -1,7 +1,7 @@
 """The settings as pydantic models: every key, its type, its bounds and its description.
 
-The defaults are those of the frozen values in `_policy.py`, so each one is written once. The descriptions become
-docs/configuration.md.
+The defaults are those of the frozen values in `_policy.py` and `_resilience.py`, so each one is written once. The
+descriptions become docs/configuration.md.
 """
 
 from __future__ import annotations
