@@ -124,10 +124,13 @@ class TextOutput:
 
 def failed_targets(response: TaskResponse) -> Iterable[str]:
     """The targets that delivered nothing, with their errors. Otherwise a wrong key would stay unnoticed."""
+    answered = {
+        attempt.target for attempt in response.attempts if attempt.delivered > 0 or attempt.outcome == "completed"
+    }
     return dict.fromkeys(
         f"{attempt.target} failed: {attempt.failure.kind}: {attempt.failure.message}"
         for attempt in response.attempts
-        if attempt.failure is not None and attempt.delivered == 0
+        if attempt.failure is not None and attempt.target not in answered
     )
 
 

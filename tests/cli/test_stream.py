@@ -191,6 +191,17 @@ def test_failed_targets_are_reported_with_their_reason(
     assert remark.startswith("[a/m failed: ProviderAuthenticationError: ")
 
 
+def test_a_target_that_delivered_something_is_not_reported_as_failed(
+    run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
+) -> None:
+    replies = [Reply(TEXT, fault=Cut(0)), Reply(TEXT, fault=Cut(5)), Continuing(TEXT)]
+    policy = write(simulated_vendor("ollama", replies), resilience={"max_retries": 3})
+    result = run("stream", "Tell me.", "-c", policy)
+    assert (result.exit_code, result.stdout) == (0, f"{TEXT}\n")
+    assert "a/m · 3 attempts" in result.stderr
+    assert "failed" not in result.stderr
+
+
 def test_a_broken_answer_has_an_exit_code(
     run: Any, write: Any, simulated_vendor: Callable[..., SimulatedVendor]
 ) -> None:
