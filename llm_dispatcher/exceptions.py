@@ -33,7 +33,8 @@ LLMDispatcherError
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, ClassVar, TypedDict, Unpack
 
 from msgspec import Struct
@@ -196,7 +197,14 @@ class AllProvidersFailedError(ProviderError):
     def __init__(self, failures: Sequence[ProviderError | ContentFilterError]) -> None:
         self.failures: tuple[ProviderError | ContentFilterError, ...] = tuple(failures)
         who = "the only attempt" if len(self.failures) == 1 else f"all {len(self.failures)} attempts"
-        super().__init__(f"{who} failed: " + "; ".join(str(failure) for failure in self.failures))
+        super().__init__(f"{who} failed: " + "; ".join(_counted(self.failures)))
+
+
+def _counted(failures: Iterable[ProviderError | ContentFilterError]) -> Iterator[str]:
+    """Failures in words. Those of one target that say the same in a row are the last one, with their number."""
+    for _, alike in groupby(failures, lambda each: (each.provider, each.model, each.status, each.message)):
+        *others, last = alike
+        yield f"{last} ({len(others) + 1} times)" if others else str(last)
 
 
 class NoProviderAvailableError(ProviderError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 import re
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -207,6 +208,19 @@ def test_the_class_of_an_error_says_whether_it_is_retried() -> None:
     }  # fmt: skip
 
 
+def test_failures_that_say_the_same_in_a_row_are_said_once() -> None:
+    def failed(name: str, request: int, message: str = "no") -> ProviderError:
+        return ProviderError(message, provider=name, model="m", status=500, request_id=f"req_{request}")
+
+    failures = [failed("a", 1), failed("a", 2), failed("a", 3, "down"), failed("b", 4), failed("a", 5), failed("a", 6)]
+    error = exceptions.AllProvidersFailedError(failures)
+    assert str(error) == (
+        "all 6 attempts failed: a/m: no (HTTP 500, request req_2) (2 times); a/m: down (HTTP 500, request req_3); "
+        "b/m: no (HTTP 500, request req_4); a/m: no (HTTP 500, request req_6) (2 times)"
+    )
+    assert error.failures == tuple(failures)
+
+
 def test_a_total_timeout_is_what_asyncio_calls_one() -> None:
     assert issubclass(exceptions.RequestTimeoutError, TimeoutError)
     assert issubclass(StreamTimeoutError, exceptions.StreamingError)
@@ -216,7 +230,8 @@ def test_an_error_names_the_provider_and_the_reason() -> None:
     error = ProviderError("no", provider="openai", model="gpt", status=500, request_id="req_1")
     assert str(error) == "openai/gpt: no (HTTP 500, request req_1)"
     assert str(exceptions.AllProvidersFailedError([error])) == f"the only attempt failed: {error}"
-    assert str(exceptions.AllProvidersFailedError([error, error])) == f"all 2 attempts failed: {error}; {error}"
+    other = ProviderError("no", provider="other", model="gpt")
+    assert str(exceptions.AllProvidersFailedError([error, other])) == f"all 2 attempts failed: {error}; {other}"
     assert str(exceptions.ConfigurationError("wrong", file="x.yaml", line=3, key="a.b")) == "x.yaml:3: a.b: wrong"
 
 
@@ -312,5 +327,8 @@ def test_a_sum_of_usage_has_the_least_certain_source(parts: list[Usage]) -> None
     assert (total.cost is None) == (not known or any(part.cost is None for part in known))
 
 
-def test_the_docstring_shows_the_grammar() -> None:
-    assert "Stream := Failed | Cancelled | Turn" in (events.__doc__ or "")
+def test_the_docstring_shows_the_grammar_and_the_page_shows_the_same() -> None:
+    rules = re.findall(r"^ *((?:Stream|Turn|End) +:= .*)$", events.__doc__ or "", re.MULTILINE)
+    assert [rule.split()[0] for rule in rules] == ["Stream", "Turn", "End"]
+    page = Path(__file__).parents[1] / "docs/how-a-request-travels.md"
+    assert "\n".join(rules) in page.read_text(encoding="utf-8")
