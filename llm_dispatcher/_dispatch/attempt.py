@@ -232,9 +232,10 @@ class _Beginning:
         raise self._unproven(join.refusal)
 
     def _unproven(self, why: str) -> UnprovenContinuationError:
-        target = self._row.target
+        target, join, is_last = self._row.target, self._row.join, not self._row.others
+        hint = " (resilience.on_unproven: show would show it)" if join is not None and join.may_show and is_last else ""
         return UnprovenContinuationError(
-            f"the continuation does not prove itself: {why}",
+            f"the continuation does not prove itself: {why}{hint}",
             provider=target.provider,
             model=target.model,
             request_id=self._row.request_id,

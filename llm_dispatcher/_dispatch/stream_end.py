@@ -49,6 +49,8 @@ def final_error(job: Job, course: Course, others: int = 0) -> LLMDispatcherError
     reason = "on_break is 'raise'" if job.on_break == "raise" else obstacle_to_continuing(job.request, course)
     if reason is None:
         return None
+    if job.on_break == "continue" and not course.follows_content:
+        reason += " (await, collect() and result() begin the answer again instead)"
     return _streaming_error(job, course, f"the stream broke and is not continued, because {reason}: {error}")
 
 

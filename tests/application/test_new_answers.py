@@ -63,7 +63,8 @@ async def test_every_reader_of_the_whole_gets_one_answer(how: str, switch: LLMSw
 
 
 async def test_a_reader_of_chunks_keeps_its_error(switch: LLMSwitch) -> None:
-    with pytest.raises(StreamingError, match="the answer has to follow a schema"):
+    reason = r"the answer has to follow a schema \(await, collect\(\) and result\(\) begin the answer again instead\): "
+    with pytest.raises(StreamingError, match=reason):
         async for _ in asked(switch):
             pass
 

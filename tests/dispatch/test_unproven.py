@@ -87,6 +87,19 @@ async def test_the_stream_stops_with_its_error_when_none_is_left() -> None:
     ]  # fmt: skip
 
 
+async def test_the_error_names_the_setting_that_would_have_shown_the_text() -> None:
+    hint = "begins with none of the delivered words (resilience.on_unproven: show would show it)"
+    job = job_over({"a": says(*HEAD, DOWN), "b": says(*OTHER, STOP), "c": says(*OTHER, STOP)}, ALL)
+    with pytest.raises(StreamingError) as raised:
+        await read(job)
+    assert [hint in str(failure) for failure in raised.value.failures] == [False, False, True]  # the last target's
+    assert hint in str(raised.value)
+    job = job_over({"a": says(*HEAD[:2], DOWN), "b": says(*OTHER, STOP)}, ALL)  # in the middle of a sentence
+    with pytest.raises(StreamingError) as raised:
+        await read(job)
+    assert "on_unproven" not in str(raised.value)
+
+
 @pytest.mark.parametrize("chunks", [OTHER, ["".join(OTHER)]])
 async def test_an_unproven_text_is_shown_if_the_policy_says_so_and_nobody_else_is_left(chunks: list[str]) -> None:
     show = Resilience(max_retries=0, on_unproven="show")
