@@ -212,6 +212,21 @@ def test_text_that_is_missing_after_a_reconnection_is_an_error() -> None:
     assert host.run.position == "event 1"
 
 
+@pytest.mark.parametrize(
+    "again",
+    [[created(None), text(None, "One"), text(None, " two")], [text(0, " two"), text(1, " three")]],
+    ids=["without numbers", "numbered anew"],
+)
+def test_events_that_are_not_numbered_as_before_are_an_error(again: list[bytes]) -> None:
+    """The reader would get text twice, or a part of the answer would be missing."""
+    host = Host()
+    host.send(created(), text(1, "One"))
+    host.breaks()
+    with pytest.raises(ProviderProtocolError, match="its events are not numbered as before"):
+        host.send(*again)
+    assert (host.run.position, host.run.is_over) == ("event 1", False)
+
+
 def test_an_event_that_cannot_be_decoded_is_asked_for_again() -> None:
     """If it were skipped, a part of the answer would be missing."""
     host = Host()

@@ -9,8 +9,9 @@ call is completed by the next connection.
 - The cursor moves when an event is decoded, which is when the reader pulls its first piece. An event that arrived but
   was not pulled is asked for again. An event that cannot be decoded does not move the cursor.
 - After a reconnection, an event up to the cursor is dropped: a host that ignores the cursor sends the answer from its
-  beginning. A missing number is an error, because text would be missing. Before it, nothing is dropped: a run whose
-  numbers do not increase is read, but not read on.
+  beginning. A gap is an error, because text would be missing; so is an event without a number, or the first number on
+  another event, because text could come twice or get lost. Before it, nothing is dropped: a run whose numbers do not
+  increase is read, but not read on.
 - Keep-alives and errors are events of a connection, not of the run; they are numbered, but they do not move the cursor.
 - `is_over` is set by the event that ends the run, and when the vendor says that it cannot read the run any more.
 
@@ -145,6 +146,7 @@ class BackgroundRun:
         self._cursor = self._latest = -1
         self._is_dense = self._is_in_order = True
         self._has_begun = self._reads_on = False
+        self._first_event = _Event()
 
     @property
     def position(self) -> str:
@@ -188,10 +190,10 @@ class BackgroundRun:
         if event.type in _OF_THE_CONNECTION:
             self._latest = max(self._latest, -1 if number is None else number)
             return self._decoder.pieces(data)
-        if number is None or (number <= self._cursor and not self._reads_on):
-            self._is_in_order = False
-        elif number <= self._cursor:
+        if self._reads_on and self._was_read(event):
             return ()
+        if number is None or number <= self._cursor:
+            self._is_in_order = False
         else:
             self._check_gap(number)
         pieces = self._decoder.pieces(data)
@@ -203,8 +205,17 @@ class BackgroundRun:
                 raise self._error(StreamTruncatedError, f"the run {self.id} was cancelled")
         if self._has_begun:
             return pieces
-        self._has_begun = True
+        self._has_begun, self._first_event = True, event
         return self._first(data, number, pieces)
+
+    def _was_read(self, event: _Event) -> bool:
+        """Whether an event after a reconnection was read before it. Without the same numbers as before, none can say."""
+        number, first = event.sequence_number, self._first_event
+        if number is None or (number == first.sequence_number and event.type != first.type):
+            raise self._error(
+                ProviderProtocolError, f"the run {self.id} was read on, but its events are not numbered as before"
+            )
+        return number <= self._cursor
 
     def _check_gap(self, number: int) -> None:
         """A gap before an event is an error after a reconnection, unless the host leaves gaps."""
