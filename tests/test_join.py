@@ -530,6 +530,14 @@ def test_text_that_cannot_be_a_restart_passes_at_once() -> None:
     assert join.feed("x") == "x" and join.is_decided
 
 
+@pytest.mark.parametrize("unit", ["1,", "ha-", "哈", "ACG-TTA-"])
+def test_an_open_turn_that_repeats_itself_goes_on_as_it_began(unit: str) -> None:
+    """The rest of the answer begins as the whole of it does, so it looks like a restart."""
+    for times in range(1, 30):
+        text, join = joined(unit * times, unit * 40, "prefill", 1)
+        assert (text, join.seam) == (unit * (times + 40), "plain")
+
+
 def test_a_long_restart_in_small_pieces_is_compared_once() -> None:
     delivered = "".join(f"Line {number} of a long text.\n" for number in range(4000))
     join = Join(delivered, "anchored")

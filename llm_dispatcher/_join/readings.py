@@ -123,9 +123,10 @@ class Readings:
     def _restarted(self, full: bool) -> Cut | None:
         """The model repeats the whole text from its first word on."""
         if self._restart is None:
-            if not is_proof(self._whole):
-                return NOTHING
             lenient = self._style == "anchored"
+            # An open turn of "1,1,1,1," goes on as it began.
+            if not is_proof(self._whole) or (not lenient and _repeats_itself(self._whole)):
+                return NOTHING
             start = _blank(self._head) if lenient else 0
             if start == self._head.form_length and not full:
                 return None
@@ -214,6 +215,11 @@ class Readings:
             return None
         remark = self._head.raw[: self._head.raw_start(start)].rstrip(_AROUND)
         return start if not remark or remark.endswith((":", "\n")) else None
+
+
+def _repeats_itself(text: str) -> bool:
+    """Whether a text is a shorter one, several times."""
+    return text in (text + text)[1:-1]
 
 
 def _blank(head: NormalText) -> int:
