@@ -209,7 +209,7 @@ class BackgroundRun:
         return self._first(data, number, pieces)
 
     def _was_read(self, event: _Event) -> bool:
-        """Whether an event after a reconnection was read before it. Without the same numbers as before, none can say."""
+        """Whether an event after a reconnection was read before it. The numbers have to be those of before."""
         number, first = event.sequence_number, self._first_event
         if number is None or (number == first.sequence_number and event.type != first.type):
             raise self._error(
