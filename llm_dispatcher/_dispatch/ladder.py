@@ -89,7 +89,7 @@ def offered_rung(
     """
     if target.provider == BODY:
         return None
-    best = provider.rung(target.model) if isinstance(provider, SupportsRung) else None
+    best = provider.rung(target.model, request) if isinstance(provider, SupportsRung) else None
     if best == "reattached":
         return best
     if request.response_format is not None:

@@ -284,8 +284,8 @@ class SupportsRelease(Protocol):
 class SupportsRung(Protocol):
     """A provider that can continue a broken answer better than by a new request with the delivered text."""
 
-    def rung(self, model: str) -> Rung | None:
-        """`reattached` if its vendor will keep the runs of this model, `exact` if it will give and take token ids,
+    def rung(self, model: str, request: TaskRequest) -> Rung | None:
+        """`reattached` if its vendor will keep the run of this request, `exact` if it will give and take token ids,
         `None` if neither. Nobody is asked. The model is the one in the target.
         """
         ...

@@ -129,7 +129,7 @@ async def test_a_run_of_which_nothing_is_shown_may_break_very_often() -> None:
 
 async def test_a_pass_goes_back_if_a_provider_fails_to_say_what_it_offers() -> None:
     class Broken(Scripted):
-        def rung(self, model: str) -> Rung | None:
+        def rung(self, model: str, request: TaskRequest) -> Rung | None:
             raise ZeroDivisionError("a bug")
 
     passes: list[str] = []

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from llm_dispatcher import LLMSwitch
 from llm_dispatcher._providers import make
 from llm_dispatcher._providers.openai import background as kept
 from llm_dispatcher._providers.openai import responses
@@ -75,9 +76,8 @@ async def test_the_request_the_option_and_the_policy_decide_in_this_order(
     assert await reading.once()
     assert (reading.run is not None, len(vendor.runs)) == (is_kept, int(is_kept))
     assert vendor.requests[0].body.get("store") == (True if is_kept else extra.get("store"))
-    if not extra:
-        assert isinstance(provider, SupportsRung)
-        assert provider.rung("m") == ("reattached" if is_kept else None)
+    assert isinstance(provider, SupportsRung)
+    assert provider.rung("m", TaskRequest("hi", extra=extra)) == ("reattached" if is_kept else None)
 
 
 @pytest.mark.parametrize("extra", [{"store": False}, {"store": False, "background": True}])
@@ -99,18 +99,31 @@ def test_only_vendors_that_are_known_to_keep_runs_are_asked_to(kind: str, is_kep
     def rung(**more: Any) -> Any:
         provider = make(msgspec.structs.replace(settings, **more))
         assert isinstance(provider, SupportsRung)
-        return provider.rung("x")
+        return provider.rung("x", HI)
 
     assert rung() is None
     assert rung(durability="reattachable") == ("reattached" if is_kept else None)
     assert rung(options={"background": True}) == "reattached"
 
 
+def test_a_plan_shows_how_this_very_request_would_be_continued() -> None:
+    with_option: dict[str, Any] = {"openai": {"api_key": "k", "models": ["m"], "options": {"background": True}}}
+    without: dict[str, Any] = {"openai": {"api_key": "k", "models": ["m"]}}
+    for providers, extra, rung in [
+        (with_option, {}, "reattached"),
+        (with_option, {"background": False}, "anchored"),
+        (without, {"background": True}, "reattached"),
+        (without, {}, "anchored"),
+    ]:
+        plan = LLMSwitch({"providers": providers}).explain(TaskRequest("hi", extra=extra))
+        assert plan.rungs == (rung,), (providers, extra)
+
+
 def test_a_model_that_only_the_chat_interface_takes_is_not_kept() -> None:
     settings = ProviderSettings(name="a", kind="openai", api_key=Secret("k"), options={"background": True})
     provider: Any = make(settings)
-    assert provider.rung("gpt-audio-mini") is None
-    assert provider.rung("gpt-6.1-sol") == "reattached"
+    assert provider.rung("gpt-audio-mini", HI) is None
+    assert provider.rung("gpt-6.1-sol", HI) == "reattached"
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,7 @@ async def test_no_ids_are_asked_for_where_they_would_not_be_exact(request_: Task
     assert error is None and text_of(pieces) == "Hi."
     assert not any(isinstance(piece, TokenTrail) for piece in pieces)
     assert "return_token_ids" not in vendor.requests[0].body
+    assert (provider.rung("m", request_), provider.rung("m", REQUEST)) == (None, "exact")
 
 
 async def test_no_ids_are_asked_for_over_responses(simulated_vendor: Start) -> None:
@@ -258,7 +259,7 @@ def test_a_rung_is_offered_by_those_that_have_token_ids() -> None:
     def rung(kind: str, **fields: Any) -> object:
         provider = make(ProviderSettings(name="a", kind=kind, base_url="http://localhost:9/v1", **fields))
         assert isinstance(provider, OpenAIProvider)
-        return provider.rung("m")
+        return provider.rung("m", REQUEST)
 
     assert rung("vllm") == "exact"
     assert rung("vllm", options={"token_ids": False}) is None

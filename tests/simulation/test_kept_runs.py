@@ -137,9 +137,9 @@ async def test_an_answer_goes_on_from_token_ids() -> None:
 
 
 def test_the_rung_that_a_simulated_provider_offers() -> None:
-    assert provider().rung("m") is None
-    assert provider(token_ids="words").rung("m") == "exact"
-    assert provider(token_ids="words", background=Background()).rung("m") == "reattached"
+    assert provider().rung("m", ASK.request) is None
+    assert provider(token_ids="words").rung("m", ASK.request) == "exact"
+    assert provider(token_ids="words", background=Background()).rung("m", ASK.request) == "reattached"
 
 
 def test_a_fault_of_a_run_needs_a_vendor_that_keeps_runs() -> None:

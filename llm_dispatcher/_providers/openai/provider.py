@@ -78,9 +78,6 @@ COMPLETIONS: Final = Interface(
     required={"prompt": ""},
 )
 
-_ANY_REQUEST: Final = TaskRequest("")
-
-
 MOST_REMEMBERED: Final = 1_024
 """A request may name any model, so past this number the memory is cleared."""
 
@@ -162,13 +159,13 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         )
         return BackgroundRun(ask, self.decoder(ask), calls).begin()
 
-    def rung(self, model: str) -> Rung | None:
-        """`reattached` if requests to a model run in the background, so that a broken stream can be read on; `exact` if
-        a broken answer can go on from its token ids.
+    def rung(self, model: str, request: TaskRequest) -> Rung | None:
+        """`reattached` if a request runs in the background, so that a broken stream can be read on; `exact` if a broken
+        answer can go on from its token ids.
         """
-        if self._is_kept(_ANY_REQUEST, model):
+        if self._is_kept(request, model):
             return "reattached"
-        return "exact" if self._family(model) is not None else None
+        return "exact" if self._family(model) is not None and may_have_trail(request) else None
 
     def _is_kept(self, request: TaskRequest, model: str) -> bool:
         """Whether a request runs in the background."""

@@ -33,7 +33,7 @@ from ...events import Rung
 from ...notices import Notify
 from ...provider import Ask, Opened, Piece, ProviderSettings, TokenTrail
 from ...provider._errors import translated
-from ...tasks import Message, ToolResultPart
+from ...tasks import Message, TaskRequest, ToolResultPart
 from .._continuing import Continuing
 from .._player import PREFILL_REFUSED
 from .._received import ReceivedRequest, Turn
@@ -140,7 +140,7 @@ class SimulatedProvider:
         """Answer a request by the script."""
         return self._play(ask)
 
-    def rung(self, model: str) -> Rung | None:
+    def rung(self, model: str, request: TaskRequest) -> Rung | None:
         """How it continues a broken answer: it reads the run on, goes on from token ids, or neither."""
         return "reattached" if self._background is not None else "exact" if self._token_ids is not None else None
 
