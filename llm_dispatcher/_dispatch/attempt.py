@@ -21,11 +21,12 @@ from ..provider import Handover, KeptRun, Opened, Piece
 from .continuation import A_FEW_TOKENS, count_delivered_tokens, tokens_in
 from .course import Course
 from .ending import answer_of, repetition_error
+from .flow import Content
 from .job import Job, Pass
 from .keeper import Keeper
 from .ladder import begin, pieces_from_tokens, pieces_in_either_style
 from .refusals import handed_over, leads_on, refusal_of
-from .row import Content, Row
+from .row import Row
 from .watchdog import Watchdog
 
 
@@ -48,7 +49,7 @@ async def attempt(
         async with aclosing(pieces) as stream:
             async for piece in stream:
                 if isinstance(piece, str):
-                    content: str | Content | Handover | None = piece
+                    content: Content | Handover | None = piece
                 else:
                     content = row.take(piece, job.notify)
                     _hear(piece, job, course, row, admitted)
@@ -134,7 +135,7 @@ class _Beginning:
         self._watchdog = watchdog
         self._holds_since: float | None = None
 
-    def events(self, content: str | Content | Handover) -> Iterator[Event]:
+    def events(self, content: Content | Handover) -> Iterator[Event]:
         """The events to show now that this content has come, while the attempt does not pass its text on unchanged."""
         row, join = self._row, self._row.join
         if isinstance(content, Handover):
@@ -194,7 +195,7 @@ class _Beginning:
         self._holds_since = None
         yield from handed_over(self._job, self._course, row, handover, self._watchdog.now)
 
-    def _watched(self, join: Join, content: str | Content) -> Iterator[Event]:
+    def _watched(self, join: Join, content: Content) -> Iterator[Event]:
         """What may be shown while the join still looks for words of the request in the text. Anything but text passes
         it by, also while it holds a few characters back.
         """

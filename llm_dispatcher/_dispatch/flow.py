@@ -17,8 +17,11 @@ from typing import Final, TypeAlias
 from .._resilience import Flow
 from ..events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta
 
-Content: TypeAlias = str | ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
-"""What counts as a piece of an answer."""
+OtherContent: TypeAlias = ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
+"""What a reader sees of an answer beside its text."""
+
+Content: TypeAlias = str | OtherContent
+"""What a reader sees of an answer."""
 
 
 class FlowMeter:
@@ -62,7 +65,7 @@ class FlowMeter:
         self.left -= waited
         return self._missing <= 0
 
-    def _take_other(self, content: ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent) -> None:
+    def _take_other(self, content: OtherContent) -> None:
         match content:
             case ReasoningDelta():
                 self._missing -= len(content.text)

@@ -72,21 +72,13 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
             # The body does not continue a model's answer, so it is asked only before commit.
             while not (target.provider == BODY and course.is_committed):
                 others = _others(targets, place, course)
-                admitted: Pass | LLMDispatcherError
-                if watchdog.is_time_up:  # the reader has held a chunk for that long
-                    admitted = clock_error("total", target, watchdog)
-                elif course.run is not None:
-                    admitted = job.admission.enter_again(target)
-                else:
-                    with watchdog.ends_with_the_switch():
-                        admitted = await job.admission.enter(target, watchdog.left_for_a_try(others))
+                admitted = await _admission(job, course, target, watchdog, others)
                 if isinstance(admitted, LLMDispatcherError):
-                    refusal = clock_error("total", target, watchdog) if watchdog.is_time_up else admitted
-                    job.notify(TargetSkipped(target, Failure.of(refusal)))
-                    if not tries or not isinstance(refusal, ProviderError):
-                        course.failures.append(refusal)
-                    if not isinstance(refusal, ProviderError):
-                        raise final_error(job, course) or refusal
+                    job.notify(TargetSkipped(target, Failure.of(admitted)))
+                    if not tries or not isinstance(admitted, ProviderError):
+                        course.failures.append(admitted)
+                    if not isinstance(admitted, ProviderError):
+                        raise final_error(job, course) or admitted
                     break
                 tries += course.run is None
                 silent += course.run is not None
@@ -160,6 +152,22 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
         if job.open_streams is not None:
             job.open_streams.remove(watchdog)
     raise exhaustion(job, course)
+
+
+async def _admission(
+    job: Job, course: Course, target: Target, watchdog: Watchdog, others: int
+) -> Pass | LLMDispatcherError:
+    """The pass of the next attempt at a target, or the reason why there is none."""
+    admitted: Pass | LLMDispatcherError
+    if watchdog.is_time_up:  # the reader has held a chunk for that long
+        admitted = clock_error("total", target, watchdog)
+    elif course.run is not None:
+        admitted = job.admission.enter_again(target)
+    else:
+        with watchdog.ends_with_the_switch():
+            admitted = await job.admission.enter(target, watchdog.left_for_a_try(others))
+    is_late = isinstance(admitted, LLMDispatcherError) and watchdog.is_time_up
+    return clock_error("total", target, watchdog) if is_late else admitted
 
 
 def _others(targets: Sequence[Target], place: int, course: Course) -> int:

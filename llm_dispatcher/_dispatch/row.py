@@ -17,9 +17,7 @@ from ..exceptions import LLMDispatcherError
 from ..notices import Notify, UsageReportRejected
 from ..provider import Finished, Handover, KeptRun, Opened, RawEvent, Run, ServedBy, TokenTrail
 from ..tasks import MOST_TOKENS, Target, TaskRequest
-
-Content: TypeAlias = ReasoningDelta | ToolCallDelta | ToolCall | ProviderEvent
-"""What a reader sees of an answer beside its text."""
+from .flow import OtherContent
 
 Metadata: TypeAlias = Opened | RawEvent | UsageReport | Finished | KeptRun | TokenTrail | Handover | ServedBy
 """What a vendor says beside the answer."""
@@ -88,8 +86,8 @@ class Row:
         self.unchanged_from = maxsize
         """The first piece of the transcript that is the model's own, unchanged. `output` has all before it."""
 
-    def take(self, piece: Metadata | Content, notify: Notify) -> Content | Handover | None:
-        """Take in a piece that is not text. Returns it, with the vendor's event, if the reader is to see something."""
+    def take(self, piece: Metadata | OtherContent, notify: Notify) -> OtherContent | Handover | None:
+        """Take in a piece that is not text. Returns a handover, or what the reader sees, with the vendor's event."""
         match piece:
             case Opened():
                 self.opened = True

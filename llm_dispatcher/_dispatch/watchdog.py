@@ -54,7 +54,8 @@ class Watchdog:
 
     def __init__(self, timeouts: Timeouts, deadline: Deadline | None = None) -> None:
         self.loop: Final = asyncio.get_running_loop()
-        self._timeouts = timeouts
+        self.timeouts = timeouts
+        """The configured clocks of the target."""
         # A clock that is not set is infinite, so that no comparison needs a special case.
         self._seconds: Final[dict[Clock, float]] = {
             "first_token": _or_endless(timeouts.first_token),
@@ -84,7 +85,7 @@ class Watchdog:
         While there are others, all tries of this target together get its share of the time that is left. The last
         target may use all of it.
         """
-        self._timeouts = timeouts
+        self.timeouts = timeouts
         self._seconds["idle"] = _or_endless(timeouts.idle)
         self._is_last_of_several = others == 0 and not is_first
         self.renew_turn(others)
@@ -98,9 +99,9 @@ class Watchdog:
         that could continue its answer if it breaks. A slow answer is better than none, so `flow` needs one.
         """
         self._chances = chances
-        flow = self._timeouts.flow
+        flow = self.timeouts.flow
         self.flow = None if flow is None or not chances else FlowMeter(flow, self._share)
-        seconds = _or_endless(self._timeouts.first_token)
+        seconds = _or_endless(self.timeouts.first_token)
         if self._end < inf and self._is_last_of_several:
             seconds = inf  # `total` fires first, also after it was moved to a later time
         elif self._end < inf and others:
@@ -127,11 +128,6 @@ class Watchdog:
         if not self._chances or self._end == inf:
             return inf
         return max((self._end - self._since) / (1 + self._chances), self._shortest_share)
-
-    @property
-    def timeouts(self) -> Timeouts:
-        """The configured clocks of the target."""
-        return self._timeouts
 
     def left_for_a_try(self, others: int) -> float | None:
         """Seconds for which the stream may wait before a try of this target, in line for a rate limit or between

@@ -34,9 +34,8 @@ def is_inside_sentence(text: str) -> bool:
 
 def may_be_whole(text: str) -> bool:
     """Whether an answer may end here. It does not end inside a sentence, in a block of code or before a paragraph."""
-    core = text.rstrip()
-    is_in_code = len(_FENCE.findall(core)) % 2 == 1
-    return not is_in_code and text[len(core) :].count("\n") < 2 and not is_inside_sentence(text)
+    is_before_a_paragraph = text[len(text.rstrip()) :].count("\n") >= 2
+    return not (is_in_code(text) or is_before_a_paragraph or is_inside_sentence(text))
 
 
 def last_line(text: str) -> str:

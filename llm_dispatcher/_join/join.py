@@ -32,8 +32,7 @@ from .repetition import WORD
 from .watch import Mark, Watch
 from .wording import wording_of
 
-__all__ = ["HOLD", "REMARK", "Join", "anchor_of"]
-
+__all__ = ["HOLD", "Join", "anchor_of"]
 
 HOLD: Final = 600
 """At most this many characters are held back, unless they repeat the delivered text exactly."""
@@ -43,8 +42,9 @@ class Join:
     """Takes the pieces of a continuation and returns the text that may be emitted.
 
     `seam` says how the texts met; it is `None` until the join has decided. `trimmed` is the text that was cut off.
-    `proof` says what proves the seam. `refusal` is the reason why the continuation cannot be shown; nothing was emitted
-    before it is set. The result does not depend on how the continuation was split into pieces.
+    `proof` says what proves the seam, and `refusal` is the reason why the continuation cannot be shown: a decided join
+    has one of them. Nothing was emitted before a refusal. The result does not depend on how the continuation was split
+    into pieces.
 
     Feed the join while it is not decided or `is_watching`, and close it at the end; otherwise all text passes
     unchanged.
@@ -95,11 +95,6 @@ class Join:
     def is_decided(self) -> bool:
         """Whether the join knows where the texts meet."""
         return self.seam is not None
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether the seam is proven. With prefill, and where nothing was delivered, there is nothing to prove."""
-        return self.proof is not None
 
     @property
     def is_watching(self) -> bool:
