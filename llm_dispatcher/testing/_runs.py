@@ -38,6 +38,8 @@ from .faults import (
 )
 
 RunStatus: TypeAlias = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
+Trouble: TypeAlias = HttpError | Refuse | SlowHeaders
+"""What may happen to a request that reads a run on or cancels it."""
 
 _PATH: Final = re.compile(r"/v1/responses/([^/]+)(/cancel)?")
 _TOO_OLD: Final = "This response can no longer be streamed because it is more than 5 minutes old"
@@ -56,8 +58,8 @@ class Background(ScriptPart, frozen=True):
 
     stream_for: float = 300.0
     keep_for: float = 600.0
-    reads: tuple[HttpError | Refuse | SlowHeaders | None, ...] = ()
-    cancel: HttpError | Refuse | SlowHeaders | None = None
+    reads: tuple[Trouble | None, ...] = ()
+    cancel: Trouble | None = None
 
     def __post_init__(self) -> None:
         not_negative("Background(stream_for)", self.stream_for)
@@ -222,7 +224,7 @@ def _of_connection(run: SimulatedRun) -> Fault | None:
             return fault if run.connections == 1 else None
 
 
-def _failed(fault: HttpError | Refuse | SlowHeaders | None, request: ReceivedRequest) -> Answer | None:
+def _failed(fault: Trouble | None, request: ReceivedRequest) -> Answer | None:
     if isinstance(fault, Refuse):
         return answers.no_answer()
     if isinstance(fault, HttpError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 from msgspec.structs import replace
 
@@ -42,9 +42,9 @@ from llm_dispatcher.testing import (
     Wire,
 )
 from llm_dispatcher.testing._continuing import delivered_in
+from llm_dispatcher.testing._runs import Trouble
 from llm_dispatcher.testing._simulation.answer import Pieces
 from llm_dispatcher.testing._simulation.choices import Choices
-from llm_dispatcher.testing._simulation.kept_runs import Trouble
 from llm_dispatcher.testing.faults import Fault
 from tests.simulation.answers import answer_to
 from tests.simulation.scenario import Phase, State, VendorPlan
@@ -117,7 +117,7 @@ class VendorScript:
             return 0.001
         return self._choices.number(0.0, self.plan.head, self.stream)
 
-    def trouble(self, what: str) -> Trouble:
+    def trouble(self, what: Literal["read", "cancel"]) -> Trouble | None:
         """What happens to a request that reads a run on (`read`) or cancels one (`cancel`)."""
         choices, stream = self._choices, f"requests about runs of {self.stream}"
         if self._now() >= self._ends_at or not choices.chance(self.plan.unreachable, stream):

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from llm_dispatcher.testing._simulation.kept_runs import Trouble
+from llm_dispatcher.testing._runs import Trouble
 from llm_dispatcher.testing._simulation.provider import Served, SimulatedProvider
 from tests.simulation.record import Reading
 
@@ -23,7 +23,9 @@ reading_now: Final[ContextVar[Reading | None]] = ContextVar("the reading of this
 class WitnessedProvider(SimulatedProvider):
     """See the module."""
 
-    def __init__(self, *args: Any, trouble: Callable[[str], Trouble], **options: Any) -> None:
+    def __init__(
+        self, *args: Any, trouble: Callable[[Literal["read", "cancel"]], Trouble | None], **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self._trouble = trouble
         self.asked_by: list[Reading | None] = []
@@ -31,7 +33,7 @@ class WitnessedProvider(SimulatedProvider):
         self.asked_in_order: list[int] = []
         self.served = _Witnessed(self)  # type: ignore[misc]
 
-    def trouble(self, what: str) -> Trouble:
+    def trouble(self, what: Literal["read", "cancel"]) -> Trouble | None:
         """What happens to a request that reads a run on or cancels one: by the vendor's script."""
         return self._trouble(what)
 

@@ -15,7 +15,7 @@ from ..._wire import LONGEST_EVENT
 from ...exceptions import ConfigurationError, ProviderAuthenticationError
 
 MAX_EVENT_BYTES: Final = "max_event_bytes"
-WITH_IDS: Final = "token_ids"
+TOKEN_IDS: Final = "token_ids"  # noqa: S105 - the name of an option
 SHORTEST_LIMIT: Final = 1024
 """A smaller limit would refuse ordinary events."""
 
@@ -30,17 +30,15 @@ def max_event_bytes(settings: ProviderSettings) -> int:
     return limit
 
 
-def has_ids(settings: ProviderSettings) -> bool:
+def uses_token_ids(settings: ProviderSettings) -> bool:
     """Whether the option `token_ids` is on. By default it is on for a host that tells the ids of its answers."""
-    has = settings.options.get(WITH_IDS, vendor(settings.kind).id_source == "answer")
-    if not isinstance(has, bool):
-        raise ConfigurationError("is true or false", key=f"providers.{settings.name}.options.{WITH_IDS}")
-    if settings.api == "responses" and settings.options.get(WITH_IDS):
-        raise ConfigurationError(
-            "is for requests over chat only; leave `api` out, or the option",
-            key=f"providers.{settings.name}.options.{WITH_IDS}",
-        )
-    return has
+    option = settings.options.get(TOKEN_IDS, vendor(settings.kind).id_source == "answer")
+    key = f"providers.{settings.name}.options.{TOKEN_IDS}"
+    if not isinstance(option, bool):
+        raise ConfigurationError("is true or false", key=key)
+    if option and TOKEN_IDS in settings.options and settings.api == "responses":
+        raise ConfigurationError("is for requests over chat only; leave `api` out, or the option", key=key)
+    return option
 
 
 def required_key(settings: ProviderSettings) -> str:

@@ -26,7 +26,7 @@ from ...provider._error_codes import MEDIA_NOT_TAKEN, names_a_model
 from ...provider._errors import ErrorReply, error_message, read_error, translated
 from ...tasks import Target, TaskRequest
 from ..base.encoding import bypassing, has_media
-from ..base.options import WITH_IDS, has_ids, headers_of, required_key
+from ..base.options import TOKEN_IDS, headers_of, required_key, uses_token_ids
 from ..base.provider import VendorProvider
 from ..base.tls import trust
 from ..base.transport import CONNECTIONS, opened, readable, response_to
@@ -42,16 +42,18 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 
-class Interface(Struct, frozen=True, kw_only=True):
-    """One of OpenAI's interfaces: how a request is written, how its answer is decoded, and the SDK's resource for it.
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """One of the SDK's resources. `required` are the arguments without which the SDK sends nothing."""
 
-    `required` are the arguments without which the SDK sends nothing.
-    """
+    resource: Callable[[AsyncOpenAI], Any]
+    required: Mapping[str, object] = {}
+
+
+class Interface(Endpoint, frozen=True, kw_only=True):
+    """One of OpenAI's interfaces: its resource, how a request is written, and how its answer is decoded."""
 
     body: Callable[[TaskRequest, str, Target, frozenset[Quirk]], dict[str, Any]]
     decoder: Callable[[Ask, frozenset[Quirk]], Decoder]
-    resource: Callable[[AsyncOpenAI], Any]
-    required: Mapping[str, object] = {}
 
 
 def _responses_decoder(ask: Ask, quirks: frozenset[Quirk]) -> Decoder:
@@ -70,13 +72,8 @@ INTERFACES: Final[Mapping[Api, Interface]] = {
     ),
 }
 
-
-COMPLETIONS: Final = Interface(
-    body=chat_request.body,  # it is made into one with a prompt
-    decoder=INTERFACES["chat"].decoder,
-    resource=lambda client: client.completions,
-    required={"prompt": ""},
-)
+COMPLETIONS: Final = Endpoint(resource=lambda client: client.completions, required={"prompt": ""})
+"""By which an answer goes on from token ids."""
 
 MOST_REMEMBERED: Final = 1_024
 """A request may name any model, so past this number the memory is cleared."""
@@ -98,7 +95,7 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         self._api: Final = settings.api or vendor(settings.kind).interface_at(settings.base_url)
         self._background: Final = background_option(settings, self._api)
         self._without_fields: Final[set[str]] = set()  # models that continue an open turn without the fields for it
-        self._ids: Final = vendor(settings.kind).id_source if has_ids(settings) else None
+        self._ids: Final = vendor(settings.kind).id_source if uses_token_ids(settings) else None
 
     @classmethod
     def option_names(cls, settings: ProviderSettings) -> Sequence[str]:
@@ -106,7 +103,7 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         if settings.kind == "azure":
             names.append("api_version")
         if vendor(settings.kind).id_source is not None:
-            names.append(WITH_IDS)
+            names.append(TOKEN_IDS)
         return names
 
     @classmethod
@@ -134,7 +131,7 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
 
     def _trail_family(self, ask: Ask) -> str | None:
         """The vocabulary of the ids of an answer; `None` if it cannot go on from them."""
-        family = self._family(ask.target.model) if self._ids is not None else None
+        family = self._family(ask.target.model)
         return family if family is not None and may_have_trail(ask.request) else None
 
     def decoder(self, ask: Ask) -> Decoder:
@@ -184,16 +181,17 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         """Send a request, with `more` fields in its body."""
         model = self.settings.vendor_model(ask.target.model)
         interface = self.interface(model)
+        endpoint: Endpoint = interface
         body = interface.body(ask.request, model, ask.target, self._quirks)
         options = self._options(ask.connect_timeout)
         if isinstance(ask.tokens, Trail):
             body = await self._continuation(TokenService(client, **options), ask, ask.tokens, body)
-            interface = COMPLETIONS
+            endpoint = COMPLETIONS
         elif self._ids == "answer" and self._trail_family(ask) is not None:
             body["return_token_ids"] = True
-        arguments = bypassing(body, **interface.required)
+        arguments = bypassing(body, **endpoint.required)
         arguments["extra_body"] |= more
-        create = partial(interface.resource(client).with_streaming_response.create, stream=True, **options)
+        create = partial(endpoint.resource(client).with_streaming_response.create, stream=True, **options)
         if "may_prefill" in self._quirks and CONTINUE.items() <= arguments["extra_body"].items():
             return self._opened(await self._with_or_without_fields(create, arguments))
         return self._opened(await response_to(create(**arguments)))

@@ -42,9 +42,8 @@ def _job(call: Call) -> tuple[Job, Admission]:
     plan = runtime.plan(request, wishes, has_body=call.body is not None, load=False)
     admission = runtime.admission(request, plan, wishes)
     latest = runtime.latest_first_token(request, plan, wishes)
-    body = None if call.body is None else call.body()
-
     styles = runtime.styles
+    body = None if call.body is None else call.body()
 
     def provider(target: Target) -> Provider:
         return body if body is not None and target.provider == BODY else runtime.providers[target.provider]
@@ -64,7 +63,7 @@ def _job(call: Call) -> tuple[Job, Admission]:
         admission=admission,
         on_break=on_break,
         reader_has_nothing=on_break == "continue" and call.shape is WHOLE,
-        on_refusal=route_of(request, runtime.policy, wishes).on_refusal,
+        on_refusal=route_of(request, policy, wishes).on_refusal,
         raw=settings.raw,
         open_streams=runtime.open_streams,
         deadline=call.deadline,

@@ -14,17 +14,16 @@ import errno
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator
 from math import inf
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from ...events import UsageReport
 from ...exceptions import ProviderError, StreamTruncatedError
 from ...provider import Ask, Finished, KeptRun, Opened, Piece, RawEvent
 from ...provider._errors import translated
-from .._runs import Background
+from .._runs import Background, Trouble
 from .._script import Reply
 from ..faults import (
     Breaks,
-    CleanEnd,
     Cut,
     CutEach,
     ErrorFrame,
@@ -43,7 +42,6 @@ from ..faults import (
 from . import vendor_errors
 from .answer import Answer, Asked, Moment, answered, undecodable
 
-Trouble = HttpError | Refuse | SlowHeaders | None
 _NO_CONTENT: Final = (Opened, RawEvent, UsageReport, Finished)
 
 
@@ -54,8 +52,8 @@ class Reader(Protocol):
         """Read a run on."""
         ...
 
-    def trouble(self, what: str) -> Trouble:
-        """What happens to a request that reads a run on (`read`) or cancels it (`cancel`)."""
+    def trouble(self, what: Literal["read", "cancel"]) -> Trouble | None:
+        """What happens to a request that reads a run on or cancels it."""
         ...
 
 
@@ -113,7 +111,7 @@ class ScriptedRun:
     @property
     def is_whole(self) -> bool:
         """Whether the vendor ends the run by itself, with its last event."""
-        return bool(self.events) and any(isinstance(piece, Finished) for _, piece in self.events)
+        return any(isinstance(piece, Finished) for _, piece in self.events)
 
     @property
     def age(self) -> float:
@@ -214,7 +212,7 @@ class ScriptedRun:
                 return list(undecodable(fault.data))
             case Stall() | KeepAlives():
                 return [inf]
-            case CleanEnd() | _:
+            case _:  # a clean end
                 return []
 
     def _failed(self, trouble: HttpError | Refuse) -> BaseException:

@@ -22,7 +22,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from itertools import groupby
 from math import inf
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 from msgspec.structs import replace
@@ -37,11 +37,11 @@ from ...tasks import Message, TaskRequest, ToolResultPart
 from .._continuing import Continuing
 from .._player import PREFILL_REFUSED
 from .._received import ReceivedRequest, Turn
-from .._runs import Background
+from .._runs import Background, Trouble
 from .._script import Reply, Wire
 from ..faults import HttpError, OfARun, Redirect, Refuse
 from .answer import Answer, Asked, Pieces, answer, refusal
-from .kept_runs import ScriptedRun, Trouble
+from .kept_runs import ScriptedRun
 from .served import Served as Served
 from .token_trail import Trail
 
@@ -152,11 +152,11 @@ class SimulatedProvider:
         """Read a run on. `ScriptedRun.read_on` calls this."""
         return self._play(run.ask, run)
 
-    def trouble(self, what: str) -> Trouble:
+    def trouble(self, what: Literal["read", "cancel"]) -> Trouble | None:
         """What happens to a request that reads a run on or cancels it."""
-        if what == "cancel" or self._background is None:
-            return None if self._background is None else self._background.cancel
-        return self._reads.pop(0) if self._reads else None
+        if what == "read":
+            return self._reads.pop(0) if self._reads else None
+        return None if self._background is None else self._background.cancel
 
     async def _play(self, ask: Ask, run: ScriptedRun | None = None) -> AsyncGenerator[Piece, None]:
         """The pieces of one connection: of a new request, or of a run that is read on."""
