@@ -24,7 +24,7 @@ from .ending import answer_of, repetition_error
 from .flow import Content
 from .job import Job, Pass
 from .keeper import Keeper
-from .ladder import begin, pieces_from_tokens, pieces_in_either_style
+from .ladder import ask_on_rung
 from .refusals import handed_over, leads_on, refusal_of
 from .row import Row
 from .watchdog import Watchdog
@@ -86,12 +86,7 @@ async def _pieces(job: Job, course: Course, row: Row, watchdog: Watchdog) -> Asy
     if row.rung == "reattached":
         assert row.run is not None  # `Row.read_on` has set both
         return row.run.read_on()
-    ask = begin(job, course, row)
-    if row.rung == "exact":
-        return pieces_from_tokens(job, course, row, provider, ask)
-    if row.rung == "prefill" and not job.is_certain(row.target):
-        return pieces_in_either_style(job, course, row, provider, ask)
-    return provider.stream(ask)
+    return ask_on_rung(job, course, row, provider)
 
 
 def _hear(piece: Piece, job: Job, course: Course, row: Row, admitted: Pass) -> None:
@@ -179,19 +174,14 @@ class _Beginning:
             self._check(row.join, text)
         if not row.is_shown:
             yield from self._opening()
-        if text:
-            yield self._course.deliver(text, row)
-        if row.join is not None and row.join.leak is not None:
-            raise self._unproven(row.join.leak)
+        if row.join is not None:
+            yield from self._joined(row.join, text)
 
     def _handed_over(self, handover: Handover) -> Iterator[Event]:
         """The vendor continues with another model. First, the reader gets what the join still holds of shown text."""
         row = self._row
         if row.is_shown and row.join is not None:
-            if text := row.join.close():
-                yield self._course.deliver(text, row)
-            if row.join.leak is not None:
-                raise self._unproven(row.join.leak)
+            yield from self._joined(row.join, row.join.close())
         self._holds_since = None
         yield from handed_over(self._job, self._course, row, handover, self._watchdog.now)
 
@@ -202,13 +192,17 @@ class _Beginning:
         text = join.feed(content) if isinstance(content, str) else ""
         if not self._row.is_shown and (text or not isinstance(content, str)):
             yield from self._opening()  # it reads on a run whose join is decided
+        yield from self._joined(join, text)
+        if not isinstance(content, str):
+            yield content
+        self._pass_on()
+
+    def _joined(self, join: Join, text: str) -> Iterator[Event]:
+        """The text that has passed the join. The attempt ends here if words of the request came after it."""
         if text:
             yield self._course.deliver(text, self._row)
         if join.leak is not None:
             raise self._unproven(join.leak)
-        if not isinstance(content, str):
-            yield content
-        self._pass_on()
 
     def _pass_on(self) -> None:
         """From now on, the text of this attempt is shown as it is, if nothing is left to look for in it."""

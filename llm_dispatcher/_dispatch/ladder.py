@@ -1,8 +1,8 @@
 """The ladder: how an attempt continues an answer that broke, from the strongest way to the weakest.
 
 `rung_now` chooses the rung of an attempt from what the reader has, what its target offers and what was tried before.
-`begin` writes it to the attempt's row and makes the request. Only the loop's task calls either. A run that the vendor
-keeps is not chosen here: the loop reads it on at once (`Course.run`), because it belongs to one target.
+`ask_on_rung` writes it to the attempt's row and asks the target. Only the loop's task calls either. A run that the
+vendor keeps is not chosen here: the loop reads it on at once (`Course.run`), because it belongs to one target.
 """
 
 from __future__ import annotations
@@ -113,8 +113,15 @@ def is_worth_asking_again(job: Job, course: Course, row: Row) -> bool:
     return broke and rung_now(job, course, row.target) in ("exact", "prefill") and job.is_certain(row.target)
 
 
-def begin(job: Job, course: Course, row: Row) -> Ask:
-    """Choose the rung of an attempt, and make its request."""
+def ask_on_rung(job: Job, course: Course, row: Row, provider: Provider) -> AsyncGenerator[Piece, None]:
+    """Choose the rung of an attempt, and ask its target for the answer or the rest of it. Returns the pieces."""
+    ask = _ask(job, course, row)
+    if row.rung == "exact":
+        return _pieces_from_tokens(job, course, row, provider, ask)
+    return _pieces_in_style(job, course, row, provider, ask)
+
+
+def _ask(job: Job, course: Course, row: Row) -> Ask:
     row.rung = rung_now(job, course, row.target)
     ask = Ask(job.request, row.target, job.resilience_of(row.target).timeouts.connect, job.raw)
     if row.rung == "exact":
@@ -168,7 +175,7 @@ def _continued(job: Job, course: Course, row: Row) -> TaskRequest:
     return row.request
 
 
-async def pieces_from_tokens(
+async def _pieces_from_tokens(
     job: Job, course: Course, row: Row, provider: Provider, ask: Ask
 ) -> AsyncGenerator[Piece, None]:
     """The pieces from a host that goes on from token ids. If it does not take these, the same attempt asks it again, in
@@ -185,15 +192,19 @@ async def pieces_from_tokens(
     course.without_tokens.add(row.target)
     row.rung, row.trail, row.tokens_before = job.style(row.target), None, 0
     ask = replace(ask, request=_continued(job, course, row), tokens=None)
-    ask_again = (
-        provider.stream(ask) if job.is_certain(row.target) else pieces_in_either_style(job, course, row, provider, ask)
-    )
-    async with aclosing(ask_again) as stream:
+    async with aclosing(_pieces_in_style(job, course, row, provider, ask)) as stream:
         async for piece in stream:
             yield piece
 
 
-async def pieces_in_either_style(
+def _pieces_in_style(job: Job, course: Course, row: Row, provider: Provider, ask: Ask) -> AsyncGenerator[Piece, None]:
+    """The pieces from a host that is asked in the style of the row's rung, if it is known to take that."""
+    if row.rung == "prefill" and not job.is_certain(row.target):
+        return _pieces_in_either_style(job, course, row, provider, ask)
+    return provider.stream(ask)
+
+
+async def _pieces_in_either_style(
     job: Job, course: Course, row: Row, provider: Provider, ask: Ask
 ) -> AsyncGenerator[Piece, None]:
     """The pieces from a host that is not known to take an open assistant turn. If it refuses one, it is asked again in

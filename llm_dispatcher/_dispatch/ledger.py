@@ -70,9 +70,7 @@ class Ledger(Sequence[Attempt]):
         return dollars
 
 
-def attempt_of(
-    row: Row, request: TaskRequest, outcome: AttemptOutcome, now: float, price: Price, notify: Notify
-) -> Attempt:
+def attempt_of(row: Row, request: TaskRequest, outcome: AttemptOutcome, price: Price, notify: Notify) -> Attempt:
     """The ledger's row of an attempt that is over. If its price cannot be calculated, its cost is `None`."""
     usage = _priced(_usage(row, request), row.target, price, notify)
     return Attempt(
@@ -86,7 +84,7 @@ def attempt_of(
         usage=usage,
         request_id=row.request_id or getattr(row.error, "request_id", None),
         first_token_after=None if row.first_token_at is None else row.first_token_at - row.began,
-        elapsed=now - row.began,
+        elapsed=row.ended - row.began,
         rung=row.rung,
         proof=row.proof,
     )

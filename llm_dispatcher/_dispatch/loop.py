@@ -219,7 +219,7 @@ def _record(job: Job, row: Row, admitted: Pass, outcome: AttemptOutcome, now: fl
         for each in (*row.hops, row):
             with reported_not_raised(each.target, "outcome", job.notify):
                 how = outcome if each is row else "failed"
-                attempt = attempt_of(each, job.request, how, each.ended, job.price, job.notify)
+                attempt = attempt_of(each, job.request, how, job.price, job.notify)
                 job.ledger.add(attempt)
                 admitted.note(attempt)
         with reported_not_raised(row.target, "outcome", job.notify):

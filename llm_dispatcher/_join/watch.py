@@ -48,7 +48,7 @@ class Watch:
         owed: Whether it has not closed them yet. Then the first mark that closes them is taken out.
     """
 
-    def __init__(self, wording: Wording | None, delivered: str, *, opened: bool = False, owed: bool = False) -> None:
+    def __init__(self, wording: Wording, delivered: str, *, opened: bool, owed: bool) -> None:
         self._wording = wording
         self._delivered = delivered
         self._marks = opened and "<<" not in delivered and ">>" not in delivered
@@ -59,7 +59,7 @@ class Watch:
         self.taken: list[Mark] = []
         self.leak: str | None = None
         """What of our own came when text was out already, or at the beginning."""
-        self.is_over = wording is None and not self._marks
+        self.is_over = False
 
     def feed(self, text: str) -> str:
         """Take a piece, and return what may be shown of it and of what was held back."""
@@ -106,11 +106,9 @@ class Watch:
 
     def _quotation(self, ended: bool) -> Quotation | None:
         """The first quotation of the request, with the marks before it. Marks at the end may be followed by one."""
-        if self._wording is None:
-            return None
         quotation = self._wording.quotation(self._text, self._passed, WATCH, ended, self._delivered)
         if quotation is None and not ended:
-            quotation = Quotation(len(self._text), len(self._text), False)
+            quotation = Quotation(len(self._text), False)
         if quotation is None or quotation.start >= WATCH:
             return None
         before = _BEFORE_WORDING.search(self._text, self._passed, quotation.start)

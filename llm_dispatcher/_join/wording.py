@@ -34,7 +34,6 @@ class Quotation(NamedTuple):
     """
 
     start: int
-    end: int
     is_proven: bool
 
 
@@ -96,19 +95,19 @@ class Wording:
                 proven = next((run for run in runs if self._is_proven(run)), None)
                 if proven is not None:
                     if not _has_words(delivered, words_of(text[proven.start : word.end()])):
-                        return Quotation(proven.start, word.end(), True)
+                        return Quotation(proven.start, True)
                     runs = []
             end = max(end, word.end())
         if ended or not runs or len(text) - end > BETWEEN_WORDS:
             return None
-        return Quotation(min(run.start for run in runs), len(text), False)
+        return Quotation(min(run.start for run in runs), False)
 
     def _growing(self, runs: list[_Run], spoken: str, word: re.Match[str]) -> Quotation | None:
         """The quotation that a last word may continue or begin, once the word is complete."""
         if spoken not in self._beginnings:
             return None
         starts = [run.start for run in runs if (self._words[run.at] or "").startswith(spoken)]
-        return Quotation(min([*starts, word.start()]), word.end(), False)
+        return Quotation(min([*starts, word.start()]), False)
 
     def _continued(self, runs: list[_Run], spoken: str) -> list[_Run]:
         """The runs that this word continues."""
