@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from msgspec import to_builtins
 from msgspec.structs import replace
 
 from .. import _catalog as catalog
-from .._config import config_dump, config_schema, load
-from .._policy import BODY, Policy
+from .._config import config_dump, config_schema, line_of, load
+from .._policy import BODY, OFFLINE, Policy
 from .._providers import make
 from .._routing import why_unusable
 from .._serving.runtime import catalog_of, check_cache
@@ -148,9 +149,7 @@ def _row(target: Target, can: catalog.Capabilities | None, policy: Policy) -> tu
 def check(file: Path | None, *, as_json: bool) -> int:
     """Check a configuration, and report all of its problems."""
     try:
-        policy = load(file)
-        check_cache(policy)
-        _check_providers(policy)
+        policy = _checked(file)
     except ConfigurationError as error:
         if not as_json:
             raise
@@ -178,18 +177,41 @@ def check(file: Path | None, *, as_json: bool) -> int:
     return SUCCESS
 
 
-def _check_providers(policy: Policy) -> None:
-    """Raise the problems that only the providers know, such as an option that a kind does not have."""
-    problems: list[ConfigurationProblem] = []
+def _checked(file: Path | None) -> Policy:
+    """The policy of a configuration. Raises one error with all of its problems.
+
+    If a key is missing, the configuration is read once more as if offline, because what else is wrong counts, too.
+    """
+    wrong: ConfigurationError | None = None
+    try:
+        policy = load(file)
+        check_cache(policy)
+    except ConfigurationError as error:
+        try:
+            wrong, policy = error, load(file, environ={**os.environ, OFFLINE: "1"})
+        except ConfigurationError:
+            raise error from None
+    found = list(_problems_of_providers(policy))
+    if wrong is not None and not found:
+        raise wrong
+    if found:
+        first, others = (found[0], found[1:]) if wrong is None else (wrong, found)
+        message = "\n".join([first.message, *map(str, others)])
+        problems = found if wrong is None else [*wrong.problems, *found]
+        raise ConfigurationError(message, file=first.file, line=first.line, key=first.key, problems=problems)
+    return policy
+
+
+def _problems_of_providers(policy: Policy) -> Iterator[ConfigurationProblem]:
+    """The problems that only the providers know, such as an option that a kind does not have."""
     for settings in policy.providers.values():
         try:
             make(settings)
         except ConfigurationError as error:
-            problems += (replace(each, file=each.file or policy.source) for each in error.problems)
-    if problems:
-        first, *others = problems
-        message = "\n".join([first.message, *map(str, others)])
-        raise ConfigurationError(message, file=first.file, key=first.key, problems=problems)
+            for each in error.problems:
+                file = each.file or policy.source
+                line = line_of(file, each.key) if file and each.key and each.line is None else each.line
+                yield replace(each, file=file, line=line)
 
 
 def show(file: Path | None, *, as_json: bool) -> int:

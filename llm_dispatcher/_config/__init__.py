@@ -22,7 +22,7 @@ from .._policy import Policy
 from .dump import identity as identity
 from .files import WatchedFile as WatchedFile
 
-__all__ = ["WatchedFile", "config_dump", "config_schema", "identity", "load"]
+__all__ = ["WatchedFile", "config_dump", "config_schema", "identity", "line_of", "load"]
 
 
 def load(
@@ -54,6 +54,13 @@ def load(
     from .loading import load_policy
 
     return load_policy(config, keys=keys or {}, environ=os.environ if environ is None else environ, is_found=is_found)
+
+
+def line_of(file: str, key: str) -> int | None:
+    """The line of a key in a configuration file, else of the nearest key above it."""
+    from .from_yaml import line_of
+
+    return line_of(file, key)
 
 
 def config_schema() -> dict[str, Any]:

@@ -44,6 +44,14 @@ def read_yaml(path: Path) -> Layer:
     raise configuration_error([Problem((), "is not UTF-8 text", file, line)])
 
 
+def line_of(file: str, key: str) -> int | None:
+    """The line of a key (`providers.openai.options.background`) in a file, else of the nearest key above it."""
+    lines = {Problem(path, "").key: line for path, line in read_yaml(Path(file)).lines.items() if path}
+    while key and key not in lines:
+        key = key.rpartition(".")[0]
+    return lines.get(key)
+
+
 def parse_yaml(text: str, file: str) -> Layer:
     """The layer of YAML text. Raises a `ConfigurationError` only if the text cannot be parsed at all.
 

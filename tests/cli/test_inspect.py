@@ -176,14 +176,30 @@ def test_check_reports_the_options_that_a_kind_does_not_have(run: Any) -> None:
     result = run("config", "check")
     assert result.exit_code == 3
     first, second = result.stderr.splitlines()
-    assert "llm_dispatcher.yaml: providers.openai.options.background: is for OpenAI's responses interface" in first
-    assert "providers.vllm.options.token_id: is not an option" in second
+    assert "llm_dispatcher.yaml:2: providers.openai.options.background: is for OpenAI's responses interface" in first
+    assert "llm_dispatcher.yaml:3: providers.vllm.options.token_id: is not an option" in second
     assert "did you mean 'token_ids'?" in second
     problems = json.loads(run("config", "check", "--json").stdout)["problems"]
     assert [each["key"] for each in problems] == [
         "providers.openai.options.background",
         "providers.vllm.options.token_id",
     ]
+
+
+def test_a_missing_key_hides_no_wrong_option(run: Any) -> None:
+    Path("llm_dispatcher.yaml").write_text(
+        "providers:\n  openai:\n    models: [m]\n    options:\n      backgroud: true\n  vllm: {options: {token_id: 1}}"
+    )
+    result = run("config", "check")
+    lines = [line.removeprefix("llm-dispatcher: ") for line in result.stderr.splitlines()]
+    assert result.exit_code == 3
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["llm_dispatcher.yaml:2", "providers.openai.api_key"],
+        ["llm_dispatcher.yaml:5", "providers.openai.options.backgroud"],
+        ["llm_dispatcher.yaml:6", "providers.vllm.options.token_id"],
+    ]
+    problems = json.loads(run("config", "check", "--json").stdout)["problems"]
+    assert [each["line"] for each in problems] == [2, 5, 6]
 
 
 @pytest.mark.found("S-D3", "N-A6")
