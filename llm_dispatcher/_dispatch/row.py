@@ -25,6 +25,9 @@ Metadata: TypeAlias = Opened | RawEvent | UsageReport | Finished | KeptRun | Tok
 REFUSAL: Final = "refusal"
 """The kind of the vendors' events in which a model says why it refuses."""
 
+MOST_EMPTY_READINGS: Final = 16
+"""So many readings of a run may follow each other without content. Between two pieces, a vendor has fewer events."""
+
 
 class Row:
     """One attempt under way. `others` are the targets that can still be asked after this one, `successors` those that
@@ -36,7 +39,8 @@ class Row:
     to the reader as it is. `held` are the events that wait until the attempt is shown.
 
     `rung` and `proof` say how this attempt continues a broken answer. `run` is the run that the vendor keeps, which was
-    read from `run_began_at` on; `run_usage` is what earlier attempts were charged for it. `trail` are the token ids, of
+    read from `run_began_at` on; `run_usage` is what earlier attempts were charged for it, and `empty_readings` counts
+    those right before this one that brought no content. `trail` are the token ids, of
     which the first `tokens_before` belong to earlier attempts; `tokens` counts those of this one, once it is over.
     `open_calls` are the tool calls that are not complete. `request` is what the target was asked; for token ids, it is
     the request that began their answer. `is_new_answer` says that the reader was told to discard what it had when this
@@ -73,6 +77,7 @@ class Row:
         self.run: Run | None = None
         self.run_began_at: str | None = None
         self.run_usage = Usage()
+        self.empty_readings = 0
         self.request: TaskRequest | None = None
         self.trail: TokenTrail | None = None
         self.tokens_before = self.delivered = 0
@@ -164,6 +169,7 @@ class Row:
         self.run_usage = Usage.sum((before.run_usage, *(each.usage for each in charged[-1:])))
         assert self.run is not None
         self.run_began_at = self.run.position
+        self.empty_readings = before.empty_readings + 1 if before.first_token_at is None else 0
         self.proof = f"from {self.run.position}"
         self._unseen = None if before.is_shown else before._unseen or before
         self.join, self.held = before.join, before.held
@@ -176,8 +182,11 @@ class Row:
 
     @property
     def has_news(self) -> bool:
-        """Whether this attempt has read something of a run that the vendor keeps."""
-        return self.run is not None and self.run.position != self.run_began_at
+        """Whether this attempt has read something of a run that the vendor keeps. Events without content are not enough
+        for ever: else a vendor that sends nothing else would keep the stream until `total` fires.
+        """
+        has_content = self.first_token_at is not None or self.empty_readings < MOST_EMPTY_READINGS
+        return self.run is not None and self.run.position != self.run_began_at and has_content
 
     @property
     def has_shown_a_tool_call(self) -> bool:

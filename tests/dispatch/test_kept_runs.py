@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llm_dispatcher._dispatch import OpenStreams, attempts
+from llm_dispatcher._dispatch.row import MOST_EMPTY_READINGS
 from llm_dispatcher._resilience import Resilience
 from llm_dispatcher.events import (
     Event,
@@ -34,7 +35,7 @@ from llm_dispatcher.exceptions import (
     StreamTruncatedError,
 )
 from llm_dispatcher.notices import Notice, RunNotCancelled
-from llm_dispatcher.provider import Ask, Finished, Piece
+from llm_dispatcher.provider import Ask, Finished, Piece, RawEvent
 from llm_dispatcher.tasks import TaskRequest
 from tests.dispatch.scripted import STOP, KeptAnswer, in_turn, job_over, read, says, text_in
 
@@ -141,6 +142,22 @@ async def test_a_run_that_brings_nothing_new_is_left() -> None:
     ]  # fmt: skip
     await settled()
     assert run.cancels == 1
+
+
+@pytest.mark.parametrize("shown", [0, 3])
+async def test_a_run_that_brings_events_without_content_is_left(shown: int) -> None:
+    """A vendor that sends nothing else would keep the stream until `total` fires."""
+    run = KeptAnswer([*WORDS[:shown], *[RawEvent({})] * 500], breaks=range(1, 500))
+    job = job_over({"a": begun(run), "b": says(*WORDS[shown:], STOP)})
+    assert text_in(await read(job)) == TEXT
+    assert run.reads == shown + MOST_EMPTY_READINGS
+
+
+async def test_events_without_content_between_the_words_are_news() -> None:
+    run = KeptAnswer([*[RawEvent({})] * 10, "one ", *[RawEvent({})] * 10, "two", STOP], breaks=range(1, 23))
+    job = job_over({"a": begun(run), "b": says("never", STOP)})
+    assert text_in(await read(job)) == "one two"
+    assert run.reads == 22
 
 
 async def test_the_retries_of_the_policy_read_a_silent_run_again() -> None:
