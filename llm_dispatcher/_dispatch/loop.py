@@ -133,7 +133,8 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                     job.notify(TargetGivenUp(target, Failure.of(row.error), row.delivered))
                     leave_runs(job, course)
                     _raise_if_final(job, course, others)
-                    if isinstance(row.error, UnprovenContinuationError) and may_begin_again(job, course):
+                    is_unproven = isinstance(row.error, UnprovenContinuationError) and place < len(job.targets)
+                    if is_unproven and may_begin_again(job, course):
                         targets.append(target)  # it begins again if nobody can continue
                     targets[place + 1 :] = by_strength(job, course, targets[place + 1 :])
                     break

@@ -287,3 +287,10 @@ async def test_the_only_target_begins_again_also_after_its_last_try() -> None:
     check_order(events)
     assert new_answer(events) == "".join(OTHER)
     assert [row.rung for row in job.ledger] == [None, "anchored", "restarted"]
+
+
+async def test_a_provider_that_never_proves_anything_is_not_asked_for_ever() -> None:
+    a = Scripted(says(UnprovenContinuationError("no", provider="a", model="m")))
+    with pytest.raises(UnprovenContinuationError):
+        await read(job_over({"a": a}, reader_has_nothing=True))
+    assert len(a.asked) == 4  # each of its two turns has one more try
