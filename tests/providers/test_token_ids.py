@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from llm_dispatcher._providers import make
-from llm_dispatcher._providers.openai import chat_tokens, completions
+from llm_dispatcher._providers.openai import chat_tokens, completions, token_prompt
 from llm_dispatcher._providers.openai.provider import OpenAIProvider
 from llm_dispatcher._providers.openai.token_prompt import TokenService
 from llm_dispatcher._providers.openai.token_trail import Trail
@@ -221,7 +222,7 @@ async def test_a_host_that_cannot_check_the_ids_does_not_go_on_from_them(simulat
     assert isinstance(error, UnprovenContinuationError) and "/detokenize" in error.message
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 405, 501])
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 500, 501, 502, 504])
 async def test_a_gateway_may_answer_as_it_likes_for_addresses_that_it_does_not_offer(status: int) -> None:
     async def post(url: str, **options: Any) -> Any:
         reply = httpx2.Response(status, request=httpx2.Request("POST", url))
@@ -230,6 +231,29 @@ async def test_a_gateway_may_answer_as_it_likes_for_addresses_that_it_does_not_o
     service = TokenService(SimpleNamespace(base_url="http://host/v1/", post=post), None, None)  # type: ignore[arg-type]
     with pytest.raises(UnprovenContinuationError, match="the host has no /detokenize"):
         await service.prompt_of_ids("m", Trail("vllm/m", [1], [1040], ["H"]), 10)
+
+
+async def test_a_host_that_never_says_what_the_ids_make_does_not_go_on_from_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def post(url: str, **options: Any) -> Any:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(token_prompt, "PATIENCE", 0.001)
+    service = TokenService(SimpleNamespace(base_url="http://host/v1/", post=post), None, None)  # type: ignore[arg-type]
+    with pytest.raises(UnprovenContinuationError, match="did not answer /detokenize within"):
+        await service.prompt_of_ids("m", Trail("vllm/m", [1], [1040], ["H"]), 10)
+
+
+async def test_ids_that_may_end_inside_a_character_are_not_gone_on_from() -> None:
+    """vLLM would write the whole prompt as text. Its check of the ids does not tell: it writes the same mark."""
+
+    async def post(url: str, **options: Any) -> Any:
+        return {"prompt": "A \ufffd"}
+
+    service = TokenService(SimpleNamespace(base_url="http://host/v1/", post=post), None, None)  # type: ignore[arg-type]
+    with pytest.raises(UnprovenContinuationError, match="in the middle of a character"):
+        await service.prompt_of_ids("m", Trail("vllm/m", [1], [1, 2], ["A ", "\ufffd"]), 10)
 
 
 @pytest.mark.parametrize("answer", [{}, "<html>", {"prompt": None}])

@@ -7,6 +7,7 @@ ids it has sent. llama.cpp sends no ids: it is asked for those of the rendered r
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 CONTEXT: Final = 16
 """Ids of the prompt that come before the answer's in the check of its text. Some tokenizers drop a first blank."""
 
-_NOT_OFFERED: Final = frozenset((401, 403, 404, 405, 501))
+_HALF_A_CHARACTER: Final = "\ufffd"
+"""Some hosts write this for ids that are half of a character, and `/detokenize` does so too."""
+PATIENCE: Final = 5.0
+"""Seconds that a host may take to answer a question about its tokens."""
+
+_NOT_OFFERED: Final = frozenset((401, 403, 404, 405, 500, 501, 502, 504))
 """The answers of a host, or of a gateway before it, that does not offer an address to the client."""
 
 
@@ -51,9 +57,11 @@ class TokenService:
         """The prompt for a host that has sent the ids of the trail.
 
         Raises:
-            UnprovenContinuationError: The ids do not make the delivered text here.
+            UnprovenContinuationError: The ids do not make the delivered text here, or may end inside a character.
         """
         prompt, text = trail.prompt or [], "".join(trail.text)
+        if text.endswith(_HALF_A_CHARACTER):
+            raise UnprovenContinuationError("the delivered answer may end in the middle of a character")
         answer = await self._post("detokenize", model=model, tokens=prompt[-CONTEXT:] + trail.output)
         if not str(answer.get("prompt") or "").endswith(text):
             raise UnprovenContinuationError("the token ids of the delivered answer do not make its text at this host")
@@ -94,12 +102,15 @@ class TokenService:
         import openai
 
         try:
-            answer = await self._client.post(
-                f"{self._root}/{path}",
-                cast_to=object,
-                body=body,
-                options=self._options,
-            )
+            async with asyncio.timeout(PATIENCE):
+                answer = await self._client.post(
+                    f"{self._root}/{path}",
+                    cast_to=object,
+                    body=body,
+                    options=self._options,
+                )
+        except TimeoutError as error:
+            raise UnprovenContinuationError(f"the host did not answer /{path} within {PATIENCE:g} s") from error
         except openai.APIStatusError as error:
             if error.status_code not in _NOT_OFFERED:
                 raise
