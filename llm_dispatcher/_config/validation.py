@@ -47,6 +47,7 @@ _INNER: Final = ("resilience", "timeouts", "limits", "breaker", "retry_budget")
 _OUTER: Final = ("routing", "resilience")
 _OPTIONS: Final = frozenset({"background", "token_ids", "quirks", "max_event_bytes", "api_version", "vertex"})
 """Some options of the kinds of this package. Each kind has its own, which its provider checks."""
+_FEW: Final = 4
 _UNION_TAGS: Final = ("list", "mapping")
 
 
@@ -94,7 +95,7 @@ def _message(details: ErrorDetails, path: KeyPath) -> str:
     if kind == "int_type" and isinstance(value, float):
         return f"must be a whole number, got {value}"
     if kind in _EXPECTED:
-        return f"must be {_EXPECTED[kind]}, got {_type_name(value)}{_hint(kind, value)}"
+        return f"must be {_EXPECTED[kind]}, got {_type_name(value)}{_hint(kind, value, path)}"
     if kind in _BOUNDS:
         words, limit = _BOUNDS[kind]
         return f"must be {words} {context[limit]:g}, got {value}"
@@ -120,8 +121,13 @@ def _misplaced(path: KeyPath) -> str | None:
 def _elsewhere(path: KeyPath) -> str | None:
     """The problem of a key that a section below this one has, or another section of the file."""
     key, level = str(path[-1]), path[:-1]
-    if level[:1] == ("providers",) and len(level) == 2 and key in _OPTIONS:
-        return "is an option: write it under options"
+    if key in _OPTIONS:
+        is_beside = level[:1] == ("providers",) and len(level) == 2
+        return (
+            f"is an option{'' if is_beside else ' of a provider'}: write it under {'' if is_beside else 'its '}options"
+        )
+    if key == "options" and level[:1] == ("providers",) and len(level) > 2:
+        return f"is for a whole provider: write it under {'.'.join(map(str, level[:2]))}"
     for section in _INNER:
         if section in names_at(level) and key in names_at((*level, section)):
             return f"is not a key here: write it under {'.'.join(map(str, (*level, section)))}"
@@ -131,12 +137,14 @@ def _elsewhere(path: KeyPath) -> str | None:
     return None
 
 
-def _hint(kind: str, value: object) -> str:
-    """The end of a message about a value that only needs brackets or quotes."""
+def _hint(kind: str, value: object, path: KeyPath) -> str:
+    """The end of a message about a value that only needs brackets or quotes, or that is a few keys."""
     if kind == "string_type" and value is not None and not isinstance(value, (dict, list)):
         return "; put it in quotes"
     if kind in ("list_type", "list_or_mapping") and isinstance(value, str):
         return '; a list is written ["…"]'
+    if kind in ("model_type", "model_attributes_type") and 0 < len(keys := names_at(path)) <= _FEW:
+        return f"; its keys are {', '.join(keys)}"
     return ""
 
 

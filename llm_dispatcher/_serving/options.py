@@ -134,7 +134,12 @@ _OF_A_CALL: Final = ("messages", "images", "audio")
 """Arguments of a call of an `LLM` that are not options."""
 
 
-_OF_THE_POLICY: Final = {"on_refusal": "routing", "on_unproven": "resilience", "durability": "resilience"}
+_OF_THE_POLICY: Final = {
+    "on_refusal": "routing",
+    **dict.fromkeys(("on_unproven", "durability"), "resilience"),
+    **dict.fromkeys(("connect", "first_token", "idle", "flow"), "resilience.timeouts"),
+    **dict.fromkeys(("background", "token_ids"), "the options of its provider"),
+}
 """Settings of the policy that look like options, and their sections."""
 
 

@@ -101,6 +101,8 @@ def test_functions_under_one_decorator_have_trackers_of_their_own() -> None:
         ({"buffersize": 3}, TypeError, "there is no setting 'buffersize'; did you mean 'buffer_size'"),
         ({"image": "a.png"}, TypeError, "there is no setting 'image'; did you mean 'images'"),
         ({"on_refusal": "next"}, TypeError, "'on_refusal' here; write it in the policy, under routing"),
+        ({"flow": {}}, TypeError, "'flow' here; write it in the policy, under resilience.timeouts"),
+        ({"background": True}, TypeError, "here; write it in the policy, under the options of its provider"),
         ({"xyz": 1}, TypeError, r"there is no setting 'xyz' \(known: buffer_size, cache, "),
         ({"images": ["a.png"]}, TypeError, r"pass images in the call: llm\(prompt, images=…\)"),
         ({"buffer_size": 0}, ValueError, "buffer_size is 1 or more, got 0"),
