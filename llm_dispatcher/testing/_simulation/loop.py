@@ -32,6 +32,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from .choices import Choices
 from .lanes import Lanes
 from .real_world import REAL_METHODS, refused
+from .stalls import Stalls
 from .steps import SimulationStuckError as SimulationStuckError
 from .steps import Steps
 from .tasks import EAGER, SimulatedFuture, SimulatedTask, forget_when_dropped, place_of
@@ -41,11 +42,6 @@ from .trace import Trace
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
-
-STALLS: Final = (0.0, 0.0, 0.0, 0.0005, 0.003, 0.02, 0.25)
-"""Seconds for which the loop may be busy."""
-BETWEEN_STALLS: Final = (0, 0, 0, 2_000, 200, 40)
-"""Callbacks between two stalls, at most; 0 for a run without stalls."""
 
 
 class SimulatedLoop(asyncio.AbstractEventLoop):
@@ -66,11 +62,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         report: Callable[[str], object],
         trace: Trace | None = None,
     ) -> None:
-        self.stalled: float = 0.0
-        """Seconds for which the loop was busy."""
         self.steps: Final = Steps()
         self.threads: Final = Threads(self, choices)
-        self._choices = choices
         self._report = report
         self._trace = Trace(self.time) if trace is None else trace
         self._time = start
@@ -83,8 +76,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._is_running = self._is_closed = self._is_stopping = False
         self._exception_handler: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
         self._task_factory: Any = None
-        self._between_stalls = choices.pick(BETWEEN_STALLS, "stalls")
-        self._until_stall = choices.below(max(1, self._between_stalls), "stalls")
+        self._stalls: Final = Stalls(choices)
 
     # ── scheduling ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -203,8 +195,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def _is_something_ready(self, end: float) -> bool:
         """Wait until a callback is ready. False if that is after `end`."""
         if self._lanes:
-            if self._between_stalls:
-                self._stall_sometimes()
+            if seconds := self._stalls.before_a_callback():
+                self._advance(self._time + seconds)
             return self._time <= end
         while not self._lanes:
             due = self._timers.next_time()
@@ -223,16 +215,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         for number, timer in self._timers.take_due(time):
             self._put(number, timer)
 
-    def _stall_sometimes(self) -> None:
-        self._until_stall -= 1
-        if self._until_stall >= 0:
-            return
-        self._until_stall = self._choices.below(self._between_stalls, "stalls")
-        seconds = self._choices.pick(STALLS, "stalls")
-        if seconds:
-            self.stalled += seconds
-            self._advance(self._time + seconds)
-
     def _step(self) -> None:
         problem = self.steps.problem()
         if problem is not None:
@@ -242,6 +224,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             handle._run()  # noqa: SLF001 - what an event loop does
 
     # ── the end of a process ───────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def stalled(self) -> float:
+        """Seconds for which the loop was busy."""
+        return self._stalls.seconds
 
     @property
     def order(self) -> bytes:
