@@ -224,9 +224,9 @@ class Policy(Struct, frozen=True):
         """The resilience for requests of a task at a target. A model's settings win over its provider's, these over
         those of the task's route, and these over the policy's.
 
-        Without a target, it is what holds for a whole request: only this one's `total`, `on_break`, `on_unproven` and
-        `fallback_enabled` count. Without a task, it is what holds for a target in all requests, as the breaker that
-        serves all routes does.
+        Without a target, it is what holds for a whole request: `total`, `on_break`, `on_unproven` and
+        `fallback_enabled` are read there only. Without a task, it is what holds for a target on all routes, as for
+        the breaker that they share.
         """
         route = None if task_type is None else self.route(task_type).resilience
         provider = None if target is None else self.providers.get(target.provider)

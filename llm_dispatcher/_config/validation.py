@@ -32,14 +32,16 @@ _BOUNDS: Final[Mapping[str, tuple[str, str]]] = {
     "greater_than_equal": ("at least", "ge"),
     "less_than_equal": ("at most", "le"),
 }
-_REQUEST: Final = "is for a whole request: write it under resilience, or under a route's resilience"
-_TARGET: Final = "is the same for all routes: write it under resilience, or under a provider's or a model's resilience"
+_FOR_A_REQUEST: Final = "is for a whole request: write it under resilience, or under a route's resilience"
+_FOR_ALL_ROUTES: Final = (
+    "is the same for all routes: write it under resilience, or under a provider's or a model's resilience"
+)
 _MISPLACED: Final[Mapping[str, str]] = {
     "total": "is for a whole request: write it under resilience.timeouts, or under a route's resilience.timeouts",
-    "fallback_enabled": _REQUEST,
-    "on_break": _REQUEST,
-    "on_unproven": _REQUEST,
-    "durability": _TARGET,
+    "fallback_enabled": _FOR_A_REQUEST,
+    "on_break": _FOR_A_REQUEST,
+    "on_unproven": _FOR_A_REQUEST,
+    "durability": _FOR_ALL_ROUTES,
     "retry_budget": "is for a whole provider: write it under resilience, or under a provider's resilience",
 }
 """Why a part of `resilience` cannot be set for a provider, a model or a route, and where it can."""

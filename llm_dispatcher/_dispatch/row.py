@@ -30,8 +30,8 @@ MOST_EMPTY_READINGS: Final = 16
 
 
 class Row:
-    """One attempt under way. `others` are the targets that can still be asked after this one, `successors` those that
-    could continue its answer.
+    """One attempt under way. `others` is how many targets can still be asked after this one, `successors` how many of
+    them could continue its answer.
 
     `output` is everything that the model has written, also what the reader never sees. `delivered` counts the
     characters that the reader has; both are complete after `Course.end`. `is_shown` is whether the reader has seen

@@ -38,7 +38,7 @@ def completion(job: Job, course: Course, row: Row) -> StreamCompleted:
 def final_error(job: Job, course: Course, others: int = 0) -> LLMDispatcherError | None:
     """The error to end with at once, or `None` if another try or another target may still save the stream.
 
-    `others` are the targets that can still be asked: with `on_refusal: next`, a refusal leads to them.
+    `others` is how many targets can still be asked: with `on_refusal: next`, a refusal leads to them.
     """
     error = course.failures[-1]
     leads_on = isinstance(error, ContentFilterError) and job.on_refusal == "next" and others > 0

@@ -80,7 +80,7 @@ class Watchdog:
     # ── what each attempt may take ─────────────────────────────────────────────────────────────────────────────────
 
     def begin_target(self, timeouts: Timeouts, others: int, *, is_first: bool) -> None:
-        """A target has its turn, with clocks of its own; `others` are the targets that can still be asked after it.
+        """A target has its turn, with clocks of its own. `others` is how many targets can still be asked after it.
 
         While there are others, all tries of this target together get its share of the time that is left. The last
         target may use all of it.
@@ -95,8 +95,8 @@ class Watchdog:
         self._turn_end = self.loop.time() + (self._end - self.loop.time()) / (1 + others)
 
     def begin_attempt(self, others: int, chances: int) -> None:
-        """An attempt begins. `others` are the targets that can still be asked after this one, `chances` the attempts
-        that could continue its answer if it breaks. A slow answer is better than none, so `flow` needs one.
+        """An attempt begins. `others` is how many targets can still be asked after this one, `chances` how many
+        attempts could continue its answer if it breaks. A slow answer is better than none, so `flow` needs a chance.
         """
         self._chances = chances
         flow = self.timeouts.flow

@@ -129,7 +129,7 @@ class Wording:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, in small letters."""
+    """The words of a text, in lower case."""
     return [word.group().lower() for word in WORD.finditer(text)]
 
 

@@ -91,7 +91,7 @@ NO_MONEY: Final = Reservation()
 class TargetPass(Pass):
     """The permission for one attempt at a target."""
 
-    def __init__(self, admission: Admission, target: Target, lease: Lease, era: int, money: Reservation) -> None:
+    def __init__(self, admission: Admission, target: Target, lease: Lease, era: int | None, money: Reservation) -> None:
         self.target = target
         self.expected = money.expected
         self.cost = money.input_cost
@@ -155,9 +155,6 @@ class TargetPass(Pass):
         admission.forget(self)
 
 
-NO_ERA: Final = -1
-"""The era of a pass that no breaker has admitted, and that no breaker hears of."""
-
 FREE: Final = Pass()
 """The pass of the decorated body. No vendor is asked, so there is nothing to hold."""
 
@@ -217,7 +214,7 @@ class Admission:
         money = self._reserve(target, has_input=False)
         if not isinstance(money, Reservation):
             return money
-        admitted = TargetPass(self, target, self.state.limiter.lease(target, 0.0), NO_ERA, money)
+        admitted = TargetPass(self, target, self.state.limiter.lease(target, 0.0), None, money)
         self._passes.append(admitted)
         return admitted
 

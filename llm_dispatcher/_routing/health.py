@@ -108,10 +108,10 @@ class Health:
             self._route_breakers[own.route, target] = breaker
         return breaker
 
-    def leave(self, target: Target, era: int, own: RouteBreakers | None = None) -> None:
-        """An attempt that was admitted in this era is over, or was not made."""
+    def leave(self, target: Target, era: int | None, own: RouteBreakers | None = None) -> None:
+        """An attempt that was admitted in this era is over, or was not made. Without an era, no breaker admitted it."""
         with self._lock:
-            if (breaker := self._breaker(target, own)) is not None:
+            if era is not None and (breaker := self._breaker(target, own)) is not None:
                 breaker.leave(era)
 
     def note(self, attempt: Attempt, era: int | None, own: RouteBreakers | None = None) -> None:
