@@ -42,10 +42,10 @@ from .ending import clock_error
 from .job import Job, Pass
 from .ladder import by_strength, is_worth_asking_again, may_begin_again, offered_rung
 from .ledger import attempt_of
-from .retrying import Retrying
 from .row import Row
 from .runs import leave_runs
 from .stream_end import completion, exhaustion, final_error, interruption
+from .turn import Turn
 from .watchdog import SwitchClosedError, Watchdog
 
 
@@ -66,29 +66,27 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
     targets = list(job.targets)
     try:
         for place, target in enumerate(targets):
-            tries, silent, slept, began, own = 0, 0, 0.0, loop.time(), job.resilience_of(target)
-            retrying = Retrying(own, job.retry_wait, job.retry_stop)
-            watchdog.begin_target(own.timeouts, _others(targets, place, course), is_first=place == 0)
+            turn = Turn(job, target, loop.time())
+            watchdog.begin_target(turn.resilience.timeouts, _others(targets, place, course), is_first=place == 0)
             # The body does not continue a model's answer, so it is asked only before commit.
             while not (target.provider == BODY and course.is_committed):
                 others = _others(targets, place, course)
                 admitted = await _admission(job, course, target, watchdog, others)
                 if isinstance(admitted, LLMDispatcherError):
                     job.notify(TargetSkipped(target, Failure.of(admitted)))
-                    if not tries or not isinstance(admitted, ProviderError):
+                    if not turn.tries or not isinstance(admitted, ProviderError):
                         course.failures.append(admitted)
                     if not isinstance(admitted, ProviderError):
                         raise final_error(job, course) or admitted
                     break
-                tries += course.run is None
-                silent += course.run is not None
+                turn.begin_attempt(reads_on=course.run is not None)
                 row = Row(target, course.next_number, loop.time(), others, _successors(targets, place))
                 row.holds_refusals = job.on_refusal == "next" and others > 0
                 outcome: AttemptOutcome = "failed"
                 try:
                     if course.run is not None:
                         row.read_on(course.rows[-1], job.ledger)
-                    chances = _chances(job, targets, place, course, may_retry=retrying.may_retry(tries))
+                    chances = _chances(job, targets, place, course, may_retry=turn.may_retry)
                     watchdog.begin_attempt(others, chances)
                     async with aclosing(attempt(job, course, row, admitted, watchdog)) as events:
                         async for event in events:
@@ -112,19 +110,17 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                     course.unproven.add(target)
                     leave_runs(job, course)  # the rest of a refused text is not read
                 if row.has_news:
-                    silent = 0
+                    turn.silent = 0
                 others = _others(targets, place, course)
                 if (row.is_shown or row.has_news) and not isinstance(row.error, ProviderTimeoutError):
                     watchdog.renew_turn(others)
                 if course.run is None or not isinstance(row.error, ProviderError):
                     _raise_if_final(job, course, others)
                 left = watchdog.left_for_a_try(others)
-                count = tries if course.run is None else silent
-                is_first = tries == 1 if course.run is None else silent == 0
-                once_more = is_first and _is_worth_another_try(job, course, row)
+                reads_on, continues_best = course.run is not None, _continues_best(job, course, row)
                 try:
-                    seconds = retrying.seconds_to_wait(
-                        row.error, max(1, count), left, elapsed=loop.time() - began, slept=slept, once_more=once_more
+                    seconds = turn.seconds_to_wait(
+                        row.error, left, loop.time(), reads_on=reads_on, continues_best=continues_best
                     )
                 except ConfigurationError as error:
                     course.failures.append(error)
@@ -144,7 +140,7 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                     job.notify(RunReadOn(target, course.run.id, Failure.of(row.error), seconds, row.delivered))
                 with watchdog.ends_with_the_switch():
                     await asyncio.sleep(seconds)
-                slept += seconds
+                turn.note_sleep(seconds)
     except SwitchClosedError as error:
         raise interruption(job, course, error) from error.__cause__
     finally:
@@ -191,8 +187,8 @@ def _chances(job: Job, targets: Sequence[Target], place: int, course: Course, *,
     return _successors(targets, place) or int(may_retry or keeps_runs)
 
 
-def _is_worth_another_try(job: Job, course: Course, row: Row) -> bool:
-    """Whether the same target is tried once more, although the policy may not retry: it continues best."""
+def _continues_best(job: Job, course: Course, row: Row) -> bool:
+    """Whether the target of an attempt that failed continues best, so that it is tried once more in any case."""
     if isinstance(row.error, UnprovenContinuationError):
         return may_begin_again(job, course)  # this time the answer begins again
     return course.run is not None or is_worth_asking_again(job, course, row)
