@@ -22,6 +22,7 @@ from .._catalog import load_prices
 from .._dispatch import load_what_failures_need
 from .._policy import ProviderSettings
 from .._serving.switch import LLMSwitch
+from .._vendors.table import vendor
 from ..cache._english.lexicon import load_words
 from ..events import Event, Failure, TextDelta
 from ..notices import Notice, Notify
@@ -29,7 +30,9 @@ from ..provider import Ask, Piece, Provider
 from ..streaming import Account, ObservedCall, Observer, Watcher
 from ..tasks import Target
 from ..testing._player import Script
-from ..testing._simulation.provider import SimulatedProvider
+from ..testing._runs import Background
+from ..testing._script import Wire
+from ..testing._simulation.provider import SimulatedProvider, wire_of
 from ..testing._simulation.real_world import RealWorldError
 from ..testing._simulation.simulation import Simulation, current
 from ..testing._vendor import HELLO
@@ -111,7 +114,13 @@ class _Vendor(SimulatedProvider):
     """A vendor that notes what it does."""
 
     def __init__(self, settings: ProviderSettings, script: Script) -> None:
-        super().__init__(settings, script, latency=_latency_of(settings.name))
+        super().__init__(
+            settings,
+            script,
+            latency=_latency_of(settings.name),
+            background=Background() if _keeps_runs(settings) else None,
+            token_ids=settings.kind if _has_token_ids(settings) else None,
+        )
 
     async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
         name = f"vendor {self.settings.name}"
@@ -133,6 +142,21 @@ class _Vendor(SimulatedProvider):
         except (GeneratorExit, CancelledError):
             _note(name, "is left by its reader")
             raise
+
+
+def _keeps_runs(settings: ProviderSettings) -> bool:
+    """Whether the policy has the requests to a provider run in the background."""
+    if wire_of(settings) != Wire.OPENAI_RESPONSES:
+        return False
+    durable = any(settings.durability_of(model) == "reattachable" for model in (*settings.models, ""))
+    return bool(settings.options.get("background", durable and vendor(settings.kind).keeps_runs))
+
+
+def _has_token_ids(settings: ProviderSettings) -> bool:
+    """Whether a broken answer of a provider goes on from its token ids."""
+    source = vendor(settings.kind).id_source
+    is_used = wire_of(settings) == Wire.OPENAI_CHAT and source is not None
+    return is_used and bool(settings.options.get("token_ids", source == "answer"))
 
 
 def _latency_of(name: str) -> Callable[[], float]:

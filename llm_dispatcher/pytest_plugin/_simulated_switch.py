@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .._serving.switch import LLMSwitch
 
 KEY: Final = "test-key"
+_ADDRESSES: Final = frozenset({"api_version", "vertex"})
+"""Options that decide about addresses and credentials, which a simulated vendor has of its own."""
 
 
 def make_simulated_switch(
@@ -45,18 +47,19 @@ def make_simulated_switch(
         row = vendor(settings.kind)
         api = settings.api or row.interface_at(settings.base_url)
         if (wire := row.wire(api)) is not None:  # Only a third party knows the wire of its kind.
-            # An OpenAI at another address is a gateway, which may take what OpenAI itself refuses.
-            is_host = settings.kind in hosts() and row.is_at_home(settings.base_url)
+            # An OpenAI at another address is a gateway, which may take what OpenAI itself refuses. A local server, such
+            # as vLLM, is the same at any address.
+            is_host = settings.kind in hosts() and (row.is_local or row.is_at_home(settings.base_url))
             host = settings.kind if is_host else "openai_compatible"
             vendors[name] = start(wire, scripts.get(name, HELLO), api_key=KEY, host=host)
             providers[name] = replace(
                 settings,
-                # Azure is OpenAI at other addresses. Other options name addresses or credentials.
+                # Azure is OpenAI at other addresses.
                 kind="openai" if "azure" in row.quirks else settings.kind,
                 api_key=Secret(KEY),
                 base_url=vendors[name].base_url,
                 api=api if row.has_interfaces else None,
-                options=_quirks(settings),
+                options=_options(settings),
             )
     return LLMSwitch(replace(policy, providers=providers, catalog=_as_at_home(policy))), vendors
 
@@ -120,8 +123,9 @@ def _entry(name: str) -> dict[str, Any]:
     return entry
 
 
-def _quirks(settings: ProviderSettings) -> dict[str, Any]:
-    """The quirks in force, as an option: a host at the address of a simulated vendor would lose some of its options."""
+def _options(settings: ProviderSettings) -> dict[str, Any]:
+    """The options in force, with the quirks: a host at the address of a simulated vendor would lose some of them."""
+    options = {name: value for name, value in settings.options.items() if name not in _ADDRESSES}
     if settings.kind in hosts() and settings.base_url is None:
-        return {"quirks": settings.options.get("quirks", sorted(vendor(settings.kind).quirks))}
-    return {name: value for name, value in settings.options.items() if name == "quirks"}
+        options.setdefault("quirks", sorted(vendor(settings.kind).quirks))
+    return options

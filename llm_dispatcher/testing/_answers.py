@@ -88,7 +88,7 @@ def streamed(
     if isinstance(reply.fault, OfARun):
         raise ValueError(  # noqa: TRY004 - the type is right, its place is not
             f"{type(reply.fault).__name__} is for a run in the background, on the wire {Wire.OPENAI_RESPONSES}: "
-            "the request has to set background: true"
+            "the request has to set background: true, as the option background of a provider's entry does"
         )
     frames = frames_of(wire, reply, model, fallbacks)
     if change is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llm_dispatcher import LLM, LLMSwitch, get_global_switch, llm_stream, set_global_switch
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
-from llm_dispatcher.testing import Continuing, Cut, Reply
+from llm_dispatcher.testing import Continuing, Cut, CutEach, Reply
 
 TALE = "Once upon a time there was a fox who lived by the sea."
 POLICY = """
@@ -89,6 +90,30 @@ class TestSimulatedSwitch:
         assert await LLM(providers="openai")("hi") == "From the gateway."
         assert await LLM(providers="ours")("hi") == "From our own."
         assert vendors["openai"].wire == "openai-chat", "as with an address: its default is not the official host's"
+
+    async def test_the_options_of_a_policy_stay_in_force(self, simulated_switch: SimulatedSwitch) -> None:
+        openai: dict[str, Any] = {"models": ["m"], "options": {"background": True}}
+        vendors = simulated_switch(
+            {"providers": {"openai": openai}, "resilience": {"backoff": 0}}, openai=Reply(TALE, fault=CutEach(events=5))
+        )
+        response = await story("foxes").collect()
+        assert (response.text, response.attempts[-1].rung) == (TALE, "reattached")
+        assert [run.status for run in vendors["openai"].runs] == ["completed"]
+        anthropic: dict[str, Any] = {"models": ["m"], "options": {"max_tokens": 77}}
+        google: dict[str, Any] = {"models": ["m"], "options": {"vertex": {"project": "p"}}}
+        vendors = simulated_switch({"providers": {"anthropic": anthropic, "google": google}}, google="Hi.")
+        assert await LLM("google/m")("hi") == "Hi."
+        assert await story("foxes") == "Hello!"
+        assert vendors["anthropic"].requests[0].body["max_tokens"] == 77
+
+    @pytest.mark.parametrize(("option", "rung"), [({}, "exact"), ({"token_ids": False}, "prefill")])
+    async def test_a_server_is_the_same_at_any_address(
+        self, option: dict[str, Any], rung: str, simulated_switch: SimulatedSwitch
+    ) -> None:
+        entry = {"base_url": "http://gpu-1:8000/v1", "models": ["m"], "options": option}
+        simulated_switch({"providers": {"vllm": entry}}, vllm=[Reply(TALE, fault=Cut(after=3)), Continuing(TALE)])
+        response = await story("foxes").collect()
+        assert (response.text, response.attempts[-1].rung) == (TALE, rung)
 
     @pytest.mark.found("N-C17")
     async def test_a_plain_text_is_a_script(self, simulated_switch: SimulatedSwitch) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llm_dispatcher import LLM, get_global_switch, set_global_switch
 from llm_dispatcher.pytest_plugin import SimulatedSwitch
-from llm_dispatcher.testing import Continuing, Cut, HttpError, RealWorldError, Reply, Simulation
+from llm_dispatcher.testing import Continuing, Cut, CutEach, HttpError, RealWorldError, Reply, Simulation
 from tests.application.pytest_sessions import ALONE, AUTO, STRICT, session
 
 TALE = "Once upon a time there was a fox."
@@ -323,3 +324,26 @@ def test_a_seed_decides_everything(simulated_switch: SimulatedSwitch) -> None:
     digests, seconds = zip(*runs, strict=True)
     assert len(set(digests)) == 5
     assert len(set(seconds)) > 1, "the vendors draw how long they take"
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "reply", "rung"),
+    [
+        ("openai", {"options": {"background": True}}, Reply(TALE, fault=CutEach(events=2)), "reattached"),
+        ("openai", {"resilience": {"durability": "reattachable"}}, Reply(TALE, fault=Cut(3)), "reattached"),
+        ("openai", {}, [Reply(TALE, fault=Cut(3)), Continuing(TALE)], "anchored"),
+        ("vllm", {"base_url": "http://gpu-1/v1"}, [Reply(TALE, fault=Cut(3)), Continuing(TALE)], "exact"),
+        ("llamacpp", {}, [Reply(TALE, fault=Cut(3)), Continuing(TALE)], "prefill"),
+    ],
+)
+def test_a_simulated_vendor_continues_an_answer_as_the_policy_has_it(
+    name: str, entry: dict[str, Any], reply: Any, rung: str, simulated_switch: SimulatedSwitch
+) -> None:
+    simulated_switch({"providers": {name: {"models": ["m"], **entry}}}, seed=7, **{name: reply})
+
+    async def main() -> tuple[str, str | None]:
+        response = await LLM()("hi").collect()
+        return response.text, response.attempts[-1].rung
+
+    with Simulation(7) as simulation:
+        assert simulation.run(main) == (TALE, rung)

@@ -143,6 +143,8 @@ def test_the_rung_that_a_simulated_provider_offers() -> None:
 
 
 def test_a_fault_of_a_run_needs_a_vendor_that_keeps_runs() -> None:
-    with pytest.raises(ValueError, match="needs background="):
+    with pytest.raises(
+        ValueError, match=r"needs background=, or in a simulated switch a policy with options: \{background: true\}"
+    ):
         provider(Reply(TALE, fault=RunFails(after=1)))
     provider(Reply(TALE, fault=RunFails(after=1)), background=Background())

@@ -261,7 +261,9 @@ def test_a_fault_of_a_run_is_for_the_wire_that_has_runs(fault: Any) -> None:
 
 async def test_a_fault_of_a_run_needs_a_run(simulated_vendor: Start) -> None:
     vendor = SimulatedVendor("openai-responses", Reply(TEXT, fault=CutEach(2)))
-    with pytest.raises(ValueError, match="has to set background: true"):
+    with pytest.raises(
+        ValueError, match="has to set background: true, as the option background of a provider's entry does"
+    ):
         async with vendor:
             assert (await error(vendor, "POST", "", model="m", input="x", stream=True))[0] == 500
 

@@ -100,7 +100,10 @@ def answer(asked: Asked, reply: Reply | Pieces) -> Answer:
         moments = [copy(moment) if isinstance(moment, BaseException) else moment for moment in reply.moments]
         return _answer(_with_raw_events(moments, asked), "served" if is_complete else "broken", 200)
     if isinstance(reply.fault, OfARun):
-        raise ValueError(f"{type(reply.fault).__name__} is for a vendor that keeps runs: it needs background=")  # noqa: TRY004
+        raise ValueError(  # noqa: TRY004 - the type is right, its place is not
+            f"{type(reply.fault).__name__} is for a vendor that keeps runs: it needs background=, or in a simulated "
+            "switch a policy with options: {background: true}"
+        )
     if reply.declines:
         raise ValueError("Reply(declines) is for a simulated vendor: in a simulation, write Pieces with a Handover")
     match reply.fault:
