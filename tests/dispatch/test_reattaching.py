@@ -42,6 +42,7 @@ from llm_dispatcher.testing import (
     Stall,
 )
 from tests.conftest import policy_over
+from tests.faults.leaping_loop import leap_through
 
 Start = Callable[..., SimulatedVendor]
 Over = Callable[..., LLMSwitch]
@@ -49,6 +50,7 @@ Over = Callable[..., LLMSwitch]
 TEXT = "Once upon a time there was a fox. It had a red tail."
 ASK = TaskRequest("Tell me a story.")
 USAGE = SaidUsage(input=20, output=90, reasoning=30)
+HASTY = {"idle": 0.2, "first_token": None, "total": None}
 
 
 def over(vendor: SimulatedVendor, *others: SimulatedVendor, **resilience: Any) -> dict[str, Any]:
@@ -166,20 +168,31 @@ async def test_a_run_that_is_gone_is_continued_by_the_next_target(
     assert len(other.requests) == len(vendor.runs) == 1
 
 
-async def test_a_run_that_writes_nothing_more_is_left_and_cancelled(simulated_vendor: Start) -> None:
-    vendor = simulated_vendor("openai-responses", Reply(TEXT, fault=RunStalls(3)))
-    other = simulated_vendor("anthropic", Continuing(TEXT))
-    async with LLMSwitch(over(vendor, other, timeouts={"idle": 0.2, "first_token": None, "total": None})) as switch:
-        assert await switch.stream_request(ASK) == TEXT
-    assert vendor.runs[0].is_cancelled and vendor.runs[0].connections >= 2
+def test_a_run_that_writes_nothing_more_is_left_and_cancelled() -> None:
+    async def read() -> None:
+        async with (
+            SimulatedVendor("openai-responses", Reply(TEXT, fault=RunStalls(3))) as vendor,
+            SimulatedVendor("anthropic", Continuing(TEXT)) as other,
+            LLMSwitch(over(vendor, other, timeouts=HASTY)) as switch,
+        ):
+            assert await switch.stream_request(ASK) == TEXT
+        assert vendor.runs[0].is_cancelled and vendor.runs[0].connections >= 2
+
+    leap_through(read)
 
 
-async def test_a_run_is_read_on_after_a_silence(simulated_vendor: Start) -> None:
+def test_a_run_is_read_on_after_a_silence() -> None:
     """The connection has gone silent, and the run has not."""
-    vendor = simulated_vendor("openai-responses", Reply(TEXT, fault=Stall(3)))
-    async with LLMSwitch(over(vendor, timeouts={"idle": 0.2, "first_token": None, "total": None})) as switch:
-        assert await switch.stream_request(ASK) == TEXT
-    assert vendor.runs[0].connections == 2
+
+    async def read() -> None:
+        async with (
+            SimulatedVendor("openai-responses", Reply(TEXT, fault=Stall(3))) as vendor,
+            LLMSwitch(over(vendor, timeouts=HASTY)) as switch,
+        ):
+            assert await switch.stream_request(ASK) == TEXT
+        assert vendor.runs[0].connections == 2
+
+    leap_through(read)
 
 
 async def test_a_run_that_nobody_else_can_continue_ends_with_its_text(simulated_vendor: Start) -> None:

@@ -14,10 +14,11 @@ from llm_dispatcher._config import identity
 from llm_dispatcher._policy import ProviderSettings
 from llm_dispatcher._serving import runtime
 from llm_dispatcher.exceptions import StreamingError
-from llm_dispatcher.testing import Continuing, HttpError, ReceivedRequest, Reply, SimulatedVendor, Stall
+from llm_dispatcher.testing import Continuing, Cut, HttpError, ReceivedRequest, Reply, SimulatedVendor
+from tests.conftest import PATIENT
 
 TEXT = "Once upon a time there was a fox who lived by the sea. It counted the ships that came by night."
-BROKEN = Reply(TEXT, fault=Stall(9))
+BROKEN = Reply(TEXT, fault=Cut(9))
 Start = Callable[..., SimulatedVendor]
 
 
@@ -28,7 +29,7 @@ def config(first: SimulatedVendor, host: SimulatedVendor, **entry: Any) -> dict[
             "b": {"kind": "openai_compatible", "api_key": "test-key", "base_url": host.base_url, **entry},
         },
         "routing": {"default": ["a/m", "b/m"]},
-        "resilience": {"max_retries": 0, "backoff": 0.0, "timeouts": {"idle": 0.2}},
+        "resilience": {"max_retries": 0, "backoff": 0.0, **PATIENT},
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-MOMENT: Final = 0.002
+MOMENT: Final = 0.001
 """Real seconds in which the kernel may still deliver what is under way, before the clock leaps."""
 
 
@@ -31,7 +31,8 @@ class _LeapingSelector(selectors.DefaultSelector):
             return ready
         if timeout is None or self.working:  # nobody waits for a clock, or a thread is at work, which leaps not
             return super().select(timeout)
-        if ready := super().select(min(MOMENT, timeout)):
+        has_sockets = len(self.get_map()) > 1  # the first is the loop's own, by which threads wake it
+        if has_sockets and (ready := super().select(min(MOMENT, timeout))):
             return ready
         self.leapt += timeout
         return []
