@@ -235,14 +235,14 @@ def test_a_connection_is_closed_when_the_client_asks_for_it(simulated_vendor: St
 
 def test_a_cut_comes_after_everything_before_it_was_sent() -> None:
     """The text is longer than the buffers of the sockets: the reset must wait until a slow reader has read it."""
-    reply = Reply("x" * 8_000_000 + " y z", fault=Cut(2, moment=0))
+    reply = Reply("x" * 8_000_000 + " y", chunk_size=2_000_000, fault=Cut(5, moment=0))
     with SimulatedVendor("openai-chat", reply) as vendor:
         url = urlsplit(vendor.base_url)
         with socket.create_connection((url.hostname, url.port or 0)) as plug:
             plug.sendall(posted("/v1/chat/completions"))
             left_request = bytearray()
             with pytest.raises(ConnectionResetError):
-                while data := plug.recv(1 << 20):
+                while data := plug.recv(1 << 16):
                     left_request += data
     assert b'"content":" y"' in left_request
 
