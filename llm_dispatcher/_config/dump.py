@@ -44,7 +44,7 @@ def _provider(settings: ProviderSettings) -> Tree:
     if settings.headers:
         tree["headers"] = dict.fromkeys(settings.headers, MASK)
     if settings.base_url is not None:
-        tree["base_url"] = _PASSWORD.sub(f"{MASK}@", settings.base_url)
+        tree["base_url"] = _without_password(settings.base_url)
     if settings.models and not any(_changed(model) for model in settings.models.values()):
         tree["models"] = list(settings.models)
     if settings.options:
@@ -57,8 +57,9 @@ def identity(settings: ProviderSettings, model: str) -> str:
 
     The cache compares identities, because a new configuration may give the name of a target to another model.
     """
-    tree = _provider(settings)
-    parts = [settings.kind, settings.api, tree.get("base_url"), tree.get("options"), settings.vendor_model(model)]
+    address = None if settings.base_url is None else _without_password(settings.base_url)
+    options = _without_secrets(settings.options) or None
+    parts = [settings.kind, settings.api, address, options, settings.vendor_model(model)]
     return json.dumps(parts, sort_keys=True, default=str)
 
 
@@ -99,6 +100,10 @@ def _plain(value: Any) -> object:
             return [_plain(each) for each in value]
         case _:
             return value
+
+
+def _without_password(address: str) -> str:
+    return _PASSWORD.sub(f"{MASK}@", address)
 
 
 def _without_secrets(options: Mapping[str, Any]) -> Tree:

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from llm_dispatcher._config import config_dump, load
+from llm_dispatcher._config import config_dump, identity, load
 from llm_dispatcher._policy import Policy
 from llm_dispatcher.exceptions import ConfigurationError
 from llm_dispatcher.provider import Secret
+from tests.conftest import examples
 
 SECRET = "fake-credential-of-the-tests"
 
@@ -107,7 +108,7 @@ whole = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(whole)
 def test_loading_a_dump_makes_the_same_policy(config: dict[str, Any]) -> None:
     policy = policy_of(config)
@@ -164,3 +165,11 @@ def test_a_dump_has_every_section() -> None:
         policy_of({"xyz": 1})
     sections = str(error.value).partition("known: ")[2].split(")")[0].split(", ")
     assert sorted(config_dump(policy_of({"providers": {"ollama": {"models": ["m"]}}, "cache": {}}))) == sections
+
+
+def test_the_identity_of_a_target_costs_no_dump(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first request to a target asks for it, and the fields of a dump take a hundred times as long."""
+    entry = {"kind": "openai", "api_key": "test-key", "base_url": "http://127.0.0.1:1", "models": {"m": {}}}
+    settings = policy_of({"providers": {"a": {**entry, "options": {"organization": "ours"}}}}).providers["a"]
+    monkeypatch.setattr("llm_dispatcher._config.dump.fields", None)
+    assert json.loads(identity(settings, "m")) == ["openai", None, "http://127.0.0.1:1", {"organization": "ours"}, "m"]
