@@ -25,7 +25,7 @@ settings.register_profile(
     derandomize="CI" in os.environ,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("fast", settings.get_profile("suite"), max_examples=25)
+settings.register_profile("fast", settings.get_profile("suite"), max_examples=12)
 settings.load_profile("suite")
 
 
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # The SDKs hold so many objects that each collection of all garbage takes 0.1 to 0.3 s. Tests of garbage ask for one.
-gc.set_threshold(*gc.get_threshold()[:2], 100)
+gc.set_threshold(5_000, 10, 100)
 
 
 def pytest_sessionfinish() -> None:
@@ -46,8 +46,8 @@ def pytest_sessionfinish() -> None:
 
 
 def examples(number: int) -> int:
-    """So many examples of a property in `make test-all`, and a fourth of them in `make test`."""
-    return number // 4 if settings.get_current_profile_name() == "fast" else number
+    """So many examples of a property in `make test-all`, and an eighth of them, or ten, in `make test`."""
+    return max(10, number // 8) if settings.get_current_profile_name() == "fast" else number
 
 
 def first_is_fast(first: Any, *rest: Any) -> list[Any]:

@@ -26,6 +26,7 @@ from llm_dispatcher import (
 )
 from llm_dispatcher.tasks import ImagePart, Media
 from llm_dispatcher.testing import Reply, SimulatedVendor
+from tests.conftest import examples
 
 PNG = b"\x89PNG\r\n\x1a\n and what follows"
 WAV = b"RIFF\x10\x00\x00\x00WAVEfmt  and what follows"
@@ -303,7 +304,7 @@ async def test_a_prompt_that_is_a_data_uri_is_an_image(vendors: dict[str, Simula
     assert sent(vendors)[:2] == ("", [PICTURE])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(30))
 @given(before=st.text(max_size=20), between=st.text(max_size=20), after=st.text(max_size=20), twice=st.booleans())
 @pytest.mark.found("S-D4")
 async def test_no_base64_is_ever_sent_as_words(

@@ -16,6 +16,7 @@ from llm_dispatcher.cache._english.likeness import LIKE, Likeness, Reading, alik
 from llm_dispatcher.cache._index import Index, RemovalReason
 from llm_dispatcher.cache._store import Entry
 from tests.cache.conftest import Clock
+from tests.conftest import examples
 
 BUCKETS = (b"one", b"other")
 WORDS = ("the benefits of", "green tea", "older people", "history", "colour", "water", "Norway", "7", "not", "install")
@@ -49,7 +50,7 @@ def index_of(*texts: str) -> Index:
     return index
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(sentences, min_size=1, max_size=30), sentences)
 def test_it_finds_what_a_comparison_with_every_entry_finds(texts: list[str], query: str) -> None:
     index = index_of(*texts)
@@ -159,7 +160,7 @@ def test_a_miss_names_the_reason() -> None:
 
 
 @given(st.lists(st.tuples(sentences, st.integers(1, 60)), max_size=40), st.integers(1, 10), st.integers(1, 100))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_it_holds_its_limits_and_reports_every_entry_that_leaves(
     entries: list[tuple[str, int]], most: int, most_bytes: int
 ) -> None:

@@ -28,7 +28,7 @@ from llm_dispatcher.streaming._shared import LEAD
 from llm_dispatcher.tasks import Target, TaskRequest, TaskType
 from llm_dispatcher.testing import Reply, SimulatedVendor
 from tests.cache.conftest import PROMPT, TARGET, USAGE, Upstream, answer, served, was_cached
-from tests.conftest import first_is_fast, policy_over
+from tests.conftest import examples, first_is_fast, policy_over
 from tests.faults.leaping_loop import leap_through
 
 WHOLE = answer("Many", " good", " reasons", ".")
@@ -51,7 +51,7 @@ async def test_all_readers_get_the_same_events_and_one_pays() -> None:
     assert cache.stats().shared == 49
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.data())
 async def test_readers_that_leave_do_not_affect_the_others(data: st.DataObject) -> None:
     """Each of ten readers leaves after some events or stays. Upstream is closed when the last one has left."""
@@ -243,7 +243,7 @@ LONG = answer(*(f"{number} " for number in range(500)))
 
 
 @pytest.mark.found("B-13")
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.integers(1, 150) | st.just("leaves")), max_size=15),
     st.integers(0, 2),
@@ -361,7 +361,7 @@ def together(vendors: list[Slow], *calls: tuple[float, float]) -> list[Call]:
 
 
 @pytest.mark.found("B-18")
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     tenths=st.integers(1, 80),
     followers=st.lists(st.tuples(st.integers(0, 39), st.sampled_from([1.0, 2.5, 4.0, 7.0])), max_size=5),

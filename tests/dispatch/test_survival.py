@@ -57,7 +57,7 @@ from llm_dispatcher.testing import (
     Stall,
     Wire,
 )
-from tests.conftest import policy_over
+from tests.conftest import examples, policy_over
 from tests.faults.leaping_loop import leap_through
 
 Start = Callable[..., SimulatedVendor]
@@ -604,7 +604,7 @@ any_reply = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(replies=st.lists(any_reply, min_size=1, max_size=5), on_break=st.sampled_from(["continue", "raise", "restart"]))
 async def test_every_stream_follows_the_grammar(replies: list[Reply], on_break: str, switch_over: Over) -> None:
     with SimulatedVendor("ollama", replies) as one, SimulatedVendor("ollama", replies[::-1]) as two:

@@ -19,7 +19,7 @@ from llm_dispatcher.exceptions import ProviderError, ProviderRateLimitError, Req
 from llm_dispatcher.provider import LONGEST_WAIT, Allowance, Limits, ModelSettings, ProviderSettings, Remaining
 from llm_dispatcher.tasks import Target
 from llm_dispatcher.testing import HttpError, Reply, SimulatedVendor, Stall
-from tests.conftest import PATIENT
+from tests.conftest import PATIENT, examples
 from tests.faults.leaping_loop import leap_through
 
 A = Target("a", "m")
@@ -242,7 +242,7 @@ def test_the_spread_does_not_outlast_the_patience_of_a_request() -> None:
     st.lists(st.tuples(st.floats(0, 8), st.booleans()), min_size=4, max_size=40),
     st.floats(0, 60),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_requests_that_a_retry_after_delays_stay_within_the_limit(
     a_minute: int, requests: list[tuple[float, bool]], closed: float
 ) -> None:

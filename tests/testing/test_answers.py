@@ -25,6 +25,7 @@ from llm_dispatcher.testing import (
 )
 from llm_dispatcher.testing._answers import Answer, streamed
 from llm_dispatcher.testing._http import END_OF_BODY
+from tests.conftest import examples
 
 all_wires = pytest.mark.parametrize("wire", list(Wire))
 TEN = Reply("q0 q1 q2 q3 q4 q5 q6 q7 q8 q9")
@@ -86,7 +87,7 @@ def test_a_stream_can_stop_inside_an_event(wire: Wire) -> None:
     assert (at_event, inside) == (whole[: len(at_event)], whole[: len(at_event) + 7])
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(
     wire=st.sampled_from(list(Wire)),
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=6),
