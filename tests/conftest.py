@@ -7,14 +7,16 @@ import ipaddress
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from llm_dispatcher import LLMSwitch
 from llm_dispatcher.testing import SimulatedVendor
+
+T = TypeVar("T")
 
 collect_ignore = ["cli/test_demo.py", "cli/test_terminal.py"] if sys.platform == "win32" else []
 """These are about terminals of POSIX systems, and import modules that Windows has not."""
@@ -48,6 +50,11 @@ def pytest_sessionfinish() -> None:
 def examples(number: int) -> int:
     """So many examples of a property in `make test-all`, and an eighth of them, or ten, in `make test`."""
     return max(10, number // 8) if settings.get_current_profile_name() == "fast" else number
+
+
+def thinned(places: Sequence[T]) -> Sequence[T]:
+    """All of these in `make test-all`; every third of them, and the last one, in `make test`."""
+    return [*places[:-1:3], places[-1]] if settings.get_current_profile_name() == "fast" else places
 
 
 def first_is_fast(first: Any, *rest: Any) -> list[Any]:

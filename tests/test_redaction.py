@@ -19,6 +19,7 @@ from llm_dispatcher._redaction import HIDDEN, conceal, loggable, one_line, redac
 from llm_dispatcher._vendors.table import hosts
 from llm_dispatcher.events import Failure
 from llm_dispatcher.provider import ProviderSettings, Secret
+from tests.conftest import thinned
 
 # ── what is no key ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -83,9 +84,9 @@ SENTENCES = (
 @pytest.mark.found("H-1")
 @pytest.mark.parametrize("names", [models, lambda: setting_names(config_schema()), sdk_names, lambda: iter(hosts())])
 def test_no_name_that_a_user_needs_is_taken_for_a_key(names: Callable[[], Iterable[str]]) -> None:
-    checked = set(names())
+    checked = sorted(set(names()))
     assert len(checked) > 10
-    for name in checked:
+    for name in thinned(checked):
         said = "\n".join(sentence.format(name) for sentence in SENTENCES)
         assert (redacted(name), redacted(said)) == (name, said)
 

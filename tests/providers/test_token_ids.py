@@ -29,6 +29,7 @@ from llm_dispatcher.exceptions import (
 from llm_dispatcher.provider import Ask, Finished, Piece, ProviderSettings, RawEvent, TokenTrail
 from llm_dispatcher.tasks import Message, Target, TaskRequest
 from llm_dispatcher.testing import Continuing, Cut, ReceivedRequest, Reply, SimulatedVendor
+from tests.conftest import thinned
 
 A = Target("a", "m")
 TEXT = "Once 🦊 upon a time, a  fox 🦊🐇 met\n\n a rabbit.\n"
@@ -88,7 +89,7 @@ async def test_an_answer_that_breaks_anywhere_goes_on_from_its_tokens(
     """To the letter, whether the cut is after a blank, an emoji or a line break. The rest is counted in tokens."""
     whole = Reply(TEXT, chunk_size=3, reasoning=reasoning)
     request = replace(REQUEST, max_tokens=limit)
-    for cut in range(1 + len(reasoning), whole.length):
+    for cut in thinned(range(1 + len(reasoning), whole.length)):
         vendor = serving([replace(whole, fault=Cut(after=cut)), Continuing(TEXT)])
         provider = provider_of(vendor)
         pieces, error = await read(provider, Ask(request, A))
