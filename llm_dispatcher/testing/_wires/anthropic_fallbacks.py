@@ -58,7 +58,7 @@ def take(request: ReceivedRequest) -> Rejection | None:
 def frames(reply: Reply, model: str, fallbacks: Sequence[str]) -> list[Frame]:
     """All events of the whole answer to a request that names these fallbacks."""
     chain = [model, *fallbacks][: len(reply.declines) + 1]
-    is_refused = len(reply.declines) == len(chain)
+    is_refused = len(reply.declines) >= len(chain)
     declines = reply.declines[: len(chain)]
     parts = _parts(reply, declines)[: len(chain)]
     usages = [_usage(*each) for each in zip(declines, parts, strict=False)]
