@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from .._redaction import loggable_id
 from ..events import Failure
 from ..notices import Notify, RunNotCancelled
 from ..provider import Run
@@ -24,6 +25,11 @@ from ..tasks import Target
 
 PATIENCE: Final = 5.0
 """Seconds that a vendor may take to answer that it has cancelled a run."""
+
+
+def name_of(run: Run) -> str:
+    """The vendor's id of a run, as a log line may have it."""
+    return loggable_id(run.id) or ""
 
 
 class Keeper:
@@ -49,7 +55,7 @@ async def _keep(run: Run, target: Target, notify: Notify, is_whole: asyncio.Futu
         except asyncio.CancelledError:  # the loop ends: this is the last chance
             await _cancel(run)
     except Exception as error:  # noqa: BLE001 - nobody awaits this task but the switch when it is closed
-        notify(RunNotCancelled(target, run.id, Failure.of(error)))
+        notify(RunNotCancelled(target, name_of(run), Failure.of(error)))
 
 
 async def _cancel(run: Run) -> None:

@@ -40,6 +40,7 @@ from .continuation import obstacle_to_continuing
 from .course import Course
 from .ending import clock_error
 from .job import Job, Pass
+from .keeper import name_of
 from .ladder import by_strength, is_worth_asking_again, may_begin_again, offered_rung
 from .ledger import attempt_of
 from .row import Row
@@ -137,7 +138,7 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                 if course.run is None:
                     job.notify(RetryScheduled(target, Failure.of(row.error), seconds, row.delivered))
                 else:
-                    job.notify(RunReadOn(target, course.run.id, Failure.of(row.error), seconds, row.delivered))
+                    job.notify(RunReadOn(target, name_of(course.run), Failure.of(row.error), seconds, row.delivered))
                 with watchdog.ends_with_the_switch():
                     await asyncio.sleep(seconds)
                 turn.note_sleep(seconds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from .._redaction import loggable
 from .._usage import Usage
 from ..events import Event, Failure, ProviderEvent, StreamInterrupted
 from ..exceptions import ContentFilterError
@@ -23,6 +24,8 @@ from .row import Row
 
 _REFUSING: Final = frozenset(("refusal", "content_filter"))
 """The finish reasons of an answer that was refused."""
+_LONGEST: Final = 1_000
+"""At most this many characters are in a message, whatever the vendor has written."""
 
 
 def leads_on(job: Job, course: Course, row: Row) -> bool:
@@ -63,7 +66,7 @@ def handed_over(job: Job, course: Course, row: Row, handover: Handover, now: flo
 def _error(row: Row, message: str, category: str | None) -> ContentFilterError:
     target = row.target
     return ContentFilterError(
-        f"{message} (category {category})" if category else message,
+        loggable(f"{message} (category {category})" if category else message)[:_LONGEST],
         provider=target.provider,
         model=target.model,
         request_id=row.request_id,

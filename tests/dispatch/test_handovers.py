@@ -39,7 +39,7 @@ from llm_dispatcher.exceptions import (
 )
 from llm_dispatcher.provider import Ask, Finished, Handover, Opened, Piece, ServedBy
 from llm_dispatcher.tasks import Target
-from llm_dispatcher.testing import Continuing, Cut, Decline, Reply, SaidToolCall, SaidUsage, SimulatedVendor
+from llm_dispatcher.testing import Continuing, Cut, Decline, Refuse, Reply, SaidToolCall, SaidUsage, SimulatedVendor
 from tests.conftest import policy_over
 from tests.dispatch.test_loop import Answer, Scripted
 from tests.dispatch.test_refusals import HALF, TEXT, events_of, names, only, text_of
@@ -105,6 +105,13 @@ async def test_a_handover_before_the_first_word_is_invisible_and_free(
         (HAIKU, "completed", len(TEXT) - len("Once upon"), 412, 264),
     ]
     assert [each.rung for each in stream.response.attempts] == [None, None, "prefill"]
+
+
+async def test_the_words_of_the_vendor_are_fit_for_a_message(simulated_vendor: Start, switch_over: Over) -> None:
+    reply = Reply(TEXT, declines=(Decline(2, "cyber\nWARNING"),), fault=Cut(after=6))
+    with pytest.raises(StreamingError) as raised:
+        await switch_over(simulated_vendor("anthropic", [reply, Reply(fault=Refuse())])).stream_request(FALLBACKS)
+    assert raised.value.failures[0].message.endswith("opus continues (category cyber WARNING)")
 
 
 async def test_calls_of_the_model_that_declined_are_dropped(simulated_vendor: Start, switch_over: Over) -> None:

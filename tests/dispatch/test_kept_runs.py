@@ -34,7 +34,7 @@ from llm_dispatcher.exceptions import (
     StreamingError,
     StreamTruncatedError,
 )
-from llm_dispatcher.notices import Notice, RunNotCancelled
+from llm_dispatcher.notices import Notice, RunNotCancelled, RunReadOn
 from llm_dispatcher.provider import Ask, Finished, Piece, RawEvent
 from llm_dispatcher.tasks import TaskRequest
 from tests.dispatch.scripted import STOP, KeptAnswer, in_turn, job_over, read, says, text_in
@@ -369,6 +369,18 @@ async def test_a_cancel_that_fails_is_a_notice(error: Exception) -> None:
     await settled()
     (notice,) = [each for each in notices if isinstance(each, RunNotCancelled)]
     assert (notice.run, notice.failure.kind) == ("run_1", type(error).__name__)
+
+
+async def test_the_name_of_a_run_is_fit_for_a_log() -> None:
+    """The vendor has written it, and may have written anything."""
+    notices: list[Notice] = []
+    run = KeptAnswer([*WORDS, STOP], breaks=[4, 4, 4], on_cancel=ZeroDivisionError("a bug"))
+    run.id = "run_1\nWARNING sk-proj-A1b2C3d4E5f6G7h8I9j0K1l2M3n4" + "x" * 1_000
+    await read(job_over({"a": begun(run), "b": says(*WORDS[4:], STOP)}, notify=notices.append))
+    await settled()
+    names = [each.run for each in notices if isinstance(each, (RunReadOn, RunNotCancelled))]
+    assert len(names) == 2 and len(set(names)) == 1
+    assert names[0].startswith("run_1 WARNING [redacted]") and len(names[0]) <= 200
 
 
 async def test_a_run_is_cancelled_when_the_loop_of_the_program_ends() -> None:

@@ -246,6 +246,17 @@ async def test_a_run_that_fails_is_over(simulated_vendor: Start, provider_of: Ca
 # ── cancelling ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+async def test_what_the_vendor_says_of_a_run_is_fit_for_a_message(
+    simulated_vendor: Start, provider_of: Callable[..., Provider]
+) -> None:
+    says = HttpError(400, message="no\nsk-proj-A1b2C3d4E5f6G7h8I9j0K1l2M3n4 " + "x" * 9_000)
+    vendor = simulated_vendor("openai-responses", ENDLESS, background=Background(reads=(says,)))
+    reading = await broken(provider_of(vendor))
+    await reading.once()
+    message = reading.errors[-1].message
+    assert "cannot be read on: no [redacted] x" in message and len(message) < 2_200
+
+
 async def test_a_run_is_cancelled_once(simulated_vendor: Start, provider_of: Callable[..., Provider]) -> None:
     vendor = simulated_vendor("openai-responses", ENDLESS)
     run = kept_run(await broken(provider_of(vendor)))

@@ -299,6 +299,15 @@ def test_a_run_that_somebody_cancelled_is_over() -> None:
     assert host.run.is_over
 
 
+def test_the_name_of_a_run_is_fit_for_a_message() -> None:
+    """The host has written it, and may have written anything."""
+    host = Host()
+    host.send(created(id="resp_1\n\x1b[31m sk-proj-A1b2C3d4E5f6G7h8I9j0K1l2M3n4"))
+    with pytest.raises(StreamTruncatedError) as failure:
+        host.send(event("response.cancelled", 1, response={"status": "cancelled"}))
+    assert str(failure.value) == "a/m: the run resp_1 \\x1b[31m [redacted] was cancelled"
+
+
 def test_reasoning_that_was_cut_goes_on() -> None:
     host = Host()
     host.send(created(), event("response.reasoning_summary_text.delta", 1, delta="Let me"))

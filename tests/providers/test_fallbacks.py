@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from llm_dispatcher._providers import make
+from llm_dispatcher._providers.anthropic.fallbacks import Fallbacks
 from llm_dispatcher._providers.anthropic.messages import Decoder
-from llm_dispatcher.events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
+from llm_dispatcher.events import ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, Usage, UsageReport
 from llm_dispatcher.exceptions import InvalidRequestError, ModelNotFoundError
 from llm_dispatcher.provider import (
     Ask,
@@ -129,11 +130,25 @@ async def test_if_every_model_declines_the_answer_is_a_refusal(simulated_vendor:
     assert (tokens(only(ServedBy, got)), last_usage(got)) == ([(10, 2)], (12, 2))
 
 
-async def test_without_fallbacks_a_declined_answer_is_a_refusal(simulated_vendor: Start) -> None:
-    got = await pieces_of(simulated_vendor("anthropic", Reply(TALE, declines=(Decline(3),))))
+@pytest.mark.parametrize("declines", [(Decline(3),), (Decline(3), Decline(4))])
+async def test_without_fallbacks_a_declined_answer_is_a_refusal(
+    declines: tuple[Decline, ...], simulated_vendor: Start
+) -> None:
+    got = await pieces_of(simulated_vendor("anthropic", Reply(TALE, declines=declines)))
     assert (text_of(got), only(Finished, got).finish_reason) == ("Once upon a", "refusal")
     assert not [piece for piece in got if isinstance(piece, (Handover, ServedBy))]
     assert last_usage(got) == (9, 3)
+
+
+def test_the_name_of_another_model_is_fit_for_a_log() -> None:
+    """The vendor has written it, and may have written anything."""
+    fallbacks = Fallbacks(str)
+    model = "m\nWARNING " + "x" * 1_000
+    handover = fallbacks.handover({"model": model}, None)
+    served = fallbacks.served_by({"iterations": [{"type": "fallback_message", "model": model}]}, lambda counts: Usage())
+    assert handover is not None and served is not None
+    assert handover.to_model == served.model and len(served.model) <= 200
+    assert served.model.startswith("m WARNING x")
 
 
 async def test_the_models_have_the_names_of_the_configuration(simulated_vendor: Start) -> None:

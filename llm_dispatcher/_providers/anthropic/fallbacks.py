@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from ..._redaction import loggable_id
 from ..._usage import Usage
 from ...provider import Handover, ServedBy
 
@@ -35,7 +36,7 @@ class Fallbacks:
         if model is None:
             return None
         self._models.append(model)
-        return Handover(self._model_name(model), _text(trigger, "type") or "refusal", _text(trigger, "category"))
+        return Handover(self._name(model), _text(trigger, "type") or "refusal", _text(trigger, "category"))
 
     def served_by(self, counts: Mapping[str, Any] | None, usage: Callable[[dict[str, Any]], Usage]) -> ServedBy | None:
         """Which model has served the answer, and what each model before it has used; `None` if no fallback ran."""
@@ -52,7 +53,11 @@ class Fallbacks:
         if model is None:
             return None
         hops = self._by_hop(entries)[:-1] if entries else [[]] * len(self._models)
-        return ServedBy(self._model_name(model), tuple(_of_hop(hop, usage) for hop in hops))
+        return ServedBy(self._name(model), tuple(_of_hop(hop, usage) for hop in hops))
+
+    def _name(self, model: str) -> str:
+        """The configuration's name for a model; for another model, the vendor's, as a log line may have it."""
+        return loggable_id(self._model_name(model)) or ""
 
     def _by_hop(self, entries: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
         """The entries of each model. A model that runs the vendor's tools has several entries."""

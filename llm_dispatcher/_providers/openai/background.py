@@ -30,6 +30,7 @@ import msgspec
 from msgspec import Struct
 
 from ..._policy import ProviderSettings
+from ..._redaction import loggable, loggable_id
 from ..._vendors.table import vendor
 from ...events import Failure
 from ...exceptions import (
@@ -132,6 +133,8 @@ _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response
 _OF_THE_CONNECTION: Final = frozenset({"keepalive", "error", "response.error"})
 _MAY_PASS: Final = frozenset({401, 402, 403, 408, 409, 425, 429})
 """Client errors that say nothing of the run. Any other one means that the vendor will not read it on."""
+_LONGEST: Final = 2_000
+"""At most this many characters of what a vendor says are in a message."""
 
 
 class BackgroundRun:
@@ -202,7 +205,7 @@ class BackgroundRun:
         if event.type in _ENDS:
             self.is_over = True
             if event.type == "response.cancelled":
-                raise self._error(StreamTruncatedError, f"the run {self.id} was cancelled")
+                raise self._error(StreamTruncatedError, f"the run {self._name} was cancelled")
         if self._has_begun:
             return pieces
         self._has_begun, self._first_event = True, event
@@ -213,7 +216,7 @@ class BackgroundRun:
         number, first = event.sequence_number, self._first_event
         if number is None or (number == first.sequence_number and event.type != first.type):
             raise self._error(
-                ProviderProtocolError, f"the run {self.id} was read on, but its events are not numbered as before"
+                ProviderProtocolError, f"the run {self._name} was read on, but its events are not numbered as before"
             )
         return number <= self._cursor
 
@@ -222,7 +225,8 @@ class BackgroundRun:
         is_next = number <= max(self._cursor, self._latest) + 1
         if self._reads_on and not is_next and self._is_dense:
             raise self._error(
-                ProviderProtocolError, f"the run {self.id} was read on at event {number}, but {self.position} came last"
+                ProviderProtocolError,
+                f"the run {self._name} was read on at event {number}, but {self.position} came last",
             )
         self._is_dense = self._is_dense and (is_next or not self._has_begun)
 
@@ -241,7 +245,7 @@ class BackgroundRun:
 
     async def _retrieve(self) -> OpenResponse:
         if self.is_over:
-            raise self._error(StreamTruncatedError, f"the run {self.id} is over")
+            raise self._error(StreamTruncatedError, f"the run {self._name} is over")
         if not self._is_in_order:
             await self._give_up()
             raise self._error(StreamTruncatedError, "the host does not number the events of its runs in order")
@@ -259,18 +263,19 @@ class BackgroundRun:
         except openai.APIStatusError as error:
             if not _is_final(error.status_code):
                 raise
-            message, status = error_message(error.body) or error.message, error.status_code
+            status = error.status_code
+            message = loggable((error_message(error.body) or error.message)[: 2 * _LONGEST])[:_LONGEST]
         if status == 404:
             self.is_over = True
         await self._give_up()
-        raise self._error(StreamTruncatedError, f"the run {self.id} cannot be read on: {message}", status)
+        raise self._error(StreamTruncatedError, f"the run {self._name} cannot be read on: {message}", status)
 
     async def _give_up(self) -> None:
         """The run cannot be read on. If the vendor still has it, it may still be writing: have it stop."""
         try:
             await self.cancel()
         except ProviderError as error:
-            self._calls.notify(RunNotCancelled(self._ask.target, self.id, Failure.of(error)))
+            self._calls.notify(RunNotCancelled(self._ask.target, self._name, Failure.of(error)))
         self.is_over = True
 
     async def _send_cancel(self) -> None:
@@ -282,6 +287,11 @@ class BackgroundRun:
         except openai.APIStatusError as error:
             if error.status_code not in (400, 404):  # it has ended by itself, or is forgotten
                 raise
+
+    @property
+    def _name(self) -> str:
+        """The id as a message or a log line may have it."""
+        return loggable_id(self.id) or ""
 
     def _error(self, kind: type[ProviderError], message: str, status: int | None = None) -> ProviderError:
         target = self._ask.target
