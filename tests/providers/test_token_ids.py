@@ -246,6 +246,15 @@ async def test_a_host_that_never_says_what_the_ids_make_does_not_go_on_from_them
         await service.prompt_of_ids("m", Trail("vllm/m", [1], [1040], ["H"]), 10)
 
 
+async def test_an_answer_that_is_not_json_tells_nothing_of_the_ids() -> None:
+    async def post(url: str, **options: Any) -> Any:
+        return json.loads("{bad")
+
+    service = TokenService(SimpleNamespace(base_url="http://host/v1/", post=post), None, None)  # type: ignore[arg-type]
+    with pytest.raises(UnprovenContinuationError, match="answer to /detokenize is not JSON"):
+        await service.prompt_of_ids("m", Trail("vllm/m", [1], [1040], ["H"]), 10)
+
+
 async def test_ids_that_may_end_inside_a_character_are_not_gone_on_from() -> None:
     """vLLM would write the whole prompt as text. Its check of the ids does not tell: it writes the same mark."""
 

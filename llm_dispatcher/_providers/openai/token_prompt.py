@@ -111,6 +111,8 @@ class TokenService:
                 )
         except TimeoutError as error:
             raise UnprovenContinuationError(f"the host did not answer /{path} within {PATIENCE:g} s") from error
+        except ValueError as error:
+            raise UnprovenContinuationError(f"the host's answer to /{path} is not JSON") from error
         except openai.APIStatusError as error:
             if error.status_code not in _NOT_OFFERED:
                 raise
