@@ -47,7 +47,7 @@ Mappings are merged key by key; lists and single values are replaced. The folder
 ## Settings of one provider, model or route
 
 A provider, a model of a provider, and a route can have a `resilience` of their own. It holds only what is different
-there:
+there. A key that is left out keeps the value of the level above; `null` is a value, and switches a clock off:
 
 ```yaml
 providers:
