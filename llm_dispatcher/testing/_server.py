@@ -22,6 +22,8 @@ from ._received import ReceivedRequest
 from .faults import Cut, CutEach, HangUp, KeepAlives, Linger, Refuse, SlowHeaders, Stall, UnaskedAnswer
 
 BACKLOG: Final = 8192
+_TURNS_TO_BEGIN: Final = 3
+"""Turns of a loop from the acceptance of a connection to `connection_made`."""
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, with a timeout of 0
 _UNSENT: Final = 0x894B  # SIOCOUTQNSD: the number of bytes that Linux has not sent yet
 
@@ -186,11 +188,15 @@ class Listener:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Stop listening: after this, connections are refused."""
+        """Stop listening: after this, connections are refused. Those that were accepted have met their protocol."""
         if self._server is not None:
-            self._server.close()
-            self._server = None
-            await asyncio.sleep(0)  # Let connections that were just reset notice it.
+            server, self._server = self._server, None
+            for listening in server.sockets:  # asyncio leaks a connection that begins after `close()`
+                with contextlib.suppress(NotImplementedError):  # a loop of Windows has no readers
+                    asyncio.get_running_loop().remove_reader(listening.fileno())
+            for _ in range(_TURNS_TO_BEGIN):
+                await asyncio.sleep(0)
+            server.close()
 
 
 def raise_open_file_limit() -> None:

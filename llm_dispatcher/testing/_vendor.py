@@ -149,9 +149,10 @@ class SimulatedVendor:
 
     async def stop(self) -> None:
         """Stop listening, and reset the open connections."""
+        await self._listener.close()
         for connection in list(self._connections):
             connection.drop()
-        await self._listener.close()
+        await asyncio.sleep(0)  # Let the connections notice that they were reset.
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -210,6 +210,19 @@ async def test_a_vendor_in_the_loop_can_be_taken_down_too() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_vendor_that_stops_resets_a_connection_that_it_has_just_accepted(turns: int) -> None:
+    """Between the acceptance of a connection and its first callback, a loop takes a few turns."""
+    async with SimulatedVendor("openai-chat") as vendor:
+        url = urlsplit(vendor.base_url)
+        plug = socket.create_connection((url.hostname, url.port or 0), timeout=5)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    assert vendor.open_connections == 0
+    with plug, pytest.raises(ConnectionResetError):
+        plug.recv(1)
+
+
 def test_a_port_that_is_taken_is_an_os_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         before = threading.active_count()
