@@ -178,10 +178,10 @@ class _Beginning:
             yield from self._joined(row.join, text)
 
     def _handed_over(self, handover: Handover) -> Iterator[Event]:
-        """The vendor continues with another model. First, the reader gets what the join still holds of shown text."""
+        """The vendor continues with another model, which has read the same request. So a join that still looks for
+        words of the request goes on looking for them in the text of that model.
+        """
         row = self._row
-        if row.is_shown and row.join is not None:
-            yield from self._joined(row.join, row.join.close())
         self._holds_since = None
         yield from handed_over(self._job, self._course, row, handover, self._watchdog.now)
 

@@ -104,13 +104,13 @@ def by_strength(job: Job, course: Course, targets: Sequence[Target]) -> Iterable
         yield from sorted(equal, key=lambda target: STRENGTH.get(rung_now(job, course, target) or "restarted", 4))
 
 
-def is_worth_asking_again(job: Job, course: Course, row: Row) -> bool:
+def is_worth_asking_again(job: Job, course: Course, target: Target, row: Row) -> bool:
     """Whether the same target continues best, although the policy may not retry: its connection broke, and it still has
-    the answer in its cache.
+    the answer in its cache. The row may be of another model, to which the target's vendor has handed over.
     """
     broke = isinstance(row.error, (ProviderConnectionError, StreamTruncatedError))
     broke = broke and not isinstance(row.error, LocalResourceError)  # this machine had no connection to break
-    return broke and rung_now(job, course, row.target) in ("exact", "prefill") and job.is_certain(row.target)
+    return broke and rung_now(job, course, target) in ("exact", "prefill") and job.is_certain(target)
 
 
 def ask_on_rung(job: Job, course: Course, row: Row, provider: Provider) -> AsyncGenerator[Piece, None]:

@@ -118,7 +118,7 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                 if course.run is None or not isinstance(row.error, ProviderError):
                     _raise_if_final(job, course, others)
                 left = watchdog.left_for_a_try(others)
-                reads_on, continues_best = course.run is not None, _continues_best(job, course, row)
+                reads_on, continues_best = course.run is not None, _continues_best(job, course, target, row)
                 try:
                     seconds = turn.seconds_to_wait(
                         row.error, left, loop.time(), reads_on=reads_on, continues_best=continues_best
@@ -188,11 +188,11 @@ def _chances(job: Job, targets: Sequence[Target], place: int, course: Course, *,
     return _successors(targets, place) or int(may_retry or keeps_runs)
 
 
-def _continues_best(job: Job, course: Course, row: Row) -> bool:
+def _continues_best(job: Job, course: Course, target: Target, row: Row) -> bool:
     """Whether the target of an attempt that failed continues best, so that it is tried once more in any case."""
     if isinstance(row.error, UnprovenContinuationError):
         return may_begin_again(job, course)  # this time the answer begins again
-    return course.run is not None or is_worth_asking_again(job, course, row)
+    return course.run is not None or is_worth_asking_again(job, course, target, row)
 
 
 def _is_for_another(error: LLMDispatcherError) -> bool:

@@ -26,6 +26,8 @@ _REFUSING: Final = frozenset(("refusal", "content_filter"))
 """The finish reasons of an answer that was refused."""
 _LONGEST: Final = 1_000
 """At most this many characters are in a message, whatever the vendor has written."""
+BY_THE_VENDOR: Final = "handed over by the vendor"
+"""The proof of an attempt that continues what another model of its vendor has begun in the same answer."""
 
 
 def leads_on(job: Job, course: Course, row: Row) -> bool:
@@ -55,7 +57,9 @@ def handed_over(job: Job, course: Course, row: Row, handover: Handover, now: flo
     course.end(earlier)
     course.failures.append(error)
     if earlier.is_shown and course.text:
-        row.rung, row.proof = "prefill", "handed over by the vendor"
+        row.rung, row.proof = "prefill", BY_THE_VENDOR
+    elif earlier.has_shown_a_tool_call and not course.has_whole_call:  # it is taken back: nothing is left to continue
+        row.rung, row.proof = "restarted", BY_THE_VENDOR
     if not earlier.output and not earlier.has_tool_calls:  # not billed
         earlier.usage, earlier.usage_is_final = Usage(source="reported"), True
     job.notify(TargetGivenUp(earlier.target, Failure.of(error), earlier.delivered))

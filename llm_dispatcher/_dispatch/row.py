@@ -144,7 +144,8 @@ class Row:
     def hand_over(self, target: Target, error: LLMDispatcherError, now: float) -> Row:
         """The vendor continues with this target. Returns a row with what the model before it has done, and begins anew.
 
-        What was shown of the earlier model is its own. What was not shown yet, the next model continues.
+        What was shown of the earlier model is its own. What was not shown yet, the next model continues. So it also
+        takes over a join that has not seen enough of the text.
         """
         earlier, begun = copy(self), Row(target, self.number + 1, now, self.others, self.successors)
         earlier.error, earlier.ended, earlier.hops = error, now, []
@@ -156,6 +157,8 @@ class Row:
             begun._unseen, begun._joined = self._unseen, self._joined
             begun.held = [event for event in self.held if not isinstance(event, ToolCallDelta)]
             earlier.join, earlier.held = None, []
+        elif self.join is not None and self.join.is_watching:
+            begun.join, begun._joined = self.join, (self.join.seam, len(self.join.trimmed))
         vars(self).update(vars(begun))
         return earlier
 

@@ -123,6 +123,21 @@ async def test_calls_of_the_model_that_declined_are_dropped(simulated_vendor: St
     assert only(StreamCompleted, events).finish_reason == "tool_calls"
 
 
+async def test_a_handover_in_a_call_without_text_begins_the_answer_again(
+    simulated_vendor: Start, switch_over: Over
+) -> None:
+    calls = (SaidToolCall("look", '{"at": 1}', "call_1"),)
+    vendor = simulated_vendor("anthropic", Reply("", tool_calls=calls, declines=(Decline(1),)))
+    stream = switch_over(vendor).stream_request(FALLBACKS)
+    events = [event async for event in stream.events()]
+    check_order(events)
+    assert only(ToolCallDropped, events) == ToolCallDropped("call_1", "look")
+    assert [(each.rung, each.proof) for each in stream.response.attempts] == [
+        (None, None), ("restarted", "handed over by the vendor")
+    ]  # fmt: skip
+    assert [event.rung for event in events if isinstance(event, StreamStarted)] == [None, "restarted"]
+
+
 async def test_a_cut_after_a_handover_is_continued_by_the_next_target(
     simulated_vendor: Start, switch_over: Over
 ) -> None:
@@ -137,6 +152,32 @@ async def test_a_cut_after_a_handover_is_continued_by_the_next_target(
     assert [each.usage.source for each in stream.response.attempts] == ["estimated", "estimated", "reported"]
     switched = [(event.from_target, event.to_target) for event in events if isinstance(event, StreamSwitched)]
     assert switched == [(A, OPUS), (OPUS, B)]
+
+
+async def test_a_model_that_takes_over_a_continuation_is_watched_for_words_of_its_request(
+    simulated_vendor: Start,
+) -> None:
+    broken = simulated_vendor("anthropic", Reply(TEXT, fault=Cut(after=3)))
+    marked = simulated_vendor("anthropic", Reply(f"<<<{TEXT}>>>", declines=(Decline(6),)))
+    policy = policy_over(broken, marked)
+    policy["catalog"] = {target: {"continues": "anchored"} for target in ("a/m", "b/m")}
+    policy["resilience"] = {"max_retries": 0}
+    async with LLMSwitch(policy) as switch:
+        stream = switch.stream_request(FALLBACKS)
+        assert "".join([chunk async for chunk in stream]) == TEXT
+        assert [str(each.target) for each in stream.response.attempts] == ["a/m", "b/m", "b/opus"]
+        assert all(each.delivered for each in stream.response.attempts)
+
+
+async def test_no_more_try_is_made_because_another_model_continues_best(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("anthropic", Reply(TEXT, declines=(Decline(2),), fault=Cut(after=4)))
+    policy = policy_over(vendor)
+    policy["catalog"] = {"a/m": {"continues": "anchored"}, "a/opus": {"continues": "prefill"}}
+    policy["resilience"] = {"max_retries": 0}
+    async with LLMSwitch(policy) as switch:
+        with pytest.raises(StreamingError):
+            await switch.stream_request(FALLBACKS)
+    assert len(vendor.requests) == 1
 
 
 async def test_if_all_fallbacks_decline_the_next_target_is_asked(simulated_vendor: Start, route_over: Over) -> None:
