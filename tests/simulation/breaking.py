@@ -15,6 +15,7 @@ from llm_dispatcher.notices import BreakerChanged, TargetSkipped
 from llm_dispatcher.tasks import Target
 from tests.simulation import inspection
 from tests.simulation.record import Reading, Run, Served
+from tests.simulation.witness import TOKENS_REFUSED
 
 Change: TypeAlias = Callable[[Run], object]
 
@@ -219,11 +220,11 @@ def reserve_money(switch: Any) -> None:
 
 
 def leave_a_probe(switch: Any) -> None:
-    inspection.breakers(switch)[ALPHA]._probes = 1
+    inspection.breakers(switch)["", ALPHA]._probes = 1
 
 
 def leave_it_open(switch: Any) -> None:
-    inspection.breakers(switch)[ALPHA]._state = "open"
+    inspection.breakers(switch)["", ALPHA]._state = "open"
 
 
 def leave_a_notice(switch: Any) -> None:
@@ -314,11 +315,16 @@ def never_release(run: Run) -> None:
         vendor.released_at.clear()  # type: ignore[attr-defined]
 
 
+def next_after_a_refusal(each: Policy) -> Policy:
+    return replace(each, default=replace(each.default, on_refusal="next"))
+
+
 def other_settings(each: Policy) -> Policy:
     return replace(each, providers={n: replace(one, kind="openai") for n, one in each.providers.items()})
 
 
 TIMED_OUT: Final = Failure("ProviderTimeoutError", "nothing more came within 20 s (the idle clock)")
+NO_TOKENS: Final = Failure("InvalidRequestError", TOKENS_REFUSED)
 REFUSED: Final = Failure("InvalidRequestError", "no")
 PROBED: Final = resilience(breaker=BreakerSettings())
 DRIPPED: Final = Failure("ProviderTimeoutError", "only 3 of 20 characters came within 4 s (the flow clock)")

@@ -19,6 +19,7 @@ from tests.simulation.scenario import (
     Happening,
     Phase,
     ReaderPlan,
+    Refusal,
     Scenario,
     State,
     Strange,
@@ -64,7 +65,11 @@ _STATES: Final[tuple[State, ...]] = (
 _STRANGE: Final[tuple[Strange, ...]] = (
     "", "", "", "", "another answer", "another answer", "nothing new", "our words", "our words later", "open marks",
 )  # fmt: skip
-_BREAKS: Final[tuple[State, ...]] = ("flaky",) * 8 + ("dripping", "stalling", "declining", "healthy", "half")
+_BREAKS: Final[tuple[State, ...]] = (
+    *("flaky",) * 8, "dripping", "stalling", "stalling", "declining", "healthy", "half",
+)  # fmt: skip
+_REFUSALS: Final[tuple[Refusal, ...]] = ("", "", "", "400", "404", "other text")
+_FALLBACKS: Final = (("middle",), ("spare",), ("large", "spare"))
 _KINDS: Final[tuple[ScenarioKind, ...]] = ("usual",) * 6 + ("breaking",) * 5 + ("outage", "quiet")
 _WAYS: Final[tuple[Way, ...]] = ("text", "text", "events", "events", "metadata", "await", "collect")
 _THROUGH: Final[tuple[Through, ...]] = ("request", "request", "request", "llm", "function", "body", "stand-in")
@@ -131,13 +136,14 @@ def _vendor(choices: Choices, name: str, kind: str, length: float) -> VendorPlan
     else:
         phases = _phases(choices, stream, length)
     ladder = f"ladder of {name}"
+    refuses_tokens = choices.pick(_REFUSALS, f"tokens of {name}")
     return VendorPlan(
         name=name,
         phases=phases,
         continuing="anchor"
         if choices.chance(0.7 if kind == "breaking" else 0.0, stream)
         else choices.pick([each.value for each in Kind], stream),
-        refuses_prefill=choices.chance(0.1, stream),
+        refuses_prefill=choices.chance(0.6 if refuses_tokens else 0.2 if kind == "breaking" else 0.1, stream),
         head=choices.pick((0.2, 0.0, 0.05, 0.9), stream),
         pace=choices.pick((0.05, 0.0, 0.01, 0.2), stream),
         chunk_size=choices.pick((None, None, None, 1, 7, 40), stream),
@@ -148,6 +154,9 @@ def _vendor(choices: Choices, name: str, kind: str, length: float) -> VendorPlan
         keeps_for=choices.pick((300.0, 300.0, 20.0, 3.0), ladder),
         unreachable=choices.pick((0.0, 0.0, 0.1, 0.5, 1.0), ladder),
         token_ids=choices.chance(0.25, ladder),
+        refuses_tokens=refuses_tokens,
+        fallbacks=choices.pick(_FALLBACKS, f"fallbacks of {name}"),
+        hands_over=choices.pick((0.0, 0.0, 0.2, 0.6), f"fallbacks of {name}"),
         honours_limits=choices.chance(0.5, ladder),
         breaks_in_calls=choices.chance(0.5, ladder),
     )
@@ -285,7 +294,7 @@ def _request(choices: Choices, config: dict[str, Any], stream: str) -> dict[str,
         options["namespace"] = choices.pick(("red", "blue"), stream)
     if choices.chance(0.15, stream):
         options["sticky"] = choices.pick(("one", "two", "three"), stream)
-    if choices.chance(0.15, stream):
+    if choices.chance(0.25, stream):
         options["task_type"] = "code_generation"
     if choices.chance(0.15, stream):
         options["max_tokens"] = choices.pick((1_000, 100, 40, 20), stream)

@@ -25,7 +25,7 @@ def configuration(
     config["routing"] = _routing(choices, f"{stream} routing", targets_of(config))
     config["catalog"] = {target: _facts(choices, f"{stream} {target}") for target in targets_of(config)}
     for target, facts in config["catalog"].items():
-        if providers[target.partition("/")[0]]["kind"] != "ollama":
+        if providers[target.partition("/")[0]]["kind"] == "openai_compatible":
             del facts["continues"]  # nobody knows whether this host takes an open turn
     config["resilience"] = _resilience(choices, f"{stream} resilience", has_faults=has_faults)
     budgets = _budgets(choices, f"{stream} budgets")
@@ -61,11 +61,13 @@ def _provider(choices: Choices, stream: str, before: dict[str, Any] | None) -> d
             models[model]["enabled"] = False
         if choices.chance(0.1, stream):
             models[model]["limits"] = _limits(choices, stream)
-    kind = choices.pick(("ollama", "ollama", "openai_compatible"), f"{stream} kind")
+    kind = choices.pick(("ollama", "ollama", "openai_compatible", "anthropic"), f"{stream} kind")
     kind = kind if before is None else before["kind"]
     provider: dict[str, Any] = {"kind": kind, "models": models}
-    if kind != "ollama":
+    if kind == "openai_compatible":
         provider["base_url"] = "http://models.test/v1"
+    if kind == "anthropic":
+        provider["api_key"] = "simulated"
     if choices.chance(0.06, stream):
         provider["enabled"] = False
     if choices.chance(0.2, stream):
@@ -88,7 +90,7 @@ def _limits(choices: Choices, stream: str) -> dict[str, Any]:
 
 def _routing(choices: Choices, stream: str, targets: list[str]) -> dict[str, Any]:
     routing: dict[str, Any] = {"default": _route(choices, stream, targets, starts_with=targets[0])}
-    if choices.chance(0.3, stream):
+    if choices.chance(0.4, stream):
         routing["tasks"] = {"code_generation": _route(choices, f"{stream} of code", targets)}
     if choices.chance(0.25, stream):
         routing["on_refusal"] = "next"
@@ -182,9 +184,12 @@ def _override(choices: Choices, stream: str, config: dict[str, Any]) -> None:
         for model in provider["models"].values():
             if choices.chance(0.08, stream):
                 model["resilience"] = _own_resilience(choices, stream, with_breaker=True)
-    for route in config["routing"].get("tasks", {}).values():
-        if choices.chance(0.4, stream):
+    for name, route in (("", config["routing"]["default"]), *config["routing"].get("tasks", {}).items()):
+        if choices.chance(0.4 if name else 0.08, stream):
             route["resilience"] = _own_resilience(choices, stream, with_breaker=False)
+        if choices.chance(0.4 if name else 0.08, f"{stream}, breakers of routes"):
+            breaker = {"failures": choices.pick((1, 2, 3), stream), "cooldown": choices.pick((2.0, 8.0), stream)}
+            route["resilience"] = {**route.get("resilience", {}), "breaker": breaker}
 
 
 def _own_resilience(choices: Choices, stream: str, *, with_breaker: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from llm_dispatcher.events import StreamInterrupted, StreamSwitched
 from llm_dispatcher.exceptions import RequestTimeoutError, StreamingError
 from tests.simulation.answers import question
 from tests.simulation.promises.kit import attempts_of, is_free
+from tests.simulation.promises.matching import of_reading
 from tests.simulation.record import Run
 from tests.simulation.run import lived_through
 from tests.simulation.scenario import Happening, Phase, ReaderPlan, Scenario, VendorPlan
@@ -189,6 +190,47 @@ SCENARIOS: Final[dict[str, tuple[Scenario, Callable[[Run], bool]]]] = {
             all(len(attempts_of(each)) == 2 and attempts_of(each)[1].delivered for each in run.readings)
             and all(attempts_of(each)[0].delivered for each in run.readings)
         ),
+    ),
+    "tokens": (
+        Scenario(
+            config=config(),
+            vendors=(
+                VendorPlan(
+                    name="alpha", phases=(Phase(state="down", fault="cut"),), token_ids=True, refuses_tokens="400"
+                ),
+                VendorPlan(name="bravo"),
+            ),
+            readers=(ReaderPlan(name="text", question=question(2, 20)),),
+        ),
+        lambda run: (
+            any(each.refused for each in of_reading(run, run.readings[0]))
+            and attempts_of(run.readings[0])[0].delivered > 0
+        ),
+    ),
+    "handovers": (
+        Scenario(
+            config=config(
+                providers={
+                    "alpha": {"kind": "anthropic", "api_key": "simulated", "models": {"small": {}}},
+                    "bravo": {"kind": "ollama", "models": {"small": {}}},
+                }
+            ),
+            vendors=(VendorPlan(name="alpha", fallbacks=("spare",), hands_over=1.0), VendorPlan(name="bravo")),
+            readers=(ReaderPlan(name="text", question=question(2, 20)),),
+        ),
+        lambda run: (
+            [each.part for each in of_reading(run, run.readings[0])] == [0, 1]
+            and all(row.delivered for row in attempts_of(run.readings[0]))
+            and run.readings[0].outcome == "completed"
+        ),
+    ),
+    "refusals": (
+        Scenario(
+            config=config(budgets={}),
+            vendors=(VendorPlan(name="alpha", phases=(Phase(state="declining"),)), VendorPlan(name="bravo")),
+            readers=(ReaderPlan(name="text", question=question(2, 20)),),
+        ),
+        lambda run: run.readings[0].outcome == "completed",
     ),
     "timeout": (
         Scenario(

@@ -82,21 +82,23 @@ def held(switch: LLMSwitch) -> dict[str, object]:
         "slots": taken_slots(switch),
         "places in line": waiting_in_line(switch),
         "reserved dollars": reserved_money(switch),
-        "probes": {str(target): count for target, count in probes(switch).items()},
+        "probes": probes(switch),
         "open streams": open_streams(switch),
         "shared streams": 0 if cache is None else flights(cache),
     }
     return {kind: what for kind, what in every.items() if what}
 
 
-def breakers(switch: LLMSwitch) -> dict[Target, Breaker]:
-    """The breakers of all targets that were asked."""
-    return dict(switch._shared.traffic.health._breakers)
+def breakers(switch: LLMSwitch) -> dict[tuple[str, Target], Breaker]:
+    """The breakers of all targets that were asked, by their route: "" for those that all other routes share."""
+    health = switch._shared.traffic.health
+    return {("", target): breaker for target, breaker in health._breakers.items()} | dict(health._route_breakers)
 
 
-def probes(switch: LLMSwitch) -> dict[Target, int]:
-    """How many probes are under way, by target."""
-    return {target: breaker._probes for target, breaker in breakers(switch).items() if breaker._probes}
+def probes(switch: LLMSwitch) -> dict[str, int]:
+    """How many probes are under way, by route and target."""
+    every = breakers(switch).items()
+    return {f"{route} {target}".strip(): breaker._probes for (route, target), breaker in every if breaker._probes}
 
 
 def unsent_notices(switch: LLMSwitch) -> int:

@@ -29,7 +29,7 @@ from llm_dispatcher.exceptions import ConfigurationError, LLMDispatcherError
 from llm_dispatcher.notices import BudgetAlert, ConfigurationChanged, Notice, Notify
 from llm_dispatcher.provider import Provider, ProviderSettings
 from llm_dispatcher.streaming._observe import Observer
-from llm_dispatcher.tasks import TaskRequest
+from llm_dispatcher.tasks import TaskRequest, TaskType
 from llm_dispatcher.testing._runs import Background
 from llm_dispatcher.testing._simulation.loop import SimulationStuckError
 from llm_dispatcher.testing._simulation.seeds import Seed
@@ -37,6 +37,7 @@ from llm_dispatcher.testing._simulation.simulation import Simulation
 from tests.simulation import inspection
 from tests.simulation.answers import BIRDS, answer_to, question
 from tests.simulation.drawing import draw
+from tests.simulation.promises.kit import has_own_breakers
 from tests.simulation.readers import Reader, Watch, note_policy
 from tests.simulation.record import Process, Reading, Run
 from tests.simulation.scenario import VERSION, Happening, ReaderPlan, Scenario
@@ -46,6 +47,7 @@ from tests.simulation.witness import WitnessedProvider
 _catalog.load_prices()  # these two take a third of a second, and the first run of a process would have another order
 load_words()
 
+CODE: Final = TaskType.CODE_GENERATION
 MONTH: Final = 32 * 86_400.0
 A_LONG_TIME: Final = 2 * 86_400.0
 """Virtual seconds until a target is asked in the epilogue. The longest wait that a vendor can ask for is a day, so no
@@ -287,18 +289,26 @@ class _Runner:
         wall = self.simulation.source.wall()
         self.simulation.source.jump(max(0.0, self.latest_wall - wall))
         await self._ask(process, 0, None)  # a switch that watches its file looks at it now
-        for number, model in enumerate(enabled_targets(process.switch.policy), 1):
+        targets = enabled_targets(process.switch.policy)
+        for number, model in enumerate(targets, 1):
             await self._ask(process, number, model)
             await self._ask(process, number, model, after=A_MOMENT)
+        if has_own_breakers(process.switch.policy, CODE):
+            for number, model in enumerate(targets, 1 + len(targets)):
+                await self._ask(process, number, model, task=CODE)
 
-    async def _ask(self, process: Process, number: int, model: str | None, after: float = A_LONG_TIME) -> None:
+    async def _ask(
+        self, process: Process, number: int, model: str | None, after: float = A_LONG_TIME, task: str | None = None
+    ) -> None:
         self.simulation.source.jump(MONTH)  # no budget is spent
         plan = ReaderPlan(
             name=f"epilogue {model or 'default'}",
             question=question(number % len(BIRDS), 5 + number),
             process=process.number,
             starts_at=self.simulation.now + after,
-            request={"max_tokens": 200, **({} if model is None else {"model": model})},
+            request={"max_tokens": 200}
+            | ({} if model is None else {"model": model})
+            | ({} if task is None else {"task_type": task}),
             options={"timeout": 100.0, "cache": False, "on_break": "continue"},
         )
         reader = self._reader(plan, process)
@@ -319,7 +329,8 @@ class _Runner:
             @staticmethod
             def _make_provider(settings: ProviderSettings, notify: Notify) -> Provider:
                 script, plan = scripts[settings.name], plans[settings.name]
-                keeps_runs = plan.keeps_runs and settings.durability == "reattachable"
+                is_anthropic = settings.kind == "anthropic"  # which has neither runs nor token ids
+                keeps_runs = plan.keeps_runs and settings.durability == "reattachable" and not is_anthropic
                 provider = WitnessedProvider(
                     settings,
                     partial(script, keeps_run=keeps_runs),
@@ -327,7 +338,8 @@ class _Runner:
                     latency=script.latency,
                     refuses_prefill=plan.refuses_prefill,
                     background=Background(stream_for=plan.keeps_for) if keeps_runs else None,
-                    token_ids="words" if plan.token_ids else None,
+                    token_ids="words" if plan.token_ids and not is_anthropic else None,
+                    refuses_tokens=plan.refuses_tokens,
                 )
                 process.vendors.setdefault(settings.name, []).append(provider)
                 return provider

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-VERSION: Final = 8
+VERSION: Final = 9
 """Raise it when `draw` draws something else from the same seed: see `test_seeds.py`."""
 
 State: TypeAlias = Literal[
@@ -19,6 +19,8 @@ State: TypeAlias = Literal[
 ]
 """What a vendor does in a phase. `down` and `flaky` fail in the way of `Phase.fault`; `half` ends with `length`, and
 `declining` with a filter or a refusal."""
+Refusal: TypeAlias = Literal["", "400", "404", "other text"]
+"""How a host refuses token ids: by a status, or because they do not make the text there. "" takes them."""
 
 Strange: TypeAlias = Literal["", "another answer", "nothing new", "our words", "our words later", "open marks"]
 """What a model writes that does not continue as it was asked to."""
@@ -48,7 +50,9 @@ class VendorPlan(Struct, frozen=True, kw_only=True):
     vendor that `begins_anew` takes an open turn for one that is complete. `is_honest` is false if it lies in a phase.
 
     It `keeps_runs` for `keeps_for` seconds if its entry asks for that; a share of the requests about a run have a
-    trouble (`unreachable`), as have those that cancel one. With `token_ids`, it gives and takes token ids.
+    trouble (`unreachable`), as have those that cancel one. With `token_ids`, it gives and takes token ids, or
+    `refuses_tokens` that come back. On Anthropic's wire, it `hands_over` a share of its requests to its `fallbacks`:
+    models that go on for one that declines.
     If it `breaks_in_calls`, it fails inside a tool call if there is one.
     One that `honours_limits` writes no more than `max_tokens`, of four characters each.
     """
@@ -67,6 +71,9 @@ class VendorPlan(Struct, frozen=True, kw_only=True):
     keeps_for: float = 300.0
     unreachable: float = 0.0
     token_ids: bool = False
+    refuses_tokens: Refusal = ""
+    fallbacks: tuple[str, ...] = ()
+    hands_over: float = 0.0
     honours_limits: bool = False
     breaks_in_calls: bool = False
 

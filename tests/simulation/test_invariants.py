@@ -31,6 +31,7 @@ from llm_dispatcher.exceptions import RequestTimeoutError
 from tests.simulation.breaking import (
     DRIPPED,
     ENTRY,
+    NO_TOKENS,
     PROBED,
     REFUSED,
     TIMED_OUT,
@@ -59,6 +60,7 @@ from tests.simulation.breaking import (
     lose_a_recording,
     move_to_another_day,
     never_release,
+    next_after_a_refusal,
     notices,
     other_settings,
     plan_of,
@@ -175,6 +177,12 @@ BREAKS: Final[tuple[tuple[str, str, Change], ...]] = (
         insert("text", ToolCallDelta("1", "f", "{"), StreamInterrupted),
     ),
     ("a_refused_open_turn_is_remembered", "uncertain", row("second", 1, rung="prefill")),
+    ("refused_token_ids_cost_no_attempt", "tokens", row("text", 1, failure=NO_TOKENS)),
+    ("refused_token_ids_cost_no_attempt", "tokens", row("text", 0, rung="exact")),
+    ("each_model_of_a_handover_has_its_row", "handovers", usage("text", 0, output_tokens=500)),
+    ("each_model_of_a_handover_has_its_row", "handovers", row("text", 1, proof=None)),
+    ("each_request_has_one_row", "handovers", rows("text", lambda each: each[1:])),
+    ("a_refusal_leads_on", "refusals", policy(next_after_a_refusal)),
     (
         "a_silent_vendor_leaves_time_for_others",
         "timeout",
@@ -265,6 +273,7 @@ BREAKS: Final[tuple[tuple[str, str, Change], ...]] = (
         "limits",
         both(PROBED, notices((0.0, "half_open"), (5.0, "closed"))),
     ),
+    ("a_breaker_is_that_of_its_route", "retries", skipped("not asked: its breaker is open")),
     ("a_healthy_target_is_asked_again", "switches", lambda run: setattr(run.epilogue[0], "outcome", "failed")),
     (
         "a_healthy_target_is_asked_again",

@@ -7,15 +7,16 @@ healthy. Honest vendors give the whole answer to a question, and the rest of it 
 from __future__ import annotations
 
 import errno
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from msgspec.structs import replace
 
 from llm_dispatcher._dispatch.continuation import CONTINUE_PROMPT
-from llm_dispatcher.events import FinishReason, Usage, UsageReport
-from llm_dispatcher.provider import Finished, Opened
+from llm_dispatcher.events import FinishReason, ReasoningDelta, ToolCall, ToolCallDelta, Usage, UsageReport
+from llm_dispatcher.provider import Finished, Handover, Opened, Piece, ServedBy
 from llm_dispatcher.testing import (
     CleanEnd,
     Continuing,
@@ -43,7 +44,7 @@ from llm_dispatcher.testing import (
 )
 from llm_dispatcher.testing._continuing import delivered_in
 from llm_dispatcher.testing._runs import Trouble
-from llm_dispatcher.testing._simulation.answer import Pieces
+from llm_dispatcher.testing._simulation.answer import Moment, Pieces
 from llm_dispatcher.testing._simulation.choices import Choices
 from llm_dispatcher.testing.faults import Fault
 from tests.simulation.answers import answer_to
@@ -110,6 +111,7 @@ class VendorScript:
         self._ends_at = ends_at
         self._idle = idle or 10.0
         self._keeps_run = False
+        self._wire = Wire.OLLAMA
 
     def latency(self) -> float:
         """Seconds before the head of an answer, and before each piece of it."""
@@ -128,7 +130,7 @@ class VendorScript:
 
     def __call__(self, request: ReceivedRequest, *, keeps_run: bool = False) -> Reply | Pieces:
         """The reply to a request. `keeps_run` says that its entry asks for the run to be kept, and that it is."""
-        self._keeps_run = keeps_run
+        self._keeps_run, self._wire = keeps_run, request.wire
         phase = self._phase()
         plain = self._honest(request, Kind(self.plan.continuing))
         if self._now() >= self._ends_at:
@@ -136,6 +138,8 @@ class VendorScript:
         is_hit = self._choices.chance(phase.share, self.stream)
         if phase.state == "down":
             return self._failing(plain, phase.fault)
+        if self._hands_over(request):
+            return self._handing_over(plain, request)
         if not is_hit:
             return plain
         return self._troubled(phase.state, phase.fault, plain, request)
@@ -187,7 +191,7 @@ class VendorScript:
             return None
         text, anchor = delivered
         if anchor is None:
-            is_uncertain = request.wire is not Wire.OLLAMA  # whose entries say whether they take open turns
+            is_uncertain = request.wire is Wire.OPENAI_CHAT  # the other entries say whether they take open turns
             is_glued = is_uncertain and plan.begins_anew and re.search(r"(?:^|\s)[a-z]{3,}$", text) is not None
             return ANOTHER if is_glued and choices.chance(plan.strange, stream) else None
         if plan.instead not in INSTEAD or not choices.chance(plan.strange, stream):
@@ -250,6 +254,55 @@ class VendorScript:
             case _:
                 return plain
 
+    def _hands_over(self, request: ReceivedRequest) -> bool:
+        is_possible = request.wire is Wire.ANTHROPIC and set(self.plan.fallbacks) - {request.model}
+        return bool(is_possible) and self._choices.chance(self.plan.hands_over, f"handovers of {self.stream}")
+
+    def _handing_over(self, plain: Reply, request: ReceivedRequest) -> Pieces:
+        """The model declines, and others of the same vendor go on in the same stream, as Anthropic's do.
+
+        The text of one that declines stays, but its thoughts and its calls do not. A model that has written nothing is
+        not billed. The usage of each is reported at the end. The last one may decline as well, or its stream breaks.
+        """
+        choices, stream = self._choices, f"handovers of {self.stream}"
+        models = [each for each in self.plan.fallbacks if each != request.model]
+        moments: list[Moment] = [Opened("handed over")]
+        used: list[Usage | None] = []
+        texts = list(plain.pieces)
+        model, stays = models[0], choices.chance(0.1, stream)  # an earlier answer of the conversation was handed over
+        for model in models[: 1 + choices.below(len(models), stream)]:
+            if stays:
+                break
+            count = choices.below(len(texts) + 1, stream) if choices.chance(0.8, stream) else 0
+            wrote: list[Piece] = [*texts[:count]]
+            if choices.chance(0.2, stream):
+                wrote.insert(0, ReasoningDelta("May I?"))
+            if plain.tool_calls and choices.chance(0.5, stream):
+                wrote.append(ToolCallDelta("declined", plain.tool_calls[0].name, "{"))
+            moments += [*([_usage(30, 1)] if wrote else []), *self._paced(wrote), Handover(model, "refusal")]
+            used.append(_usage(30 + len(used), len(wrote) + 1).usage if wrote else Usage(source="reported"))
+            del texts[:count]
+        rest: list[Piece] = [_usage(40, 1), *texts]
+        fragments: list[Piece] = [ToolCallDelta(call.id, call.name, call.arguments) for call in plain.tool_calls]
+        calls = [ToolCall(call.id, call.name, json.loads(call.arguments), call.arguments) for call in plain.tool_calls]
+        told: list[Piece] = [ServedBy(model, tuple(used)), _usage(40, 3 + len(texts))]
+        at = 1 + choices.below(len(texts) + 1, stream)
+        match choices.pick(("whole", "whole", "whole", "declines", "breaks", "just ends"), stream):
+            case "declines" if not stays:
+                moments += [*self._paced(rest[:at]), *told, Finished("refusal", "refusal")]
+            case "breaks":
+                moments += [*self._paced(rest[:at]), ConnectionResetError("in another model's text")]
+            case "just ends":
+                moments += self._paced([*rest, *fragments])
+            case _:
+                reason: FinishReason = "tool_calls" if calls else "length" if plain.finish == "length" else "stop"
+                moments += [*self._paced([*rest, *fragments]), *calls, *told, Finished(reason, None)]
+        return Pieces(*moments)
+
+    def _paced(self, pieces: Iterable[Piece]) -> list[Moment]:
+        """The pieces, each followed by the pause that this vendor makes."""
+        return [moment for piece in pieces for moment in (piece, self.plan.pace)]
+
     def _failing(self, plain: Reply, fault: str) -> Reply | Pieces:
         """The reply with a fault, which comes before the content or anywhere in it."""
         if fault == "descriptors":  # this process has none left, so the request is not sent
@@ -259,9 +312,12 @@ class VendorScript:
             return Pieces(Opened("cut off"), *pieces, UsageReport(Usage(9, 9, source="reported")))
         if self._keeps_run and fault in NOT_REFUSED and self._choices.chance(0.5, f"runs of {self.stream}"):
             fault = self._choices.pick(OF_RUNS, f"runs of {self.stream}")
-        at = self._choices.below(plain.length + 1, self.stream) if fault in (*NOT_REFUSED, *OF_RUNS) else 0
+        length = plain.length
+        if self._wire is Wire.OLLAMA:  # which sends a call at once
+            length -= sum(len(call.fragments) - 1 for call in plain.tool_calls)
+        at = self._choices.below(length + 1, self.stream) if fault in (*NOT_REFUSED, *OF_RUNS) else 0
         if fault in NOT_REFUSED and plain.tool_calls and self.plan.breaks_in_calls:
-            at = len(plain.pieces) + self._choices.below(plain.length - len(plain.pieces), f"calls of {self.stream}")
+            at = len(plain.pieces) + self._choices.below(length - len(plain.pieces), f"calls of {self.stream}")
         return replace(plain, fault=FAULTS[fault](at, self._choices, self.stream))
 
     def _limited(self, plain: Reply) -> Reply:
@@ -315,3 +371,7 @@ class VendorScript:
             case _:
                 kind = {"restart": Kind.RESTART, "remark": Kind.REMARK}.get(lie, Kind.QUOTED)
                 return replace(self._honest(request, kind))
+
+
+def _usage(input_tokens: int, output_tokens: int) -> UsageReport:
+    return UsageReport(Usage(input_tokens, output_tokens, source="reported"))

@@ -12,10 +12,15 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Any, Final, Literal
 
+from llm_dispatcher.exceptions import UnprovenContinuationError
+from llm_dispatcher.provider import Ask
+from llm_dispatcher.testing import HttpError, ReceivedRequest
 from llm_dispatcher.testing._runs import Trouble
 from llm_dispatcher.testing._simulation.provider import Served, SimulatedProvider
 from tests.simulation.record import Reading
+from tests.simulation.scenario import Refusal
 
+TOKENS_REFUSED: Final = "the token ids are not taken"
 reading_now: Final[ContextVar[Reading | None]] = ContextVar("the reading of this task", default=None)
 """The reading of the task that runs. A reader sets it when it begins."""
 
@@ -24,18 +29,40 @@ class WitnessedProvider(SimulatedProvider):
     """See the module."""
 
     def __init__(
-        self, *args: Any, trouble: Callable[[Literal["read", "cancel"]], Trouble | None], **options: Any
+        self,
+        *args: Any,
+        trouble: Callable[[Literal["read", "cancel"]], Trouble | None],
+        refuses_tokens: Refusal = "",
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         self._trouble = trouble
+        self._refuses_tokens = refuses_tokens
         self.asked_by: list[Reading | None] = []
         self.released_at: list[float] = []
         self.asked_in_order: list[int] = []
         self.served = _Witnessed(self)  # type: ignore[misc]
+        self.with_tokens: set[int] = set()
 
     def trouble(self, what: Literal["read", "cancel"]) -> Trouble | None:
         """What happens to a request that reads a run on or cancels one: by the vendor's script."""
         return self._trouble(what)
+
+    def _receive(self, ask: Ask) -> ReceivedRequest:
+        if ask.tokens is not None:
+            self.with_tokens.add(id(self.served[-1]))
+        return super()._receive(ask)
+
+    def _rejection(self, ask: Ask, request: ReceivedRequest) -> HttpError | None:
+        """A host may refuse the token ids that it gave. Then it has no interface for them, or refuses their number, or
+        its provider has found out that they do not make the delivered text there.
+        """
+        if ask.tokens is None or not self._refuses_tokens:
+            return super()._rejection(ask, request)
+        if self._refuses_tokens == "other text":
+            target = ask.target
+            raise UnprovenContinuationError(TOKENS_REFUSED, provider=target.provider, model=target.model)
+        return HttpError(int(self._refuses_tokens), message=TOKENS_REFUSED)
 
     def release(self) -> None:
         """Note when nobody needs this provider any more."""

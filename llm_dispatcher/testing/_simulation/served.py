@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ...events import UsageReport
-from ...provider import Finished, KeptRun, Opened, Piece, RawEvent
+from ...provider import Finished, KeptRun, Opened, Piece, RawEvent, ServedBy
 from ...tasks import Target, TaskRequest
 
 if TYPE_CHECKING:
     from .kept_runs import ScriptedRun
 
-_NO_CONTENT: Final = (Opened, RawEvent, KeptRun, UsageReport, Finished)
+_NO_CONTENT: Final = (Opened, RawEvent, KeptRun, UsageReport, ServedBy, Finished)
 
 
 class Served:

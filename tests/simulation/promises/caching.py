@@ -15,11 +15,12 @@ from tests.simulation.promises.kit import (
     fail,
     is_free,
     may_share,
+    outcome_of,
     over_at,
     policies_of,
     text_of,
 )
-from tests.simulation.promises.matching import Request, of_reading
+from tests.simulation.promises.matching import Request, by_other_models, of_reading
 from tests.simulation.promises.walls import walls
 from tests.simulation.record import Process, Reading, Run
 
@@ -42,11 +43,19 @@ def a_free_answer_was_paid_by_another_reader(run: Run) -> None:
 
 
 def an_answer_comes_from_where_it_may(run: Run) -> None:
-    """An answer, shared and cached ones included, comes from a target that its request may go to."""
+    """An answer, shared and cached ones included, comes from a target that its request may go to, or from a model to
+    which that target's vendor has handed over.
+    """
+    handed = {each: by_other_models(run, each) for each in everyone(run)}
+    by_vendor = {target for targets in handed.values() for target in targets.values()}
     for reading in everyone(run):
         asked = reading.plan.request
         for event in reading.watched:
-            if not isinstance(event, StreamStarted):
+            if not isinstance(event, StreamStarted) or event.attempt in handed[reading]:
+                continue
+            if outcome_of(reading) == "open" and event.attempt > len(attempts_of(reading)):
+                continue  # its process was killed before the row was written
+            if is_free(reading) and event.target in by_vendor:
                 continue
             # A provider that is not configured is a part of the model's name, as in OpenRouter's "author/model".
             if asked.get("model") is not None and asked["model"] not in (str(event.target), event.target.model):

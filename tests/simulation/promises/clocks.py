@@ -10,10 +10,9 @@ from llm_dispatcher._policy import Policy
 from llm_dispatcher.events import ReasoningDelta, ToolCall, ToolCallDelta
 from llm_dispatcher.exceptions import RequestTimeoutError
 from llm_dispatcher.notices import TargetSkipped
-from llm_dispatcher.provider import LONGEST_WAIT
+from llm_dispatcher.provider import LONGEST_WAIT, Handover
 from tests.simulation.promises.kit import (
     TIMER,
-    attempts_of,
     everyone,
     fail,
     finished,
@@ -23,7 +22,7 @@ from tests.simulation.promises.kit import (
     policies_of,
     resilience_of,
 )
-from tests.simulation.promises.matching import Request, requests
+from tests.simulation.promises.matching import Request, asked_targets, requests
 from tests.simulation.record import Reading, Run
 
 CALLBACK: Final = 0.05
@@ -83,8 +82,8 @@ def a_clock_blames_only_a_silent_vendor(run: Run) -> None:
         if match is None:
             continue
         seconds, clock = float(match[1]) * 0.995 - TIMER, match[2]
-        served = request.served
-        content = (str, ReasoningDelta, ToolCall, ToolCallDelta)
+        served = request.whole
+        content = (str, ReasoningDelta, ToolCall, ToolCallDelta, Handover)
         came = any(piece and isinstance(piece, content) for piece in served.pieces)
         if clock == "first_token":
             waited = 0.0 if came else over_at(served) - request.began_at
@@ -191,10 +190,10 @@ def _longest_wait(run: Run, policy: Policy, request: Request) -> float:
 def _may_be_last_of_several(run: Run, request: Request) -> bool:
     """Whether an attempt may be at the last of several targets: others were asked or skipped before, and none after."""
     reading, row = request.reading, request.row
-    rows = attempts_of(reading)
-    if row is None or any(later.target != row.target for later in rows[row.number :]):
+    targets = asked_targets(run, reading)
+    if row is None or any(later != request.served.target for later in targets[row.number :]):
         return False
-    asked_before = any(before.target != row.target for before in rows)
+    asked_before = any(before != request.served.target for before in targets)
     return asked_before or any(
         isinstance(notice, TargetSkipped) and reading.began_at <= at <= request.served.asked_at
         for at, notice in run.processes[reading.process].notices

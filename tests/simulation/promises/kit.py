@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final, NoReturn
 
+from msgspec import UNSET
+
 from llm_dispatcher._policy import Policy
 from llm_dispatcher._resilience import Resilience
 from llm_dispatcher.cache import alike
@@ -183,17 +185,6 @@ def policies_of(run: Run, reading: Reading) -> list[Policy]:
     return [*before, *(policy for at, policy in changes if at == reading.began_at)] or [changes[0][1]]
 
 
-def begins_again_at_last(rows: Sequence[Attempt], row: Attempt) -> bool:
-    """Whether this attempt begins the answer again at a target that could not continue it, when nobody else could. The
-    readings of a run belong to the attempt that made the run.
-    """
-    first = next(each for each in reversed(rows[: row.number]) if each.rung != "reattached")
-    if first.rung != "restarted":
-        return False
-    before = [each for each in rows[: first.number - 1] if each.target == row.target and each.failure is not None]
-    return any(each.failure is not None and each.failure.kind == UNPROVEN for each in before)
-
-
 def task_of(reading: Reading) -> TaskType:
     """The task type of the reader's request."""
     task: TaskType = reading.plan.request.get("task_type", "text_generation")
@@ -203,6 +194,20 @@ def task_of(reading: Reading) -> TaskType:
 def resilience_of(policy: Policy, reading: Reading, target: Target | None) -> Resilience:
     """The resilience of a target for the reader's request, or that of the whole request."""
     return policy.resilience_of(task_of(reading), target)
+
+
+def route_of_breakers(run: Run, reading: Reading) -> str:
+    """The name of the reader's route, if that has breakers of its own; "" if it shares those of all routes."""
+    policy, task = policies_of(run, reading)[-1], task_of(reading)
+    if not has_own_breakers(policy, task):
+        return ""
+    return str(task) if task in policy.tasks else "default"
+
+
+def has_own_breakers(policy: Policy, task: TaskType) -> bool:
+    """Whether the route of a task has breakers of its own."""
+    own = policy.route(task).resilience
+    return own is not None and own.breaker is not UNSET
 
 
 def may_share(reading: Reading) -> bool:

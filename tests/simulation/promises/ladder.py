@@ -25,9 +25,8 @@ from llm_dispatcher.events import (
 )
 from llm_dispatcher.exceptions import BudgetExceededError, RequestTimeoutError, StreamBudgetExceededError
 from llm_dispatcher.notices import RunNotCancelled, TargetSkipped
-from llm_dispatcher.provider import KeptRun, Opened
+from llm_dispatcher.provider import Handover, KeptRun, Opened
 from llm_dispatcher.tasks import Target
-from llm_dispatcher.testing._player import PREFILL_REFUSED
 from tests.simulation.promises.kit import (
     TIMER,
     UNPROVEN,
@@ -53,7 +52,7 @@ from tests.simulation.promises.matching import Request, answers, of_reading, req
 from tests.simulation.record import Reading, Run
 from tests.simulation.vendors import OUR_LAST_WORDS
 
-CONTENT: Final = (str, ReasoningDelta, ToolCall, ToolCallDelta, ProviderEvent)
+CONTENT: Final = (str, ReasoningDelta, ToolCall, ToolCallDelta, ProviderEvent, Handover)
 _DRIPS: Final = re.compile(r"^only \d+ of (\d+) characters came within ([\d.]+) s \(the flow clock\)")
 OURS: Final = ("<<<", ">>>", OUR_LAST_WORDS, CONTINUE_PROMPT.partition("{")[0].strip("\n<"))
 """Marks and words of the request for a continuation."""
@@ -193,36 +192,15 @@ def dropped_calls_are_those_that_never_complete(run: Run) -> None:
             fail(reading, f"the calls {list(begun)} are complete", "they are not")
 
 
-def a_refused_open_turn_is_remembered(run: Run) -> None:
-    """A host that is not known to take an open turn, and refuses one, is asked again with an anchor in the same
-    attempt, and is not sent another by a later one.
-    """
-    for process in run.processes:
-        refused: dict[tuple[str, str], float] = {}
-        for request in requests(run):
-            if request.reading.process != process.number:
-                continue
-            served, key = request.served, (request.served.target.provider, request.served.target.model)
-            is_open_turn = request.row is not None and request.row.rung == "prefill" and not request.reads_on
-            is_uncertain = request.vendor.settings.kind == "openai_compatible"
-            failure = None if request.row is None else request.row.failure
-            if is_open_turn and is_uncertain and failure is not None and failure.message == PREFILL_REFUSED:
-                fail(request.reading, f"{served.target} is asked again with an anchor", failure)
-            if (is_open_turn or request.refused_at is not None) and served.asked_at > refused.get(key, inf):
-                fail(request.reading, f"no open turn to {served.target} after {refused[key]:.3f}", served)
-            if request.refused_at is not None and any(isinstance(piece, Opened) for piece in served.pieces):
-                refused.setdefault(key, over_at(served))
-
-
 def a_silent_vendor_leaves_time_for_others(run: Run) -> None:
     """While another target of an ordered route can still be asked, no vendor is waited for in silence until `total` is
     over: a silence ends after its share of the time. In the middle of an answer that is so unless `idle` is off.
     """
     for reading in finished(run):
         own = of_reading(run, reading)
-        if not own or not isinstance(reading.error, RequestTimeoutError) or not _has_others(run, reading, own[-1]):
+        if not own or not isinstance(reading.error, RequestTimeoutError) or not has_others(run, reading, own[-1]):
             continue
-        served, total = own[-1].served, reading.total or inf
+        served, total = own[-1].whole, reading.total or inf
         content = [at for at, piece in enumerate(served.pieces) if piece and isinstance(piece, CONTENT)]
         silence = sum(served.waits[content[-1] + 1 if content else 0 :])
         if content and None in _all_idle(run, reading, served.target):
@@ -241,7 +219,7 @@ def the_flow_clock_blames_only_a_slow_vendor(run: Run) -> None:
         match = None if failure is None else _DRIPS.match(failure.message)
         if match is None:
             continue
-        needed, seconds, served = int(match[1]), float(match[2]), request.served
+        needed, seconds, served = int(match[1]), float(match[2]), request.whole
         left, came = seconds * 0.995 - TIMER, 0
         for place in reversed(range(len(served.waits))):
             if place < len(served.pieces):
@@ -340,7 +318,7 @@ def _all_idle(run: Run, reading: Reading, target: Target) -> set[float | None]:
     return {resilience_of(policy, reading, target).timeouts.idle for policy in policies_of(run, reading)}
 
 
-def _has_others(run: Run, reading: Reading, last: Request) -> bool:
+def has_others(run: Run, reading: Reading, last: Request) -> bool:
     """Whether another target could certainly be asked after the last one, had there been time."""
     plan = reading.plan
     if has_body(reading) or plan.pause or plan.waits_in_callbacks or plan.wants_tools:

@@ -15,9 +15,16 @@ def no_task_or_timer_is_left(run: Run) -> None:
 
 
 def nothing_went_wrong_unseen(run: Run) -> None:
-    """No exception was left unretrieved, no coroutine unawaited, and no callback of the loop has raised."""
+    """No exception was left unretrieved, no coroutine unawaited, and no callback of the loop has raised. The scripts of
+    the vendors have not failed either.
+    """
     if run.problems:
         fail("the loop", "no exception that nobody has retrieved", "; ".join(run.problems))
+    for process in run.processes:
+        for name, vendors in process.vendors.items():
+            for vendor in vendors:
+                if vendor.script_error is not None:
+                    fail(process, f"a script of {name} without errors", repr(vendor.script_error))
 
 
 def every_vendors_stream_is_closed(run: Run) -> None:
@@ -74,7 +81,7 @@ def every_probe_is_over(run: Run) -> None:
     """No breaker counts a probe as under way, and no notice of a breaker is unsent."""
     for process in _living(run):
         if probes := inspection.probes(process.switch):
-            fail(process, "no probe under way", {str(target): count for target, count in probes.items()})
+            fail(process, "no probe under way", probes)
         if unsent := inspection.unsent_notices(process.switch):
             fail(process, "no unsent notice", unsent)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from math import inf
 from typing import Final
@@ -25,7 +26,6 @@ from llm_dispatcher.tasks import Target
 from tests.simulation import inspection
 from tests.simulation.promises.kit import (
     attempts_of,
-    begins_again_at_last,
     fail,
     finished,
     has_body,
@@ -34,9 +34,18 @@ from tests.simulation.promises.kit import (
     over_at,
     policies_of,
     resilience_of,
+    route_of_breakers,
     task_of,
 )
-from tests.simulation.promises.matching import Request, of_process, of_reading, sent_by
+from tests.simulation.promises.matching import (
+    Request,
+    asked_targets,
+    begins_again,
+    handed_over,
+    of_process,
+    of_reading,
+    sent_by,
+)
 from tests.simulation.record import Process, Reading, Run
 
 SURE_WINDOW: Final = WINDOW * 0.9
@@ -131,20 +140,25 @@ def targets_are_tried_in_turn(run: Run) -> None:
     for reading in finished(run):
         if has_body(reading):
             continue
-        every = attempts_of(reading)
-        turns = [list(rows) for _, rows in groupby(every, lambda row: (row.target, begins_again_at_last(every, row)))]
-        targets = [str(rows[0].target) for rows in turns]
+        every, asked, by_vendor = attempts_of(reading), asked_targets(run, reading), handed_over(run, reading)
+        again = begins_again(run, reading)
+        places = [list(some) for _, some in groupby(range(len(every)), key=lambda at: (asked[at], again[at]))]
+        turns = [[every[at] for at in some] for some in places]
+        targets = [str(asked[some[0]]) for some in places]
         in_vain = {id(each.row) for each in of_reading(run, reading) if each.reads_on and not _has_news(each)}
-        first_turns = [str(rows[0].target) for rows in turns if not begins_again_at_last(every, rows[0])]
+        first_turns = [str(asked[some[0]]) for some in places if not again[some[0]]]
         if len(set(first_turns)) != len(first_turns):
             fail(reading, "each target has one turn", ", ".join(targets))
         for rows in turns:
-            of_target = lambda policy, target=rows[0].target: resilience_of(policy, reading, target).max_retries  # noqa: E731
-            most = _most(run, reading, "max_retries", of_target) + 1
-            tries = sum(row.rung != "reattached" for row in rows)
-            bound = max(most, 2) if _continues_best(rows) else most
+            target = asked[rows[0].number - 1]
+            retries = partial(_max_retries, reading, target)
+            most = _most(run, reading, "max_retries", retries) + 1
+            own = [row for row in rows if row.number not in by_vendor]
+            tries = sum(row.rung != "reattached" for row in own)
+            fell = {each.row.number for each in of_reading(run, reading) if each.row is not None and each.refused}
+            bound = max(most, 2) if _continues_best(rows, by_vendor, fell) else most
             if tries > bound:
-                fail(reading, f"at most {bound} tries of {rows[0].target}", tries)
+                fail(reading, f"at most {bound} tries of {target}", tries)
             for _, some in groupby(rows, key=lambda row: id(row) in in_vain):
                 if (readings := list(some)) and id(readings[0]) in in_vain and len(readings) > most:
                     fail(reading, f"at most {most} readings of a run that bring nothing", len(readings))
@@ -164,9 +178,9 @@ def what_no_other_target_helps_ends_at_once(run: Run) -> None:
         rows = attempts_of(reading)
         on_break = _all(run, reading, "on_break", lambda policy: resilience_of(policy, reading, None).on_break)
         raises = on_break == {"raise"}
-        fatal = FATAL[:1] if _may_go_on_after_refusals(run, reading) else FATAL
+        fatal, by_vendor = FATAL[:1] if _may_go_on_after_refusals(run, reading) else FATAL, handed_over(run, reading)
         for row in rows[:-1]:
-            if rows[row.number].rung == "reattached":
+            if rows[row.number].rung == "reattached" or rows[row.number].number in by_vendor:
                 continue
             if row.failure is not None and row.failure.kind in fatal:
                 fail(reading, f"no attempt after {row.failure.kind}", rows[row.number])
@@ -176,6 +190,10 @@ def what_no_other_target_helps_ends_at_once(run: Run) -> None:
                     f"no attempt after {row.delivered} characters, because on_break is 'raise'",
                     rows[row.number],
                 )
+
+
+def _max_retries(reading: Reading, target: Target, policy: Policy) -> int:
+    return resilience_of(policy, reading, target).max_retries
 
 
 def _may_go_on_after_refusals(run: Run, reading: Reading) -> bool:
@@ -219,16 +237,19 @@ def requests_a_minute_stay_within_their_limit(run: Run) -> None:
                         fail(process, what, last - first + 1)
 
 
-def _continues_best(rows: Sequence[Attempt]) -> bool:
+def _continues_best(rows: Sequence[Attempt], by_vendor: Collection[int], fell: Collection[int]) -> bool:
     """Whether the second try of a target may follow also with `max_retries: 0`: its connection broke, and it goes on
-    from exactly what it wrote; or its continuation proved nothing, and it begins again.
+    from exactly what it wrote; or its continuation proved nothing, and it begins again. In attempts that `fell`, the
+    host has refused the token ids of what it wrote.
     """
-    second = next((place for place, row in enumerate(rows) if place and row.rung != "reattached"), None)
+    second = next(
+        (at for at, row in enumerate(rows) if at and row.rung != "reattached" and row.number not in by_vendor), None
+    )
     if second is None:
         return False
     failure = rows[second - 1].failure
     kind = "" if failure is None else failure.kind
-    is_exact = kind in BROKE and rows[second].rung in ("exact", "prefill")
+    is_exact = kind in BROKE and (rows[second].rung in ("exact", "prefill") or rows[second].number in fell)
     return is_exact or (kind == UnprovenContinuationError.__name__ and rows[second].rung == "restarted")
 
 
@@ -257,7 +278,8 @@ def an_answer_closes_the_breaker(run: Run) -> None:
     """After a target has answered, its breaker is closed."""
     for reading in run.epilogue:
         target = reading.response.target if reading.response is not None else None
-        breaker = None if target is None else inspection.breakers(run.processes[reading.process].switch).get(target)
+        key = None if target is None else (route_of_breakers(run, reading), target)
+        breaker = None if key is None else inspection.breakers(run.processes[reading.process].switch).get(key)
         if breaker is not None and not breaker.is_closed:
             fail(reading, f"the breaker of {target} is closed after its answer", breaker.state)
 

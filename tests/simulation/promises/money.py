@@ -29,7 +29,14 @@ from tests.simulation.promises.kit import (
     namespace,
     policies_of,
 )
-from tests.simulation.promises.matching import Request, answers, check_requests, of_process, requests
+from tests.simulation.promises.matching import (
+    Request,
+    answers,
+    check_requests,
+    has_handed_over,
+    of_process,
+    requests,
+)
 from tests.simulation.promises.walls import walls
 from tests.simulation.record import Process, Run
 
@@ -40,15 +47,17 @@ NAMESPACES: Final = ("", "red", "blue")
 
 
 def each_request_has_one_row(run: Run) -> None:
-    """Each request that reached a vendor has exactly one row, in the ledger of the reader that caused it."""
+    """Each request that reached a vendor has exactly one row, in the ledger of the reader that caused it. If the vendor
+    has handed over to other models, each of them has one.
+    """
     check_requests(run)
 
 
 def a_row_tells_what_its_vendor_reported(run: Run) -> None:
     """The usage of a row is what its vendor reported; an estimate if it did not; unknown if it accepted nothing."""
     for request in requests(run):
-        if request.row is None or request.served.run is not None:
-            continue  # `the_attempts_at_a_run_cost_what_it_cost`
+        if request.row is None or request.served.run is not None or has_handed_over(request.row):
+            continue  # `the_attempts_at_a_run_cost_what_it_cost`, `each_model_of_a_handover_has_its_row`
         usage, reported = request.row.usage, _reported(request)
         if not any(isinstance(piece, Opened) for piece in request.served.pieces):
             if _counts(usage) != _counts(Usage()) or usage.source != "unknown":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.simulation.promises.kit import attempts_of, begins_again_at_last, everyone, fail, option, policies_of
-from tests.simulation.promises.matching import requests
+from tests.simulation.promises.kit import everyone, fail, option, policies_of
+from tests.simulation.promises.matching import asked_targets, begins_again, requests
 from tests.simulation.record import Run
 
 
@@ -45,8 +45,8 @@ def an_ordered_route_is_asked_in_order(run: Run) -> None:
         is_plain = not asked.get("model") and not asked.get("providers") and option(reading, "max_latency") is None
         if not is_plain or any((strategy or route.strategy) != "ordered" or route.max_latency for route in routes):
             continue
-        rows = attempts_of(reading)
-        targets = [row.target for row in rows if not begins_again_at_last(rows, row)]
+        asked_in_turn = zip(asked_targets(run, reading), begins_again(run, reading), strict=True)
+        targets = [target for target, is_again in asked_in_turn if not is_again]
         if not any(
             _are_in_order([route.targets.index(each) for each in targets if each in route.targets]) for route in routes
         ):
