@@ -24,7 +24,7 @@ from llm_dispatcher.events import (
     ToolCallDropped,
 )
 from llm_dispatcher.exceptions import BudgetExceededError, RequestTimeoutError, StreamBudgetExceededError
-from llm_dispatcher.notices import RunNotCancelled, TargetSkipped
+from llm_dispatcher.notices import BreakerChanged, RunNotCancelled, TargetSkipped
 from llm_dispatcher.provider import Handover, KeptRun, Opened
 from llm_dispatcher.tasks import Target
 from tests.simulation.promises.kit import (
@@ -324,7 +324,7 @@ def has_others(run: Run, reading: Reading, last: Request) -> bool:
     if has_body(reading) or plan.pause or plan.waits_in_callbacks or plan.wants_tools:
         return False
     asked = ("model", "providers", "response_format", "max_tokens")
-    given = ("max_cost", "max_latency", "fallback_enabled", "optimization_strategy", "on_break", "max_retries")
+    given = ("max_cost", "max_latency", "fallback_enabled", "optimization_strategy", "on_break")
     if any(name in plan.request for name in asked) or any(name in plan.options for name in given):
         return False
     process = run.processes[reading.process]
@@ -335,10 +335,10 @@ def has_others(run: Run, reading: Reading, last: Request) -> bool:
         is_plain = route.strategy == "ordered" and route.max_latency is None and not policy.budgets.are_set
         if not is_plain or resilience.on_break != "continue" or not resilience.fallback_enabled:
             return False
-        if resilience.breaker.failures is not None or last.served.target not in route.targets:
+        if last.served.target not in route.targets:
             return False
         later = route.targets[route.targets.index(last.served.target) + 1 :]
-        skipped = {notice.target for _, notice in process.notices if isinstance(notice, TargetSkipped)}
+        skipped = {each.target for _, each in process.notices if isinstance(each, (BreakerChanged, TargetSkipped))}
         may = [
             each
             for each in later

@@ -149,8 +149,8 @@ def targets_are_tried_in_turn(run: Run) -> None:
         first_turns = [str(asked[some[0]]) for some in places if not again[some[0]]]
         if len(set(first_turns)) != len(first_turns):
             fail(reading, "each target has one turn", ", ".join(targets))
-        for rows in turns:
-            target = asked[rows[0].number - 1]
+        for turn, rows in zip(places, turns, strict=True):
+            target = asked[turn[0]]
             retries = partial(_max_retries, reading, target)
             most = _most(run, reading, "max_retries", retries) + 1
             own = [row for row in rows if row.number not in by_vendor]
