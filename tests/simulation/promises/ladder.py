@@ -234,12 +234,15 @@ def the_flow_clock_blames_only_a_slow_vendor(run: Run) -> None:
 
 def a_limit_leaves_room_for_the_whole_answer(run: Run) -> None:
     """An answer that ended because of `max_tokens` is not shorter than that: what is repeated is never charged."""
-    plans = run.scenario.vendors
-    if not all(each.honours_limits for each in plans) or any(
-        phase.state in ("half", "lying") for each in plans for phase in each.phases
-    ):
-        return
+    honest = {
+        each.name
+        for each in run.scenario.vendors
+        if each.honours_limits and not any(phase.state in ("half", "lying") for phase in each.phases)
+    }
     for reading in finished(run):
+        asked = {row.target.provider for row in attempts_of(reading)}
+        if not asked or not asked <= honest:
+            continue
         limit = reading.plan.request.get("max_tokens")
         reason = None if reading.response is None else reading.response.finish_reason
         if outcome_of(reading) != "completed" or reason != "length" or limit is None:
