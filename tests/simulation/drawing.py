@@ -157,7 +157,7 @@ def _vendor(choices: Choices, name: str, kind: str, length: float) -> VendorPlan
         refuses_tokens=refuses_tokens,
         fallbacks=choices.pick(_FALLBACKS, f"fallbacks of {name}"),
         hands_over=choices.pick((0.0, 0.0, 0.2, 0.6), f"fallbacks of {name}"),
-        honours_limits=choices.chance(0.5, ladder),
+        honours_limits=choices.chance(0.75, ladder),
         breaks_in_calls=choices.chance(0.5, ladder),
     )
 
@@ -296,8 +296,8 @@ def _request(choices: Choices, config: dict[str, Any], stream: str) -> dict[str,
         options["sticky"] = choices.pick(("one", "two", "three"), stream)
     if choices.chance(0.25, stream):
         options["task_type"] = "code_generation"
-    if choices.chance(0.15, stream):
-        options["max_tokens"] = choices.pick((1_000, 100, 40, 20), stream)
+    if choices.chance(0.25, stream):
+        options["max_tokens"] = choices.pick((1_000, 100, 60, 40, 20), stream)
     if choices.chance(0.05, stream):
         options["response_format"] = {"type": "json_object"}
     if choices.chance(0.08, stream):
