@@ -267,6 +267,26 @@ def test_our_wording_after_text_that_was_shown_ends_the_attempt(
     assert join.feed("anything") == ""
 
 
+@given(
+    tales(14),
+    st.data(),
+    pieces,
+    st.sampled_from(["Do not comment on the interruption", "Begin by repeating exactly the"]),
+)
+def test_our_wording_that_a_token_limit_cuts_off_is_not_shown(
+    whole: str, data: st.DataObject, size: int, sentence: str
+) -> None:
+    """Four words of a sentence are enough there, and the last may be cut. Without a limit they are the text's own."""
+    delivered = cut_where(data, whole, lambda text: ends_in_a_word(text) and len(whole) - len(text) > 10)
+    new, first = whole[len(delivered) :], len(" ".join(sentence.split(" ")[:3])) + 2
+    quotation = sentence[: data.draw(st.integers(first, len(sentence) - 5))]
+    sent = sized(anchor_of(delivered) + new + ".\n\n" + quotation, size)
+    shown, join = read(delivered, "anchored", sent, hit_limit=True)
+    assert (shown, join.leak) == (new + ".", "it wrote a sentence of the request")
+    shown, join = read(delivered, "anchored", sent)
+    assert (shown, join.leak) == (new + ".\n\n" + quotation, None)
+
+
 @given(tales(14), st.data(), pieces, st.integers(3, 5), st.integers(2, 5))
 def test_marks_that_are_closed_after_the_new_text_are_taken(
     whole: str, data: st.DataObject, size: int, opening: int, closing: int

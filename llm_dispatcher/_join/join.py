@@ -154,8 +154,8 @@ class Join:
             self._head.end()
             self._ended, self._hit_limit = True, hit_limit
             text = self._look()
-            return text + self._watch.close() if self._watch is not None else text
-        return "" if self._watch is None else self._watch.close()
+            return text + self._watch.close(hit_limit) if self._watch is not None else text
+        return "" if self._watch is None else self._watch.close(hit_limit)
 
     def _look(self) -> str:
         if self._cut is None:

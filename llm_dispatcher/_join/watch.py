@@ -60,6 +60,7 @@ class Watch:
         self.leak: str | None = None
         """What of our own came when text was out already, or at the beginning."""
         self.is_over = False
+        self._hit_limit = False
 
     def feed(self, text: str) -> str:
         """Take a piece, and return what may be shown of it and of what was held back."""
@@ -73,10 +74,11 @@ class Watch:
         self._text += text
         return self._look(ended=False)
 
-    def close(self) -> str:
-        """Decide now, because no more text will come."""
+    def close(self, hit_limit: bool = False) -> str:
+        """Decide now, because no more text will come. `hit_limit` says that a token limit ended it."""
         if self.leak is not None or self.is_over:
             return ""
+        self._hit_limit = hit_limit
         shown = self._look(ended=True)
         self.is_over = True
         return shown
@@ -106,7 +108,9 @@ class Watch:
 
     def _quotation(self, ended: bool) -> Quotation | None:
         """The first quotation of the request, with the marks before it. Marks at the end may be followed by one."""
-        quotation = self._wording.quotation(self._text, self._passed, WATCH, ended, self._delivered)
+        quotation = self._wording.quotation(
+            self._text, self._passed, WATCH, ended, self._delivered, hit_limit=self._hit_limit
+        )
         if quotation is None and not ended:
             quotation = Quotation(len(self._text), False)
         if quotation is None or quotation.start >= WATCH:

@@ -17,6 +17,8 @@ WHOLE_SENTENCE: Final = 5
 """A whole sentence with at least this many words is a quotation if it begins a sentence of the answer."""
 FROM_THE_BEGINNING: Final = 6
 """So is the beginning of a sentence with this many words."""
+AT_THE_LIMIT: Final = 4
+"""So many words of it are enough if a token limit ends the text there. The last of them may be cut."""
 ANYWHERE: Final = 12
 """This many words are a quotation wherever they stand."""
 BETWEEN_WORDS: Final = 12
@@ -68,7 +70,9 @@ class Wording:
         self._words.append(None)
         self._beginnings = {word[:length] for word in self._words if word for length in range(1, len(word) + 1)}
 
-    def quotation(self, text: str, after: int, until: int, ended: bool, delivered: str) -> Quotation | None:
+    def quotation(
+        self, text: str, after: int, until: int, ended: bool, delivered: str, *, hit_limit: bool = False
+    ) -> Quotation | None:
         """The first quotation that begins between these places: a proven one, or one that may still grow.
 
         Args:
@@ -77,6 +81,7 @@ class Wording:
             until: Where the first word of a quotation may be at the latest.
             ended: Whether no more text will come. If not, the last word may be incomplete.
             delivered: The delivered text. If it has the same words, they are words of the answer.
+            hit_limit: Whether a token limit has ended the text.
         """
         runs: list[_Run] = []
         end = after
@@ -89,7 +94,7 @@ class Wording:
                     return None
                 if word.end() == len(text) and not ended:
                     return self._growing(runs, spoken, word)
-                runs = self._continued(runs, spoken)
+                runs = self._continued(runs, spoken, may_be_cut=hit_limit and word.end() == len(text))
                 if word.start() < until:
                     runs += self._begun(spoken, text, word.start())
                 proven = next((run for run in runs if self._is_proven(run)), None)
@@ -98,8 +103,10 @@ class Wording:
                         return Quotation(proven.start, True)
                     runs = []
             end = max(end, word.end())
-        if ended or not runs or len(text) - end > BETWEEN_WORDS:
+        if not runs or len(text) - end > BETWEEN_WORDS:
             return None
+        if ended:
+            return self._cut_off(runs, text, delivered) if hit_limit else None
         return Quotation(min(run.start for run in runs), False)
 
     def _growing(self, runs: list[_Run], spoken: str, word: re.Match[str]) -> Quotation | None:
@@ -109,9 +116,19 @@ class Wording:
         starts = [run.start for run in runs if (self._words[run.at] or "").startswith(spoken)]
         return Quotation(min([*starts, word.start()]), False)
 
-    def _continued(self, runs: list[_Run], spoken: str) -> list[_Run]:
+    def _cut_off(self, runs: list[_Run], text: str, delivered: str) -> Quotation | None:
+        """The quotation that a token limit has cut off."""
+        long = [run for run in runs if run.begins and run.length >= AT_THE_LIMIT]
+        new = (run for run in long if not _has_words(delivered, words_of(text[run.start :])[:-1]))
+        return next((Quotation(run.start, True) for run in new), None)
+
+    def _continued(self, runs: list[_Run], spoken: str, *, may_be_cut: bool) -> list[_Run]:
         """The runs that this word continues."""
-        return [run._replace(at=run.at + 1, length=run.length + 1) for run in runs if self._words[run.at] == spoken]
+        return [
+            run._replace(at=run.at + 1, length=run.length + 1)
+            for run in runs
+            if (word := self._words[run.at]) == spoken or (may_be_cut and word is not None and word.startswith(spoken))
+        ]
 
     def _begun(self, spoken: str, text: str, start: int) -> list[_Run]:
         """The runs that begin with this word."""

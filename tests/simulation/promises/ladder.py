@@ -10,6 +10,7 @@ from typing import Final
 
 from llm_dispatcher._dispatch.continuation import A_FEW_TOKENS, CONTINUE_PROMPT
 from llm_dispatcher._policy import BODY
+from llm_dispatcher._tokens import CHARACTERS_A_TOKEN
 from llm_dispatcher.events import (
     Event,
     ProviderEvent,
@@ -237,7 +238,9 @@ def a_limit_leaves_room_for_the_whole_answer(run: Run) -> None:
     honest = {
         each.name
         for each in run.scenario.vendors
-        if each.honours_limits and not any(phase.state in ("half", "lying") for phase in each.phases)
+        if each.honours_limits
+        and not any(phase.state in ("half", "lying") for phase in each.phases)
+        and (each.chunk_size is None or each.chunk_size >= CHARACTERS_A_TOKEN)  # some hosts' chunks count as tokens
     }
     for reading in finished(run):
         asked = {row.target.provider for row in attempts_of(reading)}
@@ -247,8 +250,12 @@ def a_limit_leaves_room_for_the_whole_answer(run: Run) -> None:
         reason = None if reading.response is None else reading.response.finish_reason
         if outcome_of(reading) != "completed" or reason != "length" or limit is None:
             continue
-        if len(reading.text) < 4 * (limit - A_FEW_TOKENS):
-            fail(reading, f"about {4 * limit} characters, as max_tokens={limit} allows", len(reading.text))
+        if len(reading.text) < CHARACTERS_A_TOKEN * (limit - A_FEW_TOKENS):
+            fail(
+                reading,
+                f"about {CHARACTERS_A_TOKEN * limit} characters, as max_tokens={limit} allows",
+                len(reading.text),
+            )
 
 
 # ── words ──────────────────────────────────────────────────────────────────────────────────────────────────────────
