@@ -6,18 +6,19 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from msgspec import to_builtins
+from msgspec import UNSET, to_builtins
 from msgspec.structs import replace
 
 from .. import _catalog as catalog
 from .._config import config_dump, config_schema, line_of, load
-from .._policy import BODY, OFFLINE, Policy
+from .._policy import BODY, OFFLINE, Policy, ProviderSettings
 from .._providers import make
 from .._routing import why_unusable
 from .._serving.runtime import catalog_of, check_cache
 from .._serving.switch import LLMSwitch
 from .._vendors.table import VENDORS
 from ..exceptions import ConfigurationError, ConfigurationProblem, NoProviderAvailableError
+from ..provider import SupportsRung
 from ..tasks import Target, TaskRequest, TaskType
 from .exit_codes import FAILED, MISCONFIGURED, SUCCESS
 from .options import RequestOptions
@@ -161,7 +162,12 @@ def check(file: Path | None, *, as_json: bool) -> int:
         never = {
             str(target): reason for target, can in capabilities.items() if (reason := why_unusable(can)) is not None
         }
-        about: dict[str, object] = {"problems": [], "unknown": unknown, "never_asked": never}
+        about: dict[str, object] = {
+            "problems": [],
+            "unknown": unknown,
+            "never_asked": never,
+            "not_kept": [str(target) for target in _not_kept(policy, targets)],
+        }
         say_json({"valid": True, "configuration": policy.source, **about})
     else:
         count = sum(len(settings.models) for settings in policy.providers.values())
@@ -174,7 +180,37 @@ def check(file: Path | None, *, as_json: bool) -> int:
         say(f"{where}: valid: {', '.join(counts)}")
         _say_unknown(unknown)
         _say_why_unusable(capabilities)
+        for target in _not_kept(policy, targets):
+            say(f"note: durability: reattachable changes nothing for {one_line(str(target))}: its runs cannot be kept")
     return SUCCESS
+
+
+def _not_kept(policy: Policy, targets: Iterable[Target]) -> list[Target]:
+    """The targets whose runs the configuration wants to be kept, and that cannot keep any. If the setting is for all
+    providers and one of them can, it is meant for that one, and the others are not in this list.
+    """
+    wanted = [
+        target
+        for target in targets
+        if target.provider in policy.providers
+        and policy.providers[target.provider].durability_of(target.model) == "reattachable"
+    ]
+    cannot = [target for target in wanted if not _keeps_runs(policy.providers[target.provider], target.model)]
+    if cannot == wanted or policy.resilience.durability == "live":
+        return cannot
+    return [target for target in cannot if _has_own_durability(policy.providers[target.provider], target.model)]
+
+
+def _keeps_runs(settings: ProviderSettings, model: str) -> bool:
+    provider = make(settings)
+    return isinstance(provider, SupportsRung) and provider.rung(model, TaskRequest("")) == "reattached"
+
+
+def _has_own_durability(settings: ProviderSettings, model: str) -> bool:
+    """Whether the entry of a provider, or of its model, says by itself whether runs are kept."""
+    entries = (settings, settings.models.get(model))
+    own = (entry.resilience for entry in entries if entry is not None)
+    return any(override is not None and override.durability is not UNSET for override in own)
 
 
 def _checked(file: Path | None) -> Policy:

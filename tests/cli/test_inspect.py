@@ -164,6 +164,7 @@ def test_check_reports_a_valid_configuration(run: Any) -> None:
         "problems": [],
         "unknown": ["ollama/llama3.3"],
         "never_asked": {},
+        "not_kept": [],
     }
 
 
@@ -217,6 +218,48 @@ def test_a_model_that_only_transcribes_is_noted(run: Any) -> None:
     listed = {each["target"]: each["never_asked"] for each in json.loads(run("models", "--json").stdout)}
     assert listed == {"openai/whisper-1": reason, "openai/gpt-audio-mini": None}
     assert reason in " ".join(run("explain", "Hi.").stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "anthropic", "noted"),
+    [
+        ("live", "reattachable", ["anthropic/claude-x"]),
+        ("reattachable", "live", []),
+        ("reattachable", "reattachable", ["anthropic/claude-x"]),
+    ],
+)
+def test_runs_that_cannot_be_kept_are_noted(run: Any, everywhere: str, anthropic: str, noted: list[str]) -> None:
+    write = Path("llm_dispatcher.yaml").write_text
+    write(
+        f"""
+providers:
+  openai: {{api_key: test-key, models: [gpt-x]}}
+  anthropic: {{api_key: test-key, models: [claude-x], resilience: {{durability: {anthropic}}}}}
+  google: {{api_key: test-key, models: [gemini-x]}}
+routing: {{default: [openai/gpt-x, anthropic/claude-x, google/gemini-x]}}
+resilience: {{durability: {everywhere}}}
+"""
+    )
+    lines = run("config", "check").stdout.splitlines()
+    told = [line for line in lines if "durability" in line]
+    assert told == [
+        f"note: durability: reattachable changes nothing for {target}: its runs cannot be kept" for target in noted
+    ]
+    assert json.loads(run("config", "check", "--json").stdout)["not_kept"] == noted
+
+
+def test_durability_that_nobody_has_is_noted_for_all(run: Any) -> None:
+    Path("llm_dispatcher.yaml").write_text(
+        """
+providers:
+  anthropic: {api_key: test-key, models: [claude-x]}
+  google: {api_key: test-key, models: [gemini-x]}
+routing: {default: [anthropic/claude-x, google/gemini-x]}
+resilience: {durability: reattachable}
+"""
+    )
+    checked = json.loads(run("config", "check", "--json").stdout)
+    assert checked["not_kept"] == ["anthropic/claude-x", "google/gemini-x"]
 
 
 def test_check_notes_unknown_models_of_routes_but_none_with_facts(run: Any) -> None:
