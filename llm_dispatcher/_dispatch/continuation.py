@@ -123,7 +123,8 @@ def tokens_in(delivered: str, row: Row, *, is_exact: bool = False) -> int:
     """How many tokens this text, which the reader has of an attempt, has cost.
 
     The vendor's ids are counted if it gave them and the reader has all of their text. `is_exact` says that each of
-    its chunks is one token. Otherwise a chunk is often one token, and rarely less. So an attempt has written no more
+    its chunks is one token; a host that is busy may put several into one, and says so if it reports its usage on the
+    way. Otherwise a chunk is often one token, and rarely less. So an attempt has written no more
     tokens than its bytes suggest, and no more than it has sent chunks. If a vendor sends long chunks, an eighth of
     the characters is counted at least. Some vendors report their usage on the way; what they say is taken if it is
     not less than that, and if it is not that of a run which several attempts have read. Only the chunks that the
@@ -134,12 +135,15 @@ def tokens_in(delivered: str, row: Row, *, is_exact: bool = False) -> int:
     written = sum(map(len, row.output))
     chunks = -(-len(row.output) * len(delivered) // max(1, written))
     least = -(-len(delivered) // MOST_CHARACTERS_A_TOKEN)
-    if is_exact:
-        return chunks
+    reported = 0
     if row.usage is not None and row.usage.source == "reported" and row.rung != "reattached":
         reported = row.usage.output_tokens - row.usage.reasoning_tokens
-        if reported >= least and len(delivered) == written:
-            return reported
+    if reported < least or len(delivered) != written:
+        reported = 0
+    if is_exact:
+        return max(chunks, reported)
+    if reported:
+        return reported
     return min(estimated_tokens(delivered), max(chunks, least))
 
 

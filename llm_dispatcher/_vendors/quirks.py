@@ -30,6 +30,7 @@ Quirk: TypeAlias = Literal[
     "continue_final_message",
     "may_prefill",
     "chunk_is_token",
+    "usage_in_each_chunk",
     "azure",
 ]
 
@@ -55,6 +56,7 @@ QUIRKS: Final[Mapping[Quirk, str]] = {
     "continue_final_message": "the same, if the request sets `continue_final_message`",
     "may_prefill": "may continue such a turn; it is tried, with and without `continue_final_message`",
     "chunk_is_token": "sends every token in a chunk of its own",
+    "usage_in_each_chunk": "reports its usage in each chunk, if the request sets `continuous_usage_stats`",
     "azure": "with the option `api_version`, each deployment has an address of its own",
 }
 """What each quirk means, for the documentation."""

@@ -188,7 +188,7 @@ VENDORS: Final[dict[str, Vendor]] = {
         title="vLLM",
         adapter=adapters.OPENAI,
         base_url="http://localhost:8000/v1",
-        quirks=_quirks("continue_final_message", "chunk_is_token", "no_metadata"),
+        quirks=_quirks("continue_final_message", "chunk_is_token", "usage_in_each_chunk", "no_metadata"),
         id_source="answer",
         is_local=True,
     ),

@@ -29,10 +29,12 @@ def cut_after(pieces: int) -> Callable[[ReceivedRequest], Reply]:
     return script
 
 
-async def answer(*vendors: SimulatedVendor, kinds: str = "vllm vllm", **resilience: Any) -> TaskResponse:
+async def answer(
+    *vendors: SimulatedVendor, kinds: str = "vllm vllm", options: dict[str, Any] | None = None, **resilience: Any
+) -> TaskResponse:
     """The answer of the first vendor, continued by the others. Their models have the same name."""
     providers = {
-        name: {"kind": kind, "base_url": vendor.base_url, "models": ["m"]}
+        name: {"kind": kind, "base_url": vendor.base_url, "models": ["m"], "options": options or {}}
         for name, kind, vendor in zip("ab", kinds.split(), vendors, strict=False)
     }
     config = {
@@ -61,6 +63,31 @@ async def test_another_server_of_the_model_goes_on_from_the_tokens(cut: int, sim
     assert (last.target.provider, last.rung, last.proof) == ("b", "exact", f"from {count} tokens")
     assert paths(other) == ["/detokenize", "/v1/completions"]
     assert other.requests[-1].body["max_tokens"] == 300 - count, "to the token, with those of every emoji"
+
+
+@pytest.mark.parametrize("cut", [cut for cut in range(1, WHOLE.length) if not TEXT[: 3 * cut].endswith(("\n", "\n "))])
+async def test_without_ids_a_server_says_how_many_tokens_its_chunks_have(cut: int, simulated_vendor: Start) -> None:
+    """A chunk of a busy vLLM has several tokens."""
+    one = simulated_vendor("openai-chat", [cut_after(cut), Reply(fault=Refuse())], host="vllm", api_key=None)
+    other = simulated_vendor("openai-chat", Continuing(TEXT), host="vllm", api_key=None)
+    response = await answer(one, other, options={"token_ids": False})
+    assert response.attempts[-1].rung == "prefill"
+    assert other.requests[-1].body["max_tokens"] == 300 - len(ids_of(TEXT[: 3 * cut]))
+
+
+async def test_a_request_without_a_limit_asks_for_no_counts(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("openai-chat", Reply(TEXT), host="vllm", api_key=None)
+    policy = {
+        "providers": {
+            "a": {"kind": "vllm", "base_url": vendor.base_url, "models": ["m"], "options": {"token_ids": False}}
+        },
+        "routing": {"default": ["a/m"]},
+    }
+    async with LLMSwitch(policy) as switch:
+        for request in (TaskRequest("Tell me."), ASK):
+            assert await switch.stream_request(request) == TEXT
+    asked = [request.body["stream_options"].get("continuous_usage_stats") for request in vendor.requests]
+    assert asked == [None, True]
 
 
 async def test_the_same_server_is_asked_first_if_its_connection_broke(simulated_vendor: Start) -> None:

@@ -29,7 +29,7 @@ from llm_dispatcher._providers.openai.provider import OpenAIProvider
 from llm_dispatcher._vendors.entries import quirks_of
 from llm_dispatcher._vendors.kinds import known_kinds
 from llm_dispatcher._vendors.quirks import PREFILLS, QUIRKS, Quirk
-from llm_dispatcher._vendors.table import hosts
+from llm_dispatcher._vendors.table import hosts, vendor
 from llm_dispatcher.exceptions import (
     ConfigurationError,
     InvalidRequestError,
@@ -310,6 +310,11 @@ def chunk_is_token() -> None:
     assert {kind for kind in HOSTS if catalog.traits(kind, "some-model").chunk_is_token} == {"vllm", "llamacpp"}
 
 
+def usage_in_each_chunk() -> None:
+    """tests/dispatch/test_exact.py has what it is for."""
+    assert {kind for kind in HOSTS if "usage_in_each_chunk" in vendor(kind).quirks} == {"vllm"}
+
+
 def prefix() -> None:
     assert ending("prefix")["messages"][-1] == {"role": "assistant", "content": "Once", "prefix": True}
     assert "prefix" not in body(TaskRequest("x"), "prefix")["messages"][-1]
@@ -347,6 +352,7 @@ EFFECTS: dict[Quirk, Callable[[], None]] = {
     "continue_final_message": continue_final_message,
     "may_prefill": may_prefill,
     "chunk_is_token": chunk_is_token,
+    "usage_in_each_chunk": usage_in_each_chunk,
 }
 
 

@@ -189,12 +189,19 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
             endpoint = COMPLETIONS
         elif self._ids == "answer" and self._trail_family(ask) is not None:
             body["return_token_ids"] = True
+        elif self._counts_usage(ask, interface):
+            body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
         arguments = bypassing(body, **endpoint.required)
         arguments["extra_body"] |= more
         create = partial(endpoint.resource(client).with_streaming_response.create, stream=True, **options)
         if "may_prefill" in self._quirks and CONTINUE.items() <= arguments["extra_body"].items():
             return self._opened(await self._with_or_without_fields(create, arguments))
         return self._opened(await response_to(create(**arguments)))
+
+    def _counts_usage(self, ask: Ask, interface: Interface) -> bool:
+        """Whether an answer reports its usage on the way: then what is left of a limit is known if it breaks."""
+        may_count = interface is INTERFACES["chat"] and ask.request.max_tokens is not None
+        return may_count and "usage_in_each_chunk" in self._quirks
 
     async def _with_or_without_fields(self, create: Callable[..., Any], arguments: dict[str, Any]) -> ClientResponse:
         """The answer of a host that is not known, to a request with an open turn. It may refuse the fields for that."""

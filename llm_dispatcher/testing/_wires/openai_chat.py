@@ -42,6 +42,8 @@ def read(request: ReceivedRequest) -> Rejection | None:
     rejection = take_messages(request) or _rejection(request) or token_ids.rejection(request)
     if request.host == "vllm" and request.body.get("return_token_ids") is True and rejection is None:
         request.change = token_ids.with_ids(request, event)
+    elif request.host == "vllm" and _inside(request.body, "stream_options").get("continuous_usage_stats") is True:
+        request.change = token_ids.with_usage(request, event)
     return rejection
 
 

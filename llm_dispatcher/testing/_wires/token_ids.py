@@ -126,6 +126,23 @@ def with_ids(request: ReceivedRequest, event: Callable[[bytes], bytes]) -> Calla
     return add
 
 
+def with_usage(request: ReceivedRequest, event: Callable[[bytes], bytes]) -> Callable[[list[Frame]], list[Frame]]:
+    """Adds to the frames of a chat answer what vLLM adds for `continuous_usage_stats`: the tokens so far."""
+
+    def add(frames: list[Frame]) -> list[Frame]:
+        prompt, written, changed = len(prompt_ids(request)), 0, []
+        for chunk, content in _chunks(frames):
+            if (choice := _choice(chunk)) is not None and choice["finish_reason"] is None:
+                delta = choice["delta"]
+                written += len(ids_of(delta.get("content") or delta.get("reasoning_content") or ""))
+                counts = {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
+                chunk["usage"] = counts
+            changed.append(Frame(event(dumps(chunk)), content))
+        return changed
+
+    return add
+
+
 def as_completion(request: ReceivedRequest, event: Callable[[bytes], bytes]) -> Callable[[list[Frame]], list[Frame]]:
     """Makes the frames of a completion of those of a chat answer."""
     has_ids = request.host == "vllm" and request.body.get("return_token_ids") is True
