@@ -140,12 +140,12 @@ async def test_an_open_turn_of_the_application_is_part_of_the_prompt(serving: St
 
 
 async def test_the_same_pieces_come_with_and_without_ids(serving: Start) -> None:
-    """Apart from the trail. With `raw`, each event is there too."""
+    """Apart from the trail. With `raw`, each event is there too. Without a limit, no usage is asked for on the way."""
     reply = Reply(TEXT, reasoning=("I think.",), chunk_size=2)
     answers = []
     for token_ids in (True, False):
         provider = provider_of(serving(reply), token_ids=token_ids)
-        pieces, error = await read(provider, Ask(REQUEST, A, raw=True))
+        pieces, error = await read(provider, Ask(TaskRequest("Tell me."), A, raw=True))
         await provider.aclose()
         assert error is None and sum(isinstance(piece, RawEvent) for piece in pieces) > reply.length
         answers.append([piece for piece in pieces if not isinstance(piece, (RawEvent, TokenTrail))][1:])
