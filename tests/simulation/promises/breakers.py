@@ -40,11 +40,11 @@ def an_open_breaker_keeps_everybody_away(run: Run) -> None:
                 opened[key].append((at, inf))
         for request in sent_by(run, process):
             for begins, ends in opened.get(_key(run, request), ()):
-                if begins < request.served.asked_at < ends:
+                if begins < request.began_at < ends:
                     what = (
                         f"no request to {request.served.target}, whose breaker is open from {begins:.3f} to {ends:.3f}"
                     )
-                    fail(request.reading, what, f"one at {request.served.asked_at:.3f}")
+                    fail(request.reading, what, f"one at {request.began_at:.3f}")
 
 
 def a_breaker_opens_only_after_failures(run: Run) -> None:
@@ -90,10 +90,10 @@ def a_half_open_breaker_admits_few(run: Run) -> None:
         for key, begins, ends in _half_open(process):
             settings = _breakers(process, key)
             probes, cooldown = max(each.probes for each in settings), min(each.cooldown for each in settings)
-            admitted = [each for whose, each in sent if whose == key and begins <= each.served.asked_at < ends]
+            admitted = [each for whose, each in sent if whose == key and begins <= each.began_at < ends]
             for each in admitted:
-                at = each.served.asked_at
-                under_way = [one for one in admitted if one.served.asked_at <= at < over_at(one.served)]
+                at = each.began_at
+                under_way = [one for one in admitted if one.began_at <= at < over_at(one.served)]
                 most = probes + int((at - begins + 1e-6) / cooldown)
                 if len(under_way) > most:
                     what = f"at most {most} probes of {_name(key)} at {at:.3f}"
