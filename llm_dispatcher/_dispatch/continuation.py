@@ -123,11 +123,11 @@ def tokens_in(delivered: str, row: Row, *, is_exact: bool = False) -> int:
     """How many tokens this text, which the reader has of an attempt, has cost.
 
     The vendor's ids are counted if it gave them and the reader has all of their text. `is_exact` says that each of
-    its chunks is one token; a host that is busy may put several into one, and says so if it reports its usage on the
-    way. Otherwise a chunk is often one token, and rarely less. So an attempt has written no more
+    its chunks is one token. A busy host may put several tokens into a chunk, so a higher report of its usage counts.
+    Otherwise a chunk is often one token, and rarely less. So an attempt has written no more
     tokens than its bytes suggest, and no more than it has sent chunks. If a vendor sends long chunks, an eighth of
-    the characters is counted at least. Some vendors report their usage on the way; what they say is taken if it is
-    not less than that, and if it is not that of a run which several attempts have read. Only the chunks that the
+    the characters is counted at least. Some vendors report their usage on the way. Their number is taken if it is
+    not less than that, and if it does not count a run which several attempts have read. Only the chunks that the
     reader has are counted: the others were cut off, or were reasoning.
     """
     if counted := _counted_ids(row):

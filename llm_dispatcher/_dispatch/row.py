@@ -39,9 +39,9 @@ class Row:
     to the reader as it is. `held` are the events that wait until the attempt is shown.
 
     `rung` and `proof` say how this attempt continues a broken answer. `run` is the run that the vendor keeps, which was
-    read from `run_began_at` on; `run_usage` is what earlier attempts were charged for it, and `empty_readings` counts
-    those right before this one that brought no content. `trail` are the token ids, of
-    which the first `tokens_before` belong to earlier attempts; `tokens` counts those of this one, once it is over.
+    read from `run_began_at` on; `run_usage` is what earlier attempts were charged for it. `empty_readings` counts the
+    readings of this run that have brought no content, since the last one that brought some. `trail` has the token ids.
+    The first `tokens_before` of them belong to earlier attempts; `tokens` counts those of this one, once it is over.
     `open_calls` are the tool calls that are not complete. `request` is what the target was asked; for token ids, it is
     the request that began their answer. `is_new_answer` says that the reader was told to discard what it had when this
     attempt was first shown.
@@ -144,8 +144,8 @@ class Row:
     def hand_over(self, target: Target, error: LLMDispatcherError, now: float) -> Row:
         """The vendor continues with this target. Returns a row with what the model before it has done, and begins anew.
 
-        What was shown of the earlier model is its own. What was not shown yet, the next model continues. So it also
-        takes over a join that has not seen enough of the text.
+        The earlier model keeps the text that was shown. The next model continues the text that was not shown yet, so
+        it also takes over a join that has not seen enough of the text.
         """
         earlier, begun = copy(self), Row(target, self.number + 1, now, self.others, self.successors)
         earlier.error, earlier.ended, earlier.hops = error, now, []

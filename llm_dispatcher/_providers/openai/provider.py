@@ -199,7 +199,7 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
         return self._opened(await response_to(create(**arguments)))
 
     def _counts_usage(self, ask: Ask, interface: Interface) -> bool:
-        """Whether an answer reports its usage on the way: then what is left of a limit is known if it breaks."""
+        """Whether the host is asked for its usage in each chunk, so that the rest of a limit is known after a break."""
         may_count = interface is INTERFACES["chat"] and ask.request.max_tokens is not None
         return may_count and "usage_in_each_chunk" in self._quirks
 
