@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ._serving.current import use_switch as use_switch
     from ._serving.switch import LLMSwitch as LLMSwitch
     from ._stream import LLMStream as LLMStream
+    from ._tools import Refuse as Refuse
+    from ._tools import RunContext as RunContext
     from .cache import StreamingCache as StreamingCache
     from .events import Attempt as Attempt
     from .events import TaskResponse as TaskResponse
@@ -47,13 +49,16 @@ if TYPE_CHECKING:
     from .streaming import ProgressTracker as ProgressTracker
     from .streaming import StreamingCallbacks as StreamingCallbacks
     from .streaming import StreamMetadata as StreamMetadata
+    from .tasks import CachePoint as CachePoint
     from .tasks import Message as Message
     from .tasks import Target as Target
     from .tasks import TaskRequest as TaskRequest
     from .tasks import TaskType as TaskType
+    from .tasks import Tool as Tool
 
 _HOMES = {
     "Attempt": "events",
+    "CachePoint": "tasks",
     "ChunkMetadata": "streaming",
     "LLM": "_llm",
     "AllProvidersFailedError": "exceptions",
@@ -69,6 +74,8 @@ _HOMES = {
     "Local": "_arguments",
     "Message": "tasks",
     "ProgressTracker": "streaming",
+    "Refuse": "_tools",
+    "RunContext": "_tools",
     "StreamingCache": "cache",
     "StreamMetadata": "streaming",
     "StreamingCallbacks": "streaming",
@@ -76,6 +83,7 @@ _HOMES = {
     "TaskRequest": "tasks",
     "TaskResponse": "events",
     "TaskType": "tasks",
+    "Tool": "tasks",
     "Usage": "events",
     "encode_audio": "_media",
     "encode_image": "_media",

@@ -12,6 +12,9 @@ from msgspec.structs import force_setattr
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
+CacheTime: TypeAlias = Literal["5m", "1h"]
+"""How long a vendor keeps a prompt in its prompt cache: five minutes or an hour."""
+
 
 class Media(Struct, frozen=True):
     """A loaded image or sound: its content as base64, or its URL. The media type of a URL may be unknown."""
@@ -81,6 +84,19 @@ class AudioPart(Struct, frozen=True, tag="audio"):
         check_source("a sound", self.source)
 
 
+class CachePoint(Struct, frozen=True, tag="cache_point"):
+    """The vendor may keep the prompt up to here in its prompt cache, for about this long.
+
+    A wire that has no such mark ignores it: docs/conversations.md says which.
+    """
+
+    ttl: CacheTime = "5m"
+
+    def __post_init__(self) -> None:
+        if self.ttl not in get_args(CacheTime):
+            raise ValueError(f"the ttl of a CachePoint is one of {', '.join(get_args(CacheTime))}; got {self.ttl!r}")
+
+
 class ReasoningPart(Struct, frozen=True, tag="reasoning"):
     """A model's reasoning, with the vendor's signature.
 
@@ -109,7 +125,7 @@ class ToolResultPart(Struct, frozen=True, tag="tool_result"):
     error: bool = False
 
 
-Part: TypeAlias = TextPart | ImagePart | AudioPart | ReasoningPart | ToolCallPart | ToolResultPart
+Part: TypeAlias = TextPart | ImagePart | AudioPart | CachePoint | ReasoningPart | ToolCallPart | ToolResultPart
 
 
 class Message(Struct, frozen=True):

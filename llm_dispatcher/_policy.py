@@ -66,6 +66,15 @@ class Route(Struct, frozen=True):
     resilience: ResilienceOverride | None = None
 
 
+class Affinity(Struct, frozen=True):
+    """Where a conversation has been: the target that answered last, whose prompt cache is warm, and how many tokens of
+    the prompt each target has reported as cached.
+    """
+
+    last: Target | None = None
+    cached: Mapping[Target, int] = {}
+
+
 class Wishes(Struct, frozen=True, kw_only=True):
     """The wishes of one call for its routing; `None` leaves a choice to the route."""
 
@@ -73,6 +82,7 @@ class Wishes(Struct, frozen=True, kw_only=True):
     max_cost: float | None = None
     max_latency: float | None = None
     fallback: bool = True
+    affinity: Affinity | None = None
 
 
 class Limits(Struct, frozen=True):

@@ -23,10 +23,16 @@ LLMDispatcherError
 ├── BudgetExceededError                    ┘
 │   └── StreamBudgetExceededError (StreamingError)   … after text was delivered
 ├── StreamingError                         it broke after text was delivered (.partial .usage .failures)
+│   ├── ToolLimitError                     the model went on calling tools (max_turns, max_tool_calls)
+│   └── InvalidOutputError                 the answer does not follow its schema (.errors)
 ├── RequestTimeoutError (TimeoutError)     the `total` clock ran out
 │   └── StreamTimeoutError (StreamingError)    … after text was delivered
 ├── ConfigurationError                     the policy is wrong (.problems; .file .line .key of the first)
-└── CacheError                             a cache cannot be used as asked
+├── CacheError                             a cache cannot be used as asked
+└── SessionError                           something is wrong with a session
+    ├── SessionBusyError                   another stream of it is being read
+    ├── SessionStoreError                  its store could not be read or written
+    └── SessionFormatError                 a saved session cannot be read
 
 `EventLoopRunningError` is a mistake in the program and stands apart.
 """
@@ -287,6 +293,57 @@ class StreamBudgetExceededError(BudgetExceededError, StreamingError):
         self, message: str, *, partial: str, usage: Usage, failures: Sequence[LLMDispatcherError] = ()
     ) -> None:
         StreamingError.__init__(self, message, partial=partial, usage=usage, failures=failures)
+
+
+class ToolLimitError(StreamingError):
+    """The model went on calling tools after `max_turns` turns or `max_tool_calls` calls.
+
+    Args:
+        message: The reason, in one line.
+        partial: The delivered text.
+        usage: The usage of all attempts.
+        failures: Errors of attempts that failed, in order.
+    """
+
+
+class InvalidOutputError(StreamingError):
+    """The answer does not follow its schema, also after it was asked for again with the errors.
+
+    Args:
+        message: The reason, in one line.
+        partial: The text of the last answer.
+        usage: The usage of all attempts.
+        errors: What is wrong with the text, as the model was told.
+        failures: Errors of attempts that failed, in order.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        partial: str,
+        usage: Usage,
+        errors: str = "",
+        failures: Sequence[LLMDispatcherError] = (),
+    ) -> None:
+        super().__init__(message, partial=partial, usage=usage, failures=failures)
+        self.errors = errors
+
+
+class SessionError(LLMDispatcherError):
+    """Something is wrong with a session."""
+
+
+class SessionBusyError(SessionError):
+    """Another stream of this session is being read. A session answers one turn at a time."""
+
+
+class SessionStoreError(SessionError):
+    """The store of a session could not be read or written."""
+
+
+class SessionFormatError(SessionError):
+    """A saved session cannot be read: it is damaged, or a newer version of this library has written it."""
 
 
 class ConfigurationProblem(Struct, frozen=True):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast, get_args, get_origin
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from ._answer_schema import AnswerSchema
 from ._chat_messages import messages_of
 from ._messages import (
     AudioPart,
+    CachePoint,
+    CacheTime,
     ImagePart,
     Media,
     MediaSource,
@@ -24,9 +27,12 @@ from ._messages import (
     ToolResultPart,
     check_source,
 )
+from ._tool_values import Tool
 
 __all__ = [
     "AudioPart",
+    "CachePoint",
+    "CacheTime",
     "ImagePart",
     "Media",
     "MediaSource",
@@ -40,6 +46,7 @@ __all__ = [
     "TaskRequest",
     "TaskType",
     "TextPart",
+    "Tool",
     "ToolCallPart",
     "ToolResultPart",
 ]
@@ -62,9 +69,9 @@ class HasSchema(Protocol):
     def model_json_schema(self) -> dict[str, Any]: ...
 
 
-ResponseFormat: TypeAlias = Mapping[str, Any] | HasSchema
-"""The form of an answer: a pydantic model class, or a JSON schema as a dict. The schema may be bare or in OpenAI's
-wrapping; `{"type": "json_object"}` stands for any JSON.
+ResponseFormat: TypeAlias = Mapping[str, Any] | HasSchema | type[Any]
+"""The form of an answer: a pydantic model, a dataclass, a `TypedDict`, a msgspec `Struct`, a list of one of them, or a
+JSON schema as a dict. The schema may be bare or in OpenAI's wrapping; `{"type": "json_object"}` stands for any JSON.
 """
 
 
@@ -129,9 +136,9 @@ class TaskRequest(_Positional, frozen=True, kw_only=True):
         system: The system prompt.
         images: Images of the last user turn.
         audio: Sounds of the last user turn.
-        tools: The tools that the model may call.
+        tools: The tools that the model may call: functions, `Tool`s, or dicts with a schema.
         tool_choice: "auto", "none", "required" or the name of a tool.
-        response_format: A pydantic model class, which is stored as its schema, or a JSON schema as a dict.
+        response_format: The type that the answer has to follow, or a JSON schema as a dict.
         temperature: The sampling temperature.
         top_p: The share of probability from which tokens are sampled.
         max_tokens: The most tokens of the answer.
@@ -144,6 +151,7 @@ class TaskRequest(_Positional, frozen=True, kw_only=True):
             not sent to a vendor.
         sticky: Requests with the same value go to the same target of a route with the strategy `weighted`. It is not
             sent to a vendor.
+        cache_key: Requests with the same value share a vendor's prompt cache, where its wire has a name for that.
         metadata: Metadata for vendors that store it.
         extra: Fields that are added to the body of the request as they are.
     """
@@ -166,6 +174,7 @@ class TaskRequest(_Positional, frozen=True, kw_only=True):
     model: str | None = None
     namespace: str | None = None
     sticky: str | None = None
+    cache_key: str | None = None
     metadata: Mapping[str, Any] = {}
     extra: Mapping[str, Any] = {}
 
@@ -193,6 +202,7 @@ class TaskRequest(_Positional, frozen=True, kw_only=True):
             model: str | None = None,
             namespace: str | None = None,
             sticky: str | None = None,
+            cache_key: str | None = None,
             metadata: Mapping[str, Any] | None = None,
             extra: Mapping[str, Any] | None = None,
         ) -> None: ...
@@ -284,21 +294,33 @@ def _mapping(name: str, value: object) -> dict[str, Any]:
 
 
 def _response_format(name: str, value: object) -> dict[str, Any]:
-    if isinstance(value, type) and callable(schema_of := getattr(value, "model_json_schema", None)):
-        value = schema_of()
+    if isinstance(value, AnswerSchema):
+        return value
     if not isinstance(value, Mapping):
-        if isinstance(value, str):
-            kind, fix = "text", 'for JSON of any form, write {"type": "json_object"}'
-        elif callable(getattr(value, "model_json_schema", None)):
-            kind, fix = f"an instance of {type(value).__name__}", f"pass the class {type(value).__name__} itself"
-        else:
-            kind = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-            fix = "for another type, pass pydantic.TypeAdapter(type).json_schema()"
-        raise TypeError(f"{name} is a pydantic model class or a JSON schema as a dict, got {kind}; {fix}")
+        _check_is_a_type(name, value)
+        schema_of = getattr(value, "model_json_schema", None)
+        if callable(schema_of):  # pydantic is loaded already
+            return AnswerSchema(schema_of(), value)
+        return AnswerSchema({}, value)
     inner = value.get("json_schema", value)
     if not isinstance(inner, Mapping) or not isinstance(inner.get("schema", inner), Mapping):
         raise TypeError(f"{name} is in OpenAI's wrapping, but its 'schema' is not a JSON schema: pass a dict")
     return dict(value)
+
+
+def _check_is_a_type(name: str, value: object) -> None:
+    """Raise a `TypeError` for a value that is no type. Whether answers can follow the type is seen when it is used."""
+    if get_origin(value) is not None or (isinstance(value, type) and value.__module__ != "builtins"):
+        return
+    if isinstance(value, type):
+        kind, fix = f"the class {value.__name__}", "say what it holds: a dataclass, a TypedDict, or list[Item]"
+    elif isinstance(value, str):
+        kind, fix = "text", 'for JSON of any form, write {"type": "json_object"}'
+    elif any(hasattr(value, each) for each in ("model_json_schema", "__dataclass_fields__", "__struct_fields__")):
+        kind, fix = f"an instance of {type(value).__name__}", f"pass the class {type(value).__name__} itself"
+    else:
+        kind, fix = type(value).__name__, "pass a pydantic model, a dataclass, a TypedDict or a msgspec Struct"
+    raise TypeError(f"{name} is a type or a JSON schema as a dict, got {kind}; {fix}")
 
 
 def _task_type(name: str, value: object) -> TaskType:
@@ -341,6 +363,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "model": _name,
     "namespace": _name,
     "sticky": _name,
+    "cache_key": _name,
     "metadata": _mapping,
     "extra": _mapping,
 }

@@ -181,6 +181,8 @@ def every_error() -> list[LLMDispatcherError]:
         "StreamingError": exceptions.StreamingError("broke", partial="so far", usage=USAGE, failures=[failure]),
         "StreamTimeoutError": StreamTimeoutError("late", partial="so far", usage=USAGE, failures=[failure]),
         "StreamBudgetExceededError": exceptions.StreamBudgetExceededError("spent", partial="so far", usage=USAGE),
+        "ToolLimitError": exceptions.ToolLimitError("again and again", partial="so far", usage=USAGE),
+        "InvalidOutputError": exceptions.InvalidOutputError("no object", partial="{", usage=USAGE, errors="no }"),
         "ConfigurationError": exceptions.ConfigurationError("wrong", file="f", line=3, key="a.b"),
     }
     kinds = [

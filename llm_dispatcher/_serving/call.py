@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
-from .._dispatch import Ledger
+from .._dispatch import Course, Ledger
+from .._policy import Affinity
+from .._tools import ToolRun
 from .._upstream import Deadline
 from ..events import Event
 from ..notices import Notify
 from ..provider import Provider
 from ..streaming._shape import Shape
-from ..tasks import TaskRequest
+from ..tasks import Message, TaskRequest
 from .runtime import Runtime
 from .settings import CallSettings
+
+
+class Conversation(Protocol):
+    """The conversation that a call belongs to, if it has one. A session is one.
+
+    What is not stored before the next step would be lost with the process. So the stage that runs tools awaits
+    `begin_runs` before the first tool of a turn runs, and `end_runs` before the model is asked again. An error of
+    either ends the stream.
+    """
+
+    @property
+    def session(self) -> object:
+        """The session, for `RunContext.session`."""
+        ...
+
+    @property
+    def affinity(self) -> Affinity | None:
+        """Where the conversation has been."""
+        ...
+
+    async def begin_runs(self, messages: Sequence[Message], runs: Sequence[ToolRun]) -> None:
+        """These tools are about to run. `messages` is all that the stream adds to the conversation so far, and ends
+        with the turn that calls them.
+        """
+        ...
+
+    async def end_runs(self, results: Message) -> None:
+        """These are their results."""
+        ...
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -24,7 +55,8 @@ class Call(Struct, frozen=True, kw_only=True):
     `shape` is the way in which it is read. `runtime` is the policy in force and the objects that were built from it; a
     reload does not change it. The stream writes its attempts to `ledger`. `body` makes the provider that runs the
     decorated function's own body, if it has one. `deadline` is set by a stage that shares the stream with other calls;
-    without one, the loop makes its own from the settings.
+    without one, the loop makes its own from the settings. `course` is that of the turn, set by a stage that asks the
+    model in several turns; without one, the loop makes its own. `conversation` is what the call belongs to.
     """
 
     request: TaskRequest
@@ -34,6 +66,8 @@ class Call(Struct, frozen=True, kw_only=True):
     ledger: Ledger
     body: Callable[[], Provider] | None = None
     deadline: Deadline | None = None
+    course: Course | None = None
+    conversation: Conversation | None = None
 
     @property
     def notify(self) -> Notify:

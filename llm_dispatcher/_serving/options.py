@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, TypedDict, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 from .._hints import did_you_mean
 from .._policy import Strategy
@@ -16,6 +16,12 @@ from .._resilience import OnBreak
 from ..events import Event
 from ..streaming import ProgressTracker, StreamingCallbacks
 from ..tasks import ReasoningEffort, ResponseFormat, Target, TaskRequest, TaskType
+
+ToolPolicy: TypeAlias = Literal["run", "report"] | Callable[..., Any]
+"""What happens to tool calls: they run, they are only reported, or a function `(call, context)` decides each of them.
+
+The function returns `"run"`, `"stop"` or `Refuse(words)`, or a coroutine for one of them.
+"""
 
 
 class RequestCache(Protocol):
@@ -67,6 +73,12 @@ class CallOptions(RouteOptions, total=False):
         buffer_size: The least number of the vendor's pieces that are joined into one chunk.
         min_chunk_size: The least number of characters in a chunk.
         raw: Whether events carry the vendor's own events. The cache is not asked then.
+        tool_policy: What happens to the model's tool calls: `"run"`, `"report"`, or a function that decides each call.
+        tool_timeout: The most seconds that one run of a tool may take.
+        max_turns: How often the model may be asked in one stream that runs tools.
+        max_tool_calls: How many tool calls may run in one stream.
+        tool_context: An object of the application's, which tools find in `RunContext.context`.
+        max_repairs: How often an answer that does not follow its schema is asked for again.
     """
 
     callbacks: StreamingCallbacks | None
@@ -79,6 +91,12 @@ class CallOptions(RouteOptions, total=False):
     buffer_size: int | None
     min_chunk_size: int | None
     raw: bool
+    tool_policy: ToolPolicy | None
+    tool_timeout: float | None
+    max_turns: int | None
+    max_tool_calls: int | None
+    tool_context: object
+    max_repairs: int | None
 
 
 class RequestOptions(TypedDict, total=False):
@@ -95,11 +113,13 @@ class RequestOptions(TypedDict, total=False):
         stop: Texts that end the answer.
         seed: A seed for sampling, if the vendor takes one.
         reasoning_effort: How much a reasoning model should think.
-        tools: Tools that the model may call.
+        tools: Tools that the model may call: functions, which run in the stream, `Tool`s, or dicts with a schema.
         tool_choice: Whether the model may, must or must not call a tool, or which one.
-        response_format: A JSON schema or a pydantic model that the answer has to follow.
+        response_format: The type that the answer has to follow: a pydantic model, a dataclass, a `TypedDict`, a
+            msgspec `Struct`, a list of one of them, or a JSON schema.
         namespace: The name of a tenant or feature. Budgets and the cache keep namespaces apart.
         sticky: Requests with the same value go to the same target while it is healthy.
+        cache_key: Requests with the same value share a vendor's prompt cache, if its wire has a name for that.
         metadata: Labels that are sent to the vendor, if it takes them.
         extra: Vendor-specific options, by provider.
     """
@@ -119,6 +139,7 @@ class RequestOptions(TypedDict, total=False):
     response_format: ResponseFormat | None
     namespace: str | None
     sticky: str | None
+    cache_key: str | None
     metadata: Mapping[str, Any] | None
     extra: Mapping[str, Any] | None
 

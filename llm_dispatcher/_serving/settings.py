@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from inspect import iscoroutinefunction
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
@@ -18,7 +18,7 @@ from ..streaming._observe import Observer
 from ..streaming._progress import FOLLOWING, ProgressObserver, assign
 from ..streaming._shape import WHOLE, Shape
 from ..tasks import MOST_TOKENS, ReasoningEffort, TaskRequest, TaskType
-from .options import REQUEST_OPTIONS, STREAM_OPTIONS, RequestCache, StreamOptions, check_names
+from .options import REQUEST_OPTIONS, STREAM_OPTIONS, RequestCache, StreamOptions, ToolPolicy, check_names
 
 
 class CallSettings(Struct, frozen=True, kw_only=True):
@@ -37,6 +37,12 @@ class CallSettings(Struct, frozen=True, kw_only=True):
     max_cost: float | None = None
     max_latency: float | None = None
     raw: bool = False
+    tool_policy: ToolPolicy | None = None
+    tool_timeout: float | None = None
+    max_turns: int | None = None
+    max_tool_calls: int | None = None
+    tool_context: object = None
+    max_repairs: int | None = None
 
     def wishes(self, policy: Policy, task_type: TaskType) -> Wishes:
         """The call's wishes for its routing."""
@@ -90,18 +96,14 @@ class CallSettings(Struct, frozen=True, kw_only=True):
         _positive("timeout", self.timeout, "seconds")
         if self.on_break not in (None, *get_args(OnBreak)):
             raise ValueError(f"on_break is one of {', '.join(get_args(OnBreak))}; got {self.on_break!r}")
-        if self.max_retries is not None and (
-            isinstance(self.max_retries, bool) or not isinstance(self.max_retries, int)
-        ):
-            raise TypeError(f"max_retries is an int, got {type(self.max_retries).__name__}")
-        if self.max_retries is not None and self.max_retries < 0:
-            raise ValueError(f"max_retries is 0 or more, got {self.max_retries}")
+        for name, least in _COUNTS.items():
+            _check_count(name, getattr(self, name), least)
         check_type("fallback_enabled", self.fallback_enabled, bool)
-        for name, size in (("buffer_size", self.buffer_size), ("min_chunk_size", self.min_chunk_size)):
-            if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
-                raise TypeError(f"{name} is an int, got {type(size).__name__}")
-            if size is not None and size < 1:
-                raise ValueError(f"{name} is 1 or more, got {size}")
+        if self.tool_policy not in (None, "run", "report") and not callable(self.tool_policy):
+            raise TypeError(
+                f'tool_policy is "run", "report" or a function that decides each call, got {self.tool_policy!r:.60}'
+            )
+        _positive("tool_timeout", self.tool_timeout, "seconds")
         if self.optimization_strategy not in (None, *get_args(Strategy)):
             strategies = ", ".join(get_args(Strategy))
             raise ValueError(f"optimization_strategy is one of {strategies}; got {self.optimization_strategy!r}")
@@ -148,6 +150,7 @@ class FunctionSettings(CallSettings, frozen=True, kw_only=True):
     response_format: Mapping[str, Any] | None = None
     namespace: str | None = None
     sticky: str | None = None
+    cache_key: str | None = None
     metadata: Mapping[str, Any] = {}
     extra: Mapping[str, Any] = {}
 
@@ -195,6 +198,21 @@ def check_function(name: str, function: object) -> None:
     if not callable(function) or iscoroutinefunction(function):
         kind = "a coroutine function" if callable(function) else type(function).__name__
         raise TypeError(f"{name} is a plain function, got {kind}; to await something, start a task in it")
+
+
+_COUNTS: Final = {
+    "max_retries": 0,
+    "max_repairs": 0,
+    **dict.fromkeys(("buffer_size", "min_chunk_size", "max_turns", "max_tool_calls"), 1),
+}
+"""The settings that are whole numbers, and the least value of each."""
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise TypeError(f"{name} is an int, got {type(value).__name__}")
+    if isinstance(value, int) and value < least:
+        raise ValueError(f"{name} is {least} or more, got {value}")
 
 
 def _positive(name: str, value: object, unit: str) -> None:

@@ -28,11 +28,11 @@ found any more.
 """
 
 NOT_COMPARED: Final = frozenset(
-    {"prompt", "messages", "images", "audio", "providers", "model", "sticky", "namespace", "metadata"}
+    {"prompt", "messages", "images", "audio", "providers", "model", "sticky", "cache_key", "namespace", "metadata"}
 )
 """Fields of a request that are not compared by themselves. The conversation stands for `prompt`, `messages`, `images`
 and `audio`, the targets stand for `providers` and `model`, and the request's namespace stands for `namespace` and
-`metadata`. `sticky` does not affect the answer.
+`metadata`. `sticky` and `cache_key` do not affect the answer.
 """
 COMPARED: Final = tuple(name for name in TaskRequest.__struct_fields__ if name not in NOT_COMPARED)
 """All other fields. They must be equal, and so must every field that a later version adds."""

@@ -515,9 +515,9 @@ def test_a_vendors_own_tool_is_sent_as_it_is_or_refused() -> None:
         (TaskRequest("x", tools=[LOOK], tool_choice="hear"), "names 'hear', which is not one of the tools: look"),
         (TaskRequest("x", tools=[LOOK], tool_choice={"a": 1}), 'tool_choice is "auto", "none", "required" or'),
         (TaskRequest("x", extra={"stream": False}), "extra holds 'stream'"),
-        (TaskRequest(messages=[Message("tool", "seen")]), "'tool' holds ToolResultParts, not TextPart"),
+        (TaskRequest(messages=[Message("tool", "seen")]), "'tool' holds .*, not TextPart"),
         (TaskRequest(messages=[Message("user", ToolCallPart("c", "f", "{}"))]), "'user' holds .*, not ToolCallPart"),
-        (TaskRequest(messages=[Message("system", ImagePart(PNG))]), "'system' holds TextParts, not ImagePart"),
+        (TaskRequest(messages=[Message("system", ImagePart(PNG))]), "'system' holds .*, not ImagePart"),
         (TaskRequest(messages=[Message("assistant", ImagePart(PNG))]), "'assistant' holds .*, not ImagePart"),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...tasks import (
     AudioPart,
+    CachePoint,
     ImagePart,
     Message,
     Part,
@@ -88,6 +89,8 @@ def _block(part: Part, target: Target) -> dict[str, Any] | None:
     match part:
         case TextPart():
             return {"type": "text", "text": part.text} if part.text else None
+        case CachePoint():
+            return None
         case ReasoningPart():
             if part.signature is None:
                 return None  # the vendor refuses reasoning without its signature

@@ -16,6 +16,7 @@ from ...exceptions import InvalidRequestError, ModelUnsupportedError
 from ...provider._json_check import form_of
 from ...tasks import (
     AudioPart,
+    CachePoint,
     ImagePart,
     Media,
     Message,
@@ -42,10 +43,10 @@ def cannot(what: str, target: Target) -> ModelUnsupportedError:
 
 
 _PARTS: Final[Mapping[Role, tuple[type[Part], ...]]] = {
-    "system": (TextPart,),
-    "user": (TextPart, ImagePart, AudioPart, ToolResultPart),
-    "assistant": (TextPart, ReasoningPart, ToolCallPart),
-    "tool": (ToolResultPart,),
+    "system": (TextPart, CachePoint),
+    "user": (TextPart, ImagePart, AudioPart, ToolResultPart, CachePoint),
+    "assistant": (TextPart, ReasoningPart, ToolCallPart, CachePoint),
+    "tool": (ToolResultPart, CachePoint),
 }
 
 

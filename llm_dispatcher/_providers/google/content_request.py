@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 from ...exceptions import InvalidRequestError
 from ...tasks import (
     AudioPart,
+    CachePoint,
     ImagePart,
     Media,
     Message,
@@ -131,6 +132,8 @@ def _content(message: Message, names: dict[str, str], target: Target) -> dict[st
                 if part.text:
                     parts.append({"text": part.text, **signature})
                     signature = {}
+            case CachePoint():
+                continue
             case ReasoningPart():
                 if part.signature and part.text:
                     parts.append({"text": part.text, "thought": True, "thoughtSignature": _signature(part.signature)})

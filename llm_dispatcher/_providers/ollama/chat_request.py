@@ -7,6 +7,7 @@ from typing import Any
 
 from ...tasks import (
     AudioPart,
+    CachePoint,
     ImagePart,
     Message,
     ReasoningPart,
@@ -75,7 +76,7 @@ def _messages(message: Message, target: Target) -> Iterable[dict[str, Any]]:
                 images.append(image_of(part, target, addresses=False).data)
             case AudioPart():
                 raise cannot("audio", target)
-            case TextPart() | ReasoningPart():
+            case TextPart() | ReasoningPart() | CachePoint():
                 continue
     if message.text or calls or images:
         more = without_empty(images=images or None, tool_calls=calls or None)

@@ -9,6 +9,7 @@ from ..._chat_messages import AUDIO_FORMATS
 from ..._vendors.quirks import Quirk
 from ...tasks import (
     AudioPart,
+    CachePoint,
     ImagePart,
     Message,
     ReasoningPart,
@@ -109,6 +110,8 @@ def _messages(message: Message, target: Target, quirks: Quirks) -> Iterable[dict
                 calls.append({"id": part.id, "type": "function", "function": function})
             case ToolResultPart():
                 yield {"role": "tool", "tool_call_id": part.id, "content": part.result}
+            case CachePoint():
+                continue
             case ReasoningPart():
                 continue  # this interface has no parameter for earlier reasoning
     if all(part["type"] == "text" for part in content):

@@ -8,6 +8,7 @@ from typing import Any
 from ..._vendors.quirks import Quirk
 from ...tasks import (
     AudioPart,
+    CachePoint,
     ImagePart,
     Message,
     ReasoningPart,
@@ -78,6 +79,8 @@ def _items(message: Message, target: Target, quirks: Container[Quirk]) -> Iterab
                 yield {"type": "function_call_output", "call_id": part.id, "output": part.result}
             case AudioPart():
                 raise cannot("audio", target)
+            case CachePoint():
+                continue
             case ReasoningPart():
                 yield from _message_item(message, content)
                 yield from _reasoning_item(part)

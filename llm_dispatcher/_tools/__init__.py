@@ -1,0 +1,7 @@
+"""Running tools: the functions that a model calls while it answers."""
+
+from __future__ import annotations
+
+from ._context import Refuse as Refuse
+from ._context import RunContext as RunContext
+from ._context import ToolRun as ToolRun
