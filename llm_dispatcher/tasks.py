@@ -300,7 +300,7 @@ def _response_format(name: str, value: object) -> dict[str, Any]:
         _check_is_a_type(name, value)
         schema_of = getattr(value, "model_json_schema", None)
         if callable(schema_of):  # pydantic is loaded already
-            return AnswerSchema(schema_of(), value)
+            return AnswerSchema(cast(Mapping[str, Any], schema_of()), value)
         return AnswerSchema({}, value)
     inner = value.get("json_schema", value)
     if not isinstance(inner, Mapping) or not isinstance(inner.get("schema", inner), Mapping):
