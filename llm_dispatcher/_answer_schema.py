@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, Protocol, Self, cast, get_origin
+
+
+class HasSchema(Protocol):
+    """A pydantic model class. It is recognised by this method, so that pydantic need not be loaded."""
+
+    def model_json_schema(self) -> dict[str, Any]: ...
 
 
 class AnswerSchema(dict[str, Any]):
@@ -59,3 +65,34 @@ class AnswerSchema(dict[str, Any]):
             is_wrapped=self.is_wrapped,
             may_instruct=True,
         )
+
+
+def answer_schema(name: str, value: object) -> dict[str, Any]:
+    """The schema of a `response_format`, which is a type or a JSON schema. `name` is its name in an error."""
+    if isinstance(value, AnswerSchema):
+        return value
+    if not isinstance(value, Mapping):
+        _check_is_a_type(name, value)
+        schema_of = getattr(value, "model_json_schema", None)
+        if callable(schema_of):  # pydantic is loaded already
+            return AnswerSchema(cast(Mapping[str, Any], schema_of()), value)
+        return AnswerSchema({}, value)
+    inner = value.get("json_schema", value)
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("schema", inner), Mapping):
+        raise TypeError(f"{name} is in OpenAI's wrapping, but its 'schema' is not a JSON schema: pass a dict")
+    return dict(value)
+
+
+def _check_is_a_type(name: str, value: object) -> None:
+    """Raise a `TypeError` for a value that is no type. Whether answers can follow the type is seen when it is used."""
+    if get_origin(value) is not None or (isinstance(value, type) and value.__module__ != "builtins"):
+        return
+    if isinstance(value, type):
+        kind, fix = f"the class {value.__name__}", "say what it holds: a dataclass, a TypedDict, or list[Item]"
+    elif isinstance(value, str):
+        kind, fix = "text", 'for JSON of any form, write {"type": "json_object"}'
+    elif any(hasattr(value, each) for each in ("model_json_schema", "__dataclass_fields__", "__struct_fields__")):
+        kind, fix = f"an instance of {type(value).__name__}", f"pass the class {type(value).__name__} itself"
+    else:
+        kind, fix = type(value).__name__, "pass a pydantic model, a dataclass, a TypedDict or a msgspec Struct"
+    raise TypeError(f"{name} is a type or a JSON schema as a dict, got {kind}; {fix}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
-from ._answer_schema import AnswerSchema
+from ._answer_schema import HasSchema, answer_schema
 from ._chat_messages import messages_of
 from ._messages import (
     AudioPart,
@@ -61,12 +61,6 @@ LONGEST_NAME: Final = 256
 
 NAMESPACE: Final = "namespace"
 """The metadata key that names a budget for requests that do not use the field `namespace`."""
-
-
-class HasSchema(Protocol):
-    """A pydantic model class. It is recognised by this method, so that pydantic need not be loaded."""
-
-    def model_json_schema(self) -> dict[str, Any]: ...
 
 
 ResponseFormat: TypeAlias = Mapping[str, Any] | HasSchema | type[Any]
@@ -293,36 +287,6 @@ def _mapping(name: str, value: object) -> dict[str, Any]:
     raise TypeError(f"{name} is a dict, got {type(value).__name__}")
 
 
-def _response_format(name: str, value: object) -> dict[str, Any]:
-    if isinstance(value, AnswerSchema):
-        return value
-    if not isinstance(value, Mapping):
-        _check_is_a_type(name, value)
-        schema_of = getattr(value, "model_json_schema", None)
-        if callable(schema_of):  # pydantic is loaded already
-            return AnswerSchema(cast(Mapping[str, Any], schema_of()), value)
-        return AnswerSchema({}, value)
-    inner = value.get("json_schema", value)
-    if not isinstance(inner, Mapping) or not isinstance(inner.get("schema", inner), Mapping):
-        raise TypeError(f"{name} is in OpenAI's wrapping, but its 'schema' is not a JSON schema: pass a dict")
-    return dict(value)
-
-
-def _check_is_a_type(name: str, value: object) -> None:
-    """Raise a `TypeError` for a value that is no type. Whether answers can follow the type is seen when it is used."""
-    if get_origin(value) is not None or (isinstance(value, type) and value.__module__ != "builtins"):
-        return
-    if isinstance(value, type):
-        kind, fix = f"the class {value.__name__}", "say what it holds: a dataclass, a TypedDict, or list[Item]"
-    elif isinstance(value, str):
-        kind, fix = "text", 'for JSON of any form, write {"type": "json_object"}'
-    elif any(hasattr(value, each) for each in ("model_json_schema", "__dataclass_fields__", "__struct_fields__")):
-        kind, fix = f"an instance of {type(value).__name__}", f"pass the class {type(value).__name__} itself"
-    else:
-        kind, fix = type(value).__name__, "pass a pydantic model, a dataclass, a TypedDict or a msgspec Struct"
-    raise TypeError(f"{name} is a type or a JSON schema as a dict, got {kind}; {fix}")
-
-
 def _task_type(name: str, value: object) -> TaskType:
     if isinstance(value, str) and value in _TASK_TYPES:
         return TaskType(value)
@@ -352,7 +316,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "images": _media,
     "audio": _media,
     "tools": _several,
-    "response_format": _response_format,
+    "response_format": answer_schema,
     "temperature": _number,
     "top_p": _number,
     "max_tokens": _count,
