@@ -296,14 +296,7 @@ class StreamBudgetExceededError(BudgetExceededError, StreamingError):
 
 
 class ToolLimitError(StreamingError):
-    """The model went on calling tools after `max_turns` turns or `max_tool_calls` calls.
-
-    Args:
-        message: The reason, in one line.
-        partial: The delivered text.
-        usage: The usage of all attempts.
-        failures: Errors of attempts that failed, in order.
-    """
+    """The model went on calling tools after `max_turns` turns or `max_tool_calls` calls."""
 
 
 class InvalidOutputError(StreamingError):
