@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from ._continuing import Continuing as Continuing
     from ._continuing import Kind as Kind
     from ._player import Script as Script
+    from ._received import ReceivedCall as ReceivedCall
     from ._received import ReceivedRequest as ReceivedRequest
+    from ._received import ReceivedResult as ReceivedResult
     from ._received import Turn as Turn
     from ._runs import Background as Background
     from ._runs import SimulatedRun as SimulatedRun
@@ -83,7 +85,9 @@ _MODULES = {
     "MalformedJson": "faults",
     "Pieces": "_simulation.answer",
     "ProviderScript": "_simulation.provider",
+    "ReceivedCall": "_received",
     "ReceivedRequest": "_received",
+    "ReceivedResult": "_received",
     "Redirect": "faults",
     "Refuse": "faults",
     "Reply": "_script",

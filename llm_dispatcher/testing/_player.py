@@ -15,7 +15,7 @@ from ._continuing import Continuing
 from ._http import HttpRequest
 from ._received import ReceivedRequest
 from ._runs import OPENAIS, Background, RunStore
-from ._script import Reply, Wire
+from ._script import Reply, Wire, numbered
 from ._wires import WIRES, Rejection
 from .faults import HttpError, Redirect, Refuse
 
@@ -79,7 +79,7 @@ class Player:
         self.script = script
         self._parts = parts
         self._answer_count = 0
-        self._cached: dict[tuple[int, str, bool, tuple[str, ...]], Answer] = {}
+        self._cached: dict[tuple[object, ...], Answer] = {}
 
     def receive(self, received: HttpRequest) -> ReceivedRequest:
         """Record a request. A request for the records themselves is not recorded."""
@@ -164,7 +164,8 @@ class Player:
         place = min(self._answer_count, len(self._parts) - 1)
         self._answer_count += 1
         part = self._parts[place]
-        reply = request.reply = part if isinstance(part, Reply) else part(request)
+        reply = part if isinstance(part, Reply) else part(request)
+        reply = request.reply = numbered(reply, [call.id for call in request.calls])
         if isinstance(reply.fault, Refuse):
             return answers.no_answer()
         if isinstance(reply.fault, Redirect):
@@ -173,7 +174,7 @@ class Player:
             return answers.error_answer(self._wire, reply.fault, request.request_id, reply.headers)
         if self._keeps_runs and request.body.get("background") is True:
             return self.runs.begin(request, reply)
-        key = (place, request.model, request.wants_usage, request.fallbacks)
+        key = (place, request.model, request.wants_usage, request.fallbacks, reply.tool_calls)
         if request.change is None and (answer := self._cached.get(key)) is not None:
             return answer
         answer = answers.streamed(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
 
 from .. import _clock
 from ._latch import Latch
@@ -16,14 +19,39 @@ ChangeFrames: TypeAlias = Callable[[list[Any]], list[Any]]
 """Makes other frames of those of a wire."""
 
 
+class ReceivedCall(Struct, frozen=True):
+    """A tool call in a request. `id` is empty on a wire without ids."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ReceivedResult(Struct, frozen=True):
+    """The result of a tool call in a request. `id` and `name` are empty on wires that do not have them."""
+
+    id: str
+    name: str
+    result: str
+    error: bool = False
+
+
 class Turn:
-    """One turn of the conversation in a request, in the same form for all wires."""
+    """One turn of the conversation in a request, in the same form for all wires.
 
-    __slots__ = ("role", "text")
+    The calls of an assistant's turn are `calls`. Results are in turns of the role that their wire gives them: `tool`
+    on OpenAI's and Ollama's wires, `user` on Anthropic's and Google's.
+    """
 
-    def __init__(self, role: str, text: str) -> None:
+    __slots__ = ("calls", "results", "role", "text")
+
+    def __init__(
+        self, role: str, text: str, calls: Sequence[ReceivedCall] = (), results: Sequence[ReceivedResult] = ()
+    ) -> None:
         self.role: str = role
         self.text: str = text
+        self.calls: tuple[ReceivedCall, ...] = tuple(calls)
+        self.results: tuple[ReceivedResult, ...] = tuple(results)
 
     def __repr__(self) -> str:
         return f"Turn({self.role!r}, {self.text!r})"
@@ -71,6 +99,17 @@ class ReceivedRequest:
     def text(self) -> str:
         """The text of the last turn, which is the prompt."""
         return self.turns[-1].text if self.turns else ""
+
+    @property
+    def calls(self) -> tuple[ReceivedCall, ...]:
+        """All tool calls of the conversation, in order."""
+        return tuple(call for turn in self.turns for call in turn.calls)
+
+    @property
+    def results(self) -> tuple[ReceivedResult, ...]:
+        """The results that this request brings: those after the last turn of the assistant. Empty if it brings none."""
+        latest = list(takewhile(lambda turn: turn.role != "assistant", reversed(self.turns)))
+        return tuple(result for turn in reversed(latest) for result in turn.results)
 
     def wait_until_over(self, timeout: float = 30.0) -> Ending:
         """Block until the answer has ended, and return how. After the timeout it is still `open`."""

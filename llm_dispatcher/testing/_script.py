@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
+from itertools import count
 from typing import Final
 
 from msgspec import UnsetType
+from msgspec.structs import replace
 
 from .._vendors.table import VENDORS
 from .._vendors.vendor import Vendor
@@ -51,17 +53,25 @@ class SaidUsage(ScriptPart, frozen=True):
 
 
 class SaidToolCall(ScriptPart, frozen=True):
-    """A tool call. `arguments` is JSON text; it is sent in fragments if the wire has them."""
+    """A tool call. `arguments` is JSON text; a wire that has fragments sends it in two, or in pieces of `chunk_size`.
+
+    A call without an `id` gets the next free one of `call_1`, `call_2` and so on, counted over the whole conversation.
+    """
 
     name: str
     arguments: str = "{}"
-    id: str = "call_1"
+    id: str = ""
+    chunk_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.chunk_size is not None and self.chunk_size < 1:
+            raise ValueError(f"SaidToolCall(chunk_size) is 1 or more, got {self.chunk_size}")
 
     @property
     def fragments(self) -> tuple[str, ...]:
         """The arguments in the pieces that are sent. Empty arguments are one empty piece."""
-        half = (len(self.arguments) + 1) // 2
-        return (self.arguments[:half], self.arguments[half:]) if half < len(self.arguments) else (self.arguments,)
+        size = self.chunk_size or (len(self.arguments) + 1) // 2
+        return tuple(self.arguments[at : at + size] for at in range(0, len(self.arguments), size or 1)) or ("",)
 
 
 class Decline(ScriptPart, frozen=True):
@@ -163,3 +173,13 @@ class Reply(ScriptPart, frozen=True):
     def finish(self) -> str:
         """The finish reason."""
         return self.finish_reason or ("tool_calls" if self.tool_calls else "stop")
+
+
+def numbered(reply: Reply, ids: Collection[str] = ()) -> Reply:
+    """The reply with an id for each of its calls. `ids` are those of the conversation; a call without one has `""`."""
+    if all(call.id for call in reply.tool_calls):
+        return reply
+    taken = {*ids, *(call.id for call in reply.tool_calls)}
+    free = (name for number in count(1 + sum(not each for each in ids)) if (name := f"call_{number}") not in taken)
+    calls = [call if call.id else replace(call, id=next(free)) for call in reply.tool_calls]
+    return replace(reply, tool_calls=tuple(calls))

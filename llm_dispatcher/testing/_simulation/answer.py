@@ -21,7 +21,7 @@ from ...provider._decoding import LINGER
 from ...provider._rate_limit_headers import allowance
 from .._answers import before
 from .._received import Ending
-from .._script import Reply, Wire
+from .._script import Reply, Wire, numbered
 from .._wires import WIRES
 from ..faults import (
     Breaks,
@@ -99,6 +99,7 @@ def answer(asked: Asked, reply: Reply | Pieces) -> Answer:
         # An error is copied, because an instance that is raised again would collect what it went through before.
         moments = [copy(moment) if isinstance(moment, BaseException) else moment for moment in reply.moments]
         return _answer(_with_raw_events(moments, asked), "served" if is_complete else "broken", 200)
+    reply = numbered(reply)
     if isinstance(reply.fault, OfARun):
         raise ValueError(  # noqa: TRY004 - the type is right, its place is not
             f"{type(reply.fault).__name__} is for a vendor that keeps runs: it needs background=, or in a simulated "

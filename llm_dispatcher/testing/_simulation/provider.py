@@ -19,8 +19,7 @@ loop. So it works on every event loop, and in a simulated one it is as repeatabl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
-from itertools import groupby
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from math import inf
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urljoin, urlsplit
@@ -33,17 +32,18 @@ from ...events import Rung
 from ...notices import Notify
 from ...provider import Ask, Opened, Piece, ProviderSettings, TokenTrail
 from ...provider._errors import translated
-from ...tasks import Message, TaskRequest, ToolResultPart
+from ...tasks import TaskRequest
 from .._continuing import Continuing
 from .._player import PREFILL_REFUSED
 from .._received import ReceivedRequest, Turn
 from .._runs import Background, Trouble
-from .._script import Reply, Wire
+from .._script import Reply, Wire, numbered
 from ..faults import HttpError, OfARun, Redirect, Refuse
 from .answer import Answer, Asked, Pieces, answer, refusal
 from .kept_runs import ScriptedRun
 from .served import Served as Served
 from .token_trail import Trail
+from .turns import merged, turns_of
 
 _Function: TypeAlias = Callable[[ReceivedRequest], Reply | Pieces]
 ProviderPart: TypeAlias = str | Reply | Continuing | Pieces | _Function
@@ -244,7 +244,7 @@ class SimulatedProvider:
         body = {"max_tokens": ask.request.max_tokens, "has_token_ids": ask.tokens is not None}
         request = ReceivedRequest(self.wire, "POST", "", {}, body, f"req_sim_{len(self.requests) + 1}")
         request.model = self.settings.vendor_model(ask.target.model)
-        turns = [Turn(message.role, _text_of(message)) for message in ask.request.conversation]
+        turns = turns_of(ask.request.conversation, self.wire)
         if isinstance(ask.tokens, Trail):  # their text belongs to an open turn, if the request has one
             before = turns.pop().text if turns and turns[-1].role == "assistant" else ""
             turns.append(Turn("assistant", before + ask.tokens.text))
@@ -252,7 +252,7 @@ class SimulatedProvider:
         request.system = "\n".join(text for text in system if text) or None
         request.turns = [turn for turn in turns if turn.role != "system"]
         if self.wire is Wire.ANTHROPIC:
-            request.turns = _merged(request.turns)
+            request.turns = merged(request.turns)
         self.requests.append(request)
         return request
 
@@ -278,7 +278,7 @@ class SimulatedProvider:
         self._answer_count += 1
         reply = part if isinstance(part, (Reply, Pieces)) else part(request)
         if isinstance(reply, Reply):
-            request.reply = reply
+            reply = request.reply = numbered(reply, [call.id for call in request.calls])
         return reply
 
     def _follows(self, reply: Reply | None) -> bool:
@@ -321,18 +321,6 @@ def _parts(script: ProviderScript, wire: Wire, *, keeps_runs: bool) -> list[Repl
                 f"got {type(part).__name__}"
             )
     return parts
-
-
-def _merged(turns: Iterable[Turn]) -> list[Turn]:
-    """Adjacent turns of a role as one turn, as the real provider of Anthropic sends them."""
-    return [
-        Turn(role, "".join(turn.text for turn in same)) for role, same in groupby(turns, key=lambda turn: turn.role)
-    ]
-
-
-def _text_of(message: Message) -> str:
-    """The text of a turn: of a tool's turn, the results."""
-    return message.text + "".join(part.result for part in message.parts if isinstance(part, ToolResultPart))
 
 
 def _fault_of(reply: Reply | Pieces) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from .._received import ReceivedRequest
-from .._script import Reply, Wire
+from .._script import Reply, Wire, numbered
 from ..faults import HttpError
 from . import anthropic, anthropic_fallbacks, google, ollama, openai_chat, openai_responses
 from .frames import Frame, Rejection
@@ -73,6 +73,7 @@ def frames_of(wire: Wire, reply: Reply, model: str, fallbacks: Sequence[str] = (
     """All events of the whole answer to a request that names these fallbacks. Raises a `ValueError` if the wire cannot
     express it.
     """
+    reply = numbered(reply)
     if not reply.declines:
         return WIRES[wire].frames(reply, model)
     if wire is not Wire.ANTHROPIC:

@@ -11,8 +11,9 @@ from ..faults import HttpError
 from . import anthropic_fallbacks
 from .anthropic_frames import block_frames, blocks, stop_reason, usage_counts
 from .anthropic_frames import event as _event
-from .frames import Frame, Rejection, bearer, take_messages, text_of
+from .frames import Frame, Rejection, bearer, take_messages
 from .schemas import anthropic_objection
+from .turns import anthropic_turns, text_of
 
 BASE_PATH = ""
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
@@ -48,7 +49,7 @@ def read(request: ReceivedRequest) -> Rejection | None:
     if not isinstance(max_tokens, int) or max_tokens < 1:
         return Rejection(400, "max_tokens: Field required" if max_tokens is None else "max_tokens: must be 1 or more")
     request.system = text_of(request.body.get("system")) or None
-    if (rejection := take_messages(request)) is not None:
+    if (rejection := take_messages(request, anthropic_turns)) is not None:
         return rejection
     for place, turn in enumerate(request.turns):
         if turn.role not in ("user", "assistant"):

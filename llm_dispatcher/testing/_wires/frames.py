@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from .._received import ReceivedRequest, Turn
 from .._script import SaidToolCall
+from .turns import chat_turns
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -49,23 +51,7 @@ def bearer(request: ReceivedRequest) -> str | None:
     return request.headers.get("authorization", "").removeprefix("Bearer ") or None
 
 
-def text_of(content: Any) -> str:
-    """The text of a message's content, which is a string or a list of parts."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return ""
-
-
-def turns_of(messages: Any) -> list[Turn]:
-    """The turns of a list of messages in the form of OpenAI, Anthropic and Ollama."""
-    if not isinstance(messages, list):
-        return []
-    return [Turn(str(one.get("role")), text_of(one.get("content"))) for one in messages if isinstance(one, dict)]
-
-
-def take_messages(request: ReceivedRequest) -> Rejection | None:
+def take_messages(request: ReceivedRequest, read: Callable[[Any], list[Turn]] = chat_turns) -> Rejection | None:
     """Read `model` and `messages`. Messages of the system and the developer become `request.system`."""
     model = request.body.get("model")
     if not isinstance(model, str) or not model:
@@ -73,7 +59,7 @@ def take_messages(request: ReceivedRequest) -> Rejection | None:
     request.model = model
     if request.body.get("stream") is False:
         return Rejection(400, "this simulation only streams: send stream=true")
-    turns = turns_of(request.body.get("messages"))
+    turns = read(request.body.get("messages"))
     if not turns:
         return Rejection(400, "messages: at least one message is required")
     system = [turn.text for turn in turns if turn.role in ("system", "developer")]

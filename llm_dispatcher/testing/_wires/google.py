@@ -6,10 +6,11 @@ import re
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from .._received import ReceivedRequest, Turn
+from .._received import ReceivedRequest
 from .._script import Reply, SaidUsage
 from ..faults import HttpError
-from .frames import Frame, Rejection, arguments_of, bearer, dumps, text_of
+from .frames import Frame, Rejection, arguments_of, bearer, dumps
+from .turns import google_turn, text_of
 
 BASE_PATH = ""
 CONTENT_TYPE = "text/event-stream"
@@ -64,7 +65,7 @@ def read(request: ReceivedRequest) -> Rejection | None:
         role = content.get("role", "user") if isinstance(content, dict) else None
         if role not in _ROLES:
             return Rejection(400, "Please use a valid role: user, model.")
-        request.turns.append(Turn(_ROLES[role], text_of(content.get("parts"))))
+        request.turns.append(google_turn(_ROLES[role], content.get("parts")))
     return None
 
 

@@ -8,8 +8,9 @@ from .._received import ReceivedRequest, Turn
 from .._script import Reply, SaidUsage
 from ..faults import HttpError
 from . import openai_chat
-from .frames import Frame, Rejection, bearer, dumps, text_of
+from .frames import Frame, Rejection, bearer, dumps
 from .schemas import openai_objection
+from .turns import objects, responses_turns
 
 BASE_PATH = "/v1"
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
@@ -37,14 +38,10 @@ def read(request: ReceivedRequest) -> Rejection | None:
     if isinstance(turns, str) and turns:
         request.turns = [Turn("user", turns)]
     elif isinstance(turns, list):
-        messages = [item for item in turns if isinstance(item, dict) and "role" in item]
-        system = [text_of(item.get("content")) for item in messages if item["role"] in ("system", "developer")]
+        said = responses_turns(objects(turns))
+        system = [turn.text for turn in said if turn.role in ("system", "developer")]
         request.system = request.system or "\n".join(system) or None
-        request.turns = [
-            Turn(item["role"], text_of(item.get("content")))
-            for item in messages
-            if item["role"] not in ("system", "developer")
-        ]
+        request.turns = [turn for turn in said if turn.role not in ("system", "developer")]
     if not request.turns:
         return Rejection(400, "Missing required parameter: 'input'.")
     return _rejection(body)

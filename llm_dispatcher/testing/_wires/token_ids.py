@@ -14,7 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from .._received import ReceivedRequest, Turn
-from .frames import Frame, Rejection, dumps, turns_of
+from .frames import Frame, Rejection, dumps
+from .turns import chat_turns
 
 MARKS: Final = {"<|im_start|>": 1, "<|im_end|>": 2, "</think>": 3}
 TURN, END, END_OF_THOUGHT = MARKS.values()
@@ -106,7 +107,7 @@ def service(request: ReceivedRequest, path: str) -> dict[str, Any] | Rejection |
             text = str(body.get("content"))
             return {"tokens": _ids_with_marks(text) if body.get("parse_special") else ids_of(text)}
         case "llamacpp", "/apply-template":
-            request.turns = turns_of(body.get("messages"))
+            request.turns = chat_turns(body.get("messages"))
             if not request.turns:
                 return Rejection(400, "'messages' must not be empty")
             return {"prompt": text_of_ids(prompt_ids(request))}
