@@ -39,8 +39,12 @@ class ReceivedResult(Struct, frozen=True):
 class Turn:
     """One turn of the conversation in a request, in the same form for all wires.
 
-    The calls of an assistant's turn are `calls`. Results are in turns of the role that their wire gives them: `tool`
-    on OpenAI's and Ollama's wires, `user` on Anthropic's and Google's.
+    Args:
+        role: `user`, `assistant`, or `tool` for results on OpenAI's and Ollama's wires. Anthropic and Google have
+            results in the user's turn.
+        text: The text.
+        calls: The tool calls of an assistant's turn.
+        results: The results of tool calls.
     """
 
     __slots__ = ("calls", "results", "role", "text")
