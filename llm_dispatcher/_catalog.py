@@ -38,19 +38,30 @@ __all__ = [
 class Capabilities(Traits, frozen=True, kw_only=True):
     """A model's traits, its context window in tokens, and its prices in US dollars a million tokens.
 
+    `cached_input_price` is that of input that the vendor reads from its prompt cache; without one, it is `input_price`.
     `quality` holds figures from the configuration, by task. There are none from other sources.
     """
 
     context_window: int | None = None
     input_price: float | None = None
+    cached_input_price: float | None = None
     output_price: float | None = None
     quality: Mapping[TaskType, float] = {}
 
-    def dollars(self, input_tokens: int, output_tokens: int) -> float | None:
-        """The estimated cost of these tokens; `None` if a price is unknown."""
+    def dollars(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float | None:
+        """The estimated cost of these tokens; `None` if a price is unknown.
+
+        Args:
+            input_tokens: The tokens of the prompt, with those from a prompt cache.
+            output_tokens: The tokens of the answer.
+            cached_tokens: How many of the prompt's tokens are read from the vendor's prompt cache.
+        """
         if self.input_price is None or self.output_price is None:
             return None
-        return (input_tokens * self.input_price + output_tokens * self.output_price) / 1_000_000
+        total = input_tokens * self.input_price + output_tokens * self.output_price
+        if cached_tokens > 0 and self.cached_input_price is not None:
+            total -= min(cached_tokens, input_tokens) * (self.input_price - self.cached_input_price)
+        return total / 1_000_000
 
 
 MOST_REMEMBERED: Final = 4_096
@@ -99,10 +110,13 @@ class Catalog:
         return cached
 
     def cost(self, target: Target, usage: Usage) -> float | None:
-        """US dollars for this usage; `None` if no price is known. Corrected prices do not discount cached tokens."""
+        """US dollars for this usage; `None` if no price is known. Corrected prices discount cached tokens only if they
+        have a price of their own.
+        """
         correction = self._corrections.get(target)
         if correction is not None and correction.has_prices:
-            return self.capabilities(target).dollars(usage.input_tokens, usage.output_tokens)
+            can = self.capabilities(target)
+            return can.dollars(usage.input_tokens, usage.output_tokens, usage.cache_read_tokens)
         return cost(*self._vendor_model(target), usage)
 
     def _corrected(self, target: Target, original: Capabilities) -> Capabilities:
@@ -110,6 +124,8 @@ class Catalog:
         if correction is None:
             return original
         changes = {name: value for name, value in asdict(correction).items() if value is not UNSET}
+        if correction.input_price is not UNSET:
+            changes.setdefault("cached_input_price", None)  # the catalog's belongs to another price of the input
         may_prefill = original.may_prefill and correction.continues is UNSET  # the configuration knows
         return replace(original, **changes, may_prefill=may_prefill, known=True)
 
@@ -147,5 +163,6 @@ def capabilities(kind: str, model: str, quirks: frozenset[Quirk] | None = None) 
         **asdict(traits(kind, model, quirks)),
         context_window=price.context_window,
         input_price=price.input_price,
+        cached_input_price=price.cached_input_price,
         output_price=price.output_price,
     )

@@ -27,6 +27,9 @@ OnLimit: TypeAlias = Literal["switch", "wait"]
 OnRefusal: TypeAlias = Literal["stop", "next"]
 """What happens when a model refuses or a filter stops its answer: that is the answer, or the next target is asked."""
 
+AffinityOf: TypeAlias = Literal["conversation", "off"]
+"""Whether a conversation goes on at the target that answered last."""
+
 BODY: Final = "body"
 """The provider name of the decorated function's own body."""
 
@@ -63,12 +66,13 @@ class Route(Struct, frozen=True):
     split: Mapping[Target, float] = {}
     sticky: str | None = None
     on_refusal: OnRefusal = "stop"
+    affinity: AffinityOf = "conversation"
     resilience: ResilienceOverride | None = None
 
 
 class Affinity(Struct, frozen=True):
-    """Where a conversation has been: the target that answered last, whose prompt cache is warm, and how many tokens of
-    the prompt each target has reported as cached.
+    """Where a conversation is at home: the target that answered `last`, and how many tokens of the next prompt each
+    target is expected to have in its prompt cache.
     """
 
     last: Target | None = None
@@ -76,7 +80,10 @@ class Affinity(Struct, frozen=True):
 
 
 class Wishes(Struct, frozen=True, kw_only=True):
-    """The wishes of one call for its routing; `None` leaves a choice to the route."""
+    """The wishes of one call for its routing; `None` leaves a choice to the route.
+
+    `affinity` is that of the conversation to which the call belongs, if it belongs to one.
+    """
 
     strategy: Strategy | None = None
     max_cost: float | None = None
@@ -164,6 +171,7 @@ class Correction(Struct, frozen=True, kw_only=True):
     continues: Continues | UnsetType = UNSET
     context_window: int | UnsetType = UNSET
     input_price: float | UnsetType = UNSET
+    cached_input_price: float | UnsetType = UNSET
     output_price: float | UnsetType = UNSET
     quality: Mapping[TaskType, float] | UnsetType = UNSET
 

@@ -21,14 +21,18 @@ _SAMPLE: Final = 1_000
 
 
 class Price(Struct, frozen=True, kw_only=True):
-    """Prices in US dollars a million tokens, and the context window in tokens; `None` if unknown."""
+    """Prices in US dollars a million tokens, and the context window in tokens; `None` if unknown.
+
+    `cached_input_price` is that of tokens that are read from the vendor's prompt cache.
+    """
 
     context_window: int | None = None
     input_price: float | None = None
+    cached_input_price: float | None = None
     output_price: float | None = None
 
 
-_FREE: Final = Price(input_price=0.0, output_price=0.0)
+_FREE: Final = Price(input_price=0.0, cached_input_price=0.0, output_price=0.0)
 _UNKNOWN: Final = Price()
 
 
@@ -42,6 +46,7 @@ def price_of(kind: str, model: str) -> Price:
     return Price(
         context_window=info.context_window,
         input_price=_dollars_a_million(kind, model, Usage(input_tokens=_SAMPLE)),
+        cached_input_price=_dollars_a_million(kind, model, Usage(input_tokens=_SAMPLE, cache_read_tokens=_SAMPLE)),
         output_price=_dollars_a_million(kind, model, Usage(output_tokens=_SAMPLE)),
     )
 

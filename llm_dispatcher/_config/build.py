@@ -93,7 +93,7 @@ def _route(section: list[str] | RouteSection, routing: RoutingSection) -> Route:
         _plain_route(map(_target, section.targets), routing),
         **{
             name: value
-            for name in ("strategy", "max_cost", "max_latency", "on_refusal")
+            for name in ("strategy", "max_cost", "max_latency", "on_refusal", "affinity")
             if (value := getattr(section, name)) is not None
         },
         weights=convert(section.weights.model_dump(), Weights),
@@ -110,6 +110,7 @@ def _plain_route(targets: Iterable[Target], routing: RoutingSection) -> Route:
         routing.max_cost,
         routing.max_latency,
         on_refusal=routing.on_refusal,
+        affinity=routing.affinity,
     )
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, Discriminator, Field, SecretStr, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SecretStr, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from .._policy import Api, BudgetSettings, CacheSettings, Continues, OnLimit, OnRefusal, Strategy, Weights
+from .._policy import AffinityOf, Api, BudgetSettings, CacheSettings, Continues, OnLimit, OnRefusal, Strategy, Weights
 from .._vendors.table import VENDORS
 from ..tasks import TaskType
 from . import text_types as texts
@@ -84,6 +84,9 @@ class ProviderSection(Section):
     )
 
 
+AffinityOrNo: TypeAlias = Annotated[AffinityOf, BeforeValidator(lambda value: "off" if value is False else value)]
+"""In YAML, `off` without quotes is the value `false`."""
+
 TargetName: TypeAlias = Annotated[str, AfterValidator(texts.target)]
 TargetNames: TypeAlias = Annotated[list[TargetName], Field(min_length=1)]
 
@@ -115,6 +118,7 @@ class RouteSection(Section):
         None, description="The metadata key whose value is used as `sticky` if a request has none."
     )
     on_refusal: OnRefusal | None = Field(None, description="By default `routing.on_refusal`.")
+    affinity: AffinityOrNo | None = Field(None, description="By default `routing.affinity`.")
     resilience: RouteResilienceSection | None = Field(
         None, description="Retries and timeouts of its own; those of a provider and a model win over them."
     )
@@ -159,6 +163,11 @@ class RoutingSection(Section):
         description="What happens when a model refuses to answer or a filter stops it, for routes that have no "
         "`on_refusal` of their own. `stop`: that is the answer; `next`: the next target is asked.",
     )
+    affinity: AffinityOrNo = Field(
+        "conversation",
+        description="Where a conversation goes on, for routes that have no `affinity` of their own. `conversation`: at "
+        "the target that answered last, while it can serve; `off`: where the strategy says.",
+    )
 
 
 class CorrectionSection(Section):
@@ -176,6 +185,9 @@ class CorrectionSection(Section):
     continues: Continues | None = Field(None, description="How it continues an answer that another model has begun.")
     context_window: Annotated[int, Field(strict=True, ge=1)] | None = Field(None, description="Tokens.")
     input_price: Dollars | None = Field(None, description="US dollars per million tokens.")
+    cached_input_price: Dollars | None = Field(
+        None, description="US dollars per million tokens that are read from the vendor's prompt cache."
+    )
     output_price: Dollars | None = Field(None, description="US dollars per million tokens.")
     quality: OrEmpty[dict[TaskType, Share]] | None = Field(
         None, description="Your own figures by task, for the strategies `quality` and `balanced`; higher is better."

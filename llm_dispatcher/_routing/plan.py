@@ -14,10 +14,12 @@ from msgspec.structs import replace
 
 from .._catalog import Capabilities
 from .._durations import in_seconds
-from .._policy import BODY, Policy, Route, Strategy, Wishes
+from .._policy import BODY, Affinity, Policy, Route, Strategy, Wishes
 from ..events import Rung
 from ..exceptions import BudgetExceededError, NoProviderAvailableError
 from ..tasks import Target, TaskRequest
+from .affinity import affinity_on, stays
+from .affinity import in_words as affinity_in_words
 from .candidates import candidates
 from .requirements import Demands, demands, unmet_requirement
 from .strategies import STRATEGIES, Contender, Ranking, in_words
@@ -29,7 +31,7 @@ class Plan(Struct, frozen=True):
 
     For each target in order, `figures` holds the number by which the strategy placed it, `dollars` the expected cost of
     the request there, and `health` how it has been doing. The targets in `late` are slower than `max_latency` and
-    are asked after the others. `rungs` holds the strongest rung by which each target could continue a broken answer
+    are asked after the others. `affinity` is that of the conversation, if the plan has followed it. `rungs` holds the strongest rung by which each target could continue a broken answer
     (`None` for the body); only `explain` fills it in.
     """
 
@@ -41,16 +43,15 @@ class Plan(Struct, frozen=True):
     late: frozenset[Target] = frozenset()
     health: tuple[TargetHealth, ...] = ()
     rungs: tuple[Rung | None, ...] = ()
+    affinity: Affinity | None = None
 
     @property
     def reasons(self) -> dict[Target, str]:
         """Why each target has its place, and how it failed last. A target may keep its place in spite of a failure."""
         reasons: dict[Target, str] = {}
-        for place, (target, figure, health) in enumerate(
-            zip(self.targets, self.figures, self.health, strict=True), start=1
-        ):
+        for target, figure, health in zip(self.targets, self.figures, self.health, strict=True):
             late = "slower than max_latency" if target in self.late else None
-            parts = (late, in_words(self.strategy, figure, place), health.failed)
+            parts = (late, self._affinity_of(target), in_words(self.strategy, figure), health.failed)
             reasons[target] = "; ".join(words for words in parts if words is not None)
         return reasons
 
@@ -59,10 +60,18 @@ class Plan(Struct, frozen=True):
         lines = [
             f"{place}. {target}"
             + (f" (if it breaks: {rung})" if rung is not None else "")
-            + (f": {health.failed}" if health.failed is not None else "")
+            + self._remarks(target, health)
             for place, (target, health, rung) in enumerate(zip(self.targets, self.health, rungs, strict=True), start=1)
         ]
         return "\n".join([*lines, *(f"-  {target}: {reason}" for target, reason in self.rejected.items())])
+
+    def _remarks(self, target: Target, health: TargetHealth) -> str:
+        """What the printed plan says of a target, beside its place and its rung."""
+        remarks = [words for words in (self._affinity_of(target), health.failed) if words is not None]
+        return f": {'; '.join(remarks)}" if remarks else ""
+
+    def _affinity_of(self, target: Target) -> str | None:
+        return None if self.affinity is None else affinity_in_words(self.affinity, target)
 
 
 SMALL_WINDOW: Final = 4_000
@@ -87,6 +96,7 @@ class Conditions(Struct, frozen=True, kw_only=True):
 
 
 NO_WISHES: Final = Wishes()
+NOTHING_CACHED: Final[Mapping[Target, int]] = {}
 NO_CONDITIONS: Final = Conditions()
 _NOTHING_YET: Final = TargetHealth()
 _BODY: Final = Capabilities(input_price=0.0, output_price=0.0)
@@ -117,6 +127,8 @@ def plan(
         BudgetExceededError: No target can serve the request, and at least one only because of its cost.
     """
     route = route_of(request, policy, wishes)
+    affinity = affinity_on(route, wishes.affinity)
+    cached = NOTHING_CACHED if affinity is None else affinity.cached
     request_demands = demands(request)
     rejected: dict[Target, str] = {}
     contenders: list[Contender] = []
@@ -131,9 +143,9 @@ def plan(
             continue
         can = capabilities(target)
         health = conditions.health.get(target, _NOTHING_YET)
-        contender = Contender(
-            target, can, health, can.dollars(request_demands.input_tokens, request_demands.output_tokens)
-        )
+        tokens_in, tokens_out = request_demands.input_tokens, request_demands.output_tokens
+        dollars = can.dollars(tokens_in, tokens_out, cached.get(target, 0) if cached else 0)
+        contender = Contender(target, can, health, dollars)
         reason = _obstacle(contender, request_demands, policy)
         if reason is None:
             reason = _cost_obstacle(contender, route, conditions)
@@ -154,9 +166,10 @@ def plan(
         rejected = {target: why for target, why in rejected.items() if target not in {each.target for each in waiting}}
     if not contenders:
         raise _no_target(request, rejected, is_too_expensive=is_too_expensive)
-    draw = _key_of(request, route, conditions)
-    ranking = Ranking(contenders, route, request_demands, request.task_type, draw)
-    return _ordered(ranking, rejected, fallback=wishes.fallback)
+    sticky = _sticky_key(request, route)
+    draw = str(conditions.draw if sticky is None else sticky)
+    ranking = Ranking(contenders, route, request_demands, request.task_type, draw, sticky is not None)
+    return _ordered(ranking, rejected, affinity, fallback=wishes.fallback)
 
 
 def needs_prices(request: TaskRequest, policy: Policy, wishes: Wishes) -> bool:
@@ -215,15 +228,14 @@ def _no_target(request: TaskRequest, rejected: Mapping[Target, str], *, is_too_e
     return BudgetExceededError(none.message) if is_too_expensive else none
 
 
-def _key_of(request: TaskRequest, route: Route, conditions: Conditions) -> str:
-    """The key that decides a weighted split: the sticky key of the request, or else the draw."""
-    sticky = request.sticky
-    if sticky is None and route.sticky is not None:
-        sticky = request.metadata.get(route.sticky)
-    return str(conditions.draw if sticky is None else sticky)
+def _sticky_key(request: TaskRequest, route: Route) -> object:
+    """The sticky key of a request; `None` if it has none."""
+    if request.sticky is None and route.sticky is not None:
+        return request.metadata.get(route.sticky)
+    return request.sticky
 
 
-def _ordered(ranking: Ranking, rejected: dict[Target, str], *, fallback: bool) -> Plan:
+def _ordered(ranking: Ranking, rejected: dict[Target, str], affinity: Affinity | None, *, fallback: bool) -> Plan:
     """The plan for the targets that can serve. Without `fallback` it has the first of them only."""
     contenders, route = ranking.contenders, ranking.route
     figures = STRATEGIES[route.strategy](ranking)
@@ -235,6 +247,8 @@ def _ordered(ranking: Ranking, rejected: dict[Target, str], *, fallback: bool) -
         # The body is not a model. Only a route that lists its targets in order can put it anywhere but last.
         last = "" if route.strategy == "ordered" else BODY
         order.sort(key=lambda place: _rank(contenders[place].target, figures[place], late, last))
+    if affinity is not None:
+        _put_last_first(order, ranking, late, affinity)
     if not fallback:
         rejected.update((contenders[place].target, "fallback is switched off") for place in order[1:])
         del order[1:]
@@ -246,7 +260,19 @@ def _ordered(ranking: Ranking, rejected: dict[Target, str], *, fallback: bool) -
         tuple([contenders[place].dollars for place in order]),
         late,
         tuple([contenders[place].health for place in order]),
+        affinity=affinity,
     )
+
+
+def _put_last_first(order: list[int], ranking: Ranking, late: frozenset[Target], affinity: Affinity) -> None:
+    """Move the target that answered last to the front, if the conversation stays with it."""
+    for place in order:
+        each = ranking.contenders[place]
+        if each.target == affinity.last:
+            if stays(each.target, each.health, late, ranking.route, is_sticky=ranking.is_sticky):
+                order.remove(place)
+                order.insert(0, place)
+            return
 
 
 def _rank(target: Target, figure: float, late: frozenset[Target], last: str) -> tuple[bool, bool, float]:

@@ -31,13 +31,16 @@ class Contender(Struct, frozen=True):
 
 
 class Ranking(Struct, frozen=True):
-    """The targets to put in order, and what is known of the request. `draw` is the key of a weighted split."""
+    """The targets to put in order, and what is known of the request. `draw` is the key of a weighted split, and
+    `is_sticky` says whether the request has set it.
+    """
 
     contenders: Sequence[Contender]
     route: Route
     demands: Demands
     task_type: TaskType
     draw: str
+    is_sticky: bool = False
 
 
 UNKNOWN: Final = -1.0
@@ -46,7 +49,7 @@ UNKNOWN: Final = -1.0
 
 def by_order(ranking: Ranking) -> list[float]:
     """The order in which the route lists its targets."""
-    return [0.0] * len(ranking.contenders)
+    return [float(place) for place in range(len(ranking.contenders))]
 
 
 def by_cost(ranking: Ranking) -> list[float]:
@@ -107,11 +110,11 @@ STRATEGIES: Final[Mapping[Strategy, Callable[[Ranking], list[float]]]] = {
 }
 
 
-def in_words(strategy: Strategy, figure: float, place: int) -> str:
+def in_words(strategy: Strategy, figure: float) -> str:
     """Why a target has its place."""
     match strategy:
         case "ordered":
-            return f"number {place} as listed"
+            return f"number {figure + 1:g} as listed"
         case "cost":
             return "its price is not known" if isinf(figure) else f"about ${figure:.6f}"
         case "speed" if figure == UNKNOWN:

@@ -156,7 +156,7 @@ _OF_A_CALL: Final = ("messages", "images", "audio")
 
 
 _OF_THE_POLICY: Final = {
-    "on_refusal": "routing",
+    **dict.fromkeys(("on_refusal", "affinity"), "routing"),
     **dict.fromkeys(("on_unproven", "durability"), "resilience"),
     **dict.fromkeys(("connect", "first_token", "idle", "flow"), "resilience.timeouts"),
     **dict.fromkeys(("background", "token_ids"), "the options of its provider"),

@@ -312,7 +312,7 @@ def test_max_cost_and_max_latency_act() -> None:
     assert "its price is not known" in frugal.rejected[Target("p", "unknown")]
     hasty = planned(replace(route, targets=named("cheap", "dear")), known, health, wishes=Wishes(max_latency=1.0))
     assert order(hasty) == ["dear", "cheap"], "a slow target is better than none, and comes last"
-    assert hasty.reasons[Target("p", "cheap")] == "slower than max_latency; number 2 as listed"
+    assert hasty.reasons[Target("p", "cheap")] == "slower than max_latency; number 1 as listed"
     with pytest.raises(BudgetExceededError, match=r"over max_cost \(\$1e-09\)"):
         planned(Route(named("dear")), known, wishes=Wishes(max_cost=1e-9))
 

@@ -1,0 +1,46 @@
+"""Affinity: a conversation goes on at the target that answered last, whose vendor has its beginning in a prompt cache.
+
+Pure functions over the values of a plan. A conversation needs no reset after a failure: the next target that answers is
+reported as the last one, so the conversation stays there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from .._policy import BODY, Affinity, Route
+from ..tasks import Target
+from .target_stats import TargetHealth
+
+
+def affinity_on(route: Route, affinity: Affinity | None) -> Affinity | None:
+    """The affinity of a call, if its route has it switched on."""
+    return None if affinity is None or route.affinity == "off" else affinity
+
+
+def stays(target: Target, health: TargetHealth, late: Set[Target], route: Route, *, is_sticky: bool) -> bool:
+    """Whether the target that answered last is asked first, given that it can serve.
+
+    It is not if its breaker is half open, or if it is slower than `max_latency`. Under the strategy `weighted` the
+    operator decides: a sticky key goes where the split sends it, and a target without a share is asked first for
+    nobody. The body never is asked first for its answer to an earlier turn.
+
+    Args:
+        target: The target that answered last.
+        health: How it has been doing.
+        late: The targets that are slower than `max_latency`.
+        route: The route of the request.
+        is_sticky: Whether the request has a sticky key.
+    """
+    if target.provider == BODY or health.breaker != "closed" or target in late:
+        return False
+    return route.strategy != "weighted" or (not is_sticky and route.split.get(target, 0.0) > 0)
+
+
+def in_words(affinity: Affinity, target: Target) -> str | None:
+    """What an affinity says of a target; `None` if it says nothing."""
+    tokens = affinity.cached.get(target, 0)
+    cached = f"has about {tokens:,} tokens of this prompt in its cache" if tokens > 0 else None
+    if target != affinity.last:
+        return None if cached is None else f"it {cached}"
+    return "it answered last" if cached is None else f"it answered last, and {cached}"
