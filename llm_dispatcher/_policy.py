@@ -27,7 +27,7 @@ OnLimit: TypeAlias = Literal["switch", "wait"]
 OnRefusal: TypeAlias = Literal["stop", "next"]
 """What happens when a model refuses or a filter stops its answer: that is the answer, or the next target is asked."""
 
-AffinityOf: TypeAlias = Literal["conversation", "off"]
+AffinityScope: TypeAlias = Literal["conversation", "off"]
 """Whether a conversation goes on at the target that answered last."""
 
 BODY: Final = "body"
@@ -66,7 +66,7 @@ class Route(Struct, frozen=True):
     split: Mapping[Target, float] = {}
     sticky: str | None = None
     on_refusal: OnRefusal = "stop"
-    affinity: AffinityOf = "conversation"
+    affinity: AffinityScope = "conversation"
     resilience: ResilienceOverride | None = None
 
 
@@ -178,7 +178,7 @@ class Correction(Struct, frozen=True, kw_only=True):
     @property
     def has_prices(self) -> bool:
         """Whether it sets a price."""
-        return self.input_price is not UNSET or self.output_price is not UNSET
+        return any(each is not UNSET for each in (self.input_price, self.cached_input_price, self.output_price))
 
 
 class Amounts(Struct, frozen=True):

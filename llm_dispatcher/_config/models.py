@@ -11,7 +11,17 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, SecretStr, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from .._policy import AffinityOf, Api, BudgetSettings, CacheSettings, Continues, OnLimit, OnRefusal, Strategy, Weights
+from .._policy import (
+    AffinityScope,
+    Api,
+    BudgetSettings,
+    CacheSettings,
+    Continues,
+    OnLimit,
+    OnRefusal,
+    Strategy,
+    Weights,
+)
 from .._vendors.table import VENDORS
 from ..tasks import TaskType
 from . import text_types as texts
@@ -84,7 +94,7 @@ class ProviderSection(Section):
     )
 
 
-AffinityOrNo: TypeAlias = Annotated[AffinityOf, BeforeValidator(lambda value: "off" if value is False else value)]
+AffinitySetting: TypeAlias = Annotated[AffinityScope, BeforeValidator(lambda value: "off" if value is False else value)]
 """In YAML, `off` without quotes is the value `false`."""
 
 TargetName: TypeAlias = Annotated[str, AfterValidator(texts.target)]
@@ -118,7 +128,7 @@ class RouteSection(Section):
         None, description="The metadata key whose value is used as `sticky` if a request has none."
     )
     on_refusal: OnRefusal | None = Field(None, description="By default `routing.on_refusal`.")
-    affinity: AffinityOrNo | None = Field(None, description="By default `routing.affinity`.")
+    affinity: AffinitySetting | None = Field(None, description="By default `routing.affinity`.")
     resilience: RouteResilienceSection | None = Field(
         None, description="Retries and timeouts of its own; those of a provider and a model win over them."
     )
@@ -163,7 +173,7 @@ class RoutingSection(Section):
         description="What happens when a model refuses to answer or a filter stops it, for routes that have no "
         "`on_refusal` of their own. `stop`: that is the answer; `next`: the next target is asked.",
     )
-    affinity: AffinityOrNo = Field(
+    affinity: AffinitySetting = Field(
         "conversation",
         description="Where a conversation goes on, for routes that have no `affinity` of their own. `conversation`: at "
         "the target that answered last, while it can serve; `off`: where the strategy says.",

@@ -6,7 +6,7 @@ reported as the last one, so the conversation stays there.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 
 from .._policy import BODY, Affinity, Route
 from ..tasks import Target
@@ -18,7 +18,7 @@ def affinity_on(route: Route, affinity: Affinity | None) -> Affinity | None:
     return None if affinity is None or route.affinity == "off" else affinity
 
 
-def stays(target: Target, health: TargetHealth, late: Set[Target], route: Route, *, is_sticky: bool) -> bool:
+def stays(target: Target, health: TargetHealth, late: AbstractSet[Target], route: Route, *, is_sticky: bool) -> bool:
     """Whether the target that answered last is asked first, given that it can serve.
 
     It is not if its breaker is half open, or if it is slower than `max_latency`. Under the strategy `weighted` the
@@ -37,10 +37,11 @@ def stays(target: Target, health: TargetHealth, late: Set[Target], route: Route,
     return route.strategy != "weighted" or (not is_sticky and route.split.get(target, 0.0) > 0)
 
 
-def in_words(affinity: Affinity, target: Target) -> str | None:
-    """What an affinity says of a target; `None` if it says nothing."""
+def in_words(affinity: Affinity, target: Target, health: TargetHealth) -> str | None:
+    """What an affinity says of a target that can serve; `None` if it says nothing."""
     tokens = affinity.cached.get(target, 0)
     cached = f"has about {tokens:,} tokens of this prompt in its cache" if tokens > 0 else None
     if target != affinity.last:
         return None if cached is None else f"it {cached}"
-    return "it answered last" if cached is None else f"it answered last, and {cached}"
+    but = "" if health.breaker == "closed" else ", but its breaker is half open"
+    return "it answered last" + ("" if cached is None else f", and {cached}") + but

@@ -31,8 +31,9 @@ class Plan(Struct, frozen=True):
 
     For each target in order, `figures` holds the number by which the strategy placed it, `dollars` the expected cost of
     the request there, and `health` how it has been doing. The targets in `late` are slower than `max_latency` and
-    are asked after the others. `affinity` is that of the conversation, if the plan has followed it. `rungs` holds the strongest rung by which each target could continue a broken answer
-    (`None` for the body); only `explain` fills it in.
+    are asked after the others. `affinity` is that of the conversation, if the plan counts it. `rungs` holds the
+    strongest rung by which each target could continue a broken answer (`None` for the body); only `explain` fills it
+    in.
     """
 
     targets: tuple[Target, ...]
@@ -51,7 +52,7 @@ class Plan(Struct, frozen=True):
         reasons: dict[Target, str] = {}
         for target, figure, health in zip(self.targets, self.figures, self.health, strict=True):
             late = "slower than max_latency" if target in self.late else None
-            parts = (late, self._affinity_of(target), in_words(self.strategy, figure), health.failed)
+            parts = (late, self._affinity_of(target, health), in_words(self.strategy, figure), health.failed)
             reasons[target] = "; ".join(words for words in parts if words is not None)
         return reasons
 
@@ -67,11 +68,11 @@ class Plan(Struct, frozen=True):
 
     def _remarks(self, target: Target, health: TargetHealth) -> str:
         """What the printed plan says of a target, beside its place and its rung."""
-        remarks = [words for words in (self._affinity_of(target), health.failed) if words is not None]
+        remarks = [words for words in (self._affinity_of(target, health), health.failed) if words is not None]
         return f": {'; '.join(remarks)}" if remarks else ""
 
-    def _affinity_of(self, target: Target) -> str | None:
-        return None if self.affinity is None else affinity_in_words(self.affinity, target)
+    def _affinity_of(self, target: Target, health: TargetHealth) -> str | None:
+        return None if self.affinity is None else affinity_in_words(self.affinity, target, health)
 
 
 SMALL_WINDOW: Final = 4_000
@@ -130,6 +131,7 @@ def plan(
     affinity = affinity_on(route, wishes.affinity)
     cached = NOTHING_CACHED if affinity is None else affinity.cached
     request_demands = demands(request)
+    tokens_in, tokens_out = request_demands.input_tokens, request_demands.output_tokens
     rejected: dict[Target, str] = {}
     contenders: list[Contender] = []
     waiting: list[Contender] = []
@@ -143,20 +145,15 @@ def plan(
             continue
         can = capabilities(target)
         health = conditions.health.get(target, _NOTHING_YET)
-        tokens_in, tokens_out = request_demands.input_tokens, request_demands.output_tokens
-        dollars = can.dollars(tokens_in, tokens_out, cached.get(target, 0) if cached else 0)
-        contender = Contender(target, can, health, dollars)
+        contender = Contender(
+            target, can, health, can.dollars(tokens_in, tokens_out, cached.get(target, 0) if cached else 0)
+        )
         reason = _obstacle(contender, request_demands, policy)
         if reason is None:
             reason = _cost_obstacle(contender, route, conditions)
             is_too_expensive = is_too_expensive or reason is not None
-        if reason is None and conditions.limited and (seconds := conditions.limited.get(target)) is not None:
+        if reason is None and conditions.limited and (reason := _limit_obstacle(target, conditions)) is not None:
             waiting.append(contender)
-            reason = (
-                "all its concurrent streams are in use"
-                if isinf(seconds)
-                else f"its rate limit is spent for {in_seconds(seconds)} more"
-            )
         if reason is None:
             contenders.append(contender)
         else:
@@ -166,9 +163,8 @@ def plan(
         rejected = {target: why for target, why in rejected.items() if target not in {each.target for each in waiting}}
     if not contenders:
         raise _no_target(request, rejected, is_too_expensive=is_too_expensive)
-    sticky = _sticky_key(request, route)
-    draw = str(conditions.draw if sticky is None else sticky)
-    ranking = Ranking(contenders, route, request_demands, request.task_type, draw, sticky is not None)
+    key, is_sticky = _key_of(request, route, conditions)
+    ranking = Ranking(contenders, route, request_demands, request.task_type, key, is_sticky)
     return _ordered(ranking, rejected, affinity, fallback=wishes.fallback)
 
 
@@ -223,16 +219,26 @@ def _cost_obstacle(contender: Contender, route: Route, conditions: Conditions) -
     return None
 
 
+def _limit_obstacle(target: Target, conditions: Conditions) -> str | None:
+    seconds = conditions.limited.get(target)
+    if seconds is None:
+        return None
+    if isinf(seconds):
+        return "all its concurrent streams are in use"
+    return f"its rate limit is spent for {in_seconds(seconds)} more"
+
+
 def _no_target(request: TaskRequest, rejected: Mapping[Target, str], *, is_too_expensive: bool) -> Exception:
     none = NoProviderAvailableError(f"no target can serve this {request.task_type} request", reasons=rejected)
     return BudgetExceededError(none.message) if is_too_expensive else none
 
 
-def _sticky_key(request: TaskRequest, route: Route) -> object:
-    """The sticky key of a request; `None` if it has none."""
-    if request.sticky is None and route.sticky is not None:
-        return request.metadata.get(route.sticky)
-    return request.sticky
+def _key_of(request: TaskRequest, route: Route, conditions: Conditions) -> tuple[str, bool]:
+    """The key that decides a weighted split, and whether it is the sticky key of the request. Else it is the draw."""
+    sticky = request.sticky
+    if sticky is None and route.sticky is not None:
+        sticky = request.metadata.get(route.sticky)
+    return (str(conditions.draw), False) if sticky is None else (str(sticky), True)
 
 
 def _ordered(ranking: Ranking, rejected: dict[Target, str], affinity: Affinity | None, *, fallback: bool) -> Plan:

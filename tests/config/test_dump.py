@@ -63,12 +63,14 @@ ways: dict[str, st.SearchStrategy[Any]] = {
     "weights": st.fixed_dictionaries({}, optional={"cost": st.integers(1, 5)}),
     "sticky": st.just("user"),
     "on_refusal": st.sampled_from(["stop", "next"]),
+    "affinity": st.sampled_from(["conversation", "off", False]),
 }
 route = targets | st.fixed_dictionaries({"targets": targets}, optional=ways)
 canary = st.just({"targets": ["openai/m", "mine/n"], "strategy": "weighted", "split": {"openai/m": 95, "mine/n": 5}})
 facts: dict[str, st.SearchStrategy[Any]] = {
     "vision": st.booleans(),
     "input_price": st.integers(0, 9),
+    "cached_input_price": st.integers(0, 9),
     "quality": st.dictionaries(st.sampled_from(["math", "reasoning"]), st.floats(0, 10)),
 }
 whole = st.fixed_dictionaries(
@@ -80,6 +82,7 @@ whole = st.fixed_dictionaries(
                 "optimization_strategy": st.sampled_from(["cost", "speed"]),
                 "max_cost": dollars,
                 "on_refusal": st.sampled_from(["stop", "next"]),
+                "affinity": st.sampled_from(["conversation", "off"]),
             },
         ),
         "catalog": st.dictionaries(target, st.fixed_dictionaries({}, optional=facts), max_size=2),
