@@ -149,8 +149,8 @@ def test_balanced_counts_it_too() -> None:
 def test_max_cost_and_budgets_count_it() -> None:
     for refusing in ({"route": Route((A,), max_cost=0.03)}, {"route": Route((A,)), "money_left": 0.03}):
         with pytest.raises(BudgetExceededError):
-            planned(affinity=None, **refusing)  # type: ignore[arg-type]
-        assert planned(affinity=Affinity(A, {A: 4_000}), **refusing).targets == (A,)  # type: ignore[arg-type]
+            planned(affinity=None, **refusing)
+        assert planned(affinity=Affinity(A, {A: 4_000}), **refusing).targets == (A,)
 
 
 @given(st.integers(-5, 10**9), st.floats(0, 100), st.none() | st.floats(0, 100), st.integers(0, 10**6))
@@ -171,7 +171,7 @@ def test_a_model_whose_price_for_cached_tokens_is_unknown_has_no_discount() -> N
 def test_the_catalog_knows_prices_of_cached_tokens_and_the_configuration_corrects_them() -> None:
     mini = Target("openai", "gpt-5-mini")
 
-    def catalog(**correction: float) -> Catalog:
+    def catalog(**correction: Any) -> Catalog:
         return Catalog(lambda target: ("openai", target.model), {mini: Correction(**correction)})
 
     known = catalog().capabilities(mini)
