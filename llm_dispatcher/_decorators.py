@@ -33,7 +33,7 @@ from ._bodies import (
     parameters_read,
     place_of_llm,
 )
-from ._llm import LLM, Inside, current_switch, for_body, open_call
+from ._llm import LLM, Inside, current_switch, for_body, open_call, request_options_of
 from ._serving.options import CallOptions, RequestOptions, RouteOptions, StreamOptions, documented
 from ._serving.settings import CallSettings, FunctionSettings, split_options
 from ._stream import LLMStream
@@ -157,9 +157,10 @@ class _Decoration:
     """One use of a decorator. Its options are checked where they are written."""
 
     def __init__(self, settings: StreamOptions, stand_in: bool, with_metadata: bool) -> None:
-        self._request, self._call = split_options(settings)
+        _, self._call = split_options(settings)
         inner = {name: value for name, value in settings.items() if name not in _OUTER}
         self._llm = LLM(**cast(StreamOptions, inner))
+        self._request = request_options_of(self._llm)
         self._stand_in = stand_in
         self._with_metadata = with_metadata
 

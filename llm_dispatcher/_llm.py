@@ -83,6 +83,10 @@ class LLM:
         checked = TaskRequest(**self._request)  # a wrong option is refused here, and not at the first call
         if checked.response_format is not None:
             self._request["response_format"] = checked.response_format  # the schema of a model is made once
+        if checked.tools:
+            from ._serving.preparing import prepared_tools  # loads pydantic if a tool is a function
+
+            self._request["tools"] = options["tools"] = prepared_tools(checked.tools)
         self._inside: Inside | None = None
 
     def __call__(
@@ -122,7 +126,9 @@ class LLM:
         """A stream of the answer to a whole request. The request's own options win over those of the `LLM`."""
         inside = self._inside
         switch, observers = (current_switch(), ()) if inside is None else (inside.switch, inside.observers)
-        begin = open_call(switch, as_request(request), self._call, observers=observers)
+        from ._serving.preparing import prepared
+
+        begin = open_call(switch, prepared(as_request(request)), self._call, observers=observers)
         stream: LLMStream[str] = LLMStream(begin)
         if inside is not None:
             inside.follow(stream, begin.account)
@@ -145,3 +151,8 @@ def for_body(llm: LLM, inside: Inside) -> LLM:
     copy = llm.with_options()
     copy._inside = inside  # noqa: SLF001 - of this module
     return copy
+
+
+def request_options_of(llm: LLM) -> dict[str, Any]:
+    """The options of the requests of an `LLM`. Its functions are tools already."""
+    return dict(llm._request)  # noqa: SLF001 - of this module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,9 @@ from msgspec.structs import force_setattr
 
 NO_PARAMETERS: Final[Mapping[str, Any]] = MappingProxyType({"type": "object", "properties": {}})
 """The schema of a function without parameters."""
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""What every vendor takes as the name of a tool."""
 
 
 class _Positional(Struct, frozen=True):
@@ -63,8 +67,11 @@ class Tool(_Positional, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         name: object = self.name
-        if not isinstance(name, str) or not name or not name.isprintable():
-            raise ValueError(f"the name of a tool is a str of printable characters, got {self.name!r:.60}")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ValueError(
+                "the name of a tool is 1 to 64 letters of ASCII, digits, _ and -, because vendors take no other, got "
+                f"{name!r:.80}; write Tool(name, description, parameters, function)"
+            )
         what = f"the tool {self.name!r}"
         described: object = self.description
         if not isinstance(described, str):

@@ -8,6 +8,7 @@
     loading                                            all of this, in order
     files                                              where the file is, and whether it has changed
     dump                                               a policy in the shape of the file
+    function_tools · tool_docs                         functions as tools, by their annotations and docstrings
 
 Other packages import what this file names. It is light: pydantic and YAML are loaded with the first configuration.
 """
@@ -19,10 +20,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._policy import Policy
+from ..tasks import Tool
 from .dump import identity as identity
 from .files import WatchedFile as WatchedFile
 
-__all__ = ["WatchedFile", "config_dump", "config_schema", "identity", "line_of", "load"]
+__all__ = ["WatchedFile", "config_dump", "config_schema", "identity", "line_of", "load", "tool_of"]
 
 
 def load(
@@ -75,3 +77,15 @@ def config_dump(policy: Policy) -> dict[str, object]:
     from .dump import dump
 
     return dump(policy)
+
+
+def tool_of(function: object, context: type) -> Tool:
+    """The tool that a function is. `context` is the type of the parameter that gets the context of a run.
+
+    Raises:
+        TypeError: The function cannot be a tool.
+        ValueError: No vendor takes its name.
+    """
+    from .function_tools import tool_of
+
+    return tool_of(function, context)

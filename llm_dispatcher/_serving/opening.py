@@ -16,6 +16,7 @@ from ..streaming._observe import Observer, OpenedStream
 from ..streaming._shape import Shape
 from ..tasks import TaskRequest
 from .call import Call
+from .preparing import prepared
 from .runtime import Runtime
 from .settings import CallSettings, check_request
 from .stages import open_events
@@ -48,7 +49,7 @@ class CallOpening:
     async def begin(self, shape: Shape) -> OpenedStream:
         """Make the request and the call. Media files are read now, once for all targets."""
         runtime = await self._runtime()
-        request = self._request if isinstance(self._request, TaskRequest) else await self._request()
+        request = prepared(self._request if isinstance(self._request, TaskRequest) else await self._request())
         if media.has_media(request):
             request = await asyncio.to_thread(media.load_media, request)
         call = Call(

@@ -31,6 +31,7 @@ from .knowledge import Knowledge
 from .observers import Observers
 from .opening import CallOpening, RequestSource
 from .options import CALL_OPTIONS, CallOptions, RouteOptions, check_names, documented
+from .preparing import prepared
 from .runtime import Runtime, Shared
 from .runtimes import Runtimes
 from .settings import CallSettings, as_request, check_function, check_request
@@ -162,7 +163,7 @@ class LLMSwitch:
             TypeError, ValueError: An option has a wrong name, type or value.
         """
         check_names(options, CALL_OPTIONS)
-        return LLMStream(self._opening(as_request(request), CallSettings(**options)))
+        return LLMStream(self._opening(prepared(as_request(request)), CallSettings(**options)))
 
     def _opening(
         self,
@@ -206,7 +207,8 @@ class LLMSwitch:
             EventLoopRunningError: An event loop runs in this thread, and the plan depends on prices or spending that
                 were not read yet. Await `aexplain` instead.
         """
-        check_request(as_request(request))
+        request = prepared(as_request(request))
+        check_request(request)
         settings = CallSettings(optimization_strategy=optimization_strategy, max_cost=max_cost, max_latency=max_latency)
         wishes = settings.wishes(self.policy, request.task_type)
         self._shared.knowledge.look(request, self.policy, wishes, "await switch.aexplain(request)")

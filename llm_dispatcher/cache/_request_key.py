@@ -17,9 +17,10 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..exceptions import CacheError
-from ..tasks import AudioPart, ImagePart, Message, Part, Target, TaskRequest, TaskType, TextPart, namespace_of
+from ..tasks import AudioPart, ImagePart, Message, Part, Target, TaskRequest, TaskType, TextPart, Tool, namespace_of
 from ._english.comparable import asks_to_process_text
 
 KEY_VERSION: Final = 2
@@ -80,6 +81,9 @@ def request_key(
     Raises:
         CacheError: The request cannot be cached; the message says why.
     """
+    if any(isinstance(tool, Tool) for tool in request.tools):  # as vendors get them, without their functions
+        tools = [tool.as_dict() if isinstance(tool, Tool) else tool for tool in request.tools]
+        request = replace(request, tools=tools)
     text, earlier = _last_words(request)
     tenant = namespace_of(request)
     if tenant:

@@ -29,6 +29,7 @@ from ...tasks import (
     ToolCallPart,
     ToolResultPart,
 )
+from ...tasks import Tool as RequestTool
 from .schemas import ANTHROPIC, OPENAI, Dialect, NotStrictError, strict_form
 
 
@@ -111,11 +112,13 @@ _TOOL_KEYS: Final = frozenset({"type", "name", "description", "parameters", "inp
 
 
 class Tool:
-    """A tool of a request: OpenAI's `{"type": "function", "function": {…}}`, or only the inner object."""
+    """A tool of a request: a `Tool`, OpenAI's `{"type": "function", "function": {…}}`, or only the inner object."""
 
     __slots__ = ("description", "name", "parameters", "strict")
 
     def __init__(self, tool: Any) -> None:
+        if isinstance(tool, RequestTool):
+            tool = tool.as_dict()
         inner = tool.get("function", tool) if isinstance(tool, Mapping) else None
         if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
             raise InvalidRequestError(

@@ -1,0 +1,75 @@
+"""Requests made ready: functions become tools.
+
+The values of a request are light, so that writing one loads nothing. `prepared` makes what needs pydantic, once: where
+the request or its options are written, else when its stream is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from .._tool_values import NO_PARAMETERS
+from ..tasks import TaskRequest, Tool
+
+
+def prepared(request: TaskRequest) -> TaskRequest:
+    """The request with its functions as tools. It is the same object if nothing is left to do.
+
+    Raises:
+        TypeError: A function cannot be a tool. The message names it, and says what to write.
+        ValueError: Two tools have one name, or no vendor takes a name.
+    """
+    changes: dict[str, Any] = {}
+    if request.tools and (tools := prepared_tools(request.tools)) != request.tools:
+        changes["tools"] = tools
+    return replace(request, **changes) if changes else request
+
+
+def prepared_tools(tools: Iterable[Any]) -> tuple[Any, ...]:
+    """These tools, each of which is a `Tool` or a dict: see `prepared`."""
+    ready = tuple([_ready(tool) for tool in tools])
+    names: set[str] = set()
+    for name in filter(None, map(name_of, ready)):
+        if name in names:
+            raise ValueError(f"two tools are called {name!r}: rename one, as in Tool({name + '_2'!r}, function={name})")
+        names.add(name)
+    return ready
+
+
+def name_of(tool: object) -> str | None:
+    """The name of a tool; `None` for a vendor's own tool that has none."""
+    if isinstance(tool, Tool):
+        return tool.name
+    if not isinstance(tool, Mapping):
+        return None
+    inner = tool.get("function", tool)
+    name = inner.get("name") if isinstance(inner, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def _ready(tool: object) -> object:
+    if isinstance(tool, Mapping):
+        return tool
+    if isinstance(tool, Tool):
+        if tool.function is None or tool.check is not None or tool.parameters != NO_PARAMETERS:
+            return tool
+        # Only a name, and perhaps a description, were set for the function.
+        form = _tool_of(tool.function)
+        return replace(
+            tool,
+            description=tool.description or form.description,
+            parameters=form.parameters,
+            check=form.check,
+            takes_context=tool.takes_context or form.takes_context,
+        )
+    return _tool_of(tool)
+
+
+def _tool_of(function: object) -> Tool:
+    from .._config import tool_of  # pydantic is loaded with the first tool
+    from .._tools import RunContext
+
+    return tool_of(function, RunContext)
