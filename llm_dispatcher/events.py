@@ -23,7 +23,7 @@ from ._redaction import loggable, loggable_id
 from ._usage import Usage as Usage
 from ._usage import UsageSource as UsageSource
 from .exceptions import LLMDispatcherError
-from .tasks import Target
+from .tasks import Message, Target
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "cancelled"]
 Seam: TypeAlias = Literal["anchor", "restart", "overlap", "plain"]
@@ -261,6 +261,14 @@ class TaskResponse(Struct, frozen=True):
     first_token_after: float | None
     elapsed: float
     error: Exception | None
+    messages: tuple[Message, ...] = ()
+    """What the stream adds to the conversation: the turns of the model, each followed by the results of its calls."""
+
+    @property
+    def message(self) -> Message:
+        """The last turn of the model. It has no parts if there is none."""
+        turns = (message for message in reversed(self.messages) if message.role == "assistant")
+        return next(turns, None) or Message("assistant", ())
 
     @property
     def cost(self) -> float | None:

@@ -65,7 +65,7 @@ async def attempt(
                     elif isinstance(content, str):
                         yield course.deliver(content, row)
                     elif not isinstance(content, Handover):  # a handover does not pass
-                        yield content
+                        yield course.show(content)
                 except GeneratorExit:
                     row.reader_left = True
                     raise
@@ -153,7 +153,7 @@ class _Beginning:
             return
         if not row.is_shown:
             yield from self._opening()
-        yield self._course.deliver(content, row) if isinstance(content, str) else content
+        yield self._course.deliver(content, row) if isinstance(content, str) else self._course.show(content)
         self._pass_on()
 
     def rest(self) -> Iterator[Event]:
@@ -194,7 +194,7 @@ class _Beginning:
             yield from self._opening()  # it reads on a run whose join is decided
         yield from self._joined(join, text)
         if not isinstance(content, str):
-            yield content
+            yield self._course.show(content)
         self._pass_on()
 
     def _joined(self, join: Join, text: str) -> Iterator[Event]:
@@ -270,8 +270,9 @@ class _Beginning:
             row.is_new_answer = True
             if course.text or course.has_whole_call:
                 course.transcript.reset()
-                row.shown_from = 0
+                row.shown_from = course.transcript.characters
                 yield StreamReset()
-        yield StreamStarted(row.target, row.number, cached=False, rung=row.way)
+        yield course.show(StreamStarted(row.target, row.number, cached=False, rung=row.way))
         held, row.held = row.held, []
-        yield from held
+        for content in held:
+            yield course.show(content)

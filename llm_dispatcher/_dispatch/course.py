@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
-from ..events import TextDelta, ToolCallDropped
+from ..events import StreamStarted, TextDelta, ToolCallDropped
 from ..exceptions import LLMDispatcherError
 from ..provider import Run
 from ..streaming._transcript import Transcript
 from ..tasks import Target
+from .flow import OtherContent
 from .keeper import Keeper
 from .row import Row
+
+Shown = TypeVar("Shown", bound=OtherContent | StreamStarted)
 
 
 class Course:
@@ -20,8 +24,8 @@ class Course:
     `unproven` are the targets that were asked to continue and whose text was refused. `without_tokens` are those that
     did not take the token ids of the answer. `keepers` see to the runs that were not left yet. A stream that runs
     tools has several turns: the course of the next one is made with the course of the turn before, and goes on with
-    its attempt numbers and its `TextDelta.index`. Only the loop writes to a course. The code that made it may read it
-    at any time.
+    its `TextDelta.index` and its deadline. Only the loop writes to a course. The code that made it may read it at any
+    time.
     """
 
     def __init__(self, earlier: Course | None = None) -> None:
@@ -33,13 +37,7 @@ class Course:
         self.keepers: list[Keeper] = []
         self.follows_content: bool = earlier is not None and (earlier.is_committed or earlier.follows_content)
         """Whether the reader has content of an earlier turn, which an answer to this turn's request does not repeat."""
-        self._attempts_before = 0 if earlier is None else earlier.next_number - 1
         self._pieces_before = len(self.transcript.pieces)
-
-    @property
-    def next_number(self) -> int:
-        """The number of the next attempt. Attempts count from 1 over all targets and turns."""
-        return self._attempts_before + len(self.rows) + 1
 
     @property
     def text(self) -> str:
@@ -104,6 +102,11 @@ class Course:
         transcript.characters += len(text)
         transcript.pieces.append(text)
         return TextDelta(text, index, row.raw)
+
+    def show(self, event: Shown) -> Shown:
+        """The event, which is not text, and which the reader gets now."""
+        self.transcript.take(event)
+        return event
 
     def end(self, row: Row) -> None:
         """End an attempt of this turn. Only now its row gets the text that it has delivered."""

@@ -122,6 +122,11 @@ class Job(Struct, frozen=True):
     retry_stop: RetryStop | None = None
     overrides: Callable[[Target], Resilience] | None = None
 
+    @property
+    def may_begin_again(self) -> bool:
+        """Whether a turn that broke may begin again. What the reader has of the turns before it stays."""
+        return self.on_break == "restart" or self.reader_has_nothing
+
     def resilience_of(self, target: Target) -> Resilience:
         """The clocks and retries of a target."""
         return self.resilience if self.overrides is None else self.overrides(target)

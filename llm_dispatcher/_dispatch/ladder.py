@@ -46,17 +46,12 @@ _REFUSALS: Final = frozenset((400, 422))
 """How a host that does not take an open assistant turn refuses a request that has one."""
 
 
-def may_begin_again(job: Job, course: Course) -> bool:
-    """Whether an answer that broke may begin again. It may not if the reader has earlier turns, which would be lost."""
-    return not course.follows_content and (job.on_break == "restart" or job.reader_has_nothing)
-
-
 def begins_again(job: Job, course: Course, target: Target) -> bool:
     """Whether the next attempt at a target begins the answer again.
 
     A reader of the whole answer gets one that was continued, unless that is not sound or this target has tried it.
     """
-    if not may_begin_again(job, course):
+    if not job.may_begin_again:
         return False
     if job.on_break == "restart":
         return True

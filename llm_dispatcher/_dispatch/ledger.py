@@ -24,7 +24,7 @@ def no_price(target: Target, usage: Usage) -> None:
 
 
 class Ledger(Sequence[Attempt]):
-    """The rows of one stream, in order. Only the loop adds rows; anybody may read them at any time."""
+    """The rows of all turns of one stream, in order. Only the loop adds rows; anybody may read them at any time."""
 
     def __init__(self) -> None:
         self._attempts: list[Attempt] = []

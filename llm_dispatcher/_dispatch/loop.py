@@ -41,7 +41,7 @@ from .course import Course
 from .ending import clock_error
 from .job import Job, Pass
 from .keeper import name_of
-from .ladder import by_strength, is_worth_asking_again, may_begin_again, offered_rung
+from .ladder import by_strength, is_worth_asking_again, offered_rung
 from .ledger import attempt_of
 from .row import Row
 from .runs import leave_runs
@@ -81,7 +81,7 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                         raise final_error(job, course) or admitted
                     break
                 turn.begin_attempt(reads_on=course.run is not None)
-                row = Row(target, course.next_number, loop.time(), others, _successors(targets, place))
+                row = Row(target, len(job.ledger) + 1, loop.time(), others, _successors(targets, place))
                 row.holds_refusals = job.on_refusal == "next" and others > 0
                 outcome: AttemptOutcome = "failed"
                 try:
@@ -131,7 +131,7 @@ async def attempts(job: Job, course: Course | None = None) -> AsyncGenerator[Eve
                     leave_runs(job, course)
                     _raise_if_final(job, course, others)
                     is_unproven = isinstance(row.error, UnprovenContinuationError) and place < len(job.targets)
-                    if is_unproven and may_begin_again(job, course):
+                    if is_unproven and job.may_begin_again:
                         targets.append(target)  # it begins again if nobody can continue
                     targets[place + 1 :] = by_strength(job, course, targets[place + 1 :])
                     break
@@ -183,7 +183,7 @@ def _chances(job: Job, targets: Sequence[Target], place: int, course: Course, *,
     target = targets[place]
     keeps_runs = offered_rung(job.request, job.provider(target), target, job.style) == "reattached"
     may_continue = job.on_break != "raise" and not obstacle_to_continuing(job.request, course)
-    if not (may_continue or may_begin_again(job, course)):
+    if not (may_continue or job.may_begin_again):
         return int(keeps_runs)
     return _successors(targets, place) or int(may_retry or keeps_runs)
 
@@ -191,7 +191,7 @@ def _chances(job: Job, targets: Sequence[Target], place: int, course: Course, *,
 def _continues_best(job: Job, course: Course, target: Target, row: Row) -> bool:
     """Whether the target of an attempt that failed continues best, so that it is tried once more in any case."""
     if isinstance(row.error, UnprovenContinuationError):
-        return may_begin_again(job, course)  # this time the answer begins again
+        return job.may_begin_again  # this time the answer begins again
     return course.run is not None or is_worth_asking_again(job, course, target, row)
 
 

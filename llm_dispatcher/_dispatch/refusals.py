@@ -19,7 +19,6 @@ from ..tasks import Target
 from .continuation import obstacle_to_continuing
 from .course import Course
 from .job import Job
-from .ladder import may_begin_again
 from .row import Row
 
 _REFUSING: Final = frozenset(("refusal", "content_filter"))
@@ -39,7 +38,7 @@ def leads_on(job: Job, course: Course, row: Row) -> bool:
     if not row.successors:
         return False
     has_obstacle = (row.has_whole_call and row.is_shown) or obstacle_to_continuing(job.request, course) is not None
-    return may_begin_again(job, course) or (job.on_break != "raise" and not has_obstacle)
+    return job.may_begin_again or (job.on_break != "raise" and not has_obstacle)
 
 
 def refusal_of(row: Row) -> ContentFilterError:

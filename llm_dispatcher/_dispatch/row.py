@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from .._join.join import Join
 from .._redaction import loggable_id
 from .._usage import Usage
-from ..events import Attempt, Event, ProviderEvent, ReasoningDelta, Rung, Seam, ToolCall, ToolCallDelta, UsageReport
+from ..events import Attempt, ProviderEvent, ReasoningDelta, Rung, Seam, ToolCall, ToolCallDelta, UsageReport
 from ..exceptions import LLMDispatcherError
 from ..notices import Notify, UsageReportRejected
 from ..provider import Finished, Handover, KeptRun, Opened, RawEvent, Run, ServedBy, TokenTrail
@@ -82,7 +82,7 @@ class Row:
         self.trail: TokenTrail | None = None
         self.tokens_before = self.delivered = 0
         self.tokens: int | None = None
-        self.held: list[Event] = []
+        self.held: list[OtherContent] = []
         self.is_shown = self.passes = self.reader_left = self.is_new_answer = False
         self._unseen: Row | None = None
         self._joined: tuple[Seam | None, int] = None, 0

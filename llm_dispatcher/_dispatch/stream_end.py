@@ -21,7 +21,6 @@ from ..exceptions import (
 from .continuation import obstacle_to_continuing
 from .course import Course
 from .job import Job
-from .ladder import may_begin_again
 from .row import Row
 from .watchdog import SwitchClosedError
 
@@ -44,12 +43,12 @@ def final_error(job: Job, course: Course, others: int = 0) -> LLMDispatcherError
     leads_on = isinstance(error, ContentFilterError) and job.on_refusal == "next" and others > 0
     if not isinstance(error, ProviderError) and not leads_on:
         return _streaming_error(job, course, str(error)) if course.is_committed or course.follows_content else error
-    if not course.is_committed or may_begin_again(job, course):
+    if not course.is_committed or job.may_begin_again:
         return None
     reason = "on_break is 'raise'" if job.on_break == "raise" else obstacle_to_continuing(job.request, course)
     if reason is None:
         return None
-    if job.on_break == "continue" and not course.follows_content:
+    if job.on_break == "continue":
         reason += " (await, collect() and result() begin the answer again instead)"
     return _streaming_error(job, course, f"the stream broke and is not continued, because {reason}: {error}")
 

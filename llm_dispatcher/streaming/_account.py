@@ -20,6 +20,7 @@ from ..events import (
 from ..tasks import Target
 from ._metadata import ChunkMetadata, StreamMetadata
 from ._transcript import Transcript
+from ._turns import turns_of
 
 
 class Account:
@@ -80,6 +81,7 @@ class Account:
                 speaker = self._speaker
                 speaker["provider"], speaker["model"] = event.target.provider, event.target.model
                 speaker["attempt"], speaker["cached"] = event.attempt, event.cached
+                self.transcript.take(event)
             case StreamCompleted():
                 self._completed = event
                 self.finish_reason = event.finish_reason
@@ -164,11 +166,12 @@ class Account:
             target=self.target,
             finish_reason=self.finish_reason,
             usage=self.usage,
-            tool_calls=tuple(self.transcript.tool_calls),
+            tool_calls=self.transcript.tool_calls,
             attempts=tuple(self.ledger),
             cached=self.cached,
             started=self.started,
             first_token_after=self.first_token_after,
             elapsed=self.elapsed,
             error=self.error,
+            messages=turns_of(self.transcript),
         )

@@ -1,31 +1,38 @@
-"""The text of one stream so far, and the rule for a reset.
+"""What one stream has said so far, and the rule for a reset.
 
-The loop has a transcript of the text that it has sent. The account of each reader has a transcript of the text that
-this reader got. The two differ while a buffer holds text back, and a shared stream has one loop and many readers. Only
-the task that runs the loop, or reads the stream, writes to its transcript. The rule for a reset is written here, once.
+The loop has a transcript of what it has sent. The account of each reader has a transcript of what this reader got. The
+two differ while a buffer holds text back, and a shared stream has one loop and many readers. Only the task that runs
+the loop, or reads the stream, writes to its transcript. The rule for a reset is written here, once.
+
+A chunk of text is a piece and nothing more, because it comes thousands of times. Everything else that belongs to the
+conversation is a mark, with its place among the pieces, so that `turns_of` can make messages of both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Self, TypeAlias
 
-from ..events import Event, StreamReset, TextDelta, ToolCall
+from ..events import Event, ReasoningDelta, StreamReset, StreamStarted, TextDelta, ToolCall, ToolResult
+
+Mark: TypeAlias = StreamStarted | ReasoningDelta | ToolCall | ToolResult
+"""An event beside the text that says something of the conversation."""
 
 
 class Transcript:
-    """The text and the tool calls of one stream.
+    """The text of one stream, and its marks.
 
-    `pieces` are the chunks of text, `characters` is their length together. A reset takes back both, and the tool calls.
-    `chunks` counts all chunks of the stream, also those that a reset took back, because `TextDelta.index` keeps
+    `pieces` are the chunks of text, `characters` is their length together. `marks` are the other events of the
+    conversation, each with the number of pieces before it. A reset takes back what came after the last result of a
+    tool. `chunks` counts all chunks of the stream, also those that a reset took back, because `TextDelta.index` keeps
     counting.
     """
 
-    __slots__ = ("characters", "chunks", "pieces", "tool_calls")
+    __slots__ = ("characters", "chunks", "marks", "pieces")
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
-        self.tool_calls: list[ToolCall] = []
+        self.marks: list[tuple[int, Mark]] = []
         self.characters: int = 0
         self.chunks: int = 0
 
@@ -45,6 +52,11 @@ class Transcript:
         """The text, without the part that a reset took back."""
         return "".join(self.pieces)
 
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls, without those that a reset took back."""
+        return tuple([event for _, event in self.marks if isinstance(event, ToolCall)])
+
     def add(self, text: str) -> None:
         """Add a chunk of text."""
         self.pieces.append(text)
@@ -54,15 +66,17 @@ class Transcript:
     def take(self, event: Event) -> None:
         """Apply an event that is not a chunk of text."""
         match event:
-            case ToolCall():
-                self.tool_calls.append(event)
+            case StreamStarted() | ReasoningDelta() | ToolCall() | ToolResult():
+                self.marks.append((len(self.pieces), event))
             case StreamReset():
                 self.reset()
             case _:
                 pass
 
     def reset(self) -> None:
-        """The answer begins again: take back its text and its tool calls."""
-        self.pieces.clear()
-        self.tool_calls.clear()
-        self.characters = 0
+        """The turn begins again: take back what came after the last result of a tool, or all."""
+        marks = self.marks
+        kept = next((at for at in range(len(marks), 0, -1) if isinstance(marks[at - 1][1], ToolResult)), 0)
+        del self.pieces[marks[kept - 1][0] if kept else 0 :]
+        del marks[kept:]
+        self.characters = sum(map(len, self.pieces))

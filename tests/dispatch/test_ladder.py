@@ -17,6 +17,7 @@ from llm_dispatcher.events import (
     StreamStarted,
     StreamSwitched,
     ToolCall,
+    ToolResult,
     Usage,
     UsageReport,
     check_order,
@@ -456,7 +457,10 @@ def taken(events: list[Event]) -> list[str]:
 async def test_an_earlier_turn_of_the_stream_is_never_taken_back() -> None:
     earlier = Course()
     await read(job_over({"a": says("First turn. ", STOP)}), earlier)
+    earlier.transcript.take(ToolResult("1", "f", "x"))
     schema = TaskRequest(messages=[Message("user", "x")], response_format={"type": "object"})
     job = job_over({"a": says('{"a"', DOWN), "b": says("{}", STOP)}, request=schema, reader_has_nothing=True)
-    with pytest.raises(StreamingError, match="follow a schema"):
-        await read(job, Course(earlier))
+    events = await read(job, Course(earlier))
+    assert StreamReset() in events
+    assert isinstance(events[-1], StreamCompleted) and events[-1].text == "First turn. {}"
+    assert [row.delivered for row in job.ledger] == [4, 2]

@@ -26,6 +26,7 @@ from llm_dispatcher.events import (
     StreamSwitched,
     TextDelta,
     ToolCallDelta,
+    ToolResult,
     Usage,
     UsageReport,
 )
@@ -475,23 +476,25 @@ async def test_the_next_turn_goes_on_with_the_numbers_of_the_turn_before() -> No
         yield Finished("stop", "stop")
 
     course = Course()
-    first = [event async for event in attempts(dispatch(answer), course)]
-    second = [event async for event in attempts(dispatch(answer), Course(course))]
+    job = dispatch(answer)
+    first = [event async for event in attempts(job, course)]
+    second = [event async for event in attempts(job, Course(course))]
     assert [event.attempt for event in first + second if isinstance(event, StreamStarted)] == [1, 2]
     assert [event.index for event in first + second if isinstance(event, TextDelta)] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("on_break", ["continue", "restart"])
-async def test_a_broken_second_turn_is_continued_and_the_first_one_is_kept(on_break: str) -> None:
-    """The text of the first turn is in the second request already, so it is no part of what is to be continued; and a
-    restart would take it from the reader.
+async def test_a_broken_second_turn_is_saved_and_the_first_one_is_kept(on_break: str) -> None:
+    """The text of the first turn is in the second request already, so it is no part of what is to be continued, and a
+    restart does not take it from the reader.
     """
     asked: list[Ask] = []
 
     async def answer(ask: Ask) -> AsyncGenerator[Piece, None]:
         asked.append(ask)
         yield Opened("r1")
-        yield f"text {len(asked)} " if len(asked) < 3 else "text 2 text 3 "
+        continues = any(turn.role == "assistant" for turn in ask.request.conversation)
+        yield f"text {len(asked)} " if not continues else "text 2 text 3 "
         if len(asked) == 2:
             raise ProviderConnectionError("cut")
         yield Finished("stop", "stop")
@@ -499,11 +502,14 @@ async def test_a_broken_second_turn_is_continued_and_the_first_one_is_kept(on_br
     course = Course()
     async for _ in attempts(dispatch(answer), course):
         pass
+    course.transcript.take(ToolResult("1", "f", "x"))
     job = dispatch(answer, Resilience(max_retries=1, backoff=0.0), on_break=on_break)
     events = [event async for event in attempts(job, Course(course))]
-    assert [turn.text for turn in asked[2].request.conversation][:2] == ["hi", "text 2 "]
-    assert StreamReset() not in events
-    assert isinstance(events[-1], StreamCompleted) and events[-1].text == "text 1 text 2 text 3 "
+    is_new = on_break == "restart"
+    assert [turn.text for turn in asked[2].request.conversation][:2] == (["hi"] if is_new else ["hi", "text 2 "])
+    assert (StreamReset() in events) == is_new
+    whole = "text 1 text 3 " if is_new else "text 1 text 2 text 3 "
+    assert isinstance(events[-1], StreamCompleted) and events[-1].text == whole
 
 
 async def test_a_second_turn_that_fails_at_once_says_what_the_first_has_delivered() -> None:

@@ -21,7 +21,7 @@ async def answer(call: Call) -> AsyncGenerator[Event, None]:
     wishes = call.settings.wishes(runtime.policy, call.request.task_type)
     await runtime.shared.knowledge.learn(call.request, runtime.policy, wishes)
     job, admission = _job(call)
-    course = Course()
+    course = Course() if call.course is None else call.course
     events = attempts(job, course)
     if not admission.is_metered:
         return events
