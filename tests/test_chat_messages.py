@@ -70,7 +70,7 @@ def conversations(draw: st.DrawFn) -> list[Message]:
                 made.append(Message("tool", ToolResultPart(call.id, call.name, draw(words))))
             case _:
                 made.append(Message("system", draw(texts)))
-    return made
+    return [*made, *(Message("tool", ToolResultPart(call.id, call.name, draw(words))) for call in open_calls)]
 
 
 def part_of_openai(part: Part) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..streaming._observe import Observer
 from ..streaming._progress import FOLLOWING, ProgressObserver, assign
 from ..streaming._shape import WHOLE, Shape
 from ..tasks import MOST_TOKENS, ReasoningEffort, TaskRequest, TaskType
+from .history import check_pairs
 from .options import REQUEST_OPTIONS, STREAM_OPTIONS, RequestCache, StreamOptions, ToolPolicy, check_names
 
 
@@ -186,6 +187,8 @@ def check_request(request: TaskRequest) -> None:
         raise InvalidRequestError("the request has neither a prompt nor messages: give one of them")
     if request.max_tokens is not None and request.max_tokens > MOST_TOKENS:
         raise InvalidRequestError(f"max_tokens is more than {MOST_TOKENS}: give a smaller number, or leave it out")
+    if request.messages:
+        check_pairs(request.messages)
 
 
 def check_type(name: str, value: object, kind: type, fix: str | None = None) -> None:

@@ -31,7 +31,7 @@ from llm_dispatcher.exceptions import (
 from llm_dispatcher.provider import ProviderSettings
 from llm_dispatcher.provider._decoding import DEEPEST, whole_call
 from llm_dispatcher.provider._errors import ErrorReply, error_for, read_error
-from llm_dispatcher.tasks import Message, Target, ToolCallPart
+from llm_dispatcher.tasks import Message, Target, ToolCallPart, ToolResultPart
 from llm_dispatcher.testing import Garbage, HttpError, Reply, SaidToolCall, SimulatedVendor
 
 Start = Callable[..., SimulatedVendor]
@@ -223,7 +223,9 @@ async def test_deep_arguments_in_a_conversation_are_an_invalid_request(wire: str
     turn = Message("assistant", ToolCallPart("c", "f", '{"a": ' * DEPTH + "1" + "}" * DEPTH))
     async with switch_over(simulated_vendor(wire, Reply("Hi."))) as switch:
         with pytest.raises(InvalidRequestError, match="the tool call 'c'"):
-            await switch.stream_request(TaskRequest("x", messages=[turn]))
+            await switch.stream_request(
+                TaskRequest("x", messages=[turn, Message("tool", ToolResultPart("c", "f", "1"))])
+            )
 
 
 # ── large events ───────────────────────────────────────────────────────────────────────────────────────────────────
