@@ -15,7 +15,7 @@ from ..events import Event
 from ..notices import Notify
 from ..provider import Provider
 from ..streaming._shape import Shape
-from ..tasks import Message, TaskRequest
+from ..tasks import Message, TaskRequest, Tool
 from .runtime import Runtime
 from .settings import CallSettings
 
@@ -68,6 +68,14 @@ class Call(Struct, frozen=True, kw_only=True):
     deadline: Deadline | None = None
     course: Course | None = None
     conversation: Conversation | None = None
+
+    @property
+    def runs_tools(self) -> bool:
+        """Whether the model may call functions that run in this stream."""
+        tools = self.request.tools
+        return self.settings.tool_policy != "report" and any(
+            isinstance(each, Tool) and each.is_runnable for each in tools
+        )
 
     @property
     def notify(self) -> Notify:
