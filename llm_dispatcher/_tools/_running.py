@@ -96,8 +96,9 @@ async def _run(checked: CheckedCall, context: RunContext, running: Running) -> T
         running.notify(ToolRunFailed(call.name, call.id, context.run_id, error))
         return ToolResult(call.id, call.name, error=_in_words(error))
 
+    clock = asyncio.timeout(seconds)
     try:
-        async with asyncio.timeout(seconds) as clock:
+        async with clock:
             if in_thread:
                 value = await _in_thread(tool.function, arguments, running.executor)
                 in_thread = False
