@@ -50,7 +50,7 @@ class Cell(NamedTuple):
     place: int
     how: str
     has_text: bool
-    count: int
+    parallel: int
 
     @property
     def request(self) -> TaskRequest:
@@ -62,7 +62,7 @@ class Cell(NamedTuple):
 
     @property
     def calls(self) -> tuple[SaidToolCall, ...]:
-        return CALLS[: self.count]
+        return CALLS[: self.parallel]
 
     @property
     def made(self) -> list[tuple[str, object]]:
