@@ -6,9 +6,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .._dispatch import Course, Ledger
-from .._policy import Affinity
+from .._policy import Affinity, Wishes
+from .._routing import affinity_after
 from .._tools import ToolRun
 from .._upstream import Deadline
 from ..events import Event
@@ -76,6 +78,17 @@ class Call(Struct, frozen=True, kw_only=True):
         return self.settings.tool_policy != "report" and any(
             isinstance(each, Tool) and each.is_runnable for each in tools
         )
+
+    @property
+    def wishes(self) -> Wishes:
+        """The wishes of the call for its routing. A call of a conversation, and a later turn of a stream, are to go on
+        where they have been.
+        """
+        wishes = self.settings.wishes(self.runtime.policy, self.request.task_type)
+        affinity = None if self.conversation is None else self.conversation.affinity
+        if len(self.ledger):
+            affinity = affinity_after(affinity, self.ledger)
+        return wishes if affinity is None else replace(wishes, affinity=affinity)
 
     @property
     def notify(self) -> Notify:

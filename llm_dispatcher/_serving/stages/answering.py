@@ -18,7 +18,7 @@ from .metering import metered
 async def answer(call: Call) -> AsyncGenerator[Event, None]:
     """Plan a request and open the loop for it. Nothing is sent before the first event is read."""
     runtime = call.runtime
-    wishes = call.settings.wishes(runtime.policy, call.request.task_type)
+    wishes = call.wishes
     await runtime.shared.knowledge.learn(call.request, runtime.policy, wishes)
     job, admission = _job(call)
     course = Course() if call.course is None else call.course
@@ -38,7 +38,7 @@ def _job(call: Call) -> tuple[Job, Admission]:
             "on_break='restart' takes back delivered text, which a reader of chunks cannot do: "
             "read .events(), or await the stream"
         )
-    wishes = settings.wishes(policy, task_type)
+    wishes = call.wishes
     plan = runtime.plan(request, wishes, has_body=call.body is not None, load=False)
     admission = runtime.admission(request, plan, wishes)
     latest = runtime.latest_first_token(request, plan, wishes)
