@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from ._serving.current import set_global_switch as set_global_switch
     from ._serving.current import use_switch as use_switch
     from ._serving.switch import LLMSwitch as LLMSwitch
+    from ._sessions import MemorySessions as MemorySessions
+    from ._sessions import Session as Session
+    from ._sessions import SessionStore as SessionStore
+    from ._sessions import SessionTurn as SessionTurn
+    from ._sessions import SQLiteSessions as SQLiteSessions
     from ._stream import LLMStream as LLMStream
     from ._tools import Refuse as Refuse
     from ._tools import RunContext as RunContext
@@ -72,10 +77,15 @@ _HOMES = {
     "LLMStream": "_stream",
     "LLMSwitch": "_serving.switch",
     "Local": "_arguments",
+    "MemorySessions": "_sessions",
     "Message": "tasks",
     "ProgressTracker": "streaming",
     "Refuse": "_tools",
     "RunContext": "_tools",
+    "SQLiteSessions": "_sessions",
+    "Session": "_sessions",
+    "SessionStore": "_sessions",
+    "SessionTurn": "_sessions",
     "StreamingCache": "cache",
     "StreamMetadata": "streaming",
     "StreamingCallbacks": "streaming",

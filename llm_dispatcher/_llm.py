@@ -15,6 +15,9 @@ from .streaming._observe import Observer
 from .tasks import MediaSource, Message, TaskRequest
 
 if TYPE_CHECKING:
+    from ._policy import Affinity
+    from ._routing import Plan
+    from ._serving.call import Conversation
     from ._serving.opening import CallOpening, RequestSource
     from ._serving.switch import LLMSwitch
     from .provider import Provider
@@ -34,11 +37,12 @@ def open_call(
     *,
     body: Callable[[], Provider] | None = None,
     observers: Sequence[Observer] = (),
+    conversation: Conversation | None = None,
 ) -> CallOpening:
     """How a stream of this switch begins; see `opening`, which is imported here for the same reason."""
     from ._serving.switch import opening
 
-    return opening(switch, request, settings, body=body, observers=observers)
+    return opening(switch, request, settings, body=body, observers=observers, conversation=conversation)
 
 
 class Inside(Struct, frozen=True):
@@ -111,27 +115,50 @@ class LLM:
         Raises:
             TypeError, ValueError: An argument or an option has a wrong name, type or value.
         """
-        if isinstance(prompt, list):
-            raise TypeError("the prompt is a str, got list; write llm(messages=[…]) for a conversation")
-        from ._media import kind_of, request_with_media, with_its_task  # when first needed
-
         llm = self.with_options(**options) if options else self
-        request = TaskRequest(prompt, messages=messages, images=images, audio=audio, **llm._request)  # noqa: SLF001 - another of this class
-        data_uris = () if self._inside is None else self._inside.data_uris
-        if prompt is not None and kind_of(prompt) is not None:
-            data_uris = (*data_uris, prompt)
-        return llm.stream(with_its_task(request_with_media(request, data_uris), llm._request))  # noqa: SLF001
+        return llm.stream(llm._with_its_task(llm._ask(prompt, messages, images, audio)))  # noqa: SLF001 - another of this class
 
     def stream(self, request: TaskRequest) -> LLMStream[str]:
         """A stream of the answer to a whole request. The request's own options win over those of the `LLM`."""
-        inside = self._inside
-        switch, observers = (current_switch(), ()) if inside is None else (inside.switch, inside.observers)
         from ._serving.preparing import prepared
 
-        begin = open_call(switch, prepared(as_request(request)), self._call, observers=observers)
-        stream: LLMStream[str] = LLMStream(begin)
-        if inside is not None:
-            inside.follow(stream, begin.account)
+        begin = self._opening(prepared(as_request(request)))
+        return self._followed(LLMStream(begin), begin.account)
+
+    def _ask(
+        self,
+        prompt: str | None,
+        messages: Sequence[Message | Mapping[str, Any]],
+        images: MediaSource | Sequence[MediaSource],
+        audio: MediaSource | Sequence[MediaSource],
+    ) -> TaskRequest:
+        """The request for a prompt, with the options of this `LLM`. A data URI in the prompt becomes a part of it."""
+        if isinstance(prompt, list):
+            raise TypeError("the prompt is a str, got list; write llm(messages=[…]) for a conversation")
+        from ._media import kind_of, request_with_media  # when first needed
+
+        request = TaskRequest(prompt, messages=messages, images=images, audio=audio, **self._request)
+        data_uris = () if self._inside is None else self._inside.data_uris
+        if prompt is not None and kind_of(prompt) is not None:
+            data_uris = (*data_uris, prompt)
+        return request_with_media(request, data_uris)
+
+    def _with_its_task(self, request: TaskRequest) -> TaskRequest:
+        """The request with the task that its images and sounds imply, unless an option names a task."""
+        from ._media import with_its_task
+
+        return with_its_task(request, self._request)
+
+    def _opening(self, request: RequestSource, conversation: Conversation | None = None) -> CallOpening:
+        """How a stream begins, in the switch of the body that this `LLM` belongs to, else in the global one."""
+        inside = self._inside
+        switch, observers = (current_switch(), ()) if inside is None else (inside.switch, inside.observers)
+        return open_call(switch, request, self._call, observers=observers, conversation=conversation)
+
+    def _followed(self, stream: LLMStream[str], account: Account) -> LLMStream[str]:
+        """The stream. If this `LLM` belongs to a body, the body counts and closes it."""
+        if self._inside is not None:
+            self._inside.follow(stream, account)
         return stream
 
     def with_options(self, **options: Unpack[StreamOptions]) -> LLM:
@@ -156,3 +183,41 @@ def for_body(llm: LLM, inside: Inside) -> LLM:
 def request_options_of(llm: LLM) -> dict[str, Any]:
     """The options of the requests of an `LLM`. Its functions are tools already."""
     return dict(llm._request)  # noqa: SLF001 - of this module
+
+
+# ── for sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def ask(
+    llm: LLM,
+    prompt: str | None,
+    images: MediaSource | Sequence[MediaSource],
+    audio: MediaSource | Sequence[MediaSource],
+) -> TaskRequest:
+    """The request for a new turn of a conversation, without the turns before it. Its functions are tools."""
+    from ._serving.preparing import prepared
+
+    return prepared(llm._ask(prompt, (), images, audio))  # noqa: SLF001 - of this module
+
+
+def with_task_of_media(llm: LLM, request: TaskRequest) -> TaskRequest:
+    """The request with the task that its images and sounds imply, unless an option of the `LLM` names a task."""
+    return llm._with_its_task(request)  # noqa: SLF001 - of this module
+
+
+def open_conversation(llm: LLM, request: RequestSource, conversation: Conversation) -> CallOpening:
+    """How a stream of a conversation begins."""
+    return llm._opening(request, conversation)  # noqa: SLF001 - of this module
+
+
+def followed(llm: LLM, stream: LLMStream[str], account: Account) -> LLMStream[str]:
+    """The stream of a conversation. If the `LLM` belongs to a body, the body counts and closes it."""
+    return llm._followed(stream, account)  # noqa: SLF001 - of this module
+
+
+def plan_for(llm: LLM, request: TaskRequest, affinity: Affinity | None) -> Plan:
+    """The plan for the next turn of a conversation."""
+    from ._serving.switch import plan_of
+
+    inside = llm._inside  # noqa: SLF001 - of this module
+    return plan_of(current_switch() if inside is None else inside.switch, request, llm._call, affinity)  # noqa: SLF001

@@ -10,7 +10,6 @@ import logging
 from typing import Final
 
 from ._durations import in_seconds
-from ._redaction import loggable_id
 from .events import Failure
 from .notices import (
     AttemptNotRecorded,
@@ -33,12 +32,10 @@ from .notices import (
     RetryScheduled,
     RunNotCancelled,
     RunReadOn,
+    SessionNotStored,
     SpendingNotWritten,
     TargetGivenUp,
     TargetSkipped,
-    ToolRunBegan,
-    ToolRunFailed,
-    ToolRunStopped,
     UsageReportRejected,
 )
 
@@ -68,13 +65,6 @@ def write(notice: Notice) -> None:
             logger.warning("%s: could not record the %s of an attempt: %s", target, account, _error(failure))
         case RequestResent(host, failure):
             logger.debug("%s: sending again, because a reused connection was closed: %s", host, failure.message)
-        case ToolRunBegan(tool, call, run):
-            logger.info("the tool %s runs for the call %s (run %s)", tool, loggable_id(call), run)
-        case ToolRunFailed(tool, _, run, error):
-            logger.error("the tool %s raised (run %s)", tool, run, exc_info=error)
-        case ToolRunStopped(tool, _, run, reason, still_runs):
-            outcome = "its thread still runs, and its result will be dropped" if still_runs else "it was cancelled"
-            logger.warning("the tool %s is not waited for, because %s: %s (run %s)", tool, reason, outcome, run)
         case BreakerChanged(target, state, reason):
             level = logging.WARNING if state == "open" else logging.INFO
             logger.log(level, "%s: the breaker is %s: %s", target, state.replace("_", " "), reason)
@@ -107,6 +97,8 @@ def write(notice: Notice) -> None:
             )
         case CacheFileSetAside(path, renamed, reason):
             logger.warning("the cache in %s was renamed to %s: %s", path, renamed, reason)
+        case SessionNotStored(session, failure):
+            logger.error("the session %s is not stored yet: %s", session, failure.message)
 
 
 def _error(failure: Failure) -> str:

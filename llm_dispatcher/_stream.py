@@ -252,3 +252,9 @@ def _current_task() -> asyncio.Task[Any] | None:
         return asyncio.current_task()
     except RuntimeError:  # no loop is running
         return None
+
+
+def is_left(stream: LLMStream[Any]) -> bool:
+    """Whether the reader of a stream has dropped its iterator, as a `break` does. Its loop then closes the stream."""
+    reading = stream._reading  # noqa: SLF001 - of this module
+    return reading is not None and reading() is None

@@ -32,6 +32,7 @@ LLMDispatcherError
 └── SessionError                           something is wrong with a session
     ├── SessionBusyError                   another stream of it is being read
     ├── SessionStoreError                  its store could not be read or written
+    │   └── SessionConflictError           another process has changed the session
     └── SessionFormatError                 a saved session cannot be read
 
 `EventLoopRunningError` is a mistake in the program and stands apart.
@@ -280,19 +281,7 @@ class StreamTimeoutError(RequestTimeoutError, StreamingError):
 
 
 class StreamBudgetExceededError(BudgetExceededError, StreamingError):
-    """A budget was passed after text was delivered.
-
-    Args:
-        message: The reason, in one line.
-        partial: The delivered text.
-        usage: The usage of all attempts.
-        failures: Their errors in order.
-    """
-
-    def __init__(
-        self, message: str, *, partial: str, usage: Usage, failures: Sequence[LLMDispatcherError] = ()
-    ) -> None:
-        StreamingError.__init__(self, message, partial=partial, usage=usage, failures=failures)
+    """A budget was passed after text was delivered. Its arguments are those of a `StreamingError`."""
 
 
 class ToolLimitError(StreamingError):
@@ -333,6 +322,10 @@ class SessionBusyError(SessionError):
 
 class SessionStoreError(SessionError):
     """The store of a session could not be read or written."""
+
+
+class SessionConflictError(SessionStoreError):
+    """Another process, or another object, has stored the same session in the meantime. Nothing was overwritten."""
 
 
 class SessionFormatError(SessionError):

@@ -107,38 +107,6 @@ class RequestResent(_Notice, frozen=True, tag="request_resent"):
     failure: Failure
 
 
-# ── tools ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class ToolRunBegan(_Notice, frozen=True, tag="tool_run_began"):
-    """A tool is about to run, in a stream that belongs to no session: nothing else notes the run."""
-
-    tool: str
-    call: str
-    run: str
-
-
-class ToolRunFailed(_Notice, frozen=True, tag="tool_run_failed"):
-    """A tool raised, or its result has no text. The model was told the type and the message of the error."""
-
-    tool: str
-    call: str
-    run: str
-    error: BaseException
-
-
-class ToolRunStopped(_Notice, frozen=True, tag="tool_run_stopped"):
-    """A run of a tool was cancelled for this `reason`. A plain function in a thread cannot be: it `still_runs`, and its
-    result will be dropped.
-    """
-
-    tool: str
-    call: str
-    run: str
-    reason: str
-    still_runs: bool
-
-
 # ── targets and money ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -253,6 +221,18 @@ class CacheFileSetAside(_Notice, frozen=True, tag="cache_file_set_aside"):
     reason: str
 
 
+# ── sessions ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class SessionNotStored(_Notice, frozen=True, tag="session_not_stored"):
+    """A stream of a session ended early, and its turn could not be stored. The next stream of the session stores it
+    first. An answer that is complete and cannot be stored is an error of its stream, and not a notice.
+    """
+
+    session: str
+    failure: Failure
+
+
 Notice: TypeAlias = (
     RetryScheduled
     | RunReadOn
@@ -263,9 +243,6 @@ Notice: TypeAlias = (
     | RunNotCancelled
     | AttemptNotRecorded
     | RequestResent
-    | ToolRunBegan
-    | ToolRunFailed
-    | ToolRunStopped
     | BreakerChanged
     | BudgetAlert
     | BudgetCallbackFailed
@@ -280,6 +257,7 @@ Notice: TypeAlias = (
     | CacheNotWritten
     | CacheKeptInMemory
     | CacheFileSetAside
+    | SessionNotStored
 )
 
 Notify: TypeAlias = Callable[[Notice], None]

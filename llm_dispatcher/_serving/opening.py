@@ -15,7 +15,7 @@ from ..streaming._account import Account
 from ..streaming._observe import Observer, OpenedStream
 from ..streaming._shape import Shape
 from ..tasks import TaskRequest
-from .call import Call
+from .call import Call, Conversation
 from .preparing import prepared
 from .runtime import Runtime
 from .settings import CallSettings, check_request
@@ -38,6 +38,7 @@ class CallOpening:
         runtime: Callable[[], Awaitable[Runtime]],
         observers: Sequence[Observer],
         body: Callable[[], Provider] | None = None,
+        conversation: Conversation | None = None,
     ) -> None:
         self.account = Account()
         self.observers = observers
@@ -45,6 +46,7 @@ class CallOpening:
         self._settings = settings
         self._runtime = runtime
         self._body = body
+        self._conversation = conversation
 
     async def begin(self, shape: Shape) -> OpenedStream:
         """Make the request and the call. Media files are read now, once for all targets."""
@@ -59,6 +61,7 @@ class CallOpening:
             runtime=runtime,
             ledger=Ledger(),
             body=self._body,
+            conversation=self._conversation,
         )
         return OpenedStream(call, call.ledger, partial(_open, call))
 

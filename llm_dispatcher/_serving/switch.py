@@ -14,11 +14,13 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, Self, Unpack
 
+from msgspec.structs import replace
+
 from .. import _catalog as catalog
 from .._config import WatchedFile, load
 from .._dispatch import OpenStreams, RetryStop, RetryWait, check_strategies, load_what_failures_need
 from .._distribution import warn_of_the_other
-from .._policy import Policy, ProviderSettings, Strategy
+from .._policy import Affinity, Policy, ProviderSettings, Strategy
 from .._providers import make
 from .._routing import Plan, SharedState, TargetHealth
 from .._stream import LLMStream, may_block
@@ -27,6 +29,7 @@ from ..notices import BudgetAlert, ConfigurationChanged, ConfigurationRejected, 
 from ..provider import Provider
 from ..streaming._observe import Observer
 from ..tasks import Target, TaskRequest
+from .call import Conversation
 from .knowledge import Knowledge
 from .observers import Observers
 from .opening import CallOpening, RequestSource
@@ -172,9 +175,10 @@ class LLMSwitch:
         *,
         body: Callable[[], Provider] | None = None,
         observers: Sequence[Observer] = (),
+        conversation: Conversation | None = None,
     ) -> CallOpening:
         all_observers = (*settings.observers, *observers, *self._observers.own, LOADING)
-        return CallOpening(request, settings, self._runtime_now, all_observers, body)
+        return CallOpening(request, settings, self._runtime_now, all_observers, body, conversation)
 
     async def _runtime_now(self) -> Runtime:
         """The runtime for a call that begins now."""
@@ -207,10 +211,12 @@ class LLMSwitch:
             EventLoopRunningError: An event loop runs in this thread, and the plan depends on prices or spending that
                 were not read yet. Await `aexplain` instead.
         """
-        request = prepared(as_request(request))
-        check_request(request)
         settings = CallSettings(optimization_strategy=optimization_strategy, max_cost=max_cost, max_latency=max_latency)
-        wishes = settings.wishes(self.policy, request.task_type)
+        return self._plan(prepared(as_request(request)), settings)
+
+    def _plan(self, request: TaskRequest, settings: CallSettings, affinity: Affinity | None = None) -> Plan:
+        check_request(request)
+        wishes = replace(settings.wishes(self.policy, request.task_type), affinity=affinity)
         self._shared.knowledge.look(request, self.policy, wishes, "await switch.aexplain(request)")
         runtime = self._runtime
         return runtime.with_rungs(runtime.plan(request, wishes, load=False), request)
@@ -307,13 +313,21 @@ def opening(
     *,
     body: Callable[[], Provider] | None = None,
     observers: Sequence[Observer] = (),
+    conversation: Conversation | None = None,
 ) -> CallOpening:
-    """The opening of a stream of this switch, for the decorators and for `LLM`.
+    """The opening of a stream of this switch, for the decorators, for `LLM` and for sessions.
 
     The request may be a function that makes one when the stream is read. `body` makes the provider that runs the
-    decorated function's own body.
+    decorated function's own body. `conversation` is what the call belongs to.
     """
-    return switch._opening(request, settings, body=body, observers=observers)  # noqa: SLF001 - of this module
+    return switch._opening(  # noqa: SLF001 - of this module
+        request, settings, body=body, observers=observers, conversation=conversation
+    )
+
+
+def plan_of(switch: LLMSwitch, request: TaskRequest, settings: CallSettings, affinity: Affinity | None) -> Plan:
+    """`switch.explain` for the next turn of a conversation, with all settings of its call."""
+    return switch._plan(request, settings, affinity)  # noqa: SLF001 - of this module
 
 
 def notify_of(switch: LLMSwitch) -> Notify:
