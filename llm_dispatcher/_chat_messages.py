@@ -31,6 +31,7 @@ _ROLES: Final[dict[str, Role]] = {
     "tool": "tool",
 }
 _UNSUPPORTED: Final = "it is not supported: leave it out"
+_CACHE_POINT: Final = "write a CachePoint (llm_dispatcher.tasks) after the part, for all vendors"
 _REFUSED: Final = {
     "refusal": "a refusal is not supported as a key: write it as content",
     "function_call": "this is the old form of a call: write it in tool_calls",
@@ -39,6 +40,8 @@ _REFUSED: Final = {
     "reasoning": "it is not supported as a key: pass a Message with a ReasoningPart (llm_dispatcher.tasks)",
     "parsed": "it repeats the content: leave it out",
     "annotations": _UNSUPPORTED,
+    "cache_control": _CACHE_POINT,
+    "prompt_cache_breakpoint": _CACHE_POINT,
 }
 """Keys that a message may have only with `None` or an empty list, and what to do instead."""
 
@@ -127,7 +130,8 @@ def _part(value: object, where: str, role: Role) -> Part:
 
 
 def _part_fields(value: object, where: str, kind: str) -> dict[str, Any]:
-    return _fields(value, where, f"a part of type {kind!r}", ("type", kind), {"prompt_cache_breakpoint": _UNSUPPORTED})
+    marks = {"prompt_cache_breakpoint": _CACHE_POINT, "cache_control": _CACHE_POINT}
+    return _fields(value, where, f"a part of type {kind!r}", ("type", kind), marks)
 
 
 def _image(value: object, where: str) -> ImagePart:

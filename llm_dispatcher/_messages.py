@@ -100,12 +100,14 @@ class CachePoint(Struct, frozen=True, tag="cache_point"):
 class ReasoningPart(Struct, frozen=True, tag="reasoning"):
     """A model's reasoning, with the vendor's signature.
 
-    With `provider`, it is sent to that provider only, because another vendor would refuse the signature.
+    With `provider`, it is sent to that provider only, because another vendor would refuse the signature. With `model`
+    too, it is sent to that model only: most vendors let no other model of theirs read it.
     """
 
     text: str
     signature: str | None = None
     provider: str | None = None
+    model: str | None = None
 
 
 class ToolCallPart(Struct, frozen=True, tag="tool_call"):

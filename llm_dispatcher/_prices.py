@@ -71,6 +71,7 @@ def cost(kind: str, model: str, usage: Usage) -> float | None:
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,
+        cache_write_1h_tokens=min(usage.cache_write_1h_tokens, usage.cache_write_tokens),
     )
     return float(
         calc_price(tokens, model, provider_id=row.price_list, genai_request_timestamp=_clock.now()).total_price

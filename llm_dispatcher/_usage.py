@@ -15,6 +15,7 @@ class Usage(Struct, frozen=True):
     """Tokens and money, in one normal form for every vendor.
 
     `input_tokens` include tokens read from or written to a prompt cache, `output_tokens` include reasoning.
+    `cache_write_tokens` include those that are kept for an hour, which cost more: `cache_write_1h_tokens`.
     `cost` is in US dollars, and `None` if no price is known. `raw` is the vendor's last report. The `source` of a
     report without input tokens is "unknown"; the ledger then estimates them.
     """
@@ -24,6 +25,7 @@ class Usage(Struct, frozen=True):
     reasoning_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     cost: float | None = None
     source: UsageSource = "unknown"
     raw: dict[str, Any] | None = None
@@ -48,6 +50,7 @@ class Usage(Struct, frozen=True):
             reasoning_tokens=sum(usage.reasoning_tokens for usage in reports),
             cache_read_tokens=sum(usage.cache_read_tokens for usage in reports),
             cache_write_tokens=sum(usage.cache_write_tokens for usage in reports),
+            cache_write_1h_tokens=sum(usage.cache_write_1h_tokens for usage in reports),
             cost=sum(costs) if len(costs) == len(reports) else None,
             source="estimated" if any(usage.source == "estimated" for usage in reports) else "reported",
             raw=reports[0].raw if len(reports) == 1 else None,

@@ -42,6 +42,7 @@ MP3 = base64.b64encode(b"ID3 and what follows").decode()
 # ── conversations of our parts, and how OpenAI writes them ─────────────────────────────────────────────────────────
 
 words = st.text(min_size=1, max_size=20)
+names = st.from_regex(r"[a-zA-Z0-9_-]{1,20}", fullmatch=True)
 texts = st.builds(TextPart, words)
 images = st.builds(
     ImagePart, st.sampled_from([f"data:image/png;base64,{PNG}", "https://example.org/a.png", "HTTPS://example.org/b"])
@@ -60,7 +61,7 @@ def conversations(draw: st.DrawFn) -> list[Message]:
                 made.append(Message("user", draw(st.lists(st.one_of(texts, images, sounds), min_size=1, max_size=3))))
             case "assistant":
                 calls = [
-                    ToolCallPart(f"call_{number}_{each}", draw(words), json.dumps({"a": draw(words)}))
+                    ToolCallPart(f"call_{number}_{each}", draw(names), json.dumps({"a": draw(words)}))
                     for each in range(draw(st.integers(0, 2)))
                 ]
                 open_calls += calls
@@ -351,12 +352,12 @@ REFUSED: list[tuple[list[Any], type[Exception], str]] = [
     (
         [user({"type": "text", "text": "x", "cache_control": {}})],
         TypeError,
-        "messages[0].content[0]: unknown key 'cache_control'; a part of type 'text' has type, text",
+        "messages[0].content[0].cache_control: write a CachePoint (llm_dispatcher.tasks) after the part",
     ),
     (
         [user({"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit"}})],
         TypeError,
-        "messages[0].content[0].prompt_cache_breakpoint: it is not supported: leave it out",
+        "messages[0].content[0].prompt_cache_breakpoint: write a CachePoint (llm_dispatcher.tasks) after the part",
     ),
     # images
     (

@@ -121,5 +121,8 @@ def _usage(row: Row, request: TaskRequest) -> Usage:
 
 def _less(usage: Usage, other: Usage) -> Usage:
     """The usage of a run, less what was charged for it elsewhere. No count is less than 0."""
-    names = ("input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens", "cache_write_tokens")
+    names = (
+        "input_tokens", "output_tokens", "reasoning_tokens", "cache_read_tokens", "cache_write_tokens",
+        "cache_write_1h_tokens",
+    )  # fmt: skip
     return replace(usage, **{name: max(0, getattr(usage, name) - getattr(other, name)) for name in names})

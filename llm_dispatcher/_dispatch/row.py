@@ -221,7 +221,7 @@ def _credible(usage: Usage, target: Target, notify: Notify) -> Usage | None:
     """
     counts = (
         usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, usage.cache_read_tokens,
-        usage.cache_write_tokens,
+        usage.cache_write_tokens, usage.cache_write_1h_tokens,
     )  # fmt: skip
     if all(0 <= count <= MOST_TOKENS for count in counts):
         return usage

@@ -21,6 +21,11 @@ Quirk: TypeAlias = Literal[
     "no_seed",
     "no_stream_options",
     "no_tools",
+    "short_ids",
+    "nine_character_ids",
+    "assistant_after_tools",
+    "reasoning_content",
+    "prompt_cache",
     "omits_finish_reason",
     "done_after_usage",
     "media_by_500",
@@ -47,6 +52,11 @@ QUIRKS: Final[Mapping[Quirk, str]] = {
     "no_seed": "has no parameter for a seed",
     "no_stream_options": "refuses `stream_options` and reports usage without it",
     "no_tools": "calls no tools",
+    "short_ids": "takes ids of tool calls with at most 40 letters, figures, `_` and `-`",
+    "nine_character_ids": "takes ids of tool calls with nine letters and figures only",
+    "assistant_after_tools": "refuses a user's turn right after results of tools; an `OK.` of the model comes between",
+    "reasoning_content": "wants the reasoning of a turn that calls tools back, and refuses such a turn without it",
+    "prompt_cache": "takes `prompt_cache_key`, and marks in the prompt for `gpt-5.6` and later models",
     "omits_finish_reason": "`[DONE]` without a finish reason means that the answer is complete",
     "done_after_usage": "`[DONE]` after a usage report means that the answer is complete",
     "media_by_500": "answers HTTP 500 to an image or a sound that the model does not take",
@@ -64,7 +74,7 @@ QUIRKS: Final[Mapping[Quirk, str]] = {
 PREFILLS: Final[frozenset[Quirk]] = frozenset({"prefill", "prefix", "continue_final_message"})
 """The quirks of hosts that continue an open assistant turn."""
 
-ONLY_AT_HOME: Final[frozenset[Quirk]] = frozenset({"stored_metadata"})
+ONLY_AT_HOME: Final[frozenset[Quirk]] = frozenset({"stored_metadata", "prompt_cache"})
 """Quirks of a vendor's own address. A gateway at another address may take what the vendor itself refuses."""
 
 assert set(get_args(Quirk)) == set(QUIRKS)

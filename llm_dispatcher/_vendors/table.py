@@ -26,7 +26,7 @@ VENDORS: Final[dict[str, Vendor]] = {
         base_url="https://api.openai.com/v1",
         address_variable="OPENAI_BASE_URL",
         key_variables=("OPENAI_API_KEY",),
-        quirks=_quirks("max_completion_tokens", "few_media", "stored_metadata"),
+        quirks=_quirks("max_completion_tokens", "few_media", "stored_metadata", "short_ids", "prompt_cache"),
         interface="responses",
         keeps_runs=True,
         models={
@@ -88,7 +88,7 @@ VENDORS: Final[dict[str, Vendor]] = {
         address_variable="AZURE_OPENAI_ENDPOINT",
         key_variables=("AZURE_OPENAI_API_KEY",),
         key_header="api-key",
-        quirks=_quirks("azure", "max_completion_tokens", "few_media", "stored_metadata"),
+        quirks=_quirks("azure", "max_completion_tokens", "few_media", "stored_metadata", "short_ids", "prompt_cache"),
         keeps_runs=True,
         price_list="azure",
         patterns=traits.OPENAI,
@@ -106,7 +106,9 @@ VENDORS: Final[dict[str, Vendor]] = {
         adapter=adapters.OPENAI,
         base_url="https://api.mistral.ai/v1",
         key_variables=("MISTRAL_API_KEY",),
-        quirks=_quirks("no_stream_options", "random_seed", "plain_audio", "prefix"),
+        quirks=_quirks(
+            "no_stream_options", "random_seed", "plain_audio", "prefix", "nine_character_ids", "assistant_after_tools"
+        ),
         price_list="mistral",
         patterns=traits.MISTRAL,
         author_names=("mistralai",),
@@ -126,7 +128,7 @@ VENDORS: Final[dict[str, Vendor]] = {
         adapter=adapters.OPENAI,
         base_url="https://api.deepseek.com/v1",
         key_variables=("DEEPSEEK_API_KEY",),
-        quirks=_quirks("no_json_schema", "no_metadata", "no_seed"),
+        quirks=_quirks("no_json_schema", "no_metadata", "no_seed", "reasoning_content"),
         price_list="deepseek",
         patterns=traits.DEEPSEEK,
         author_names=("deepseek",),
@@ -136,6 +138,7 @@ VENDORS: Final[dict[str, Vendor]] = {
         adapter=adapters.OPENAI,
         base_url="https://openrouter.ai/api/v1",
         key_variables=("OPENROUTER_API_KEY",),
+        quirks=_quirks("short_ids"),
         price_list="openrouter",
     ),
     "together": Vendor(

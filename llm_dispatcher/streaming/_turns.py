@@ -16,8 +16,8 @@ def turns_of(transcript: Transcript) -> tuple[Message, ...]:
     """The turns of the model, each followed by one message with the results of its calls. A turn without content is
     left out.
 
-    Reasoning carries the name of the provider that wrote it, because only this one takes its signature. An attempt
-    that begins its turn anew replaces the reasoning of those before it.
+    Reasoning carries the names of the provider and the model that wrote it, because only they take its signature. An
+    attempt that begins its turn anew replaces the reasoning of those before it.
     """
     turns, at = _Turns(), 0
     for place, event in transcript.marks:
@@ -39,6 +39,7 @@ class _Turns:
         self._reasoning: list[str] = []
         self._results: list[ToolResultPart] = []
         self._provider: str | None = None
+        self._model: str | None = None
 
     def add_text(self, text: str) -> None:
         if not text:
@@ -56,7 +57,7 @@ class _Turns:
                 self._take_result(event)
                 return
             case StreamStarted():
-                self._provider = event.target.provider
+                self._provider, self._model = event.target.provider, event.target.model
                 if event.rung in (None, "restarted"):  # nothing of the attempts before it stands
                     self._parts.clear()
                     self._reasoning.clear()
@@ -103,7 +104,7 @@ class _Turns:
         text = "".join(self._reasoning)
         self._reasoning.clear()
         if text or signature is not None:
-            self._add(ReasoningPart(text, signature, self._provider))
+            self._add(ReasoningPart(text, signature, self._provider, self._model))
 
     def _add(self, part: Part) -> None:
         self.end_results()

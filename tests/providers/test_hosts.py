@@ -39,7 +39,15 @@ from llm_dispatcher.exceptions import (
     ProviderServiceUnavailableError,
 )
 from llm_dispatcher.provider import Ask, Finished, Provider, ProviderSettings, Secret
-from llm_dispatcher.tasks import Message, Target, TaskRequest
+from llm_dispatcher.tasks import (
+    CachePoint,
+    Message,
+    ReasoningPart,
+    Target,
+    TaskRequest,
+    ToolCallPart,
+    ToolResultPart,
+)
 from llm_dispatcher.testing import HttpError, ReceivedRequest, Reply, SimulatedVendor
 
 A = Target("a", "m")
@@ -327,6 +335,59 @@ def continue_final_message() -> None:
     assert "extra_body" not in body(TaskRequest("x"), "continue_final_message")
 
 
+def sent_calls(quirk: Quirk | None, *more: Message, id: str = "toolu_01:2", model: str = "m") -> list[dict[str, Any]]:  # noqa: A002
+    """The messages of a conversation in which another vendor's model has called a tool."""
+    turn = Message("assistant", [ReasoningPart("Hm.", None, "a", "m"), ToolCallPart(id, "f", "{}")])
+    request = TaskRequest(messages=[turn, Message("tool", ToolResultPart(id, "f", "1")), *more])
+    quirks = frozenset() if quirk is None else frozenset({quirk})
+    messages: list[dict[str, Any]] = openai_chat_request.body(request, model, A, quirks)["messages"]
+    assert messages[0]["tool_calls"][0]["id"] == messages[1]["tool_call_id"]
+    return messages
+
+
+def short_ids() -> None:
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", sent_calls("short_ids")[1]["tool_call_id"])
+    assert sent_calls("short_ids", id="call_1")[1]["tool_call_id"] == "call_1"
+    assert sent_calls(None)[1]["tool_call_id"] == "toolu_01:2"
+    assert len(sent_calls(None, id="x" * 65)[1]["tool_call_id"]) <= 40
+
+
+def nine_character_ids() -> None:
+    """Mistral's own host, and its models wherever they are served."""
+    for quirk, model in (("nine_character_ids", "m"), (None, "mistralai/Devstral-Small-2")):
+        assert re.fullmatch(r"[a-zA-Z0-9]{9}", sent_calls(quirk, model=model)[1]["tool_call_id"])  # type: ignore[arg-type]
+        assert sent_calls(quirk, id="aB3dE5gH9", model=model)[1]["tool_call_id"] == "aB3dE5gH9"  # type: ignore[arg-type]
+
+
+def assistant_after_tools() -> None:
+    question = Message("user", "And?")
+    roles = [message["role"] for message in sent_calls("assistant_after_tools", question)]
+    assert roles == ["assistant", "tool", "assistant", "user"]
+    assert [message["role"] for message in sent_calls(None, question)] == ["assistant", "tool", "user"]
+
+
+def reasoning_content() -> None:
+    assert sent_calls("reasoning_content")[0]["reasoning_content"] == "Hm."
+    assert "reasoning_content" not in sent_calls(None)[0]
+    foreign = Message("assistant", [ReasoningPart("Hm.", None, "b"), ToolCallPart("c", "f", "{}")])
+    sent = body(TaskRequest(messages=[foreign, Message("assistant", "Hi.")]), "reasoning_content")["messages"]
+    assert (sent[0]["reasoning_content"], "reasoning_content" in sent[1]) == (" ", False)
+
+
+def prompt_cache() -> None:
+    request = TaskRequest(messages=[Message("user", ["Long.", CachePoint(), "Short."])], cache_key="k")
+    quirks: frozenset[Quirk] = frozenset({"prompt_cache"})
+    sent = openai_chat_request.body(request, "gpt-5.6", A, quirks)
+    assert sent["extra_body"] == {"prompt_cache_key": "k"}
+    marked = {"type": "text", "text": "Long.", "prompt_cache_breakpoint": {"mode": "explicit"}}
+    assert sent["messages"] == [{"role": "user", "content": [marked, {"type": "text", "text": "Short."}]}]
+    for model, with_quirks in (("gpt-5.5", quirks), ("gpt-5.6", frozenset[Quirk]())):
+        sent = openai_chat_request.body(request, model, A, with_quirks)
+        assert sent["messages"] == [{"role": "user", "content": "Long.Short."}]
+        assert sent.get("extra_body", {}) == ({"prompt_cache_key": "k"} if with_quirks else {})
+    assert "prompt_cache" not in vendor("openai").quirks_at("https://gateway.example.org/v1")
+
+
 EFFECTS: dict[Quirk, Callable[[], None]] = {
     "max_completion_tokens": max_completion_tokens,
     "random_seed": random_seed,
@@ -353,6 +414,11 @@ EFFECTS: dict[Quirk, Callable[[], None]] = {
     "may_prefill": may_prefill,
     "chunk_is_token": chunk_is_token,
     "usage_in_each_chunk": usage_in_each_chunk,
+    "short_ids": short_ids,
+    "nine_character_ids": nine_character_ids,
+    "assistant_after_tools": assistant_after_tools,
+    "reasoning_content": reasoning_content,
+    "prompt_cache": prompt_cache,
 }
 
 

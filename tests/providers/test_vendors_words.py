@@ -219,13 +219,13 @@ def test_arguments_as_deep_as_may_be_are_read() -> None:
 
 @pytest.mark.found("B-02")
 @pytest.mark.parametrize("wire", ["anthropic", "google", "ollama"])
-async def test_deep_arguments_in_a_conversation_are_an_invalid_request(wire: str, simulated_vendor: Start) -> None:
-    turn = Message("assistant", ToolCallPart("c", "f", '{"a": ' * DEPTH + "1" + "}" * DEPTH))
-    async with switch_over(simulated_vendor(wire, Reply("Hi."))) as switch:
-        with pytest.raises(InvalidRequestError, match="the tool call 'c'"):
-            await switch.stream_request(
-                TaskRequest("x", messages=[turn, Message("tool", ToolResultPart("c", "f", "1"))])
-            )
+async def test_deep_arguments_in_a_conversation_are_sent_as_text(wire: str, simulated_vendor: Start) -> None:
+    deep = '{"a": ' * DEPTH + "1" + "}" * DEPTH
+    turns = [Message("assistant", ToolCallPart("c", "f", deep)), Message("tool", ToolResultPart("c", "f", "no"))]
+    vendor = simulated_vendor(wire, Reply("Hi."))
+    async with switch_over(vendor) as switch:
+        assert await switch.stream_request(TaskRequest("x", messages=[Message("user", "Go."), *turns])) == "Hi."
+    assert json.loads(vendor.requests[0].calls[0].arguments) == {"INVALID_JSON": deep}
 
 
 # ── large events ───────────────────────────────────────────────────────────────────────────────────────────────────

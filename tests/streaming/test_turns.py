@@ -92,11 +92,11 @@ def test_reasoning_has_its_signature_and_the_provider_that_wrote_it() -> None:
         started("y", 2, "prefill"), ReasoningDelta("Go on."), *text(" Ho."),
     )  # fmt: skip
     assert said[0].parts == (
-        ReasoningPart("I think.", "s1", "x"),
-        ReasoningPart("", "s2", "x"),
-        ReasoningPart("More.", None, "x"),
+        ReasoningPart("I think.", "s1", "x", "m"),
+        ReasoningPart("", "s2", "x", "m"),
+        ReasoningPart("More.", None, "x", "m"),
         TextPart("Hi."),
-        ReasoningPart("Go on.", None, "y"),
+        ReasoningPart("Go on.", None, "y", "m"),
         TextPart(" Ho."),
     )
 

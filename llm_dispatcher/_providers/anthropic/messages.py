@@ -16,6 +16,7 @@ from ...provider._decoding import ToolCalls, tokens
 from ...provider._errors import error_for, read_error
 from ...tasks import Target
 from .fallbacks import Fallbacks
+from .messages_request import REDACTED
 
 
 class _Delta(Struct):
@@ -36,6 +37,7 @@ class _Block(Struct):
     id: str | None = None
     name: str | None = None
     input: Any = None
+    data: str | None = None
     to: Any = None
     trigger: Any = None
 
@@ -186,6 +188,8 @@ class Decoder:
             case "tool_use":
                 whole = msgspec.json.encode(block.input).decode() if block.input else ""
                 yield self._tools.fragment(index, block.id or "", block.name or "", whole)
+            case "redacted_thinking":
+                yield ReasoningDelta("", signature=REDACTED + (block.data or ""))
             case "server_tool_use" | "mcp_tool_use":
                 self._vendors_own[index] = (msgspec.json.decode(data)["content_block"], [])
             case kind:
@@ -251,6 +255,7 @@ def _usage(counts: dict[str, Any]) -> Usage:
         or tokens(counts, "output_tokens_details", "reasoning_tokens"),
         cache_read_tokens=cache_read,
         cache_write_tokens=cache_write,
+        cache_write_1h_tokens=tokens(counts, "cache_creation", "ephemeral_1h_input_tokens"),
         source="reported" if "input_tokens" in counts else "unknown",  # llama.cpp may leave out message_start
         raw=counts,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 from ...tasks import (
     AudioPart,
@@ -17,21 +18,25 @@ from ...tasks import (
     ToolCallPart,
     ToolResultPart,
 )
+from ..base.call_ids import ANTHROPIC_ID
+from ..base.conversation import arguments_of, split_system
 from ..base.encoding import (
     FOUR_IMAGES,
     NamedTool,
     Schema,
     Tool,
-    arguments_of,
     cannot,
     image_of,
     is_vendors_own,
-    split_system,
     text_metadata,
     tool_choice,
     without_empty,
 )
 from ..base.schemas import ANTHROPIC
+from .prompt_cache import Marks, system_prompt
+
+REDACTED: Final = "redacted:"
+"""Begins the signature of reasoning that the vendor keeps to itself. The rest is its data."""
 
 
 def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> dict[str, Any]:
@@ -40,15 +45,20 @@ def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> d
         raise cannot("a seed", target)
     if extra_metadata := set(request.metadata) - {"user_id"}:
         raise cannot(f"metadata other than user_id ({', '.join(sorted(map(str, extra_metadata)))})", target)
-    system, turns = split_system(request, target)
+    system, turns = split_system(request, target, ANTHROPIC_ID)
+    tools = [_tool(tool, target) for tool in request.tools]
+    marks = Marks(tools)
+    prompt = system_prompt(system, marks, is_marked=any(_has_points(message) for message in (*system, *turns)))
+    messages = _turns(turns, target, marks)
+    marks.set()
     return without_empty(
         model=model,
         max_tokens=request.max_tokens or max_tokens,
-        messages=_turns(turns, target),
-        system=system,
+        messages=messages,
+        system=prompt,
         stop_sequences=list(request.stop) or None,
         metadata=text_metadata(request, target),
-        tools=[_tool(tool, target) for tool in request.tools] or None,
+        tools=tools or None,
         tool_choice=_tool_choice(request),
         thinking={"type": "disabled"} if request.reasoning_effort == "none" else None,
         output_config=_output_config(request, target),
@@ -70,12 +80,16 @@ def _output_config(request: TaskRequest, target: Target) -> dict[str, Any]:
     return config
 
 
-def _turns(messages: list[Message], target: Target) -> list[dict[str, Any]]:
+def _has_points(message: Message) -> bool:
+    return any(isinstance(part, CachePoint) for part in message.parts)
+
+
+def _turns(messages: list[Message], target: Target, marks: Marks) -> list[dict[str, Any]]:
     """The turns with their blocks. Adjacent turns of a role are merged; tool results come first in a user's turn."""
     turns: list[dict[str, Any]] = []
     for message in messages:
         role = "assistant" if message.role == "assistant" else "user"
-        blocks = [block for part in message.parts if (block := _block(part, target)) is not None]
+        blocks = list(_blocks(message, target, marks))
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"].extend(blocks)
         elif blocks:
@@ -85,24 +99,42 @@ def _turns(messages: list[Message], target: Target) -> list[dict[str, Any]]:
     return turns
 
 
+def _blocks(message: Message, target: Target, marks: Marks) -> Iterable[dict[str, Any]]:
+    for part in message.parts:
+        if isinstance(part, CachePoint):
+            marks.add(part)
+        elif isinstance(part, TextPart) and message.role == "assistant" and not part.text.strip():
+            continue  # white space before a call, which the vendor's models write and the vendor refuses
+        elif (block := _block(part, target)) is not None:
+            marks.pass_by(block)
+            yield block
+
+
 def _block(part: Part, target: Target) -> dict[str, Any] | None:
     match part:
         case TextPart():
             return {"type": "text", "text": part.text} if part.text else None
-        case CachePoint():
-            return None
         case ReasoningPart():
-            if part.signature is None:
-                return None  # the vendor refuses reasoning without its signature
-            return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+            return _thinking(part)
         case ToolCallPart():
             return {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments_of(part)}
         case ToolResultPart():
-            return {"type": "tool_result", "tool_use_id": part.id, "content": part.result, "is_error": part.error}
+            content = {"content": part.result} if part.result else {}  # an empty text is refused
+            return {"type": "tool_result", "tool_use_id": part.id, **content, "is_error": part.error}
         case ImagePart():
             return {"type": "image", "source": _source(part, target)}
         case AudioPart():
             raise cannot("audio", target)
+        case CachePoint():
+            return None  # a mark on a block
+
+
+def _thinking(part: ReasoningPart) -> dict[str, Any] | None:
+    if part.signature is None:
+        return None  # the vendor refuses reasoning without its signature
+    if part.signature.startswith(REDACTED):
+        return {"type": "redacted_thinking", "data": part.signature.removeprefix(REDACTED)}
+    return {"type": "thinking", "thinking": part.text, "signature": part.signature}
 
 
 def _source(part: ImagePart, target: Target) -> dict[str, Any]:

@@ -7,27 +7,17 @@ import re
 from collections.abc import Container, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
-import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from ... import _media as media
 from ...exceptions import InvalidRequestError, ModelUnsupportedError
 from ...provider._json_check import form_of
 from ...tasks import (
     AudioPart,
-    CachePoint,
     ImagePart,
     Media,
-    Message,
-    Part,
-    ReasoningPart,
-    Role,
     Target,
     TaskRequest,
-    TextPart,
-    ToolCallPart,
-    ToolResultPart,
 )
 from ...tasks import Tool as RequestTool
 from .schemas import ANTHROPIC, OPENAI, Dialect, NotStrictError, strict_form
@@ -41,61 +31,6 @@ def without_empty(**fields: Any) -> dict[str, Any]:
 def cannot(what: str, target: Target) -> ModelUnsupportedError:
     """The error for a part of a request that this wire cannot express."""
     return ModelUnsupportedError(f"{what} cannot be sent on this wire", provider=target.provider, model=target.model)
-
-
-_PARTS: Final[Mapping[Role, tuple[type[Part], ...]]] = {
-    "system": (TextPart, CachePoint),
-    "user": (TextPart, ImagePart, AudioPart, ToolResultPart, CachePoint),
-    "assistant": (TextPart, ReasoningPart, ToolCallPart, CachePoint),
-    "tool": (ToolResultPart, CachePoint),
-}
-
-
-def conversation(request: TaskRequest, target: Target) -> tuple[Message, ...]:
-    """The turns to send, without the reasoning of other providers. A part that its role cannot have is refused."""
-    if "stream" in request.extra:
-        raise InvalidRequestError("extra holds 'stream', but every answer is streamed: leave it out")
-    turns = request.conversation
-    for turn in turns:
-        for part in turn.parts:
-            if not isinstance(part, _PARTS[turn.role]):
-                holds = ", ".join(f"{kind.__name__}s" for kind in _PARTS[turn.role])
-                raise InvalidRequestError(f"a message of role {turn.role!r} holds {holds}, not {type(part).__name__}")
-    return tuple(
-        replace(turn, parts=parts) if len(parts := _own_parts(turn, target)) < len(turn.parts) else turn
-        for turn in turns
-    )
-
-
-def _own_parts(turn: Message, target: Target) -> tuple[Part, ...]:
-    return tuple(
-        part
-        for part in turn.parts
-        if not (isinstance(part, ReasoningPart) and part.provider not in (None, target.provider))
-    )
-
-
-def split_system(request: TaskRequest, target: Target) -> tuple[str | None, list[Message]]:
-    """The system prompt with all system messages appended, and the other turns in order."""
-    system = [request.system] if request.system is not None else []
-    turns: list[Message] = []
-    for message in conversation(request, target):
-        if message.role == "system":
-            system.append(message.text)
-        else:
-            turns.append(message)
-    return "\n\n".join(system) if system else None, turns
-
-
-def arguments_of(call: ToolCallPart) -> dict[str, Any]:
-    """A call's arguments, for wires that take them as JSON rather than as text."""
-    try:
-        arguments = msgspec.json.decode(call.arguments) if call.arguments.strip() else {}
-    except (msgspec.DecodeError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise InvalidRequestError(f"the arguments of the tool call {call.id!r} ({call.name}) are not a JSON object")
-    return arguments
 
 
 def is_vendors_own(tool: Any) -> bool:
@@ -124,6 +59,11 @@ class Tool:
             raise InvalidRequestError(
                 'a tool is a dict with "name", "description" and "parameters" (a JSON schema), '
                 f"got {type(tool).__name__}"
+            )
+        if "cache_control" in inner or (isinstance(tool, Mapping) and "cache_control" in tool):
+            raise InvalidRequestError(
+                f"the tool {inner['name']!r} has 'cache_control': leave it out, and begin the system message with a "
+                'CachePoint: Message("system", (CachePoint(), "…"))'
             )
         if unknown := {str(key) for key in inner} - _TOOL_KEYS:
             raise InvalidRequestError(f"the tool {inner['name']!r} has unknown keys: {', '.join(sorted(unknown))}")

@@ -20,17 +20,16 @@ from ...tasks import (
     ToolCallPart,
     ToolResultPart,
 )
+from ..base.conversation import arguments_of, split_system, text_of
 from ..base.encoding import (
     NamedTool,
     Schema,
     Tool,
-    arguments_of,
     cannot,
     image_of,
     is_nameless,
     is_vendors_own,
     sound_of,
-    split_system,
     text_metadata,
     tool_choice,
     without_empty,
@@ -41,11 +40,20 @@ _LABEL: Final = re.compile(r"[\w-]{1,63}")
 _IMAGES: Final = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
 
 
-def body(request: TaskRequest, target: Target) -> dict[str, Any]:
-    """The body of a request, in the form that the SDK would give it."""
-    system, turns = split_system(request, target)
+_WITHOUT_SIGNATURES: Final = re.compile(r"(.*/)?(gemini-[12]|(?!gemini-))")
+"""Models that take a function call without its thought signature. Gemini 3 and later models refuse it."""
+NO_SIGNATURE: Final = "skip_thought_signature_validator"
+"""What Google documents as the signature of a call that the model has not made itself."""
+
+
+def body(request: TaskRequest, target: Target, model: str = "") -> dict[str, Any]:
+    """The body of a request to a model (the vendor's name), in the form that the SDK would give it."""
+    prompt, turns = split_system(request, target)
+    system = text_of(prompt)
     names = {part.id: part.name for turn in turns for part in turn.parts if isinstance(part, ToolCallPart)}
     contents = _contents(turns, names, target)
+    if not _WITHOUT_SIGNATURES.match(model.rpartition("/")[2]):
+        _sign(contents)
     if not contents:
         raise InvalidRequestError("the request holds nothing to send: its messages are empty")
     fields = {
@@ -109,36 +117,38 @@ def _camel(word: str) -> str:
 
 
 def _contents(turns: list[Message], names: dict[str, str], target: Target) -> list[dict[str, Any]]:
-    """The turns that are not empty. The results of a turn's calls are one content, even from several messages."""
+    """The turns that are not empty. Adjacent turns of the model are one content: a call may not follow another turn of
+    the model.
+    """
     contents: list[dict[str, Any]] = []
-    before = ""
     for turn in turns:
         content = _content(turn, names, target)
-        if turn.role == before == "tool":
+        if contents and content["role"] == contents[-1]["role"] == "model":
             contents[-1]["parts"] += content["parts"]
         elif content["parts"]:
             contents.append(content)
-            before = turn.role
     return contents
 
 
 def _content(message: Message, names: dict[str, str], target: Target) -> dict[str, Any]:
-    """A turn with its parts. A signature without text belongs to the part after it."""
+    """A turn with its parts. A signature belongs to the call after it, or else to its own text or the text after it."""
     parts: list[dict[str, Any]] = []
     signature: dict[str, Any] = {}
-    for part in message.parts:
+    for place, part in enumerate(message.parts):
         match part:
             case TextPart():
                 if part.text:
                     parts.append({"text": part.text, **signature})
                     signature = {}
-            case CachePoint():
-                continue
             case ReasoningPart():
-                if part.signature and part.text:
-                    parts.append({"text": part.text, "thought": True, "thoughtSignature": _signature(part.signature)})
-                elif part.signature:
-                    signature = {"thoughtSignature": _signature(part.signature)}
+                is_before_a_call = isinstance(next(iter(message.parts[place + 1 :]), None), ToolCallPart)
+                signed = {"thoughtSignature": _signature(part.signature)} if part.signature else {}
+                if part.text and signed:
+                    parts.append({"text": part.text, "thought": True, **({} if is_before_a_call else signed)})
+                if signed and (is_before_a_call or not part.text):
+                    signature = signed
+            case CachePoint():
+                continue  # this vendor finds by itself what it has read before
             case ToolCallPart():
                 parts.append({"functionCall": {"name": part.name, "args": arguments_of(part)}, **signature})
                 signature = {}
@@ -153,6 +163,14 @@ def _content(message: Message, names: dict[str, str], target: Target) -> dict[st
     if signature:
         parts.append({"text": "", **signature})
     return {"role": "model" if message.role == "assistant" else "user", "parts": parts}
+
+
+def _sign(contents: list[dict[str, Any]]) -> None:
+    """Mark the calls of other models: the first call of each step has to have a signature."""
+    for content in contents:
+        call = next((part for part in content["parts"] if "functionCall" in part), None)
+        if call is not None and "thoughtSignature" not in call:
+            call["thoughtSignature"] = NO_SIGNATURE
 
 
 def _signature(signature: str) -> str:

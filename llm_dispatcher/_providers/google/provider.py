@@ -115,7 +115,7 @@ class GoogleProvider(VendorProvider["Client"]):
 
     async def send(self, client: Client, ask: Ask) -> OpenResponse:
         model = self.settings.vendor_model(ask.target.model)
-        outgoing = _Outgoing(encoded(content_request.body(ask.request, ask.target)), ask.connect_timeout)
+        outgoing = _Outgoing(encoded(content_request.body(ask.request, ask.target, model)), ask.connect_timeout)
         response = await _response(client, model, content_request.own_tools(ask.request), outgoing)
         # Proxies that do not pass `alt=sse` on answer with an array.
         array = response.content_type == "application/json"

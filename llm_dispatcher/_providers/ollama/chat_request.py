@@ -17,12 +17,11 @@ from ...tasks import (
     ToolCallPart,
     ToolResultPart,
 )
+from ..base.conversation import arguments_of, conversation, error_text
 from ..base.encoding import (
     Schema,
     Tool,
-    arguments_of,
     cannot,
-    conversation,
     image_of,
     is_vendors_own,
     tool_choice,
@@ -71,7 +70,7 @@ def _messages(message: Message, target: Target) -> Iterable[dict[str, Any]]:
             case ToolCallPart():
                 calls.append({"function": {"name": part.name, "arguments": arguments_of(part)}})
             case ToolResultPart():
-                yield {"role": "tool", "tool_name": part.name, "content": part.result}
+                yield {"role": "tool", "tool_name": part.name, "content": error_text(part)}
             case ImagePart():
                 images.append(image_of(part, target, addresses=False).data)
             case AudioPart():
@@ -79,7 +78,8 @@ def _messages(message: Message, target: Target) -> Iterable[dict[str, Any]]:
             case TextPart() | ReasoningPart() | CachePoint():
                 continue
     if message.text or calls or images:
-        more = without_empty(images=images or None, tool_calls=calls or None)
+        thought = "".join(part.text for part in message.parts if isinstance(part, ReasoningPart)) if calls else ""
+        more = without_empty(thinking=thought or None, images=images or None, tool_calls=calls or None)
         yield {"role": message.role, "content": message.text, **more}
 
 

@@ -236,7 +236,10 @@ def usage(counts: dict[str, Any]) -> Usage:
         input_tokens=tokens(counts, "prompt_tokens"),
         output_tokens=tokens(counts, "completion_tokens"),
         reasoning_tokens=tokens(counts, "completion_tokens_details", "reasoning_tokens"),
-        cache_read_tokens=tokens(counts, "prompt_tokens_details", "cached_tokens"),
+        cache_read_tokens=tokens(counts, "prompt_tokens_details", "cached_tokens")
+        or tokens(counts, "prompt_cache_hit_tokens")  # DeepSeek
+        or tokens(counts, "cached_tokens"),  # Moonshot
+        cache_write_tokens=tokens(counts, "prompt_tokens_details", "cache_write_tokens"),
         source="reported",
         raw=counts,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ..._chat_messages import AUDIO_FORMATS
@@ -19,13 +20,14 @@ from ...tasks import (
     ToolCallPart,
     ToolResultPart,
 )
+from ..base.call_ids import ANY_ID, CHAT_ID, NINE_CHARACTERS, IdForm
+from ..base.conversation import conversation, error_text, written_arguments
 from ..base.encoding import (
     FOUR_IMAGES,
     NamedTool,
     Schema,
     Tool,
     cannot,
-    conversation,
     image_of,
     is_vendors_own,
     sound_of,
@@ -34,11 +36,19 @@ from ..base.encoding import (
     without_empty,
 )
 from ..base.schemas import OPENAI
+from .prompt_cache import breakpoint_of, cache_fields, takes_breakpoints
 
 Quirks = Container[Quirk]
 
 CONTINUE: Final[Mapping[str, bool]] = {"continue_final_message": True, "add_generation_prompt": False}
 """Fields by which vLLM and servers like it continue an open turn. Without them vLLM begins a new turn, in silence."""
+
+_MISTRALS: Final = re.compile(r"(?i)(.*/)?[a-z0-9-]*(mistral|mixtral|magistral|devstral|codestral|pixtral|voxtral)")
+"""Models of Mistral. Their tokenizer takes no other ids than its own, whatever host serves them."""
+_NO_REASONING: Final = " "
+"""Stands for reasoning that a turn does not have. Moonshot takes an empty text for none at all."""
+_BETWEEN: Final = "OK."
+"""What the assistant says between results and a user's turn, to hosts that insist on it."""
 
 _MORE_FORMATS: Final = {media_type: name for name, media_type in AUDIO_FORMATS.items()}
 _FORMATS: Final = {media_type: name for media_type, name in _MORE_FORMATS.items() if name in ("wav", "mp3")}
@@ -50,8 +60,11 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Quirks) -> di
     messages: list[dict[str, Any]] = []
     if request.system is not None:
         messages.append({"role": "system", "content": request.system})
-    for message in conversation(request, target):
-        messages.extend(_messages(message, target, quirks))
+    marks = takes_breakpoints(model, quirks)
+    for message in conversation(request, target, _ids(model, quirks)):
+        if message.role == "user" and messages and messages[-1]["role"] == "tool" and "assistant_after_tools" in quirks:
+            messages.append({"role": "assistant", "content": _BETWEEN})
+        messages.extend(_messages(message, target, quirks, marks=marks))
     extra: dict[str, Any] = {}
     if messages and messages[-1]["role"] == "assistant":
         if "prefix" in quirks:
@@ -76,9 +89,15 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Quirks) -> di
         response_format=None
         if request.response_format is None
         else _response_format(request.response_format, target, quirks),
-        extra_body=extra | dict(request.extra),
+        extra_body=extra | cache_fields(request, quirks) | dict(request.extra),
         **{limit: request.max_tokens},
     )
+
+
+def _ids(model: str, quirks: Quirks) -> IdForm:
+    if "nine_character_ids" in quirks or _MISTRALS.match(model):
+        return NINE_CHARACTERS
+    return CHAT_ID if "short_ids" in quirks else ANY_ID
 
 
 def _refuse(request: TaskRequest, target: Target, quirks: Quirks) -> None:
@@ -92,8 +111,10 @@ def _refuse(request: TaskRequest, target: Target, quirks: Quirks) -> None:
         raise cannot("metadata without extra={'store': True}", target)
 
 
-def _messages(message: Message, target: Target, quirks: Quirks) -> Iterable[dict[str, Any]]:
-    """The messages on this wire for a turn. Each tool result is a message of its own."""
+def _messages(message: Message, target: Target, quirks: Quirks, *, marks: bool) -> Iterable[dict[str, Any]]:
+    """The messages on this wire for a turn. Each tool result is a message of its own. With `marks`, cache points are
+    sent.
+    """
     content: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
     for part in message.parts:
@@ -105,21 +126,35 @@ def _messages(message: Message, target: Target, quirks: Quirks) -> Iterable[dict
                 content.append(_image(part, target, quirks))
             case AudioPart():
                 content.append(_sound(part, target, quirks))
+            case CachePoint():
+                if marks and content:
+                    content[-1] |= breakpoint_of(part)
             case ToolCallPart():
-                function = {"name": part.name, "arguments": part.arguments}
+                function = {"name": part.name, "arguments": written_arguments(part)}
                 calls.append({"id": part.id, "type": "function", "function": function})
             case ToolResultPart():
-                yield {"role": "tool", "tool_call_id": part.id, "content": part.result}
-            case CachePoint():
-                continue
+                yield {"role": "tool", "tool_call_id": part.id, "content": error_text(part)}
             case ReasoningPart():
-                continue  # this interface has no parameter for earlier reasoning
-    if all(part["type"] == "text" for part in content):
-        text: Any = "".join(part["text"] for part in content) or None
-    else:
-        text = content
-    if text or calls:
-        yield {"role": message.role, "content": text, **without_empty(tool_calls=calls or None)}
+                continue  # see `_reasoning`
+    if text := _content(content):
+        yield {"role": message.role, "content": text, **_calls(message, calls, quirks)}
+    elif calls:
+        yield {"role": message.role, "content": None, **_calls(message, calls, quirks)}
+
+
+def _content(parts: Sequence[dict[str, Any]]) -> Any:
+    """The content of a message: a text if it is nothing else and has no marks."""
+    return "".join(part["text"] for part in parts) if all(part.keys() == {"type", "text"} for part in parts) else parts
+
+
+def _calls(message: Message, calls: list[dict[str, Any]], quirks: Quirks) -> dict[str, Any]:
+    """The calls of a turn, with the reasoning before them if the host wants it back."""
+    if not calls:
+        return {}
+    if "reasoning_content" not in quirks:
+        return {"tool_calls": calls}
+    thought = "".join(part.text for part in message.parts if isinstance(part, ReasoningPart))
+    return {"reasoning_content": thought or _NO_REASONING, "tool_calls": calls}
 
 
 def _image(part: ImagePart, target: Target, quirks: Quirks) -> dict[str, Any]:

@@ -166,6 +166,7 @@ def _usage(counts: dict[str, Any]) -> Usage:
         output_tokens=tokens(counts, "output_tokens"),
         reasoning_tokens=tokens(counts, "output_tokens_details", "reasoning_tokens"),
         cache_read_tokens=tokens(counts, "input_tokens_details", "cached_tokens"),
+        cache_write_tokens=tokens(counts, "input_tokens_details", "cache_write_tokens"),
         source="reported",
         raw=counts,
     )

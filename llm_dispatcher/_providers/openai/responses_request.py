@@ -18,6 +18,8 @@ from ...tasks import (
     ToolCallPart,
     ToolResultPart,
 )
+from ..base.call_ids import RESPONSES_ID
+from ..base.conversation import error_text, split_system, text_of, written_arguments
 from ..base.encoding import (
     FOUR_IMAGES,
     NamedTool,
@@ -26,12 +28,12 @@ from ..base.encoding import (
     cannot,
     image_of,
     is_vendors_own,
-    split_system,
     text_metadata,
     tool_choice,
     without_empty,
 )
 from ..base.schemas import OPENAI
+from .prompt_cache import breakpoint_of, cache_fields, takes_breakpoints
 
 
 def body(request: TaskRequest, model: str, target: Target, quirks: Container[Quirk]) -> dict[str, Any]:
@@ -42,11 +44,15 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Container[Qui
         raise cannot("a seed", target)
     if request.response_format is not None and "partial_responses" in quirks:
         raise cannot("a response_format (this host ignores it here; set api: chat)", target)
-    system, turns = split_system(request, target)
+    system, turns = split_system(request, target, RESPONSES_ID)
+    marks = takes_breakpoints(model, quirks)
+    instructions = text_of(system)
+    if marks and any(isinstance(part, CachePoint) for message in system for part in message.parts):
+        instructions, turns = None, [*system, *turns]  # a mark needs a part to stand on
     return without_empty(
         model=model,
-        input=[item for message in turns for item in _items(message, target, quirks)],
-        instructions=system,
+        input=[item for message in turns for item in _items(message, target, quirks, marks=marks)],
+        instructions=instructions,
         temperature=request.temperature,
         top_p=request.top_p,
         max_output_tokens=request.max_tokens,
@@ -55,13 +61,16 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Container[Qui
         tools=[_tool(tool, target) for tool in request.tools] or None,
         tool_choice=_tool_choice(request),
         text=None if request.response_format is None else {"format": _text_format(request.response_format, target)},
-        extra_body=dict(request.extra),
+        extra_body=cache_fields(request, quirks) | dict(request.extra),
     )
 
 
-def _items(message: Message, target: Target, quirks: Container[Quirk]) -> Iterable[dict[str, Any]]:
-    """The items for a turn, in the order of its parts. Adjacent texts and images are one item."""
+def _items(message: Message, target: Target, quirks: Container[Quirk], *, marks: bool) -> Iterable[dict[str, Any]]:
+    """The items for a turn, in the order of its parts. Adjacent texts and images are one item. With `marks`, cache
+    points are sent, except in what the assistant wrote: its parts take none.
+    """
     content: list[dict[str, Any]] = []
+    marks = marks and message.role != "assistant"
     for part in message.parts:
         match part:
             case TextPart():
@@ -73,14 +82,16 @@ def _items(message: Message, target: Target, quirks: Container[Quirk]) -> Iterab
                 content.append({"type": "input_image", "image_url": image.uri, "detail": "auto"})
             case ToolCallPart():
                 yield from _message_item(message, content)
-                yield {"type": "function_call", "call_id": part.id, "name": part.name, "arguments": part.arguments}
+                call = {"call_id": part.id, "name": part.name, "arguments": written_arguments(part)}
+                yield {"type": "function_call", **call}
             case ToolResultPart():
                 yield from _message_item(message, content)
-                yield {"type": "function_call_output", "call_id": part.id, "output": part.result}
+                yield {"type": "function_call_output", "call_id": part.id, "output": error_text(part)}
             case AudioPart():
                 raise cannot("audio", target)
             case CachePoint():
-                continue
+                if marks and content:
+                    content[-1] |= breakpoint_of(part, may_be_long=True)
             case ReasoningPart():
                 yield from _message_item(message, content)
                 yield from _reasoning_item(part)
@@ -101,7 +112,7 @@ def _message_item(message: Message, content: list[dict[str, Any]]) -> Iterable[d
     An assistant's item names its type: OpenAI's documents ask for it, and llama.cpp takes none without.
     """
     if content:
-        only_text = all(part["type"] == "input_text" for part in content)
+        only_text = all(part.keys() == {"type", "text"} for part in content)
         text = "".join(part["text"] for part in content) if only_text else list(content)
         content.clear()
         fields = {"type": "message"} if message.role == "assistant" else {}

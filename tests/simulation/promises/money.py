@@ -320,7 +320,7 @@ def _reported(request: Request) -> Usage | None:
 def _counts(usage: Usage) -> tuple[int, ...]:
     return (
         usage.input_tokens, usage.output_tokens, usage.reasoning_tokens, usage.cache_read_tokens,
-        usage.cache_write_tokens,
+        usage.cache_write_tokens, usage.cache_write_1h_tokens,
     )  # fmt: skip
 
 
