@@ -21,7 +21,7 @@ import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
@@ -200,6 +200,33 @@ class _GeventExecutor(ThreadPoolExecutor):
         except BaseException as error:  # noqa: BLE001 - the code that waits for the future gets it
             future.set_exception(error)
         return future
+
+
+class OwnThreads(Executor):
+    """Runs each call in a daemon thread of its own. A call that never returns takes no worker from others, and does not
+    keep the process from ending. A call that is cancelled before its thread begins is not made.
+    """
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - the code that waits for the future gets it
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        start_thread(run, "llm_dispatcher tool")
+        return future
+
+
+def for_tools() -> Executor | None:
+    """The executor for functions of the application. Under gevent, it is the default one of the loop."""
+    return None if gevent_is_in_force() else OwnThreads()
 
 
 class _GeventSignal:

@@ -10,6 +10,7 @@ import logging
 from typing import Final
 
 from ._durations import in_seconds
+from ._redaction import loggable_id
 from .events import Failure
 from .notices import (
     AttemptNotRecorded,
@@ -36,6 +37,9 @@ from .notices import (
     SpendingNotWritten,
     TargetGivenUp,
     TargetSkipped,
+    ToolRunBegan,
+    ToolRunFailed,
+    ToolRunStopped,
     UsageReportRejected,
 )
 
@@ -65,6 +69,13 @@ def write(notice: Notice) -> None:
             logger.warning("%s: could not record the %s of an attempt: %s", target, account, _error(failure))
         case RequestResent(host, failure):
             logger.debug("%s: sending again, because a reused connection was closed: %s", host, failure.message)
+        case ToolRunBegan(tool, call, run):
+            logger.info("the tool %s runs for the call %s (run %s)", tool, loggable_id(call), run)
+        case ToolRunFailed(tool, _, run, error):
+            logger.error("the tool %s raised (run %s)", tool, run, exc_info=error)
+        case ToolRunStopped(tool, _, run, reason, still_runs):
+            outcome = "its thread still runs, and its result will be dropped" if still_runs else "it was cancelled"
+            logger.warning("the tool %s is not waited for, because %s: %s (run %s)", tool, reason, outcome, run)
         case BreakerChanged(target, state, reason):
             level = logging.WARNING if state == "open" else logging.INFO
             logger.log(level, "%s: the breaker is %s: %s", target, state.replace("_", " "), reason)

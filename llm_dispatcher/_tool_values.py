@@ -97,3 +97,14 @@ class Tool(_Positional, frozen=True, kw_only=True):
         described = {"description": self.description} if self.description else {}
         strict = {} if self.strict is None else {"strict": self.strict}
         return {"name": self.name, **described, "parameters": dict(self.parameters), **strict}
+
+
+def name_of(tool: object) -> str | None:
+    """The name of a tool; `None` for a vendor's own tool that has none."""
+    if isinstance(tool, Tool):
+        return tool.name
+    if not isinstance(tool, Mapping):
+        return None
+    inner = tool.get("function", tool)
+    name = inner.get("name") if isinstance(inner, Mapping) else None
+    return name if isinstance(name, str) else None

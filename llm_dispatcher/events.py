@@ -2,7 +2,7 @@
 
 The legal order of events:
 
-    Stream := Failed | Cancelled | Turn (ToolResult+ Turn)* End
+    Stream := Failed | Cancelled | Turn (ToolResult+ Turn)* (End | ToolResult+ (Failed | Cancelled))
     Turn   := Started Content* (Interrupted Dropped* Switched? Reset? Started Content*)*
     End    := Completed | (Interrupted Dropped* Switched? Reset?)? (Failed | Cancelled)
 
@@ -108,7 +108,7 @@ class ReasoningDelta(_Event, frozen=True, tag="reasoning"):
 
 
 class ToolCallDelta(_Event, frozen=True, tag="tool_call_delta"):
-    """A fragment of a tool call's arguments. The complete call follows as a `ToolCall`."""
+    """A fragment of a tool call's arguments. The complete call follows as a `ToolCall` at the end of the answer."""
 
     id: str
     name: str
@@ -117,7 +117,10 @@ class ToolCallDelta(_Event, frozen=True, tag="tool_call_delta"):
 
 
 class ToolCall(_Event, frozen=True, tag="tool_call"):
-    """A complete tool call. `arguments` is `None` if the model's JSON is invalid."""
+    """A complete tool call. `arguments` is `None` if the model's JSON is invalid.
+
+    It comes when the vendor has said that its answer is complete. Until then, readers see its fragments at most.
+    """
 
     id: str
     name: str
@@ -127,7 +130,7 @@ class ToolCall(_Event, frozen=True, tag="tool_call"):
 
 
 class ToolCallDropped(_Event, frozen=True, tag="tool_call_dropped"):
-    """The stream broke in the middle of this tool call, which will not be completed. Discard its fragments."""
+    """The answer broke before it was complete, so this tool call is not made. Discard its fragments."""
 
     id: str
     name: str
@@ -176,7 +179,7 @@ class StreamSwitched(_Event, frozen=True, tag="switched"):
 
 
 class StreamReset(_Event, frozen=True, tag="reset"):
-    """The answer begins again. The reader must discard the text so far."""
+    """The turn begins again. Discard what came since the last `ToolResult`, or everything if there was none."""
 
 
 class StreamCompleted(_Event, frozen=True, tag="completed"):
@@ -308,7 +311,7 @@ _LETTERS: Final[Mapping[type[Struct], str]] = {
     StreamCancelled: "X",
 }
 _TURN: Final = "Sc*(?:id*w?r?Sc*)*"
-_WHOLE: Final = f"F|X|{_TURN}(?:t+{_TURN})*(?:C|(?:id*w?r?)?[FX])"
+_WHOLE: Final = f"F|X|{_TURN}(?:t+{_TURN})*(?:C|(?:id*w?r?)?[FX]|t+[FX])"
 
 
 def check_order(events: Iterable[Event]) -> None:

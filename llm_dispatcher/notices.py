@@ -107,6 +107,38 @@ class RequestResent(_Notice, frozen=True, tag="request_resent"):
     failure: Failure
 
 
+# ── tools ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ToolRunBegan(_Notice, frozen=True, tag="tool_run_began"):
+    """A tool is about to run, in a stream that belongs to no session: nothing else notes the run."""
+
+    tool: str
+    call: str
+    run: str
+
+
+class ToolRunFailed(_Notice, frozen=True, tag="tool_run_failed"):
+    """A tool raised, or its result has no text. The model was told the type and the message of the error."""
+
+    tool: str
+    call: str
+    run: str
+    error: BaseException
+
+
+class ToolRunStopped(_Notice, frozen=True, tag="tool_run_stopped"):
+    """A run of a tool was cancelled for this `reason`. A plain function in a thread cannot be: it `still_runs`, and its
+    result will be dropped.
+    """
+
+    tool: str
+    call: str
+    run: str
+    reason: str
+    still_runs: bool
+
+
 # ── targets and money ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -243,6 +275,9 @@ Notice: TypeAlias = (
     | RunNotCancelled
     | AttemptNotRecorded
     | RequestResent
+    | ToolRunBegan
+    | ToolRunFailed
+    | ToolRunStopped
     | BreakerChanged
     | BudgetAlert
     | BudgetCallbackFailed

@@ -3,6 +3,10 @@
 The attempt shows nothing before it has content, so that an attempt which fails before that leaves no trace. A
 continuation shows nothing before its join has found where the new text meets the delivered text.
 
+A tool call is whole only with its answer. From the first whole call on, the attempt shows fragments of calls only. The
+rest waits (`Row.waiting`) until the vendor has said that the answer is complete. So an answer that breaks has shown no
+whole call, and is continued or asked for again like any other. See docs/decisions/0047.
+
 Each piece is read with the watchdog armed and shown with the watchdog disarmed: the time that a reader spends on a
 chunk does not count as a delay of the vendor. If the reader leaves, the generator is closed at its `yield`, and closing
 it closes the vendor's stream. See docs/decisions/0001.
@@ -10,12 +14,13 @@ it closes the vendor's stream. See docs/decisions/0001.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from itertools import takewhile
 
 from .._join.join import Join
 from .._local_trouble import trouble_of_this_machine
-from ..events import Event, StreamReset, StreamStarted, StreamSwitched, UsageReport
+from ..events import Event, StreamReset, StreamStarted, StreamSwitched, ToolCall, ToolCallDelta, UsageReport
 from ..exceptions import StreamTruncatedError, UnprovenContinuationError
 from ..provider import Handover, KeptRun, Opened, Piece
 from .continuation import A_FEW_TOKENS, count_delivered_tokens, tokens_in
@@ -65,16 +70,13 @@ async def attempt(
                     elif isinstance(content, str):
                         yield course.deliver(content, row)
                     elif not isinstance(content, Handover):  # a handover does not pass
-                        yield course.show(content)
+                        yield course.show(content, row)
                 except GeneratorExit:
                     row.reader_left = True
                     raise
                 watchdog.arm("idle")
     for event in beginning.rest():
         yield event
-    if row.usage is not None:
-        yield UsageReport(row.usage, row.usage_raw)
-    _check_the_limit(job, course, row)
 
 
 async def _pieces(job: Job, course: Course, row: Row, watchdog: Watchdog) -> AsyncGenerator[Piece, None]:
@@ -132,7 +134,7 @@ class _Beginning:
 
     def events(self, content: Content | Handover) -> Iterator[Event]:
         """The events to show now that this content has come, while the attempt does not pass its text on unchanged."""
-        row, join = self._row, self._row.join
+        row = self._row
         if isinstance(content, Handover):
             yield from self._handed_over(content)
             return
@@ -140,6 +142,17 @@ class _Beginning:
             row.first_token_at = self._watchdog.now
         if isinstance(content, str):
             row.output.append(content)
+        if row.has_whole_call:
+            yield from self._after_a_call(content)
+            return
+        yield from self._next(content)
+        if row.is_shown and (row.join is None or not row.join.is_watching):
+            row.passes = True  # nothing is left to look for in its text
+            row.unchanged_from = len(self._course.transcript.pieces)
+
+    def _next(self, content: Content) -> Iterator[Event]:
+        """What may be shown of this content, which comes next in the answer."""
+        row, join = self._row, self._row.join
         if join is not None and not join.is_decided:
             if not isinstance(content, str):
                 row.held.append(content)
@@ -153,35 +166,80 @@ class _Beginning:
             return
         if not row.is_shown:
             yield from self._opening()
-        yield self._course.deliver(content, row) if isinstance(content, str) else self._course.show(content)
-        self._pass_on()
+        yield self._shown(content)
+
+    def _after_a_call(self, content: Content) -> Iterator[Event]:
+        """Content that comes after a whole call waits until the answer is complete, and so does the call. Fragments of
+        other calls do not wait, except for the join.
+        """
+        row, join = self._row, self._row.join
+        self._course.add_unchanged(row)
+        if isinstance(content, ToolCallDelta) and (join is None or join.is_decided):
+            if not row.is_shown:
+                yield from self._opening()
+            yield self._shown(content)
+        else:
+            row.waiting.append(content)
+
+    def _shown(self, content: Content) -> Event:
+        course, row = self._course, self._row
+        return course.deliver(content, row) if isinstance(content, str) else course.show(content, row)
 
     def rest(self) -> Iterator[Event]:
         """The events of an answer that is complete, as far as they were not shown yet. A refusal is an error here if
         another target is asked after it.
         """
-        if leads_on(self._job, self._course, self._row):
-            raise refusal_of(self._row)
-        if not self._row.passes:
+        job, course, row = self._job, self._course, self._row
+        if leads_on(job, course, row):
+            raise refusal_of(row)
+        if row.has_whole_call:  # once a call was shown, the turn does not fail
+            _check_the_limit(job, course, row)
+        if not row.passes:
             yield from self._last()
-        yield from self._row.refusals
+        yield from row.refusals
+        if row.usage is not None:
+            yield UsageReport(row.usage, row.usage_raw)
+        if not row.has_whole_call:
+            _check_the_limit(job, course, row)
 
     def _last(self) -> Iterator[Event]:
-        row = self._row
-        is_cut_by_limit = row.finished is not None and row.finished.finish_reason == "length"
-        text = "" if row.join is None else row.join.close(is_cut_by_limit)
-        if row.join is not None:
-            self._check(row.join, text)
+        row, join = self._row, self._row.join
+        rest, row.waiting = row.waiting, []
+        if join is not None:
+            rest = self._through(join, rest)
         if not row.is_shown:
             yield from self._opening()
-        if row.join is not None:
-            yield from self._joined(row.join, text)
+        for content in rest:
+            yield self._shown(content)
+        if join is not None and join.leak is not None:
+            raise self._unproven(join.leak)
+
+    def _through(self, join: Join, waiting: Sequence[Content]) -> list[Content]:
+        """What has waited, with its text through the join, and the text that the join has held back to the end.
+
+        If the join still held text back, all text comes before the calls. If it finds words of the request, no call is
+        shown, because the attempt fails.
+        """
+        finished, is_late = self._row.finished, not join.is_decided or join.is_watching
+        passed: list[Content] = [join.feed(content) if isinstance(content, str) else content for content in waiting]
+        passed.append(join.close(finished is not None and finished.finish_reason == "length"))
+        text = "".join(content for content in passed if isinstance(content, str))
+        self._check(join, text)
+        if is_late:
+            passed = [text, *(content for content in passed if not isinstance(content, str))]
+        if join.leak is not None:
+            passed = list(takewhile(lambda content: isinstance(content, str), passed))
+        return [content for content in passed if content]
 
     def _handed_over(self, handover: Handover) -> Iterator[Event]:
         """The vendor continues with another model, which has read the same request. So a join that still looks for
-        words of the request goes on looking for them in the text of that model.
+        words of the request goes on looking for them in the text of that model. A call of the model before is not made.
         """
         row = self._row
+        waiting, row.waiting = row.waiting, []
+        for content in waiting:
+            if not isinstance(content, (ToolCall, ToolCallDelta)):
+                yield from self._next(content)
         self._holds_since = None
         yield from handed_over(self._job, self._course, row, handover, self._watchdog.now)
 
@@ -194,8 +252,7 @@ class _Beginning:
             yield from self._opening()  # it reads on a run whose join is decided
         yield from self._joined(join, text)
         if not isinstance(content, str):
-            yield self._course.show(content)
-        self._pass_on()
+            yield self._shown(content)
 
     def _joined(self, join: Join, text: str) -> Iterator[Event]:
         """The text that has passed the join. The attempt ends here if words of the request came after it."""
@@ -204,17 +261,10 @@ class _Beginning:
         if join.leak is not None:
             raise self._unproven(join.leak)
 
-    def _pass_on(self) -> None:
-        """From now on, the text of this attempt is shown as it is, if nothing is left to look for in it."""
-        row = self._row
-        if row.join is None or not row.join.is_watching:
-            row.passes = True
-            row.unchanged_from = len(self._course.transcript.pieces)
-
     def _check(self, join: Join, text: str) -> None:
         """Raise if the join refuses the text that it held back. Nothing of the attempt was shown then.
 
-        Tool calls without new text need no proof: they are complete, and nothing of them was delivered.
+        Tool calls without new text need no proof, because nothing of them was delivered.
         """
         row = self._row
         if join.refusal is None or (row.has_whole_call and not text.strip()):
@@ -268,11 +318,11 @@ class _Beginning:
             yield StreamSwitched(before.target, row.target, reason, row.seam or "plain", row.trimmed, row.way)
         if row.way == "restarted":
             row.is_new_answer = True
-            if course.text or course.has_whole_call:
+            if course.text:
                 course.transcript.reset()
                 row.shown_from = course.transcript.characters
                 yield StreamReset()
-        yield course.show(StreamStarted(row.target, row.number, cached=False, rung=row.way))
+        yield course.show(StreamStarted(row.target, row.number, cached=False, rung=row.way), row)
         held, row.held = row.held, []
         for content in held:
-            yield course.show(content)
+            yield course.show(content, row)

@@ -28,10 +28,8 @@ A_FEW_TOKENS: Final = 8
 def obstacle_to_continuing(request: TaskRequest, course: Course) -> str | None:
     """The reason why a broken answer to this request cannot be continued soundly, or `None` if it can.
 
-    Fragments of a tool call are no obstacle: they are dropped, and the model is asked again.
+    A tool call is no obstacle: the reader has fragments of it at most. They are dropped, and the model is asked again.
     """
-    if course.has_whole_call:
-        return "a tool call was delivered"
     if request.response_format is not None and course.text:
         return "the answer has to follow a schema"
     return None

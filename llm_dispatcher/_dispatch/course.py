@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from sys import maxsize
 from typing import TypeVar
 
-from ..events import StreamStarted, TextDelta, ToolCallDropped
+from ..events import StreamStarted, TextDelta, ToolCall, ToolCallDelta, ToolCallDropped
 from ..exceptions import LLMDispatcherError
 from ..provider import Run
 from ..streaming._transcript import Transcript
@@ -55,11 +56,6 @@ class Course:
         """Whether the reader has content of this turn that cannot be taken back unseen."""
         return any(row.delivered or row.has_shown_a_tool_call for row in self.answer_rows)
 
-    @property
-    def has_whole_call(self) -> bool:
-        """Whether the reader has a complete tool call of this turn."""
-        return any(row.has_whole_call and row.is_shown for row in self.answer_rows)
-
     def is_committed_by(self, row: Row) -> bool:
         """Whether the reader has such content, that of an attempt under way included."""
         has_text = row.is_shown and self.transcript.characters > row.shown_from
@@ -90,9 +86,8 @@ class Course:
     def drop_calls(self) -> Iterator[ToolCallDropped]:
         """The events that take back the tool calls of which the reader has seen fragments. Each comes once."""
         for row in self.rows:
-            if row.is_shown:
-                yield from [ToolCallDropped(id, name) for id, name in row.open_calls.items()]  # noqa: A001
-                row.open_calls.clear()
+            yield from [ToolCallDropped(id, name) for id, name in row.open_calls.items()]  # noqa: A001
+            row.open_calls.clear()
 
     def deliver(self, text: str, row: Row) -> TextDelta:
         """The event that shows the reader some text of an attempt. The text counts as delivered from now on."""
@@ -103,17 +98,26 @@ class Course:
         transcript.pieces.append(text)
         return TextDelta(text, index, row.raw)
 
-    def show(self, event: Shown) -> Shown:
-        """The event, which is not text, and which the reader gets now."""
+    def show(self, event: Shown, row: Row) -> Shown:
+        """An event of an attempt that is not text, and that the reader gets now."""
+        if isinstance(event, (ToolCallDelta, ToolCall)):
+            row.has_shown_a_tool_call = True
+            if isinstance(event, ToolCallDelta):
+                row.open_calls[event.id] = event.name
         self.transcript.take(event)
         return event
+
+    def add_unchanged(self, row: Row) -> None:
+        """Add the text of an attempt that was shown as it came to what its model has written."""
+        row.output += self.transcript.pieces[row.unchanged_from :]
+        row.unchanged_from = maxsize
 
     def end(self, row: Row) -> None:
         """End an attempt of this turn. Only now its row gets the text that it has delivered."""
         transcript = self.transcript
         if row.is_shown:
             row.delivered = transcript.characters - row.shown_from
-            row.output += transcript.pieces[row.unchanged_from :]
+            self.add_unchanged(row)
         if row.trail is not None:  # a later attempt may go on with the same trail
             row.tokens = len(row.trail.output) - row.tokens_before
         self.rows.append(row)

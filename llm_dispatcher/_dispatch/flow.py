@@ -55,8 +55,8 @@ class FlowMeter:
     def take(self, content: Content, waited: float) -> bool:
         """Count what came after a wait of so many seconds. Returns whether the stretch has all its characters.
 
-        A vendor that reports a search is at other work, so that completes the stretch too. An answer with a whole tool
-        call cannot be continued by another attempt: from there on its speed does not matter.
+        A vendor that reports a search is at other work, so that completes the stretch too. So does a whole tool call,
+        which some vendors send without fragments.
         """
         if isinstance(content, str):
             self._missing -= len(content)
@@ -71,10 +71,8 @@ class FlowMeter:
                 self._missing -= len(content.text)
             case ToolCallDelta():
                 self._missing -= len(content.fragment)
-            case ToolCall():
-                self.left = self._missing = inf
-            case ProviderEvent():
-                self._missing = 0.0 if self._missing < inf else inf
+            case ToolCall() | ProviderEvent():
+                self._missing = 0.0
 
     def __str__(self) -> str:
         """What came in this stretch, for an error message."""

@@ -37,8 +37,7 @@ def leads_on(job: Job, course: Course, row: Row) -> bool:
         return row.others > 0
     if not row.successors:
         return False
-    has_obstacle = (row.has_whole_call and row.is_shown) or obstacle_to_continuing(job.request, course) is not None
-    return job.may_begin_again or (job.on_break != "raise" and not has_obstacle)
+    return job.may_begin_again or (job.on_break != "raise" and obstacle_to_continuing(job.request, course) is None)
 
 
 def refusal_of(row: Row) -> ContentFilterError:
@@ -57,7 +56,7 @@ def handed_over(job: Job, course: Course, row: Row, handover: Handover, now: flo
     course.failures.append(error)
     if earlier.is_shown and course.text:
         row.rung, row.proof = "prefill", BY_THE_VENDOR
-    elif earlier.has_shown_a_tool_call and not course.has_whole_call:  # it is taken back: nothing is left to continue
+    elif earlier.has_shown_a_tool_call:  # it is taken back: nothing is left to continue
         row.rung, row.proof = "restarted", BY_THE_VENDOR
     if not earlier.output and not earlier.has_tool_calls:  # not billed
         earlier.usage, earlier.usage_is_final = Usage(source="reported"), True

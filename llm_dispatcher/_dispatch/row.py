@@ -17,7 +17,7 @@ from ..exceptions import LLMDispatcherError
 from ..notices import Notify, UsageReportRejected
 from ..provider import Finished, Handover, KeptRun, Opened, RawEvent, Run, ServedBy, TokenTrail
 from ..tasks import MOST_TOKENS, Target, TaskRequest
-from .flow import OtherContent
+from .flow import Content, OtherContent
 
 Metadata: TypeAlias = Opened | RawEvent | UsageReport | Finished | KeptRun | TokenTrail | Handover | ServedBy
 """What a vendor says beside the answer."""
@@ -36,15 +36,16 @@ class Row:
     `output` is everything that the model has written, also what the reader never sees. `delivered` counts the
     characters that the reader has; both are complete after `Course.end`. `is_shown` is whether the reader has seen
     anything of this attempt, `reader_left` whether the reader has left the stream. With `passes`, all its text goes
-    to the reader as it is. `held` are the events that wait until the attempt is shown.
+    to the reader as it is. `held` are the events that wait until the attempt is shown. `waiting` is what has come since
+    the first whole tool call, which the reader gets when the answer is complete.
 
     `rung` and `proof` say how this attempt continues a broken answer. `run` is the run that the vendor keeps, which was
     read from `run_began_at` on; `run_usage` is what earlier attempts were charged for it. `empty_readings` counts the
     readings of this run that have brought no content, since the last one that brought some. `trail` has the token ids.
     The first `tokens_before` of them belong to earlier attempts; `tokens` counts those of this one, once it is over.
-    `open_calls` are the tool calls that are not complete. `request` is what the target was asked; for token ids, it is
-    the request that began their answer. `is_new_answer` says that the reader was told to discard what it had when this
-    attempt was first shown.
+    `open_calls` are the tool calls of which the reader has seen fragments. `request` is what the target was asked; for
+    token ids, it is the request that began their answer. `is_new_answer` says that the reader was told to discard what
+    it had when this attempt was first shown.
 
     If `holds_refusals`, the events in which the model refuses wait in `refusals`, because another target may be asked.
     `hops` are the rows of the models before a `Handover` of the vendor. They are in the course already, but reach the
@@ -64,7 +65,7 @@ class Row:
         self.usage_raw: dict[str, Any] | None = None
         self.finished_raw: dict[str, Any] | None = None
         self.output: list[str] = []
-        self.has_tool_calls = self.has_whole_call = self.holds_refusals = self.usage_is_final = False
+        self.has_tool_calls = self.has_whole_call = self.has_shown_a_tool_call = self.usage_is_final = False
         self.open_calls: dict[str, str] = {}
         self.hops: list[Row] = []
         self.refusals: list[ProviderEvent] = []
@@ -77,13 +78,13 @@ class Row:
         self.run: Run | None = None
         self.run_began_at: str | None = None
         self.run_usage = Usage()
-        self.empty_readings = 0
         self.request: TaskRequest | None = None
         self.trail: TokenTrail | None = None
-        self.tokens_before = self.delivered = 0
+        self.tokens_before = self.delivered = self.empty_readings = 0
         self.tokens: int | None = None
         self.held: list[OtherContent] = []
-        self.is_shown = self.passes = self.reader_left = self.is_new_answer = False
+        self.waiting: list[Content] = []
+        self.is_shown = self.passes = self.reader_left = self.is_new_answer = self.holds_refusals = False
         self._unseen: Row | None = None
         self._joined: tuple[Seam | None, int] = None, 0
         self.shown_from = 0
@@ -118,19 +119,11 @@ class Row:
                 if isinstance(piece, ReasoningDelta):
                     self.output.append(piece.text)
                 elif not isinstance(piece, ProviderEvent):
-                    self._take_call(piece)
+                    self.has_tool_calls = True
+                    if isinstance(piece, ToolCall):
+                        self.has_whole_call, self.passes = True, False
                 return piece if self.raw is None else replace(piece, raw=self.raw)
         return None
-
-    def _take_call(self, piece: ToolCallDelta | ToolCall) -> None:
-        self.has_tool_calls = True
-        if isinstance(piece, ToolCallDelta):
-            self.open_calls[piece.id] = piece.name
-        else:
-            self.has_whole_call = True
-            # A vendor may change the id of a call until it is complete.
-            begun = next((id for id, name in self.open_calls.items() if name == piece.name), None)  # noqa: A001
-            self.open_calls.pop(piece.id if piece.id in self.open_calls else begun or "", None)
 
     def _take_shares(self, piece: ServedBy, notify: Notify) -> None:
         """Whose the usage is. Without a handover in this answer, another model than the target's wrote all of it."""
@@ -175,13 +168,12 @@ class Row:
         self.empty_readings = before.empty_readings + 1 if before.first_token_at is None else 0
         self.proof = f"from {self.run.position}"
         self._unseen = None if before.is_shown else before._unseen or before
-        self.join, self.held = before.join, before.held
+        self.join, self.held, self.waiting = before.join, before.held, before.waiting
         if self.join is not None:
             self._joined = self.join.seam, len(self.join.trimmed)
         self.open_calls, self.refusals = before.open_calls, before.refusals
         self.holds_refusals = self.holds_refusals or bool(self.refusals)
-        self.has_whole_call = before.has_whole_call and not before.is_shown  # it is among the held events
-        self.has_tool_calls = self.has_whole_call or bool(before.open_calls)
+        self.has_tool_calls, self.has_whole_call = before.has_tool_calls, before.has_whole_call
 
     @property
     def has_news(self) -> bool:
@@ -190,11 +182,6 @@ class Row:
         """
         has_content = self.first_token_at is not None or self.empty_readings < MOST_EMPTY_READINGS
         return self.run is not None and self.run.position != self.run_began_at and has_content
-
-    @property
-    def has_shown_a_tool_call(self) -> bool:
-        """Whether the reader has seen a tool call. While the join holds everything back, the reader sees none."""
-        return self.has_tool_calls and self.is_shown
 
     @property
     def way(self) -> Rung | None:

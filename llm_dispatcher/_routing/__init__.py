@@ -1,6 +1,7 @@
 """Routing: which targets may serve a request, in which order, why others may not, and whether they are free now."""
 
 from .admission import Admission, Pass, RequestFacts
+from .affinity import after as affinity_after
 from .candidates import candidates
 from .health import RouteBreakers
 from .plan import Conditions, Plan, needs_prices, plan, route_of
@@ -17,6 +18,7 @@ __all__ = [
     "RouteBreakers",
     "SharedState",
     "TargetHealth",
+    "affinity_after",
     "candidates",
     "demands",
     "needs_prices",

@@ -11,7 +11,7 @@ loop of that request calls them; what they change in the `SharedState` has locks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -43,7 +43,8 @@ class RequestFacts(Struct, frozen=True, kw_only=True):
 
     `last` is the last target of the plan. `patience` is how many seconds the request may wait for a target's rate
     limit. `own_limit` is the limit of output tokens that a target's provider sends if the request has none. `breakers`
-    are those of the request's route, if it has its own.
+    are those of the request's route, if it has its own. `cached` is how many tokens of the prompt each target is
+    expected to have in its prompt cache.
     """
 
     demands: Demands
@@ -54,6 +55,7 @@ class RequestFacts(Struct, frozen=True, kw_only=True):
     capabilities: Callable[[Target], Capabilities] = lambda target: Capabilities()
     own_limit: Callable[[Target], int | None] = lambda target: None
     breakers: RouteBreakers | None = None
+    cached: Mapping[Target, int] = {}
 
 
 class Pass:
@@ -273,13 +275,16 @@ class Admission:
         return None
 
     def _reserve(self, target: Target, *, has_input: bool = True) -> Reservation | BudgetExceededError:
-        """Reserve what an attempt may cost."""
+        """Reserve what an attempt may cost. Cached tokens lower what it is expected to cost, but not the reservation:
+        the vendor may have dropped its cache.
+        """
         facts = self.facts
         if not self.is_metered:
             return NO_MONEY
         needs, can = facts.demands, facts.capabilities(target)
         tokens_in = needs.input_tokens if has_input else 0
-        expected = can.dollars(tokens_in, needs.output_tokens) or 0.0
+        cached = facts.cached.get(target, 0) if has_input else 0
+        expected = can.dollars(tokens_in, needs.output_tokens, cached) or 0.0
         committed = self._dollars_so_far + sum(max(each.cost, each.expected) for each in self._passes)
         if facts.max_cost is not None and committed + expected > facts.max_cost:
             return BudgetExceededError(
@@ -287,13 +292,14 @@ class Admission:
                 f"that is more than max_cost (${facts.max_cost:g})"
             )
         reserved = can.dollars(tokens_in, self._most_output(target, can)) or 0.0
-        budget = self.state.budgets.reserve(facts.namespace, reserved, None if needs.most_output else expected)
+        probable = can.dollars(tokens_in, needs.most_output or needs.output_tokens, cached) or 0.0
+        budget = self.state.budgets.reserve(facts.namespace, reserved, probable)
         if budget is not None:
             return BudgetExceededError(f"{budget} has less left than the ${reserved:.6f} that this attempt may cost")
         return Reservation(
             reserved=reserved,
             expected=expected,
-            input_cost=can.dollars(tokens_in, 0) or 0.0,
+            input_cost=can.dollars(tokens_in, 0, cached) or 0.0,
             cost_a_byte=(can.dollars(0, 1) or 0.0) / BYTES_A_TOKEN,
         )
 

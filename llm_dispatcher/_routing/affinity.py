@@ -6,9 +6,11 @@ reported as the last one, so the conversation stays there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
 from .._policy import BODY, Affinity, Route
+from ..events import Attempt
 from ..tasks import Target
 from .target_stats import TargetHealth
 
@@ -16,6 +18,27 @@ from .target_stats import TargetHealth
 def affinity_on(route: Route, affinity: Affinity | None) -> Affinity | None:
     """The affinity of a call, if its route has it switched on."""
     return None if affinity is None or route.affinity == "off" else affinity
+
+
+def after(before: Affinity | None, attempts: Iterable[Attempt]) -> Affinity | None:
+    """Where a conversation is at home after these attempts; `None` if no model has answered yet.
+
+    Args:
+        before: Where it was before.
+        attempts: The attempts since then, in their order. Of each target, the last report of its vendor counts: what
+            was read from the prompt cache or written to it is there for the next prompt.
+    """
+    last = None if before is None else before.last
+    cached = {} if before is None else dict(before.cached)
+    for attempt in attempts:
+        target, usage = attempt.target, attempt.usage
+        if target.provider == BODY:
+            continue
+        if attempt.outcome == "completed" or (attempt.outcome == "cancelled" and attempt.delivered):
+            last = target  # a reader who leaves has had an answer of it
+        if usage.source == "reported":
+            cached[target] = usage.cache_read_tokens + usage.cache_write_tokens
+    return None if last is None and not cached else Affinity(last, cached)
 
 
 def stays(target: Target, health: TargetHealth, late: AbstractSet[Target], route: Route, *, is_sticky: bool) -> bool:

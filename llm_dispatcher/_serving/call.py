@@ -10,13 +10,14 @@ from msgspec.structs import replace
 
 from .._dispatch import Course, Ledger
 from .._policy import Affinity, Wishes
+from .._routing import affinity_after
 from .._tools import ToolRun
 from .._upstream import Deadline
 from ..events import Event
 from ..notices import Notify
 from ..provider import Provider
 from ..streaming._shape import Shape
-from ..tasks import Message, TaskRequest
+from ..tasks import Message, TaskRequest, Tool
 from .runtime import Runtime
 from .settings import CallSettings
 
@@ -71,10 +72,22 @@ class Call(Struct, frozen=True, kw_only=True):
     conversation: Conversation | None = None
 
     @property
+    def runs_tools(self) -> bool:
+        """Whether the model may call functions that run in this stream."""
+        tools = self.request.tools
+        return self.settings.tool_policy != "report" and any(
+            isinstance(each, Tool) and each.is_runnable for each in tools
+        )
+
+    @property
     def wishes(self) -> Wishes:
-        """The wishes of the call for its routing. A call of a conversation wishes to go on where that has been."""
+        """The wishes of the call for its routing. A call of a conversation, and a later turn of a stream, are to go on
+        where they have been.
+        """
         wishes = self.settings.wishes(self.runtime.policy, self.request.task_type)
         affinity = None if self.conversation is None else self.conversation.affinity
+        if len(self.ledger):
+            affinity = affinity_after(affinity, self.ledger)
         return wishes if affinity is None else replace(wishes, affinity=affinity)
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from .._tool_values import NO_PARAMETERS
+from .._tool_values import NO_PARAMETERS, name_of
 from ..tasks import TaskRequest, Tool
 
 
@@ -37,17 +37,6 @@ def prepared_tools(tools: Iterable[Any]) -> tuple[Any, ...]:
             raise ValueError(f"two tools are called {name!r}: rename one, as in Tool({name + '_2'!r}, function={name})")
         names.add(name)
     return ready
-
-
-def name_of(tool: object) -> str | None:
-    """The name of a tool; `None` for a vendor's own tool that has none."""
-    if isinstance(tool, Tool):
-        return tool.name
-    if not isinstance(tool, Mapping):
-        return None
-    inner = tool.get("function", tool)
-    name = inner.get("name") if isinstance(inner, Mapping) else None
-    return name if isinstance(name, str) else None
 
 
 def _ready(tool: object) -> object:

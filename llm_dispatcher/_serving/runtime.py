@@ -176,6 +176,7 @@ class Runtime:
             capabilities=partial(self.catalog.capabilities, load=False),
             own_limit=self._own_limit,
             breakers=self._route_breakers(request.task_type),
+            cached={} if plan.affinity is None else plan.affinity.cached,
         )
         return Admission(self.shared.traffic, facts)
 

@@ -25,6 +25,7 @@ from ..events import (
     StreamSwitched,
     TextDelta,
     ToolCall,
+    ToolResult,
 )
 from ._account import Account
 from ._metadata import ChunkMetadata, StreamMetadata
@@ -53,6 +54,7 @@ class StreamingCallbacks:
         on_switch: `(event, metadata)`, when another target continues the answer; the event is a `StreamSwitched`.
         on_reasoning: `(text, metadata)`, for each piece of reasoning.
         on_tool_call: `(tool_call, metadata)`, for each complete tool call.
+        on_tool_result: `(tool_result, metadata)`, for each result of a tool, or its error.
         on_reset: `(metadata)`, when the answer begins again: discard its chunks, reasoning and tool calls so far. It
             happens only in a stream that is awaited, or that is read by its events with `on_break="restart"`.
 
@@ -70,6 +72,7 @@ class StreamingCallbacks:
         on_reasoning: Callable[[str, StreamMetadata], Returned] | None = None,
         on_tool_call: Callable[[ToolCall, StreamMetadata], Returned] | None = None,
         *,
+        on_tool_result: Callable[[ToolResult, StreamMetadata], Returned] | None = None,
         on_reset: Callable[[StreamMetadata], Returned] | None = None,
     ) -> None:
         self.on_stream_start = on_stream_start
@@ -79,6 +82,7 @@ class StreamingCallbacks:
         self.on_switch = on_switch
         self.on_reasoning = on_reasoning
         self.on_tool_call = on_tool_call
+        self.on_tool_result = on_tool_result
         self.on_reset = on_reset
         self.errors: int = 0
         for name, callback in vars(self).items():
@@ -89,8 +93,8 @@ class StreamingCallbacks:
 class CallbackObserver(Observer):
     """Calls the application's callbacks for each stream.
 
-    With `only_unseen`, it watches a stream that a decorated body reads. Then it reports only switches, reasoning and
-    tool calls, which the body's own stream does not show.
+    With `only_unseen`, it watches a stream that a decorated body reads. Then it reports only switches, reasoning, tool
+    calls and their results, which the body's own stream does not show.
     """
 
     needs_sequence = False
@@ -144,6 +148,8 @@ class _Caller:
                 return self._call(callbacks.on_reasoning, event.text, account.metadata())
             case ToolCall():
                 return self._call(callbacks.on_tool_call, event, account.metadata())
+            case ToolResult():
+                return self._call(callbacks.on_tool_result, event, account.metadata())
             case StreamReset():
                 return self._call(callbacks.on_reset, account.metadata())
             case _:
@@ -192,5 +198,5 @@ class _Inner:
         self._caller = caller
 
     def watch(self, event: Event, account: Account, /) -> Awaitable[None] | None:
-        is_unseen = isinstance(event, (StreamSwitched, ReasoningDelta, ToolCall))
+        is_unseen = isinstance(event, (StreamSwitched, ReasoningDelta, ToolCall, ToolResult))
         return self._caller.watch(event, account) if is_unseen else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from ..events import ReasoningDelta, StreamStarted, ToolCall, ToolResult
@@ -67,7 +68,7 @@ class _Turns:
                     self._end_reasoning(event.signature)
             case ToolCall():
                 self._end_reasoning()
-                self._add(ToolCallPart(event.id, event.name, event.raw_arguments))
+                self._add(ToolCallPart(event.id, event.name, _arguments(event)))
 
     def _take_result(self, event: ToolResult) -> None:
         if not self._results:
@@ -109,3 +110,10 @@ class _Turns:
     def _add(self, part: Part) -> None:
         self.end_results()
         self._parts.append(part)
+
+
+def _arguments(call: ToolCall) -> str:
+    """The arguments of a call as the text of a JSON object, which is all that vendors take back."""
+    if call.arguments is None:
+        return json.dumps({"invalid_json": call.raw_arguments})
+    return call.raw_arguments if call.raw_arguments.strip() else "{}"

@@ -40,6 +40,7 @@ from llm_dispatcher.testing import (
     MalformedJson,
     Refuse,
     Reply,
+    SaidToolCall,
     SaidUsage,
     SimulatedVendor,
     SlowHeaders,
@@ -355,6 +356,21 @@ async def runs_that_break() -> None:
     await job.open_streams.end()
 
 
+async def tools(start: Start) -> None:
+    """A tool that raises, and one that is too slow."""
+
+    async def sleep() -> None:
+        await asyncio.Event().wait()
+
+    def fail() -> None:
+        raise RuntimeError("no paper")
+
+    calls = (SaidToolCall("sleep", id="a"), SaidToolCall("fail", id="b"))
+    vendor = start("openai-chat", [Reply(tool_calls=calls), Reply()])
+    async with LLMSwitch(policy_over(vendor)) as switch:
+        await switch.stream_request(TaskRequest("Go.", tools=[sleep, fail]), tool_timeout=0.01)
+
+
 async def test_every_line_of_the_table_is_met(
     simulated_vendor: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -371,4 +387,5 @@ async def test_every_line_of_the_table_is_met(
     await unprepared(simulated_vendor, monkeypatch)
     await closed_connections(simulated_vendor)
     await runs_that_break()
+    await tools(simulated_vendor)
     assert told(caplog) == {line.words for line in LINES}

@@ -211,14 +211,14 @@ def test_a_search_begins_a_new_stretch() -> None:
     assert is_left(ledger)
 
 
-def test_after_a_whole_tool_call_the_speed_does_not_matter() -> None:
-    """Nobody could continue that answer, and a slow one is better than none."""
+def test_a_whole_tool_call_completes_a_stretch_and_the_speed_matters_after_it() -> None:
+    """The call waits for the end of its answer. Until then another attempt can continue."""
     call = ToolCall("1", "look_up", {}, "{}")
     for first in (["x"], []):
-        _, ledger = read(
-            [*first, call, *drip(20, every=3), ProviderEvent("search", {}), *drip(20, every=3)], Flow(10, 5)
-        )
+        _, ledger = read([*first, 4, call, 4, call, 4, call], Flow(10, 5))
         assert [attempt.outcome for attempt in ledger] == ["completed"]
+        _, ledger = read([*first, call, *drip(20, every=3)], Flow(10, 5))
+        assert [attempt.outcome for attempt in ledger] == ["failed", "completed"]
 
 
 def test_a_drip_goes_to_another_target_before_a_retry() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from llm_dispatcher._dispatch import NoAdmission, Pass, attempts
 from llm_dispatcher._resilience import Resilience
-from llm_dispatcher.events import Event, ProviderEvent, StreamSwitched, ToolCall
+from llm_dispatcher.events import Event, ProviderEvent, StreamSwitched, ToolCall, check_order
 from llm_dispatcher.exceptions import LLMDispatcherError, ProviderConnectionError, StreamingError
 from llm_dispatcher.provider import Finished, Piece, Rung
 from llm_dispatcher.tasks import Target, TaskRequest
@@ -91,18 +91,27 @@ async def test_a_leak_ends_the_reading_of_a_run() -> None:
 
 
 @pytest.mark.parametrize("breaks", [[1], [1, 2]])
-async def test_a_whole_tool_call_that_was_held_back_is_known_when_it_is_shown(breaks: list[int]) -> None:
-    """The call came before the first break and is shown after it. Then the answer cannot be continued."""
+async def test_a_whole_tool_call_that_waits_is_shown_when_its_run_was_read_to_its_end(breaks: list[int]) -> None:
+    """The call came before the first break."""
     call = ToolCall("1", "look", {}, "{}")
-    run = KeptAnswer([call, HEAD, REST, "x"], breaks=breaks, ends_at=3)
-    job = job_over(
-        {"a": says(HEAD, CUT), "b": lambda ask: run.begin(), "c": says("never", STOP)}, {**ANCHORED, "c": "anchored"}
-    )
-    events, error = await read_until_it_ends(job)
+    run = KeptAnswer([call, HEAD, REST, Finished("tool_calls", None)], breaks=breaks)
+    job = job_over({"a": says(HEAD, CUT), "b": lambda ask: run.begin()}, ANCHORED)
+    events = await read(job)
+    check_order(events)
     assert [event for event in events if isinstance(event, ToolCall)] == [call]
-    assert text_in(events) == HEAD + REST.rstrip()
-    assert isinstance(error, StreamingError)
-    assert "a tool call was delivered" in str(error)
+    assert text_in(events) == HEAD + REST
+
+
+@pytest.mark.parametrize("breaks", [[1], [1, 2]])
+async def test_a_whole_tool_call_of_a_run_that_ends_too_early_is_never_shown(breaks: list[int]) -> None:
+    call, other = ToolCall("1", "look", {}, "{}"), ToolCall("2", "look", {}, "{}")
+    run = KeptAnswer([call, HEAD, REST, "x"], breaks=breaks, ends_at=3)
+    c = says(HEAD, REST, other, Finished("tool_calls", None))
+    job = job_over({"a": says(HEAD, CUT), "b": lambda ask: run.begin(), "c": c}, {**ANCHORED, "c": "anchored"})
+    events = await read(job)
+    check_order(events)
+    assert [event for event in events if isinstance(event, ToolCall)] == [other]
+    assert text_in(events) == HEAD + REST
 
 
 async def test_the_words_of_a_refusal_are_shown_whole() -> None:

@@ -18,6 +18,8 @@ from llm_dispatcher.events import (
     StreamStarted,
     StreamSwitched,
     TextDelta,
+    ToolCall,
+    ToolCallDropped,
     check_order,
 )
 from llm_dispatcher.exceptions import (
@@ -255,7 +257,6 @@ async def test_on_break_restart_begins_the_answer_again(simulated_vendor: Start,
 @pytest.mark.parametrize(
     ("reply", "request_"),
     [
-        (Reply(HALF, tool_calls=(SaidToolCall("look"),), finish_reason="content_filter"), ASK),
         (BROKEN_OFF, TaskRequest("hi", response_format={"type": "object", "properties": {}})),
     ],
 )
@@ -267,6 +268,16 @@ async def test_what_cannot_be_continued_stays_refused(
     events = await events_of(switch, request_)
     assert only(StreamCompleted, events).finish_reason == "content_filter"
     assert other.requests == []
+
+
+async def test_the_calls_of_a_refused_answer_are_not_made(simulated_vendor: Start, route_over: Over) -> None:
+    refused = Reply(HALF, tool_calls=(SaidToolCall("look"),), finish_reason="content_filter")
+    other = simulated_vendor("openai-chat", Reply(TEXT))
+    events = await events_of(route_over(simulated_vendor("openai-chat", refused), other), ASK)
+    assert not [event for event in events if isinstance(event, ToolCall)]
+    assert only(ToolCallDropped, events).name == "look"
+    assert only(StreamCompleted, events).finish_reason == "stop"
+    assert len(other.requests) == 1
 
 
 async def test_the_body_does_not_continue_a_refused_answer(simulated_vendor: Start) -> None:

@@ -22,6 +22,7 @@ from llm_dispatcher.events import (
     StreamSwitched,
     TextDelta,
     ToolCall,
+    ToolCallDropped,
     check_order,
 )
 from llm_dispatcher.exceptions import (
@@ -304,12 +305,6 @@ async def test_on_break_restart_begins_again_for_readers_that_can_discard(
 @pytest.mark.parametrize(
     ("wire", "reply", "request_", "reason"),
     [
-        (
-            "anthropic",
-            Reply("Let me look.", tool_calls=(SaidToolCall("f", "{}"), SaidToolCall("g", '{"a": 1}')), fault=Cut(6)),
-            ASK,
-            "a tool call was delivered",
-        ),
         (
             "openai-chat",
             Reply("one two three", fault=Cut(2)),
@@ -622,17 +617,18 @@ async def test_every_stream_follows_the_grammar(replies: list[Reply], on_break: 
 
 
 @pytest.mark.found("H-2")
-async def test_a_restart_forgets_the_tool_calls_of_the_answer_before(
-    simulated_vendor: Start, switch_over: Over
+@pytest.mark.parametrize("on_break", ["continue", "restart"])
+async def test_a_call_that_was_whole_before_its_answer_broke_is_dropped(
+    on_break: str, simulated_vendor: Start, switch_over: Over
 ) -> None:
     calls = (SaidToolCall("look_up", '{"a": 1}'), SaidToolCall("look_up", '{"b": 2}', id="call_2"))
     whole = Reply("Let me look.", tool_calls=calls[:1])
-    # The responses wire says that a call is whole before the answer is: the reader has one, and the answer breaks.
+    # The responses wire says that a call is whole before the answer is.
     broken = Reply("Let me look.", tool_calls=calls, fault=Cut(6))
     switch = switch_over(
-        simulated_vendor("openai-responses", broken), simulated_vendor("openai-responses", whole), on_break="restart"
+        simulated_vendor("openai-responses", broken), simulated_vendor("openai-responses", whole), on_break=on_break
     )
     events, response = await events_of(switch)
-    reset = next(place for place, event in enumerate(events) if isinstance(event, StreamReset))
-    assert [event.name for event in events[:reset] if isinstance(event, ToolCall)] == ["look_up"]
     assert [(call.name, call.arguments) for call in response.tool_calls] == [("look_up", {"a": 1})]
+    assert [event for event in events if isinstance(event, ToolCall)] == list(response.tool_calls)
+    assert [event.name for event in events if isinstance(event, ToolCallDropped)] == ["look_up"] * 2

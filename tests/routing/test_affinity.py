@@ -14,6 +14,8 @@ from llm_dispatcher import ConfigurationError, LLMSwitch
 from llm_dispatcher._catalog import Capabilities, Catalog
 from llm_dispatcher._policy import Affinity, Correction, Policy, Route, Wishes
 from llm_dispatcher._routing import Conditions, Plan, TargetHealth, plan
+from llm_dispatcher._routing.affinity import after
+from llm_dispatcher.events import Attempt, AttemptOutcome, Usage
 from llm_dispatcher.exceptions import BudgetExceededError
 from llm_dispatcher.provider import BODY, ProviderSettings
 from llm_dispatcher.tasks import Target, TaskRequest
@@ -99,6 +101,27 @@ def test_a_route_can_switch_it_off_and_then_nothing_changes() -> None:
     assert planned(replace(route, affinity="conversation"), affinity, known).targets == (B, A)
 
 
+# ── after an answer ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def attempt(target: Target, outcome: AttemptOutcome = "completed", delivered: int = 0, **usage: Any) -> Attempt:
+    return Attempt(target, 1, outcome, None, delivered, "", None, Usage(**usage), None, None, 1.0)
+
+
+def test_the_last_answer_and_the_last_report_of_each_target_count() -> None:
+    assert after(None, []) is None
+    assert after(None, [attempt(A, "failed"), attempt(THE_BODY)]) is None
+    first = after(None, [attempt(A, "failed"), attempt(B, source="reported", cache_write_tokens=900)])
+    assert first == Affinity(B, {B: 900})
+    reads = attempt(B, source="reported", cache_read_tokens=900, cache_write_tokens=100)
+    assert after(first, [attempt(C, source="estimated"), reads]) == Affinity(B, {B: 1_000})
+    moved = after(first, [attempt(B, "failed"), attempt(A, source="reported")])
+    assert moved == Affinity(A, {B: 900, A: 0}), "a hard failure moves it, and the cache that is left is known"
+    assert after(moved, [attempt(B, "cancelled"), attempt(C, "failed", delivered=9)]) == moved
+    left = after(moved, [attempt(C, "cancelled", delivered=9)])
+    assert left is not None and left.last == C, "its reader has left in the middle of the answer"
+
+
 # ── a weighted split ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -178,8 +201,6 @@ def test_the_catalog_knows_prices_of_cached_tokens_and_the_configuration_correct
     assert known.input_price and known.cached_input_price and known.cached_input_price < known.input_price
     assert catalog(input_price=0.0).capabilities(mini).cached_input_price is None, "it belongs to the other price"
     assert catalog(input_price=2.0, cached_input_price=0.5).capabilities(mini).cached_input_price == 0.5
-    from llm_dispatcher.events import Usage
-
     usage = Usage(input_tokens=1_000_000, cache_read_tokens=400_000)
     assert catalog(input_price=2.0, output_price=1.0).cost(mini, usage) == pytest.approx(2.0)
     corrected = catalog(input_price=2.0, cached_input_price=0.5, output_price=1.0)

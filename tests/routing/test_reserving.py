@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from llm_dispatcher import LLMSwitch, TaskRequest
 from llm_dispatcher._catalog import Capabilities
-from llm_dispatcher._policy import Amounts, BudgetSettings, Limits, Policy, ProviderSettings, Route, Wishes
+from llm_dispatcher._policy import Affinity, Amounts, BudgetSettings, Limits, Policy, ProviderSettings, Route, Wishes
 from llm_dispatcher._routing import Admission, RequestFacts, SharedState, demands
-from llm_dispatcher._routing.admission import FREE, REASONING_OUTPUT, Pass
+from llm_dispatcher._routing.admission import FREE, REASONING_OUTPUT, Pass, TargetPass
 from llm_dispatcher._routing.budgets import Budgets
 from llm_dispatcher.exceptions import BudgetExceededError, LLMDispatcherError, ProviderRateLimitError
 from llm_dispatcher.tasks import Target
@@ -181,3 +181,50 @@ def test_a_single_request_reserves_only_the_expected_cost(spent: float, most: fl
     budgets.release("", most)
     assert budgets.reserve("", most, 1.0) == "the daily budget", "not even what is expected is left"
     assert budgets.reserve("", most) == "the daily budget", "where nothing else is expected, all of it is needed"
+
+
+# ── cached tokens ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+PROMPT = TaskRequest("word " * 4_000, max_tokens=1)
+"""About 5,000 tokens."""
+CACHED = {"input_price": 1_000.0, "cached_input_price": 100.0, "output_price": 0.0}
+"""The prompt costs five dollars, or half a dollar if it is cached."""
+A = Target("a", "m")
+WARM = Wishes(affinity=Affinity(A, {A: 5_000}))
+
+
+async def admitted(switch: LLMSwitch, wishes: Wishes) -> Pass | LLMDispatcherError:
+    runtime = switch._runtime
+    return await runtime.admission(PROMPT, runtime.plan(PROMPT, wishes), wishes).enter(A)
+
+
+async def test_a_reservation_is_for_the_full_price_because_a_cache_may_be_gone(simulated_vendor: Start) -> None:
+    async with over(simulated_vendor("openai-chat"), daily=9.0, **CACHED) as switch:
+        first = await admitted(switch, WARM)
+        assert isinstance(first, TargetPass)
+        assert switch._shared.traffic.budgets._reserved == {"": pytest.approx(5.0, rel=0.01)}
+        assert first.cost == first.expected == pytest.approx(0.5, rel=0.01), "this is what it will probably cost"
+        assert isinstance(await admitted(switch, WARM), BudgetExceededError), "two of them could pass the budget"
+        first.leave()
+
+
+async def test_the_last_dollars_of_a_budget_are_enough_for_a_cached_prompt(simulated_vendor: Start) -> None:
+    async with over(simulated_vendor("openai-chat"), daily=1.0, **CACHED) as switch:
+        with pytest.raises(BudgetExceededError):
+            await admitted(switch, Wishes())
+        warm = await admitted(switch, WARM)
+        assert isinstance(warm, Pass)
+        warm.leave()
+
+
+async def test_max_cost_expects_a_cached_prompt_at_its_price(simulated_vendor: Start) -> None:
+    async with LLMSwitch({
+        **policy_over(simulated_vendor("openai-chat")), "routing": {"default": ["a/m"], "max_cost": 1.0},
+        "catalog": {"a/m": CACHED},
+    }) as switch:  # fmt: skip
+        with pytest.raises(BudgetExceededError):
+            await admitted(switch, Wishes())
+        warm = await admitted(switch, WARM)
+        assert isinstance(warm, TargetPass)
+        assert warm.count("") is None, "what it has cost so far is below max_cost"
+        warm.leave()

@@ -62,7 +62,7 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     texts.interruptions_count_the_delivered_text,
     texts.only_readers_that_can_discard_get_a_reset,
     texts.the_seam_is_told,
-    texts.what_cannot_be_continued_is_not,
+    texts.a_whole_call_is_shown_with_its_answer,
     # the ladder
     ladder.a_run_is_read_on_as_if_nothing_had_broken,
     ladder.a_run_is_read_on_while_it_can_be,

@@ -152,7 +152,11 @@ BREAKS: Final[tuple[tuple[str, str, Change], ...]] = (
     ("only_readers_that_can_discard_get_a_reset", "switches", insert("text", StreamReset(), StreamStarted, 1)),
     ("the_seam_is_told", "switches", event("text", StreamSwitched, seam="restart")),
     ("the_seam_is_told", "switches", event("text", StreamSwitched, trimmed="no")),
-    ("what_cannot_be_continued_is_not", "switches", insert("text", ToolCall("1", "f", {}, "{}"), StreamInterrupted)),
+    (
+        "a_whole_call_is_shown_with_its_answer",
+        "switches",
+        insert("text", ToolCall("1", "f", {}, "{}"), StreamInterrupted),
+    ),
     (
         "a_run_is_read_on_as_if_nothing_had_broken",
         "runs",

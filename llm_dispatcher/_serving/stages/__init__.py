@@ -13,11 +13,12 @@ from typing import Final
 
 from ...events import Event
 from ..call import Call, Stage
+from .acting import Acting
 from .answering import answer
 from .buffering import Buffering
 from .caching import Caching
 
-STAGES: Final[tuple[Stage, ...]] = (Buffering(), Caching())
+STAGES: Final[tuple[Stage, ...]] = (Buffering(), Caching(), Acting())
 
 
 async def open_events(call: Call, stages: tuple[Stage, ...] | None = None) -> AsyncGenerator[Event, None]:

@@ -17,7 +17,7 @@ class Caching:
     """Asks the cache before anything is planned, so that a hit is answered even if no target is available."""
 
     def wanted(self, call: Call) -> bool:
-        return bool(_cache(call)) and not call.settings.raw
+        return bool(_cache(call)) and not call.settings.raw and not call.runs_tools  # a replay would not act
 
     async def open(self, call: Call, onward: Onward) -> AsyncGenerator[Event, None]:
         cache, runtime = _cache(call), call.runtime

@@ -328,8 +328,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Args]], T], *args: *Args
     ) -> asyncio.Future[T]:
-        if executor is not None:
-            return asyncio.wrap_future(executor.submit(func, *args), loop=self)
+        if hasattr(executor, "_max_workers"):  # a pool; any other executor starts threads like the default one
+            return asyncio.wrap_future(cast(Executor, executor).submit(func, *args), loop=self)
         future = self.threads.future()
         self.call_later(self.threads.delay(), self.threads.run, Work(future, lambda: func(*args)))
         return asyncio.wrap_future(future, loop=self)

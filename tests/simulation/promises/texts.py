@@ -16,6 +16,7 @@ from llm_dispatcher.events import (
     StreamSwitched,
     TextDelta,
     ToolCall,
+    ToolResult,
 )
 from llm_dispatcher.exceptions import RequestTimeoutError, StreamingError
 from tests.simulation.promises.kit import (
@@ -222,18 +223,14 @@ def a_vendors_text_is_cut_only_at_its_head(run: Run) -> None:
             fail(reading, f"attempts {numbers} show a beginning of {rest!r}", shown)
 
 
-def what_cannot_be_continued_is_not(run: Run) -> None:
-    """After a whole tool call was shown, no other attempt goes on with the answer: it may only begin again, or its run
-    may be read on.
-    """
+def a_whole_call_is_shown_with_its_answer(run: Run) -> None:
+    """After a whole tool call was shown, its turn does not break, and no other attempt goes on with it."""
     for reading in everyone(run):
         has_call = False
         for event in reading.watched:
-            if isinstance(event, StreamReset):
-                has_call = False
-            elif isinstance(event, StreamStarted) and has_call and event.rung != "reattached":
-                fail(reading, "no other attempt after a tool call was shown", f"attempt {event.attempt}")
-            has_call = has_call or isinstance(event, ToolCall)
+            if has_call and isinstance(event, (StreamInterrupted, StreamStarted)):
+                fail(reading, "no break after a tool call was shown", event)
+            has_call = isinstance(event, ToolCall) or (has_call and not isinstance(event, ToolResult))
 
 
 # ── words ──────────────────────────────────────────────────────────────────────────────────────────────────────────

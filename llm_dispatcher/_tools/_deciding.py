@@ -1,0 +1,34 @@
+"""The decision of the application's `tool_policy` about a call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+from ..events import ToolCall
+from ._context import Refuse, RunContext
+
+Decision: TypeAlias = Literal["run", "stop"] | Refuse
+
+
+async def decide(policy: str | Callable[..., Any] | None, call: ToolCall, context: RunContext) -> Decision:
+    """Ask the policy about a call. A coroutine function may wait for a person.
+
+    Raises:
+        TypeError: It returned something else than a decision.
+        Exception: Whatever the policy raises.
+    """
+    if policy is None or isinstance(policy, str):
+        return "run"
+    decision = policy(call, context)
+    if inspect.isawaitable(decision):
+        decision = await decision
+    if isinstance(decision, Refuse):
+        return decision
+    if isinstance(decision, str) and decision in ("run", "stop"):
+        return "run" if decision == "run" else "stop"
+    raise TypeError(
+        f'the tool_policy {getattr(policy, "__qualname__", policy)!s:.60}() returns "run", "stop" or Refuse("reason"); '
+        f"for the call of {call.name!r} it returned {decision!r:.60}"
+    )
