@@ -13,6 +13,7 @@ from .exit_codes import CODES, Commands
 from .options import (
     Config,
     Json,
+    Model,
     RequestOptions,
     System,
     Task,
@@ -72,6 +73,51 @@ def stream(
 
     request = make_request(options, system=system, temperature=temperature)
     stream(request, options, config=config, timeout=timeout, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def chat(
+    model: Model = None,
+    system: System = None,
+    session: Annotated[
+        Path | None,
+        typer.Option(
+            "--session",
+            help="Go on with the conversation in this file, and save it there after each turn.",
+            metavar="FILE",
+        ),
+    ] = None,
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tool", help="A tool: a function in a Python file, as in tools.py:weather. Repeatable.", metavar="TOOL"
+        ),
+    ] = None,
+    ask_tool: Annotated[
+        list[str] | None,
+        typer.Option("--ask-tool", help="A tool that you are asked about before each run. Repeatable.", metavar="TOOL"),
+    ] = None,
+    config: Config = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write only the answers, and errors.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Talk with a model, which remembers what was said. /help lists the commands of the chat.
+
+    If standard input is a pipe or a file, each line is a message.
+    """
+    from .chat.talk import chat
+
+    code = chat(
+        config=config,
+        system=system,
+        model=model,
+        session=session,
+        tools=tool or (),
+        asked_tools=ask_tool or (),
+        quiet=quiet,
+        as_json=as_json,
+    )
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -64,7 +64,7 @@ class Commands(TyperGroup):
                 traceback.print_exc()
             code = exit_code(error)
             try:
-                _report(error, code, as_json=as_json)
+                report(error, code, as_json=as_json)
             except BrokenPipeError:
                 code = PIPE_CLOSED
         sys.exit(_flushed(code if isinstance(code, int) else SUCCESS))
@@ -103,7 +103,7 @@ def exit_code(error: BaseException) -> int:
             return int(getattr(error, "exit_code", BUG))
 
 
-def _report(error: Exception, code: int, *, as_json: bool) -> None:
+def report(error: Exception, code: int, *, as_json: bool) -> None:
     """Write an error to standard error: one line, or a line for each problem of a configuration."""
     from .._redaction import redacted
     from ..events import Failure

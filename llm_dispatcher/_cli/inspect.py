@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import UNSET, to_builtins
@@ -13,7 +13,7 @@ from .. import _catalog as catalog
 from .._config import config_dump, config_schema, line_of, load
 from .._policy import BODY, OFFLINE, Policy, ProviderSettings
 from .._providers import make
-from .._routing import why_unusable
+from .._routing import Plan, why_unusable
 from .._serving.runtime import catalog_of, check_cache
 from .._serving.switch import LLMSwitch
 from .._vendors.table import VENDORS
@@ -60,6 +60,14 @@ def explain(
         say_json({**about, "strategy": plan.strategy, "targets": targets, "rejected": rejected, "unknown": unknown})
         return SUCCESS
     say(f"{request.task_type} ({plan.strategy}), by {switch.policy.source or 'the keys in the environment'}")
+    say_table(*plan_table(plan))
+    _say_unknown(unknown)
+    return SUCCESS
+
+
+def plan_table(plan: Plan) -> tuple[Sequence[str], list[tuple[str, ...]]]:
+    """A plan as a table: its heading, and a row for each target."""
+    reasons = plan.reasons
     rows = [
         (f"{place}.", str(target), reasons[target], rung or "", "" if dollars is None else f"${dollars:.6f}")
         for place, (target, dollars, rung) in enumerate(
@@ -67,9 +75,7 @@ def explain(
         )
     ]
     rows += [("-", str(target), reason, "", "") for target, reason in plan.rejected.items()]
-    say_table(("", "target", "reason", "if it breaks", "expected cost"), rows)
-    _say_unknown(unknown)
-    return SUCCESS
+    return ("", "target", "reason", "if it breaks", "expected cost"), rows
 
 
 def _by_name(reasons: Mapping[Target, str]) -> dict[str, str]:
@@ -103,7 +109,7 @@ def _say_why_unusable(capabilities: Mapping[Target, catalog.Capabilities]) -> No
 def models(task: TaskType | None, *, config: Path | None, as_json: bool) -> int:
     """Print the configured models, or those of a task's route in order, with their capabilities and prices."""
     switch = LLMSwitch(config)
-    targets = _targets(switch.policy) if task is None else switch.policy.route(task).targets
+    targets = configured_targets(switch.policy) if task is None else switch.policy.route(task).targets
     capabilities = {target: switch.capabilities(target) for target in targets if target.provider != BODY}
     if as_json:
         say_json([_as_json(target, capabilities.get(target)) for target in targets])
@@ -114,7 +120,8 @@ def models(task: TaskType | None, *, config: Path | None, as_json: bool) -> int:
     return SUCCESS
 
 
-def _targets(policy: Policy) -> list[Target]:
+def configured_targets(policy: Policy) -> list[Target]:
+    """The models that the configuration names: of its providers, and of its routes."""
     own_models = [Target(name, model) for name, settings in policy.providers.items() for model in settings.models]
     routed = [target for task in TaskType for target in policy.route(task).targets if target.provider != BODY]
     return list(dict.fromkeys([*own_models, *routed]))
@@ -156,7 +163,7 @@ def check(file: Path | None, *, as_json: bool) -> int:
             raise
         say_json({"valid": False, "configuration": error.file, "problems": to_builtins(error.problems)})
         return MISCONFIGURED
-    targets = _targets(policy)
+    targets = configured_targets(policy)
     unknown, capabilities = _unknown(policy, targets), _capabilities(policy, targets)
     if as_json:
         never = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TextIO
 
 _CONTROLS: Final = {
     **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"},
@@ -16,9 +16,9 @@ _CONTROLS: Final = {
 }
 
 
-def say(text: str) -> None:
-    """Print lines on standard output."""
-    print(text)  # noqa: T201 - the command's answer
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print lines on standard output, or on another stream."""
+    print(text, file=file)  # noqa: T201 - the command's answer
 
 
 def say_json(value: object) -> None:
@@ -26,10 +26,10 @@ def say_json(value: object) -> None:
     say(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
-def say_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table: drawn by rich in a terminal, as aligned text elsewhere."""
+def say_table(heading: Sequence[str], rows: Iterable[Sequence[str]], file: TextIO | None = None) -> None:
+    """Print a table on standard output, or on another stream: drawn by rich in a terminal, as text elsewhere."""
     cells = [[one_line(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
+    if (file or sys.stdout).isatty():
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -37,12 +37,12 @@ def say_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table = Table(*heading, box=None, header_style="bold", pad_edge=False)
         for row in cells:
             table.add_row(*(Text(cell, overflow="fold") for cell in row))
-        Console().print(table)
+        Console(file=file).print(table)
         return
     lines = [list(heading), *cells]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heading))]
     for line in lines:
-        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(), file)
 
 
 def one_line(text: str) -> str:

@@ -46,14 +46,14 @@ def make_request(options: RequestOptions, *, quiet: bool = False, **settings: An
     request = TaskRequest(
         text,
         task_type=options.task or TaskType.TEXT_GENERATION,
-        images=[_source(image) for image in options.image or ()],
-        audio=[_source(recording) for recording in options.audio or ()],
+        images=[media_source(image) for image in options.image or ()],
+        audio=[media_source(recording) for recording in options.audio or ()],
         **{name: value for name, value in settings.items() if value is not None},
     )
     return with_its_task(request, () if options.task is None else ("task_type",))
 
 
-def _source(text: str) -> MediaSource:
+def media_source(text: str) -> MediaSource:
     """A URL unchanged; anything else is the path of a file."""
     if text.startswith(("https://", "http://", "data:")):
         return text

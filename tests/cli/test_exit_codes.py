@@ -19,10 +19,10 @@ from typer.main import get_command
 
 from llm_dispatcher import exceptions
 from llm_dispatcher._cli import app, inspect
+from llm_dispatcher._cli.early_end import ending_early
 from llm_dispatcher._cli.exit_codes import BUG, CODES, TERMINATED, exit_code
 from llm_dispatcher._cli.options import RequestOptions
 from llm_dispatcher._cli.printing import harmless
-from llm_dispatcher._cli.stream import _ending_early
 from llm_dispatcher.events import Usage
 from llm_dispatcher.tasks import TaskType
 
@@ -233,7 +233,7 @@ async def test_two_signals_end_the_command_once() -> None:
     """The loop reports a closed pipe again and again while the stream is being closed."""
 
     async def reading() -> None:
-        with _ending_early():
+        with ending_early():
             os.kill(os.getpid(), signal.SIGTERM)
             try:
                 await asyncio.get_running_loop().create_future()
