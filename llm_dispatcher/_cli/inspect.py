@@ -68,7 +68,7 @@ def explain(
 def plan_table(plan: Plan) -> tuple[Sequence[str], list[tuple[str, ...]]]:
     """A plan as a table: its heading, and a row for each target."""
     reasons = plan.reasons
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (f"{place}.", str(target), reasons[target], rung or "", "" if dollars is None else f"${dollars:.6f}")
         for place, (target, dollars, rung) in enumerate(
             zip(plan.targets, plan.dollars, plan.rungs, strict=True), start=1

@@ -18,7 +18,7 @@ _CONTROLS: Final = {
 
 def say(text: str, file: TextIO | None = None) -> None:
     """Print lines on standard output, or on another stream."""
-    print(text, file=file)  # noqa: T201 - the command's answer
+    print(text, file=file)
 
 
 def say_json(value: object) -> None:

@@ -15,7 +15,7 @@ import pytest
 from llm_dispatcher import LLM, LLMSwitch, use_switch
 from llm_dispatcher.exceptions import ConfigurationError
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
-from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, Stall
+from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, SaidToolCall, Stall
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TALE = "Once upon a time there was a fox."
@@ -48,14 +48,13 @@ def said_by_the_user(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_chat_remembers_and_goes_on_after_a_cut(
     simulated_switch: SimulatedSwitch, said_by_the_user: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    vendors = simulated_switch(openai=[Reply(TALE, fault=Cut(3)), Reply("The end.")], anthropic=Continuing(TALE))
+    vendors = simulated_switch(openai=Reply(TALE, fault=Cut(3)), anthropic=Continuing(TALE))
     said_by_the_user += ["Tell me a tale.", "And then?"]
     run("terminal_chat.py")
     out, err = capsys.readouterr()
-    assert f"model: {TALE}\n" in out
-    assert "model: The end.\n" in out
-    assert "[anthropic/simulated continues]" in err
-    assert [turn.text for turn in vendors["openai"].requests[1].turns] == ["Tell me a tale.", TALE, "And then?"]
+    assert out.count(f"model: {TALE}\n") == 2
+    assert err == " [anthropic/simulated continues] "
+    assert [turn.text for turn in vendors["anthropic"].requests[1].turns] == ["Tell me a tale.", TALE, "And then?"]
 
 
 def test_a_chat_survives_an_error_and_ctrl_c(
@@ -77,7 +76,34 @@ def test_a_chat_survives_an_error_and_ctrl_c(
     run("terminal_chat.py")
     assert "simulated (HTTP 401" in capsys.readouterr().out
     assert vendor.requests[1].wait_until_over() == "left"
-    assert [turn.text for turn in vendor.requests[2].turns] == ["Two?", "Once upon a", "Three?"]
+    two, kept, three = [turn.text for turn in vendor.requests[2].turns]
+    assert (two, three) == ("Two?", "Three?")
+    assert kept.startswith("Once upon a")
+
+
+def test_a_chat_has_a_tool_a_model_of_choice_branches_and_a_file(
+    simulated_switch: SimulatedSwitch, said_by_the_user: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    call = Reply(tool_calls=(SaidToolCall("current_time"),))
+    vendors = simulated_switch(openai=[call, Reply("Noon.")], anthropic=[Reply("Hm."), Reply("Yes."), Reply("No.")])
+    file = tmp_path / "chat.json"
+    said_by_the_user += [
+        "What time is it?", "/model anthropic/simulated", "/branch other", "Really?", "/branch main", "/model",
+        "Are you sure?", f"/save {file}", "/branch other", f"/load {file}", "/load none.json", "/zebra", "Why?",
+    ]  # fmt: skip
+    run("terminal_chat.py")
+    out, err = capsys.readouterr()
+    assert err == " [current_time] "
+    assert "No such file" in out
+    assert "/zebra is not one of" in out
+    (result,) = vendors["openai"].requests[1].results
+    assert ":" in result.result
+    asked = [
+        [turn.text for turn in request.turns if turn.role == "user" and turn.text]
+        for request in vendors["anthropic"].requests
+    ]
+    assert [each[-1] for each in asked] == ["Really?", "Are you sure?", "Why?"]
+    assert "Really?" not in asked[2]
 
 
 @pytest.mark.found("N-C17")

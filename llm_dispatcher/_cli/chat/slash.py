@@ -191,7 +191,9 @@ def _retry(chat: Chat, _: str) -> None:
 
 
 def _history(chat: Chat, _: str) -> None:
-    lines = [line for turn in chat.session.turns for message in turn.messages for line in _in_lines(message, turn.target)]
+    lines = [
+        line for turn in chat.session.turns for message in turn.messages for line in _in_lines(message, turn.target)
+    ]
     chat.screen.lines("\n".join(lines) if lines else "Nothing was said yet.")
 
 
@@ -239,7 +241,9 @@ def _quit(_: Chat, __: str) -> None:
 
 COMMANDS: Final = (
     Command("/help", "List the commands.", _help),
-    Command("/model [MODEL]", "Ask only this model: provider/model. /model auto lets the routing choose again.", _model),
+    Command(
+        "/model [MODEL]", "Ask only this model: provider/model. /model auto lets the routing choose again.", _model
+    ),
     Command("/explain [MESSAGE]", "Show where the next message would go, and why.", _explain),
     Command("/system [TEXT]", "Show the system prompt, or set another one.", _system),
     Command("/tools", "List the tools that the model may call.", _tools),
