@@ -14,7 +14,7 @@ from llm_dispatcher.events import StreamSwitched, ToolCall
 
 def current_time() -> str:
     """The date and the time where the user is."""
-    return f"{datetime.now():%A, %d %B %Y, %H:%M}"
+    return f"{datetime.now().astimezone():%A, %d %B %Y, %H:%M}"
 
 
 def report_switch(switch: StreamSwitched, _: object) -> None:

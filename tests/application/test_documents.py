@@ -44,7 +44,19 @@ _TITLE: Final = re.compile(r'title="(?P<title>[^"]+)"')
 TALE: Final = "Once upon a time."
 SIMULATED: Final = {name: getattr(testing, name) for name in testing.__all__}
 IPYTHON: Final = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel="a kernel"))
-COMMANDS: Final = {"uvicorn", "gunicorn", "marimo", "streamlit", "curl", "pytest", "export", "cd", "git", "sqlite3"}
+COMMANDS: Final = {
+    "uvicorn",
+    "gunicorn",
+    "marimo",
+    "streamlit",
+    "curl",
+    "pytest",
+    "export",
+    "cd",
+    "git",
+    "sqlite3",
+    "printf",
+}
 """Commands of other projects, which pages may name. Our own commands are looked up."""
 
 

@@ -111,17 +111,19 @@ def test_with_json_errors_are_json(run: Any) -> None:
 
 def every_error() -> list[Exception]:
     usage: Any = {"partial": "", "usage": Usage()}
-    factories: dict[str, Any] = {
-        "AllProvidersFailedError": lambda kind: kind([]),
-        "StreamingError": lambda kind: kind("x", **usage),
-        "StreamTimeoutError": lambda kind: kind("x", **usage),
-        "StreamBudgetExceededError": lambda kind: kind("x", **usage),
-    }
-    return [
-        factories.get(name, lambda kind: kind("x"))(kind)
+    kinds: dict[str, Any] = {
+        name: kind
         for name, kind in vars(exceptions).items()
         if isinstance(kind, type) and issubclass(kind, exceptions.LLMDispatcherError) and not name.startswith("_")
+    }
+    return [
+        kind([]) if name == "AllProvidersFailedError" else kind("x", **(usage if _has_a_part(kind) else {}))
+        for name, kind in kinds.items()
     ]
+
+
+def _has_a_part(kind: type[Exception]) -> bool:
+    return issubclass(kind, exceptions.StreamingError)
 
 
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,9 +16,7 @@ from ...tasks import Message, ReasoningPart, Target, TextPart, Tool, ToolCallPar
 from ..inspect import configured_targets, plan_table
 from ..printing import one_line
 from ..request import media_source
-
-if TYPE_CHECKING:
-    from .talk import Chat
+from .conversation import Chat
 
 _COMMAND: Final = re.compile(r"/([a-z]+)(?:\s+(.*?))?\s*", re.DOTALL | re.IGNORECASE)
 
