@@ -107,10 +107,8 @@ def _model(chat: Chat, name: str) -> None:
     targets = [str(each) for each in configured_targets(chat.switch.policy)]
     if not name:
         last = None if session.affinity is None else session.affinity.last
-        rows = [
-            ("*" if each == pinned else "", each, "answered last" if each == str(last) else "")
-            for each in dict.fromkeys([*targets, *([pinned] if pinned else [])])
-        ]
+        names = targets if pinned is None or pinned in targets else [*targets, pinned]
+        rows = [("*" if each == pinned else "", each, "answered last" if each == str(last) else "") for each in names]
         chat.screen.table(("", "model", ""), rows)
         chat.screen.remark(f"only {pinned} is asked" if pinned else "the models are routed")
     elif name == "auto":
