@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ._sessions import SessionTurn as SessionTurn
     from ._sessions import SQLiteSessions as SQLiteSessions
     from ._stream import LLMStream as LLMStream
+    from ._structured import ObjectStream as ObjectStream
     from ._tools import Refuse as Refuse
     from ._tools import RunContext as RunContext
     from .cache import StreamingCache as StreamingCache
@@ -79,6 +80,7 @@ _HOMES = {
     "Local": "_arguments",
     "MemorySessions": "_sessions",
     "Message": "tasks",
+    "ObjectStream": "_structured",
     "ProgressTracker": "streaming",
     "Refuse": "_tools",
     "RunContext": "_tools",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Protocol, Self, cast, get_origin
 
 
@@ -27,8 +27,9 @@ class AnswerSchema(dict[str, Any]):
         parse: Callable[[str], Any] | None = None,
         item_parse: Callable[[str], Any] | None = None,
         item_key: str | None = None,
-        is_wrapped: bool = False,
+        wrapper_key: str | None = None,
         may_instruct: bool = False,
+        not_enforced_by: Container[object] = (),
     ) -> None:
         """Remember a schema.
 
@@ -38,33 +39,46 @@ class AnswerSchema(dict[str, Any]):
             parse: Makes a value of the whole JSON text; raises a `ValueError` that says what is wrong.
             item_parse: The same for one item of the list that `stream.items()` gives.
             item_key: The key of that list in the answer. `None` if the answer has no such list.
-            is_wrapped: Whether the type is a list, which vendors get as an object with the one key `items`.
+            wrapper_key: The only key of the object that vendors get in place of a type whose root is no object.
             may_instruct: Whether a target that cannot enforce a schema may be told it in words.
+            not_enforced_by: The targets whose models are known not to follow a schema.
         """
         super().__init__(schema)
         self.kind = kind
         self.parse = parse
         self.item_parse = item_parse
         self.item_key = item_key
-        self.is_wrapped = is_wrapped
+        self.wrapper_key = wrapper_key
         self.may_instruct = may_instruct
+        self.not_enforced_by = not_enforced_by
 
     @property
     def is_resolved(self) -> bool:
         """Whether the schema was made and its type can be parsed."""
         return self.parse is not None
 
-    def with_words(self) -> Self:
-        """A copy that may be told in words to a target that cannot enforce it."""
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether vendors get an object with one key in place of the type, whose root is no object."""
+        return self.wrapper_key is not None
+
+    def with_words(self, not_enforced_by: Container[object] = ()) -> Self:
+        """A copy that may be told in words to a target that cannot enforce it, such as these."""
         return type(self)(
             self,
             self.kind,
             parse=self.parse,
             item_parse=self.item_parse,
             item_key=self.item_key,
-            is_wrapped=self.is_wrapped,
+            wrapper_key=self.wrapper_key,
             may_instruct=True,
+            not_enforced_by=not_enforced_by,
         )
+
+
+def may_instruct(response_format: Mapping[str, Any] | None) -> bool:
+    """Whether a schema may be told in words to a target that cannot enforce it."""
+    return isinstance(response_format, AnswerSchema) and response_format.may_instruct
 
 
 def answer_schema(name: str, value: object) -> dict[str, Any]:

@@ -222,10 +222,15 @@ class BodyOpening:
         self._events = events
 
     async def begin(self, shape: Shape) -> OpenedStream:
-        async def events() -> AsyncGenerator[Event, None]:
-            return self._events(self.account)
+        from ._serving.stages.structuring import answer_for, checked
 
-        return OpenedStream(self._call, self._inner, events)
+        answer = answer_for(shape, self._call.request)
+
+        async def events() -> AsyncGenerator[Event, None]:
+            events = self._events(self.account)
+            return events if answer is None else checked(events, answer)
+
+        return OpenedStream(self._call, self._inner, events, answer)
 
 
 async def events_of_body(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ._serving.options import CallOptions, RequestOptions, RouteOptions, StreamOptions, documented
 from ._serving.settings import CallSettings, as_request, split_options
 from ._stream import LLMStream
+from ._structured import ObjectStream
 from .streaming._account import Account
 from .streaming._observe import Observer
 from .tasks import MediaSource, Message, TaskRequest
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from ._serving.opening import CallOpening, RequestSource
     from ._serving.switch import LLMSwitch
     from .provider import Provider
+
+T = TypeVar("T")
+AnyStream = TypeVar("AnyStream", bound=LLMStream[str])
 
 
 def current_switch() -> LLMSwitch:
@@ -86,7 +91,10 @@ class LLM:
         self._request, self._call = split_options(options)
         checked = TaskRequest(**self._request)  # a wrong option is refused here, and not at the first call
         if checked.response_format is not None:
-            self._request["response_format"] = checked.response_format  # the schema of a model is made once
+            from ._serving.preparing import prepared_schema  # loads pydantic if it is a type
+
+            schema = prepared_schema(checked.response_format)
+            self._request["response_format"] = options["response_format"] = schema
         if checked.tools:
             from ._serving.preparing import prepared_tools  # loads pydantic if a tool is a function
 
@@ -155,11 +163,25 @@ class LLM:
         switch, observers = (current_switch(), ()) if inside is None else (inside.switch, inside.observers)
         return open_call(switch, request, self._call, observers=observers, conversation=conversation)
 
-    def _followed(self, stream: LLMStream[str], account: Account) -> LLMStream[str]:
+    def _followed(self, stream: AnyStream, account: Account) -> AnyStream:
         """The stream. If this `LLM` belongs to a body, the body counts and closes it."""
         if self._inside is not None:
             self._inside.follow(stream, account)
         return stream
+
+    def into(self, kind: type[T], /) -> ObjectLLM[T]:
+        """The same, for answers that are objects: `invoice = await llm.into(Invoice)("…").parsed()`.
+
+        Args:
+            kind: The type of the answer: a pydantic model, a dataclass, a `TypedDict`, a msgspec `Struct`, or a list of
+                one of them.
+
+        Raises:
+            TypeError: The type cannot be an answer. The message names it.
+        """
+        if isinstance(kind, Mapping):
+            raise TypeError("into() takes a type, got a JSON schema: pass that as response_format=, and read parsed()")
+        return ObjectLLM(self.with_options(response_format=kind))
 
     def with_options(self, **options: Unpack[StreamOptions]) -> LLM:
         """A copy with these options in place of its own."""
@@ -171,6 +193,59 @@ class LLM:
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self._request.items())
         return f"LLM({options})"
+
+
+class ObjectLLM(Generic[T]):
+    """An `LLM` whose answers are objects of the type `T`. `LLM.into` makes it."""
+
+    __slots__ = ("_llm",)
+
+    def __init__(self, llm: LLM) -> None:
+        self._llm = llm
+
+    def __call__(
+        self,
+        prompt: str | None = None,
+        /,
+        *,
+        messages: Sequence[Message | Mapping[str, Any]] = (),
+        images: MediaSource | Sequence[MediaSource] = (),
+        audio: MediaSource | Sequence[MediaSource] = (),
+        **options: Unpack[StreamOptions],
+    ) -> ObjectStream[T]:
+        """A stream of the answer. Nothing is sent before it is read.
+
+        Args:
+            prompt: What to ask.
+            messages: The conversation so far, as `Message`s or as OpenAI's dicts.
+            images: Images to send with the prompt: paths, bytes, data URIs, addresses or PIL images.
+            audio: Sounds to send with the prompt.
+            **options: Options for this call alone; the same as those of `LLM`, except `response_format`.
+
+        Raises:
+            TypeError, ValueError: An argument or an option has a wrong name, type or value.
+        """
+        if "response_format" in options:
+            raise TypeError("the type of the answer was given to into() already: leave response_format out")
+        llm = self._llm.with_options(**options) if options else self._llm
+        return self._stream(llm, llm._with_its_task(llm._ask(prompt, messages, images, audio)))  # noqa: SLF001 - of this module
+
+    def stream(self, request: TaskRequest) -> ObjectStream[T]:
+        """A stream of the answer to a whole request. Its answer has the type that `into` was given."""
+        schema = self._llm._request["response_format"]  # noqa: SLF001 - of this module
+        return self._stream(self._llm, replace(as_request(request), response_format=schema))
+
+    @staticmethod
+    def _stream(llm: LLM, request: TaskRequest) -> ObjectStream[T]:
+        from ._serving.preparing import prepared
+
+        begin = llm._opening(prepared(request))  # noqa: SLF001 - of this module
+        stream: ObjectStream[T] = ObjectStream(begin)
+        return llm._followed(stream, begin.account)  # noqa: SLF001
+
+    def __repr__(self) -> str:
+        kind = self._llm._request["response_format"].kind  # noqa: SLF001 - of this module
+        return f"{self._llm!r}.into({kind.__name__ if isinstance(kind, type) else kind})"
 
 
 def for_body(llm: LLM, inside: Inside) -> LLM:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextvars import ContextVar
+from functools import partial
 from types import AsyncGeneratorType, TracebackType
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar, cast
 
@@ -24,6 +25,7 @@ from .streaming._reader import Reader
 from .streaming._shape import EVENTS, METADATA, TEXT, WHOLE, Shape
 
 Chunk = TypeVar("Chunk", bound="str | ChunkMetadata", covariant=True)
+Value = TypeVar("Value", covariant=True)
 
 _Generator: TypeAlias = weakref.ref[AsyncGeneratorType[Any, None]]
 _running_here: Final[ContextVar[tuple[_Generator, ...]]] = ContextVar("the streams that this task began", default=())
@@ -35,7 +37,10 @@ class LLMStream(Generic[Chunk]):
     - `async for chunk in stream`: chunks of text, or dicts with their metadata.
     - `text = await stream`: the whole text. `await stream.collect()`: the whole `TaskResponse`.
     - `async for event in stream.events()`: everything that happens.
-    - `for chunk in stream` and `stream.result()`: the same for a thread that may block.
+    - `value = await stream.parsed()`, `async for value in stream.partials()`, `async for item in stream.items()`: the
+      object in the answer, if the stream has a `response_format`.
+    - `for chunk in stream`, `stream.result()` and `stream.parse()`: the same for a thread that may block. `partials()`
+      and `items()` can be read by `for` too.
 
     An `async for` runs in one event loop. A stream that is never read sends no request.
     """
@@ -88,6 +93,59 @@ class LLMStream(Generic[Chunk]):
         """`collect()` for a thread that may block."""
         _refuse_to_block("await stream.collect()")
         return run_in_background(self._whole("result()"))
+
+    # ── reading as an object ─────────────────────────────────────────────────────────────────────────────────────────
+
+    async def parsed(self) -> Any:
+        """The object in the answer: a value of the type that is the stream's `response_format`, checked.
+
+        An answer that breaks begins again. One that does not follow its schema is asked for again with the errors, up
+        to `max_repairs` times.
+
+        Raises:
+            TypeError: The stream has no `response_format`.
+            InvalidOutputError: The answer does not follow its schema. The error has its text.
+        """
+        [value] = [each async for each in self._reading_as("parsed()", _shapes().PARSED)]
+        return value
+
+    def parse(self) -> Any:
+        """`parsed()` for a thread that may block."""
+        _refuse_to_block("await stream.parsed()")
+        return run_in_background(self.parsed())
+
+    def partials(self) -> ObjectReading[Any]:
+        """The object as far as it is complete, each time that it has grown: plain data, and the whole at the end.
+
+        Every string, number and literal in it is complete; an object or a list may still grow. What has not begun to be
+        complete is left out. If the answer begins again, so do its partial objects. Read it by `async for` or `for`.
+
+        Raises:
+            TypeError: The stream has no `response_format`.
+            InvalidOutputError: The answer does not follow its schema. The error has its text.
+        """
+        return self._objects("partials()", _shapes().PARTIALS)
+
+    def items(self) -> ObjectReading[Any]:
+        """The items of the list in the answer, each checked and given when it is complete. Read it by `async for` or
+        `for`.
+
+        If the answer begins again, the items that were given stay, and the new answer has to agree with them.
+
+        Raises:
+            TypeError: The stream has no `response_format`, or there is not exactly one list in its type.
+            StreamingError: The answer began again and does not agree with the items that were given.
+            InvalidOutputError: The answer does not follow its schema. The error has its text.
+        """
+        return self._objects("items()", _shapes().ITEMS)
+
+    def _objects(self, how: str, shape: Shape) -> ObjectReading[Any]:
+        def begin_blocking() -> Iterator[Any]:
+            _refuse_to_block(f"async for value in stream.{how}: …")
+            self._refuse_another_reading()
+            return self._blocking(how, shape)
+
+        return ObjectReading(partial(self._reading_as, how, shape), begin_blocking, self.aclose)
 
     # ── knowledge ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -177,12 +235,12 @@ class LLMStream(Generic[Chunk]):
             pass
         return self._account.response()
 
-    def _blocking(self) -> Iterator[Chunk]:
+    def _blocking(self, how: str = "for", shape: Shape | None = None) -> Iterator[Any]:
         _refuse_to_block(_ASYNC_FOR)  # `iter()` may have run in another thread
-        chunks = closed_at_the_end(self._reading_as("for", self._chunks))
+        chunks = closed_at_the_end(self._reading_as(how, shape or self._chunks))
         done: Final = object()
 
-        async def following() -> Chunk | object:
+        async def following() -> object:
             return await anext(chunks, done)
 
         async def close() -> None:
@@ -190,9 +248,42 @@ class LLMStream(Generic[Chunk]):
 
         try:
             while (chunk := run_in_background(following())) is not done:
-                yield cast(Chunk, chunk)
+                yield chunk
         finally:
             finish_in_background(close(), may_block=may_block())
+
+
+class ObjectReading(Generic[Value]):
+    """A stream as partial objects or as items, to be read by `async for`, or by `for` in a thread that may block."""
+
+    __slots__ = ("_begin", "_begin_blocking", "_close")
+
+    def __init__(
+        self,
+        begin: Callable[[], AsyncIterator[Value]],
+        begin_blocking: Callable[[], Iterator[Value]],
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._begin = begin
+        self._begin_blocking = begin_blocking
+        self._close = close
+
+    def __aiter__(self) -> AsyncIterator[Value]:
+        return self._begin()
+
+    def __iter__(self) -> Iterator[Value]:
+        return self._begin_blocking()
+
+    async def aclose(self) -> None:
+        """Stop reading and close the vendor's connection, as `aclose()` of the stream does."""
+        await self._close()
+
+
+def _shapes() -> Any:
+    """The shapes of objects, which are loaded by the first reader of one."""
+    from .streaming import _objects
+
+    return _objects
 
 
 _ASYNC_FOR: Final = "async for chunk in stream: …"

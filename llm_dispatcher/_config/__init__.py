@@ -9,6 +9,7 @@
     files                                              where the file is, and whether it has changed
     dump                                               a policy in the shape of the file
     function_tools · tool_docs                         functions as tools, by their annotations and docstrings
+    answer_types                                       the types of answers: their schemas, and values of them
 
 Other packages import what this file names. It is light: pydantic and YAML are loaded with the first configuration.
 """
@@ -19,12 +20,22 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from .._answer_schema import AnswerSchema
 from .._policy import Policy
 from ..tasks import Tool
 from .dump import identity as identity
 from .files import WatchedFile as WatchedFile
 
-__all__ = ["WatchedFile", "config_dump", "config_schema", "identity", "line_of", "load", "tool_of"]
+__all__ = [
+    "WatchedFile",
+    "answer_of",
+    "config_dump",
+    "config_schema",
+    "identity",
+    "line_of",
+    "load",
+    "tool_of",
+]
 
 
 def load(
@@ -89,3 +100,14 @@ def tool_of(function: object, context: type) -> Tool:
     from .function_tools import tool_of
 
     return tool_of(function, context)
+
+
+def answer_of(kind: Any) -> AnswerSchema:
+    """The JSON schema of a type, which makes values of that type.
+
+    Raises:
+        TypeError: The type cannot be an answer.
+    """
+    from .answer_types import answer_of
+
+    return answer_of(kind)

@@ -57,21 +57,25 @@ class Beginnings:
             self._last = value
             yield value
 
-    def is_news(self, value: Any) -> bool:
-        """Whether a value differs from the last one."""
-        return self._last is _NOTHING or bool(value != self._last)
-
 
 class Items:
     """The items of the list in a text: of the list that is its root, or that stands under a key of its root.
 
-    An item is given when a comma or the bracket after it has come.
+    An object or a list is given when its closing bracket has come, any other item when the comma or the bracket after
+    it has come.
     """
 
-    __slots__ = ("_depth", "_is_over", "_key", "_opening", "_pieces", "_scanner")
+    __slots__ = ("_depth", "_is_over", "_key", "_may_be_root", "_opening", "_pieces", "_scanner")
 
-    def __init__(self, key: str | None) -> None:
+    def __init__(self, key: str | None, *, may_be_root: bool = True) -> None:
+        """Look for a list.
+
+        Args:
+            key: The key of the list in an object that is the root.
+            may_be_root: Whether the root may be the list.
+        """
         self._key = key
+        self._may_be_root = may_be_root
         self._opening = Opening()
         self._scanner = Scanner()
         self._pieces: list[str] = []  # since the last mark that parts two items, or two keys of the root
@@ -86,10 +90,13 @@ class Items:
         start = 0
         for char, at, depth in self._scanner.marks(piece):
             if self._depth:
-                if (char == "," and depth == self._depth) or (char == "]" and depth == self._depth - 1):
+                if char in "}]" and depth == self._depth:  # an item that is an object or a list
+                    yield from self._item(piece[start : at + 1])
+                    start = at + 1
+                elif (char == "," and depth == self._depth) or depth < self._depth:
                     yield from self._item(piece[start:at])
                     start = at + 1
-                    if char == "]":
+                    if depth < self._depth:
                         self._is_over = True
                         return
             elif char == "[" and self._is_the_list(piece[start:at], depth):
@@ -108,7 +115,7 @@ class Items:
     def _is_the_list(self, end: str, depth: int) -> bool:
         """Whether a list that begins now is the one whose items are given."""
         if depth == 1:
-            return True  # the root
+            return self._may_be_root
         if depth != 2 or self._key is None:
             return False
         try:

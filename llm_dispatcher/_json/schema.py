@@ -8,7 +8,7 @@ and other annotations are not checked, and neither is a `pattern` that Python ca
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -28,19 +28,20 @@ class SchemaError(ValueError):
     """The schema itself is wrong: the message says where."""
 
 
-def problems(value: Any, schema: Any) -> list[str]:
+def problems(value: Any, schema: Any, root: Any = None) -> list[str]:
     """What is wrong with a value, each with its place, as in `rows[2].price: it is 'x', not a number`.
 
     Args:
         value: Plain data.
         schema: A JSON schema: a dict, or `True` or `False`.
+        root: The whole schema in which its references are looked up, if it is a part of one.
 
     Raises:
         SchemaError: A `$ref` leads nowhere or only to itself, or a keyword has a value of the wrong type.
     """
     found: list[str] = []
     try:
-        for problem in _Checker(schema).check(value, schema, ""):
+        for problem in _Checker(schema if root is None else root).check(value, schema, ""):
             found.append(problem)
             if len(found) == MOST_PROBLEMS:
                 break
@@ -121,6 +122,14 @@ def _shown(value: Any) -> str:
     """A value in a sentence, on one line and not long."""
     text = canonical(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
+
+
+def place_of(path: Iterable[str | int]) -> str:
+    """A path through an answer, as its place is written in a problem."""
+    where = ""
+    for step in path:
+        where = f"{where}[{step}]" if isinstance(step, int) else _step(where, step)
+    return _place(where)
 
 
 def _step(where: str, name: str) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from .._answer_schema import may_instruct
 from .._catalog import Capabilities
 from .._tokens import bytes_in, tokens_in_bytes
 from ..tasks import AudioPart, ImagePart, TaskRequest, TextPart, ToolCallPart, ToolResultPart
@@ -20,7 +21,8 @@ SURE: Final = 0.8
 class Demands(Struct, frozen=True):
     """What one request demands, calculated once for all targets.
 
-    `reasoning` is whether it demands a model that reasons, `may_reason` whether a model may reason on its own.
+    `schema` is whether a vendor has to enforce one; a schema that may be told in words demands nothing. `reasoning` is
+    whether it demands a model that reasons, `may_reason` whether a model may reason on its own.
     """
 
     vision: bool
@@ -58,7 +60,7 @@ def demands(request: TaskRequest) -> Demands:
         vision=vision,
         audio=audio,
         tools=bool(request.tools),
-        schema=request.response_format is not None,
+        schema=request.response_format is not None and not may_instruct(request.response_format),
         reasoning=request.reasoning_effort not in (None, "none"),
         may_reason=request.reasoning_effort != "none",
         input_tokens=tokens_in_bytes(size),

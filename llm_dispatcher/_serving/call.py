@@ -16,6 +16,7 @@ from .._upstream import Deadline
 from ..events import Event
 from ..notices import Notify
 from ..provider import Provider
+from ..streaming._answer import Answer
 from ..streaming._shape import Shape
 from ..tasks import Message, TaskRequest, Tool
 from .runtime import Runtime
@@ -58,7 +59,8 @@ class Call(Struct, frozen=True, kw_only=True):
     reload does not change it. The stream writes its attempts to `ledger`. `body` makes the provider that runs the
     decorated function's own body, if it has one. `deadline` is set by a stage that shares the stream with other calls;
     without one, the loop makes its own from the settings. `course` is that of the turn, set by a stage that asks the
-    model in several turns; without one, the loop makes its own. `conversation` is what the call belongs to.
+    model in several turns; without one, the loop makes its own. `conversation` is what the call belongs to. `answer` is
+    the object in the answer, if the call is read as one.
     """
 
     request: TaskRequest
@@ -70,6 +72,7 @@ class Call(Struct, frozen=True, kw_only=True):
     deadline: Deadline | None = None
     course: Course | None = None
     conversation: Conversation | None = None
+    answer: Answer | None = None
 
     @property
     def runs_tools(self) -> bool:

@@ -20,6 +20,7 @@ from .preparing import prepared
 from .runtime import Runtime
 from .settings import CallSettings, check_request
 from .stages import open_events
+from .stages.structuring import answer_for
 
 RequestSource: TypeAlias = TaskRequest | Callable[[], Awaitable[TaskRequest]]
 """A request, or a function that makes one when the stream is read."""
@@ -62,8 +63,9 @@ class CallOpening:
             ledger=Ledger(),
             body=self._body,
             conversation=self._conversation,
+            answer=answer_for(shape, request),
         )
-        return OpenedStream(call, call.ledger, partial(_open, call))
+        return OpenedStream(call, call.ledger, partial(_open, call), call.answer)
 
 
 async def _open(call: Call) -> AsyncGenerator[Event, None]:

@@ -1,4 +1,4 @@
-"""Requests made ready: functions become tools.
+"""Requests made ready: functions become tools, and the type of an answer gets its schema.
 
 The values of a request are light, so that writing one loads nothing. `prepared` makes what needs pydantic, once: where
 the request or its options are written, else when its stream is read.
@@ -11,20 +11,25 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from .._answer_schema import AnswerSchema
 from .._tool_values import NO_PARAMETERS, name_of
 from ..tasks import TaskRequest, Tool
 
 
 def prepared(request: TaskRequest) -> TaskRequest:
-    """The request with its functions as tools. It is the same object if nothing is left to do.
+    """The request with its functions as tools and its schema resolved. It is the same object if nothing is left to do.
 
     Raises:
-        TypeError: A function cannot be a tool. The message names it, and says what to write.
+        TypeError: A function cannot be a tool, or a type cannot be an answer. The message names it, and says what to
+            write.
         ValueError: Two tools have one name, or no vendor takes a name.
     """
     changes: dict[str, Any] = {}
     if request.tools and (tools := prepared_tools(request.tools)) != request.tools:
         changes["tools"] = tools
+    answer = request.response_format
+    if answer is not None and (schema := prepared_schema(answer)) is not answer:
+        changes["response_format"] = schema
     return replace(request, **changes) if changes else request
 
 
@@ -37,6 +42,19 @@ def prepared_tools(tools: Iterable[Any]) -> tuple[Any, ...]:
             raise ValueError(f"two tools are called {name!r}: rename one, as in Tool({name + '_2'!r}, function={name})")
         names.add(name)
     return ready
+
+
+def prepared_schema(answer: Mapping[str, Any]) -> AnswerSchema:
+    """The schema of an answer, which can parse: see `prepared`. It is the same object if it can already."""
+    if not isinstance(answer, AnswerSchema):
+        from .._json.answers import answer_in
+
+        return answer_in(answer)
+    if answer.is_resolved:
+        return answer
+    from .._config import answer_of  # loads pydantic
+
+    return answer_of(answer.kind)
 
 
 def _ready(tool: object) -> object:

@@ -109,6 +109,16 @@ class Runtime:
             return (Target(BODY, ""),)
         return tuple(target for target in candidates(request, self.policy) if has_body or target.provider != BODY)
 
+    def without_schemas(self, request: TaskRequest) -> frozenset[Target]:
+        """The targets of a request whose models are known not to follow a schema."""
+        return frozenset(
+            target
+            for target in self.may_answer(request, has_body=False)
+            if target.provider in self.providers
+            and (can := self.catalog.capabilities(target, load=False)).known
+            and not can.structured_output
+        )
+
     def kinds(self, request: TaskRequest) -> tuple[str, ...]:
         """The kinds of the providers that use an SDK and may be asked for this request, in the order of its targets."""
         names = dict.fromkeys(target.provider for target in self.may_answer(request, has_body=False))

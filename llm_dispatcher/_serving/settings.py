@@ -16,7 +16,7 @@ from ..streaming import ProgressTracker, StreamingCallbacks
 from ..streaming._callbacks import CallbackObserver
 from ..streaming._observe import Observer
 from ..streaming._progress import FOLLOWING, ProgressObserver, assign
-from ..streaming._shape import WHOLE, Shape
+from ..streaming._shape import Shape
 from ..tasks import MOST_TOKENS, ReasoningEffort, TaskRequest, TaskType
 from .history import check_pairs
 from .options import REQUEST_OPTIONS, STREAM_OPTIONS, RequestCache, StreamOptions, ToolPolicy, check_names
@@ -124,7 +124,7 @@ class CallSettings(Struct, frozen=True, kw_only=True):
             self.total(policy, task_type),
             on_break,
             on_break == "restart" and not shape.can_take_back,
-            on_break == "continue" and shape is WHOLE,
+            on_break == "continue" and shape.may_begin_again,
             self.max_retries,
             self.fallback_enabled,
             self.optimization_strategy,

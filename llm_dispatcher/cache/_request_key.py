@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from .._answer_schema import may_instruct
 from ..exceptions import CacheError
 from ..tasks import AudioPart, ImagePart, Message, Part, Target, TaskRequest, TaskType, TextPart, Tool, namespace_of
 from ._english.comparable import asks_to_process_text
@@ -89,6 +90,8 @@ def request_key(
     if tenant:
         namespace = f"{namespace}\x00{tenant}"
     parts = (KEY_VERSION, namespace, _names(tuple(targets), tuple(models)), earlier, *_compared(request))
+    if may_instruct(request.response_format):  # such an answer is checked, and may not serve a reader who trusts it
+        parts = (*parts, "told in words")
     bucket = blake2b(_encoder.encode(parts), key=secret, digest_size=16).digest()
     key = blake2b(bucket + text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return RequestKey(bucket, key, text, namespace, exact=request.task_type in _EXACT or _is_text_to_process(request))

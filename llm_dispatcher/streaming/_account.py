@@ -18,6 +18,7 @@ from ..events import (
     TaskResponse,
 )
 from ..tasks import Target
+from ._answer import Answer
 from ._metadata import ChunkMetadata, StreamMetadata
 from ._transcript import Transcript
 from ._turns import turns_of
@@ -58,6 +59,8 @@ class Account:
         self.cached: bool = False
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
+        self.answer: Answer | None = None
+        """The object in the answer, if the stream is read as one."""
 
     def begin(self) -> None:
         """The reader asked for the first item."""

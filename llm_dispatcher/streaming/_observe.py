@@ -16,7 +16,7 @@ records the reading task in `Reader` after each event, and another task can end 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -26,6 +26,7 @@ from msgspec.structs import force_setattr, replace
 from ..events import Attempt, Event, Failure, StreamCancelled, StreamFailed, TextDelta
 from ..tasks import TaskRequest
 from ._account import Account
+from ._answer import Answer
 from ._reader import Reader
 from ._shape import Shape
 
@@ -86,11 +87,12 @@ class Observer:
 
 
 class OpenedStream(Struct, frozen=True):
-    """An open stream: the call that observers see, its ledger, and its events."""
+    """An open stream: the call that observers see, its ledger and its events. `answer` is for a reader of objects."""
 
     call: ObservedCall
     ledger: Sequence[Attempt]
     events: Callable[[], Awaitable[AsyncGenerator[Event, None]]]
+    answer: Answer | None = None
 
 
 class Opening(Protocol):
@@ -129,13 +131,18 @@ async def observed(
             except BaseException:
                 watchers = _watchers(opening, None)
                 raise
-            account.ledger = opened.ledger
+            account.ledger, account.answer = opened.ledger, opened.answer
             watchers = _watchers(opening, opened.call)
-            async with aclosing(await opened.events()) as source:
+            items: list[Any] = []
+            events = await opened.events()
+            if shape.reads is not None:
+                events = _read(events, shape.reads(account), items)
+            async with aclosing(events) as source:
                 for_text = [chunk for watcher in watchers if (chunk := watcher.chunk) is not None]
                 show = None if shape.chunk is None else shape.chunk(account)
                 transcript = account.transcript
                 shows_text = shape.shows_text
+                shows_more = shows_events or shape.reads is not None
                 is_numbered = shows_events or any(observer.needs_sequence for observer in opening.observers)
                 event: Event
                 async for each in source:
@@ -158,9 +165,12 @@ async def observed(
                     else:
                         event = _numbered(each, number)
                         await _show(event, account, watchers)
-                    if shows_events:
+                    if shows_more:
                         try:
-                            yield event
+                            if shows_events:
+                                yield event
+                            for item in items:
+                                yield item
                         except GeneratorExit:
                             left = True
                             raise
@@ -182,6 +192,16 @@ async def observed(
         else:
             if shape.closing is not None:
                 yield shape.closing(account)
+
+
+async def _read(
+    events: AsyncGenerator[Event, None], read: Callable[[Event], Iterable[Any]], items: list[Any]
+) -> AsyncGenerator[Event, None]:
+    """The events. What each of them brings to the reader is in `items` until the next one is asked for."""
+    async with aclosing(events):
+        async for event in events:
+            items[:] = read(event)
+            yield event
 
 
 def _numbered(event: AnyEvent, number: int) -> AnyEvent:

@@ -29,6 +29,7 @@ from ..base.encoding import (
     image_of,
     is_vendors_own,
     text_metadata,
+    told_in_words,
     tool_choice,
     without_empty,
 )
@@ -45,6 +46,7 @@ def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> d
         raise cannot("a seed", target)
     if extra_metadata := set(request.metadata) - {"user_id"}:
         raise cannot(f"metadata other than user_id ({', '.join(sorted(map(str, extra_metadata)))})", target)
+    request = told_in_words(request, target, lambda: _output_config(request, target))
     system, turns = split_system(request, target, ANTHROPIC_ID)
     tools = [_tool(tool, target) for tool in request.tools]
     marks = Marks(tools)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ... import _media as media
+from ..._answer_schema import AnswerSchema
 from ...exceptions import InvalidRequestError, ModelUnsupportedError
 from ...provider._json_check import form_of
 from ...tasks import (
@@ -20,7 +22,7 @@ from ...tasks import (
     TaskRequest,
 )
 from ...tasks import Tool as RequestTool
-from .schemas import ANTHROPIC, OPENAI, Dialect, NotStrictError, strict_form
+from .schemas import ANTHROPIC, OPENAI, Dialect, NotStrictError, in_words, strict_form
 
 
 def without_empty(**fields: Any) -> dict[str, Any]:
@@ -118,6 +120,41 @@ class Schema:
             return strict_form(self.schema, ANTHROPIC)
         except NotStrictError as error:
             raise cannot(f"this response_format ({error})", target) from None
+
+
+def told_in_words(
+    request: TaskRequest,
+    target: Target,
+    enforce: Callable[[], object] = lambda: None,
+    *,
+    weaker: Mapping[str, Any] | None = None,
+    also_enforced: bool = False,
+) -> TaskRequest:
+    """The request with its schema at the end of the system prompt, if the target cannot enforce it and may be told so.
+
+    The schema of a reader who gets an unchecked answer is never told in words: such a request is returned unchanged.
+
+    Args:
+        request: The request.
+        target: The target that is asked.
+        enforce: Makes the field by which the wire enforces the schema, and raises if there is none.
+        weaker: A `response_format` that the target takes, if it knows no schemas: any JSON.
+        also_enforced: Whether the wire enforces the schema without showing it to the model, so that words help.
+    """
+    answer = request.response_format
+    if not isinstance(answer, AnswerSchema) or not answer.may_instruct:
+        return request
+    schema = Schema(answer)
+    words = in_words(None if schema.any_json else schema.schema)
+    told = replace(request, system=f"{request.system}\n\n{words}" if request.system else words)
+    if target in answer.not_enforced_by:
+        return replace(told, response_format=None)
+    try:
+        enforce()
+    except ModelUnsupportedError:
+        is_object = schema.any_json or schema.schema.get("type") == "object"
+        return replace(told, response_format=weaker if is_object else None)
+    return told if also_enforced else request
 
 
 Choice: TypeAlias = Literal["auto", "none", "required"]

@@ -232,3 +232,16 @@ def _constraints(node: dict[str, Any], rest: dict[str, Any], dialect: Dialect) -
     if rest:
         words = "{" + ", ".join(f"{name}: {json.dumps(value, default=str)}" for name, value in rest.items()) + "}"
         node["description"] = f"{node['description']}\n\n{words}" if node.get("description") else words
+
+
+# ── schemas in words ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+IN_WORDS: Final = "Answer with JSON alone, without any other words. It has to follow this JSON schema:\n{schema}"
+ANY_IN_WORDS: Final = "Answer with a JSON object alone, without any other words."
+
+
+def in_words(schema: Any) -> str:
+    """What a model is told that has to follow a schema by itself. `None` stands for any JSON."""
+    if schema is None:
+        return ANY_IN_WORDS
+    return IN_WORDS.format(schema=json.dumps(schema, ensure_ascii=False, separators=(",", ":")))

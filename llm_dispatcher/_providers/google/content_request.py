@@ -31,6 +31,7 @@ from ..base.encoding import (
     is_vendors_own,
     sound_of,
     text_metadata,
+    told_in_words,
     tool_choice,
     without_empty,
 )
@@ -48,6 +49,7 @@ NO_SIGNATURE: Final = "skip_thought_signature_validator"
 
 def body(request: TaskRequest, target: Target, model: str = "") -> dict[str, Any]:
     """The body of a request to a model (the vendor's name), in the form that the SDK would give it."""
+    request = told_in_words(request, target)
     prompt, turns = split_system(request, target)
     system = text_of(prompt)
     names = {part.id: part.name for turn in turns for part in turn.parts if isinstance(part, ToolCallPart)}

@@ -24,6 +24,7 @@ from ..base.encoding import (
     cannot,
     image_of,
     is_vendors_own,
+    told_in_words,
     tool_choice,
     without_empty,
 )
@@ -35,6 +36,7 @@ def body(request: TaskRequest, model: str, target: Target) -> dict[str, Any]:
         raise cannot("metadata", target)
     if tool_choice(request) not in (None, "auto"):
         raise cannot("a tool choice", target)
+    request = told_in_words(request, target, also_enforced=True)
     messages: list[dict[str, Any]] = []
     if request.system is not None:
         messages.append({"role": "system", "content": request.system})

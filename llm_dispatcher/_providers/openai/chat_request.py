@@ -32,6 +32,7 @@ from ..base.encoding import (
     is_vendors_own,
     sound_of,
     text_metadata,
+    told_in_words,
     tool_choice,
     without_empty,
 )
@@ -57,6 +58,8 @@ _FORMATS: Final = {media_type: name for media_type, name in _MORE_FORMATS.items(
 def body(request: TaskRequest, model: str, target: Target, quirks: Quirks) -> dict[str, Any]:
     """The body of a request, for a host with these quirks."""
     _refuse(request, target, quirks)
+    weaker = None if "no_json_object" in quirks else {"type": "json_object"}
+    request = told_in_words(request, target, lambda: _response_format(request, target, quirks), weaker=weaker)
     messages: list[dict[str, Any]] = []
     if request.system is not None:
         messages.append({"role": "system", "content": request.system})
@@ -86,9 +89,7 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Quirks) -> di
         metadata=text_metadata(request, target),
         tools=[_tool(tool, target) for tool in request.tools] or None,
         tool_choice=_tool_choice(request),
-        response_format=None
-        if request.response_format is None
-        else _response_format(request.response_format, target, quirks),
+        response_format=_response_format(request, target, quirks),
         extra_body=extra | cache_fields(request, quirks) | dict(request.extra),
         **{limit: request.max_tokens},
     )
@@ -185,8 +186,10 @@ def _tool_choice(request: TaskRequest) -> Any:
     return {"type": "function", "function": {"name": choice.name}} if isinstance(choice, NamedTool) else choice
 
 
-def _response_format(response_format: Mapping[str, Any], target: Target, quirks: Quirks) -> dict[str, Any]:
-    schema = Schema(response_format)
+def _response_format(request: TaskRequest, target: Target, quirks: Quirks) -> dict[str, Any] | None:
+    if request.response_format is None:
+        return None
+    schema = Schema(request.response_format)
     if schema.any_json:
         if "no_json_object" in quirks:
             raise cannot("a response_format without a schema", target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable
 from typing import Any
 
 from ..._vendors.quirks import Quirk
@@ -29,6 +29,7 @@ from ..base.encoding import (
     image_of,
     is_vendors_own,
     text_metadata,
+    told_in_words,
     tool_choice,
     without_empty,
 )
@@ -42,8 +43,7 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Container[Qui
         raise cannot("a stop sequence", target)
     if request.seed is not None:
         raise cannot("a seed", target)
-    if request.response_format is not None and "partial_responses" in quirks:
-        raise cannot("a response_format (this host ignores it here; set api: chat)", target)
+    request = told_in_words(request, target, lambda: _text(request, target, quirks))
     system, turns = split_system(request, target, RESPONSES_ID)
     marks = takes_breakpoints(model, quirks)
     instructions = text_of(system)
@@ -60,7 +60,7 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Container[Qui
         metadata=text_metadata(request, target),
         tools=[_tool(tool, target) for tool in request.tools] or None,
         tool_choice=_tool_choice(request),
-        text=None if request.response_format is None else {"format": _text_format(request.response_format, target)},
+        text=_text(request, target, quirks),
         extra_body=cache_fields(request, quirks) | dict(request.extra),
     )
 
@@ -138,8 +138,12 @@ def _tool_choice(request: TaskRequest) -> Any:
     return {"type": "function", "name": choice.name} if isinstance(choice, NamedTool) else choice
 
 
-def _text_format(response_format: Mapping[str, Any], target: Target) -> dict[str, Any]:
-    schema = Schema(response_format)
+def _text(request: TaskRequest, target: Target, quirks: Container[Quirk]) -> dict[str, Any] | None:
+    if request.response_format is None:
+        return None
+    if "partial_responses" in quirks:
+        raise cannot("a response_format (this host ignores it here; set api: chat)", target)
+    schema = Schema(request.response_format)
     if schema.any_json:
-        return {"type": "json_object"}
-    return {"type": "json_schema", **schema.for_openai(target)}
+        return {"format": {"type": "json_object"}}
+    return {"format": {"type": "json_schema", **schema.for_openai(target)}}

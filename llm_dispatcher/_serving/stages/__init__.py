@@ -17,8 +17,9 @@ from .acting import Acting
 from .answering import answer
 from .buffering import Buffering
 from .caching import Caching
+from .structuring import Structuring
 
-STAGES: Final[tuple[Stage, ...]] = (Buffering(), Caching(), Acting())
+STAGES: Final[tuple[Stage, ...]] = (Buffering(), Structuring(), Caching(), Acting())
 
 
 async def open_events(call: Call, stages: tuple[Stage, ...] | None = None) -> AsyncGenerator[Event, None]:

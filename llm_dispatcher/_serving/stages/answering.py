@@ -9,7 +9,6 @@ from ..._routing import Admission, route_of
 from ...events import Event
 from ...exceptions import InvalidRequestError
 from ...provider import BODY, Provider
-from ...streaming._shape import WHOLE
 from ...tasks import Target
 from ..call import Call
 from .metering import metered
@@ -62,7 +61,7 @@ def _job(call: Call) -> tuple[Job, Admission]:
         ledger=call.ledger,
         admission=admission,
         on_break=on_break,
-        reader_has_nothing=on_break == "continue" and call.shape is WHOLE,
+        reader_has_nothing=on_break == "continue" and call.shape.may_begin_again,
         on_refusal=route_of(request, policy, wishes).on_refusal,
         raw=settings.raw,
         open_streams=runtime.open_streams,

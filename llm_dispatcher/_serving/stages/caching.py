@@ -24,7 +24,7 @@ class Caching:
         assert cache
         targets = runtime.may_answer(call.request, has_body=call.body is not None)
         policy, task_type = runtime.policy, call.request.task_type
-        deadline = Deadline(call.settings.total(policy, task_type))
+        deadline = call.deadline or Deadline(call.settings.total(policy, task_type))
         upstream = Upstream(partial(onward, replace(call, deadline=deadline)), runtime.models(targets), deadline)
         return cache.stream(call.request, targets, upstream, call.settings.apart(policy, task_type, call.shape))
 

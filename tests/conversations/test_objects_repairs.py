@@ -1,0 +1,338 @@
+"""Answers that do not follow their schema: asked for again with the errors, and an error with the text in the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, field_validator
+
+from llm_dispatcher import LLM, LLMSwitch, TaskRequest, get_global_switch, llm_stream, use_switch
+from llm_dispatcher.cache import StreamingCache
+from llm_dispatcher.events import StreamCompleted, StreamInterrupted, StreamReset, TextDelta, check_order
+from llm_dispatcher.exceptions import InvalidOutputError, InvalidRequestError, RequestTimeoutError
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
+from llm_dispatcher.tasks import Message
+from llm_dispatcher.testing import Cut, HttpError, Reply, SaidToolCall, SimulatedVendor, Stall, Wire
+from tests.conftest import policy_over
+
+
+class City(BaseModel):
+    name: str
+    people: int
+
+    @field_validator("people")
+    @classmethod
+    def _not_negative(cls, people: int) -> int:
+        if people < 0:
+            raise ValueError("nobody lives less than not at all")
+        return people
+
+
+GOOD = '{"name": "Lund", "people": 94000}'
+BAD = '{"name": "Lund", "people": -1}'
+NO_JSON = "Lund has 94000 people."
+
+
+async def test_a_wrong_answer_is_asked_for_again_with_its_errors(simulated_switch: SimulatedSwitch) -> None:
+    vendor = simulated_switch(first=[BAD, GOOD])["first"]
+    stream = LLM(system="Be brief.").into(City)("Which city?", messages=[Message("user", "Hi.")])
+    assert await stream.parsed() == City(name="Lund", people=94000)
+    first, second = vendor.requests
+    assert [(turn.role, turn.text) for turn in second.turns[: len(first.turns)]] == [
+        (turn.role, turn.text) for turn in first.turns
+    ]
+    assistant, user = second.turns[len(first.turns) :]
+    assert (assistant.role, assistant.text, user.role) == ("assistant", BAD, "user")
+    assert "- people: Value error, nobody lives less than not at all\n" in user.text
+    assert second.body["response_format"] == first.body["response_format"]
+    assert [row.outcome for row in stream.response.attempts] == ["completed", "completed"]
+    assert stream.response.text == stream.partial == GOOD
+    assert stream.response.usage.output_tokens == 24
+
+
+@pytest.mark.parametrize("wire", list(Wire))
+async def test_on_every_wire(wire: str) -> None:
+    with SimulatedVendor(wire, [NO_JSON, BAD, GOOD]) as vendor:
+        async with LLMSwitch(policy_over(vendor)) as switch:
+            with use_switch(switch):
+                assert (await LLM(max_repairs=2).into(City)("Which city?").parsed()).people == 94000
+        assert ["it is not JSON" in request.turns[-1].text for request in vendor.requests] == [False, True, False]
+
+
+@pytest.mark.parametrize("repairs", [0, 1, 2])
+async def test_after_the_last_repair_the_error_has_the_text(repairs: int, simulated_switch: SimulatedSwitch) -> None:
+    vendor = simulated_switch(first=[NO_JSON, BAD, NO_JSON])["first"]
+    stream = LLM(max_repairs=repairs).into(City)("Which city?")
+    with pytest.raises(InvalidOutputError, match=r"^the answer does not follow its schema: ") as caught:
+        await stream.parsed()
+    assert len(vendor.requests) == repairs + 1
+    assert caught.value.partial == [NO_JSON, BAD, NO_JSON][repairs]
+    assert ("people: Value error" in caught.value.errors) == (repairs == 1)
+    assert caught.value.usage.output_tokens == 12 * (repairs + 1)
+    assert stream.response.error is caught.value
+    assert stream.response.text == caught.value.partial
+
+
+async def test_readers_of_text_and_events_get_what_the_model_wrote(simulated_switch: SimulatedSwitch) -> None:
+    vendor = simulated_switch(first=NO_JSON)["first"]
+    llm = LLM(response_format=City)
+    assert await llm("a") == NO_JSON
+    assert (await llm("b").collect()).text == NO_JSON
+    assert "".join([chunk async for chunk in llm("c")]) == NO_JSON
+    events = [event async for event in llm("d").events()]
+    assert isinstance(events[-1], StreamCompleted)
+    assert len(vendor.requests) == 4
+
+
+async def test_partials_and_items_begin_again_with_the_repair(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(first=['{"name": "Lund", "people": "many"}', GOOD])
+    partials = [each async for each in LLM().into(City)("x").partials()]
+    assert partials == [{"name": "Lund"}, {"name": "Lund", "people": "many"}, {"name": "Lund"}, json.loads(GOOD)]
+    wrong, right = '{"items": [1, 2, "x"]}', '{"items": [1, 2, 3]}'
+    simulated_switch(first=[wrong, right])
+    assert [each async for each in LLM().into(list[int])("x").items()] == [1, 2, 3]
+
+
+async def test_an_item_that_is_wrong_is_not_given(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(first='{"items": [1, "x", 3]}')
+    seen = []
+    with pytest.raises(InvalidOutputError, match=r"items\[1\]: Input should be a valid integer"):
+        async for item in LLM(max_repairs=0).into(list[int])("x").items():
+            seen.append(item)
+    assert seen == [1]
+
+
+async def test_the_events_of_a_repair_are_in_order(simulated_switch: SimulatedSwitch) -> None:
+    from llm_dispatcher.streaming._objects import PARSED
+
+    simulated_switch(first=[Reply(BAD, reasoning=("Hm.",)), GOOD])
+    seen: list[Any] = []
+    shape = PARSED.__class__(can_take_back=True, may_begin_again=True, wants_object=True, shows_events=True)
+    request = TaskRequest("x", response_format=City)
+    async for event in get_global_switch().stream_request(request)._reading_as("a test", shape):
+        seen.append(event)
+    check_order(seen)
+    assert [event.index for event in seen if isinstance(event, TextDelta)] == list(range(8))
+    [interrupted] = [event for event in seen if isinstance(event, StreamInterrupted)]
+    assert interrupted.failure.kind == "InvalidOutputError"
+    assert interrupted.delivered == len(BAD)
+    assert isinstance(seen[seen.index(interrupted) + 1], StreamReset)
+    assert isinstance(seen[-1], StreamCompleted)
+    assert seen[-1].text == GOOD
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (Reply('{"name": "Lu', finish_reason="length"), "it was cut off by max_tokens"),
+        (Reply("", tool_calls=(SaidToolCall("look"),)), "it ends with tool calls, which were not run"),
+    ],
+)
+async def test_an_end_that_a_repair_cannot_mend_is_an_error_at_once(
+    reply: Reply, why: str, simulated_switch: SimulatedSwitch
+) -> None:
+    vendor = simulated_switch(first=reply)["first"]
+    tools = [{"name": "look", "parameters": {"type": "object"}}]
+    with pytest.raises(InvalidOutputError, match=f"^the answer does not follow its schema: {why}"):
+        await LLM(tools=tools).into(City)("x").parsed()
+    assert len(vendor.requests) == 1
+
+
+async def test_a_repair_goes_to_the_next_target_too(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(first=[Reply(BAD), Reply(fault=HttpError(503))], second=Reply(GOOD))
+    assert (await LLM().into(City)("x").parsed()).people == 94000
+
+
+async def test_a_repair_that_breaks_begins_again(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(first=[BAD, Reply(GOOD, fault=Cut(2))], second=Reply(GOOD))
+    stream = LLM().into(City)("x")
+    assert [each async for each in stream.partials()][-1] == json.loads(GOOD)
+    assert [row.outcome for row in stream.response.attempts] == ["completed", "failed", "completed"]
+
+
+async def test_a_repair_that_nobody_answers_is_an_error_with_the_wrong_text(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(first=[Reply(BAD), Reply(fault=HttpError(503))])
+    with pytest.raises(
+        InvalidOutputError, match="less than not at all; and it could not be asked for again: "
+    ) as caught:
+        await LLM().into(City)("x").parsed()
+    assert caught.value.partial == BAD
+    assert [type(failure).__name__ for failure in caught.value.failures] == ["ProviderServiceUnavailableError"]
+
+
+async def test_all_repairs_together_have_one_total(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(first=[Reply(BAD), Reply(GOOD, fault=Stall(1))])
+    with pytest.raises(RequestTimeoutError, match=r"within 0\.3 s \(the total clock\)"):
+        await LLM(timeout=0.3).into(City)("x").parsed()
+
+
+async def test_an_answer_from_the_cache_is_checked_too(simulated_switch: SimulatedSwitch) -> None:
+    vendor = simulated_switch(first=[BAD, GOOD, GOOD])["first"]
+    llm = LLM(cache=StreamingCache()).into(City)
+    for _ in range(2):  # the second time, both answers come from the cache
+        assert (await llm("Which city?").parsed()).people == 94000
+    assert len(vendor.requests) == 2
+
+
+async def test_an_answer_for_a_checked_reader_is_not_served_to_another(simulated_switch: SimulatedSwitch) -> None:
+    vendor = simulated_switch(first=[GOOD, GOOD])["first"]
+    cache = StreamingCache()
+    await LLM(cache=cache).into(City)("Which city?").parsed()
+    await LLM(cache=cache, response_format=City)("Which city?")
+    assert len(vendor.requests) == 2
+
+
+async def test_a_body_is_checked_and_not_asked_again(simulated_switch: SimulatedSwitch) -> None:
+    vendor = simulated_switch(first=BAD)["first"]
+
+    @llm_stream(response_format=City)
+    async def tell(llm: LLM, what: str) -> AsyncGenerator[str, None]:
+        async for chunk in llm(what):
+            yield chunk
+
+    stream = tell("x")
+    with pytest.raises(InvalidOutputError, match="less than not at all"):
+        await stream.parsed()
+    assert isinstance(stream.response.error, InvalidOutputError)
+    assert len(vendor.requests) == 1
+
+
+async def test_a_bug_in_a_validator_is_raised_as_it_is(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(first=GOOD)
+
+    class Buggy(BaseModel):
+        name: str
+
+        @field_validator("name")
+        @classmethod
+        def _raises(cls, name: str) -> str:
+            raise KeyError(name)
+
+    stream = LLM().into(Buggy)("x")
+    with pytest.raises(KeyError, match="Lund"):
+        await stream.parsed()
+    assert isinstance(stream.response.error, KeyError)
+
+
+async def test_a_validator_runs_once(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(first=GOOD)
+    seen: list[str] = []
+
+    class Counted(BaseModel):
+        name: str
+
+        @field_validator("name")
+        @classmethod
+        def _counts(cls, name: str) -> str:
+            seen.append(name)
+            return name
+
+    await LLM().into(Counted)("x").parsed()
+    assert seen == ["Lund"]
+
+
+# ── targets that cannot enforce a schema ─────────────────────────────────────────────────────────────────────────────
+
+OPEN = {"type": "object", "properties": {"of": {"type": "object", "additionalProperties": {"type": "integer"}}}}
+"""A schema that has no strict form."""
+INSTRUCTION = "Answer with JSON alone, without any other words. It has to follow this JSON schema:\n"
+
+
+def system_of(request: Any) -> str:
+    return str(request.system or "")
+
+
+async def test_anthropic_is_told_a_schema_without_a_strict_form_in_words() -> None:
+    with SimulatedVendor("anthropic", ['```json\n{"of": {"a": 1}}\n```', '{"of": {}}']) as vendor:
+        async with LLMSwitch(policy_over(vendor)) as switch:
+            stream = switch.stream_request(TaskRequest("Count.", system="Be brief.", response_format=OPEN))
+            assert await stream.parsed() == {"of": {"a": 1}}
+            assert await switch.stream_request(TaskRequest("x", response_format={"type": "json_object"})).parsed() == {
+                "of": {}
+            }
+    first, second = vendor.requests
+    assert system_of(first) == "Be brief.\n\n" + INSTRUCTION + json.dumps(OPEN, separators=(",", ":"))
+    assert "output_config" not in first.body
+    assert system_of(second) == "Answer with a JSON object alone, without any other words."
+
+
+async def test_a_reader_of_text_never_gets_an_answer_that_nobody_checks() -> None:
+    with SimulatedVendor("anthropic", "{}") as vendor:
+        async with LLMSwitch(policy_over(vendor)) as switch:
+            with pytest.raises(Exception, match="is an object with any keys"):
+                await switch.stream_request(TaskRequest("Count.", response_format=OPEN))
+    assert vendor.requests == []
+
+
+def host(vendor: SimulatedVendor, *quirks: str, **entry: Any) -> dict[str, Any]:
+    return {
+        "providers": {
+            "host": {
+                "kind": "openai_compatible", "base_url": vendor.base_url, "models": ["m"], "api_key": "test-key",
+                "options": {"quirks": list(quirks)}, **entry,
+            }
+        },
+        "routing": {"default": ["host/m"]},
+        "resilience": {"max_retries": 0},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("quirks", "field"),
+    [(["no_json_schema"], {"type": "json_object"}), (["no_json_schema", "no_json_object"], None)],
+)
+async def test_a_host_without_schemas_is_told_in_words(quirks: list[str], field: Any) -> None:
+    with SimulatedVendor("openai-chat", [NO_JSON, GOOD], host="openai_compatible") as vendor:
+        async with LLMSwitch(host(vendor, *quirks)) as switch:
+            with use_switch(switch):
+                assert (await LLM().into(City)("Which city?").parsed()).name == "Lund"
+    for request in vendor.requests:
+        assert system_of(request).startswith(INSTRUCTION + '{"properties":{"name"')
+        assert request.body.get("response_format") == field
+
+
+async def test_a_responses_host_that_ignores_schemas_is_told_in_words() -> None:
+    with SimulatedVendor("openai-responses", GOOD, host="openai_compatible") as vendor:
+        async with LLMSwitch(host(vendor, "partial_responses", api="responses")) as switch:
+            with use_switch(switch):
+                assert (await LLM().into(City)("Which city?").parsed()).name == "Lund"
+                with pytest.raises(Exception, match="this host ignores it here"):
+                    await LLM(response_format=City)("Which city?")
+    assert system_of(vendor.requests[0]).startswith(INSTRUCTION)
+    assert "text" not in vendor.requests[0].body
+
+
+async def test_ollama_enforces_a_schema_and_is_told_it_too() -> None:
+    with SimulatedVendor("ollama", GOOD) as vendor:
+        async with LLMSwitch(policy_over(vendor)) as switch:
+            with use_switch(switch):
+                await LLM().into(City)("Which city?").parsed()
+                await LLM(response_format=City)("Which city?")
+    told, enforced = vendor.requests
+    assert system_of(told).startswith(INSTRUCTION)
+    assert system_of(enforced) == ""
+    assert told.body["format"] == enforced.body["format"] == City.model_json_schema()
+
+
+async def test_a_model_that_follows_no_schema_serves_only_readers_of_objects() -> None:
+    with SimulatedVendor("openai-chat", [GOOD]) as vendor:
+        policy = policy_over(vendor)
+        policy["catalog"]["a/m"] = {"structured_output": False}
+        async with LLMSwitch(policy) as switch:
+            with use_switch(switch):
+                assert (await LLM().into(City)("Which city?").parsed()).name == "Lund"
+                with pytest.raises(Exception, match="it cannot follow a schema"):
+                    await LLM(response_format=City)("Which city?")
+    [request] = vendor.requests
+    assert system_of(request).startswith(INSTRUCTION)
+    assert "response_format" not in request.body
+
+
+async def test_a_schema_that_leads_to_itself_is_the_requests_fault(simulated_switch: SimulatedSwitch) -> None:
+    schema = {"type": "object", "$defs": {"a": {"$ref": "#/$defs/a"}}, "properties": {"x": {"$ref": "#/$defs/a"}}}
+    simulated_switch(first='{"x": 1}')
+    with pytest.raises(InvalidRequestError, match=r"response_format is wrong: .* leads only to itself"):
+        await LLM(response_format=schema)("x").parsed()
