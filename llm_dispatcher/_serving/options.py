@@ -7,17 +7,20 @@ docstrings and signatures of all three.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 from .._hints import did_you_mean
 from .._policy import Strategy
 from .._resilience import OnBreak
-from ..events import Event
+from .._tools import Refuse, RunContext
+from ..events import Event, ToolCall
 from ..streaming import ProgressTracker, StreamingCallbacks
 from ..tasks import ReasoningEffort, ResponseFormat, Target, TaskRequest, TaskType
 
-ToolPolicy: TypeAlias = Literal["run", "report"] | Callable[..., Any]
+ToolPolicy: TypeAlias = (
+    Literal["run", "report"] | Callable[[ToolCall, RunContext], str | Refuse | Awaitable[str | Refuse]]
+)
 """What happens to tool calls: they run, they are only reported, or a function `(call, context)` decides each of them.
 
 The function returns `"run"`, `"stop"` or `Refuse(words)`, or a coroutine for one of them.

@@ -61,8 +61,10 @@ def _ready(tool: object) -> object:
     if isinstance(tool, Mapping):
         return tool
     if isinstance(tool, Tool):
-        if tool.function is None or tool.check is not None or tool.parameters != NO_PARAMETERS:
+        if tool.function is None or tool.check is not None:
             return tool
+        if tool.parameters != NO_PARAMETERS:
+            return _with_sound_schema(tool)
         # Only a name, and perhaps a description, were set for the function.
         form = _tool_of(tool.function)
         return replace(
@@ -73,6 +75,17 @@ def _ready(tool: object) -> object:
             takes_context=tool.takes_context or form.takes_context,
         )
     return _tool_of(tool)
+
+
+def _with_sound_schema(tool: Tool) -> Tool:
+    """A tool whose arguments will be checked against its schema. A schema that leads nowhere is refused now."""
+    from .._json.schema import SchemaError, problems
+
+    try:
+        problems({}, tool.parameters)
+    except SchemaError as error:
+        raise ValueError(f"the tool {tool.name!r}: its parameters are no JSON schema: {error}") from None
+    return tool
 
 
 def _tool_of(function: object) -> Tool:

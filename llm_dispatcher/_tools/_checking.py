@@ -61,7 +61,13 @@ class Tools:
 
 
 def _checked(tool: Tool, arguments: dict[str, Any]) -> Mapping[str, Any]:
-    return arguments if tool.check is None else tool.check(arguments)
+    if tool.check is not None:
+        return tool.check(arguments)
+    from .._json.schema import problems  # most tools have a check of their own
+
+    if wrong := problems(arguments, tool.parameters):
+        raise ValueError("; ".join(wrong))
+    return arguments
 
 
 class Names:

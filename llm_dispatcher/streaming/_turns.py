@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final
+
+import msgspec
 
 from ..events import ReasoningDelta, StreamStarted, ToolCall, ToolResult
 from ..tasks import Message, Part, ReasoningPart, TextPart, ToolCallPart, ToolResultPart
@@ -115,5 +116,5 @@ class _Turns:
 def _arguments(call: ToolCall) -> str:
     """The arguments of a call as the text of a JSON object, which is all that vendors take back."""
     if call.arguments is None:
-        return json.dumps({"invalid_json": call.raw_arguments})
+        return msgspec.json.encode({"invalid_json": call.raw_arguments}).decode()
     return call.raw_arguments if call.raw_arguments.strip() else "{}"

@@ -311,6 +311,12 @@ def test_a_function_with_a_name_that_no_vendor_takes_is_refused() -> None:
         LLM(tools=[größe])
 
 
+@pytest.mark.parametrize("schema", [{"properties": 3}, {"allOf": [{"$ref": "#/nowhere"}]}])
+def test_a_schema_that_is_none_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="the tool 'look': its parameters are no JSON schema"):
+        LLM(tools=[Tool("look", "", schema, lambda: 1)])
+
+
 # ── where tools are made ───────────────────────────────────────────────────────────────────────────────────────────
 
 

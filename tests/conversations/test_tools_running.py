@@ -449,6 +449,7 @@ async def test_a_slow_thread_is_left_and_its_result_dropped(
     assert any("its thread still runs, and its result will be dropped" in each.message for each in caplog.records)
 
 
+@pytest.mark.simulated(seeds=5)
 async def test_the_total_clock_ends_a_tool(simulated_switch: SimulatedSwitch) -> None:
     ended: list[str] = []
 
@@ -459,9 +460,9 @@ async def test_the_total_clock_ends_a_tool(simulated_switch: SimulatedSwitch) ->
             ended.append("sleep")
 
     simulated_switch(openai=calling(said("sleep"), text="One moment."))
-    stream = LLM(tools=[sleep], timeout=0.6)("Go.")
+    stream = LLM(tools=[sleep], timeout=30)("Go.")
     with pytest.raises(
-        StreamingError, match=r"not complete within 0.6 s \(the total clock\), while tools ran"
+        StreamingError, match=r"not complete within 30 s \(the total clock\), while tools ran"
     ) as caught:
         await stream
     assert caught.value.partial == "One moment.\n\n" and ended == ["sleep"]
@@ -532,14 +533,15 @@ async def test_a_cancelled_reader_cancels_the_tools_and_waits_for_them(simulated
     assert ended == ["sleep"]
 
 
+@pytest.mark.simulated(seeds=5)
 async def test_a_slow_tool_costs_no_clock_of_a_vendor(simulated_switch: SimulatedSwitch) -> None:
     async def think() -> str:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(50)
         return "done"
 
     config = {
         "providers": {"openai": {"models": ["m"]}},
-        "resilience": {"max_retries": 0, "timeouts": {"first_token": 0.2, "idle": 0.2}},
+        "resilience": {"max_retries": 0, "timeouts": {"first_token": 20, "idle": 20, "total": 90}},
     }
     simulated_switch(config, openai=calling(said("think"), text="Hm."))
     assert await LLM(tools=[think])("Go.") == f"Hm.\n\n{FINAL}"
@@ -650,3 +652,13 @@ async def test_a_call_with_tools_is_not_cached(simulated_switch: SimulatedSwitch
     assert Cache.asked == []
     await llm("Go.", tool_policy="report")
     assert len(Cache.asked) == 1 and len(vendor.requests) == 3
+
+
+async def test_a_tool_without_a_check_is_checked_by_its_schema(simulated_switch: SimulatedSwitch) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 3}}, "required": ["n"]}
+    tool = Tool("times", "Count.", schema, lambda n: n * 10)
+    assert await answered(simulated_switch, tool, n=2) == "20"
+    told = await answered(simulated_switch, tool, n=4)
+    assert told is not None and told.startswith("!the arguments are wrong, so nothing was run: n")
+    told = await answered(simulated_switch, tool)
+    assert told is not None and told.startswith("!the arguments are wrong, so nothing was run: ")

@@ -170,17 +170,17 @@ class _Stay:
         decided: list[tuple[CheckedCall, RunContext]] = []
         policy = self._call.settings.tool_policy
         stops = False
-        with self._waiting():
-            for call in calls:
-                checked, context = self._tools.check(call), self._context(call)
-                if checked.raised is not None:
-                    self._call.notify(ToolRunFailed(call.name, call.id, context.run_id, checked.raised))
-                if checked.error is None:
+        for call in calls:
+            checked, context = self._tools.check(call), self._context(call)
+            if checked.raised is not None:
+                self._call.notify(ToolRunFailed(call.name, call.id, context.run_id, checked.raised))
+            if checked.error is None:
+                with self._waiting():
                     decision = await decide(policy, call, context)
-                    if isinstance(decision, Refuse):
-                        checked = CheckedCall(call, error=decision.reason)
-                    stops = stops or decision == "stop"
-                decided.append((checked, context))
+                if isinstance(decision, Refuse):
+                    checked = CheckedCall(call, error=decision.reason)
+                stops = stops or decision == "stop"
+            decided.append((checked, context))
         return None if stops else decided
 
     def _check_limits(self, calls: int) -> None:
