@@ -21,7 +21,7 @@ from tests.conftest import examples, policy_over
 FINAL = "Done."
 
 
-def script(calls: Sequence[SaidToolCall]) -> Any:
+def script(calls: tuple[SaidToolCall, ...]) -> Any:
     return lambda request: Reply(FINAL) if request.results else Reply("Hm.", tool_calls=calls)
 
 
