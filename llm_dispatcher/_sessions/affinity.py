@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from .. import _clock
 from .._policy import Affinity
 from ..events import Attempt
 from ..tasks import CachePoint, Message, Target
-from .format import Places
+from .format import Cached, Places
 
 WARM: Final = 600.0
 """Seconds for which the tokens that a vendor has reported as cached count. Vendors keep a prompt for 5 to 10 minutes
@@ -20,33 +20,24 @@ WARM_FOR_AN_HOUR: Final = 3600.0
 """The same for a conversation with a `CachePoint("1h")`."""
 
 
-def after_answer(before: Places, target: Target | None, ledger: Iterable[Attempt]) -> Places:
-    """Where the conversation has been after one more answer.
+def after_stream(before: Places, ledger: Sequence[Attempt]) -> Places:
+    """Where the conversation has been after one more stream, whose attempts are in the ledger."""
+    from .._routing import affinity_after  # loaded with the first stream
 
-    Args:
-        before: Where it was before.
-        target: The target that has answered; `None` if nothing was answered.
-        ledger: The attempts of the stream. The last report of each target counts.
-    """
-    cached = dict(before.cached)
-    reports = False
-    for attempt in ledger:
-        usage = attempt.usage
-        if usage.source == "reported":
-            reports = True
-            cached.pop(str(attempt.target), None)
-            if tokens := usage.cache_read_tokens + usage.cache_write_tokens:
-                cached[str(attempt.target)] = tokens
-    if target is None and not reports:
+    now = _clock.wall()
+    affinity = affinity_after(None if before.last is None else Affinity(Target.parse(before.last)), ledger)
+    if affinity is None:
         return before
-    return Places(before.last if target is None else str(target), cached, _clock.wall())
+    reports = {str(target): Cached(tokens, now) for target, tokens in affinity.cached.items()}
+    cached = {target: report for target, report in {**before.cached, **reports}.items() if report.tokens}
+    return Places(None if affinity.last is None else str(affinity.last), cached)
 
 
 def affinity_of(places: Places, messages: Sequence[Message]) -> Affinity | None:
-    """The affinity for the next request. Tokens count as cached only while a vendor may still have them."""
+    """The affinity for the next request. Tokens count as cached only while their vendor may still have them."""
     if places.last is None and not places.cached:
         return None
-    last = None if places.last is None else Target.parse(places.last)
     for_an_hour = any(isinstance(part, CachePoint) and part.ttl == "1h" for each in messages for part in each.parts)
-    is_warm = _clock.wall() - places.at < (WARM_FOR_AN_HOUR if for_an_hour else WARM)
-    return Affinity(last, {Target.parse(each): tokens for each, tokens in places.cached.items()} if is_warm else {})
+    since = _clock.wall() - (WARM_FOR_AN_HOUR if for_an_hour else WARM)
+    warm = {Target.parse(target): each.tokens for target, each in places.cached.items() if each.at > since}
+    return Affinity(None if places.last is None else Target.parse(places.last), warm)

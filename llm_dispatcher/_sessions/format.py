@@ -80,12 +80,18 @@ class TurnRecord(Struct, frozen=True, omit_defaults=True):
         )
 
 
+class Cached(Struct, frozen=True):
+    """The tokens that a vendor has reported as cached, and the Unix time of that report."""
+
+    tokens: int
+    at: float
+
+
 class Places(Struct, frozen=True, omit_defaults=True):
-    """The affinity of a session, as it is stored: targets as `provider/model`, and the Unix time of the last answer."""
+    """The affinity of a session, as it is stored. Targets are written `provider/model`."""
 
     last: str | None = None
-    cached: dict[str, int] = {}
-    at: float = 0.0
+    cached: dict[str, Cached] = {}
 
 
 class Head(Struct, frozen=True, kw_only=True):

@@ -36,7 +36,7 @@ from ..streaming._observe import Observer, OpenedStream
 from ..streaming._shape import Shape
 from ..streaming._turns import turns_of
 from ..tasks import Message, TaskRequest
-from .affinity import after_answer
+from .affinity import after_stream
 from .history import new_id
 from .state import State
 from .turns import SessionTurn, TurnState, ended
@@ -170,6 +170,7 @@ class SessionOpening:
 
     def _complete(self) -> None:
         self._is_complete = True
+        self._note_places()
         self._join(ended(turns_of(self.account.transcript), complete=True), "complete")
 
     def _join(self, answer: tuple[Message, ...], state: TurnState, failure: Failure | None = None) -> None:
@@ -185,14 +186,20 @@ class SessionOpening:
             messages = (*self._asked, *answer)
             turn = replace(self._turn, messages=messages, state=state, target=target, failure=failure, runs=())
             history.append(turn)
-        history.places = after_answer(history.places, target if answer else None, self.account.ledger)
+
+    def _note_places(self) -> None:
+        """Note which target has answered, and what the vendors have cached. All attempts are in the ledger now."""
+        history = self._state.history
+        history.places = after_stream(history.places, self.account.ledger)
 
     async def _end(self, error: BaseException | None) -> None:
         """After the last event: keep what was received of a broken stream, and release the session."""
         try:
             self.interrupt(error)
-            if not self._is_complete and _has_loop():
-                await self._state.flush()
+            if not self._is_complete:
+                self._note_places()
+                if _has_loop():
+                    await self._state.flush()
         except SessionStoreError as failed:
             # The stream has an end of its own, which goes on. The next turn stores this one first, or fails.
             if self._notify is not None:

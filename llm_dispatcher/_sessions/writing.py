@@ -60,8 +60,10 @@ class Writer:
 
     @property
     def is_behind(self) -> bool:
-        """Whether something of the session is not stored yet."""
+        """Whether something of the session is not stored yet, or may not be."""
         history = self._history()
+        if self._unanswered:
+            return True
         if self._stored is None:
             return bool(history.stored_turns()) or len(history.branches) > 1
         turns, stored = history.stored_turns(), self._stored.turns
