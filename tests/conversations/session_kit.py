@@ -47,10 +47,12 @@ class PausedSessions(MemorySessions):
         super().__init__()
         self.writing = asyncio.Event()
         self.go_on = asyncio.Event()
+        self.written = asyncio.Event()
 
     async def write(
         self, session: str, revision: int, records: Mapping[str, bytes], removed: Collection[str] = (), /
     ) -> bool:
         self.writing.set()
         await self.go_on.wait()
+        self.written.set()
         return await super().write(session, revision, records, removed)

@@ -316,9 +316,22 @@ class TestStores:
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
+        store.go_on.set()
+        await store.written.wait()  # although nobody waits for the session any more
+        assert texts_of((await Session.open("chat", None, store)).messages) == ["a", "One."]
+
+    async def test_the_next_turn_waits_for_the_write(self, simulated_switch: SimulatedSwitch) -> None:
+        vendors = simulated_switch(openai=[Reply("One."), Reply("Two.")])
+        store = PausedSessions()
+        session = Session(id="chat", store=store)
+        reading = asyncio.create_task(session.stream("a").text())
+        await store.writing.wait()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
         following = asyncio.create_task(session.stream("b").text())
-        await asyncio.sleep(0)
-        assert not following.done()
+        await asyncio.wait([following], timeout=0.05)
+        assert len(vendors["openai"].requests) == 1
         store.go_on.set()
         assert await following == "Two."
         assert texts_of((await Session.open("chat", None, store)).messages) == ["a", "One.", "b", "Two."]

@@ -153,6 +153,17 @@ ENDINGS: Final = (
     "too many turns",
     *FAULTS,
 )
+STORED_LATER: Final = frozenset(
+    (
+        "a break",
+        "two cancellations",
+        "cancelled while it is stored",
+        "the store fails",
+        "the store fails and the reader leaves",
+        "the store loses its answer",
+    )
+)
+"""Endings after which the turn is stored by the loop, or with the next one."""
 
 
 class Run:
@@ -303,7 +314,9 @@ class Run:
         assert state == "complete" if self.is_complete else state in ("partial", "complete")
 
     async def check_copies(self) -> None:
-        """The session is the same in a file and in its store."""
+        """The session is the same in its store, without a word from the application, and in a file."""
+        if self.case.stored and self.case.ending not in STORED_LATER:
+            assert (await Session.open("chat", None, self.store)).turns == self.session.turns
         path = self.folder / "chat.json"
         self.session.save(path)
         assert Session.load(path).turns == self.session.turns
