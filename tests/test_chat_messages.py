@@ -53,9 +53,8 @@ sounds = st.builds(AudioPart, st.sampled_from([f"data:audio/wav;base64,{WAV}", f
 @st.composite
 def conversations(draw: st.DrawFn) -> list[Message]:
     made: list[Message] = []
-    open_calls: list[ToolCallPart] = []
     for number in range(draw(st.integers(1, 6))):
-        role = draw(st.sampled_from(["system", "user", "assistant", *["tool"] * bool(open_calls)]))
+        role = draw(st.sampled_from(["system", "user", "assistant"]))
         match role:
             case "user":
                 made.append(Message("user", draw(st.lists(st.one_of(texts, images, sounds), min_size=1, max_size=3))))
@@ -64,14 +63,11 @@ def conversations(draw: st.DrawFn) -> list[Message]:
                     ToolCallPart(f"call_{number}_{each}", draw(names), json.dumps({"a": draw(words)}))
                     for each in range(draw(st.integers(0, 2)))
                 ]
-                open_calls += calls
                 made.append(Message("assistant", [*draw(st.lists(texts, min_size=not calls, max_size=2)), *calls]))
-            case "tool":
-                call = open_calls.pop(draw(st.integers(0, len(open_calls) - 1)))
-                made.append(Message("tool", ToolResultPart(call.id, call.name, draw(words))))
+                made += [Message("tool", ToolResultPart(call.id, call.name, draw(words))) for call in calls]
             case _:
                 made.append(Message("system", draw(texts)))
-    return [*made, *(Message("tool", ToolResultPart(call.id, call.name, draw(words))) for call in open_calls)]
+    return made
 
 
 def part_of_openai(part: Part) -> dict[str, Any]:

@@ -142,6 +142,14 @@ def test_results_are_one_turn_in_the_order_of_their_calls() -> None:
     assert [each["content"] for each in ollama(request)[2:5]] == ["r1", "r2", "r3"]
 
 
+def test_results_follow_their_calls_whatever_was_said_between() -> None:
+    """No vendor takes another message between a call and its result."""
+    late = [calls("1"), Message("system", "Be brief."), Message("user", "Hm?"), calls("2"), results("2", "1")]
+    roles = [each["role"] for each in chat(asked(*late))]
+    assert roles == ["user", "assistant", "tool", "system", "user", "assistant", "tool"]
+    assert [each["content"] for each in chat(asked(*late)) if each["role"] == "tool"] == ["r1", "r2"]
+
+
 def test_an_error_is_marked_where_the_wire_has_a_mark_and_said_where_it_has_none() -> None:
     result = Message("tool", ToolResultPart("1", "f0", "too slow", error=True))
     request = asked(calls("1"), result)
@@ -205,6 +213,14 @@ def test_reasoning_that_the_vendor_hides_goes_back_as_it_came() -> None:
     assert isinstance(delta, ReasoningDelta)
     turn = Message("assistant", [ReasoningPart("", delta.signature, "a", "m"), "Hi."])
     assert anthropic(asked(turn, QUESTION))[1]["content"][0] == {"type": "redacted_thinking", "data": "Zm9v"}
+
+
+def test_a_turn_that_broke_in_its_thoughts_is_sent_without_them() -> None:
+    """A vendor refuses thoughts that nothing follows."""
+    thought = ReasoningPart("Hm.", "rs_1:abc", "a", "m")
+    request = asked(Message("assistant", [thought, "So.", thought]), Message("assistant", thought), QUESTION)
+    assert [item["type"] for item in responses(request)[1:-1]] == ["reasoning", "message"]
+    assert [block["type"] for block in anthropic(request)[1]["content"]] == ["thinking", "text"]
 
 
 def test_google_gets_a_signature_with_the_first_call_of_each_step() -> None:

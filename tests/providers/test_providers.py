@@ -71,6 +71,7 @@ from llm_dispatcher.testing import (
     SimulatedVendor,
     Wire,
 )
+from llm_dispatcher.testing._wires import google_rules
 from tests.conftest import KINDS
 
 Start = Callable[..., SimulatedVendor]
@@ -425,6 +426,7 @@ async def test_without_aiohttps_middlewares_google_gets_no_prompt_and_gives_no_a
     simulated_vendor: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(google, "_session", lambda notify: aiohttp.ClientSession())
+    monkeypatch.setattr(google_rules, "objection", lambda request: None)  # it refuses a request without parts
     vendor = simulated_vendor("google", Reply(TEXT))
     with pytest.raises(AssertionError, match="it no longer calls aiohttp's middlewares"):
         await pieces_of(vendor)

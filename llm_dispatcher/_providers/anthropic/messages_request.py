@@ -96,9 +96,18 @@ def _turns(messages: list[Message], target: Target, marks: Marks) -> list[dict[s
             turns[-1]["content"].extend(blocks)
         elif blocks:
             turns.append({"role": role, "content": blocks})
+    turns = [turn for turn in turns if _end_of_thoughts(turn)]
     for turn in turns:
         turn["content"].sort(key=lambda block: block["type"] != "tool_result")
     return turns
+
+
+def _end_of_thoughts(turn: dict[str, Any]) -> bool:
+    """Remove thoughts at the end of a turn, where a stream has broken. Whether anything is left."""
+    content = turn["content"]
+    while content and content[-1]["type"] in ("thinking", "redacted_thinking"):
+        content.pop()
+    return bool(content)
 
 
 def _blocks(message: Message, target: Target, marks: Marks) -> Iterable[dict[str, Any]]:

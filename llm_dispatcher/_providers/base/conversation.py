@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -39,8 +39,8 @@ NOT_JSON: Final = "INVALID_JSON"
 def conversation(request: TaskRequest, target: Target, ids: IdForm = ANY_ID) -> list[Message]:
     """The turns to send. A part that its role cannot have is refused.
 
-    Reasoning goes to the model that wrote it only. The results of a turn's calls are one message, in the order of the
-    calls. Ids are those of the wire.
+    Reasoning goes to the model that wrote it only. The results of a turn's calls follow it in one message. Ids are
+    those of the wire.
     """
     if "stream" in request.extra:
         raise InvalidRequestError("extra holds 'stream', but every answer is streamed: leave it out")
@@ -52,7 +52,7 @@ def conversation(request: TaskRequest, target: Target, ids: IdForm = ANY_ID) -> 
                 raise InvalidRequestError(f"a message of role {turn.role!r} holds {holds}, not {type(part).__name__}")
     own = [_own(turn, target) for turn in turns]
     if any(isinstance(part, (ToolCallPart, ToolResultPart)) for turn in own for part in turn.parts):
-        return with_ids(_ordered(_joined(own)), ids)
+        return with_ids(_paired(own), ids)
     return own
 
 
@@ -103,37 +103,36 @@ def _is_own(part: ReasoningPart, target: Target) -> bool:
     return part.provider in (None, target.provider) and part.model in (None, target.model)
 
 
-def _joined(turns: Iterable[Message]) -> list[Message]:
-    """Adjacent results as one message. Results in a user's message come before the rest of it."""
-    joined: list[Message] = []
+def _paired(turns: Iterable[Message]) -> Iterable[Message]:
+    """The results of a turn's calls right behind it, as one message in the order of the calls. No vendor takes another
+    message between them, and some match them by their place. Cache points come last.
+    """
+    paired: list[tuple[Message, list[Part]]] = []
+    waiting: dict[str, list[list[Part]]] = {}
     for turn in turns:
-        if turn.role == "user" and any(isinstance(part, ToolResultPart) for part in turn.parts):
-            results = [part for part in turn.parts if isinstance(part, ToolResultPart)]
-            rest = [part for part in turn.parts if not isinstance(part, ToolResultPart)]
-            split = [Message("tool", results), *([Message("user", rest)] if rest else [])]
-        else:
-            split = [turn]
-        for each in split:
-            if joined and each.role == joined[-1].role == "tool":
-                joined[-1] = Message("tool", (*joined[-1].parts, *each.parts))
+        rest: list[Part] = []
+        latest: list[Part] | None = None
+        for part in turn.parts:
+            if isinstance(part, ToolResultPart) and waiting.get(part.id):
+                latest = waiting[part.id].pop()
+                latest.append(part)
+            elif isinstance(part, CachePoint) and turn.role == "tool" and latest is not None:
+                latest.append(part)
             else:
-                joined.append(each)
-    return joined
+                rest.append(part)
+        if rest:
+            results: list[Part] = []
+            paired.append((turn if len(rest) == len(turn.parts) else replace(turn, parts=tuple(rest)), results))
+            for part in rest:
+                if isinstance(part, ToolCallPart):
+                    waiting.setdefault(part.id, []).append(results)
+    for turn, results in paired:
+        yield turn
+        if results:
+            yield Message(
+                "tool", _in_order(results, [part.id for part in turn.parts if isinstance(part, ToolCallPart)])
+            )
 
 
-def _ordered(turns: Iterable[Message]) -> Iterable[Message]:
-    """Results in the order of their calls, for wires that match them by their place. Cache points come last."""
-    calls: list[str] = []
-    for turn in turns:
-        if turn.role == "assistant":
-            calls = [part.id for part in turn.parts if isinstance(part, ToolCallPart)]
-        yield replace(turn, parts=_sorted(turn.parts, calls)) if turn.role == "tool" else turn
-
-
-def _sorted(parts: Sequence[Part], calls: list[str]) -> tuple[Part, ...]:
-    def place_of(part: Part) -> int:
-        if not isinstance(part, ToolResultPart):
-            return len(calls) + 1
-        return calls.index(part.id) if part.id in calls else len(calls)
-
-    return tuple(sorted(parts, key=place_of))
+def _in_order(results: list[Part], calls: list[str]) -> list[Part]:
+    return sorted(results, key=lambda part: calls.index(part.id) if isinstance(part, ToolResultPart) else len(calls))

@@ -51,7 +51,9 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Container[Qui
         instructions, turns = None, [*system, *turns]  # a mark needs a part to stand on
     return without_empty(
         model=model,
-        input=[item for message in turns for item in _items(message, target, quirks, marks=marks)],
+        input=_without_loose_thoughts(
+            [item for message in turns for item in _items(message, target, quirks, marks=marks)]
+        ),
         instructions=instructions,
         temperature=request.temperature,
         top_p=request.top_p,
@@ -96,6 +98,17 @@ def _items(message: Message, target: Target, quirks: Container[Quirk], *, marks:
                 yield from _message_item(message, content)
                 yield from _reasoning_item(part)
     yield from _message_item(message, content)
+
+
+def _without_loose_thoughts(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The items without reasoning that nothing of the assistant follows: a stream has broken there."""
+    kept: list[dict[str, Any]] = []
+    for item in reversed(items):
+        following = kept[-1] if kept else {}
+        is_followed = following.get("role") == "assistant" or following.get("type") in ("function_call", "reasoning")
+        if item.get("type") != "reasoning" or is_followed:
+            kept.append(item)
+    return kept[::-1]
 
 
 def _reasoning_item(part: ReasoningPart) -> Iterable[dict[str, Any]]:

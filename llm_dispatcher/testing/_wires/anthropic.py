@@ -8,7 +8,7 @@ from typing import Any
 from .._received import ReceivedRequest
 from .._script import Reply
 from ..faults import HttpError
-from . import anthropic_fallbacks
+from . import anthropic_fallbacks, anthropic_rules
 from .anthropic_frames import block_frames, blocks, stop_reason, usage_counts
 from .anthropic_frames import event as _event
 from .frames import Frame, Rejection, bearer, take_messages
@@ -57,7 +57,7 @@ def read(request: ReceivedRequest) -> Rejection | None:
     last = request.turns[-1]
     if last.role == "assistant" and last.text != last.text.rstrip():
         return Rejection(400, "messages: final assistant content cannot end with trailing whitespace")
-    return anthropic_fallbacks.take(request) or _rejection(request.body)
+    return anthropic_fallbacks.take(request) or _rejection(request.body) or anthropic_rules.objection(request.body)
 
 
 def _rejection(body: dict[str, Any]) -> Rejection | None:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from .._received import ReceivedRequest
 from .._script import Reply, SaidUsage
 from ..faults import HttpError
+from . import google_rules
 from .frames import Frame, Rejection, arguments_of, bearer, dumps
 from .turns import google_turn, text_of
 
@@ -66,7 +67,7 @@ def read(request: ReceivedRequest) -> Rejection | None:
         if role not in _ROLES:
             return Rejection(400, "Please use a valid role: user, model.")
         request.turns.append(google_turn(_ROLES[role], content.get("parts")))
-    return None
+    return google_rules.objection(request)
 
 
 def key(request: ReceivedRequest) -> str | None:

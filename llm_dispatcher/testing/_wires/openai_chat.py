@@ -10,7 +10,7 @@ from ..._vendors.table import vendor
 from .._received import ReceivedRequest
 from .._script import Reply, SaidUsage
 from ..faults import HttpError
-from . import token_ids
+from . import openai_rules, token_ids
 from .frames import Frame, Rejection, bearer, dumps, take_messages
 from .schemas import openai_objection
 
@@ -39,7 +39,12 @@ def read(request: ReceivedRequest) -> Rejection | None:
     if match is None or (match[1] is not None and "api-version" not in parse_qs(path.query)):
         return no_such_path(request)
     request.wants_usage = (request.body.get("stream_options") or {}).get("include_usage") is True
-    rejection = take_messages(request) or _rejection(request) or token_ids.rejection(request)
+    rejection = (
+        take_messages(request)
+        or _rejection(request)
+        or openai_rules.chat_objection(request)
+        or token_ids.rejection(request)
+    )
     if request.host == "vllm" and request.body.get("return_token_ids") is True and rejection is None:
         request.change = token_ids.with_ids(request, event)
     elif request.host == "vllm" and _inside(request.body, "stream_options").get("continuous_usage_stats") is True:

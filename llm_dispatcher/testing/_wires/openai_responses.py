@@ -7,7 +7,7 @@ from typing import Any
 from .._received import ReceivedRequest, Turn
 from .._script import Reply, SaidUsage
 from ..faults import HttpError
-from . import openai_chat
+from . import openai_chat, openai_rules
 from .frames import Frame, Rejection, bearer, dumps
 from .schemas import openai_objection
 from .turns import objects, responses_turns
@@ -44,7 +44,7 @@ def read(request: ReceivedRequest) -> Rejection | None:
         request.turns = [turn for turn in said if turn.role not in ("system", "developer")]
     if not request.turns:
         return Rejection(400, "Missing required parameter: 'input'.")
-    return _rejection(body)
+    return _rejection(body) or openai_rules.responses_objection(request)
 
 
 def _rejection(body: dict[str, Any]) -> Rejection | None:
