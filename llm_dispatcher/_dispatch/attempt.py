@@ -105,7 +105,7 @@ def _check_the_limit(job: Job, course: Course, row: Row) -> None:
     repeats = row.join is not None and row.join.seam == "restart"
     if limit is None or finished is None or finished.finish_reason != "length" or not repeats:
         return
-    text = course.transcript.text[row.shown_from :]
+    text = course.transcript.text[row.shown_from :] if row.is_shown else ""
     used = count_delivered_tokens(course, job.chunk_is_token)
     used += tokens_in(text, row, is_exact=job.chunk_is_token(row.target))
     if used + A_FEW_TOKENS < limit:
@@ -192,8 +192,6 @@ class _Beginning:
         job, course, row = self._job, self._course, self._row
         if leads_on(job, course, row):
             raise refusal_of(row)
-        if row.has_whole_call:  # once a call was shown, the turn does not fail
-            _check_the_limit(job, course, row)
         if not row.passes:
             yield from self._last()
         yield from row.refusals
@@ -207,6 +205,8 @@ class _Beginning:
         rest, row.waiting = row.waiting, []
         if join is not None:
             rest = self._through(join, rest)
+        if row.has_whole_call:  # once a call was shown, the turn does not fail
+            _check_the_limit(self._job, self._course, row)
         if not row.is_shown:
             yield from self._opening()
         for content in rest:

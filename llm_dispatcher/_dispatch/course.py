@@ -25,8 +25,8 @@ class Course:
     `unproven` are the targets that were asked to continue and whose text was refused. `without_tokens` are those that
     did not take the token ids of the answer. `keepers` see to the runs that were not left yet. A stream that runs
     tools has several turns: the course of the next one is made with the course of the turn before, and goes on with
-    its `TextDelta.index` and its deadline. Only the loop writes to a course. The code that made it may read it at any
-    time.
+    its `TextDelta.index`. While the loop runs, only the loop writes to a course; between two turns, the stage that has
+    made it adds the results of the tools to the transcript. The code that made it may read it at any time.
     """
 
     def __init__(self, earlier: Course | None = None) -> None:
@@ -39,11 +39,17 @@ class Course:
         self.follows_content: bool = earlier is not None and (earlier.is_committed or earlier.follows_content)
         """Whether the reader has content of an earlier turn, which an answer to this turn's request does not repeat."""
         self._pieces_before = len(self.transcript.pieces)
+        self._failures_before = len(self.failures)
 
     @property
     def text(self) -> str:
         """The text of this turn that the reader has."""
         return "".join(self.transcript.pieces[self._pieces_before :])
+
+    @property
+    def failures_of_turn(self) -> Sequence[LLMDispatcherError]:
+        """What went wrong in this turn."""
+        return self.failures[self._failures_before :]
 
     @property
     def answer_rows(self) -> Sequence[Row]:
@@ -102,8 +108,7 @@ class Course:
         """An event of an attempt that is not text, and that the reader gets now."""
         if isinstance(event, (ToolCallDelta, ToolCall)):
             row.has_shown_a_tool_call = True
-            if isinstance(event, ToolCallDelta):
-                row.open_calls[event.id] = event.name
+            row.open_calls[event.id] = event.name
         self.transcript.take(event)
         return event
 

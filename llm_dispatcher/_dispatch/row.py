@@ -43,7 +43,7 @@ class Row:
     read from `run_began_at` on; `run_usage` is what earlier attempts were charged for it. `empty_readings` counts the
     readings of this run that have brought no content, since the last one that brought some. `trail` has the token ids.
     The first `tokens_before` of them belong to earlier attempts; `tokens` counts those of this one, once it is over.
-    `open_calls` are the tool calls of which the reader has seen fragments. `request` is what the target was asked; for
+    `open_calls` are the tool calls of which the reader has seen anything. `request` is what the target was asked; for
     token ids, it is the request that began their answer. `is_new_answer` says that the reader was told to discard what
     it had when this attempt was first shown.
 

@@ -55,11 +55,12 @@ def final_error(job: Job, course: Course, others: int = 0) -> LLMDispatcherError
 
 def exhaustion(job: Job, course: Course) -> LLMDispatcherError:
     """The error to end with after every target has failed."""
-    is_only_one = len(job.targets) == 1 or all(isinstance(failure, LocalResourceError) for failure in course.failures)
+    failures = course.failures_of_turn
+    is_only_one = len(job.targets) == 1 or all(isinstance(failure, LocalResourceError) for failure in failures)
     if is_only_one and not course.has_text:
         return course.failures[-1]
     everyone = AllProvidersFailedError(
-        [failure for failure in course.failures if isinstance(failure, (ProviderError, ContentFilterError))]
+        [failure for failure in failures if isinstance(failure, (ProviderError, ContentFilterError))]
     )
     everyone.__cause__ = course.failures[-1]
     if not course.has_text:

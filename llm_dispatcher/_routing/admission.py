@@ -44,7 +44,7 @@ class RequestFacts(Struct, frozen=True, kw_only=True):
     `last` is the last target of the plan. `patience` is how many seconds the request may wait for a target's rate
     limit. `own_limit` is the limit of output tokens that a target's provider sends if the request has none. `breakers`
     are those of the request's route, if it has its own. `cached` is how many tokens of the prompt each target is
-    expected to have in its prompt cache.
+    expected to have in its prompt cache. `spent` are the US dollars that the earlier turns of its stream have cost.
     """
 
     demands: Demands
@@ -56,6 +56,7 @@ class RequestFacts(Struct, frozen=True, kw_only=True):
     own_limit: Callable[[Target], int | None] = lambda target: None
     breakers: RouteBreakers | None = None
     cached: Mapping[Target, int] = {}
+    spent: float = 0.0
 
 
 class Pass:
@@ -172,7 +173,7 @@ class Admission:
         self._attempted_targets: set[Target] = set()
         self._providers: set[str] = set()
         self._passes: list[TargetPass] = []
-        self._dollars_so_far = 0.0
+        self._dollars_so_far = facts.spent
 
     async def enter(self, target: Target, left: float | None = None) -> Pass | ProviderError | BudgetExceededError:
         """A pass for one attempt at a target, or the reason why not.

@@ -84,13 +84,15 @@ class Conditions(Struct, frozen=True, kw_only=True):
 
     `limited` holds the targets whose rate limits are used up, with the seconds until there is room again, or infinity
     if that is unknown. They are asked only if no other target can serve. `money_left` is what the budgets still allow,
-    and `budget` is the name of the tightest one. `draw` is a random number that decides a split without a sticky key.
+    and `budget` is the name of the tightest one. `spent` are the US dollars that earlier turns of the stream have cost.
+    `draw` is a random number that decides a split without a sticky key.
     """
 
     health: Mapping[Target, TargetHealth] = {}
     limited: Mapping[Target, float] = {}
     money_left: float = inf
     budget: str = ""
+    spent: float = 0.0
     draw: float = 0.0
     has_body: bool = False
     offline: bool = False
@@ -212,8 +214,9 @@ def _cost_obstacle(contender: Contender, route: Route, conditions: Conditions) -
     if route.max_cost is not None:
         if dollars is None:
             return "its price is not known, and max_cost is set (prices can be given under catalog:)"
-        if dollars > route.max_cost:
-            return f"at about ${dollars:.6f} it is over max_cost (${route.max_cost:g})"
+        if dollars + conditions.spent > route.max_cost:
+            already = f", with ${conditions.spent:.6f} spent already," if conditions.spent else ""
+            return f"at about ${dollars:.6f}{already} it is over max_cost (${route.max_cost:g})"
     if conditions.money_left < (dollars or 0.0) or conditions.money_left <= 0:
         return f"it is over budget: ${max(conditions.money_left, 0.0):.6f} is left of {conditions.budget}"
     return None

@@ -136,9 +136,10 @@ class Runtime:
         *,
         has_body: bool = False,
         load: bool = True,
+        spent: float = 0.0,
     ) -> Plan:
         """The targets for a request, with the present health, limits and budgets. Without `load`, prices count only if
-        they were loaded.
+        they were loaded. `spent` are the US dollars that earlier turns of the stream have cost.
         """
         traffic = self.shared.traffic
         money_left, budget = traffic.budgets.left(namespace_of(request))
@@ -151,6 +152,7 @@ class Runtime:
                 limited=traffic.limiter.exhausted(),
                 money_left=money_left,
                 budget=budget,
+                spent=spent,
                 draw=_clock.random(),
                 has_body=has_body,
                 offline=is_offline(os.environ),
@@ -175,8 +177,8 @@ class Runtime:
         metadata = {name: value for name, value in request.metadata.items() if name not in self._routing_keys}
         return replace(request, metadata=metadata)
 
-    def admission(self, request: TaskRequest, plan: Plan, wishes: Wishes) -> Admission:
-        """The admission control for a planned request."""
+    def admission(self, request: TaskRequest, plan: Plan, wishes: Wishes, spent: float = 0.0) -> Admission:
+        """The admission control for a planned request. `spent` is as in `plan`."""
         facts = RequestFacts(
             demands=demands(request),
             namespace=namespace_of(request),
@@ -187,6 +189,7 @@ class Runtime:
             own_limit=self._own_limit,
             breakers=self._route_breakers(request.task_type),
             cached={} if plan.affinity is None else plan.affinity.cached,
+            spent=spent,
         )
         return Admission(self.shared.traffic, facts)
 

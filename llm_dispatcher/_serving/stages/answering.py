@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from ..._dispatch import Course, Job, attempts
+from ..._policy import Wishes
 from ..._routing import Admission, route_of
 from ...events import Event
 from ...exceptions import InvalidRequestError
@@ -19,7 +20,7 @@ async def answer(call: Call) -> AsyncGenerator[Event, None]:
     runtime = call.runtime
     wishes = call.wishes
     await runtime.shared.knowledge.learn(call.request, runtime.policy, wishes)
-    job, admission = _job(call)
+    job, admission = _job(call, wishes)
     course = Course() if call.course is None else call.course
     events = attempts(job, course)
     if not admission.is_metered:
@@ -27,7 +28,7 @@ async def answer(call: Call) -> AsyncGenerator[Event, None]:
     return metered(events, admission, course.transcript, lambda: call.ledger.usage)
 
 
-def _job(call: Call) -> tuple[Job, Admission]:
+def _job(call: Call, wishes: Wishes) -> tuple[Job, Admission]:
     """The job for the loop: the plan, the settings in force, and the admission to the targets."""
     request, settings, runtime = call.request, call.settings, call.runtime
     policy, task_type = runtime.policy, request.task_type
@@ -37,9 +38,9 @@ def _job(call: Call) -> tuple[Job, Admission]:
             "on_break='restart' takes back delivered text, which a reader of chunks cannot do: "
             "read .events(), or await the stream"
         )
-    wishes = call.wishes
-    plan = runtime.plan(request, wishes, has_body=call.body is not None, load=False)
-    admission = runtime.admission(request, plan, wishes)
+    spent = sum(attempt.usage.cost or 0.0 for attempt in call.ledger)
+    plan = runtime.plan(request, wishes, has_body=call.body is not None, load=False, spent=spent)
+    admission = runtime.admission(request, plan, wishes, spent)
     latest = runtime.latest_first_token(request, plan, wishes)
     styles = runtime.styles
     body = None if call.body is None else call.body()
