@@ -291,7 +291,7 @@ async def test_the_next_turn_goes_on_in_ledger_numbers_and_text() -> None:
     assert turns_of(Transcript.of(events)) == (
         Message(
             "assistant",
-            (ReasoningPart("I look", "sig", "b"), TextPart("Look. "), ToolCallPart("1", "look", "{}")),
+            (ReasoningPart("I look", "sig", "b", "m"), TextPart("Look. "), ToolCallPart("1", "look", "{}")),
         ),
         Message("tool", ToolResultPart("1", "look", "7")),
         Message("assistant", "Seven."),
