@@ -336,3 +336,37 @@ async def test_a_schema_that_leads_to_itself_is_the_requests_fault(simulated_swi
     simulated_switch(first='{"x": 1}')
     with pytest.raises(InvalidRequestError, match=r"response_format is wrong: .* leads only to itself"):
         await LLM(response_format=schema)("x").parsed()
+
+
+# ── with tools ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("wire", list(Wire))
+async def test_a_repair_runs_no_tool_again(wire: str) -> None:
+    runs: list[str] = []
+
+    def look_up(name: str) -> int:
+        """How many people live there.
+
+        Args:
+            name: The city.
+        """
+        runs.append(name)
+        return 94000
+
+    call = Reply("Let me see.", tool_calls=(SaidToolCall("look_up", '{"name": "Lund"}'),))
+    with SimulatedVendor(wire, [call, BAD, NO_JSON, GOOD]) as vendor:
+        async with LLMSwitch(policy_over(vendor)) as switch:
+            with use_switch(switch):
+                stream = LLM(tools=[look_up], max_repairs=2).into(City)("Which city?")
+                partials = [each async for each in stream.partials()]
+        assert partials[-1] == {"name": "Lund", "people": 94000}
+        assert stream.response.text == f"Let me see.\n\n{GOOD}"
+        assert [message.role for message in stream.response.messages] == ["assistant", "tool", "assistant"]
+        assert stream.response.message.text == GOOD
+        assert [row.number for row in stream.response.attempts] == [1, 2, 3, 4]
+        last = vendor.requests[-1]
+        assert "94000" in str(last.body)
+        assert BAD not in str(last.body)
+        assert [turn.text for turn in last.turns if turn.text][-2] == NO_JSON
+    assert runs == ["Lund"]

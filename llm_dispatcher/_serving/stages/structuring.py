@@ -2,8 +2,11 @@
 
 Nothing is checked for readers of text and of events: they get what the model writes. The check happens once, when the
 vendor has said that the answer is complete. If the answer is wrong, its `StreamCompleted` is held back: readers get a
-`StreamInterrupted` and a `StreamReset`, and the model gets its text with the errors, up to `max_repairs` times. Only
-the task that reads the stream runs any of this, and closing it closes the events that are under way.
+`StreamInterrupted` and a `StreamReset`, and the model gets its text with the errors, up to `max_repairs` times. Tools
+that have run are not run again: only the last turn is taken back, and the conversation has the turns before it.
+
+Only the task that reads the stream runs any of this, and closing it closes the events that are under way. Between two
+requests it alone writes to the course.
 """
 
 from __future__ import annotations
@@ -15,9 +18,16 @@ from typing import Final
 from msgspec.structs import replace
 
 from ..._answer_schema import AnswerSchema
+from ..._dispatch import Course
 from ..._upstream import Deadline
 from ...events import Event, Failure, StreamCompleted, StreamInterrupted, StreamReset, TextDelta
-from ...exceptions import InvalidOutputError, InvalidRequestError, ProviderError
+from ...exceptions import (
+    InvalidOutputError,
+    InvalidRequestError,
+    LLMDispatcherError,
+    ProviderError,
+    StreamingError,
+)
 from ...streaming._answer import Answer
 from ...streaming._objects import ITEMS, unwrapped
 from ...streaming._shape import Shape
@@ -100,26 +110,25 @@ async def checked(events: AsyncGenerator[Event, None], answer: Answer) -> AsyncG
 
 async def _repaired(call: Call, answer: Answer, onward: Onward) -> AsyncGenerator[Event, None]:
     """The events of an answer, and of those that replace it."""
-    call = _told_in_words(call, answer.schema)
+    asked = call = _told_in_words(call, answer.schema)
     left = MAX_REPAIRS if call.settings.max_repairs is None else call.settings.max_repairs
+    course, transcript = Course() if call.course is None else call.course, Transcript()
     failed: InvalidOutputError | None = None
-    chunks = 0
     while True:
-        transcript, ended = Transcript(), None
+        ended: StreamCompleted | None = None
         try:
-            async with aclosing(await onward(call)) as events:
+            async with aclosing(await onward(replace(call, course=course))) as events:
                 async for event in events:
                     if isinstance(event, TextDelta):
                         transcript.add(event.text)
-                        yield event if event.index == chunks else replace(event, index=chunks)
-                        chunks += 1
+                        yield _numbered(event, transcript.chunks - 1)
                     elif isinstance(event, StreamCompleted):
                         ended = event
                     else:
                         transcript.take(event)
                         yield event
-        except ProviderError as error:
-            if failed is None:
+        except LLMDispatcherError as error:
+            if failed is None or not (isinstance(error, ProviderError) or type(error) is StreamingError):
                 raise
             raise _not_mended(failed, error) from error
         if ended is None:
@@ -135,7 +144,10 @@ async def _repaired(call: Call, answer: Answer, onward: Onward) -> AsyncGenerato
         left -= 1
         yield StreamInterrupted(Failure.of(failed), transcript.characters)
         yield StreamReset()
-        call = replace(call, request=_asked_again(call.request, transcript, errors), course=None)
+        call = replace(asked, request=_asked_again(asked.request, transcript, errors))
+        course.transcript.reset()
+        course = Course(course)
+        transcript.reset()
 
 
 def _told_in_words(call: Call, schema: AnswerSchema) -> Call:
@@ -144,6 +156,11 @@ def _told_in_words(call: Call, schema: AnswerSchema) -> Call:
     schema = schema.with_words(runtime.without_schemas(call.request))
     deadline = call.deadline or Deadline(call.settings.total(runtime.policy, call.request.task_type))
     return replace(call, request=replace(call.request, response_format=schema), deadline=deadline)
+
+
+def _numbered(delta: TextDelta, index: int) -> TextDelta:
+    """The delta with its number in the stream: an answer from a cache counts from 0 anew."""
+    return delta if delta.index == index else replace(delta, index=index)
 
 
 def _last_text(transcript: Transcript) -> str:
@@ -179,19 +196,19 @@ def _invalid(ended: StreamCompleted, text: str, errors: str) -> InvalidOutputErr
     )
 
 
-def _not_mended(failed: InvalidOutputError, error: ProviderError) -> InvalidOutputError:
+def _not_mended(failed: InvalidOutputError, error: LLMDispatcherError) -> InvalidOutputError:
     """The error of a stream whose answer was wrong, and that could not be asked for again."""
     return InvalidOutputError(
         f"{failed.message}; and it could not be asked for again: {error}",
         partial=failed.partial,
         usage=failed.usage,
         errors=failed.errors,
-        failures=[error],
+        failures=error.failures if isinstance(error, StreamingError) else [error],
     )
 
 
 def _asked_again(request: TaskRequest, transcript: Transcript, errors: str) -> TaskRequest:
-    """The request with what the model has written, and with the errors."""
+    """The request with everything that the stream has added to its conversation, and with the errors of the answer."""
     lines = "\n".join(f"- {error}" for error in errors.splitlines())
     turns = (*request.conversation, *turns_of(transcript), Message("user", REPAIR_PROMPT.format(errors=lines)))
     return replace(request, prompt=None, images=(), audio=(), messages=turns)
