@@ -82,11 +82,13 @@ async def test_two_open_assistant_turns_are_refused_on_the_chat_wire(simulated_v
 
 
 @pytest.mark.found("R-6")
-async def test_an_assistants_item_without_its_type_is_refused_on_the_responses_wire(simulated_vendor: Start) -> None:
-    vendor = simulated_vendor("openai-responses", Reply("Hi."))
+async def test_llamacpp_refuses_an_assistants_item_without_its_type(simulated_vendor: Start) -> None:
+    vendor = simulated_vendor("openai-responses", Reply("Hi."), host="llamacpp")
     error = await response(vendor, input=[USER, OPEN])
     assert error["message"] == "Cannot determine type of 'item'"
     assert await response(vendor, input=[USER, {"type": "message", **OPEN}]) is None
+    openai = simulated_vendor("openai-responses", Reply("Hi."))
+    assert await response(openai, input=[USER, OPEN]) is None, "OpenAI itself needs no type"
 
 
 LISTS = {

@@ -44,12 +44,12 @@ def read(request: ReceivedRequest) -> Rejection | None:
         request.turns = [turn for turn in said if turn.role not in ("system", "developer")]
     if not request.turns:
         return Rejection(400, "Missing required parameter: 'input'.")
-    return _rejection(body) or openai_rules.responses_objection(request)
+    return _rejection(body, request.host) or openai_rules.responses_objection(request)
 
 
-def _rejection(body: dict[str, Any]) -> Rejection | None:
-    """The reason why OpenAI refuses a request, or `None`. For items without a type, as llama.cpp does."""
-    items = body["input"] if isinstance(body["input"], list) else []
+def _rejection(body: dict[str, Any], host: str) -> Rejection | None:
+    """The reason why this host refuses a request, or `None`. llama.cpp refuses an assistant's item without a type."""
+    items = body["input"] if host == "llamacpp" and isinstance(body["input"], list) else []
     if any(isinstance(item, dict) and item.get("role") == "assistant" and "type" not in item for item in items):
         return Rejection(400, "Cannot determine type of 'item'")
     if (rejection := openai_chat.metadata_rejection(body)) is not None:
