@@ -30,6 +30,7 @@ from typer.main import get_command
 from llm_dispatcher import exceptions, testing
 from llm_dispatcher._cli import app
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
+from llm_dispatcher.testing import SimulatedVendor
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -38,6 +39,7 @@ _BLOCK: Final = re.compile(
 )
 _VENDORS: Final = re.compile(r"<!-- vendors: (?P<words>[^\n]*) -->\s*\Z")
 _FAILS: Final = re.compile(r"<!-- fails -->\s*\Z")
+_PEER: Final = re.compile(r"<!-- pydantic-ai: (?P<script>[^\n]*) -->\s*\Z")
 _NOT_IN_A_NOTEBOOK: Final = re.compile(r"<!-- not in a notebook -->\s*\Z")
 _RUN: Final = re.compile(r"asyncio\.run\((?P<what>.+)\)  # in a notebook: await (?P=what)$", re.MULTILINE)
 _TITLE: Final = re.compile(r'title="(?P<title>[^"]+)"')
@@ -64,7 +66,8 @@ class Block(Struct, frozen=True):
     """One block of code. Comments before it set some fields.
 
     `vendors` configures the simulated vendors. `is_a_cell` is false if the block behaves differently in a notebook, and
-    `fails` is true if the tests in it fail.
+    `fails` is true if the tests in it fail. `peer` is the script of the simulated OpenAI that a block of pydantic-ai
+    asks.
     """
 
     language: str
@@ -74,6 +77,7 @@ class Block(Struct, frozen=True):
     vendors: str | None = None
     is_a_cell: bool = True
     fails: bool = False
+    peer: str | None = None
 
     def as_a_cell(self) -> str:
         """The block as a cell of a notebook: the comment beside `asyncio.run` says what to write instead."""
@@ -85,6 +89,7 @@ def blocks_of(page: Path) -> list[Block]:
     blocks: list[Block] = []
     for match in _BLOCK.finditer(text):
         vendors, title = _VENDORS.search(text[: match.start()]), _TITLE.search(match["info"])
+        peer = _PEER.search(text[: match.start()])
         blocks.append(
             Block(
                 language=match["info"].strip().partition(" ")[0],
@@ -94,6 +99,7 @@ def blocks_of(page: Path) -> list[Block]:
                 vendors=vendors["words"] if vendors else None,
                 is_a_cell=_NOT_IN_A_NOTEBOOK.search(text[: match.start()]) is None,
                 fails=_FAILS.search(text[: match.start()]) is not None,
+                peer=peer["script"] if peer else None,
             )
         )
     return blocks
@@ -120,6 +126,8 @@ class Reader:
         for block in blocks_of(self._page):
             if block.language != "python":
                 self._check_or_configure(block)
+            elif block.peer is not None:
+                self._printed = None  # `read_the_blocks_of_pydantic_ai` runs them
             elif block.title is not None:
                 self._write(block)
                 self._printed = None
@@ -135,7 +143,7 @@ class Reader:
             elif block.title is not None:
                 (self._folder / block.title).write_text(block.body)
                 self._printed = None
-            elif not block.is_a_cell:
+            elif block.peer is not None or not block.is_a_cell:
                 self._printed = None
             else:
                 cell = self._source(block, block.as_a_cell())
@@ -145,6 +153,26 @@ class Reader:
                         await eval(code, self._names)
                     else:
                         exec(code, self._names)
+
+    def read_the_blocks_of_pydantic_ai(self) -> None:
+        """Run only these blocks, each as a script of its own that asks a simulated OpenAI.
+
+        Each has a process of its own, because pydantic-ai leaves its connections open.
+        """
+        for block in blocks_of(self._page):
+            if block.language == "python" and block.peer is not None:
+                with SimulatedVendor("openai-responses", eval(block.peer, dict(SIMULATED))) as vendor:
+                    address = {"OPENAI_BASE_URL": vendor.base_url, "OPENAI_API_KEY": "test-key"}
+                    run = subprocess.run(
+                        [sys.executable, "-c", block.body],
+                        cwd=self._folder, env={**os.environ, **address}, capture_output=True, text=True, check=False,
+                    )  # fmt: skip
+                assert run.returncode == 0, f"{self._place(block)}\n{run.stderr}"
+                self._printed = run.stdout
+            elif block.language == "text":
+                self._check_or_configure(block)
+            else:
+                self._printed = None
 
     def _check_or_configure(self, block: Block) -> None:
         """A block that is not Python: output is compared, and a configuration is put in force."""
@@ -303,6 +331,39 @@ async def test_the_code_of_a_page_runs_in_a_notebook(
         await reader.read_into_a_notebook()
 
 
+PEERS: Final = [page for page in PAGES if any(block.peer is not None for block in blocks_of(page))]
+
+
+needs_pydantic_ai = pytest.mark.skipif(
+    importlib.util.find_spec("pydantic_ai") is None,
+    reason="pydantic_ai is not installed; `sh scripts/venv.sh apps` installs it",
+)
+
+
+@pytest.mark.slow
+@needs_pydantic_ai
+@pytest.mark.parametrize("page", PEERS, ids=name_of)
+def test_the_code_for_pydantic_ai_runs(page: Path, reader: Reader) -> None:
+    reader.read_the_blocks_of_pydantic_ai()
+
+
+_PRINTED_BY: Final = re.compile(r"<!-- begin: python (?P<script>\S+) -->\n\n(?P<table>.*?)\n\n<!-- end -->", re.DOTALL)
+TABLES: Final = [
+    pytest.param(match["script"], match["table"], id=f"{name_of(page)}-{match['script']}")
+    for page in PEERS
+    for match in _PRINTED_BY.finditer(page.read_text())
+]
+
+
+@pytest.mark.slow
+@needs_pydantic_ai
+@pytest.mark.parametrize(("script", "table"), TABLES)
+def test_a_table_is_what_its_script_prints(script: str, table: str) -> None:
+    run = subprocess.run([sys.executable, ROOT / script], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == table.strip()
+
+
 def test_two_blocks_say_that_a_notebook_behaves_otherwise() -> None:
     assert [name_of(page) for page in PAGES for block in blocks_of(page) if not block.is_a_cell] == [
         "docs/reading-a-stream.md",
@@ -395,7 +456,8 @@ def test_the_documentation_is_built_without_a_warning(tmp_path: Path) -> None:
     read = {page.name: page.read_text() for page in tmp_path.glob("*.html")}
     documented = set(re.findall(r'<h\d id="llm_dispatcher\.(?:[^"]*\.)?(\w+)"', read["reference.html"]))
     for name in ("", ".cache", ".provider", ".provider.kit", ".pytest_plugin", ".streaming", ".tasks", ".testing"):
-        assert set(importlib.import_module(f"llm_dispatcher{name}").__all__) <= documented, name
+        public = importlib.import_module(f"llm_dispatcher{name}").__all__
+        assert {each for each in public if not each.startswith("pytest_")} <= documented, name  # those are hooks
     assert {"TextDelta", "TargetGivenUp", "CacheError", "Stall"} <= documented
     fetched = re.findall(r'(?:src|<link[^>]* href)="(https?://[^"]+)"', "".join(read.values()))
     assert fetched == [], "a page fetches nothing from elsewhere"
