@@ -285,7 +285,7 @@ def open_conversation(llm: LLM, request: RequestSource, conversation: Conversati
     return llm._opening(request, conversation)  # noqa: SLF001 - of this module
 
 
-def followed(llm: LLM, stream: LLMStream[str], account: Account) -> LLMStream[str]:
+def followed(llm: LLM, stream: AnyStream, account: Account) -> AnyStream:
     """The stream of a conversation. If the `LLM` belongs to a body, the body counts and closes it."""
     return llm._followed(stream, account)  # noqa: SLF001 - of this module
 

@@ -20,7 +20,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -76,7 +76,7 @@ class SessionOpening:
         self._joining = Lock()
         self._turn = SessionTurn(id=new_id(), messages=(), state="running")
         self._notify: Notify | None = None
-        self.stream: LLMStream[str] | None = None
+        self.stream: LLMStream[Any] | None = None
         self.has_joined = False
         """Whether the turn has joined the history, or was dropped: the rest of the stream changes nothing."""
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from typing import Any
 
 from msgspec.structs import replace
@@ -44,11 +43,6 @@ def request_for(llm: LLM, asked: TaskRequest, history: History, cache_key: str) 
         cache_key=cache_key if asked.cache_key is None else asked.cache_key,
     )
     return with_task_of_media(llm, request), turn
-
-
-def cache_key_of(session: str) -> str:
-    """The `cache_key` of the requests of a session: a hash of its id, because an id may name a person."""
-    return blake2b(session.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def loaded(messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from .. import _clock
 from .. import _media as media
@@ -27,12 +27,11 @@ from .._stream import LLMStream
 from ..tasks import MediaSource, Message, Part, Role, TaskRequest
 from .checks import count, name_of
 from .files import read_file, write_file
-from .format import Head, TurnRecord
-from .history import History
+from .objects import ObjectSession
 from .opening import SessionOpening
 from .options import SessionOptions
 from .reading import read_session
-from .requests import cache_key_of, loaded, request_for, said_before
+from .requests import loaded, request_for, said_before
 from .state import State
 from .stores import SessionStore
 from .trimming import Summarize, check_summarize, trim, trim_to_maximum
@@ -40,6 +39,9 @@ from .turns import SessionTurn, check_parts, check_results, split
 
 if TYPE_CHECKING:
     from .._routing import Plan
+
+T = TypeVar("T")
+AnyStream = TypeVar("AnyStream", bound="LLMStream[str]")
 
 
 class Session:
@@ -124,11 +126,6 @@ class Session:
         """Where the conversation has been: the target that answered last, and what vendors have cached of it."""
         return self._state.affinity
 
-    @property
-    def cache_key(self) -> str:
-        """The `cache_key` of requests that name none: a hash of the id, which may name a person."""
-        return cache_key_of(self._state.id)
-
     def __len__(self) -> int:
         return len(self.messages)
 
@@ -172,11 +169,24 @@ class Session:
             SessionBusyError: Another stream of this session is being read.
             SessionStoreError: The session could not be stored. The history in memory has the turn.
         """
+        return self._begin(LLMStream, prompt, images, audio, options)
+
+    def into(self, kind: type[T], /) -> ObjectSession[T]:
+        """The same, for answers that are objects: `invoice = await session.into(Invoice).stream("…").parsed()`.
+
+        Raises:
+            TypeError: The type cannot be an answer. The message names it.
+        """
+        self.llm.into(kind)  # a wrong type is refused here
+        return ObjectSession(self._begin, kind)
+
+    def _begin(
+        self, make: Callable[[SessionOpening], AnyStream], prompt: str | None, images: Any, audio: Any, options: Any
+    ) -> AnyStream:
         llm = self.llm.with_options(**options) if options else self.llm
         request = partial(self._next_request, llm, ask(llm, prompt, images, audio))
         opening = SessionOpening(self, self._state, llm, request, keep_partial=self.keep_partial)
-        stream: LLMStream[str] = LLMStream(opening)
-        opening.stream = stream
+        opening.stream = stream = make(opening)
         return followed(llm, stream, opening.account)
 
     @documented(RequestOptions, RouteOptions, CallOptions)
@@ -203,7 +213,7 @@ class Session:
                 `switch.warm()` once before.
         """
         llm = self.llm.with_options(**options) if options else self.llm
-        request, _ = request_for(llm, ask(llm, prompt, images, audio), self._state.history, self.cache_key)
+        request, _ = request_for(llm, ask(llm, prompt, images, audio), self._state.history, self._state.cache_key)
         return plan_for(llm, request, self.affinity)
 
     async def _next_request(self, llm: LLM, asked: TaskRequest) -> tuple[TaskRequest, Message | None]:
@@ -212,7 +222,7 @@ class Session:
         await trim_to_maximum(self._state.history, self.max_history_tokens, self.max_history_turns, self.summarize)
         if media.has_media(asked):
             asked = await asyncio.to_thread(media.load_media, asked)
-        return request_for(llm, asked, self._state.history, self.cache_key)
+        return request_for(llm, asked, self._state.history, self._state.cache_key)
 
     # ── changing the history ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -339,7 +349,7 @@ class Session:
         """
         file = read_file(path)
         session = cls(llm, id=file.session.id, store=store, **options)
-        session._adopt(file.session, file.turns, f"the file {str(path)!r}")
+        session._state.adopt(file.session, file.turns, f"the file {str(path)!r}", keep_partial=session.keep_partial)
         return session
 
     @classmethod
@@ -368,15 +378,8 @@ class Session:
         session = cls(llm, id=id, store=store, **options)
         where = f"the session {id!r}"
         if (found := await read_session(store, id, where)) is not None:
-            session._adopt(found.head, found.turns, where, found.revision)
+            session._state.adopt(found.head, found.turns, where, found.revision, keep_partial=session.keep_partial)
         return session
-
-    def _adopt(self, head: Head, turns: Mapping[str, TurnRecord], where: str, revision: int | None = None) -> None:
-        """Take over a stored history. What was repaired in it is stored with the next turn."""
-        self._state.history = History.of(head, turns, where)
-        if self._state.writer is not None and revision is not None:
-            self._state.writer.adopt(revision)
-        self._state.history.mend(keep_partial=self.keep_partial)
 
     async def flush(self) -> None:
         """Store what is not stored yet, such as what `add`, `branch` and `rewind` have changed.

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from llm_dispatcher import (
     LLM,
@@ -18,10 +19,8 @@ from llm_dispatcher import (
     StreamingCallbacks,
     StreamingError,
     Target,
-    TaskRequest,
     llm_stream,
 )
-from llm_dispatcher._sessions.requests import request_for
 from llm_dispatcher.exceptions import (
     AllProvidersFailedError,
     InvalidRequestError,
@@ -106,15 +105,13 @@ class TestHistory:
         assert [len(vendor.requests) for vendor in vendors.values()] == [0, 2]  # it stays where it was
         assert "temperature" not in vendors["anthropic"].requests[-1].body
 
-    def test_requests_have_a_cache_key_that_is_not_the_id(self) -> None:
-        session = Session(id="ada@example.org")
-        request, _ = request_for(session.llm, TaskRequest("hi"), session._state.history, session.cache_key)
-        assert request.cache_key == Session(id="ada@example.org").cache_key
-        assert "ada" not in session.cache_key
-        request, _ = request_for(
-            session.llm, TaskRequest("hi", cache_key="k"), session._state.history, session.cache_key
-        )
-        assert request.cache_key == "k"
+    async def test_requests_have_a_cache_key_that_is_not_the_id(self, simulated_switch: SimulatedSwitch) -> None:
+        vendors = simulated_switch(openai=Reply("Yes."))
+        await Session(id="ada@example.org").stream("hi")
+        await Session(id="ada@example.org").stream("hi", cache_key="mine")
+        first, second = (request.body["prompt_cache_key"] for request in vendors["openai"].requests)
+        assert len(first) == 32 and "ada" not in first
+        assert second == "mine"
 
 
 class TestBrokenAnswers:
@@ -478,3 +475,27 @@ class TestArguments:
         simulated_switch(openai=Reply(fault=HttpError(503)), anthropic=Reply(fault=HttpError(503)))
         with pytest.raises(AllProvidersFailedError):
             await Session().stream("hi")
+
+
+class Place(BaseModel):
+    name: str
+    people: int
+
+
+class TestObjects:
+    async def test_an_answer_may_be_an_object_of_the_conversation(self, simulated_switch: SimulatedSwitch) -> None:
+        good = '{"name": "Oslo", "people": 700000}'
+        vendors = simulated_switch(openai=[Reply("Oslo."), Reply('{"name": "Oslo"}'), Reply(good), Reply("Yes.")])
+        session = Session()
+        await session.stream("The capital of Norway?")
+        place = await session.into(Place).stream("As an object.").parsed()
+        assert place == Place(name="Oslo", people=700_000)
+        assert texts_of(session.messages)[-2:] == ["As an object.", good]  # without the answer that was wrong
+        assert await session.stream("Sure?") == "Yes."
+        assert "Oslo." in str(vendors["openai"].requests[1].body)
+
+    def test_the_type_is_checked_at_once(self) -> None:
+        with pytest.raises(TypeError, match="response_format"):
+            Session().into(Place).stream("x", response_format=Place)
+        with pytest.raises(TypeError):
+            Session().into("Place")  # type: ignore[arg-type]
