@@ -137,7 +137,9 @@ def _hints(
     takes_context: str | None = None
     hints: dict[str, Any] = {}
     for key, parameter in parameters.items():
-        hint = _hint(plain, parameter, name)
+        # The context may be imported for type checkers only, so its name is enough.
+        is_named = str(parameter.annotation).rpartition(".")[2] == context.__name__
+        hint = context if is_named else _hint(plain, parameter, name)
         if not _is_context(hint, context):
             hints[key] = hint
         elif takes_context is None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from itertools import count
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from .._tool_values import name_of
-from ..events import ToolCall
+from ..events import ToolCall, ToolCallDelta, ToolCallDropped
 from ..tasks import Message, Tool, ToolCallPart
+
+Fragment = TypeVar("Fragment", bound=ToolCallDelta | ToolCallDropped)
 
 LONGEST_ARGUMENTS: Final = 200
 """So many characters of arguments that are no JSON are told to the model."""
@@ -79,22 +82,40 @@ class Names:
 
     def __init__(self, conversation: Iterable[Message]) -> None:
         self._ids = {part.id for turn in conversation for part in turn.parts if isinstance(part, ToolCallPart)}
-        self._turn: dict[tuple[str, str, str], ToolCall] = {}
+        self._earlier: frozenset[str] = frozenset(self._ids)
+        self._renamed: dict[str, str] = {}
+        self._said: set[tuple[str, str, str]] = set()
 
     def begin_turn(self) -> None:
         """The calls that follow belong to another turn."""
-        self._turn.clear()
+        self._earlier = frozenset(self._ids)
+        self._renamed.clear()
+        self._said.clear()
+
+    def fragment(self, event: Fragment) -> Fragment:
+        """A fragment with the id that its call will have, if an earlier turn has a call with this id."""
+        name = self._of_this_turn(event.id)
+        return event if name == event.id else replace(event, id=name)
 
     def take(self, call: ToolCall) -> ToolCall | None:
         """The call with an id of its own; `None` if this turn has it already."""
         same = (call.id, call.name, call.raw_arguments)
-        if call.id and same in self._turn:
+        if call.id and same in self._said:
             return None
-        name, number = call.id, 1
-        while not name or name in self._ids:
-            number += 1
-            name = f"{call.id or 'call'}_{number}"
-        named = call if name == call.id else replace(call, id=name)
+        self._said.add(same)
+        name = self._of_this_turn(call.id)
+        if not name or name in self._ids:
+            name = self._free(name)
         self._ids.add(name)
-        self._turn[same] = named
-        return named
+        return call if name == call.id else replace(call, id=name)
+
+    def _of_this_turn(self, name: str) -> str:
+        if name not in self._earlier:
+            return name
+        if name not in self._renamed:
+            self._renamed[name] = self._free(name)
+        return self._renamed[name]
+
+    def _free(self, name: str) -> str:
+        numbered = (f"{name or 'call'}_{number}" for number in count(2))
+        return next(each for each in numbered if each not in self._ids)

@@ -46,3 +46,8 @@ class Refuse(Struct, frozen=True):
     """The answer of a `tool_policy` to a call that must not run. The model reads the reason."""
 
     reason: str
+
+    def __post_init__(self) -> None:
+        reason: object = self.reason
+        if not isinstance(reason, str) or not reason.strip():
+            raise TypeError(f'the reason of a Refuse is text that the model reads, got {reason!r:.60}: Refuse("…")')

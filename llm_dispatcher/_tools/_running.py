@@ -48,9 +48,10 @@ class SideBySide:
     """The runs of one turn's calls. They begin at once."""
 
     def __init__(self, calls: Sequence[tuple[CheckedCall, RunContext]], running: Running) -> None:
-        self._tasks: Final = [
-            asyncio.create_task(_run(call, context, running), name=f"tool {call.call.name}") for call, context in calls
-        ]
+        self._tasks: Final = {
+            asyncio.create_task(_run(each, context, running), name=f"tool {each.call.name}"): each.call
+            for each, context in calls
+        }
         self._waiting: set[asyncio.Task[ToolResult]] = set(self._tasks)
 
     @property
@@ -61,7 +62,11 @@ class SideBySide:
     async def next_results(self) -> list[ToolResult]:
         """Wait until one more run has ended. The results that are there, in the order of their calls."""
         done, self._waiting = await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
-        return [task.result() for task in self._tasks if task in done]
+        return [
+            ToolResult(call.id, call.name, error="it was cancelled") if task.cancelled() else task.result()
+            for task, call in self._tasks.items()
+            if task in done
+        ]
 
     async def aclose(self) -> None:
         """Cancel the runs that are under way, and wait until they have ended."""

@@ -20,6 +20,8 @@ from llm_dispatcher._serving.preparing import prepared
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    import llm_dispatcher as hidden
+
 
 class Unit(Enum):
     CELSIUS = "c"
@@ -228,6 +230,19 @@ def test_a_default_that_json_cannot_hold_is_left_out_of_the_schema() -> None:
     made = tool(find)
     assert made.parameters["properties"]["name"] == {"type": "string"}
     assert made.check is not None and made.check({}) == {}
+
+
+def test_the_context_may_be_imported_for_type_checkers_only() -> None:
+    def look(word: str, run: hidden.RunContext) -> None: ...
+
+    made = tool(look)
+    assert made.takes_context == "run" and list(made.parameters["properties"]) == ["word"]
+
+
+def test_explain_plans_a_request_with_functions() -> None:
+    config = {"providers": {"ollama": {"models": ["m"]}}, "routing": {"default": ["ollama/m"]}}
+    plan = LLMSwitch(config).explain(TaskRequest("hi", tools=[weather]))
+    assert [str(target) for target in plan.targets] == ["ollama/m"]
 
 
 def test_a_tool_can_rename_a_function() -> None:

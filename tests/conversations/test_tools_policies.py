@@ -202,6 +202,12 @@ def test_a_wrong_policy_is_refused_where_it_is_written(wrong: Any) -> None:
         LLM(tool_policy=wrong)
 
 
+@pytest.mark.parametrize("reason", [None, 3, "", "  "])
+def test_a_refusal_has_a_reason(reason: Any) -> None:
+    with pytest.raises(TypeError, match="the reason of a Refuse is text"):
+        Refuse(reason)
+
+
 # ── properties ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 DECISIONS = st.sampled_from(["run", "run", "refuse", "stop", "raise"])

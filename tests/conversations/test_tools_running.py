@@ -25,10 +25,10 @@ from llm_dispatcher.events import (
     ToolResult,
     check_order,
 )
-from llm_dispatcher.exceptions import StreamingError, ToolLimitError
+from llm_dispatcher.exceptions import InvalidRequestError, StreamBudgetExceededError, StreamingError, ToolLimitError
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.tasks import Message, ToolCallPart, ToolResultPart
-from llm_dispatcher.testing import Reply, SaidToolCall
+from llm_dispatcher.testing import HttpError, Reply, SaidToolCall
 
 FINAL = "It rains in Rome."
 
@@ -628,8 +628,31 @@ async def test_the_same_id_in_another_turn_is_another_call(simulated_switch: Sim
     call = Reply(tool_calls=(said("count", "x", n=1),))
     simulated_switch(openai=[call, call, Reply(FINAL)])
     counter = Counter()
-    assert results(await events_of(LLM(tools=[counter.count])("Go."))) == {"x": "1", "x_2": "1"}
-    assert counter.ran == [1, 1]
+    events = await events_of(LLM(tools=[counter.count])("Go."))
+    assert results(events) == {"x": "1", "x_2": "1"} and counter.ran == [1, 1]
+    fragments = [event.id for event in events if isinstance(event, ToolCallDelta)]
+    assert fragments == ["x", "x", "x_2", "x_2"]  # a fragment has the id of its call
+
+
+async def test_an_id_of_the_history_is_not_used_again(simulated_switch: SimulatedSwitch) -> None:
+    history = [
+        Message("user", "Go."),
+        Message("assistant", ToolCallPart("x", "count", "{}")),
+        Message("tool", ToolResultPart("x", "count", "0")),
+    ]
+    simulated_switch(openai=calling(said("count", "x", n=1)))
+    counter = Counter()
+    assert results(await events_of(LLM(tools=[counter.count])("Again.", messages=history))) == {"x_2": "1"}
+
+
+async def test_a_tool_whose_task_somebody_cancels_is_an_error(simulated_switch: SimulatedSwitch) -> None:
+    async def leave() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    assert await answered(simulated_switch, leave) == "!it was cancelled"
 
 
 async def test_a_tool_choice_holds_for_the_first_turn(simulated_switch: SimulatedSwitch) -> None:
@@ -662,3 +685,32 @@ async def test_a_tool_without_a_check_is_checked_by_its_schema(simulated_switch:
     assert told is not None and told.startswith("!the arguments are wrong, so nothing was run: n")
     told = await answered(simulated_switch, tool)
     assert told is not None and told.startswith("!the arguments are wrong, so nothing was run: ")
+
+
+# ── a later turn that fails ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_later_turn_that_no_vendor_answers_ends_with_what_was_delivered(
+    simulated_switch: SimulatedSwitch,
+) -> None:
+    counter = Counter()
+    simulated_switch(openai=[Reply("Hm.", tool_calls=(said("count"),)), Reply(fault=HttpError(400))])
+    with pytest.raises(StreamingError) as caught:
+        await LLM(tools=[counter.count])("Go.")
+    assert caught.value.partial == "Hm.\n\n" and caught.value.usage.output_tokens == 12 and counter.ran == [0]
+    assert isinstance(caught.value.failures[-1], InvalidRequestError)
+
+
+async def test_a_later_turn_that_no_target_may_answer_is_a_budget_error(simulated_switch: SimulatedSwitch) -> None:
+    """The first turn costs 2.1 dollars, and a request is expected to cost 50.1: the second one does not fit."""
+    counter = Counter()
+    config = {
+        "providers": {"openai": {"models": ["m"]}},
+        "catalog": {"openai/m": {"input_price": 100_000, "output_price": 100_000}},
+        "budgets": {"daily": 51},
+    }
+    vendor = simulated_switch(config, openai=calling(said("count"), text="Hm."))["openai"]
+    with pytest.raises(StreamBudgetExceededError, match="over budget") as caught:
+        await LLM("openai/m", tools=[counter.count])("Go.")
+    assert caught.value.partial == "Hm.\n\n" and caught.value.usage.cost == pytest.approx(2.1)
+    assert counter.ran == [0] and len(vendor.requests) == 1

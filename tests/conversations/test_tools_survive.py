@@ -19,13 +19,14 @@ from llm_dispatcher import LLMStream, LLMSwitch, RunContext, TaskRequest
 from llm_dispatcher.events import (
     Event,
     StreamCompleted,
-    TextDelta,
+    StreamReset,
     ToolCall,
     ToolCallDelta,
     ToolCallDropped,
     ToolResult,
     check_order,
 )
+from llm_dispatcher.streaming._transcript import Transcript
 from llm_dispatcher.testing import (
     CleanEnd,
     Continuing,
@@ -45,7 +46,7 @@ CALLS = (
     SaidToolCall("count", '{"of": ["lamps"]}', id="call_2"),
 )
 TURNS = (Reply(ASIDE, tool_calls=CALLS), Reply(FINAL))
-HOW = ("events", "chunks", "whole")
+HOW = ("events", "chunks", "whole", "restarts")
 
 ran: Counter[tuple[object, str, str]] = Counter()
 """How often each tool has run, by the cell and the arguments."""
@@ -101,10 +102,13 @@ async def read(stream: LLMStream[str], cell: Cell) -> str:
     match cell.how:
         case "whole":
             return await stream
-        case "events":
+        case "events" | "restarts":
             events = [event async for event in stream.events()]
             check_events(events, cell)
-            return "".join(event.text for event in events if isinstance(event, TextDelta))
+            assert any(isinstance(event, StreamReset) for event in events) == (
+                cell.how == "restarts" and cell.place > 0
+            )
+            return Transcript.of(events).text
         case _:
             return "".join([chunk async for chunk in stream])
 
@@ -127,7 +131,8 @@ def check_events(events: Sequence[Event], cell: Cell) -> None:
 
 async def run(switch: LLMSwitch, cell: Cell) -> None:
     request = TaskRequest(json.dumps(cell), tools=[look_up, count])
-    stream = switch.stream_request(request, tool_context=cell)
+    on_break = "restart" if cell.how == "restarts" else None
+    stream = switch.stream_request(request, tool_context=cell, on_break=on_break)
     assert await read(stream, cell) == f"{ASIDE}\n\n{FINAL}", cell
     assert ran[cell, "look_up", "Eddystone"] == 1 and ran[cell, "count", '["lamps"]'] == 1, cell
     assert sum(times for key, times in ran.items() if key[0] == cell) == 2, cell

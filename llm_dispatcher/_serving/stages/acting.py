@@ -39,7 +39,16 @@ from ..._tools._checking import CheckedCall, Names, Tools
 from ..._tools._deciding import decide
 from ..._tools._running import Running, SideBySide
 from ..._upstream import Deadline
-from ...events import Event, StreamCompleted, StreamReset, TextDelta, ToolCall, ToolResult
+from ...events import (
+    Event,
+    StreamCompleted,
+    StreamReset,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallDropped,
+    ToolResult,
+)
 from ...exceptions import (
     BudgetExceededError,
     LLMDispatcherError,
@@ -126,6 +135,8 @@ class _Stay:
                             if (named := self._named(event)) is not None:
                                 calls.append(named)
                                 yield named
+                        elif isinstance(event, (ToolCallDelta, ToolCallDropped)):
+                            yield self._names.fragment(event)
                         elif isinstance(event, StreamCompleted):
                             completed = event
                         else:
