@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pytest
 
@@ -131,7 +131,7 @@ def check_events(events: Sequence[Event], cell: Cell) -> None:
 
 async def run(switch: LLMSwitch, cell: Cell) -> None:
     request = TaskRequest(json.dumps(cell), tools=[look_up, count])
-    on_break = "restart" if cell.how == "restarts" else None
+    on_break: Literal["restart"] | None = "restart" if cell.how == "restarts" else None
     stream = switch.stream_request(request, tool_context=cell, on_break=on_break)
     assert await read(stream, cell) == f"{ASIDE}\n\n{FINAL}", cell
     assert ran[cell, "look_up", "Eddystone"] == 1 and ran[cell, "count", '["lamps"]'] == 1, cell
