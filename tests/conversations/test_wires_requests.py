@@ -169,7 +169,7 @@ def test_an_empty_result_is_sent_without_content_where_an_empty_text_is_refused(
 
 @pytest.mark.parametrize("arguments", ["", "  ", '{"a": ', "[1]"])
 def test_arguments_are_json_on_every_wire(arguments: str) -> None:
-    expected = {"INVALID_JSON": arguments} if arguments.strip() else {}
+    expected = {"invalid_json": arguments} if arguments.strip() else {}
     request = asked(Message("assistant", ToolCallPart("1", "f0", arguments)), results("1"))
     assert json.loads(chat(request)[1]["tool_calls"][0]["function"]["arguments"]) == expected
     assert json.loads(responses(request)[1]["arguments"]) == expected

@@ -534,7 +534,7 @@ def test_broken_arguments_in_a_conversation_are_sent_as_text_in_an_object(wire: 
     """A model that wrote them gets an error as their result. Its conversation has to stay usable on all wires."""
     turn = Message("assistant", ToolCallPart("c", "f", arguments))
     sent = json.dumps(body(wire, TaskRequest("x", messages=[turn])))
-    assert json.dumps({"INVALID_JSON": arguments}) in sent
+    assert json.dumps({"invalid_json": arguments}) in sent
 
 
 @pytest.mark.parametrize("wire", ["openrouter", "responses", "vertex", "anthropic"])

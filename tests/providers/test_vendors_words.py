@@ -225,7 +225,7 @@ async def test_deep_arguments_in_a_conversation_are_sent_as_text(wire: str, simu
     vendor = simulated_vendor(wire, Reply("Hi."))
     async with switch_over(vendor) as switch:
         assert await switch.stream_request(TaskRequest("x", messages=[Message("user", "Go."), *turns])) == "Hi."
-    assert json.loads(vendor.requests[0].calls[0].arguments) == {"INVALID_JSON": deep}
+    assert json.loads(vendor.requests[0].calls[0].arguments) == {"invalid_json": deep}
 
 
 # ── large events ───────────────────────────────────────────────────────────────────────────────────────────────────

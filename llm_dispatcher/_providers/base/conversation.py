@@ -32,7 +32,7 @@ _PARTS: Final[Mapping[Role, tuple[type[Part], ...]]] = {
     "tool": (ToolResultPart, CachePoint),
 }
 
-NOT_JSON: Final = "INVALID_JSON"
+NOT_JSON: Final = "invalid_json"
 """The name under which a model sees arguments of its own that are not a JSON object. Some wires take nothing else."""
 
 
