@@ -15,12 +15,49 @@ _WORDS: Final = re.findall(
     "heartwood inflorescence jungle knot leaf moss needle orchard petal quill root sapling thicket understory "
     "vine whorl xylem yield zone",
 )
+_TOOL_TURNS: Final = re.compile(r"Look up (\d+) parts of it in each of (\d+) turns")
+_WORD: Final = re.compile(r"\S+\s*")
 _QUESTION: Final = re.compile(rf"Describe the ({'|'.join(BIRDS)}) in (\d+) words")
 
 
 def question(bird: int, words: int) -> str:
     """A question. Those about different birds, or with different numbers, have different answers."""
     return f"Describe the {BIRDS[bird % len(BIRDS)]} in {words} words."
+
+
+def turns_of_tools(turns: int, calls: int) -> str:
+    """What a prompt says in which the model is to call the tool `calls` times in each of so many turns."""
+    return f" Look up {calls} parts of it in each of {turns} turns."
+
+
+def tool_turns_in(text: str) -> tuple[int, int]:
+    """How many turns with how many calls a prompt asks for; (0, 0) if it asks for none."""
+    match = _TOOL_TURNS.search(text)
+    return (0, 0) if match is None else (int(match[2]), int(match[1]))
+
+
+def part_of_answer(text: str, turn: int) -> str:
+    """What an honest vendor says in one turn, counted from 0. All turns together are the whole answer, and each but the
+    last ends in white space.
+    """
+    words = _WORD.findall(answer_to(text))
+    turns = tool_turns_in(text)[0] + 1
+    ends = [len(words) * number // turns for number in range(turns + 1)]
+    return "".join(words[ends[turn] : ends[turn + 1]])
+
+
+def looked_up(text: str, turn: int) -> list[str]:
+    """The argument of each call that a vendor makes in one turn. No two calls of an answer are alike."""
+    match = _QUESTION.search(text)
+    turns, calls = tool_turns_in(text)
+    if match is None or turn >= turns:
+        return []
+    return [f"{match[1]} {match[2]}, part {turn + 1}.{number + 1}" for number in range(calls)]
+
+
+def found_out(name: str) -> str:
+    """What the tool returns for an argument."""
+    return f"The {name} is fine."
 
 
 @lru_cache(maxsize=1_000)

@@ -24,6 +24,7 @@ from tests.simulation.scenario import (
     State,
     Strange,
     Through,
+    ToolPlan,
     VendorPlan,
     Way,
     What,
@@ -216,7 +217,7 @@ def _readers(choices: Choices, config: dict[str, Any], kind: str, length: float)
             reader = replace(
                 reader,
                 pause=reader.pause if choices.chance(0.2, stream) else 0.0,
-                wants_tools=choices.chance(0.25, stream),
+                wants_tools=choices.chance(0.25, stream) and reader.tool is None,
                 options={name: value for name, value in reader.options.items() if name not in ("on_break", "max_cost")},
             )
         readers.append(_twin(reader, first) if first is not None and choices.chance(0.7, stream) else reader)
@@ -234,6 +235,7 @@ def _twin(reader: ReaderPlan, first: ReaderPlan) -> ReaderPlan:
         request=first.request,
         options=own | shared,
         wants_tools=first.wants_tools,
+        tool=first.tool,
         open_turn=first.open_turn if reader.through == "request" and reader.way != "metadata" else reader.open_turn,
     )
 
@@ -247,6 +249,7 @@ def _reader(
 ) -> ReaderPlan:
     way = choices.pick(_WAYS, stream)
     through = choices.pick(_THROUGH, stream)
+    tool = _tool(choices, f"tool of {stream}")
     ends = choices.pick(
         ("whole",) * 7 + ("leaves", "cancelled", "cancelled", "closed", "dropped", "cancelled later"), stream
     )
@@ -268,9 +271,24 @@ def _reader(
         raises_in_callbacks=choices.chance(0.1, stream),
         waits_in_callbacks=choices.chance(0.3, stream),
         has_progress=choices.chance(0.3, stream),
-        wants_tools=choices.chance(0.08, stream),
-        open_turn=_open_turn(choices, stream, asked, through, way),
+        wants_tools=choices.chance(0.08, stream) and tool is None,
+        tool=tool,
+        open_turn=_open_turn(choices, stream, asked, through, way) if tool is None else 0,
     )
+
+
+def _tool(choices: Choices, stream: str) -> ToolPlan | None:
+    """The tool of a reader that has one."""
+    has_one = choices.chance(0.2, stream)
+    plan = ToolPlan(
+        turns=choices.pick((1, 1, 2, 3), stream),
+        calls=choices.pick((1, 1, 2, 3), stream),
+        seconds=choices.pick((0.0, 0.0, 0.5, 4.0, 30.0), stream),
+        trouble=choices.pick(("", "", "raises", "is slow", "blocks"), stream),
+        share=choices.pick((0.5, 1.0), stream),
+        timeout=choices.pick((None, None, 2.0), stream),
+    )
+    return plan if has_one else None
 
 
 def _open_turn(choices: Choices, stream: str, asked: str, through: Through, way: Way) -> int:

@@ -94,6 +94,8 @@ def _routing(choices: Choices, stream: str, targets: list[str]) -> dict[str, Any
         routing["tasks"] = {"code_generation": _route(choices, f"{stream} of code", targets)}
     if choices.chance(0.25, stream):
         routing["on_refusal"] = "next"
+    if choices.chance(0.15, f"{stream}, affinity"):
+        routing["affinity"] = "off"
     if choices.chance(0.1, stream):
         routing["max_latency"] = choices.pick((10.0, 1.5), stream)
     return routing

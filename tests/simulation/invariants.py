@@ -24,6 +24,7 @@ from tests.simulation.promises import (
     order,
     reloads,
     texts,
+    tools,
 )
 from tests.simulation.record import Run
 
@@ -78,6 +79,14 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     ladder.a_silent_vendor_leaves_time_for_others,
     ladder.the_flow_clock_blames_only_a_slow_vendor,
     ladder.a_limit_leaves_room_for_the_whole_answer,
+    # tools
+    tools.no_tool_runs_twice_for_one_call,
+    tools.no_tool_runs_on_half_arguments,
+    tools.a_tool_runs_after_its_whole_turn,
+    tools.every_call_in_a_history_has_its_result,
+    tools.every_result_is_that_of_its_call,
+    tools.a_complete_answer_has_run_its_tools,
+    tools.a_later_turn_goes_on_where_it_was,
     # money
     money.each_request_has_one_row,
     money.a_row_tells_what_its_vendor_reported,

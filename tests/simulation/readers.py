@@ -16,17 +16,19 @@ from llm_dispatcher import LLM, LLMSwitch, llm_stream, llm_stream_with_metadata
 from llm_dispatcher._policy import Policy
 from llm_dispatcher._serving.current import use_switch
 from llm_dispatcher._stream import LLMStream
-from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, StreamReset, TextDelta
+from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, StreamReset, TextDelta, ToolResult
 from llm_dispatcher.streaming import ProgressTracker, StreamingCallbacks
 from llm_dispatcher.streaming._account import Account
 from llm_dispatcher.streaming._observe import ObservedCall, Observer, Watcher
-from llm_dispatcher.tasks import Message, TaskRequest
-from tests.simulation.answers import answer_to
+from llm_dispatcher.tasks import Message, TaskRequest, Tool
+from llm_dispatcher.testing._simulation.choices import Choices
+from tests.simulation.answers import answer_to, found_out, turns_of_tools
 from tests.simulation.promises.kit import resilience_of
-from tests.simulation.record import Reading
-from tests.simulation.scenario import ReaderPlan
+from tests.simulation.record import Reading, ToolRun
+from tests.simulation.scenario import ReaderPlan, ToolPlan
 from tests.simulation.witness import reading_now
 
+_PARAMETERS: Final = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 TOOLS: Final = (
     {
         "type": "function",
@@ -77,12 +79,21 @@ class _Watching:
 class Reader:
     """One reader. `stream` is there once it has asked; `note` writes a line of the trace."""
 
-    def __init__(self, plan: ReaderPlan, reading: Reading, switch: LLMSwitch, note: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        plan: ReaderPlan,
+        reading: Reading,
+        switch: LLMSwitch,
+        choices: Choices,
+        note: Callable[[str, str], None],
+    ) -> None:
         self.plan = plan
         self.reading = reading
         self.stream: LLMStream[Any] | None = None
         self._switch = switch
+        self._choices = choices
         self._is_complete = False
+        self._turn_began = 0
         self._note = note
         self._tracker = ProgressTracker() if plan.has_progress else None
 
@@ -140,6 +151,9 @@ class Reader:
         plan = self.plan
         prompt = plan.question + (WITH_TOOL if plan.wants_tools else "")
         request: dict[str, Any] = {**plan.request, **({"tools": TOOLS} if plan.wants_tools else {})}
+        if plan.tool is not None:
+            prompt = plan.question + turns_of_tools(plan.tool.turns, plan.tool.calls)
+            request["tools"] = (look_up(plan.tool, self.reading, self._choices),)
         options: dict[str, Any] = {**plan.options, "callbacks": self._callbacks(), "progress_tracker": self._tracker}
         through = "function" if plan.way == "metadata" and plan.through in ("request", "llm") else plan.through
         if through == "request":
@@ -176,6 +190,7 @@ class Reader:
             await asyncio.sleep(WAITING)
 
         others = ("on_stream_start", "on_chunk_received", "on_error", "on_switch", "on_reasoning", "on_tool_call")
+        others += ("on_tool_result",)
         callbacks: dict[str, Any] = {name: named(name) for name in others}
         if self.plan.waits_in_callbacks:
             callbacks["on_chunk_received"] = on_chunk_received
@@ -227,8 +242,10 @@ class Reader:
             reading.events.append(item)
             if isinstance(item, TextDelta):
                 reading.text += item.text
+            elif isinstance(item, ToolResult):
+                self._turn_began = len(reading.text)
             elif isinstance(item, StreamReset):
-                reading.text = ""
+                reading.text = reading.text[: self._turn_began]
             elif isinstance(item, StreamCompleted):
                 self._is_complete = True
             elif isinstance(item, StreamFailed):
@@ -245,6 +262,40 @@ class Reader:
             self.reading.ended_by_other = asyncio.get_running_loop().time()
             self._note(f"closer of {self.plan.name}", "closes the stream")
             await self.stream.aclose()
+
+
+def look_up(plan: ToolPlan, reading: Reading, choices: Choices) -> Tool:
+    """The tool of a reader, which writes its runs to the reading."""
+    loop = asyncio.get_running_loop()
+
+    def begin(arguments: dict[str, Any]) -> ToolRun:
+        run = ToolRun(arguments.get("name", arguments), loop.time())
+        reading.tool_runs.append(run)
+        return run
+
+    def end(run: ToolRun) -> str:
+        is_hit = choices.chance(plan.share, f"tool of {reading.name}")
+        if plan.trouble == "raises" and is_hit:
+            raise ValueError("the tool fails on purpose")
+        run.returned = found_out(str(run.argument))
+        return run.returned
+
+    async def look(**arguments: Any) -> str:
+        run = begin(arguments)
+        try:
+            is_slow = plan.trouble == "is slow" and choices.chance(plan.share, f"tool of {reading.name}")
+            await asyncio.sleep(plan.seconds + (1_000.0 if is_slow else 0.0))
+            return end(run)
+        finally:
+            run.ended_at = loop.time()
+
+    def look_in_a_thread(**arguments: Any) -> str:
+        run = begin(arguments)
+        run.ended_at = run.began_at
+        return end(run)
+
+    function: Any = look_in_a_thread if plan.trouble == "blocks" else look
+    return Tool("look_up", "Look up a part of a bird.", _PARAMETERS, function, timeout=plan.timeout)
 
 
 def _request(prompt: str, request: dict[str, Any], open_turn: int) -> TaskRequest:

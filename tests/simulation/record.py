@@ -82,6 +82,18 @@ class Vendor(Protocol):
 
 
 @dataclass(eq=False)
+class ToolRun:
+    """One run of a reader's tool: its argument, when it began, and when it ended, if it did. `returned` is what it has
+    returned; `None` if it raised or was stopped.
+    """
+
+    argument: object
+    began_at: float
+    ended_at: float | None = None
+    returned: str | None = None
+
+
+@dataclass(eq=False)
 class Reading:
     """What one reader asked, got and saw. Times are virtual seconds since the run began.
 
@@ -106,6 +118,7 @@ class Reading:
         total: The seconds of the `total` clock that is in force for its call.
         cancelled_at: When it was cancelled, by another task or in a step of its own. It was still reading then.
         cancellations: How many cancellations of its task were not taken back at its end.
+        tool_runs: Each run of its tool, in the order in which they began.
         ended_by_other: When another task closed its stream or cancelled it, or the switch was closed meanwhile.
     """
 
@@ -130,6 +143,7 @@ class Reading:
     cancelled_at: float | None = None
     cancellations: int = 0
     ended_by_other: float | None = None
+    tool_runs: list[ToolRun] = field(default_factory=list)
 
 
 @dataclass(eq=False)

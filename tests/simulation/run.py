@@ -320,7 +320,7 @@ class _Runner:
 
     def _reader(self, plan: ReaderPlan, process: Process) -> Reader:
         reading = Reading(plan.name, plan.question, answer_to(plan.question)[plan.open_turn :], plan, process.number)
-        return Reader(plan, reading, process.switch, self.simulation.note)
+        return Reader(plan, reading, process.switch, self.simulation.choices, self.simulation.note)
 
     def _switch(self, process: Process) -> LLMSwitch:
         scripts, plans = self.scripts, {plan.name: plan for plan in self.scenario.vendors}

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-VERSION: Final = 10
+VERSION: Final = 11
 """Raise it when `draw` draws something else from the same seed: see `test_seeds.py`."""
 
 State: TypeAlias = Literal[
@@ -29,6 +29,8 @@ Way: TypeAlias = Literal["events", "text", "metadata", "await", "collect"]
 Kind: TypeAlias = Literal["usual", "outage", "quiet", "breaking"]
 """`breaking`: most answers break in the middle, again and again, and nothing else is in their way."""
 What: TypeAlias = Literal["reload", "jump", "close", "kill", "warm", "look", "disk"]
+ToolTrouble: TypeAlias = Literal["", "raises", "is slow", "blocks"]
+"""What goes wrong in a tool. One that `blocks` is a function that runs in a thread."""
 Through: TypeAlias = Literal["request", "llm", "function", "body", "stand-in"]
 """`function`: a decorated function whose body makes the prompt. `body`: one whose body opens the stream itself.
 `stand-in`: one whose body answers if no model can, and its route names it."""
@@ -82,6 +84,20 @@ class VendorPlan(Struct, frozen=True, kw_only=True):
         return all(phase.state != "lying" for phase in self.phases)
 
 
+class ToolPlan(Struct, frozen=True, kw_only=True):
+    """The tool of a reader: the model is to call it `calls` times in each of so many `turns`, and then to answer.
+
+    A run takes so many `seconds`. A `share` of the runs have a trouble; one that `is slow` is stopped after `timeout`.
+    """
+
+    turns: int = 1
+    calls: int = 1
+    seconds: float = 0.0
+    trouble: ToolTrouble = ""
+    share: float = 0.5
+    timeout: float | None = None
+
+
 class ReaderPlan(Struct, frozen=True, kw_only=True):
     """A reader: when it starts, what it asks, how it reads, and how it ends.
 
@@ -91,6 +107,7 @@ class ReaderPlan(Struct, frozen=True, kw_only=True):
     `process` counts the processes of a run from 0. Another task cancels it `cancelled_at` seconds after it has begun:
     often in the moment in which a clock of the stream runs out. Its request ends with an open turn of the assistant,
     which has the first `open_turn` characters of the answer. Its callbacks take time if it `waits_in_callbacks`.
+    With `wants_tools`, the model ends its answer with a call that is only reported. A `tool` is a function that runs.
     """
 
     name: str
@@ -112,6 +129,7 @@ class ReaderPlan(Struct, frozen=True, kw_only=True):
     waits_in_callbacks: bool = False
     has_progress: bool = False
     wants_tools: bool = False
+    tool: ToolPlan | None = None
     open_turn: int = 0
 
 

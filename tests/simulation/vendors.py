@@ -47,7 +47,7 @@ from llm_dispatcher.testing._runs import Trouble
 from llm_dispatcher.testing._simulation.answer import Moment, Pieces
 from llm_dispatcher.testing._simulation.choices import Choices
 from llm_dispatcher.testing.faults import Fault
-from tests.simulation.answers import answer_to
+from tests.simulation.answers import looked_up, part_of_answer
 from tests.simulation.scenario import Phase, State, VendorPlan
 
 FAULTS: Final[dict[str, Callable[[int, Choices, str], Fault]]] = {
@@ -88,6 +88,8 @@ LIES: Final = (
 )  # fmt: skip
 ANOTHER: Final = "Sure, here is a new description of that bird: it is small, brown and rather shy."
 """What a model writes that takes a request for the rest of an answer for a new one."""
+_WITHOUT_CALLS: Final = ("negative usage", "usage twice", "error after the end", "empty pieces")
+"""Lies that would leave out the calls of the answer."""
 INSTEAD: Final = ("another answer", "nothing new", "our words")
 """What comes in the place of a continuation, among the values of `VendorPlan.instead`."""
 OUR_LAST_WORDS: Final = CONTINUE_PROMPT.rpartition(". ")[2]
@@ -150,7 +152,8 @@ class VendorScript:
 
     def _honest(self, request: ReceivedRequest, kind: Kind) -> Reply:
         asked = next(turn.text for turn in request.turns if turn.role == "user")
-        whole = answer_to(asked)
+        turn = sum(bool(each.calls) for each in request.turns)
+        whole = part_of_answer(asked, turn)
         pace = self.plan.pace if self._now() < self._ends_at else 0.001
         base = Reply(pace=pace, usage=SaidUsage(20 + len(asked) // 4, 1 + len(whole) // 4))
         delivered = delivered_in(request)
@@ -174,6 +177,7 @@ class VendorScript:
         if anchor is not None and reply.text.startswith(anchor):
             reply = replace(reply, text=self._with_marks(text, anchor, reply.text))
         calls = (SaidToolCall("look_up", '{"name": "wing"}'),) if "call the tool" in asked else ()
+        calls += tuple(SaidToolCall("look_up", json.dumps({"name": name})) for name in looked_up(asked, turn))
         limit = request.body.get("max_tokens")
         if self.plan.honours_limits and limit is not None and len(reply.text) > 4 * limit:
             reply, calls = replace(reply, text=reply.text[: 4 * limit], finish_reason="length"), ()
@@ -335,6 +339,8 @@ class VendorScript:
 
     def _lying(self, plain: Reply, request: ReceivedRequest, lie: str) -> Reply | Pieces:
         choices, stream = self._choices, self.stream
+        if plain.tool_calls and lie in _WITHOUT_CALLS:
+            return plain  # the answer would be a half one
         ending = Finished("length" if plain.finish == "length" else "stop", None)
         match lie:
             case "usage":

@@ -21,6 +21,7 @@ from llm_dispatcher.events import (
     StreamReset,
     StreamStarted,
     TextDelta,
+    ToolResult,
 )
 from llm_dispatcher.exceptions import UnprovenContinuationError
 from llm_dispatcher.tasks import Target, TaskType
@@ -110,13 +111,16 @@ def end_of(events: Sequence[Event]) -> Event | None:
 
 
 def text_of(events: Iterable[Event]) -> str:
-    """The text of these events, without what a reset has taken back."""
+    """The text of these events, without what a reset has taken back. A reset takes back one turn."""
     pieces: list[str] = []
+    turn_began = 0
     for event in events:
         if isinstance(event, TextDelta):
             pieces.append(event.text)
+        elif isinstance(event, ToolResult):
+            turn_began = len(pieces)
         elif isinstance(event, StreamReset):
-            pieces.clear()
+            del pieces[turn_began:]
     return "".join(pieces)
 
 
@@ -136,6 +140,7 @@ class Segment:
     number: int
     target: Target
     cached: bool
+    turn: int = 0
     pieces: list[str] = field(default_factory=list)
     is_taken_back: bool = False
 
@@ -147,15 +152,19 @@ class Segment:
 def segments(events: Iterable[Event]) -> list[Segment]:
     """The parts of a stream, one for each attempt that was shown."""
     parts: list[Segment] = []
+    turn, has_results = 0, False
     for event in events:
         match event:
             case StreamStarted():
-                parts.append(Segment(event.attempt, event.target, event.cached))
+                turn, has_results = turn + has_results, False
+                parts.append(Segment(event.attempt, event.target, event.cached, turn))
+            case ToolResult():
+                has_results = True
             case TextDelta() if parts:
                 parts[-1].pieces.append(event.text)
             case StreamReset():
                 for part in parts:
-                    part.is_taken_back = True
+                    part.is_taken_back = part.is_taken_back or part.turn == turn
             case _:
                 pass
     return parts
@@ -213,7 +222,7 @@ def has_own_breakers(policy: Policy, task: TaskType) -> bool:
 def may_share(reading: Reading) -> bool:
     """Whether the reader's call may share its stream with others, if its policy has a cache."""
     is_raw = option(reading, "raw") and not has_body(reading)  # a body does not pass it on
-    return option(reading, "cache") is not False and not is_raw
+    return option(reading, "cache") is not False and not is_raw and reading.plan.tool is None
 
 
 def asks_the_same(run: Run, donor: Reading, reading: Reading) -> bool:
@@ -223,6 +232,8 @@ def asks_the_same(run: Run, donor: Reading, reading: Reading) -> bool:
     for name in ("task_type", "max_tokens", "temperature", "system"):
         if donor.plan.request.get(name) != reading.plan.request.get(name):
             return False
+    if donor.plan.tool is not None or reading.plan.tool is not None:
+        return False
     if (donor.plan.wants_tools, donor.plan.open_turn) != (reading.plan.wants_tools, reading.plan.open_turn):
         return False
     thresholds = [policy.cache.similarity_threshold for policy in policies_of(run, reading) if policy.cache is not None]

@@ -49,7 +49,7 @@ from tests.simulation.promises.kit import (
     task_of,
 )
 from tests.simulation.promises.load import BROKE
-from tests.simulation.promises.matching import Request, answers, of_reading, requests
+from tests.simulation.promises.matching import Request, answers, of_reading, requests, turns_of_rows
 from tests.simulation.record import Reading, Run
 from tests.simulation.vendors import OUR_LAST_WORDS
 
@@ -68,13 +68,16 @@ def a_run_is_read_on_as_if_nothing_had_broken(run: Run) -> None:
         if answer[0].served.run is None or None in rows or missed(reading) or has_body(reading) or is_free(reading):
             continue
         numbers = {row.number for row in rows if row is not None}
-        wrote = _without_text(piece for each in answer for piece in each.served.pieces)
-        shown = _without_text(_of_attempts(reading.watched, numbers))
-        if outcome_of(reading) == "completed" and rows[-1] is not None and rows[-1].outcome == "completed":
-            if shown != wrote and not _is_taken_back(reading):
-                fail(reading, f"what the run wrote: {wrote}", shown)
-        elif shown != wrote[: len(shown)]:
-            fail(reading, f"a beginning of what the run wrote: {wrote}", shown)
+        all_wrote = _without_text(piece for each in answer for piece in each.served.pieces)
+        all_shown = _without_text(_of_attempts(reading.watched, numbers))
+        for is_fragment in (True, False):  # what comes after a whole call waits for the end, but fragments do not
+            wrote = [each for each in all_wrote if (each[0] == "fragment") is is_fragment]
+            shown = [each for each in all_shown if (each[0] == "fragment") is is_fragment]
+            if outcome_of(reading) == "completed" and rows[-1] is not None and rows[-1].outcome == "completed":
+                if shown != wrote and not _is_taken_back(reading):
+                    fail(reading, f"what the run wrote: {wrote}", shown)
+            elif shown != wrote[: len(shown)]:
+                fail(reading, f"a beginning of what the run wrote: {wrote}", shown)
 
 
 def a_run_is_read_on_while_it_can_be(run: Run) -> None:
@@ -152,8 +155,9 @@ def each_attempt_names_its_rung(run: Run) -> None:
     on a run of which nothing was shown is announced as that run's request would be.
     """
     for reading in finished(run):
-        has_content, rows = False, attempts_of(reading)
+        has_content, rows, turns = False, attempts_of(reading), turns_of_rows(run, reading)
         for row in rows:
+            has_content = has_content and turns[row.number] == turns.get(row.number - 1)
             if row.rung is None and has_content and not _is_of_a_body(reading):
                 fail(reading, f"the rung of attempt {row.number}, which continues an answer", row)
             if row.rung not in (None, "reattached") and not has_content:

@@ -11,7 +11,7 @@ from llm_dispatcher._policy import BODY
 from llm_dispatcher._routing.health import LOCAL, REFUSED
 from llm_dispatcher.events import Attempt
 from llm_dispatcher.provider import Finished, Handover, Opened, Piece, ServedBy
-from llm_dispatcher.tasks import Target
+from llm_dispatcher.tasks import Target, TaskRequest
 from tests.simulation.promises.kit import UNPROVEN, asks_the_same, attempts_of, everyone, fail, is_buffered, may_share
 from tests.simulation.record import Process, Reading, Run, Served, Vendor
 
@@ -53,6 +53,11 @@ class Request:
     """The place of its model among those to which the vendor has handed over in this answer."""
 
     @property
+    def turn(self) -> int:
+        """The turn of its stream, counted from 0: how often the results of tools had come before."""
+        return turn_of(self.served.request)
+
+    @property
     def began_at(self) -> float:
         """When the attempt first asked."""
         return self.refused[0].asked_at if self.refused else self.served.asked_at
@@ -80,6 +85,20 @@ class Request:
     def is_local(self) -> bool:
         """Whether this machine failed, and the request was not sent."""
         return self.row is not None and self.row.failure is not None and self.row.failure.kind == LOCAL
+
+
+def turn_of(request: TaskRequest) -> int:
+    """The turn of a request, counted from 0, in a stream that runs tools."""
+    return sum(message.role == "tool" for message in request.messages)
+
+
+def turns_of_rows(run: Run, reading: Reading) -> dict[int, int]:
+    """The turn of each row of a reader, by the row's number. A row without a request is of the turn before it."""
+    sent = {each.row.number: each.turn for each in of_reading(run, reading) if each.row is not None}
+    turns: dict[int, int] = {}
+    for row in attempts_of(reading):
+        turns[row.number] = sent.get(row.number, turns.get(row.number - 1, 0))
+    return turns
 
 
 def requests(run: Run) -> Sequence[Request]:

@@ -17,6 +17,7 @@ from llm_dispatcher.events import (
     StreamSwitched,
     TextDelta,
     ToolCall,
+    ToolResult,
     check_order,
 )
 from tests.simulation.promises.kit import (
@@ -32,7 +33,7 @@ from tests.simulation.promises.kit import (
 )
 from tests.simulation.record import Reading, Run
 
-_BEGUN: Final = re.compile(r"(?:F|X|Sc*(?:id*w?r?Sc*)*(?:t+Sc*(?:id*w?r?Sc*)*)*(?:id*w?r?)?)?")
+_BEGUN: Final = re.compile(r"(?:F|X|Sc*(?:id*w?r?Sc*)*(?:t+Sc*(?:id*w?r?Sc*)*)*(?:id*w?r?|t+)?)?")
 """A beginning of a legal stream that has not ended."""
 
 
@@ -132,6 +133,8 @@ def expected_callbacks(events: Sequence[Event]) -> list[str]:
                 names.append("on_reasoning")
             case ToolCall():
                 names.append("on_tool_call")
+            case ToolResult():
+                names.append("on_tool_result")
             case StreamCompleted() | StreamCancelled():
                 names.append("on_stream_end")
             case StreamFailed():

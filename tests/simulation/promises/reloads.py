@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.promises.kit import everyone, fail, option, policies_of
-from tests.simulation.promises.matching import asked_targets, begins_again, requests
+from tests.simulation.promises.matching import asked_targets, begins_again, requests, turns_of_rows
 from tests.simulation.record import Run
 
 
@@ -35,7 +35,9 @@ def a_stream_keeps_its_configuration(run: Run) -> None:
 
 
 def an_ordered_route_is_asked_in_order(run: Run) -> None:
-    """A request of an ordered route asks its targets in the order in which the route lists them."""
+    """A request of an ordered route asks its targets in the order in which the route lists them. A later turn of a
+    stream with tools begins where the turn before has ended: `a_later_turn_goes_on_where_it_was` looks at it.
+    """
     for reading in everyone(run):
         asked = reading.plan.request
         policies = policies_of(run, reading)
@@ -45,8 +47,9 @@ def an_ordered_route_is_asked_in_order(run: Run) -> None:
         is_plain = not asked.get("model") and not asked.get("providers") and option(reading, "max_latency") is None
         if not is_plain or any((strategy or route.strategy) != "ordered" or route.max_latency for route in routes):
             continue
-        asked_in_turn = zip(asked_targets(run, reading), begins_again(run, reading), strict=True)
-        targets = [target for target, is_again in asked_in_turn if not is_again]
+        turns = turns_of_rows(run, reading)
+        asked_in_turn = zip(asked_targets(run, reading), begins_again(run, reading), turns.values(), strict=True)
+        targets = [target for target, is_again, turn in asked_in_turn if not is_again and not turn]
         if not any(
             _are_in_order([route.targets.index(each) for each in targets if each in route.targets]) for route in routes
         ):

@@ -188,7 +188,7 @@ def the_seam_is_told(run: Run) -> None:
         rows = {row.number: row for row in attempts_of(reading)}
         parts = segments(reading.watched)
         switched = [event for event in reading.watched if isinstance(event, StreamSwitched)]
-        changes = [(one, two) for one, two in pairwise(parts) if one.target != two.target]
+        changes = [(one, two) for one, two in pairwise(parts) if one.target != two.target and one.turn == two.turn]
         if len(switched) != len(changes) + _is_open_ended(reading):
             fail(reading, f"{len(changes)} StreamSwitched, one for each other target", len(switched))
         for event, (one, two) in zip(switched, changes, strict=False):
