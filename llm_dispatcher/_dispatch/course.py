@@ -34,7 +34,7 @@ class Course:
         self.transcript: Transcript = Transcript() if earlier is None else earlier.transcript
         self.failures: list[LLMDispatcherError] = [] if earlier is None else earlier.failures
         self.unproven: set[Target] = set()
-        self.without_tokens: set[Target] = set()
+        self.without_tokens: set[Target] = set() if earlier is None else earlier.without_tokens
         self.keepers: list[Keeper] = []
         self.follows_content: bool = earlier is not None and (earlier.is_committed or earlier.follows_content)
         """Whether the reader has content of an earlier turn, which an answer to this turn's request does not repeat."""

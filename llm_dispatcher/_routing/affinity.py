@@ -36,6 +36,8 @@ def after(before: Affinity | None, attempts: Iterable[Attempt]) -> Affinity | No
             continue
         if attempt.outcome == "completed" or (attempt.outcome == "cancelled" and attempt.delivered):
             last = target  # a reader who leaves has had an answer of it
+        elif attempt.outcome == "failed" and target == last:
+            last = None  # if nobody answers instead, the strategy decides where the conversation begins again
         if usage.source == "reported":
             cached[target] = usage.cache_read_tokens + usage.cache_write_tokens
     return None if last is None and not cached else Affinity(last, cached)

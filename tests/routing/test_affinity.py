@@ -118,6 +118,9 @@ def test_the_last_answer_and_the_last_report_of_each_target_count() -> None:
     moved = after(first, [attempt(B, "failed"), attempt(A, source="reported")])
     assert moved == Affinity(A, {B: 900, A: 0}), "a hard failure moves it, and the cache that is left is known"
     assert after(moved, [attempt(B, "cancelled"), attempt(C, "failed", delivered=9)]) == moved
+    assert after(moved, [attempt(A, "failed"), attempt(A)]) == moved, "a retry has helped"
+    lost = after(moved, [attempt(A, "failed"), attempt(B, "failed", delivered=9)])
+    assert lost == Affinity(None, moved.cached if moved else {}), "nobody has answered"
     left = after(moved, [attempt(C, "cancelled", delivered=9)])
     assert left is not None and left.last == C, "its reader has left in the middle of the answer"
 

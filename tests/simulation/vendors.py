@@ -217,7 +217,9 @@ class VendorScript:
             return text
         if self.plan.instead == "our words later":
             return f"{text}\n\n{OUR_LAST_WORDS}"
-        marked = (f"<<<{anchor}>>>{rest}", f"<<<{anchor}{rest}>>>", f"<<<{anchor}{rest}", f"<<<\n{anchor}{rest}>>>")
+        core = rest.rstrip()
+        closed = f"{core}>>>{rest[len(core) :]}"  # what is in marks ends in white space if a call comes after it
+        marked = (f"<<<{anchor}>>>{rest}", f"<<<{anchor}{closed}", f"<<<{anchor}{rest}", f"<<<\n{anchor}{closed}")
         return choices.pick(marked, stream)
 
     def _is_slow(self) -> bool:

@@ -166,10 +166,8 @@ def targets_are_tried_in_turn(run: Run) -> None:
             for _, some in groupby(rows, key=lambda row: id(row) in in_vain):
                 if (readings := list(some)) and id(readings[0]) in in_vain and len(readings) > most:
                     fail(reading, f"at most {most} readings of a run that bring nothing", len(readings))
-        most_targets = max(
-            Counter(of_turn[at] for at, _ in {(some[0], asked[some[0]]) for some in places}).values(), default=0
-        )
-        if most_targets > 1 and not _most(
+        of_turns = Counter(turn for turn, _ in set(zip(of_turn, asked, strict=True)))
+        if max(of_turns.values(), default=0) > 1 and not _most(
             run, reading, "fallback_enabled", lambda policy: resilience_of(policy, reading, None).fallback_enabled
         ):
             fail(reading, "one target, because fallback is switched off", ", ".join(targets))
