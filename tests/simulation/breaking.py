@@ -10,15 +10,16 @@ from msgspec.structs import replace
 from llm_dispatcher._policy import Limits, Policy
 from llm_dispatcher._resilience import BreakerSettings
 from llm_dispatcher.cache import Entry
-from llm_dispatcher.events import Failure
+from llm_dispatcher.events import Failure, ToolResult
 from llm_dispatcher.notices import BreakerChanged, TargetSkipped
-from llm_dispatcher.tasks import Target
+from llm_dispatcher.tasks import Message, Target, ToolCallPart
 from tests.simulation import inspection
 from tests.simulation.record import Reading, Run, Served
 from tests.simulation.witness import TOKENS_REFUSED
 
 Change: TypeAlias = Callable[[Run], object]
 
+CALLING: Final = Message("assistant", ToolCallPart("1", "look_up", "{}"))
 ALPHA: Final = Target("alpha", "small")
 
 
@@ -100,6 +101,27 @@ def usage(name: str, at: int = 0, **fields: Any) -> Change:
         row(name, at, usage=replace(each.response.attempts[at].usage, **fields))(run)
 
     return apply
+
+
+def tool_run(**fields: Any) -> Change:
+    """Change the first run of a tool."""
+    return lambda run: put(**fields)(reading(run, "text").tool_runs[0])
+
+
+def run_a_tool_again(run: Run) -> None:
+    runs = reading(run, "text").tool_runs
+    runs.append(runs[0])
+
+
+def forget_a_result(run: Run) -> None:
+    events = reading(run, "text").watched
+    del events[next(place for place, each in enumerate(events) if isinstance(each, ToolResult))]
+
+
+def without_results(served: Served) -> None:
+    """Take the last results out of a request."""
+    kept = [message for message in served.request.messages if message.role != "tool"]
+    put(request=replace(served.request, messages=tuple(kept)))(served)
 
 
 def rows(name: str, of: Callable[[list[Any]], list[Any]]) -> Change:

@@ -19,7 +19,7 @@ from tests.simulation.promises.kit import attempts_of, is_free
 from tests.simulation.promises.matching import of_reading
 from tests.simulation.record import Run
 from tests.simulation.run import lived_through
-from tests.simulation.scenario import Happening, Phase, ReaderPlan, Scenario, VendorPlan
+from tests.simulation.scenario import Happening, Phase, ReaderPlan, Scenario, ToolPlan, VendorPlan
 
 PRICES: Final = {"input_price": 100.0, "output_price": 500.0}
 SHORT: Final = question(1, 8)
@@ -222,6 +222,18 @@ SCENARIOS: Final[dict[str, tuple[Scenario, Callable[[Run], bool]]]] = {
             [each.part for each in of_reading(run, run.readings[0])] == [0, 1]
             and all(row.delivered for row in attempts_of(run.readings[0]))
             and run.readings[0].outcome == "completed"
+        ),
+    ),
+    "tools": (
+        Scenario(
+            config=config(budgets={}),
+            vendors=vendors("cut"),
+            readers=(ReaderPlan(name="text", question=question(2, 20), tool=ToolPlan(turns=2, calls=2)),),
+        ),
+        lambda run: (
+            run.readings[0].outcome == "completed"
+            and len(run.readings[0].tool_runs) == 4
+            and len(attempts_of(run.readings[0])) > 3
         ),
     ),
     "refusals": (

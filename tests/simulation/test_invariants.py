@@ -26,9 +26,12 @@ from llm_dispatcher.events import (
     ToolCall,
     ToolCallDelta,
     ToolCallDropped,
+    ToolResult,
 )
 from llm_dispatcher.exceptions import RequestTimeoutError
 from tests.simulation.breaking import (
+    ALPHA,
+    CALLING,
     DRIPPED,
     ENTRY,
     NO_TOKENS,
@@ -44,6 +47,7 @@ from tests.simulation.breaking import (
     event,
     exchange_the_epilogue,
     fill_a_bucket,
+    forget_a_result,
     forget_the_cancellation,
     in_switch,
     insert,
@@ -74,6 +78,7 @@ from tests.simulation.breaking import (
     response,
     row,
     rows,
+    run_a_tool_again,
     served,
     shorter_route,
     shrink_the_cache,
@@ -81,7 +86,9 @@ from tests.simulation.breaking import (
     stand_in_line,
     swap,
     take_a_slot,
+    tool_run,
     usage,
+    without_results,
 )
 from tests.simulation.good_runs import SCENARIOS, good_run
 from tests.simulation.invariants import INVARIANTS, broken
@@ -194,6 +201,20 @@ BREAKS: Final[tuple[tuple[str, str, Change], ...]] = (
     ),
     ("the_flow_clock_blames_only_a_slow_vendor", "switches", row("text", 0, failure=DRIPPED)),
     ("a_limit_leaves_room_for_the_whole_answer", "max_tokens", change("short", text="Curlew20")),
+    ("no_tool_runs_twice_for_one_call", "tools", run_a_tool_again),
+    ("no_tool_runs_on_half_arguments", "tools", tool_run(argument="wig")),
+    ("a_tool_runs_after_its_whole_turn", "tools", tool_run(began_at=-1.0)),
+    ("every_call_in_a_history_has_its_result", "tools", served("text", -1, without_results)),
+    ("every_call_in_a_history_has_its_result", "tools", tool_run(returned="no")),
+    ("every_call_in_a_history_has_its_result", "tools", response("text", messages=(CALLING,))),
+    ("every_result_is_that_of_its_call", "tools", event("text", ToolResult, result="no")),
+    ("every_result_is_that_of_its_call", "tools", insert("text", ToolResult("1", "f", "no"), ToolResult)),
+    ("a_complete_answer_has_run_its_tools", "tools", forget_a_result),
+    (
+        "a_later_turn_goes_on_where_it_was",
+        "tools",
+        both(served("text", -1, put(target=ALPHA)), row("text", -1, target=ALPHA)),
+    ),
     ("the_attempts_at_a_run_cost_what_it_cost", "runs", usage("events", -1, output_tokens=5_000)),
     ("targets_are_tried_in_turn", "runs", both(*[row("events", at, rung=None) for at in (0, 1)])),
     ("each_request_has_one_row", "switches", rows("text", lambda each: each[1:])),

@@ -12,6 +12,7 @@ from llm_dispatcher._dispatch.continuation import A_FEW_TOKENS, CONTINUE_PROMPT
 from llm_dispatcher._policy import BODY
 from llm_dispatcher._tokens import CHARACTERS_A_TOKEN
 from llm_dispatcher.events import (
+    Attempt,
     Event,
     ProviderEvent,
     ReasoningDelta,
@@ -108,6 +109,12 @@ def a_run_is_read_on_while_it_can_be(run: Run) -> None:
                 fail(reading, f"{kept} is read on", f"{after.served.target} is asked anew")
 
 
+def _has_shown_text(reading: Reading, row: Attempt) -> bool:
+    """Whether an attempt has delivered text that needs a proof. White space before a tool call needs none."""
+    part = next((each for each in segments(reading.watched) if each.number == row.number), None)
+    return row.delivered > 0 and (part is None or part.text == "" or not part.text.isspace())
+
+
 def _was_refused(request: Request) -> bool:
     failure = None if request.row is None else request.row.failure
     return failure is not None and failure.kind == UNPROVEN
@@ -132,7 +139,7 @@ def nothing_unproven_is_shown(run: Run) -> None:
     """
     for reading in everyone(run):
         for row in attempts_of(reading):
-            if row.rung == "anchored" and row.delivered and row.proof is None:
+            if row.rung == "anchored" and _has_shown_text(reading, row) and row.proof is None:
                 fail(reading, f"a proof of attempt {row.number}, which was shown", row)
             if row.proof == "unproven":
                 ways = {resilience_of(each, reading, row.target).on_unproven for each in policies_of(run, reading)}
@@ -162,7 +169,7 @@ def each_attempt_names_its_rung(run: Run) -> None:
                 fail(reading, f"the rung of attempt {row.number}, which continues an answer", row)
             if row.rung not in (None, "reattached") and not has_content:
                 fail(reading, f"no rung of attempt {row.number}, which continues nothing", row)
-            if row.rung is not None and row.delivered and row.proof is None:
+            if row.rung is not None and _has_shown_text(reading, row) and row.proof is None:
                 fail(reading, f"the proof of attempt {row.number}", row)
             begins = row.rung == "restarted" and any(part.number == row.number for part in segments(reading.watched))
             has_content = (has_content and not begins) or bool(row.delivered) or _has_shown_a_call(reading, row.number)
@@ -174,10 +181,11 @@ def each_attempt_names_its_rung(run: Run) -> None:
 
 def dropped_calls_are_those_that_never_complete(run: Run) -> None:
     """A tool call of which a reader saw fragments is completed, or dropped once before another attempt goes on without
-    it. No other call is dropped.
+    it. No other call is dropped, and none of a run that is read on.
     """
     for reading in everyone(run):
         begun: dict[str, str] = {}
+        dropped: ToolCallDropped | None = None
         for event in reading.watched:
             match event:
                 case ToolCallDelta():
@@ -187,8 +195,13 @@ def dropped_calls_are_those_that_never_complete(run: Run) -> None:
                 case ToolCallDropped():
                     if begun.pop(event.id, None) is None:
                         fail(reading, "no drop of a call without fragments", event)
+                    dropped = event
+                case StreamStarted() if dropped is not None and event.rung == "reattached":
+                    fail(reading, f"the calls of the run of attempt {event.attempt} are not dropped", dropped)
                 case StreamStarted() if begun and event.rung != "reattached":
                     fail(reading, f"the calls {list(begun)} are dropped before attempt {event.attempt}", "they are not")
+                case StreamStarted():
+                    dropped = None
                 case _:
                     pass
         ends = reading.watched[-1:]
