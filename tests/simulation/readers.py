@@ -189,9 +189,9 @@ class Reader:
             called.append("on_chunk_received")
             await asyncio.sleep(WAITING)
 
-        others = ("on_stream_start", "on_chunk_received", "on_error", "on_switch", "on_reasoning", "on_tool_call")
-        others += ("on_tool_result",)
-        callbacks: dict[str, Any] = {name: named(name) for name in others}
+        others = ("on_stream_start", "on_chunk_received", "on_error", "on_switch", "on_reasoning")
+        others_of_tools = ("on_tool_call", "on_tool_result")
+        callbacks: dict[str, Any] = {name: named(name) for name in (*others, *others_of_tools)}
         if self.plan.waits_in_callbacks:
             callbacks["on_chunk_received"] = on_chunk_received
         return StreamingCallbacks(on_stream_end=on_stream_end, **callbacks)

@@ -176,8 +176,9 @@ class VendorScript:
         text, anchor = ("", None) if delivered is None else delivered
         if anchor is not None and reply.text.startswith(anchor):
             reply = replace(reply, text=self._with_marks(text, anchor, reply.text))
-        calls = (SaidToolCall("look_up", '{"name": "wing"}'),) if "call the tool" in asked else ()
-        calls += tuple(SaidToolCall("look_up", json.dumps({"name": name})) for name in looked_up(asked, turn))
+        calls = tuple(SaidToolCall("look_up", json.dumps({"name": name})) for name in looked_up(asked, turn))
+        if "call the tool" in asked:
+            calls = (SaidToolCall("look_up", '{"name": "wing"}'),)
         limit = request.body.get("max_tokens")
         if self.plan.honours_limits and limit is not None and len(reply.text) > 4 * limit:
             reply, calls = replace(reply, text=reply.text[: 4 * limit], finish_reason="length"), ()
