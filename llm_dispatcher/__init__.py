@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ._sessions import SQLiteSessions as SQLiteSessions
     from ._stream import LLMStream as LLMStream
     from ._structured import ObjectStream as ObjectStream
-    from ._tools import Refuse as Refuse
+    from ._tools import Deny as Deny
     from ._tools import RunContext as RunContext
     from .cache import StreamingCache as StreamingCache
     from .events import Attempt as Attempt
@@ -66,6 +66,7 @@ _HOMES = {
     "Attempt": "events",
     "CachePoint": "tasks",
     "ChunkMetadata": "streaming",
+    "Deny": "_tools",
     "LLM": "_llm",
     "AllProvidersFailedError": "exceptions",
     "BudgetExceededError": "exceptions",
@@ -82,7 +83,6 @@ _HOMES = {
     "Message": "tasks",
     "ObjectStream": "_structured",
     "ProgressTracker": "streaming",
-    "Refuse": "_tools",
     "RunContext": "_tools",
     "SQLiteSessions": "_sessions",
     "Session": "_sessions",

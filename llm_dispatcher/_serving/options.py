@@ -13,17 +13,15 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 from .._hints import did_you_mean
 from .._policy import Strategy
 from .._resilience import OnBreak
-from .._tools import Refuse, RunContext
+from .._tools import Deny, RunContext
 from ..events import Event, ToolCall
 from ..streaming import ProgressTracker, StreamingCallbacks
 from ..tasks import ReasoningEffort, ResponseFormat, Target, TaskRequest, TaskType
 
-ToolPolicy: TypeAlias = (
-    Literal["run", "report"] | Callable[[ToolCall, RunContext], str | Refuse | Awaitable[str | Refuse]]
-)
+ToolPolicy: TypeAlias = Literal["run", "report"] | Callable[[ToolCall, RunContext], str | Deny | Awaitable[str | Deny]]
 """What happens to tool calls: they run, they are only reported, or a function `(call, context)` decides each of them.
 
-The function returns `"run"`, `"stop"` or `Refuse(words)`, or a coroutine for one of them.
+The function returns `"run"`, `"stop"` or `Deny(words)`, or a coroutine for one of them.
 """
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ._context import Refuse as Refuse
+from ._context import Deny as Deny
 from ._context import RunContext as RunContext
 from ._context import ToolRun as ToolRun

@@ -42,7 +42,7 @@ class RunContext(Struct, frozen=True, kw_only=True):
         return self.request.metadata
 
 
-class Refuse(Struct, frozen=True):
+class Deny(Struct, frozen=True):
     """The answer of a `tool_policy` to a call that must not run. The model reads the reason."""
 
     reason: str
@@ -50,4 +50,4 @@ class Refuse(Struct, frozen=True):
     def __post_init__(self) -> None:
         reason: object = self.reason
         if not isinstance(reason, str) or not reason.strip():
-            raise TypeError(f'the reason of a Refuse is text that the model reads, got {reason!r:.60}: Refuse("…")')
+            raise TypeError(f'the reason of a Deny is text that the model reads, got {reason!r:.60}: Deny("…")')

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 from ..events import ToolCall
-from ._context import Refuse, RunContext
+from ._context import Deny, RunContext
 
-Decision: TypeAlias = Literal["run", "stop"] | Refuse
+Decision: TypeAlias = Literal["run", "stop"] | Deny
 
 
 async def decide(policy: str | Callable[..., Any] | None, call: ToolCall, context: RunContext) -> Decision:
@@ -24,11 +24,11 @@ async def decide(policy: str | Callable[..., Any] | None, call: ToolCall, contex
     decision = policy(call, context)
     if inspect.isawaitable(decision):
         decision = await decision
-    if isinstance(decision, Refuse):
+    if isinstance(decision, Deny):
         return decision
     if isinstance(decision, str) and decision in ("run", "stop"):
         return "run" if decision == "run" else "stop"
     raise TypeError(
-        f'the tool_policy {getattr(policy, "__qualname__", policy)!s:.60}() returns "run", "stop" or Refuse("reason"); '
+        f'the tool_policy {getattr(policy, "__qualname__", policy)!s:.60}() returns "run", "stop" or Deny("reason"); '
         f"for the call of {call.name!r} it returned {decision!r:.60}"
     )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llm_dispatcher import LLM, LLMSwitch, Refuse, RunContext, TaskRequest
+from llm_dispatcher import LLM, Deny, LLMSwitch, RunContext, TaskRequest
 from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, ToolCall, ToolResult, check_order
 from llm_dispatcher.exceptions import StreamingError
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
@@ -61,9 +61,9 @@ async def test_report_ends_the_stream_with_the_calls(simulated_switch: Simulated
 async def test_a_function_decides_each_call(simulated_switch: SimulatedSwitch) -> None:
     asked: list[tuple[str, object, int]] = []
 
-    def policy(call: ToolCall, context: RunContext) -> str | Refuse:
+    def policy(call: ToolCall, context: RunContext) -> str | Deny:
         asked.append((call.id, context.context, context.turn))
-        return "run" if call.arguments == {"n": 1} else Refuse("Ask the user first.")
+        return "run" if call.arguments == {"n": 1} else Deny("Ask the user first.")
 
     simulated_switch(openai=script(CALLS))
     counter = Counter()
@@ -153,11 +153,11 @@ async def test_an_error_of_the_policy_ends_the_stream(simulated_switch: Simulate
     assert counter.ran == []
 
 
-@pytest.mark.parametrize("wrong", [None, True, "yes", Refuse])
+@pytest.mark.parametrize("wrong", [None, True, "yes", Deny])
 async def test_a_policy_that_decides_nothing_is_named(simulated_switch: SimulatedSwitch, wrong: Any) -> None:
     simulated_switch(openai=script(CALLS))
     counter = Counter()
-    with pytest.raises(TypeError, match=r'returns "run", "stop" or Refuse\("reason"\); for the call of \'count\''):
+    with pytest.raises(TypeError, match=r'returns "run", "stop" or Deny\("reason"\); for the call of \'count\''):
         await LLM(tools=[counter.count], tool_policy=lambda call, context: wrong)("Go.")
     assert counter.ran == []
 
@@ -204,8 +204,8 @@ def test_a_wrong_policy_is_refused_where_it_is_written(wrong: Any) -> None:
 
 @pytest.mark.parametrize("reason", [None, 3, "", "  "])
 def test_a_refusal_has_a_reason(reason: Any) -> None:
-    with pytest.raises(TypeError, match="the reason of a Refuse is text"):
-        Refuse(reason)
+    with pytest.raises(TypeError, match="the reason of a Deny is text"):
+        Deny(reason)
 
 
 # ── properties ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -229,13 +229,13 @@ def test_what_runs_is_what_was_decided(plans: list[tuple[str, str, bool]]) -> No
     calls = [made(number, kind) for number, (kind, _, _) in enumerate(plans)]
     counter = Counter()
 
-    async def policy(call: ToolCall, context: RunContext) -> str | Refuse:
+    async def policy(call: ToolCall, context: RunContext) -> str | Deny:
         _, decision, waits = plans[int(call.id[1:])]
         if waits:
             await asyncio.sleep(0)
         if decision == "raise":
             raise NotTodayError("no")
-        return Refuse("no") if decision == "refuse" else decision
+        return Deny("no") if decision == "refuse" else decision
 
     def answer(request: ReceivedRequest) -> Reply:
         return Reply(FINAL) if request.results else Reply(tool_calls=tuple(calls))

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from ..._hints import nearest_or_all
 from ..._serving.preparing import prepared_tools
-from ..._tools import Refuse, RunContext
+from ..._tools import Deny, RunContext
 from ...events import ToolCall
 from ...exceptions import InvalidRequestError
 from ...tasks import Tool
@@ -74,12 +74,12 @@ class Approval:
         self._keyboard = keyboard
         self._screen = screen
 
-    async def __call__(self, call: ToolCall, context: RunContext) -> Literal["run"] | Refuse:
+    async def __call__(self, call: ToolCall, context: RunContext) -> Literal["run"] | Deny:
         """Ask about one call. Everything but yes refuses it, and other words are told to the model."""
         if call.name not in self._asked_for:
             return "run"
         if not self._keyboard.is_terminal:
-            return Refuse("This tool needs the user's approval, and nobody is at the keyboard.")
+            return Deny("This tool needs the user's approval, and nobody is at the keyboard.")
         question = f"run {one_line(in_python(call))}? [y]es, [n]o, [a]lways, or say why not: "
         with self._screen.without_spinner():
             answer = await self._keyboard.answer(question)
@@ -90,6 +90,6 @@ class Approval:
                 self._asked_for.discard(call.name)
                 return "run"
             case "" | "n" | "no":
-                return Refuse("The user does not want this tool to run.")
+                return Deny("The user does not want this tool to run.")
             case _:
-                return Refuse(f"The user does not want this tool to run: {answer}")
+                return Deny(f"The user does not want this tool to run: {answer}")

@@ -34,7 +34,7 @@ from ..._dispatch import Course
 from ..._dispatch.watchdog import Cause, SwitchClosedError, Watchdog, switch_closed
 from ..._durations import in_seconds
 from ..._resilience import Timeouts
-from ..._tools import Refuse, RunContext, ToolRun
+from ..._tools import Deny, RunContext, ToolRun
 from ..._tools._checking import CheckedCall, Names, Tools
 from ..._tools._deciding import decide
 from ..._tools._running import Running, SideBySide
@@ -188,7 +188,7 @@ class _Stay:
             if checked.error is None:
                 with self._waiting():
                     decision = await decide(policy, call, context)
-                if isinstance(decision, Refuse):
+                if isinstance(decision, Deny):
                     checked = CheckedCall(call, error=decision.reason)
                 stops = stops or decision == "stop"
             decided.append((checked, context))
