@@ -714,3 +714,71 @@ async def test_a_later_turn_that_no_target_may_answer_is_a_budget_error(simulate
         await LLM("openai/m", tools=[counter.count])("Go.")
     assert caught.value.partial == "Hm.\n\n" and caught.value.usage.cost == pytest.approx(2.1)
     assert counter.ran == [0] and len(vendor.requests) == 1
+
+
+# ── with an answer that is an object ───────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_repair_may_call_tools_again(simulated_switch: SimulatedSwitch) -> None:
+    """The answer is wrong, is asked for again, and the model calls another tool before it writes the right one."""
+    counter = Counter()
+    answers = [
+        Reply(tool_calls=(said("count", "a", n=1),)),
+        Reply('{"blue": "who knows"}'),
+        Reply(tool_calls=(said("count", "b", n=2),)),
+        Reply('{"blue": true}'),
+    ]
+    vendor = simulated_switch(openai=answers)["openai"]
+    stream = LLM(tools=[counter.count]).into(Sky)("Is it blue?")
+    assert await stream.parsed() == Sky(blue=True)
+    assert counter.ran == [1, 2]
+    sent = [(turn.role, [call.id for call in turn.calls]) for turn in vendor.requests[-1].turns]
+    assert [calls for _, calls in sent if calls] == [["a"], ["b"]]
+    results = [result.id for turn in vendor.requests[-1].turns for result in turn.results]
+    assert results == ["a", "b"]
+
+
+# ── what holds for all turns together ──────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.simulated(seeds=5)
+async def test_all_turns_have_one_deadline(simulated_switch: SimulatedSwitch) -> None:
+    async def work() -> None:
+        await asyncio.sleep(20)
+
+    config = {
+        "providers": {"openai": {"models": ["m"]}},
+        "resilience": {"max_retries": 0, "timeouts": {"first_token": 60, "idle": 60, "total": 30}},
+    }
+    simulated_switch(config, openai=[Reply("Hm.", tool_calls=(said("work"),)), Reply("One two three.", pace=6)])
+    with pytest.raises(StreamingError, match="the total clock") as caught:
+        await LLM("openai/m", tools=[work])("Go.")
+    assert caught.value.partial.startswith("Hm.\n\nOne")
+
+
+async def test_the_runtime_is_in_use_while_tools_run(simulated_switch: SimulatedSwitch) -> None:
+    from llm_dispatcher import get_global_switch
+
+    seen: list[bool] = []
+
+    async def look() -> None:
+        seen.append(get_global_switch()._runtime.open_streams.is_empty)
+
+    simulated_switch(openai=calling(said("look")))
+    await LLM(tools=[look])("Go.")
+    assert seen == [False]
+    assert get_global_switch()._runtime.open_streams.is_empty
+
+
+async def test_a_stand_in_does_not_answer_a_later_turn(simulated_switch: SimulatedSwitch) -> None:
+    counter = Counter()
+    config = {"providers": {"openai": {"models": ["m"]}}, "routing": {"default": ["openai/m", "body"]}}
+    simulated_switch(config, openai=[Reply("Hm.", tool_calls=(said("count"),)), Reply(fault=HttpError(400))])
+
+    @llm_stream(tools=[counter.count], body="stand-in")
+    async def ask(question: str) -> Any:
+        yield "I am only the stand-in."
+
+    with pytest.raises(StreamingError) as caught:
+        await ask("Go.")
+    assert caught.value.partial == "Hm.\n\n" and counter.ran == [0]

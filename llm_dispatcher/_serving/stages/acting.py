@@ -100,6 +100,8 @@ class _Stay:
             Timeouts(connect=None, first_token=None, idle=None, total=None), self._deadline
         )
         self._course = call.course
+        self._messages_before: Final = 0 if call.course is None else len(turns_of(call.course.transcript))
+        """The request has these messages of the stream already: it asks for an answer once more."""
         self._turns = self._calls = 0
 
     # ── turns ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -111,7 +113,8 @@ class _Stay:
             self._course = Course() if self._course is None else self._course
             return await onward(replace(self._call, course=self._course, deadline=self._deadline))
         self._course = Course(self._course)
-        request = _following(self._call.request, turns_of(self._course.transcript))
+        added = turns_of(self._course.transcript)[self._messages_before :]
+        request = _following(self._call.request, added)
         turn = replace(self._call, request=request, course=self._course, deadline=self._deadline, body=None)
         try:
             return await onward(turn)
