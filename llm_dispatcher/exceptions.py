@@ -311,6 +311,11 @@ class InvalidOutputError(StreamingError):
         super().__init__(message, partial=partial, usage=usage, failures=failures)
         self.errors = errors
 
+    @property
+    def text(self) -> str:
+        """The text of the last answer, which is `partial`."""
+        return self.partial
+
 
 class SessionError(LLMDispatcherError):
     """Something is wrong with a session."""

@@ -132,7 +132,7 @@ class Reader:
                 self._write(block)
                 self._printed = None
             else:
-                code = compile(self._source(block, block.body), self._place(block), "exec")
+                code = compile(self._source(block, block.body), self._place(block), "exec", dont_inherit=True)
                 with self._recording(block):
                     exec(code, self._names)
 
@@ -147,7 +147,9 @@ class Reader:
                 self._printed = None
             else:
                 cell = self._source(block, block.as_a_cell())
-                code = compile(cell, self._place(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                code = compile(
+                    cell, self._place(block), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
+                )
                 with self._recording(block):
                     if code.co_flags & inspect.CO_COROUTINE:
                         await eval(code, self._names)
@@ -240,7 +242,7 @@ class Reader:
     def _test(self, block: Block) -> None:
         """Run each test of a file with the fixtures that it asks for."""
         names: dict[str, Any] = {"__name__": block.title}
-        exec(compile(block.body, self._place(block), "exec"), names)
+        exec(compile(block.body, self._place(block), "exec", dont_inherit=True), names)
         tests = [value for name, value in names.items() if name.startswith("test_")]
         assert tests, self._place(block)
         for test in tests:

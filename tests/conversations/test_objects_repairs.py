@@ -69,7 +69,7 @@ async def test_after_the_last_repair_the_error_has_the_text(repairs: int, simula
     with pytest.raises(InvalidOutputError, match=r"^the answer does not follow its schema: ") as caught:
         await stream.parsed()
     assert len(vendor.requests) == repairs + 1
-    assert caught.value.partial == [NO_JSON, BAD, NO_JSON][repairs]
+    assert caught.value.text == caught.value.partial == [NO_JSON, BAD, NO_JSON][repairs]
     assert ("people: Value error" in caught.value.errors) == (repairs == 1)
     assert caught.value.usage.output_tokens == 12 * (repairs + 1)
     assert stream.response.error is caught.value
