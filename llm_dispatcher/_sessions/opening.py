@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from .._cancellation import cancellations
 from .._llm import open_conversation
 from .._policy import Affinity
 from .._stream import LLMStream, is_left
@@ -81,6 +82,7 @@ class SessionOpening:
         """Whether the turn has joined the history, or was dropped: the rest of the stream changes nothing."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: asyncio.Task[object] | None = None
+        self._cancelled_before = 0
         self._over: Future[None] = Future()
 
     # ── an opening ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -96,6 +98,7 @@ class SessionOpening:
     async def begin(self, shape: Shape) -> OpenedStream:
         """Claim the session, and make the request from its history and the new turn."""
         self._loop, self._reader = asyncio.get_running_loop(), asyncio.current_task()
+        self._cancelled_before = cancellations()
         await self._state.claims.claim(self)
         try:
             opened = await self._call.begin(shape)
@@ -231,9 +234,15 @@ class SessionOpening:
     @property
     def is_ending(self) -> bool:
         """Whether the stream is about to end: its turn is being stored, or its reader has left or was cancelled."""
+        return self.has_joined or self.is_left or self._is_cancelled
+
+    @property
+    def _is_cancelled(self) -> bool:
+        """Whether another task has cancelled the reader since it began to read, and the reader has yet to notice it."""
         reader = self._reader
-        is_cancelled = reader is not None and not reader.done() and reader.cancelling() > 0
-        return self.has_joined or self.is_left or is_cancelled
+        if reader is None or reader.done() or reader is asyncio.current_task():
+            return False
+        return reader.cancelling() > self._cancelled_before
 
     async def wait_for_the_end(self) -> None:
         """Wait until the session is released, in whichever loop the stream is read."""

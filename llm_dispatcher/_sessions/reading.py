@@ -9,7 +9,7 @@ from msgspec import Struct
 from ..exceptions import SessionFormatError, SessionStoreError
 from .format import Head, TurnRecord, decoded_head, decoded_turn
 from .history import HEAD, TURN
-from .stores import SessionStore
+from .stores import SessionStore, in_words
 
 
 class StoredSession(Struct, frozen=True):
@@ -32,7 +32,7 @@ async def read_session(store: SessionStore, session: str, where: str) -> StoredS
     except SessionFormatError:
         raise
     except Exception as error:
-        raise SessionStoreError(f"{where} could not be read ({type(error).__name__}: {error})") from error
+        raise SessionStoreError(f"{where} could not be read ({in_words(error)})") from error
     if found is None:
         return None
     revision, records = found

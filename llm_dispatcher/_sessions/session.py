@@ -154,7 +154,7 @@ class Session:
         """The next turn: a stream of the answer. Nothing is sent before it is read.
 
         The request is made of the history at the moment in which the stream is read. When it ends, the turn joins the
-        history, and is stored.
+        history, and is stored. A turn without any answer is dropped, so that the prompt can be sent again.
 
         Args:
             prompt: What the user says. Without a prompt, the model answers what was added, such as a tool's result.
@@ -390,6 +390,7 @@ class Session:
         Raises:
             SessionStoreError: The store failed; its own exception is the cause.
         """
+        self._state.claims.take_in_left()
         await self._state.flush()
 
     def _check_branch(self, name: str) -> None:

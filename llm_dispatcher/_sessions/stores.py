@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from threading import Lock
 from typing import Protocol
 
+from ..events import Failure
+
 
 class SessionStore(Protocol):
     """Keeps sessions. A session calls the methods in the event loop of its reader, one at a time.
@@ -91,3 +93,9 @@ class MemorySessions:
 
     def __repr__(self) -> str:
         return f"MemorySessions({len(self._sessions)} sessions)"
+
+
+def in_words(error: Exception) -> str:
+    """The error of a store in one line. A store may have put a password in its message, which is redacted."""
+    failure = Failure.of(error)
+    return f"{failure.kind}: {failure.message}"

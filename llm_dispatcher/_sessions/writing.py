@@ -26,7 +26,7 @@ from .. import _clock
 from ..exceptions import SessionConflictError, SessionStoreError
 from .format import Head, decoded_head, encoded
 from .history import HEAD, TURN, History, records_of
-from .stores import SessionStore
+from .stores import SessionStore, in_words
 from .turns import SessionTurn
 
 _MOST_UNANSWERED: Final = 8
@@ -104,7 +104,7 @@ class Writer:
             raise
         except Exception as error:
             raise SessionStoreError(
-                f"the session {self._session!r} could not be stored ({type(error).__name__}: {error}); "
+                f"the session {self._session!r} could not be stored ({in_words(error)}); "
                 "it is kept in memory, and the next turn stores it first"
             ) from error
 

@@ -33,7 +33,7 @@ class FailingSessions(MemorySessions):
     ) -> bool:
         await asyncio.sleep(0)
         if self.fails:
-            raise OSError("the disk is full")
+            raise OSError("the disk of https://me:pass-word@db is full")
         stored = await super().write(session, revision, records, removed)
         if self.loses_answers:
             raise ConnectionResetError("the connection was lost")

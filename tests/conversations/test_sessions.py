@@ -15,12 +15,15 @@ from llm_dispatcher import (
     LLM,
     MemorySessions,
     Message,
+    RunContext,
     Session,
+    SessionTurn,
     StreamingCallbacks,
     StreamingError,
     Target,
     llm_stream,
 )
+from llm_dispatcher._sessions.reading import read_session
 from llm_dispatcher.exceptions import (
     AllProvidersFailedError,
     InvalidRequestError,
@@ -195,6 +198,43 @@ class TestReaders:
         await first.aclose()
         assert await session.stream("Another.") == TALE
 
+    async def test_a_reader_that_was_cancelled_long_ago_is_a_reader(self, simulated_switch: SimulatedSwitch) -> None:
+        simulated_switch(openai=Reply(TALE))
+        session = Session()
+
+        async def read() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.sleep(0)  # and it goes on, as some programs do
+            first = session.stream("A tale.")
+            reading = aiter(first)
+            await anext(reading)
+            with pytest.raises(SessionBusyError):
+                await session.stream("Another.")
+            with pytest.raises(SessionBusyError):
+                await asyncio.gather(session.stream("Another.").text())
+            await first.aclose()
+
+        await asyncio.wait_for(asyncio.create_task(read()), 10)
+
+    async def test_the_next_turn_may_follow_a_cancellation_at_once(self, simulated_switch: SimulatedSwitch) -> None:
+        simulated_switch(openai=[Reply(TALE, fault=Stall(after=2)), Reply("Sorry.")])
+        session = Session()
+        began = asyncio.Event()
+
+        async def read() -> None:
+            async for _ in session.stream("A tale."):
+                began.set()
+
+        reading = asyncio.create_task(read())
+        await began.wait()
+        reading.cancel()
+        assert await session.stream("What?") == "Sorry."  # without awaiting the task that was cancelled
+        assert [turn.state for turn in session.turns] == ["partial", "complete"]
+        assert reading.done()
+
     async def test_a_callback_may_begin_the_next_turn(self, simulated_switch: SimulatedSwitch) -> None:
         simulated_switch(openai=[Reply("One."), Reply("Two.")])
         session = Session()
@@ -279,7 +319,8 @@ class TestStores:
         with pytest.raises(SessionStoreError, match="'chat' could not be stored") as caught:
             async for chunk in session.stream("a"):
                 chunks.append(chunk)
-        assert (chunks, str(caught.value.__cause__)) == (["One."], "the disk is full")
+        assert (chunks, str(caught.value.__cause__)) == (["One."], "the disk of https://me:pass-word@db is full")
+        assert "pass-word" not in str(caught.value)
         assert texts_of(session.messages) == ["a", "One."]
         with pytest.raises(SessionStoreError):
             await session.stream("b")
@@ -368,6 +409,29 @@ class TestStores:
 
 
 class TestCallsAndResults:
+    async def test_a_tool_sees_the_session_and_its_run_is_stored_before(
+        self, simulated_switch: SimulatedSwitch
+    ) -> None:
+        simulated_switch(anthropic=[Reply("Let me see.", tool_calls=(SaidToolCall("look"),)), Reply("Nothing.")])
+        store = MemorySessions()
+        seen: list[SessionTurn] = []
+
+        async def look(context: RunContext) -> str:
+            """Look."""
+            assert context.session is session
+            assert session.messages == ()  # the turn joins the history at its end
+            stored = await read_session(store, "chat", "the session")
+            assert stored is not None
+            [(name, record)] = stored.turns.items()
+            seen.append(record.turn(name))
+            assert [run.id for run in seen[0].runs] == [context.run_id]
+            return "nothing"
+
+        session = Session(LLM(tools=[look]), id="chat", store=store)
+        assert await session.stream("Look.") == "Let me see.\n\nNothing."
+        assert (seen[0].state, roles_of(seen[0].messages)) == ("running", ["user", "assistant"])
+        assert (session.turns[0].id, session.turns[0].runs) == (seen[0].id, ())
+
     async def test_reported_calls_wait_for_their_results(self, simulated_switch: SimulatedSwitch) -> None:
         call = SaidToolCall("weather", '{"city": "Oslo"}')
         vendors = simulated_switch(anthropic=[Reply("Let me see.", tool_calls=(call,)), Reply("Rain.")])

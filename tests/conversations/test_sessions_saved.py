@@ -15,7 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_dispatcher import CachePoint, MemorySessions, Message, Session, SQLiteSessions
+from llm_dispatcher import (
+    LLM,
+    CachePoint,
+    LLMSwitch,
+    MemorySessions,
+    Message,
+    Session,
+    SQLiteSessions,
+    use_switch,
+)
 from llm_dispatcher._sessions.turns import INTERRUPTED, SessionTurn
 from llm_dispatcher._tools import ToolRun
 from llm_dispatcher.exceptions import SessionConflictError, SessionFormatError, SessionStoreError
@@ -30,7 +39,7 @@ from llm_dispatcher.tasks import (
     ToolCallPart,
     ToolResultPart,
 )
-from llm_dispatcher.testing import Reply
+from llm_dispatcher.testing import Reply, SaidToolCall, SimulatedVendor
 from tests.conversations.session_kit import PNG, texts_of
 
 SAID = [
@@ -191,6 +200,52 @@ class TestKilledProcesses:
         session._state.history.pending = _running()
         session.save(tmp_path / "chat.json")
         assert Session.load(tmp_path / "chat.json").turns[-1].state == "partial"
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from llm_dispatcher import LLM, LLMSwitch, Session, SQLiteSessions, use_switch
+
+def pay(amount: int) -> str:
+    \"\"\"Pay.\"\"\"
+    print("paid", amount, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "paid"
+
+async def main(path, url):
+    switch = LLMSwitch({"providers": {"anthropic": {"api_key": "test-key", "base_url": url, "models": ["m"]}}})
+    with use_switch(switch):
+        await Session(LLM(tools=[pay]), id="chat", store=SQLiteSessions(path)).stream("Pay 5.")
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+async def test_a_process_that_is_killed_in_a_tool_leaves_a_usable_session(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    ran: list[int] = []
+
+    def pay(amount: int) -> str:
+        """Pay."""
+        ran.append(amount)
+        return "paid"
+
+    call = SaidToolCall("pay", '{"amount": 5}')
+    with SimulatedVendor("anthropic", [Reply("I pay.", tool_calls=(call,)), Reply("It may be paid.")]) as vendor:
+        process = await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-c", KILLED, str(path), vendor.base_url], capture_output=True, text=True
+        )
+        assert (process.returncode, process.stdout) == (-9, "paid 5\n")
+        entry = {"api_key": "test-key", "base_url": vendor.base_url, "models": ["m"]}
+        async with LLMSwitch({"providers": {"anthropic": entry}}) as switch:
+            with use_switch(switch):
+                session = await Session.open("chat", LLM(tools=[pay]), SQLiteSessions(path))
+                assert await session.stream("Is it paid?") == "It may be paid."
+        assert not ran  # it is not repeated
+        [result] = vendor.requests[-1].results or [each for turn in vendor.requests[-1].turns for each in turn.results]
+        assert INTERRUPTED in result.result
+        assert session.turns[0].runs[0].arguments == '{"amount": 5}'
 
 
 PROCESS = """
