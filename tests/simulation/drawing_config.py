@@ -129,6 +129,8 @@ def _facts(choices: Choices, stream: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"continues": choices.pick(("anchored", "prefill"), stream), "tools": True}
     if not choices.chance(0.1, stream):
         facts["input_price"] = choices.pick((100.0, 0.0, 500.0), stream)
+        if choices.chance(0.5, f"{stream}, cached input"):
+            facts["cached_input_price"] = choices.pick((10.0, 0.0), f"{stream}, cached input")
         facts["output_price"] = choices.pick((500.0, 0.0, 2_000.0), stream)
     if choices.chance(0.1, stream):
         facts["reasoning"] = True

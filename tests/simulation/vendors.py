@@ -155,7 +155,8 @@ class VendorScript:
         turn = sum(bool(each.calls) for each in request.turns)
         whole = part_of_answer(asked, turn)
         pace = self.plan.pace if self._now() < self._ends_at else 0.001
-        base = Reply(pace=pace, usage=SaidUsage(20 + len(asked) // 4, 1 + len(whole) // 4))
+        cached = 10 * turn  # the turns before
+        base = Reply(pace=pace, usage=SaidUsage(20 + cached + len(asked) // 4, 1 + len(whole) // 4, cached=cached))
         delivered = delivered_in(request)
         if delivered is not None and kind in NEED_PROOF and len(delivered[0].split()) < 4:
             kind = Kind.ANCHOR  # nobody could tell a remark from an answer after so few words

@@ -9,6 +9,8 @@ from math import isclose
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from msgspec import UNSET
+
 from llm_dispatcher._policy import Policy
 from llm_dispatcher._usage import Usage
 from llm_dispatcher.events import Attempt, StreamCompleted, UsageReport
@@ -93,7 +95,7 @@ def a_row_costs_what_its_tokens_cost(run: Run) -> None:
     """The cost of a row is that of its tokens, at the prices of the configuration with which its stream began."""
     for request in requests(run):
         row = request.row
-        if row is None or row.usage.source == "unknown" or row.usage.cache_read_tokens:
+        if row is None or row.usage.source == "unknown":
             continue
         expected = [_price(policy, row) for policy in policies_of(run, request.reading)]
         if not any(_same_cost(row.usage.cost, price) for price in expected):
@@ -330,15 +332,19 @@ def _same_cost(one: float | None, two: float | None) -> bool:
 
 def _price(policy: Policy, row: Attempt) -> float:
     """The cost of a row at the prices of a policy. A model on this machine that has none costs nothing."""
-    prices = _prices(policy, row.target)
-    return (row.usage.input_tokens * prices[0] + row.usage.output_tokens * prices[1]) / 1e6
+    usage, (of_input, of_cached, of_output) = row.usage, _prices(policy, row.target)
+    cached = min(usage.cache_read_tokens, usage.input_tokens)
+    total = (usage.input_tokens - cached) * of_input + cached * of_cached + usage.output_tokens * of_output
+    return total / 1e6
 
 
-def _prices(policy: Policy, target: Target) -> tuple[float, float]:
+def _prices(policy: Policy, target: Target) -> tuple[float, float, float]:
+    """The prices of input, of cached input, and of output."""
     correction = policy.catalog.get(target)
     if correction is None or not correction.has_prices:
-        return 0.0, 0.0
-    return correction.input_price or 0.0, correction.output_price or 0.0
+        return 0.0, 0.0, 0.0
+    of_input, of_cached = correction.input_price or 0.0, correction.cached_input_price
+    return of_input, of_input if of_cached is UNSET else of_cached, correction.output_price or 0.0
 
 
 def _days(run: Run, process: Process, request: Request, zones: list[str]) -> list[str]:
