@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from typing import Any, Protocol, Self, cast, get_origin
+from typing import Any, Protocol, Self, cast, get_args, get_origin
 
 
 class HasSchema(Protocol):
@@ -51,6 +51,12 @@ class AnswerSchema(dict[str, Any]):
         self.wrapper_key = wrapper_key
         self.may_instruct = may_instruct
         self.not_enforced_by = not_enforced_by
+
+    def __repr__(self) -> str:
+        """The name of the type: its schema may fill a page."""
+        if self.kind is None:
+            return super().__repr__()
+        return self.kind.__qualname__ if isinstance(self.kind, type) and not get_args(self.kind) else str(self.kind)
 
     @property
     def is_resolved(self) -> bool:

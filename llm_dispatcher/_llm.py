@@ -244,8 +244,9 @@ class ObjectLLM(Generic[T]):
         return llm._followed(stream, begin.account)  # noqa: SLF001
 
     def __repr__(self) -> str:
-        kind = self._llm._request["response_format"].kind  # noqa: SLF001 - of this module
-        return f"{self._llm!r}.into({kind.__name__ if isinstance(kind, type) else kind})"
+        options = dict(self._llm._request)  # noqa: SLF001 - of this module
+        kind = options.pop("response_format")
+        return f"LLM({', '.join(f'{name}={value!r}' for name, value in options.items())}).into({kind!r})"
 
 
 def for_body(llm: LLM, inside: Inside) -> LLM:

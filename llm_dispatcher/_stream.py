@@ -118,7 +118,8 @@ class LLMStream(Generic[Chunk]):
         """The object as far as it is complete, each time that it has grown: plain data, and the whole at the end.
 
         Every string, number and literal in it is complete; an object or a list may still grow. What has not begun to be
-        complete is left out. If the answer begins again, so do its partial objects. Read it by `async for` or `for`.
+        complete is left out. If the answer begins again, so do its partial objects. Each of them is a new object, which
+        shares what was complete with the one before: do not change it. Read it by `async for` or `for`.
 
         Raises:
             TypeError: The stream has no `response_format`.
@@ -202,7 +203,7 @@ class LLMStream(Generic[Chunk]):
             if self._read_as is None
             else f"read by {self._read_as}"
         )
-        return f"<LLMStream, {state}, {len(self.partial)} characters so far>"
+        return f"<{type(self).__name__}, {state}, {len(self.partial)} characters so far>"
 
     # ── internals ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,6 +11,9 @@ import jiter
 FENCE: Final = re.compile(r"\s*```(?:json|JSON)?[ \t]*\r?\n")
 """The line that opens a fence around an answer."""
 
+DEEPEST: Final = 200
+"""So many levels jiter reads."""
+
 _CLOSING: Final = re.compile(r"\s*```\s*\Z")
 
 
@@ -28,15 +31,6 @@ def decode(text: str) -> Any:
         raise ValueError(f"it is not JSON: {error.object[error.start]!r} is half of a character") from None
     except ValueError as error:
         raise ValueError(f"it is not JSON: {error}") from None
-
-
-def decode_beginning(text: str) -> Any:
-    """The value of the beginning of a JSON text, with its open objects and lists as far as they have come.
-
-    Raises:
-        ValueError: It is not the beginning of a JSON text, or there is no value in it.
-    """
-    return jiter.from_json(text.encode(), allow_inf_nan=False, catch_duplicate_keys=True, partial_mode=True)
 
 
 def unfenced(text: str) -> str:

@@ -242,6 +242,13 @@ async def test_a_stream_is_read_once(simulated_switch: SimulatedSwitch) -> None:
         stream.__aiter__()
 
 
+def test_streams_of_objects_and_their_llms_say_what_they_are() -> None:
+    llm = LLM("openai/m", temperature=0.5).into(Invoice)
+    assert repr(llm) == "LLM(model='openai/m', temperature=0.5).into(Invoice)"
+    assert repr(LLM(response_format=Invoice)) == "LLM(response_format=Invoice)"
+    assert repr(llm("x")).startswith("<ObjectStream, unread")
+
+
 async def test_leaving_partials_closes_the_stream(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(first=Reply(TEXT, chunk_size=1, pace=0.001))
     stream = LLM().into(Invoice)("x")

@@ -6,6 +6,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import jiter
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
@@ -57,6 +58,57 @@ def test_a_value_grows_until_it_is_whole(drawn: tuple[Any, list[str]]) -> None:
     assert canonical(seen[-1]) == canonical(value)
     assert all(grows(before, after) and before != after for before, after in pairwise(seen))
     assert all(grows(each, value) for each in seen)
+
+
+def oracle(text: str) -> list[Any]:
+    """The values at every end of a text by the rule alone: jiter gets all of it up to the last comma or bracket."""
+    values: list[Any] = []
+    for char, at, _ in Scanner().marks(text):
+        if char in ",}]":
+            value = jiter.from_json(text[: at if char == "," else at + 1].encode(), partial_mode=True)
+            if not values or value != values[-1]:
+                values.append(value)
+    return values
+
+
+@given(TREES)
+def test_a_value_grows_by_the_rule(value: Any) -> None:
+    text = json.dumps(value)
+    beginnings = Beginnings()
+    seen = [each for char in text for each in beginnings.feed(char)]
+    assert list(map(canonical, seen)) == list(map(canonical, oracle(text)))
+
+
+@given(st.text(alphabet='{}[],:"\\ a1', max_size=20))
+def test_what_is_shown_of_a_wrong_text_is_by_the_rule_too(text: str) -> None:
+    beginnings = Beginnings()
+    seen = [each for char in text for each in beginnings.feed(char)]
+    try:
+        expected = oracle(text.lstrip())
+    except ValueError:
+        return
+    assert list(map(canonical, seen)) == list(map(canonical, expected))[: len(seen)]
+
+
+def test_what_was_shown_does_not_change() -> None:
+    text = '{"a": [1, {"b": [2, 3], "c": {}}, []], "d": {"e": 4}}'
+    beginnings = Beginnings()
+    seen, written = [], []
+    for char in text:
+        for each in beginnings.feed(char):
+            seen.append(each)
+            written.append(json.dumps(each))
+    assert list(map(json.dumps, seen)) == written
+    assert len(set(written)) == len(written) == 6
+
+
+def test_a_long_answer_is_not_read_again_for_each_beginning() -> None:
+    row = {"name": "wick", "price": 1.5}
+    text = json.dumps({"rows": [row] * 3_000})
+    beginnings = Beginnings()
+    seen = [each for at in range(0, len(text), 10) for each in beginnings.feed(text[at : at + 10])]
+    assert seen[-1] == {"rows": [row] * 3_000}
+    assert seen[-1]["rows"][7] is seen[-2]["rows"][7]
 
 
 def test_nothing_that_is_being_written_is_shown() -> None:
