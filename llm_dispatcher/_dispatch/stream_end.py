@@ -49,7 +49,7 @@ def final_error(job: Job, course: Course, others: int = 0) -> LLMDispatcherError
     if reason is None:
         return None
     if job.on_break == "continue":
-        reason += " (await, collect() and result() begin the answer again instead)"
+        reason += " (await, collect(), result(), parsed(), partials() and items() begin the answer again instead)"
     return _streaming_error(job, course, f"the stream broke and is not continued, because {reason}: {error}")
 
 
