@@ -243,8 +243,8 @@ async def test_a_stream_is_read_once(simulated_switch: SimulatedSwitch) -> None:
 
 
 def test_streams_of_objects_and_their_llms_say_what_they_are() -> None:
-    llm = LLM("openai/m", temperature=0.5).into(Invoice)
-    assert repr(llm) == "LLM(temperature=0.5, model='openai/m').into(Invoice)"
+    llm = LLM("openai/m").into(Invoice)
+    assert repr(llm) == "LLM(model='openai/m').into(Invoice)"
     assert repr(LLM(response_format=Invoice)) == "LLM(response_format=Invoice)"
     assert repr(llm("x")).startswith("<ObjectStream, unread")
 
