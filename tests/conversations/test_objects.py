@@ -242,7 +242,8 @@ async def test_a_stream_is_read_once(simulated_switch: SimulatedSwitch) -> None:
         stream.__aiter__()
 
 
-def test_streams_of_objects_and_their_llms_say_what_they_are() -> None:
+def test_streams_of_objects_and_their_llms_say_what_they_are(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(first=Reply(TEXT))
     llm = LLM("openai/m").into(Invoice)
     assert repr(llm) == "LLM(model='openai/m').into(Invoice)"
     assert repr(LLM(response_format=Invoice)) == "LLM(response_format=Invoice)"
