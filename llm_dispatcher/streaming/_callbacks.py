@@ -55,8 +55,9 @@ class StreamingCallbacks:
         on_reasoning: `(text, metadata)`, for each piece of reasoning.
         on_tool_call: `(tool_call, metadata)`, for each complete tool call.
         on_tool_result: `(tool_result, metadata)`, for each result of a tool, or its error.
-        on_reset: `(metadata)`, when the answer begins again: discard its chunks, reasoning and tool calls so far. It
-            happens only in a stream that is awaited, or that is read by its events with `on_break="restart"`.
+        on_reset: `(metadata)`, when the answer begins again: discard its chunks, reasoning and tool calls so far, or
+            those since the last result of a tool. It happens only in a stream that is awaited, or that is read by its
+            events with `on_break="restart"`.
 
     Raises:
         TypeError: A callback is not callable.
