@@ -18,7 +18,9 @@ from llm_dispatcher.testing import SimulatedVendor
 
 T = TypeVar("T")
 
-collect_ignore = ["cli/test_demo.py", "cli/test_terminal.py"] if sys.platform == "win32" else []
+collect_ignore = (
+    ["cli/test_chat_terminal.py", "cli/test_demo.py", "cli/test_terminal.py"] if sys.platform == "win32" else []
+)
 """These are about terminals of POSIX systems, and import modules that Windows has not."""
 
 settings.register_profile(
