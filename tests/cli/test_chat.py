@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llm_dispatcher import Session
-from llm_dispatcher._cli.chat.keyboard import read_message
+from llm_dispatcher._cli.chat.keyboard import Keyboard, read_message
 from llm_dispatcher.events import StreamCompleted, ToolResult, check_order, from_json
 from llm_dispatcher.testing import Continuing, Cut, HttpError, Reply, SaidToolCall, SimulatedVendor
 
@@ -353,3 +353,34 @@ def test_a_line_that_is_not_text_is_an_error(run: Any, write: Any, vendor: Simul
     assert (result.exit_code, result.stdout) == (2, "One.\nTwo.\n")
     assert "not UTF-8 text" in result.stderr
     assert texts(vendor) == ["Hi.", "One.", "Still there?"]
+
+
+# ── a person ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "asked"),
+    [
+        ([KeyboardInterrupt, "Hello.", KeyboardInterrupt, "And?", EOFError], 0, ["Hello.", "One.", "And?"]),
+        (["Hello.", KeyboardInterrupt, KeyboardInterrupt, "And?"], 130, ["Hello."]),
+        (["Hello.", "/wrong", EOFError], 0, ["Hello."]),
+    ],
+)
+def test_two_ctrl_c_in_a_row_end_the_chat(
+    typed: list[Any], code: int, asked: list[str], talk: Any, vendor: SimulatedVendor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal would not do: Python may miss a Ctrl-C right before readline waits for keys."""
+    steps = iter(typed)
+
+    def message(self: Keyboard, prompt: str) -> str:
+        step = next(steps)
+        if isinstance(step, str):
+            return step
+        raise step
+
+    monkeypatch.setattr(Keyboard, "message", message)
+    monkeypatch.setattr(Keyboard, "is_terminal", property(lambda self: True, lambda self, value: None), raising=False)
+    result = talk()
+    assert result.exit_code == code
+    assert texts(vendor) == asked
+    assert ("[Ctrl-C again ends the chat]" in result.stderr) == (KeyboardInterrupt in typed)

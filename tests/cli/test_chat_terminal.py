@@ -201,33 +201,6 @@ def test_ctrl_c_at_a_question_stops_the_answer(
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_the_prompt_drops_the_line_and_a_second_one_ends_the_chat(
-    chat: Chat, terminal: Terminal, simulated_vendor: Vendors
-) -> None:
-    def press_ctrl_c() -> None:
-        """In a line that was begun and is echoed: Python may miss a signal before readline waits for keys."""
-        terminal.type(b"Not this")
-        terminal.read_next("Not this")
-        terminal.type(b"\x03")
-
-    vendor = simulated_vendor("openai-chat", Reply("Yes."))
-    with chat(vendor) as process:
-        press_ctrl_c()
-        terminal.read_next("\n\x1b[2m[Ctrl-C again ends the chat]")
-        terminal.read_next("> ")
-        terminal.type(b"This.\r")
-        terminal.read_next("Yes.")
-        terminal.read_next("> ")
-        press_ctrl_c()
-        terminal.read_next("ends the chat]")
-        terminal.read_next("> ")
-        press_ctrl_c()
-        terminal.read_to_the_end()
-    assert process.returncode == 130
-    assert texts(vendor) == ["This."]
-
-
-@pytest.mark.slow
 def test_lines_are_edited_pasted_completed_and_recalled(
     chat: Chat, terminal: Terminal, simulated_vendor: Vendors
 ) -> None:
