@@ -5,8 +5,8 @@ awaited in that task. Any other function runs in a thread, with the context vari
 longer than its time limit is cancelled.
 
 - **What a run ends in.** A `ToolResult`: the text of the value, or an error for the model. The error has the type and
-  the message of an exception; its traceback goes to the log only, by a notice. An exception that is no `Exception`
-  (`SystemExit`) ends the stream.
+  the message of an exception; its traceback goes to the log only, by a notice. A tool that calls `sys.exit` has failed
+  too: no tool ends the process. A `KeyboardInterrupt` ends the stream.
 - **Threads cannot be killed.** If a function in a thread is too slow, or its stream ends, the thread goes on alone.
   Its result is dropped, and a notice says that it still runs.
 - **Cancellation.** `SideBySide.aclose` cancels the tasks that are not done, and waits until they have ended, also if
@@ -116,7 +116,7 @@ async def _run(checked: CheckedCall, context: RunContext, running: Running) -> T
             running.notify(ToolRunStopped(call.name, call.id, context.run_id, "its stream ended", in_thread))
             raise
         return failed(error)  # the tool awaited something that was cancelled
-    except Exception as error:  # noqa: BLE001 - a tool is the application's code; the model is told
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a tool is the application's code; the model is told
         if not clock.expired():
             return failed(error)
         reason = f"it took longer than {in_seconds(seconds)}"

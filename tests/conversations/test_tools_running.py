@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import threading
+from collections import UserDict, deque
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import date
+from enum import Enum
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -281,6 +286,21 @@ class Size:
     width: int
 
 
+class Shade(str, Enum):  # noqa: UP042 - its `str` is not its value
+    DARK = "dark"
+
+
+class Degrees(float):
+    pass
+
+
+class Array:
+    """As numpy's."""
+
+    def tolist(self) -> list[float]:
+        return [1.5, 2.5]
+
+
 VALUES: list[tuple[object, str]] = [
     ("as it is", "as it is"),
     ("", ""),
@@ -290,6 +310,14 @@ VALUES: list[tuple[object, str]] = [
     ({"a": [1, "ü"]}, '{"a":[1,"ü"]}'),
     (Sky(blue=True), '{"blue":true}'),
     ([Sky(blue=False), Size(3)], '[{"blue":false},{"width":3}]'),
+    ({"at": date(2026, 11, 29), "in": Path("/tmp"), "of": {3}}, '{"at":"2026-11-29","in":"/tmp","of":[3]}'),
+    (deque([Shade.DARK]), '["dark"]'),
+    (Shade.DARK, "dark"),
+    (range(3), "[0,1,2]"),
+    (UserDict(a=1), '{"a":1}'),
+    (2**70, str(2**70)),
+    ([Degrees(1.5)], "[1.5]"),
+    (Array(), "[1.5,2.5]"),
 ]
 
 
@@ -312,6 +340,8 @@ LOOP.append(LOOP)
         (LOOP, "a list that contains itself"),
         ("half \ud83d", "half of a character"),
         ({"k": {1, object()}}, "a dict cannot be written as JSON"),
+        ({(1, 2): 3}, "a key of a dict is text or a number"),
+        ((n for n in (1, 2)), "a generator cannot be written as JSON"),
     ],
 )
 async def test_a_value_that_has_no_text_is_an_error(
@@ -345,12 +375,20 @@ async def test_an_exception_goes_back_without_its_traceback(
     def stops() -> None:
         raise StopIteration(3)
 
+    def leaves() -> None:
+        sys.exit("bye")
+
+    async def leaves_too() -> None:
+        sys.exit(2)
+
     assert await answered(simulated_switch, fail, x=3) == "!LookupError: no 3"
     (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
     assert record.getMessage().startswith("the tool fail raised (run run_")
     assert record.exc_info is not None and isinstance(record.exc_info[1], LookupError)
     assert await answered(simulated_switch, cancelled) == "!CancelledError"
     assert await answered(simulated_switch, stops) == "!RuntimeError: coroutine raised StopIteration"
+    assert await answered(simulated_switch, leaves) == "!SystemExit: bye"
+    assert await answered(simulated_switch, leaves_too) == "!SystemExit: 2"
 
 
 async def test_wrong_arguments_run_nothing(simulated_switch: SimulatedSwitch) -> None:
@@ -773,7 +811,7 @@ async def test_the_runtime_is_in_use_while_tools_run(simulated_switch: Simulated
 async def test_a_stand_in_does_not_answer_a_later_turn(simulated_switch: SimulatedSwitch) -> None:
     counter = Counter()
     config = {"providers": {"openai": {"models": ["m"]}}, "routing": {"default": ["openai/m", "body"]}}
-    simulated_switch(config, openai=[Reply("Hm.", tool_calls=(said("count"),)), Reply(fault=HttpError(400))])
+    simulated_switch(config, openai=[Reply("Hm.", tool_calls=(said("count"),)), Reply(fault=HttpError(500))])
 
     @llm_stream(tools=[counter.count], body="stand-in")
     async def ask(question: str) -> Any:
