@@ -274,6 +274,16 @@ async def test_a_stream_is_a_tool(simulated_switch: SimulatedSwitch) -> None:
     assert results(await events_of(LLM(tools=[shorten])("Go."))) == {"call_1": "short"}
 
 
+async def test_a_plain_function_may_read_a_stream_of_its_own(simulated_switch: SimulatedSwitch) -> None:
+    def shorten(text: str) -> str:
+        return "".join(LLM()(f"Shorten: {text}"))
+
+    answers = [Reply(tool_calls=(said("shorten", text="long"),)), Reply("short"), Reply(FINAL)]
+    simulated_switch(openai=answers * 2)
+    assert results(await events_of(LLM(tools=[shorten])("Go."))) == {"call_1": "short"}
+    assert await asyncio.to_thread(lambda: "".join(LLM(tools=[shorten])("Go."))) == FINAL
+
+
 # ── what the model is told ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,0 +1,71 @@
+"""A reader may leave a stream that runs tools at any moment: nothing is left running, and nothing runs later."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from llm_dispatcher import LLM
+from llm_dispatcher.events import ToolResult
+from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
+from llm_dispatcher.testing import Reply, SaidToolCall
+
+CALLS = tuple(SaidToolCall("work", json.dumps({"n": n}), id=f"c{n}") for n in range(3))
+ANSWERS = [Reply("Let me see.", tool_calls=CALLS), Reply("More.", tool_calls=CALLS[:1]), Reply("Done, I think.")]
+
+
+class Worker:
+    """A tool that notes which of its runs have begun and ended."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+
+    async def work(self, n: int) -> int:
+        self.begun.append(n)
+        try:
+            await asyncio.sleep(n)
+        finally:
+            await asyncio.sleep(0)  # it tidies up
+            self.ended.append(n)
+        return n
+
+
+def others() -> set[asyncio.Task[object]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["close", "cancel", "drop"])
+@pytest.mark.parametrize("place", range(0, 44, 2))
+@pytest.mark.simulated(seeds=2)
+async def test_nothing_is_left_wherever_a_reader_leaves(
+    simulated_switch: SimulatedSwitch, place: int, how: str
+) -> None:
+    simulated_switch(openai=ANSWERS)
+    worker = Worker()
+    stream = LLM(tools=[worker.work])("Go.")
+    before, seen, results = others(), 0, 0
+
+    async def read() -> None:
+        nonlocal seen, results
+        async for event in stream.events():
+            results += isinstance(event, ToolResult)
+            seen += 1
+            if seen == place and how == "drop":
+                break
+            if seen == place and how == "close":
+                await stream.aclose()
+            if seen == place and how == "cancel":
+                reading.cancel()
+
+    reading = asyncio.create_task(read())
+    await asyncio.wait([reading])
+    if how == "drop":
+        await stream.aclose()
+    assert others() - before - {reading} == set()
+    begun = len(worker.begun)
+    assert len(worker.ended) == begun and results <= begun <= 4
+    await asyncio.sleep(60)
+    assert len(worker.begun) == begun, "nothing begins later"
