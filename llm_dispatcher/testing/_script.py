@@ -38,16 +38,29 @@ def _speaks(row: Vendor, wire: Wire) -> bool:
 
 
 class SaidUsage(ScriptPart, frozen=True):
-    """The usage that the vendor reports. As for OpenAI, `output` includes reasoning, and `input` cached tokens."""
+    """The usage that the vendor reports. As for OpenAI, `output` includes reasoning, and `input` cached tokens.
+
+    `input` includes what was `written` to the prompt cache, too, and that includes what is kept for an hour,
+    `written_1h`. Google and Ollama report neither, and OpenAI does not report the hour.
+    """
 
     input: int = 9
     output: int = 12
     reasoning: int = 0
     cached: int = 0
+    written: int = 0
+    written_1h: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.cached <= self.input:
             raise ValueError(f"SaidUsage(cached) is part of input ({self.input}), got {self.cached}")
+        if not 0 <= self.written <= self.input - self.cached:
+            raise ValueError(
+                f"SaidUsage(written) is part of the input that is not cached ({self.input - self.cached}), got "
+                f"{self.written}"
+            )
+        if not 0 <= self.written_1h <= self.written:
+            raise ValueError(f"SaidUsage(written_1h) is part of written ({self.written}), got {self.written_1h}")
         if not 0 <= self.reasoning <= self.output:
             raise ValueError(f"SaidUsage(reasoning) is part of output ({self.output}), got {self.reasoning}")
 
@@ -117,6 +130,9 @@ class Reply(ScriptPart, frozen=True):
         resplit: Other borders between the bytes that are sent together.
         headers: Extra HTTP headers.
         declines: Where a model declines and, if the request names `fallbacks`, hands over to the next model.
+        is_signed: The answer has the vendor's signatures, as newer models give them: on Google's wire the first call
+            has a thought signature, on OpenAI's responses wire the reasoning is encrypted. Anthropic's wire always
+            signs reasoning.
     """
 
     text: str = ""
@@ -132,6 +148,7 @@ class Reply(ScriptPart, frozen=True):
     resplit: Resplit | None = None
     headers: Mapping[str, str] = {}
     declines: tuple[Decline, ...] = ()
+    is_signed: bool = False
 
     def __post_init__(self) -> None:
         if self.chunks and self.text and "".join(self.chunks) != self.text:

@@ -66,6 +66,8 @@ ANSWERS: dict[str, Reply] = {
     "nothing": Reply(""),
     "without usage": Reply(TEXT, usage=None),
     "reasoning": Reply(TEXT, reasoning=("Hm,", " a tale."), usage=SaidUsage(20, 30, 10, 5)),
+    "signatures": Reply(reasoning=("Hm.",), tool_calls=(CALL, SaidToolCall("wait")), is_signed=True),
+    "what was written to the cache": Reply(TEXT, usage=SaidUsage(30, 5, cached=4, written=20, written_1h=8)),
     "a tool call": Reply(tool_calls=(CALL,)),
     "tool calls": Reply(tool_calls=(CALL, SaidToolCall("wait", id="call_2"))),
     "everything": WHOLE,

@@ -70,6 +70,23 @@ def text_of(messages: list[Message]) -> str | None:
     return "\n\n".join(message.text for message in messages) if messages else None
 
 
+def has_thoughts(request: TaskRequest) -> bool:
+    """Whether a request has reasoning with a signature."""
+    return any(_is_signed(part) for turn in request.messages for part in turn.parts)
+
+
+def without_thoughts(request: TaskRequest) -> TaskRequest:
+    """The request without reasoning that has a signature."""
+    turns = (
+        replace(turn, parts=tuple(part for part in turn.parts if not _is_signed(part))) for turn in request.messages
+    )
+    return replace(request, messages=tuple(turns))
+
+
+def _is_signed(part: Part) -> bool:
+    return isinstance(part, ReasoningPart) and part.signature is not None
+
+
 def arguments_of(call: ToolCallPart) -> dict[str, Any]:
     """A call's arguments as a JSON object. Those that the model wrote wrongly are text in an object."""
     try:

@@ -175,7 +175,8 @@ class OpenAIProvider(VendorProvider["AsyncOpenAI"]):
 
     async def _create_kept(self, ask: Ask) -> OpenResponse:
         check_storable(ask.request, self.settings)
-        return await self._create(await self.client(), ask, STORED)
+        client = await self.client()
+        return await self.send_with_or_without_thoughts(ask, lambda ask: self._create(client, ask, STORED))
 
     async def _create(self, client: AsyncOpenAI, ask: Ask, more: Mapping[str, Any] = {}) -> OpenResponse:
         """Send a request, with `more` fields in its body."""

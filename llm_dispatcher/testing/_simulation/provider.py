@@ -43,7 +43,7 @@ from .answer import Answer, Asked, Pieces, answer, refusal
 from .kept_runs import ScriptedRun
 from .served import Served as Served
 from .token_trail import Trail
-from .turns import merged, turns_of
+from .turns import merged, orphan_in, turns_of
 
 _Function: TypeAlias = Callable[[ReceivedRequest], Reply | Pieces]
 ProviderPart: TypeAlias = str | Reply | Continuing | Pieces | _Function
@@ -267,6 +267,8 @@ class SimulatedProvider:
             return HttpError(404, message=f"the model {request.model} does not exist")
         if ask.tokens is None and request.turns[-1].role == "assistant" and self._refuses_open_turn(request.model):
             return HttpError(400, message=PREFILL_REFUSED)
+        if (orphan := orphan_in(request.turns)) is not None:
+            return HttpError(400, message=orphan)
         return None
 
     def _refuses_open_turn(self, model: str) -> bool:

@@ -41,3 +41,17 @@ def merged(turns: Iterable[Turn]) -> list[Turn]:
         calls = [call for turn in same for call in turn.calls]
         all_turns.append(Turn(role, text, calls, [result for turn in same for result in turn.results]))
     return all_turns
+
+
+def orphan_in(turns: Iterable[Turn]) -> str | None:
+    """What is wrong with the calls and results of a conversation: a call without its result, or a result without its
+    call. All vendors refuse it, each in its own words.
+    """
+    waiting: list[str] = []
+    for turn in turns:
+        for result in turn.results:
+            if result.id not in waiting:
+                return f"No tool call found for function call output with call_id {result.id}."
+            waiting.remove(result.id)
+        waiting += [call.id for call in turn.calls]
+    return f"No tool output found for function call {waiting[0]}." if waiting else None

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..._usage import Usage
 from ...events import FinishReason, ProviderEvent, ReasoningDelta, ToolCall, ToolCallDelta, UsageReport
@@ -19,6 +20,7 @@ from ...provider._decoding import new_id, whole_call
 from .._script import Reply, SaidToolCall, SaidUsage, Wire
 from .._wires import anthropic_frames, google, ollama, openai_chat, openai_responses
 from .._wires.frames import arguments_of
+from .._wires.signatures import SIGNATURES
 
 
 class Step(Struct, frozen=True):
@@ -71,7 +73,15 @@ def _finished(reply: Reply, words: Mapping[str, FinishReason], word: str) -> Fin
 
 def _usage(usage: SaidUsage, raw: dict[str, Any]) -> UsageReport:
     return UsageReport(
-        Usage(usage.input, usage.output, usage.reasoning, cache_read_tokens=usage.cached, source="reported", raw=raw)
+        Usage(
+            usage.input,
+            usage.output,
+            usage.reasoning,
+            cache_read_tokens=usage.cached,
+            cache_write_tokens=usage.written,
+            source="reported",
+            raw=raw,
+        )
     )
 
 
@@ -136,7 +146,9 @@ def _openai_chat(reply: Reply) -> list[Step]:
 def _openai_responses(reply: Reply) -> list[Step]:
     steps = [Step()] * 2
     if reply.reasoning:
-        steps += [*[Step()] * 2, *_reasoning(reply), *[Step()] * 3]
+        signature = ReasoningDelta("", signature=f"rs_sim:{SIGNATURES[Wire.OPENAI_RESPONSES]}")
+        done = Step((signature,) if reply.is_signed else ())
+        steps += [*[Step()] * 2, *_reasoning(reply), *[Step()] * 2, done]
     refuses = reply.finish == "refusal"
     if reply.pieces or not reply.tool_calls:
         steps += [*[Step()] * 2, *(_refusal(reply) if refuses else _text(reply)), *[Step()] * 3]
@@ -159,7 +171,7 @@ def _anthropic(reply: Reply) -> list[Step]:
     usage = reply.usage
     steps = [Step((_anthropic_usage(usage, 1),)), Step()]
     if reply.reasoning:
-        steps += [Step(), *_reasoning(reply), Step((ReasoningDelta("", signature="c2ltdWxhdGVk"),)), Step()]
+        steps += [Step(), *_reasoning(reply), Step((ReasoningDelta("", signature=SIGNATURES[Wire.ANTHROPIC]),)), Step()]
     if reply.pieces or not reply.tool_calls:
         steps += [Step(), *_text(reply), Step()]
     for call in reply.tool_calls:
@@ -171,17 +183,31 @@ def _anthropic(reply: Reply) -> list[Step]:
 
 def _anthropic_usage(usage: SaidUsage | None, output: int) -> UsageReport:
     """This vendor reports the input before its answer, and repeats it at the end."""
-    prompt, cached = (usage.input, usage.cached) if usage else (0, 0)
-    raw = anthropic_frames.usage_counts(usage, output)
-    return UsageReport(Usage(prompt, output, cache_read_tokens=cached, source="reported", raw=raw))
+    raw, usage = anthropic_frames.usage_counts(usage, output), usage or SaidUsage(0, 0)
+    return UsageReport(
+        Usage(
+            usage.input,
+            output,
+            cache_read_tokens=usage.cached,
+            cache_write_tokens=usage.written,
+            cache_write_1h_tokens=usage.written_1h,
+            source="reported",
+            raw=raw,
+        )
+    )
 
 
 def _google(reply: Reply) -> list[Step]:
-    steps = [*_reasoning(reply), *_text(reply), *(_whole_at_once(call, call.id) for call in reply.tool_calls)]
+    calls = [_whole_at_once(call, call.id) for call in reply.tool_calls]
+    if calls and reply.is_signed:
+        signature = ReasoningDelta("", SIGNATURES[Wire.GOOGLE])
+        calls[0] = Step((signature, *calls[0].pieces), content=True)
+    steps = [*_reasoning(reply), *_text(reply), *calls]
     word = reply.raw_finish_reason or _GOOGLE_SENDS[reply.finish]
     finished = _finished(reply, _GOOGLE_WORDS, word)
-    if (usage := reply.usage) is None:
+    if reply.usage is None:
         return [*steps, Step((finished,), ends=True)]
+    usage = replace(reply.usage, written=0, written_1h=0)  # this vendor does not report it
     if steps:
         raw = {"promptTokenCount": usage.input}
         first = UsageReport(Usage(usage.input, source="reported", raw=raw))

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from .._script import Reply, SaidUsage
+from .._script import Reply, SaidUsage, Wire
 from .frames import Frame, dumps
+from .signatures import SIGNATURES
 
 _FINISH: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
@@ -30,7 +31,7 @@ def blocks(reply: Reply) -> list[Block]:
     found = []
     if reply.reasoning:
         thoughts = tuple({"type": "thinking_delta", "thinking": thought} for thought in reply.reasoning)
-        signature = {"type": "signature_delta", "signature": "c2ltdWxhdGVk"}
+        signature = {"type": "signature_delta", "signature": SIGNATURES[Wire.ANTHROPIC]}
         found.append(Block({"type": "thinking", "thinking": "", "signature": ""}, thoughts, (signature,)))
     if reply.pieces or not reply.tool_calls:
         found.append(
@@ -59,9 +60,15 @@ def stop_reason(reply: Reply) -> str:
 
 def usage_counts(usage: SaidUsage | None, output: int) -> dict[str, Any]:
     """The usage in the service's words, with the output tokens so far."""
+    usage = usage or SaidUsage(0, 0)
+    kept = {
+        "ephemeral_5m_input_tokens": usage.written - usage.written_1h,
+        "ephemeral_1h_input_tokens": usage.written_1h,
+    }
     return {
-        "input_tokens": usage.input - usage.cached if usage else 0,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": usage.cached if usage else 0,
+        "input_tokens": usage.input - usage.cached - usage.written,
+        "cache_creation_input_tokens": usage.written,
+        "cache_read_input_tokens": usage.cached,
+        **({"cache_creation": kept} if usage.written else {}),
         "output_tokens": output,
     }

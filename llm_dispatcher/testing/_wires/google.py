@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from .._received import ReceivedRequest
-from .._script import Reply, SaidUsage
+from .._script import Reply, SaidUsage, Wire
 from ..faults import HttpError
 from . import google_rules
 from .frames import Frame, Rejection, arguments_of, bearer, dumps
+from .signatures import SIGNATURES
 from .turns import google_turn, text_of
 
 BASE_PATH = ""
@@ -88,9 +89,10 @@ def frames(reply: Reply, model: str) -> list[Frame]:
     usage: dict[str, Any] = {"usageMetadata": {"promptTokenCount": reported.input}} if reported else {}
     events = [Frame(chunk([{"text": thought, "thought": True}]), True) for thought in reply.reasoning]
     events += [Frame(chunk([{"text": piece}]), True) for piece in reply.pieces]
-    for call in reply.tool_calls:
+    signed = {"thoughtSignature": SIGNATURES[Wire.GOOGLE]} if reply.is_signed else {}
+    for place, call in enumerate(reply.tool_calls):
         function = {"name": call.name, "args": arguments_of(call), "id": call.id}
-        events.append(Frame(chunk([{"functionCall": function}]), True))
+        events.append(Frame(chunk([{"functionCall": function, **({} if place else signed)}]), True))
     if reported:
         usage = {"usageMetadata": usage_counts(reported)}
     events.append(Frame(chunk([{"text": ""}], finishReason=reply.raw_finish_reason or _FINISH[reply.finish])))

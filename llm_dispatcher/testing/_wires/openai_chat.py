@@ -148,9 +148,14 @@ def usage_counts(usage: SaidUsage) -> dict[str, Any]:
         "prompt_tokens": usage.input,
         "completion_tokens": usage.output,
         "total_tokens": usage.input + usage.output,
-        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0, **written_count(usage)},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning, "audio_tokens": 0},
     }
+
+
+def written_count(usage: SaidUsage) -> dict[str, int]:
+    """What was written to the prompt cache, if anything was."""
+    return {"cache_write_tokens": usage.written} if usage.written else {}
 
 
 def error_frame(message: str) -> bytes:

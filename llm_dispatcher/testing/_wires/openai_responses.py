@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from .._received import ReceivedRequest, Turn
-from .._script import Reply, SaidUsage
+from .._script import Reply, SaidUsage, Wire
 from ..faults import HttpError
 from . import openai_chat, openai_rules
 from .frames import Frame, Rejection, bearer, dumps
 from .schemas import openai_objection
+from .signatures import SIGNATURES
 from .turns import objects, responses_turns
 
 BASE_PATH = "/v1"
@@ -173,7 +174,8 @@ def _reasoning(stream: _Stream, reply: Reply) -> None:
     part = {"type": "summary_text", "text": text}
     stream.send("response.reasoning_summary_text.done", **place, text=text)
     stream.send("response.reasoning_summary_part.done", **place, part=part)
-    stream.done({**item, "summary": [part]})
+    encrypted = {"encrypted_content": SIGNATURES[Wire.OPENAI_RESPONSES]} if reply.is_signed else {}
+    stream.done({**item, "summary": [part], **encrypted})
 
 
 def _message(stream: _Stream, reply: Reply) -> None:
@@ -203,7 +205,7 @@ def usage_counts(usage: SaidUsage | None) -> dict[str, Any] | None:
         "input_tokens": usage.input,
         "output_tokens": usage.output,
         "total_tokens": usage.input + usage.output,
-        "input_tokens_details": {"cached_tokens": usage.cached},
+        "input_tokens_details": {"cached_tokens": usage.cached, **openai_chat.written_count(usage)},
         "output_tokens_details": {"reasoning_tokens": usage.reasoning},
     }
 
