@@ -195,7 +195,7 @@ def test_hosts_of_openais_chat_count_cached_tokens_under_other_names() -> None:
 def test_a_prompt_that_is_kept_for_an_hour_costs_more() -> None:
     """Anthropic's prices, a million tokens: 4 dollars of input, 5 for five minutes, 8 for an hour, 0.2 for a read."""
 
-    def dollars(**counts: int) -> float | None:
+    def dollars(**counts: Any) -> float | None:
         return cost("anthropic", "claude-opus-5-5", Usage(input_tokens=1_000_000, **counts))
 
     assert dollars() == pytest.approx(4)
