@@ -11,8 +11,8 @@ one is gone, the claim ends its turn. A claim that is cancelled while it waits h
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from threading import Lock
 from typing import Protocol
 
@@ -44,21 +44,22 @@ class Claims:
         self._lock = Lock()
         self._holder: Stream | str | None = None
 
-    async def claim(self, stream: Stream) -> None:
-        """Make this stream the holder.
+    async def claim(self, holder: Stream | str) -> None:
+        """Make this stream, or this work of the session itself, the holder. A holder that is ending is waited for.
 
         Raises:
             SessionBusyError: Another stream is being read.
         """
-        while (holder := self._hold(stream)) is not None:
-            if isinstance(holder, str):
-                raise self._busy("stream", holder)
-            if holder.is_gone:
-                holder.abandon()
-            elif holder.is_ending:
-                await holder.wait_for_the_end()
+        while (other := self._hold(holder)) is not None:
+            what = holder if isinstance(holder, str) else "stream"
+            if isinstance(other, str):
+                raise self._busy(what, other)
+            if other.is_gone:
+                other.abandon()
+            elif other.is_ending:
+                await other.wait_for_the_end()
             else:
-                raise self._busy("stream", holder)
+                raise self._busy(what, other)
 
     def release(self, stream: Stream) -> None:
         """This stream is over."""
@@ -66,16 +67,15 @@ class Claims:
             if self._holder is stream:
                 self._holder = None
 
-    @contextmanager
-    def held(self, what: str) -> Generator[None, None, None]:
-        """Hold the session for something that takes time, called `what` in errors.
+    @asynccontextmanager
+    async def held(self, what: str) -> AsyncGenerator[None, None]:
+        """Hold the session for work that takes time, called `what` in errors.
 
         Raises:
             SessionBusyError: A stream is being read.
         """
         self.take_in_left()
-        if (holder := self._hold(what)) is not None:
-            raise self._busy(what, holder)
+        await self.claim(what)
         try:
             yield
         finally:

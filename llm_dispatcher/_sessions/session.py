@@ -33,7 +33,7 @@ from .options import SessionOptions
 from .reading import read_session
 from .requests import loaded, request_for, said_before
 from .state import State
-from .stores import SessionStore
+from .stores import SessionStore, check_store
 from .trimming import Summarize, check_summarize, trim, trim_to_maximum
 from .turns import SessionTurn, check_parts, check_results, split
 
@@ -83,6 +83,7 @@ class Session:
         """
         if llm is not None and not isinstance(llm, LLM):
             raise TypeError(f"a session needs an LLM, got {type(llm).__name__}; write Session(LLM(…))")
+        check_store(store)
         self.llm: LLM = LLM() if llm is None else llm
         self.keep_partial: bool = keep_partial
         self.max_history_tokens: int | None = count("max_history_tokens", max_history_tokens)
@@ -312,7 +313,7 @@ class Session:
             raise TypeError("trim needs tokens= or turns=")
         count("tokens", tokens)
         count("turns", turns)
-        with self._state.claims.held("trim"):
+        async with self._state.claims.held("trim"):
             return await trim(self._state.history, tokens, turns, self.summarize)
 
     # ── saving ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -95,6 +95,14 @@ class MemorySessions:
         return f"MemorySessions({len(self._sessions)} sessions)"
 
 
+def check_store(store: object) -> None:
+    """Refuse what is no store, such as the path of one."""
+    if store is not None and not all(callable(getattr(store, name, None)) for name in ("read", "write", "delete")):
+        raise TypeError(
+            f"store is a SessionStore, got {type(store).__name__}; write SQLiteSessions(path), or MemorySessions()"
+        )
+
+
 def in_words(error: Exception) -> str:
     """The error of a store in one line. A store may have put a password in its message, which is redacted."""
     failure = Failure.of(error)

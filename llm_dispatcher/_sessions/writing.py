@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from .. import _clock
 from ..exceptions import SessionConflictError, SessionStoreError
 from .format import Head, decoded_head, encoded
-from .history import HEAD, TURN, History, records_of
+from .history import HEAD, MAIN, TURN, History, records_of
 from .stores import SessionStore, in_words
 from .turns import SessionTurn
 
@@ -65,7 +65,7 @@ class Writer:
         if self._unanswered:
             return True
         if self._stored is None:
-            return bool(history.stored_turns()) or len(history.branches) > 1
+            return bool(history.stored_turns()) or list(history.branches) != [MAIN]
         turns, stored = history.stored_turns(), self._stored.turns
         if turns.keys() != stored.keys() or any(stored[each] is not turn for each, turn in turns.items()):
             return True
@@ -124,7 +124,9 @@ class Writer:
         self._unanswered[write] = state
         while len(self._unanswered) > _MOST_UNANSWERED:
             del self._unanswered[next(iter(self._unanswered))]
-        is_stored = await self._store.write(self._session, state.revision, records, removed)
+        is_stored: object = await self._store.write(self._session, state.revision, records, removed)
+        if not isinstance(is_stored, bool):
+            raise TypeError(f"the write() of a store returns whether it has stored, got {is_stored!r:.60}")
         if is_stored:
             self._stored = state
             self._unanswered.clear()

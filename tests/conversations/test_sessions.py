@@ -389,6 +389,14 @@ class TestStores:
         assert len(vendors["openai"].requests) == asked  # it costs no second answer
         assert texts_of((await Session.open("chat", None, store)).messages) == ["a", "Yes.", "b", "Yes."]
 
+    async def test_a_store_that_does_not_say_whether_it_stored_is_named(self) -> None:
+        class Silent(MemorySessions):
+            async def write(self, *_: object) -> None:  # type: ignore[override]
+                pass
+
+        with pytest.raises(SessionStoreError, match="returns whether it has stored, got None"):
+            await Session(store=Silent(), messages=[Message("user", "Hi")]).flush()  # type: ignore[arg-type]
+
     async def test_an_id_that_is_stored_already_is_refused(self, simulated_switch: SimulatedSwitch) -> None:
         simulated_switch(openai=Reply("Yes."))
         store = MemorySessions()
@@ -519,6 +527,8 @@ class TestArguments:
     def test_wrong_arguments_are_refused_at_once(self) -> None:
         with pytest.raises(TypeError, match="a session needs an LLM, got str"):
             Session("openai/gpt")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"store is a SessionStore, got str; write SQLiteSessions\(path\)"):
+            Session(store="chats.db")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="max_history_turns is 1 or more"):
             Session(max_history_turns=0)
         with pytest.raises(TypeError, match="summarize is a function"):

@@ -16,7 +16,7 @@ from llm_dispatcher.exceptions import InvalidRequestError, SessionBusyError
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.tasks import ImagePart, ToolCallPart, ToolResultPart
 from llm_dispatcher.testing import Cut, HttpError, Reply, SaidToolCall, SaidUsage
-from tests.conversations.session_kit import PNG, roles_of, texts_of
+from tests.conversations.session_kit import PNG, PausedSessions, roles_of, texts_of
 
 
 class TestTenTurns:
@@ -247,6 +247,23 @@ class TestTrimming:
         trimming.cancel()
         await asyncio.wait([trimming])
         assert await session.stream("a") == "Yes."
+
+    async def test_a_trim_waits_for_a_stream_that_is_ending(self, simulated_switch: SimulatedSwitch) -> None:
+        simulated_switch(openai=Reply("Yes."))
+        store = PausedSessions()
+        session = Session(store=store)
+        for number in range(3):
+            store.go_on.set()
+            await session.stream(f"question {number}")
+        store.go_on.clear()
+        store.writing.clear()
+        reading = asyncio.create_task(session.stream("the last one").text())
+        await store.writing.wait()
+        trimming = asyncio.create_task(session.trim(turns=2))
+        await asyncio.wait([trimming], timeout=0.02)
+        assert not trimming.done()
+        store.go_on.set()
+        assert (await reading, len(await trimming)) == ("Yes.", 2)
 
     async def test_trim_needs_a_measure(self) -> None:
         with pytest.raises(TypeError, match="trim needs tokens= or turns="):
