@@ -58,6 +58,10 @@ class AnswerSchema(dict[str, Any]):
             return super().__repr__()
         return self.kind.__qualname__ if isinstance(self.kind, type) and not get_args(self.kind) else str(self.kind)
 
+    def __reduce__(self) -> Any:
+        """A copy in another process is resolved there."""
+        return type(self), (dict(self), self.kind)
+
     @property
     def is_resolved(self) -> bool:
         """Whether the schema was made and its type can be parsed."""
@@ -103,9 +107,15 @@ def answer_schema(name: str, value: object) -> dict[str, Any]:
     return dict(value)
 
 
+_SCALARS = (bool, int, float, str)
+"""Types of Python's own that say all about a value. Of a `list` or a `dict`, it has to be said what is in it."""
+
+
 def _check_is_a_type(name: str, value: object) -> None:
     """Raise a `TypeError` for a value that is no type. Whether answers can follow the type is seen when it is used."""
-    if get_origin(value) is not None or (isinstance(value, type) and value.__module__ != "builtins"):
+    if get_origin(value) is not None or any(value is each for each in _SCALARS):
+        return
+    if isinstance(value, type) and value.__module__ != "builtins":
         return
     if isinstance(value, type):
         kind, fix = f"the class {value.__name__}", "say what it holds: a dataclass, a TypedDict, or list[Item]"

@@ -105,14 +105,14 @@ def _answer_of(kind: Any) -> AnswerSchema:
     whole = _reader_of(kind)
     root, key = _root_of(whole.schema), None
     if root.get("type") == "object":
-        item_key, item_kind = _only_list(kind)
+        item_key, item_kind = _only_list(kind, root)
         schema, parse = whole.schema, _parser(whole.read, None, whole.read)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             schema = kind.model_json_schema()
     else:
         item_kind = _item_of(kind)
         key = LIST_KEY if root.get("type") == "array" else VALUE_KEY
-        item_key = LIST_KEY if item_kind is not None else None
+        item_key = key if item_kind is not None else None
         wrapper = _reader_of(_wrapper_of(kind, key))
         schema = wrapper.schema
         parse = _parser(lambda text: getattr(wrapper.read(text), key), key, whole.read)
@@ -213,25 +213,29 @@ def _item_of(annotation: Any) -> Any:
     return None
 
 
-def _only_list(kind: Any) -> tuple[str | None, Any]:
+def _only_list(kind: Any, root: Mapping[str, Any]) -> tuple[str | None, Any]:
     """The key of the only list in an object, as it stands in JSON, and the type of its items."""
-    lists = [(key, item) for key, each in _fields(kind).items() if (item := _item_of(each)) is not None]
+    keys, annotations = root.get("properties", {}), _annotations(kind)
+    if len(keys) != len(annotations):
+        return None, None
+    lists = [
+        (key, item)
+        for key, each in zip(keys, annotations, strict=True)  # a schema has the fields in their order
+        if (item := _item_of(each)) is not None
+    ]
     return lists[0] if len(lists) == 1 else (None, None)
 
 
-def _fields(kind: Any) -> dict[str, Any]:
-    """The fields of a class by their keys in JSON. A type that is no class of one's own has none."""
+def _annotations(kind: Any) -> list[Any]:
+    """The types of the fields of a class. A type that is no class of one's own has none."""
     if not isinstance(kind, type):
-        return {}
+        return []
     if issubclass(kind, BaseModel):
-        return {
-            each.validation_alias if isinstance(each.validation_alias, str) else each.alias or name: each.annotation
-            for name, each in kind.model_fields.items()
-        }
+        return [each.annotation for each in kind.model_fields.values()]
     try:
         hints = get_type_hints(kind)
     except (NameError, TypeError):
-        return {}
+        return []
     if issubclass(kind, Struct):
-        return {each.encode_name: hints.get(each.name) for each in msgspec.structs.fields(kind)}
-    return hints
+        return [hints.get(each.name) for each in msgspec.structs.fields(kind)]
+    return list(hints.values())

@@ -42,5 +42,16 @@ def unfenced(text: str) -> str:
 
 
 def canonical(value: Any) -> str:
-    """A text that is equal for equal values only: it knows `1` from `true`, and no order of keys."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=True)
+    """A text that is equal for values that are equal as JSON, and for no others: `1` is `1.0`, and not `true`."""
+    return json.dumps(_with_whole_numbers(value), sort_keys=True)
+
+
+def _with_whole_numbers(value: Any) -> Any:
+    """The value with `1` in place of `1.0`."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_with_whole_numbers(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _with_whole_numbers(each) for name, each in value.items()}
+    return value

@@ -7,6 +7,7 @@ and other annotations are not checked, and neither is a `pattern` that Python ca
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
@@ -120,7 +121,7 @@ def _place(where: str) -> str:
 
 def _shown(value: Any) -> str:
     """A value in a sentence, on one line and not long."""
-    text = canonical(value)
+    text = json.dumps(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
@@ -252,21 +253,10 @@ def _unique(at: At, given: Any) -> Problems:
         return
     seen: set[str] = set()
     for number, item in enumerate(at.value):
-        form = canonical(_with_whole_numbers(item))
+        form = canonical(item)
         if form in seen:
             yield f"{at.where}[{number}] is there twice: {_shown(item)}"
         seen.add(form)
-
-
-def _with_whole_numbers(value: Any) -> Any:
-    """The value with `1` in place of `1.0`, which are the same number."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, list):
-        return [_with_whole_numbers(each) for each in value]
-    if isinstance(value, dict):
-        return {name: _with_whole_numbers(each) for name, each in value.items()}
-    return value
 
 
 def _limit(

@@ -46,12 +46,12 @@ def prepared_tools(tools: Iterable[Any]) -> tuple[Any, ...]:
 
 def prepared_schema(answer: Mapping[str, Any]) -> AnswerSchema:
     """The schema of an answer, which can parse: see `prepared`. It is the same object if it can already."""
-    if not isinstance(answer, AnswerSchema):
+    if isinstance(answer, AnswerSchema) and answer.is_resolved:
+        return answer
+    if not isinstance(answer, AnswerSchema) or answer.kind is None:
         from .._json.answers import answer_in
 
         return answer_in(answer)
-    if answer.is_resolved:
-        return answer
     from .._config import answer_of  # loads pydantic
 
     return answer_of(answer.kind)

@@ -13,11 +13,11 @@ class Answer:
     The stage that checks the answer writes to it before it lets `StreamCompleted` pass. Readers read it after that.
     """
 
-    __slots__ = ("data", "schema", "value")
+    __slots__ = ("schema", "text", "value")
 
     def __init__(self, schema: AnswerSchema) -> None:
         self.schema = schema
         self.value: Any = None
         """The object that the schema's type makes of the text."""
-        self.data: Any = None
-        """The same as plain data, without the wrapping that vendors need."""
+        self.text = ""
+        """The text of the last turn, which is the answer."""

@@ -53,15 +53,18 @@ class _Partials:
         match event:
             case TextDelta():
                 for value in self._beginning.feed(event.text):
-                    yield from self._new(unwrapped(self._answer, value, _NOTHING))
+                    yield from self._new(value)
             case StreamReset() | ToolResult():
                 self._beginning = self._beginnings()
             case StreamCompleted():
-                yield from self._new(self._answer.data)
+                yield from self._new(_data_of(self._answer.text))
             case _:
                 pass
 
-    def _new(self, value: Any) -> Iterable[Any]:
+    def _new(self, data: Any) -> Iterable[Any]:
+        """The value in some data, unless it is the last one. A model may have left out the wrapping of the schema."""
+        key = self._answer.schema.wrapper_key
+        value = data if key is None or not isinstance(data, dict) else data.get(key, _NOTHING)
         if value is not _NOTHING and (self._last is _NOTHING or value != self._last):
             self._last = value
             yield value
@@ -138,17 +141,15 @@ def _answer_of(account: Account) -> Answer:
 
 
 def _digest(text: str) -> bytes:
-    from .._json.decoding import canonical, decode
+    from .._json.decoding import canonical
 
-    return blake2b(canonical(decode(text)).encode(), digest_size=16).digest()
+    return blake2b(canonical(_data_of(text)).encode(), digest_size=16).digest()
 
 
-def unwrapped(answer: Answer, data: Any, default: Any = None) -> Any:
-    """Plain data of an answer without the wrapping of its schema. A model may have left the wrapping out."""
-    key = answer.schema.wrapper_key
-    if key is None or not isinstance(data, dict):
-        return data
-    return data.get(key, default)
+def _data_of(text: str) -> Any:
+    from .._json.decoding import decode, unfenced
+
+    return decode(unfenced(text))
 
 
 def _reading(make: Callable[[Account], Reading]) -> Callable[[Account], Callable[[Event], Iterable[Any]]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import json
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -14,12 +16,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, RootModel
 
 from llm_dispatcher import LLM, LLMSwitch, TaskRequest, get_global_switch, use_switch
 from llm_dispatcher._config import answer_of
 from llm_dispatcher._json.answers import answer_in
 from llm_dispatcher._providers.base.schemas import ANTHROPIC, OPENAI, strict_form
+from llm_dispatcher._serving.preparing import prepared
 from llm_dispatcher.exceptions import InvalidOutputError
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.testing import Reply, SimulatedVendor, Wire
@@ -39,6 +42,11 @@ class Strict(BaseModel):
 
 class Aliased(BaseModel):
     rows: list[Row] = Field(alias="theRows")
+
+
+class Chosen(BaseModel):
+    numbers: list[int] = Field(validation_alias=AliasChoices("first", "second"))
+    name: str
 
 
 class Many(RootModel[list[Row]]):
@@ -119,6 +127,8 @@ CASES: list[tuple[Any, str, Any]] = [
     (Row | None, '{"value": null}', None),
     (City | None, '{"value": {"name": "a"}}', City("a")),
     (date, '{"value": "2026-11-29"}', date(2026, 11, 29)),
+    (int, '{"value": 12}', 12),
+    (bool, '{"value": true}', True),
 ]
 IDS = [str(kind) for kind, _, _ in CASES]
 
@@ -180,6 +190,8 @@ async def test_a_list_may_come_without_its_wrapping_or_in_a_fence(text: str, sim
         (Many, '{"items": [{"name": "a"}]}', [Row(name="a")]),
         (Tree, '{"name": "a", "parts": [{"name": "b", "parts": [{"name": "c"}]}]}',
          [Tree(name="b", parts=[Tree(name="c")])]),
+        (Chosen, '{"first": [1, 2], "name": "a"}', [1, 2]),
+        (list[int] | None, '{"value": [1, 2]}', [1, 2]),
         (tuple[Point, ...], '{"items": [{"x": 1}]}', [Point(1)]),
         (list[Literal["a", "b"]], '{"items": ["a", "b", "a"]}', ["a", "b", "a"]),
         (list[list[int]], '{"items": [[1, 2], [], [3]]}', [[1, 2], [], [3]]),
@@ -320,3 +332,14 @@ def test_a_type_is_resolved_once() -> None:
     assert answer_of(list[Row]) is answer_of(list[Row])
     llm = LLM(response_format=list[Row])
     assert llm.with_options(temperature=0.5)._request["response_format"] is llm._request["response_format"]
+
+
+@pytest.mark.parametrize("kind", [Row, City, list[Row], Point, {"type": "object", "required": ["name"]}])
+async def test_a_request_can_be_copied_and_pickled(kind: Any, simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(first=Reply('{"name": "a"}' if kind is not Point else '{"x": 1}'))
+    request = prepared(TaskRequest("x", response_format=kind))
+    switch = get_global_switch()
+    for copied in (copy.deepcopy(request), pickle.loads(pickle.dumps(request))):
+        assert copied == request
+        if kind != list[Row]:
+            assert type(await switch.stream_request(copied).parsed()) is (dict if isinstance(kind, dict) else kind)

@@ -29,7 +29,7 @@ from ...exceptions import (
     StreamingError,
 )
 from ...streaming._answer import Answer
-from ...streaming._objects import ITEMS, unwrapped
+from ...streaming._objects import ITEMS
 from ...streaming._shape import Shape
 from ...streaming._transcript import Transcript
 from ...streaming._turns import turns_of
@@ -175,13 +175,11 @@ def _take(answer: Answer, text: str) -> str | None:
     Raises:
         InvalidRequestError: It is the schema that is wrong.
     """
-    from ..._json.decoding import decode, unfenced
     from ..._json.schema import SchemaError
 
     assert answer.schema.parse is not None  # `prepared` has resolved it
     try:
-        answer.value = answer.schema.parse(text)
-        answer.data = unwrapped(answer, decode(unfenced(text)))
+        answer.value, answer.text = answer.schema.parse(text), text
     except SchemaError as error:
         raise InvalidRequestError(f"the schema of response_format is wrong: {error}") from None
     except ValueError as error:
