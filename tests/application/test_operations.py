@@ -18,7 +18,16 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 import llm_dispatcher
-from llm_dispatcher import LLMSwitch, StreamingCache, StreamingCallbacks, TaskRequest
+from llm_dispatcher import (
+    LLM,
+    LLMSwitch,
+    MemorySessions,
+    Session,
+    StreamingCache,
+    StreamingCallbacks,
+    TaskRequest,
+    use_switch,
+)
 from llm_dispatcher import _catalog as catalog
 from llm_dispatcher._dispatch import Job, Ledger, OpenStreams, attempts
 from llm_dispatcher._resilience import Resilience
@@ -371,6 +380,18 @@ async def tools(start: Start) -> None:
         await switch.stream_request(TaskRequest("Go.", tools=[sleep, fail]), tool_timeout=0.01)
 
 
+async def sessions(start: Start) -> None:
+    """A stream of a session that breaks, and whose store is full."""
+
+    class Full(MemorySessions):
+        async def write(self, *args: Any) -> bool:
+            raise OSError("no paper")
+
+    async with LLMSwitch(policy_over(start("openai-chat", Reply(TEXT, fault=Cut(2))))) as switch:
+        with use_switch(switch), suppress(LLMDispatcherError):
+            await Session(LLM(on_break="raise"), store=Full()).stream("My secret wish.")
+
+
 async def test_every_line_of_the_table_is_met(
     simulated_vendor: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -388,4 +409,5 @@ async def test_every_line_of_the_table_is_met(
     await closed_connections(simulated_vendor)
     await runs_that_break()
     await tools(simulated_vendor)
+    await sessions(simulated_vendor)
     assert told(caplog) == {line.words for line in LINES}
