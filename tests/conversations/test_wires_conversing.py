@@ -158,6 +158,26 @@ async def test_another_refusal_is_not_sent_twice() -> None:
         assert len(vendor.requests) == 1
 
 
+@pytest.mark.parametrize("refusal", [None, ELSEWHERE])
+async def test_a_budget_for_thoughts_is_no_reason_to_refuse_the_calls_of_others(refusal: str | None) -> None:
+    """Anthropic wants a thought before the calls whose results are sent, and another model's are not its own."""
+
+    def script(request: ReceivedRequest) -> Reply:
+        return Reply(fault=HttpError(400, message=ELSEWHERE)) if "signature" in str(request.body) else Reply("Done.")
+
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    thought = [ReasoningPart("Hm.", SIGNATURES[Wire.ANTHROPIC])] if refusal else []
+    turn = Message("assistant", [*thought, ToolCallPart("c", "look", "{}")])
+    request = TaskRequest(
+        messages=[Message("user", "Look."), turn, results_of(turn)], tools=TOOLS, extra={"thinking": thinking}
+    )
+    async with SimulatedVendor(Wire.ANTHROPIC, script) as vendor, provider_over(vendor) as provider:
+        assert text_in(await turn_of(provider, request)) == "Done."
+        assert text_in(await turn_of(provider, TaskRequest("x", extra={"thinking": thinking}))) == "Done."
+    sent = [request.body["thinking"] for request in vendor.requests]
+    assert sent == [*([thinking] if refusal else []), {"type": "disabled"}, thinking]
+
+
 async def test_a_simulated_provider_refuses_calls_and_results_that_do_not_pair() -> None:
     provider = SimulatedProvider(ProviderSettings(name="p", kind="openai"), "Hi.")
     call, result = ToolCallPart("c", "look", "{}"), ToolResultPart("c", "look", "1")

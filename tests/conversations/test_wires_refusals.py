@@ -159,6 +159,18 @@ def test_anthropic(messages: tuple[dict[str, Any], ...], words: str | None) -> N
     assert to_anthropic(*messages) == words
 
 
+def test_anthropics_budget_for_thoughts() -> None:
+    enabled = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+    thought = {**THOUGHT, "signature": SIGNATURES[Wire.ANTHROPIC]}
+    told = said(result(), role="user")
+    assert to_anthropic(said(thought, use()), told, **enabled) is None
+    assert to_anthropic(said(use()), told, said(text()), USER, **enabled) is None
+    assert to_anthropic(said(use()), told, thinking={"type": "adaptive"}) is None
+    refusal = to_anthropic(said(text(), use()), told, **enabled)
+    assert refusal is not None
+    assert refusal.startswith("messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `text`")
+
+
 def test_anthropics_tools_and_system_prompt() -> None:
     tool = {"name": "f", "input_schema": {}}
     assert to_anthropic(tools=[tool, {**tool, "name": "g"}]) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from ...tasks import (
@@ -38,6 +38,7 @@ from .prompt_cache import Marks, system_prompt
 
 REDACTED: Final = "redacted:"
 """Begins the signature of reasoning that the vendor keeps to itself. The rest is its data."""
+_THOUGHTS: Final = ("thinking", "redacted_thinking")
 
 
 def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> dict[str, Any]:
@@ -65,8 +66,25 @@ def body(request: TaskRequest, model: str, target: Target, max_tokens: int) -> d
         thinking={"type": "disabled"} if request.reasoning_effort == "none" else None,
         output_config=_output_config(request, target),
         # The SDK has dropped these parameters, because newer models refuse them. Older models still accept them.
-        extra_body=without_empty(temperature=request.temperature, top_p=request.top_p) | dict(request.extra),
+        extra_body=without_empty(temperature=request.temperature, top_p=request.top_p) | _extra(request, messages),
     )
+
+
+def _extra(request: TaskRequest, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """The request's `extra`. Thinking with a budget is off where the vendor would refuse it: while the results of calls
+    are sent that another model has made, or that came without thoughts.
+    """
+    extra = dict(request.extra)
+    thinking = extra.get("thinking")
+    if isinstance(thinking, Mapping) and thinking.get("type") == "enabled" and _has_calls_without_thoughts(messages):
+        extra["thinking"] = {"type": "disabled"}
+    return extra
+
+
+def _has_calls_without_thoughts(messages: list[dict[str, Any]]) -> bool:
+    if len(messages) < 2 or messages[-1]["content"][0]["type"] != "tool_result":
+        return False
+    return messages[-2]["content"][0]["type"] not in _THOUGHTS
 
 
 def _output_config(request: TaskRequest, target: Target) -> dict[str, Any]:
@@ -105,7 +123,7 @@ def _turns(messages: list[Message], target: Target, marks: Marks) -> list[dict[s
 def _end_of_thoughts(turn: dict[str, Any]) -> bool:
     """Remove thoughts at the end of a turn, where a stream has broken. Whether anything is left."""
     content = turn["content"]
-    while content and content[-1]["type"] in ("thinking", "redacted_thinking"):
+    while content and content[-1]["type"] in _THOUGHTS:
         content.pop()
     return bool(content)
 

@@ -22,7 +22,13 @@ Block = dict[str, Any]
 def objection(body: dict[str, Any]) -> Rejection | None:
     """The reason why the service refuses the tools, the messages or the marks for its cache, or `None`."""
     tools, messages = list(objects(body.get("tools"))), list(objects(body.get("messages")))
-    reasons = (*_of_tools(tools), *_of_contents(messages), *_of_pairs(messages), *_of_marks(body, tools, messages))
+    reasons = (
+        *_of_tools(tools),
+        *_of_contents(messages),
+        *_of_pairs(messages),
+        *_of_marks(body, tools, messages),
+        *_of_thinking(body, messages),
+    )
     return next((Rejection(400, reason) for reason in reasons), None)
 
 
@@ -121,6 +127,21 @@ def _without_result(number: int, ids: list[str]) -> str:
         f"messages.{number}: `tool_use` ids were found without `tool_result` blocks immediately after: "
         f"{', '.join(ids)}. Each `tool_use` block must have a corresponding `tool_result` block in the next message."
     )
+
+
+def _of_thinking(body: dict[str, Any], messages: list[Block]) -> Iterator[str]:
+    """With a budget for thoughts, a turn whose results are sent begins with a thought."""
+    if inside(body, "thinking").get("type") != "enabled" or len(messages) < 2:
+        return
+    last, turn = (list(objects(message.get("content"))) for message in (messages[-1], messages[-2]))
+    if any(True for _ in _leading(last)) and turn and turn[0].get("type") not in _UNMARKED:
+        yield (
+            f"messages.{len(messages) - 2}.content.0.type: Expected `thinking` or `redacted_thinking`, but found "
+            f"`{turn[0].get('type')}`. When `thinking` is enabled, a final `assistant` message must start with a "
+            "thinking block (preceeding the lastmost set of `tool_use` and `tool_result` blocks). We recommend you "
+            "include thinking blocks from previous turns. To avoid this requirement, disable `thinking`. Please "
+            "consult our documentation at https://docs.claude.com/en/docs/build-with-claude/extended-thinking"
+        )
 
 
 def _of_marks(body: dict[str, Any], tools: list[Block], messages: list[Block]) -> Iterator[str]:
