@@ -248,7 +248,7 @@ def _texts(name: str, value: object) -> tuple[str, ...]:
 def _several(name: str, value: object) -> tuple[Any, ...]:
     if isinstance(value, (list, tuple)):
         return tuple(value)
-    raise TypeError(f"{name} is a list, got {type(value).__name__}")
+    raise TypeError(f"{name} is a list, got {type(value).__name__}; write {name}=[…]")
 
 
 def _media(name: str, value: object) -> tuple[MediaSource, ...]:

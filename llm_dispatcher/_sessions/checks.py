@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 LONGEST_NAME: Final = 256
 """The most characters of the id of a session or the name of a branch."""
@@ -15,6 +16,16 @@ def count(name: str, value: object) -> int | None:
     if value is not None and value < 1:
         raise ValueError(f"{name} is 1 or more, got {value}")
     return value
+
+
+def check_words(prompt: object, options: Mapping[str, Any]) -> None:
+    """Refuse a conversation in place of a prompt: the session has it."""
+    got = "messages=" if "messages" in options else "a list" if isinstance(prompt, list) else None
+    if got is not None:
+        raise TypeError(
+            f"a session has the messages itself, and stream() takes the next prompt, got {got}: add what was said "
+            "elsewhere with session.add(role, content), or begin with Session(messages=[…])"
+        )
 
 
 def name_of(what: str, value: object) -> str:

@@ -25,7 +25,7 @@ from .._policy import Affinity
 from .._serving.options import CallOptions, RequestOptions, RouteOptions, StreamOptions, documented
 from .._stream import LLMStream
 from ..tasks import MediaSource, Message, Part, Role, TaskRequest
-from .checks import count, name_of
+from .checks import check_words, count, name_of
 from .files import read_file, write_file
 from .objects import ObjectSession
 from .opening import SessionOpening
@@ -184,6 +184,7 @@ class Session:
     def _begin(
         self, make: Callable[[SessionOpening], AnyStream], prompt: str | None, images: Any, audio: Any, options: Any
     ) -> AnyStream:
+        check_words(prompt, options)
         llm = self.llm.with_options(**options) if options else self.llm
         request = partial(self._next_request, llm, ask(llm, prompt, images, audio))
         opening = SessionOpening(self, self._state, llm, request, keep_partial=self.keep_partial)

@@ -535,6 +535,10 @@ class TestArguments:
             Session(summarize="yes")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="there is no setting 'temprature'"):
             Session().stream("hi", temprature=1)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match=r"got messages=: add what was said elsewhere with session\.add\("):
+            Session().stream("hi", messages=[])  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="the next prompt, got a list"):
+            Session().stream([Message("user", "hi")])  # type: ignore[arg-type]
         with pytest.raises(InvalidRequestError, match="is not an image"):
             Session().add("user", ImagePart("no-such-file.png"))
 

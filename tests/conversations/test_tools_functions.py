@@ -306,6 +306,11 @@ def test_a_function_that_cannot_be_a_tool_is_refused_where_it_is_written(functio
         LLMSwitch({"providers": {"ollama": {"models": ["m"]}}}).stream_request(TaskRequest("hi", tools=[function]))
 
 
+def test_tools_are_a_list() -> None:
+    with pytest.raises(TypeError, match=r"tools is a list, got function; write tools=\[…\]"):
+        LLM(tools=weather)  # type: ignore[arg-type]
+
+
 def test_two_tools_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match=r"two tools are called 'weather': rename one"):
         LLM(tools=[weather, {"name": "weather", "parameters": {}}])
