@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from llm_dispatcher.testing import Continuing, Cut, Reply, Stall
+from llm_dispatcher.testing import Continuing, Cut, ReceivedRequest, Reply, SaidToolCall, Stall
 
 from .conftest import TEXT, Vendors, needs, run
 
@@ -80,3 +80,25 @@ def test_a_background_thread_from_before_the_patch_is_of_use_after_it(folder: Pa
     before = "from llm_dispatcher import LLM\nLLM()('before').result()\n"
     after = "print(LLM()('after').result().text, ''.join(LLM()('after')), sep='|')"
     assert run(folder, "-W", "ignore", "-c", before + PATCHED + after) == f"{TEXT}|{TEXT}\n"
+
+
+TOOLS: Final = """
+from llm_dispatcher import LLM
+def slow(n: int) -> str:
+    import sqlite3  # an import takes a lock, which gevent has patched
+    return f"n{n}"
+async def quick(n: int) -> int:
+    return n
+stream = LLM(tools=[slow, quick])("x")
+print("".join(stream), *[part.result for part in stream.response.messages[1].parts], sep="|")
+"""
+
+
+def test_tools_run_under_gevent(folder: Path, vendors: Vendors) -> None:
+    calls = (SaidToolCall("slow", '{"n": 1}'), SaidToolCall("quick", '{"n": 2}'), SaidToolCall("slow", '{"n": 3}'))
+
+    def answer(request: ReceivedRequest) -> Reply:
+        return Reply(TEXT) if request.results else Reply(tool_calls=calls)
+
+    vendors.say(answer)
+    assert run(folder, "-c", PATCHED + TOOLS) == f"{TEXT}|n1|2|n3\n"
