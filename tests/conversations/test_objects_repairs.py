@@ -108,18 +108,18 @@ async def test_an_item_that_is_wrong_is_not_given(simulated_switch: SimulatedSwi
 async def test_the_events_of_a_repair_are_in_order(simulated_switch: SimulatedSwitch) -> None:
     from llm_dispatcher.streaming._objects import PARSED
 
-    simulated_switch(first=[Reply(BAD, reasoning=("Hm.",)), GOOD])
+    simulated_switch(first=[Reply(BAD, reasoning=("Hm.",)), Reply(NO_JSON), Reply(GOOD)])
     seen: list[Any] = []
     shape = PARSED.__class__(can_take_back=True, may_begin_again=True, wants_object=True, shows_events=True)
     request = TaskRequest("x", response_format=City)
-    async for event in get_global_switch().stream_request(request)._reading_as("a test", shape):
+    async for event in get_global_switch().stream_request(request, max_repairs=2)._reading_as("a test", shape):
         seen.append(event)
     check_order(seen)
-    assert [event.index for event in seen if isinstance(event, TextDelta)] == list(range(8))
-    [interrupted] = [event for event in seen if isinstance(event, StreamInterrupted)]
-    assert interrupted.failure.kind == "InvalidOutputError"
-    assert interrupted.delivered == len(BAD)
-    assert isinstance(seen[seen.index(interrupted) + 1], StreamReset)
+    assert [event.index for event in seen if isinstance(event, TextDelta)] == list(range(12))
+    interrupted = [event for event in seen if isinstance(event, StreamInterrupted)]
+    assert [event.failure.kind for event in interrupted] == ["InvalidOutputError"] * 2
+    assert [event.delivered for event in interrupted] == [len(BAD), len(NO_JSON)]
+    assert [type(seen[seen.index(event) + 1]) for event in interrupted] == [StreamReset] * 2
     assert isinstance(seen[-1], StreamCompleted)
     assert seen[-1].text == GOOD
 

@@ -208,6 +208,15 @@ async def test_the_only_list_of_an_answer_has_items(
     assert [each async for each in LLM(response_format=kind)("x").items()] == items
 
 
+async def test_a_list_in_place_of_the_object_around_it_has_no_items(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(first=Reply('[{"x": 1}]', chunk_size=1))
+    seen = []
+    with pytest.raises(InvalidOutputError):
+        async for item in LLM(response_format=Path, max_repairs=0)("x").items():
+            seen.append(item)
+    assert seen == []
+
+
 class Two(BaseModel):
     a: list[int] = []
     b: list[int] = []
