@@ -107,6 +107,27 @@ def test_a_failed_turn_is_an_error_and_the_chat_goes_on(talk: Any, simulated_ven
     assert texts(vendor) == ["Are you there?"], "the first answer was taken back"
 
 
+def test_a_failed_message_is_forgotten_on_another_branch(talk: Any, simulated_vendor: Vendors) -> None:
+    vendor = simulated_vendor("openai-chat", [Reply("Yes."), Reply(fault=HttpError(401)), Reply("Again.")])
+    result = talk("First.", "Second.", "/branch other", "/retry", vendors=(vendor,))
+    assert result.stdout == "Yes.\nAgain.\n"
+    assert texts(vendor) == ["First."]
+
+
+def test_a_tool_that_fails_or_never_ends_its_turns_is_shown(
+    talk: Any, simulated_vendor: Vendors, tmp_path: Path
+) -> None:
+    (tmp_path / "tools.py").write_text("def divide(by: int) -> float:\n    return 1 / by\n")
+    vendor = simulated_vendor("openai-chat", called("divide", by=0))
+    result = talk("Divide.", "/history", options=("--tool", "tools.py:divide"), vendors=(vendor,))
+    assert result.exit_code == 4
+    shown = result.stderr.splitlines()
+    assert shown[:2] == ["[divide(by=0)]", "[divide failed: ZeroDivisionError: division by zero]"]
+    assert "the model still calls tools after 8 turns" in shown[-1]
+    assert "Traceback" not in result.stderr
+    assert result.stdout.startswith("you: Divide.\na/m: [calls divide")
+
+
 def test_with_json_each_event_is_a_line(talk: Any, simulated_vendor: Vendors, tmp_path: Path) -> None:
     (tmp_path / "tools.py").write_text(TOOLS)
     vendor = simulated_vendor("openai-chat", [called("weather", city="Rome"), Reply("Sunny.")])

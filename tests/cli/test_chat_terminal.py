@@ -269,6 +269,26 @@ def test_a_signal_ends_a_chat_without_a_terminal_and_its_file_has_what_was_said(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_signal_ends_a_chat_that_waits_for_its_next_line(
+    number: signal.Signals, code: int, start: Any, write: Any, simulated_vendor: Vendors
+) -> None:
+    process = start(
+        "chat", "-c", write(simulated_vendor("openai-chat", Reply("Yes."))),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    with ending(process):
+        process.stdin.write(b"One?\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"Yes.\n"
+        assert process.stderr.readline().startswith(b"[a/m")
+        process.send_signal(number)
+        assert process.stderr.read() == b""
+        process.stdin.close()
+    assert process.returncode == code
+
+
+@pytest.mark.slow
 def test_a_reader_that_closes_the_pipe_ends_the_chat(start: Any, write: Any, simulated_vendor: Vendors) -> None:
     vendor = simulated_vendor("openai-chat", Reply(f"Yes.\n{TALE}", fault=Stall(4)))
     process = start(

@@ -19,7 +19,7 @@ from ..._serving.switch import LLMSwitch
 from ..._sessions import Session
 from ..._stream import LLMStream
 from ...exceptions import InvalidRequestError, LLMDispatcherError
-from ...tasks import ImagePart, MediaSource
+from ...tasks import AudioPart, ImagePart, MediaSource, Message
 from ..early_end import ending_early
 from .keyboard import Keyboard
 from .screen import Screen
@@ -31,6 +31,21 @@ class Settings(Struct, frozen=True):
     model: str | None = None
     system: str | None = None
     tools: tuple[Any, ...] = ()
+
+
+class Asked(Struct, frozen=True):
+    """A message of the user."""
+
+    words: str
+    images: tuple[MediaSource, ...] = ()
+    audio: tuple[MediaSource, ...] = ()
+
+    @classmethod
+    def of(cls, message: Message) -> Asked:
+        """The message of a turn, so that it can be sent again."""
+        images = tuple(part.source for part in message.parts if isinstance(part, ImagePart))
+        audio = tuple(part.source for part in message.parts if isinstance(part, AudioPart))
+        return cls(message.text, images, audio)
 
 
 class Chat:
@@ -62,7 +77,7 @@ class Chat:
         self.settings = settings
         self.images: list[MediaSource] = []
         self.file: Path | None = None
-        self._failed: tuple[str, list[MediaSource]] | None = None
+        self._failed: Asked | None = None
         self._runner: Final = runner
         self.set(settings)
 
@@ -80,33 +95,38 @@ class Chat:
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed, and the input is no terminal.
-            LLMDispatcherError: There is no complete answer.
+            LLMDispatcherError: The message cannot be sent, or there is no complete answer.
         """
         images, self.images = self.images, []
-        self._say(words, images)
+        self._say(Asked(words, tuple(images)))
 
     def retry(self) -> None:
-        """Take the last answer back, and send its message again. See `say`."""
-        if self._failed is None:
-            try:
-                (turn, *_) = self.session.rewind(1)
-            except ValueError:
-                raise InvalidRequestError("there is no message to send again") from None
-            asked = turn.messages[0]
-            self._failed = asked.text, [part.source for part in asked.parts if isinstance(part, ImagePart)]
-        self._say(*self._failed)
-
-    def _say(self, words: str, images: list[MediaSource]) -> None:
-        before = len(self.session.turns)
+        """Send the last message again, and take its answer back if there is one. See `say`."""
+        if self._failed is not None:
+            return self._say(self._failed)
         try:
-            self._runner.run(self._answer(self.session.stream(words, images=images)))
+            (turn, *_) = self.session.rewind(1)
+        except ValueError:
+            raise InvalidRequestError("there is no message to send again") from None
+        return self._say(Asked.of(turn.messages[0]))
+
+    def _say(self, asked: Asked) -> None:
+        before = len(self.session.turns)
+        self._failed = asked  # until its turn has joined the session
+        try:
+            try:
+                stream = self.session.stream(asked.words, images=asked.images, audio=asked.audio)
+            except (TypeError, ValueError) as error:
+                raise InvalidRequestError(str(error)) from error
+            self._runner.run(self._answer(stream))
         except KeyboardInterrupt:
             if not self.keyboard.is_terminal:
                 raise
             is_kept = len(self.session.turns) > before
             self.screen.remark("stopped; " + ("the answer so far is kept" if is_kept else "nothing of it is kept"))
         finally:
-            self._failed = None if len(self.session.turns) > before else (words, images)
+            if len(self.session.turns) > before:
+                self._failed = None
             try:
                 self.save()
             except (LLMDispatcherError, OSError) as error:
@@ -124,7 +144,12 @@ class Chat:
         if stream.response.error is not None:
             raise stream.response.error
 
-    # ── the file ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the history and its file ───────────────────────────────────────────────────────────────────────────────────
+
+    def history_changed(self) -> None:
+        """Save the session after a command that went elsewhere in it. A message that had failed is forgotten."""
+        self._failed = None
+        self.save()
 
     def save(self) -> None:
         """Write the session to its file, if it has one."""

@@ -31,9 +31,10 @@ ReadLine = Callable[[str], str]
 class Keyboard:
     """Standard input: a terminal, or a pipe or a file whose lines are messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, edits: bool) -> None:
+        """Look at standard input. `edits` says whether prompts may be written to standard output, and lines edited."""
         self.is_terminal: Final = sys.stdin is not None and sys.stdin.isatty()
-        edits = self.is_terminal and sys.stdout.isatty()
+        edits = self.is_terminal and edits
         self._readline: Final = _readline() if edits else None
         self._read_line: Final[ReadLine] = input if edits else self._read_from_stdin
         self._questions: Final = asyncio.Lock()
@@ -91,7 +92,7 @@ class Keyboard:
     def _read_from_stdin(self, prompt: str) -> str:
         if sys.stdin is None or sys.stdin.closed:
             raise EOFError
-        if self.is_terminal:  # the answers go elsewhere, and so does no prompt
+        if self.is_terminal:
             sys.stderr.write(prompt)
             sys.stderr.flush()
         try:

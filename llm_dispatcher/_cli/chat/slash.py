@@ -165,11 +165,11 @@ def _branch(chat: Chat, name: str) -> None:
         )
     elif name in session.branches:
         session.switch_to(name)
-        chat.save()
+        chat.history_changed()
         chat.screen.remark(f"back on the branch {name}, which has {len(session)} messages")
     else:
         session.branch(name)
-        chat.save()
+        chat.history_changed()
         chat.screen.remark(f"a new branch {name} begins here")
 
 
@@ -177,7 +177,7 @@ def _rewind(chat: Chat, number: str) -> None:
     if number and not number.isdecimal():
         raise InvalidRequestError(f"write /rewind N with a number of messages of yours, got {number!r}")
     gone = chat.session.rewind(int(number or 1))
-    chat.save()
+    chat.history_changed()
     asked = next((turn.messages[0].text for turn in gone if turn.begins), "")
     chat.screen.remark(f"taken back, from your message on: {asked}")
 

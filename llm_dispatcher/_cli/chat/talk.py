@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from ..._llm import LLM
 from ..._serving.current import use_switch
@@ -18,6 +19,8 @@ from .keyboard import PROMPT, Keyboard
 from .screen import Screen
 from .slash import Quit, completions, is_command, run_command
 from .tools import Approval, load_tools
+
+A_DAY: Final = 86_400.0
 
 
 def chat(
@@ -33,16 +36,29 @@ def chat(
 ) -> int:
     """Talk until the input ends. Returns the exit code.
 
+    Args:
+        config: The configuration; `None` for the usual one.
+        system: The system prompt.
+        model: The only model to ask.
+        session: The file of the conversation, which need not be there yet.
+        tools: References of tools, as in `tools.py:weather`.
+        asked_tools: The same for tools that the user is asked about.
+        quiet: Whether nothing but answers and errors is written.
+        as_json: Whether events are written as JSON.
+
     Raises:
         LLMDispatcherError: The configuration, the file of the session or a tool is wrong.
     """
-    screen, keyboard = Screen(quiet=quiet, as_json=as_json), Keyboard()
+    screen = Screen(quiet=quiet, as_json=as_json)
+    keyboard = Keyboard(edits=screen.is_terminal)
     loaded = load_tools([*tools, *asked_tools])
     switch = LLMSwitch(config)
     # Text that is written cannot be taken back, so only the events of --json can restart.
     restarts = switch.policy.resilience_of(TaskType.TEXT_GENERATION, None).on_break == "restart" and not as_json
     policy = Approval(loaded[len(tools) :], keyboard, screen)
-    llm = LLM(tool_policy=policy, on_break="continue" if restarts else None)
+    # A person who is asked may need longer than a route lets an answer take. The other clocks do not run meanwhile.
+    timeout = A_DAY if asked_tools and keyboard.is_terminal else None
+    llm = LLM(tool_policy=policy, on_break="continue" if restarts else None, timeout=timeout)
     with use_switch(switch), asyncio.Runner() as runner:
         try:
             try:
