@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -23,6 +24,7 @@ class Terminal:
     def __init__(self) -> None:
         self._ours, self.theirs = pty.openpty()
         self.drawn = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end inside a character
         self._place = 0
 
     def read_until(self, words: str) -> str:
@@ -68,7 +70,7 @@ class Terminal:
             data = os.read(self._ours, 65_536)
         except OSError:  # The other side is closed.
             return False
-        self.drawn += data.decode("utf-8", "replace")
+        self.drawn += self._decoder.decode(data)
         return bool(data)
 
 
