@@ -25,6 +25,12 @@ def question(bird: int, words: int) -> str:
     return f"Describe the {BIRDS[bird % len(BIRDS)]} in {words} words."
 
 
+def last_question(text: str) -> str:
+    """The text from its last question on; "" if it has none."""
+    at = max((match.start() for match in _QUESTION.finditer(text)), default=None)
+    return "" if at is None else text[at:]
+
+
 def turns_of_tools(turns: int, calls: int) -> str:
     """What a prompt says in which the model is to call the tool `calls` times in each of so many turns."""
     return f" Look up {calls} parts of it in each of {turns} turns."

@@ -118,6 +118,20 @@ def forget_a_result(run: Run) -> None:
     del events[next(place for place, each in enumerate(events) if isinstance(each, ToolResult))]
 
 
+def change_the_session(how: Callable[[tuple[Message, ...]], tuple[Message, ...]]) -> Change:
+    """Change what is stored of the session."""
+
+    def apply(run: Run) -> None:
+        run.last.sessions["chat"] = how(run.last.sessions["chat"])
+
+    return apply
+
+
+def without_the_first_turn(served: Served) -> None:
+    """Take the first turn of the session out of a request."""
+    put(request=replace(served.request, messages=served.request.messages[2:]))(served)
+
+
 def without_results(served: Served) -> None:
     """Take the last results out of a request."""
     kept = [message for message in served.request.messages if message.role != "tool"]

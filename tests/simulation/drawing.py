@@ -199,6 +199,7 @@ def _readers(choices: Choices, config: dict[str, Any], kind: str, length: float)
     readers: list[ReaderPlan] = []
     count = 2 + choices.pick((0, 1, 2, 2, 3, 3, 4, 5, 6, 10), "readers")
     starts_at, asked, bird = 0.0, "", 0
+    has_sessions = choices.chance(0.35, "sessions")
     for number in range(count):
         stream = f"reader {number}"
         joins = bool(readers) and choices.chance(0.4, stream)  # the same question at the same moment, or just after
@@ -220,8 +221,18 @@ def _readers(choices: Choices, config: dict[str, Any], kind: str, length: float)
                 wants_tools=choices.chance(0.25, stream) and reader.tool is None,
                 options={name: value for name, value in reader.options.items() if name not in ("on_break", "max_cost")},
             )
-        readers.append(_twin(reader, first) if first is not None and choices.chance(0.7, stream) else reader)
+        reader = _twin(reader, first) if first is not None and choices.chance(0.7, stream) else reader
+        readers.append(_in_a_session(choices, reader) if has_sessions else reader)
     return readers
+
+
+def _in_a_session(choices: Choices, reader: ReaderPlan) -> ReaderPlan:
+    """The reader, whose question may be a turn of a session."""
+    is_in_one = choices.chance(0.7, f"session of {reader.name}")
+    name = choices.pick(("chat", "chat", "talk"), f"session of {reader.name}")
+    if not is_in_one or reader.way == "metadata" or reader.through in ("body", "stand-in"):
+        return reader
+    return replace(reader, session=name, through="llm", open_turn=0, options={**reader.options, "cache": False})
 
 
 def _twin(reader: ReaderPlan, first: ReaderPlan) -> ReaderPlan:

@@ -236,6 +236,17 @@ SCENARIOS: Final[dict[str, tuple[Scenario, Callable[[Run], bool]]]] = {
             and len(attempts_of(run.readings[0])) > 3
         ),
     ),
+    "sessions": (
+        Scenario(
+            config=config(),
+            vendors=vendors("cut"),
+            readers=(
+                ReaderPlan(name="first", question=question(2, 20), session="chat"),
+                ReaderPlan(name="second", question=question(3, 20), session="chat", starts_at=20.0, tool=ToolPlan()),
+            ),
+        ),
+        lambda run: all(each.outcome == "completed" for each in run.readings),
+    ),
     "refusals": (
         Scenario(
             config=config(budgets={}),

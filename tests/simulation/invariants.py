@@ -23,6 +23,7 @@ from tests.simulation.promises import (
     money,
     order,
     reloads,
+    sessions,
     texts,
     tools,
 )
@@ -87,6 +88,10 @@ INVARIANTS: Final[tuple[Invariant, ...]] = (
     tools.every_result_is_that_of_its_call,
     tools.a_complete_answer_has_run_its_tools,
     tools.a_later_turn_goes_on_where_it_was,
+    # sessions
+    sessions.every_session_is_whole_at_the_end,
+    sessions.a_complete_turn_is_in_its_session_once,
+    sessions.a_turn_knows_the_turns_before_it,
     # money
     money.each_request_has_one_row,
     money.a_row_tells_what_its_vendor_reported,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from contextlib import aclosing
+from pathlib import Path
 from types import coroutine
 from typing import Any, Final, cast
 
-from llm_dispatcher import LLM, LLMSwitch, llm_stream, llm_stream_with_metadata
+from llm_dispatcher import LLM, LLMSwitch, Session, SQLiteSessions, llm_stream, llm_stream_with_metadata
 from llm_dispatcher._policy import Policy
 from llm_dispatcher._serving.current import use_switch
 from llm_dispatcher._stream import LLMStream
@@ -76,6 +77,26 @@ class _Watching:
         self._events.append(event)
 
 
+class Sessions:
+    """The sessions of a process, which are in a file that the next process has as well."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._store = None if path is None else SQLiteSessions(path)
+        self._opened: dict[str, Session] = {}
+        self._lock = asyncio.Lock()
+
+    async def of(self, name: str) -> Session:
+        """The session with a name. All readers of a process have the same one."""
+        async with self._lock:
+            if name not in self._opened:
+                self._opened[name] = await self.read(name)
+            return self._opened[name]
+
+    async def read(self, name: str) -> Session:
+        """The session as it is in the file."""
+        return await Session.open(name, LLM(), self._store)
+
+
 class Reader:
     """One reader. `stream` is there once it has asked; `note` writes a line of the trace."""
 
@@ -85,6 +106,7 @@ class Reader:
         reading: Reading,
         switch: LLMSwitch,
         choices: Choices,
+        sessions: Sessions,
         note: Callable[[str, str], None],
     ) -> None:
         self.plan = plan
@@ -92,6 +114,7 @@ class Reader:
         self.stream: LLMStream[Any] | None = None
         self._switch = switch
         self._choices = choices
+        self._sessions = sessions
         self._is_complete = False
         self._turn_began = 0
         self._note = note
@@ -111,7 +134,9 @@ class Reader:
         timer = None if plan.cancelled_at is None else loop.call_later(plan.cancelled_at, self._cancel, task)
         try:
             with use_switch(self._switch):
-                self.stream = self._open()
+                session = None if plan.session is None else await self._sessions.of(plan.session)
+                reading.began_at = reading.last_asked_at = loop.time()
+                self.stream = self._open(session)
                 if plan.closed_after is not None:
                     closing = loop.create_task(self._close_later(plan.closed_after), name=f"closer of {plan.name}")
                 work = self._read(self.stream)
@@ -147,7 +172,7 @@ class Reader:
 
     # ── asking ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _open(self) -> LLMStream[Any]:
+    def _open(self, session: Session | None) -> LLMStream[Any]:
         plan = self.plan
         prompt = plan.question + (WITH_TOOL if plan.wants_tools else "")
         request: dict[str, Any] = {**plan.request, **({"tools": TOOLS} if plan.wants_tools else {})}
@@ -156,6 +181,8 @@ class Reader:
             request["tools"] = (look_up(plan.tool, self.reading, self._choices),)
         options: dict[str, Any] = {**plan.options, "callbacks": self._callbacks(), "progress_tracker": self._tracker}
         through = "function" if plan.way == "metadata" and plan.through in ("request", "llm") else plan.through
+        if session is not None:
+            return session.stream(prompt, **request, **options)
         if through == "request":
             return self._switch.stream_request(_request(prompt, request, plan.open_turn), **options)
         if through == "llm":

@@ -16,7 +16,7 @@ from llm_dispatcher.cache import Entry
 from llm_dispatcher.events import Event, TaskResponse
 from llm_dispatcher.notices import Notice, Period
 from llm_dispatcher.provider import Piece, ProviderSettings
-from llm_dispatcher.tasks import Target, TaskRequest
+from llm_dispatcher.tasks import Message, Target, TaskRequest
 from llm_dispatcher.testing._simulation.kept_runs import ScriptedRun
 from llm_dispatcher.testing._simulation.simulation import Simulation
 from tests.simulation.scenario import ReaderPlan, Scenario
@@ -167,6 +167,7 @@ class Process:
         left: The tasks and timers that were left after it was closed.
         found_in_files: What its spending file held when it began, by namespace and by day or month.
         left_in_files: What its spending file held at its end; `None` if it has none.
+        sessions: The messages of each stored session when all its readers had ended, read from the file.
         recordings: The entries in the file of its cache at its end, with their recordings.
     """
 
@@ -186,6 +187,7 @@ class Process:
     left: list[str] = field(default_factory=list)
     found_in_files: dict[tuple[str, str], float] = field(default_factory=dict)
     left_in_files: dict[tuple[str, str], float] | None = None
+    sessions: dict[str, tuple[Message, ...]] = field(default_factory=dict)
     recordings: list[tuple[Entry, list[Event]]] = field(default_factory=list)
 
 

@@ -38,7 +38,7 @@ from tests.simulation import inspection
 from tests.simulation.answers import BIRDS, answer_to, question
 from tests.simulation.drawing import draw
 from tests.simulation.promises.kit import has_own_breakers
-from tests.simulation.readers import Reader, Watch, note_policy
+from tests.simulation.readers import Reader, Sessions, Watch, note_policy
 from tests.simulation.record import Process, Reading, Run
 from tests.simulation.scenario import VERSION, Happening, ReaderPlan, Scenario
 from tests.simulation.vendors import VendorScript
@@ -166,6 +166,7 @@ class _Runner:
         loop = asyncio.get_running_loop()
         process = Process(number, loop.time(), None)  # type: ignore[arg-type]
         process.switch = self._switch(process)
+        self.sessions = Sessions(None if self.folder is None else self.folder / "sessions.db")
         inspection.watch_releases(process.switch, process.released_in_excess.append)
         self.record.processes.append(process)
         if self._spending_file is not None:
@@ -210,6 +211,8 @@ class _Runner:
     async def _take_stock(self, process: Process) -> None:
         for namespace in ("", "red", "blue"):
             process.spent[namespace] = await process.switch.aspent(namespace)
+        for name in sorted({each.session for each in self.scenario.readers if each.session is not None}):
+            process.sessions[name] = (await self.sessions.read(name)).messages
         process.health = process.switch.health()
         timers = [each for each in self.simulation.loop.left_over() if each.startswith("a timer")]
         process.held = inspection.held(process.switch) | ({"timers": timers} if timers else {})
@@ -320,7 +323,7 @@ class _Runner:
 
     def _reader(self, plan: ReaderPlan, process: Process) -> Reader:
         reading = Reading(plan.name, plan.question, answer_to(plan.question)[plan.open_turn :], plan, process.number)
-        return Reader(plan, reading, process.switch, self.simulation.choices, self.simulation.note)
+        return Reader(plan, reading, process.switch, self.simulation.choices, self.sessions, self.simulation.note)
 
     def _switch(self, process: Process) -> LLMSwitch:
         scripts, plans = self.scripts, {plan.name: plan for plan in self.scenario.vendors}

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-VERSION: Final = 12
+VERSION: Final = 13
 """Raise it when `draw` draws something else from the same seed: see `test_seeds.py`."""
 
 State: TypeAlias = Literal[
@@ -108,6 +108,7 @@ class ReaderPlan(Struct, frozen=True, kw_only=True):
     often in the moment in which a clock of the stream runs out. Its request ends with an open turn of the assistant,
     which has the first `open_turn` characters of the answer. Its callbacks take time if it `waits_in_callbacks`.
     With `wants_tools`, the model ends its answer with a call that is only reported. A `tool` is a function that runs.
+    What it asks is a turn of the `session` with this id, which is stored in a file of the run.
     """
 
     name: str
@@ -130,6 +131,7 @@ class ReaderPlan(Struct, frozen=True, kw_only=True):
     has_progress: bool = False
     wants_tools: bool = False
     tool: ToolPlan | None = None
+    session: str | None = None
     open_turn: int = 0
 
 
@@ -169,5 +171,8 @@ class Scenario(Struct, frozen=True, kw_only=True):
     def needs_folder(self) -> bool:
         """Whether the run writes files."""
         return (
-            "{folder}" in str(self.config) or self.is_watched or any(each.kind == "reload" for each in self.happenings)
+            "{folder}" in str(self.config)
+            or self.is_watched
+            or any(each.kind == "reload" for each in self.happenings)
+            or any(each.session is not None for each in self.readers)
         )

@@ -42,6 +42,7 @@ from tests.simulation.breaking import (
     Change,
     both,
     change,
+    change_the_session,
     copied,
     error,
     event,
@@ -89,6 +90,7 @@ from tests.simulation.breaking import (
     tool_run,
     usage,
     without_results,
+    without_the_first_turn,
 )
 from tests.simulation.good_runs import SCENARIOS, good_run
 from tests.simulation.invariants import INVARIANTS, broken
@@ -215,6 +217,12 @@ BREAKS: Final[tuple[tuple[str, str, Change], ...]] = (
         "tools",
         both(served("text", -1, put(target=ALPHA)), row("text", -1, target=ALPHA)),
     ),
+    ("every_session_is_whole_at_the_end", "sessions", change_the_session(lambda messages: (CALLING, *messages))),
+    ("every_session_is_whole_at_the_end", "sessions", change_the_session(lambda messages: messages[1:])),
+    ("a_complete_turn_is_in_its_session_once", "sessions", change_the_session(lambda messages: messages[2:])),
+    ("a_complete_turn_is_in_its_session_once", "sessions", change_the_session(lambda messages: messages * 2)),
+    ("a_complete_turn_is_in_its_session_once", "sessions", change_the_session(lambda messages: messages[::-1])),
+    ("a_turn_knows_the_turns_before_it", "sessions", served("second", 0, without_the_first_turn)),
     ("the_attempts_at_a_run_cost_what_it_cost", "runs", usage("events", -1, output_tokens=5_000)),
     ("targets_are_tried_in_turn", "runs", both(*[row("events", at, rung=None) for at in (0, 1)])),
     ("each_request_has_one_row", "switches", rows("text", lambda each: each[1:])),

@@ -47,7 +47,7 @@ from llm_dispatcher.testing._runs import Trouble
 from llm_dispatcher.testing._simulation.answer import Moment, Pieces
 from llm_dispatcher.testing._simulation.choices import Choices
 from llm_dispatcher.testing.faults import Fault
-from tests.simulation.answers import looked_up, part_of_answer
+from tests.simulation.answers import last_question, looked_up, part_of_answer
 from tests.simulation.scenario import Phase, State, VendorPlan
 
 FAULTS: Final[dict[str, Callable[[int, Choices, str], Fault]]] = {
@@ -151,8 +151,9 @@ class VendorScript:
         return next(phase for phase in reversed(self.plan.phases) if phase.begins <= now or phase.begins == 0.0)
 
     def _honest(self, request: ReceivedRequest, kind: Kind) -> Reply:
-        asked = next(turn.text for turn in request.turns if turn.role == "user")
-        turn = sum(bool(each.calls) for each in request.turns)
+        place = max(at for at, each in enumerate(request.turns) if each.role == "user" and last_question(each.text))
+        asked = last_question(request.turns[place].text)  # those before it are of a session
+        turn = sum(bool(each.calls) for each in request.turns[place:])
         whole = part_of_answer(asked, turn)
         pace = self.plan.pace if self._now() < self._ends_at else 0.001
         cached = 10 * turn  # the turns before

@@ -29,6 +29,8 @@ CALLBACK: Final = 0.05
 """Seconds that the waiting callback of a reader may take at the end of its stream."""
 LOADING: Final = 1.3
 """Seconds in which a thread reads the file of recorded spending, after one that is writing it."""
+STORING: Final = 2 * LOADING
+"""Seconds in which a session is stored: a write that is under way, and the one with the end of a stream."""
 SOON: Final = 0.01
 """Waits for a rate limit of fewer seconds are skipped."""
 _RAN_OUT: Final = re.compile(r"^nothing (?:more )?came within ([\d.]+) s \(the (first_token|idle) clock\)")
@@ -45,6 +47,7 @@ def a_stream_ends_by_its_deadline(run: Run) -> None:
             continue
         asked = max(_begins(run, reading) + reading.total, reading.last_asked_at)
         latest = asked + run.stalled + TIMER + CALLBACK * reading.plan.has_callbacks + reading.plan.pause
+        latest += STORING * (reading.plan.session is not None)
         if reading.ended_at > latest:
             fail(reading, f"an end by {latest:.3f}, with total={reading.total:g}", f"{reading.ended_at:.3f}")
 
@@ -172,7 +175,8 @@ def _begins(run: Run, reading: Reading) -> float:
     configuration that has changed, are read before.
     """
     has_file = any(policy.budgets.path is not None for policy in policies_of(run, reading))
-    return reading.began_at + LOADING * has_file + LOADING * run.scenario.is_watched
+    is_stored = reading.plan.session is not None  # what the turn before has left to write is written first
+    return reading.began_at + LOADING * has_file + LOADING * run.scenario.is_watched + LOADING * is_stored
 
 
 def _longest_wait(run: Run, policy: Policy, request: Request) -> float:

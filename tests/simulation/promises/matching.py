@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, Final
 
 from llm_dispatcher._policy import BODY
 from llm_dispatcher._routing.health import LOCAL, REFUSED
 from llm_dispatcher.events import Attempt
 from llm_dispatcher.provider import Finished, Handover, Opened, Piece, ServedBy
-from llm_dispatcher.tasks import Target, TaskRequest
+from llm_dispatcher.tasks import Message, Target, TaskRequest
+from tests.simulation.answers import last_question
 from tests.simulation.promises.kit import UNPROVEN, asks_the_same, attempts_of, everyone, fail, is_buffered, may_share
 from tests.simulation.record import Process, Reading, Run, Served, Vendor
 
@@ -89,7 +91,13 @@ class Request:
 
 def turn_of(request: TaskRequest) -> int:
     """The turn of a request, counted from 0, in a stream that runs tools."""
-    return sum(message.role == "tool" for message in request.messages)
+    own = list(takewhile(lambda message: not is_question(message), reversed(request.messages)))
+    return sum(message.role == "tool" for message in own)
+
+
+def is_question(message: Message) -> bool:
+    """Whether a message asks what a reader asks."""
+    return message.role == "user" and bool(last_question(message.text))
 
 
 def turns_of_rows(run: Run, reading: Reading) -> dict[int, int]:

@@ -36,7 +36,8 @@ def a_stream_keeps_its_configuration(run: Run) -> None:
 
 def an_ordered_route_is_asked_in_order(run: Run) -> None:
     """A request of an ordered route asks its targets in the order in which the route lists them. A later turn of a
-    stream with tools begins where the turn before has ended: `a_later_turn_goes_on_where_it_was` looks at it.
+    stream with tools begins where the turn before has ended (`a_later_turn_goes_on_where_it_was`), and so does the turn
+    of a session.
     """
     for reading in everyone(run):
         asked = reading.plan.request
@@ -44,7 +45,12 @@ def an_ordered_route_is_asked_in_order(run: Run) -> None:
         kind = asked.get("task_type", "text_generation")
         routes = [policy.route(kind) for policy in policies]
         strategy = option(reading, "optimization_strategy")
-        is_plain = not asked.get("model") and not asked.get("providers") and option(reading, "max_latency") is None
+        is_plain = (
+            reading.plan.session is None
+            and not asked.get("model")
+            and not asked.get("providers")
+            and option(reading, "max_latency") is None
+        )
         if not is_plain or any((strategy or route.strategy) != "ordered" or route.max_latency for route in routes):
             continue
         turns = turns_of_rows(run, reading)

@@ -64,12 +64,12 @@ def every_call_in_a_history_has_its_result(run: Run) -> None:
     """In every request that reaches a vendor, each call has one result, which comes after it: what the tool has
     returned, or an error. So has what a complete stream adds to its conversation.
     """
+    returned = {each.returned for reading in everyone(run) for each in reading.tool_runs}
     for request in requests(run):
         try:
             check_pairs(request.served.request.messages)
         except InvalidRequestError as error:
             fail(request.reading, f"a request to {request.served.target} whose calls have results", error.message)
-        returned = {each.returned for each in request.reading.tool_runs}
         for part in _results(request):
             if not part.error and part.result not in returned:
                 fail(request.reading, f"a result that the tool has returned: {sorted(filter(None, returned))}", part)
