@@ -169,5 +169,5 @@ def test_a_price_is_that_of_the_clocks_day(monkeypatch: pytest.MonkeyPatch) -> N
     with _clock.use(Still(at=0.0)):
         assert catalog.cost(target, Usage(1_000, 1_000))
         assert catalog.capabilities(target).input_price
-    assert asked == [NEW_YEAR] * 3
+    assert asked == [NEW_YEAR] * 4, "the cost, and the prices of input, cached input and output"
     assert NEW_YEAR.tzinfo is UTC
