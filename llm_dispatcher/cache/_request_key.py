@@ -21,7 +21,19 @@ from msgspec.structs import replace
 
 from .._answer_schema import may_instruct
 from ..exceptions import CacheError
-from ..tasks import AudioPart, ImagePart, Message, Part, Target, TaskRequest, TaskType, TextPart, Tool, namespace_of
+from ..tasks import (
+    AudioPart,
+    CachePoint,
+    ImagePart,
+    Message,
+    Part,
+    Target,
+    TaskRequest,
+    TaskType,
+    TextPart,
+    Tool,
+    namespace_of,
+)
 from ._english.comparable import asks_to_process_text
 
 KEY_VERSION: Final = 2
@@ -110,7 +122,7 @@ def _last_words(request: TaskRequest) -> tuple[str, tuple[Message, ...]]:
     """The text of the last user message, and the conversation without it."""
     if request.prompt is not None and not (request.images or request.audio or request.messages):
         return request.prompt, _NOTHING_BUT_WORDS
-    conversation = request.conversation
+    conversation = tuple(map(_without_points, request.conversation))
     for message in conversation:
         for part in message.parts:
             _check(part)
@@ -122,6 +134,13 @@ def _last_words(request: TaskRequest) -> tuple[str, tuple[Message, ...]]:
         return "", conversation
     rest = tuple(TextPart("") if isinstance(part, TextPart) else part for part in last.parts)
     return words[0], (*conversation[:-1], Message("user", rest))
+
+
+def _without_points(message: Message) -> Message:
+    """A message without its cache points: they are for the vendor's own cache, and do not affect the answer."""
+    if not any(isinstance(part, CachePoint) for part in message.parts):
+        return message
+    return Message(message.role, [part for part in message.parts if not isinstance(part, CachePoint)])
 
 
 def _check(part: Part) -> None:

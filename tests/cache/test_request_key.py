@@ -13,7 +13,7 @@ from pydantic import Field, create_model
 
 from llm_dispatcher.cache._request_key import COMPARED, NOT_COMPARED, request_key
 from llm_dispatcher.exceptions import CacheError
-from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TaskType, TextPart
+from llm_dispatcher.tasks import CachePoint, ImagePart, Message, Target, TaskRequest, TaskType, TextPart
 
 TARGETS = (Target("openai", "m"), Target("anthropic", "n"))
 PIXEL = "data:image/png;base64,iVBORw0KGgo="
@@ -95,6 +95,14 @@ def test_a_message_of_two_texts_is_compared_for_equality_only() -> None:
     keys = [request_key(each, TARGETS, "", b"secret") for each in (two, other)]
     assert [key.text for key in keys] == ["", ""]
     assert keys[0].bucket != keys[1].bucket
+
+
+def test_points_for_a_vendors_prompt_cache_are_not_compared() -> None:
+    marked = [Message("system", ["Be kind.", CachePoint("1h")]), Message("user", [CachePoint(), "What is tea?"])]
+    plain = [Message("system", "Be kind."), Message("user", "What is tea?")]
+    keys = [request_key(TaskRequest(messages=each), TARGETS, "", b"secret") for each in (marked, plain)]
+    assert keys[0] == keys[1]
+    assert keys[0].text == "What is tea?"
 
 
 def test_models_are_compared_by_their_json_schema() -> None:

@@ -347,6 +347,8 @@ def sent_calls(quirk: Quirk | None, *more: Message, id: str = "toolu_01:2", mode
 
 def short_ids() -> None:
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", sent_calls("short_ids")[1]["tool_call_id"])
+    kimi = sent_calls("short_ids", id="functions.look:0", model="moonshotai/kimi-k3")
+    assert kimi[1]["tool_call_id"] == "functions.look:0"
     assert sent_calls("short_ids", id="call_1")[1]["tool_call_id"] == "call_1"
     assert sent_calls(None)[1]["tool_call_id"] == "toolu_01:2"
     assert len(sent_calls(None, id="x" * 65)[1]["tool_call_id"]) <= 40

@@ -46,6 +46,8 @@ CONTINUE: Final[Mapping[str, bool]] = {"continue_final_message": True, "add_gene
 
 _MISTRALS: Final = re.compile(r"(?i)(.*/)?[a-z0-9-]*(mistral|mixtral|magistral|devstral|codestral|pixtral|voxtral)")
 """Models of Mistral. Their tokenizer takes no other ids than its own, whatever host serves them."""
+_KIMIS: Final = re.compile(r"(?i)(.*/)?kimi")
+"""Models of Moonshot. They read the names of tools in their ids (`functions.look:0`), so they get them back unchanged."""
 _NO_REASONING: Final = " "
 """Stands for reasoning that a turn does not have. Moonshot takes an empty text for none at all."""
 _BETWEEN: Final = "OK."
@@ -98,7 +100,7 @@ def body(request: TaskRequest, model: str, target: Target, quirks: Quirks) -> di
 def _ids(model: str, quirks: Quirks) -> IdForm:
     if "nine_character_ids" in quirks or _MISTRALS.match(model):
         return NINE_CHARACTERS
-    return CHAT_ID if "short_ids" in quirks else ANY_ID
+    return CHAT_ID if "short_ids" in quirks and not _KIMIS.match(model) else ANY_ID
 
 
 def _refuse(request: TaskRequest, target: Target, quirks: Quirks) -> None:
