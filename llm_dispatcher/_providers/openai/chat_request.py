@@ -47,7 +47,7 @@ CONTINUE: Final[Mapping[str, bool]] = {"continue_final_message": True, "add_gene
 _MISTRALS: Final = re.compile(r"(?i)(.*/)?[a-z0-9-]*(mistral|mixtral|magistral|devstral|codestral|pixtral|voxtral)")
 """Models of Mistral. Their tokenizer takes no other ids than its own, whatever host serves them."""
 _KIMIS: Final = re.compile(r"(?i)(.*/)?kimi")
-"""Models of Moonshot. They read the names of tools in their ids (`functions.look:0`), so they get them back unchanged."""
+"""Models of Moonshot. They read names in their ids (`functions.look:0`), so they get them back unchanged."""
 _NO_REASONING: Final = " "
 """Stands for reasoning that a turn does not have. Moonshot takes an empty text for none at all."""
 _BETWEEN: Final = "OK."
