@@ -205,14 +205,14 @@ class _Stay:
         if self._turns >= max_turns:
             raise self._error(
                 ToolLimitError,
-                f"the model still calls tools after {max_turns} turns, so they were not run: raise max_turns, or tell "
-                "the model when to stop",
+                f"the model still calls tools after {max_turns} turns, so these calls were not run: raise max_turns, or "
+                "tell the model when to stop",
             )
         if self._calls > max_calls:
             raise self._error(
                 ToolLimitError,
-                f"the model has made {self._calls} tool calls, and max_tool_calls is {max_calls}, so the last {calls} "
-                "were not run: raise max_tool_calls, or tell the model when to stop",
+                f"the model has made {self._calls} tool calls, and max_tool_calls is {max_calls}, so those of "
+                "its last turn were not run: raise max_tool_calls, or tell the model when to stop",
             )
 
     def _context(self, call: ToolCall) -> RunContext:
