@@ -67,6 +67,12 @@ class Tool(_Positional, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         name: object = self.name
+        if callable(name):
+            called = getattr(name, "__name__", "weather")
+            raise TypeError(
+                f"a Tool has a name first, got {called}(): a function is a tool by itself, as in tools=[{called}]; for "
+                f"another name, write Tool('…', function={called})"
+            )
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(
                 "the name of a tool is 1 to 64 letters of ASCII, digits, _ and -, because vendors take no other, got "

@@ -311,6 +311,11 @@ def test_tools_are_a_list() -> None:
         LLM(tools=weather)  # type: ignore[arg-type]
 
 
+def test_a_function_needs_no_tool_around_it() -> None:
+    with pytest.raises(TypeError, match=r"by itself, as in tools=\[weather\]; .* Tool\('…', function=weather\)"):
+        Tool(weather)  # type: ignore[arg-type]
+
+
 def test_two_tools_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match=r"two tools are called 'weather': rename one"):
         LLM(tools=[weather, {"name": "weather", "parameters": {}}])

@@ -205,8 +205,8 @@ class _Stay:
         if self._turns >= max_turns:
             raise self._error(
                 ToolLimitError,
-                f"the model still calls tools after {max_turns} turns, so these calls were not run: raise max_turns, or "
-                "tell the model when to stop",
+                f"the model still calls tools after {max_turns} turns, so these calls were not run: raise max_turns, "
+                "or tell the model when to stop",
             )
         if self._calls > max_calls:
             raise self._error(
