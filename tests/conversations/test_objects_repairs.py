@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, field_validator
 
-from llm_dispatcher import LLM, LLMSwitch, TaskRequest, get_global_switch, llm_stream, use_switch
+from llm_dispatcher import LLM, LLMStream, LLMSwitch, TaskRequest, llm_stream, use_switch
 from llm_dispatcher.cache import StreamingCache
-from llm_dispatcher.events import StreamCompleted, StreamInterrupted, StreamReset, TextDelta, check_order
+from llm_dispatcher.events import (
+    StreamCompleted,
+    StreamInterrupted,
+    StreamReset,
+    StreamStarted,
+    TextDelta,
+    ToolResult,
+    check_order,
+)
 from llm_dispatcher.exceptions import InvalidOutputError, InvalidRequestError, RequestTimeoutError
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
+from llm_dispatcher.streaming._shape import Shape
 from llm_dispatcher.tasks import Message
-from llm_dispatcher.testing import Cut, HttpError, Reply, SaidToolCall, SimulatedVendor, Stall, Wire
+from llm_dispatcher.testing import Cut, HttpError, ReceivedRequest, Reply, SaidToolCall, SimulatedVendor, Wire
 from tests.conftest import policy_over
 
 
@@ -106,14 +115,8 @@ async def test_an_item_that_is_wrong_is_not_given(simulated_switch: SimulatedSwi
 
 
 async def test_the_events_of_a_repair_are_in_order(simulated_switch: SimulatedSwitch) -> None:
-    from llm_dispatcher.streaming._objects import PARSED
-
     simulated_switch(first=[Reply(BAD, reasoning=("Hm.",)), Reply(NO_JSON), Reply(GOOD)])
-    seen: list[Any] = []
-    shape = PARSED.__class__(can_take_back=True, may_begin_again=True, wants_object=True, shows_events=True)
-    request = TaskRequest("x", response_format=City)
-    async for event in get_global_switch().stream_request(request, max_repairs=2)._reading_as("a test", shape):
-        seen.append(event)
+    seen = await events_of(LLM(response_format=City, max_repairs=2)("x"))
     check_order(seen)
     assert [event.index for event in seen if isinstance(event, TextDelta)] == list(range(12))
     interrupted = [event for event in seen if isinstance(event, StreamInterrupted)]
@@ -163,10 +166,29 @@ async def test_a_repair_that_nobody_answers_is_an_error_with_the_wrong_text(simu
     assert [type(failure).__name__ for failure in caught.value.failures] == ["ProviderServiceUnavailableError"]
 
 
-async def test_all_repairs_together_have_one_total(simulated_switch: SimulatedSwitch) -> None:
-    simulated_switch(first=[Reply(BAD), Reply(GOOD, fault=Stall(1))])
-    with pytest.raises(RequestTimeoutError, match=r"within 0\.3 s \(the total clock\)"):
-        await LLM(timeout=0.3).into(City)("x").parsed()
+@pytest.mark.parametrize("is_cached", [False, True])
+async def test_all_repairs_together_have_one_total(is_cached: bool, simulated_switch: SimulatedSwitch) -> None:
+    """Each of the answers alone would come in time."""
+    simulated_switch(first=[Reply(BAD, chunk_size=4, pace=0.05), Reply(GOOD, chunk_size=4, pace=0.05)])
+    cache: StreamingCache | Literal[False] = StreamingCache() if is_cached else False
+    with pytest.raises(RequestTimeoutError, match=r"within 0\.6 s \(the total clock\)"):
+        await LLM(timeout=0.6, cache=cache).into(City)("x").parsed()
+
+
+async def events_of(stream: LLMStream[str]) -> list[Any]:
+    """All events of a stream whose answer is checked."""
+    shape = Shape(can_take_back=True, may_begin_again=True, wants_object=True, shows_events=True)
+    return [event async for event in stream._reading_as("a test", shape)]
+
+
+async def test_an_answer_and_its_repair_from_a_cache_are_one_stream(simulated_switch: SimulatedSwitch) -> None:
+    simulated_switch(first=[BAD, GOOD])
+    llm = LLM(cache=StreamingCache(), response_format=City)
+    first, again = await events_of(llm("Which city?")), await events_of(llm("Which city?"))
+    assert [event.cached for event in again if isinstance(event, StreamStarted)] == [True, True]
+    for events in (first, again):
+        check_order(events)
+        assert events[-1].text == GOOD
 
 
 async def test_an_answer_from_the_cache_is_checked_too(simulated_switch: SimulatedSwitch) -> None:
@@ -175,6 +197,23 @@ async def test_an_answer_from_the_cache_is_checked_too(simulated_switch: Simulat
     for _ in range(2):  # the second time, both answers come from the cache
         assert (await llm("Which city?").parsed()).people == 94000
     assert len(vendor.requests) == 2
+
+
+async def test_a_repair_from_a_cache_is_numbered_after_the_answer_before_it(simulated_switch: SimulatedSwitch) -> None:
+    now = 0.0
+
+    def repaired(request: ReceivedRequest) -> Reply:
+        nonlocal now
+        now = 8.0
+        return Reply(GOOD)
+
+    simulated_switch(first=[Reply(BAD, chunk_size=4), repaired, Reply(BAD)])
+    llm = LLM(cache=StreamingCache(ttl=10, clock=lambda: now), response_format=City)
+    for is_cached in (False, True):
+        events = await events_of(llm("Which city?"))
+        assert [event.cached for event in events if isinstance(event, StreamStarted)] == [False, is_cached]
+        check_order(events)
+        now = 12.0  # only the repair is still in the cache
 
 
 async def test_an_answer_for_a_checked_reader_is_not_served_to_another(simulated_switch: SimulatedSwitch) -> None:
@@ -370,3 +409,16 @@ async def test_a_repair_runs_no_tool_again(wire: str) -> None:
         assert BAD not in str(last.body)
         assert [turn.text for turn in last.turns if turn.text][-2] == NO_JSON
     assert runs == ["Lund"]
+
+
+async def test_the_events_of_a_stream_with_tools_and_a_repair_are_one_stream(simulated_switch: SimulatedSwitch) -> None:
+    def look_up() -> str:
+        """Look."""
+        return "94000"
+
+    call = Reply("Let me see.", tool_calls=(SaidToolCall("look_up"),))
+    simulated_switch(first=[call, Reply(BAD), Reply(GOOD)])
+    events = await events_of(LLM(tools=[look_up], response_format=City)("Which city?"))
+    check_order(events)
+    assert events[-1].text == f"Let me see.\n\n{GOOD}"
+    assert sum(isinstance(event, ToolResult) for event in events) == 1
