@@ -44,8 +44,9 @@ def a_complete_turn_is_in_its_session_once(run: Run) -> None:
             if place is None:
                 fail(each, f"its turn is in the session {name}: {each.text!r}", [text for _, text in turns])
         known = [place for place in places if place is not None]
-        begins = [each.began_at for each in complete]
-        if len(set(begins)) == len(begins) and len(set(counts)) == len(turns) and known != sorted(known):
+        begins, questions = {each.began_at for each in complete}, {each.question for each in asked}
+        are_apart = len(begins) == len(complete) and len(questions) == len(asked)
+        if are_apart and known != sorted(known):
             fail(f"the session {name}", "its turns in the order in which they began", [turns[at][0] for at in known])
 
 
