@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from ._serving.options import CallOptions, RequestOptions, RouteOptions, StreamOptions, documented
 from ._serving.settings import CallSettings, as_request, split_options
 from ._stream import LLMStream
-from ._structured import ObjectStream
 from .streaming._account import Account
 from .streaming._observe import Observer
 from .tasks import MediaSource, Message, TaskRequest
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from ._serving.call import Conversation
     from ._serving.opening import CallOpening, RequestSource
     from ._serving.switch import LLMSwitch
+    from ._structured import ObjectStream
     from .provider import Provider
 
 T = TypeVar("T")
@@ -238,6 +238,7 @@ class ObjectLLM(Generic[T]):
     @staticmethod
     def _stream(llm: LLM, request: TaskRequest) -> ObjectStream[T]:
         from ._serving.preparing import prepared
+        from ._structured import ObjectStream
 
         begin = llm._opening(prepared(request))  # noqa: SLF001 - of this module
         stream: ObjectStream[T] = ObjectStream(begin)

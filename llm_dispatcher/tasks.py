@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from inspect import isfunction, ismethod
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 
 from msgspec import Struct
@@ -287,6 +288,13 @@ def _mapping(name: str, value: object) -> dict[str, Any]:
     raise TypeError(f"{name} is a dict, got {type(value).__name__}")
 
 
+def _tool_choice(name: str, value: object) -> str | Mapping[str, Any]:
+    if isinstance(value, (str, Mapping)):
+        return value
+    fix = f'; write {name}="{value.__name__}"' if isfunction(value) or ismethod(value) else ""
+    raise TypeError(f'{name} is "auto", "none", "required" or the name of a tool, got {type(value).__name__}{fix}')
+
+
 def _task_type(name: str, value: object) -> TaskType:
     if isinstance(value, str) and value in _TASK_TYPES:
         return TaskType(value)
@@ -316,6 +324,7 @@ _CHECKS: dict[str, Callable[[str, object], object]] = {
     "images": _media,
     "audio": _media,
     "tools": _several,
+    "tool_choice": _tool_choice,
     "response_format": answer_schema,
     "temperature": _number,
     "top_p": _number,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_dispatcher.tasks import ImagePart, Message, TextPart
+from llm_dispatcher.tasks import ImagePart, Message, TaskRequest, TextPart
 
 
 @pytest.mark.parametrize("parts", ["hi", TextPart("hi"), ["hi"], (TextPart("hi"),), iter(["hi"])])
@@ -34,3 +34,11 @@ def test_text_leaves_out_what_is_not_text() -> None:
 def test_a_value_that_is_not_a_message_is_refused(role: Any, parts: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         Message(role, parts)
+
+
+def test_a_tool_choice_is_a_name() -> None:
+    def weather(city: str) -> str:
+        return city
+
+    with pytest.raises(TypeError, match=r'got function; write tool_choice="weather"'):
+        TaskRequest("x", tool_choice=weather)  # type: ignore[arg-type]

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 from .._hints import did_you_mean
 from .._policy import Strategy
 from .._resilience import OnBreak
-from .._tools import Deny, RunContext
 from ..events import Event, ToolCall
 from ..streaming import ProgressTracker, StreamingCallbacks
 from ..tasks import ReasoningEffort, ResponseFormat, Target, TaskRequest, TaskType
 
-ToolPolicy: TypeAlias = Literal["run", "report"] | Callable[[ToolCall, RunContext], str | Deny | Awaitable[str | Deny]]
+if TYPE_CHECKING:
+    from .._tools import Deny, RunContext  # decorating a function must stay light
+
+ToolPolicy: TypeAlias = (
+    'Literal["run", "report"] | Callable[[ToolCall, RunContext], str | Deny | Awaitable[str | Deny]]'
+)
 """What happens to tool calls: they run, they are only reported, or a function `(call, context)` decides each of them.
 
 The function returns `"run"`, `"stop"` or `Deny(words)`, or a coroutine for one of them.

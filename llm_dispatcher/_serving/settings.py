@@ -18,7 +18,6 @@ from ..streaming._observe import Observer
 from ..streaming._progress import FOLLOWING, ProgressObserver, assign
 from ..streaming._shape import Shape
 from ..tasks import MOST_TOKENS, ReasoningEffort, TaskRequest, TaskType
-from .history import check_pairs
 from .options import REQUEST_OPTIONS, STREAM_OPTIONS, RequestCache, StreamOptions, ToolPolicy, check_names
 
 
@@ -188,6 +187,8 @@ def check_request(request: TaskRequest) -> None:
     if request.max_tokens is not None and request.max_tokens > MOST_TOKENS:
         raise InvalidRequestError(f"max_tokens is more than {MOST_TOKENS}: give a smaller number, or leave it out")
     if request.messages:
+        from .history import check_pairs
+
         check_pairs(request.messages)
 
 

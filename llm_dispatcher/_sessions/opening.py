@@ -168,7 +168,8 @@ class SessionOpening:
     def interrupt(self, error: BaseException | None = None) -> None:
         """Put what the reader has received into the history, as a partial turn. Nothing is awaited."""
         if not self.has_joined:
-            kept = ended(turns_of(self.account.transcript), complete=False) if self._keep_partial else ()
+            messages, runs = turns_of(self.account.transcript), self._turn.runs
+            kept = ended(messages, complete=False, runs=runs) if self._keep_partial else ()
             self._join(kept, "partial", Failure.of(error) if isinstance(error, Exception) else None)
 
     def _complete(self) -> None:

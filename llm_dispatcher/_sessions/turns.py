@@ -7,7 +7,7 @@ has none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -36,6 +36,7 @@ NO_RESULT: Final = "No result was given for this call."
 INTERRUPTED: Final = (
     "The run of this tool was interrupted before its result was known. It may have taken effect. It is not repeated."
 )
+NOT_RUN: Final = "This call was not run, because the answer ended before it."
 BROKEN: Final = "(This answer was interrupted.)"
 EMPTY: Final = "(This answer is empty.)"
 
@@ -108,7 +109,9 @@ class _Waiting:
         return None
 
 
-def repaired(messages: Iterable[Message], reason: str = NO_RESULT) -> tuple[Message, ...]:
+def repaired(
+    messages: Iterable[Message], reason: Callable[[ToolCallPart], str] = lambda call: NO_RESULT
+) -> tuple[Message, ...]:
     """The messages, with an error result for each call that has none. Whole conversations are returned unchanged."""
     whole: list[Message] = []
     waiting = _Waiting()
@@ -121,9 +124,9 @@ def repaired(messages: Iterable[Message], reason: str = NO_RESULT) -> tuple[Mess
     return tuple(whole)
 
 
-def _close(whole: list[Message], waiting: _Waiting, reason: str) -> None:
+def _close(whole: list[Message], waiting: _Waiting, reason: Callable[[ToolCallPart], str]) -> None:
     """Give each waiting call an error result. All results of a turn stand in one message."""
-    missing = [ToolResultPart(call.id, call.name, reason, error=True) for call in waiting.calls]
+    missing = [ToolResultPart(call.id, call.name, reason(call), error=True) for call in waiting.calls]
     if not missing:
         return
     if whole[-1].role == "tool":
@@ -165,16 +168,22 @@ def check_results(messages: Iterable[Message]) -> None:
 # ── what a stream has added ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def ended(added: Iterable[Message], *, complete: bool) -> tuple[Message, ...]:
+def ended(added: Iterable[Message], *, complete: bool, runs: Iterable[ToolRun] = ()) -> tuple[Message, ...]:
     """What a stream adds to a conversation, in a form that every vendor takes; empty if nothing of it can be kept.
 
-    If the stream is not complete, calls without results get one that says so. The last message is always one of the
-    model, because some hosts want the user and the model to take turns. `complete` calls keep waiting for the results
-    that the application adds.
+    The last message is always one of the model, because some hosts want the user and the model to take turns.
+
+    Args:
+        added: The messages of the stream.
+        complete: Whether the stream is. Then calls without results keep waiting for those that the application adds.
+            Otherwise they get a result that says what happened.
+        runs: The runs that had begun and have no result yet. A call without a run has not run.
     """
+    begun = {run.call_id for run in runs}
+
     kept = [message for each in added if (message := _with_content(each)) is not None]
     if not complete:
-        kept = list(repaired(kept, INTERRUPTED))
+        kept = list(repaired(kept, lambda call: INTERRUPTED if call.id in begun else NOT_RUN))
     if not kept:
         return (Message("assistant", EMPTY),) if complete else ()
     if kept[-1].role != "assistant":
@@ -185,7 +194,7 @@ def ended(added: Iterable[Message], *, complete: bool) -> tuple[Message, ...]:
 def interrupted(turn: SessionTurn) -> SessionTurn:
     """A turn whose tools were running when its process ended. It has no messages if nothing of it can be kept."""
     asked = turn.messages[:1] if turn.begins else ()
-    answer = ended(turn.messages[len(asked) :], complete=False)
+    answer = ended(turn.messages[len(asked) :], complete=False, runs=turn.runs)
     failure = Failure("Interrupted", "the process ended while tools were running")
     return replace(turn, messages=(*asked, *answer) if answer else (), state="partial", failure=failure)
 

@@ -21,7 +21,6 @@ from ..tasks import Target
 from ._answer import Answer
 from ._metadata import ChunkMetadata, StreamMetadata
 from ._transcript import Transcript
-from ._turns import turns_of
 
 
 class Account:
@@ -164,6 +163,8 @@ class Account:
 
     def response(self) -> TaskResponse:
         """The state of the stream so far, as a value."""
+        from ._turns import turns_of  # decorating a function must stay light
+
         return TaskResponse(
             text=self.text,
             target=self.target,

@@ -24,6 +24,8 @@ from llm_dispatcher import (
     llm_stream,
 )
 from llm_dispatcher._sessions.reading import read_session
+from llm_dispatcher._sessions.turns import NOT_RUN
+from llm_dispatcher.events import ToolCall
 from llm_dispatcher.exceptions import (
     AllProvidersFailedError,
     InvalidRequestError,
@@ -439,6 +441,22 @@ class TestCallsAndResults:
         assert await session.stream("Look.") == "Let me see.\n\nNothing."
         assert (seen[0].state, roles_of(seen[0].messages)) == ("running", ["user", "assistant"])
         assert (session.turns[0].id, session.turns[0].runs) == (seen[0].id, ())
+
+    async def test_a_call_that_was_never_approved_was_not_run(self, simulated_switch: SimulatedSwitch) -> None:
+        simulated_switch(openai=[Reply(tool_calls=(SaidToolCall("pay", "{}"),)), Reply("It was not run.")])
+
+        def pay() -> str:
+            raise AssertionError("nobody approved this")
+
+        def approve(call: ToolCall, context: RunContext) -> str:
+            raise LookupError("nobody is at the desk")
+
+        session = Session(LLM(tools=[pay]))
+        with pytest.raises(LookupError):
+            await session.stream("Pay.", tool_policy=approve)
+        (result,) = [part for message in session.messages for part in message.parts if isinstance(part, ToolResultPart)]
+        assert (result.result, result.error) == (NOT_RUN, True)
+        assert await session.stream("Was it paid?") == "It was not run."
 
     async def test_reported_calls_wait_for_their_results(self, simulated_switch: SimulatedSwitch) -> None:
         call = SaidToolCall("weather", '{"city": "Oslo"}')
