@@ -321,13 +321,18 @@ def _any(at: At, given: Any) -> Problems:
         if not found:
             return
         tries.append(found)
+    yield from _best(at, tries)
+
+
+def _best(at: At, tries: list[list[str]]) -> Problems:
     yield from min(tries, key=len, default=[f"{_place(at.where)} fits none of the choices"])
 
 
 def _one(at: At, given: Any) -> Problems:
-    fitting = sum(at.checker.is_valid(at.value, each) for each in given)
+    tries = [list(at.checker.check(at.value, each, at.where)) for each in given]  # once: schemas may be recursive
+    fitting = sum(not found for found in tries)
     if fitting == 0:
-        yield from _any(at, given)
+        yield from _best(at, tries)
     elif fitting > 1:
         yield f"{_place(at.where)} is {_shown(at.value)}, which fits {fitting} of the choices, and may fit only one"
 

@@ -99,6 +99,19 @@ class Call(Struct, frozen=True, kw_only=True):
         return self.runtime.shared.notify
 
 
+def following(request: TaskRequest, added: Sequence[Message]) -> TaskRequest:
+    """The request of a later turn: the conversation, and what was added to it. The model may answer without a tool."""
+    choice = request.tool_choice
+    return replace(
+        request,
+        prompt=None,
+        images=(),
+        audio=(),
+        messages=(*request.conversation, *added),
+        tool_choice=choice if choice in (None, "auto", "none") else "auto",
+    )
+
+
 Onward: TypeAlias = Callable[[Call], Awaitable[AsyncGenerator[Event, None]]]
 """Opens the rest of the chain for a call: all stages further in, and the loop."""
 

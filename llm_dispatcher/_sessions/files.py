@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from .. import _clock
+from ..exceptions import SessionFormatError
+from .checks import name_of
 from .format import File, decoded_file, encoded
 
 
@@ -39,4 +41,10 @@ def read_file(path: str | os.PathLike[str]) -> File:
         SessionFormatError: It is damaged, is no session, or has another version.
         OSError: The file cannot be read.
     """
-    return decoded_file(Path(path).read_bytes(), f"the file {str(path)!r}")
+    where = f"the file {str(path)!r}"
+    file = decoded_file(Path(path).read_bytes(), where)
+    try:
+        name_of("the id of a session", file.session.id)
+    except ValueError as error:
+        raise SessionFormatError(f"{where} is damaged: {error}; the session cannot be loaded") from error
+    return file

@@ -13,9 +13,10 @@ from typing import Final
 
 from .. import _clock
 from ..exceptions import SessionFormatError
-from ..tasks import Message
+from ..tasks import Message, Target, ToolResultPart
+from .checks import name_of
 from .format import File, Head, Places, TurnRecord, encoded
-from .turns import SessionTurn, TurnState, interrupted, repaired
+from .turns import SessionTurn, TurnState, check_parts, check_results, interrupted, repaired
 
 MAIN: Final = "main"
 """The branch that a session begins with."""
@@ -46,6 +47,18 @@ class History:
     def messages(self) -> tuple[Message, ...]:
         """The conversation of the current branch. Each call in it has its result."""
         return repaired(self.all_messages())
+
+    def open_messages(self) -> tuple[Message, ...]:
+        """The last message of the current branch without results of tools, and all after it: only its calls may still
+        wait for results.
+        """
+        turns = (self._turns[each] for each in reversed(self.branches[self.branch]))
+        last: list[Message] = []
+        for message in (message for turn in turns for message in reversed(turn.messages)):
+            last.append(message)
+            if not any(isinstance(part, ToolResultPart) for part in message.parts):
+                break
+        return tuple(reversed(last))
 
     def all_messages(self) -> Iterator[Message]:
         """The messages of the current branch, in which the last calls may still wait for their results."""
@@ -94,6 +107,24 @@ class History:
                 ids[:] = [each for each in ids if each != turn.id]
         self._forget_unlisted()
 
+    def _check(self, where: str) -> None:
+        """Refuse what this library never writes, and what would spoil every later request.
+
+        Raises:
+            SessionFormatError: There is such a thing. `where` names the session.
+        """
+        places = filter(None, (self.places.last, *self.places.cached))
+        try:
+            for target in places:
+                Target.parse(target)
+            for name, ids in self.branches.items():
+                name_of("the name of a branch", name)
+                messages = [message for each in ids for message in self._turns[each].messages]
+                check_parts(messages)
+                check_results(messages)
+        except (TypeError, ValueError) as error:
+            raise SessionFormatError(f"{where} is damaged: {error}; the session cannot be loaded") from error
+
     def _forget_unlisted(self) -> None:
         listed = {each for ids in self.branches.values() for each in ids}
         self._turns = {identity: turn for identity, turn in self._turns.items() if identity in listed}
@@ -132,6 +163,7 @@ class History:
             raise SessionFormatError(f"{where} is damaged: {what} is missing; the session cannot be loaded")
         history._turns = {identity: record.turn(identity) for identity, record in records.items()}
         history._forget_unlisted()
+        history._check(where)
         return history
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from ..exceptions import SessionFormatError, SessionStoreError
 from .format import Head, TurnRecord, decoded_head, decoded_turn
 from .history import HEAD, TURN
-from .stores import SessionStore, in_words
+from .stores import SessionStore, answered, in_words
 
 
 class StoredSession(Struct, frozen=True):
@@ -28,7 +28,7 @@ async def read_session(store: SessionStore, session: str, where: str) -> StoredS
         SessionFormatError: The session is damaged, or has another version.
     """
     try:
-        found = await store.read(session)
+        found = await answered(store.read(session))
     except SessionFormatError:
         raise
     except Exception as error:

@@ -243,7 +243,7 @@ class Session:
         self._state.claims.check("add")
         message = loaded((Message(role, content),))[0]
         check_parts((message,))
-        check_results((*self._state.history.all_messages(), message))
+        check_results((*self._state.history.open_messages(), message))
         self._state.history.add((message,), "added")
 
     def branch(self, name: str, /) -> None:

@@ -7,11 +7,15 @@ Each write is one step: it is stored whole, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import asyncio
+from collections.abc import Awaitable, Collection, Mapping
 from threading import Lock
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from .._cancellation import cancellations, was_cancelled
 from ..events import Failure
+
+T = TypeVar("T")
 
 
 class SessionStore(Protocol):
@@ -101,6 +105,21 @@ def check_store(store: object) -> None:
         raise TypeError(
             f"store is a SessionStore, got {type(store).__name__}; write SQLiteSessions(path), or MemorySessions()"
         )
+
+
+async def answered(answer: Awaitable[T]) -> T:
+    """What a store answers. A store whose work was cancelled has failed: the session was not cancelled with it.
+
+    Raises:
+        ConnectionError: The work of the store was cancelled.
+    """
+    before = cancellations()
+    try:
+        return await answer
+    except asyncio.CancelledError as error:
+        if was_cancelled(before):
+            raise
+        raise ConnectionError("the work of the store was cancelled") from error
 
 
 def in_words(error: Exception) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from inspect import isawaitable, iscoroutinefunction
+from itertools import accumulate
 from typing import Final, TypeAlias
 
 from .._tokens import bytes_in, tokens_in_bytes
@@ -81,10 +82,9 @@ def place_to_cut(turns: Sequence[SessionTurn], *, tokens: int | None, turns_kept
 def _first_that_fits(turns: Sequence[SessionTurn], first: int, cuts: Sequence[int], tokens: int) -> int:
     size = sum(tokens_in(turn.messages) for turn in turns[:first])
     sizes = [tokens_in(turn.messages) for turn in turns]
-    if size + sum(sizes[first:]) <= tokens:
-        return first
-    for place in cuts:
-        if size + sum(sizes[place:]) <= tokens:
+    ends = [*accumulate(reversed(sizes), initial=size)][::-1]  # the size of all turns from each place on
+    for place in (first, *cuts):
+        if ends[place] <= tokens:
             return place
     return cuts[-1]
 

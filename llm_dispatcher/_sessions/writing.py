@@ -26,7 +26,7 @@ from .. import _clock
 from ..exceptions import SessionConflictError, SessionStoreError
 from .format import Head, decoded_head, encoded
 from .history import HEAD, MAIN, TURN, History, records_of
-from .stores import SessionStore, in_words
+from .stores import SessionStore, answered, in_words
 from .turns import SessionTurn
 
 _MOST_UNANSWERED: Final = 8
@@ -124,7 +124,7 @@ class Writer:
         self._unanswered[write] = state
         while len(self._unanswered) > _MOST_UNANSWERED:
             del self._unanswered[next(iter(self._unanswered))]
-        is_stored: object = await self._store.write(self._session, state.revision, records, removed)
+        is_stored: object = await answered(self._store.write(self._session, state.revision, records, removed))
         if not isinstance(is_stored, bool):
             raise TypeError(f"the write() of a store returns whether it has stored, got {is_stored!r:.60}")
         if is_stored:
@@ -136,7 +136,7 @@ class Writer:
 
     async def _find_out(self) -> None:
         """After a refused write: take over what the store has, if an earlier write of this object stored it."""
-        found = await self._store.read(self._session)
+        found = await answered(self._store.read(self._session))
         if found is not None and HEAD in found[1]:
             head = decoded_head(found[1][HEAD], f"the session {self._session!r}")
             ours = self._unanswered.get(head.write)

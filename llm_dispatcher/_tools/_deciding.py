@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
+from .._cancellation import cancellations, was_cancelled
 from ..events import ToolCall
 from ._context import Deny, RunContext
 
@@ -17,18 +19,29 @@ async def decide(policy: str | Callable[..., Any] | None, call: ToolCall, contex
 
     Raises:
         TypeError: It returned something else than a decision.
+        RuntimeError: What it waited for was cancelled.
         Exception: Whatever the policy raises.
     """
     if policy is None or isinstance(policy, str):
         return "run"
-    decision = policy(call, context)
-    if inspect.isawaitable(decision):
-        decision = await decision
+    name = f"{getattr(policy, '__qualname__', policy)!s:.60}"
+    before = cancellations()
+    try:
+        decision = policy(call, context)
+        if inspect.isawaitable(decision):
+            decision = await decision
+    except asyncio.CancelledError as error:
+        if was_cancelled(before):
+            raise
+        raise RuntimeError(
+            f"the tool_policy {name}() waited for something that was cancelled, so {call.name!r} was not run: catch "
+            'the CancelledError there, and return Deny("reason")'
+        ) from error
     if isinstance(decision, Deny):
         return decision
     if isinstance(decision, str) and decision in ("run", "stop"):
         return "run" if decision == "run" else "stop"
     raise TypeError(
-        f'the tool_policy {getattr(policy, "__qualname__", policy)!s:.60}() returns "run", "stop" or Deny("reason"); '
+        f'the tool_policy {name}() returns "run", "stop" or Deny("reason"); '
         f"for the call of {call.name!r} it returned {decision!r:.60}"
     )

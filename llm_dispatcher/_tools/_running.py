@@ -29,7 +29,7 @@ from msgspec import Struct
 
 from .._cancellation import cancellations, was_cancelled
 from .._durations import in_seconds
-from ..events import ToolResult
+from ..events import ToolCall, ToolResult
 from ..notices import Notify, ToolRunFailed, ToolRunStopped
 from ._checking import CheckedCall
 from ._context import RunContext
@@ -49,9 +49,10 @@ class SideBySide:
 
     def __init__(self, calls: Sequence[tuple[CheckedCall, RunContext]], running: Running) -> None:
         self._tasks: Final = {
-            asyncio.create_task(_run(each, context, running), name=f"tool {each.call.name}"): each.call
+            asyncio.create_task(_run(each, context, running), name=f"tool {each.call.name}"): (each.call, context)
             for each, context in calls
         }
+        self._notify: Final = running.notify
         self._waiting: set[asyncio.Task[ToolResult]] = set(self._tasks)
 
     @property
@@ -62,11 +63,17 @@ class SideBySide:
     async def next_results(self) -> list[ToolResult]:
         """Wait until one more run has ended. The results that are there, in the order of their calls."""
         done, self._waiting = await asyncio.wait(self._waiting, return_when=asyncio.FIRST_COMPLETED)
-        return [
-            ToolResult(call.id, call.name, error="it was cancelled") if task.cancelled() else task.result()
-            for task, call in self._tasks.items()
-            if task in done
-        ]
+        return [self._result(task, *told) for task, told in self._tasks.items() if task in done]
+
+    def _result(self, task: asyncio.Task[ToolResult], call: ToolCall, context: RunContext) -> ToolResult:
+        """The result of a run that has ended. A tool that raises a `GeneratorExit` or the like has failed, too."""
+        if task.cancelled():
+            return ToolResult(call.id, call.name, error="it was cancelled")
+        error = task.exception()
+        if error is None or isinstance(error, KeyboardInterrupt):
+            return task.result()
+        self._notify(ToolRunFailed(call.name, call.id, context.run_id, error))
+        return ToolResult(call.id, call.name, error=_in_words(error))
 
     async def aclose(self) -> None:
         """Cancel the runs that are under way, and wait until they have ended."""

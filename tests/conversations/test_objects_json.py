@@ -303,3 +303,24 @@ def test_a_multiple_is_one_by_its_digits() -> None:
 def test_a_wrong_schema_is_an_error_of_its_own(schema: Any, words: str) -> None:
     with pytest.raises(SchemaError, match=words):
         problems({"a": 1}, schema)
+
+
+class _Counted(dict[str, Any]):
+    """A schema that counts how often its keywords are looked at."""
+
+    looked_at = 0
+
+    def items(self) -> Any:
+        self.looked_at += 1
+        return super().items()
+
+
+@pytest.mark.parametrize("choices", ["oneOf", "anyOf"])
+def test_a_wrong_leaf_deep_in_a_recursive_schema_is_found_in_one_walk(choices: str) -> None:
+    node = _Counted({"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}, "required": ["next"]})
+    schema = {"$ref": "#/$defs/node", "$defs": {"node": {choices: [node, {"type": "string"}]}}}
+    value: Any = 1
+    for _ in range(12):
+        value = {"next": value}
+    assert problems(value, schema) == [f"{'.'.join(['next'] * 12)} is 1, not an object"]
+    assert node.looked_at == 13

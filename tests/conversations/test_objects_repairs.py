@@ -20,7 +20,7 @@ from llm_dispatcher.events import (
     ToolResult,
     check_order,
 )
-from llm_dispatcher.exceptions import InvalidOutputError, InvalidRequestError, RequestTimeoutError
+from llm_dispatcher.exceptions import InvalidOutputError, InvalidRequestError, RequestTimeoutError, ToolLimitError
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.streaming._shape import Shape
 from llm_dispatcher.tasks import Message
@@ -422,3 +422,28 @@ async def test_the_events_of_a_stream_with_tools_and_a_repair_are_one_stream(sim
     check_order(events)
     assert events[-1].text == f"Let me see.\n\n{GOOD}"
     assert sum(isinstance(event, ToolResult) for event in events) == 1
+
+
+async def test_a_repair_does_not_ask_for_a_tool_again(simulated_switch: SimulatedSwitch) -> None:
+    async def lookup(name: str) -> int:
+        return 94000
+
+    call = SaidToolCall("lookup", '{"name": "Lund"}')
+    vendor = simulated_switch(first=[Reply(tool_calls=(call,)), NO_JSON, GOOD])["first"]
+    stream = LLM(tools=[lookup], tool_choice="required").into(City)("Which city?")
+    assert (await stream.parsed()).name == "Lund"
+    choices = [request.body["tool_choice"] for request in vendor.requests]
+    assert choices == ["required", "auto", "auto"]
+
+
+async def test_the_limits_of_tools_are_for_all_repairs(simulated_switch: SimulatedSwitch) -> None:
+    async def lookup(name: str) -> int:
+        return 94000
+
+    calls = Reply(tool_calls=(SaidToolCall("lookup", '{"name": "Lund"}'),))
+    simulated_switch(first=[calls, NO_JSON, calls, GOOD])
+    with pytest.raises(ToolLimitError, match="made 2 tool calls, and max_tool_calls is 1"):
+        await LLM(tools=[lookup], max_tool_calls=1).into(City)("Which city?").parsed()
+    simulated_switch(first=[calls, NO_JSON, calls, GOOD])
+    with pytest.raises(ToolLimitError, match="still calls tools after 2 turns"):
+        await LLM(tools=[lookup], max_turns=2).into(City)("Which city?").parsed()

@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -348,3 +349,59 @@ class TestSQLite:
             each.unlink()
         await Session(id="new", store=store, messages=SAID).flush()
         assert await store.ids() == ["new"]
+
+
+EDITS = {
+    "a result without its call": ('"type":"tool_call","id":"c1"', '"type":"tool_call","id":"c2"'),
+    "a call of the user": ('"role":"assistant"', '"role":"user"'),
+    "a target without a model": ('"affinity":{}', '"affinity":{"last":"nonsense"}'),
+    "a branch without a name": ('"branches":{', '"branches":{"":[],'),
+    "no id": ('"id":"chat"', '"id":""'),
+}
+
+
+@pytest.mark.parametrize("edit", list(EDITS))
+def test_a_file_that_was_edited_wrong_is_refused_when_it_is_loaded(edit: str, tmp_path: Path) -> None:
+    session = Session(id="chat")
+    session.add("user", "Rain?")
+    session.add("assistant", ToolCallPart("c1", "weather", "{}"))
+    session.add("tool", ToolResultPart("c1", "weather", "rain"))
+    path = tmp_path / "chat.json"
+    session.save(path)
+    text, (before, after) = path.read_text(), EDITS[edit]
+    assert before in text
+    path.write_text(text.replace(before, after))
+    with pytest.raises(SessionFormatError, match="is damaged"):
+        Session.load(path)
+
+
+class CancelledSessions(MemorySessions):
+    """A store whose connections are cancelled, as a client's pool does when it is closed."""
+
+    async def read(self, session: str, /) -> NoReturn:
+        raise asyncio.CancelledError
+
+    async def write(self, *arguments: object) -> NoReturn:
+        raise asyncio.CancelledError
+
+
+async def test_a_store_that_is_cancelled_has_failed_and_does_not_cancel_the_reader() -> None:
+    session = Session(store=CancelledSessions())
+    session.add("user", "Hi.")
+    with pytest.raises(SessionStoreError, match="could not be stored"):
+        await session.flush()
+    with pytest.raises(SessionStoreError, match="could not be read"):
+        await Session.open("chat", None, CancelledSessions())
+
+
+def test_a_result_may_be_added_after_others_of_its_turn() -> None:
+    session = Session()
+    session.add("user", "Rain?")
+    session.add("assistant", [ToolCallPart("c1", "weather", "{}"), ToolCallPart("c2", "weather", "{}")])
+    session.add("tool", ToolResultPart("c1", "weather", "rain"))
+    with pytest.raises(ValueError, match="belongs to no open call"):
+        session.add("tool", ToolResultPart("c1", "weather", "rain"))
+    session.add("tool", ToolResultPart("c2", "weather", "sun"))
+    session.add("assistant", "Both.")
+    with pytest.raises(ValueError, match="belongs to no open call"):
+        session.add("tool", ToolResultPart("c2", "weather", "sun"))

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from llm_dispatcher import LLM
-from llm_dispatcher.events import ToolResult
+from llm_dispatcher import LLM, Tool
+from llm_dispatcher.events import ToolResult, check_order
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.testing import Reply, SaidToolCall
 
@@ -69,3 +69,25 @@ async def test_nothing_is_left_wherever_a_reader_leaves(
     assert len(worker.ended) == begun and results <= begun <= 4
     await asyncio.sleep(60)
     assert len(worker.begun) == begun, "nothing begins later"
+
+
+@pytest.mark.parametrize("kind", [GeneratorExit, BaseException])
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_a_tool_cannot_end_the_stream_by_what_it_raises(
+    simulated_switch: SimulatedSwitch, caplog: pytest.LogCaptureFixture, kind: type[BaseException], in_thread: bool
+) -> None:
+    async def tool() -> str:
+        raise kind("enough")
+
+    def plain() -> str:
+        raise kind("enough")
+
+    call = SaidToolCall("tool", "{}", id="call_1")
+    simulated_switch(openai=[Reply(tool_calls=(call,)), "Done."])
+    stream = LLM(tools=[Tool("tool", function=plain if in_thread else tool)])("Go.")
+    events = [event async for event in stream.events()]
+    check_order(events)
+    [result] = [event for event in events if isinstance(event, ToolResult)]
+    assert result.error == f"{kind.__name__}: enough"
+    assert stream.partial == "Done."
+    assert "the tool tool raised" in caplog.text

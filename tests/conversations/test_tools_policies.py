@@ -262,3 +262,23 @@ def test_what_runs_is_what_was_decided(plans: list[tuple[str, str, bool]]) -> No
     assert sorted(counter.ran) == should_run
     assert {each.id for each in results if each.error is None} == {f"c{number}" for number in should_run}
     assert events[-1].text == FINAL
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_an_approval_that_was_cancelled_is_an_error_and_no_cancellation_of_the_reader(
+    simulated_switch: SimulatedSwitch, *, is_async: bool
+) -> None:
+    counter = Counter()
+
+    def policy(call: ToolCall, context: RunContext) -> Any:
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        return wait(future) if is_async else future
+
+    async def wait(future: asyncio.Future[str]) -> str:
+        return await future
+
+    simulated_switch(openai=script((SaidToolCall("count", '{"n": 1}'),)))
+    with pytest.raises(RuntimeError, match="waited for something that was cancelled, so 'count' was not run"):
+        await LLM(tools=[counter.count], tool_policy=policy)("Go.")
+    assert counter.ran == []

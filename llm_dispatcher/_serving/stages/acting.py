@@ -61,8 +61,8 @@ from ...exceptions import (
 from ...notices import ToolRunBegan, ToolRunFailed
 from ...streaming._transcript import Transcript
 from ...streaming._turns import BREAK, turns_of
-from ...tasks import Message, TaskRequest
-from ..call import Call, Onward
+from ...tasks import ToolCallPart
+from ..call import Call, Onward, following
 
 TIMEOUT: Final = 60.0
 MAX_TURNS: Final = 8
@@ -100,21 +100,24 @@ class _Stay:
             Timeouts(connect=None, first_token=None, idle=None, total=None), self._deadline
         )
         self._course = call.course
-        self._messages_before: Final = 0 if call.course is None else len(turns_of(call.course.transcript))
+        earlier = () if call.course is None else turns_of(call.course.transcript)
+        self._messages_before: Final = len(earlier)
         """The request has these messages of the stream already: it asks for an answer once more."""
-        self._turns = self._calls = 0
+        self._turns_before: Final = sum(each.role == "assistant" for each in earlier)
+        self._turns = self._turns_before
+        self._calls = sum(isinstance(part, ToolCallPart) for each in earlier for part in each.parts)
 
     # ── turns ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def next_turn(self, onward: Onward) -> AsyncGenerator[Event, None]:
         """Open the next turn of the model."""
         self._turns += 1
-        if self._turns == 1:
+        if self._turns == self._turns_before + 1:
             self._course = Course() if self._course is None else self._course
             return await onward(replace(self._call, course=self._course, deadline=self._deadline))
         self._course = Course(self._course)
         added = turns_of(self._course.transcript)[self._messages_before :]
-        request = _following(self._call.request, added)
+        request = following(self._call.request, added)
         turn = replace(self._call, request=request, course=self._course, deadline=self._deadline, body=None)
         try:
             return await onward(turn)
@@ -331,16 +334,3 @@ class _Stay:
     ) -> StreamingError:
         failures = [*self._course_now.failures, *more]
         return kind(message, partial=self._transcript.text, usage=self._call.ledger.usage, failures=failures)
-
-
-def _following(request: TaskRequest, added: Sequence[Message]) -> TaskRequest:
-    """The request of a later turn: the conversation, and what the stream has added to it. The model may answer now."""
-    choice = request.tool_choice
-    return replace(
-        request,
-        prompt=None,
-        images=(),
-        audio=(),
-        messages=(*request.conversation, *added),
-        tool_choice=choice if choice in (None, "auto", "none") else "auto",
-    )

@@ -34,7 +34,7 @@ from ...streaming._shape import Shape
 from ...streaming._transcript import Transcript
 from ...streaming._turns import turns_of
 from ...tasks import Message, TaskRequest
-from ..call import Call, Onward
+from ..call import Call, Onward, following
 
 MAX_REPAIRS: Final = 1
 
@@ -208,5 +208,5 @@ def _not_mended(failed: InvalidOutputError, error: LLMDispatcherError) -> Invali
 def _asked_again(request: TaskRequest, transcript: Transcript, errors: str) -> TaskRequest:
     """The request with everything that the stream has added to its conversation, and with the errors of the answer."""
     lines = "\n".join(f"- {error}" for error in errors.splitlines())
-    turns = (*request.conversation, *turns_of(transcript), Message("user", REPAIR_PROMPT.format(errors=lines)))
-    return replace(request, prompt=None, images=(), audio=(), messages=turns)
+    added = (*turns_of(transcript), Message("user", REPAIR_PROMPT.format(errors=lines)))
+    return following(request, added)
