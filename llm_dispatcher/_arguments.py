@@ -37,6 +37,9 @@ REQUEST_NAMES: Final = {
 }
 """Parameters that set a field of the request, unless the body returns the prompt and reads them."""
 
+PARAMETER_NAMES: Final = frozenset((*REQUEST_NAMES, "tool_context"))
+"""All parameters that set an option. `tool_context` goes to the tools, and no part of it is sent."""
+
 
 class Local:
     """Marks a parameter that only the body uses and that is not sent: `db: Annotated[Database, Local]`."""
@@ -74,7 +77,7 @@ def sorted_arguments(
     parts = Arguments(dict(settings), {"image": [], "audio": []}, {})
     local = _local_names(function)
     for name, value in arguments.items():
-        if value is None or name.startswith("_") or name in local:
+        if value is None or name.startswith("_") or name in local or name == "tool_context":
             continue
         if name in _MEDIA_NAMES:
             sources = value if isinstance(value, (list, tuple)) else [value]

@@ -34,7 +34,7 @@ from ._bodies import (
     place_of_llm,
 )
 from ._llm import LLM, Inside, current_switch, for_body, open_call, request_options_of
-from ._serving.options import CallOptions, RequestOptions, RouteOptions, StreamOptions, documented
+from ._serving.options import STREAM_OPTIONS, CallOptions, RequestOptions, RouteOptions, StreamOptions, documented
 from ._serving.settings import CallSettings, FunctionSettings, split_options
 from ._stream import LLMStream
 from .events import Event
@@ -188,7 +188,7 @@ class _Decoration:
             try:
                 bound = signature.bind(*args, **kwargs)
             except TypeError as error:  # a wrong call is refused here, like any function's
-                raise TypeError(f"{function.__qualname__}() {error}") from None
+                raise TypeError(f"{function.__qualname__}() {error}{_how_to_set(signature, kwargs)}") from None
             return LLMStream(begin(bound), with_metadata=with_metadata)
 
         for name in WRAPPER_ASSIGNMENTS:
@@ -227,7 +227,12 @@ class _Decorated:
 
             return request_with_prompt(self._function, arguments, self._request, prompt, self._read(bound, arguments))
 
-        return open_call(current_switch(), request, self.call)
+        return open_call(current_switch(), request, self._settings(bound))
+
+    def _settings(self, bound: inspect.BoundArguments) -> CallSettings:
+        """The settings of one call: an argument `tool_context` is the object for its tools."""
+        context = _arguments(bound).get("tool_context")
+        return self.call if context is None else replace(self.call, tool_context=context)
 
     def _read(self, bound: inspect.BoundArguments, arguments: Mapping[str, Any]) -> frozenset[str]:
         """Which of these arguments the body reads. If it reads `**kwargs`, it reads all of them."""
@@ -243,7 +248,10 @@ class _Decorated:
 
         request = request_of(self._function, _arguments(bound), self._request)
         return open_call(
-            current_switch(), request, self.call, body=lambda: StandIn(self._function, bound.args, bound.kwargs)
+            current_switch(),
+            request,
+            self._settings(bound),
+            body=lambda: StandIn(self._function, bound.args, bound.kwargs),
         )
 
     def open_body_stream(self, bound: inspect.BoundArguments) -> Opening:
@@ -259,7 +267,9 @@ class _Decorated:
         inner, call, place = InnerStreams(), self.call, place_of_llm(self._function) or 0
         unseen = () if call.callbacks is None else (CallbackObserver(call.callbacks, only_unseen=True),)
         switch = current_switch()
-        llm = for_body(self._llm, Inside(inner.add, switch, unseen, data_uris))
+        context = arguments.get("tool_context")
+        own = self._llm if context is None else self._llm.with_options(tool_context=context)
+        llm = for_body(own, Inside(inner.add, switch, unseen, data_uris))
 
         def events(outer: Account) -> AsyncGenerator[Event, None]:
             body = self._function(*bound.args[:place], llm, *bound.args[place:], **bound.kwargs)
@@ -267,6 +277,18 @@ class _Decorated:
 
         body_call = BodyCall(TaskRequest(**self._request), notify_of(switch))
         return BodyOpening(inner, call.observers, body_call, events)
+
+
+def _how_to_set(signature: inspect.Signature, arguments: Mapping[str, Any]) -> str:
+    """How to set an option that a caller has passed to a function without such a parameter."""
+    from ._arguments import PARAMETER_NAMES
+
+    for name in arguments.keys() - signature.parameters.keys():
+        if name in PARAMETER_NAMES:
+            return f": give the function a parameter {name!r} to set this option in a call"
+        if name in STREAM_OPTIONS:
+            return f": set this option in the decorator, @llm_stream({name}=…)"
+    return ""
 
 
 def settings_of(function: StreamFunction[..., Any]) -> FunctionSettings:

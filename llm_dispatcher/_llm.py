@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -169,7 +169,11 @@ class LLM:
             self._inside.follow(stream, account)
         return stream
 
-    def into(self, kind: type[T], /) -> ObjectLLM[T]:
+    @overload
+    def into(self, kind: type[T], /) -> ObjectLLM[T]: ...
+    @overload  # an annotation such as `Literal["yes", "no"]` or `Invoice | None` is no `type[T]` to a type checker
+    def into(self, kind: object, /) -> ObjectLLM[Any]: ...
+    def into(self, kind: Any, /) -> ObjectLLM[Any]:
         """The same, for answers that are objects: `invoice = await llm.into(Invoice)("…").parsed()`.
 
         Args:

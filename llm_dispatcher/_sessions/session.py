@@ -16,7 +16,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 
 from .. import _clock
 from .. import _media as media
@@ -168,16 +168,17 @@ class Session:
 
         The stream itself may also raise:
             SessionBusyError: Another stream of this session is being read.
+            SessionConflictError: Another process or object has stored the session meanwhile.
             SessionStoreError: The session could not be stored. The history in memory has the turn.
         """
         return self._begin(LLMStream, prompt, images, audio, options)
 
-    def into(self, kind: type[T], /) -> ObjectSession[T]:
-        """The same, for answers that are objects: `invoice = await session.into(Invoice).stream("…").parsed()`.
-
-        Raises:
-            TypeError: The type cannot be an answer. The message names it.
-        """
+    @overload
+    def into(self, kind: type[T], /) -> ObjectSession[T]: ...
+    @overload  # an annotation such as `Literal["yes", "no"]` or `Invoice | None` is no `type[T]` to a type checker
+    def into(self, kind: object, /) -> ObjectSession[Any]: ...
+    def into(self, kind: Any, /) -> ObjectSession[Any]:
+        """The same for objects: `invoice = await session.into(Invoice).stream("…").parsed()`. See `LLM.into`."""
         self.llm.into(kind)  # a wrong type is refused here
         return ObjectSession(self._begin, kind)
 
@@ -211,8 +212,7 @@ class Session:
 
         Raises:
             NoProviderAvailableError: No target can serve the request.
-            EventLoopRunningError: An event loop runs in this thread, and prices were not loaded yet: await
-                `switch.warm()` once before.
+            EventLoopRunningError: An event loop runs here, and prices were not loaded: await `switch.warm()` once.
         """
         llm = self.llm.with_options(**options) if options else self.llm
         request, _ = request_for(llm, ask(llm, prompt, images, audio), self._state.history, self._state.cache_key)

@@ -594,4 +594,4 @@ class TestObjects:
         with pytest.raises(TypeError, match="response_format"):
             Session().into(Place).stream("x", response_format=Place)
         with pytest.raises(TypeError):
-            Session().into("Place")  # type: ignore[arg-type]
+            Session().into("Place")

@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 from collections import UserDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import date
@@ -832,3 +832,56 @@ async def test_a_stand_in_does_not_answer_a_later_turn(simulated_switch: Simulat
     with pytest.raises(StreamingError) as caught:
         await ask("Go.")
     assert caught.value.partial == "Hm.\n\n" and counter.ran == [0]
+
+
+async def test_a_parameter_tool_context_of_a_decorated_function_is_for_its_tools(
+    simulated_switch: SimulatedSwitch,
+) -> None:
+    found: list[object] = []
+
+    def look(run: RunContext) -> None:
+        found.append(run.context)
+
+    @llm_stream(tools=[look], tool_context="the decorator's")
+    def prompt(question: str, tool_context: object = None) -> str:
+        return question
+
+    @llm_stream(tools=[look])
+    def reads_it(question: str, tool_context: dict[str, bytes]) -> str:
+        return f"{question} {len(tool_context)}"
+
+    @llm_stream(tools=[look])
+    async def stand_in(question: str, **others: object) -> AsyncIterator[str]:
+        yield question
+
+    @llm_stream(tools=[look])
+    async def body(llm: LLM, question: str, tool_context: object) -> AsyncIterator[str]:
+        async for chunk in llm(question):
+            yield chunk
+
+    shop = {"picture": b"\x89PNG\r\n\x1a\n", "key": b"secret"}
+    calls: list[Callable[[], LLMStream[str]]] = [
+        lambda: prompt("Go."),
+        lambda: prompt("Go.", shop),
+        lambda: reads_it("Go.", shop),
+        lambda: stand_in("Go.", tool_context=shop),
+        lambda: body("Go.", shop),
+    ]
+    for call in calls:
+        vendors = simulated_switch(openai=calling(said("look")))
+        await call()
+        sent = str([request.body for request in vendors["openai"].requests])
+        assert "image" not in sent, "no part of it is sent"
+        assert "secret" not in sent, "no part of it is sent"
+    assert found == ["the decorator's", shop, shop, shop, shop]
+
+
+async def test_an_option_that_a_function_does_not_take_is_refused_with_the_way_to_set_it() -> None:
+    @llm_stream(tools=[])
+    def story(question: str) -> str:
+        return question
+
+    with pytest.raises(TypeError, match=r"'tool_context': give the function a parameter 'tool_context'"):
+        story("Go.", tool_context=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with pytest.raises(TypeError, match=r"'max_cost': set this option in the decorator, @llm_stream\(max_cost=…\)"):
+        story("Go.", max_cost=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypedDict, assert_type
+from typing import Any, Literal, TypedDict, assert_type
 
 from msgspec import Struct
 from pydantic import BaseModel
 
-from llm_dispatcher import LLM, LLMStream, ObjectStream, TaskRequest, llm_stream
+from llm_dispatcher import LLM, LLMStream, ObjectStream, Session, TaskRequest, llm_stream
 
 
 class Invoice(BaseModel):
@@ -42,6 +42,13 @@ async def one() -> None:
         assert_type(chunk, str)
     plain: LLMStream[str] = stream
     assert_type(await plain, str)
+
+
+async def other_annotations() -> None:
+    assert_type(LLM().into(Literal["yes", "no"])("x"), ObjectStream[Any])
+    assert_type(await LLM().into(Invoice | None)("x").parsed(), Any)
+    assert_type(LLM().into(dict[str, int])("x").parse(), dict[str, int])
+    assert_type(Session().into(Literal["yes", "no"]).stream("x"), ObjectStream[Any])
 
 
 async def several() -> None:
