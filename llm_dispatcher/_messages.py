@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from msgspec import Struct
 from msgspec.structs import force_setattr
@@ -149,6 +149,25 @@ class Message(Struct, frozen=True):
     def text(self) -> str:
         """The text of all text parts."""
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+
+_HOLDS: Final[Mapping[Role, tuple[type[Part], ...]]] = {
+    "system": (TextPart, CachePoint),
+    "user": (TextPart, ImagePart, AudioPart, ToolResultPart, CachePoint),
+    "assistant": (TextPart, ReasoningPart, ToolCallPart, CachePoint),
+    "tool": (ToolResultPart, CachePoint),
+}
+"""The parts that a message of each role may hold, on every wire."""
+
+
+def misplaced_part(message: Message) -> str | None:
+    """What is wrong with a message that holds a part which no vendor takes from its role; `None` if nothing is."""
+    holds = _HOLDS[message.role]
+    for part in message.parts:
+        if not isinstance(part, holds):
+            names = ", ".join(f"{kind.__name__}s" for kind in holds)
+            return f"a message of role {message.role!r} holds {names}, not {type(part).__name__}"
+    return None
 
 
 def _parts(parts: object) -> tuple[Part, ...]:

@@ -7,23 +7,20 @@ has none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from .._messages import misplaced_part
 from .._tools import ToolRun
 from ..events import Failure
 from ..tasks import (
-    AudioPart,
-    CachePoint,
-    ImagePart,
     Message,
     Part,
     ReasoningPart,
-    Role,
     Target,
     TextPart,
     ToolCallPart,
@@ -39,15 +36,6 @@ INTERRUPTED: Final = (
 NOT_RUN: Final = "This call was not run, because the answer ended before it."
 BROKEN: Final = "(This answer was interrupted.)"
 EMPTY: Final = "(This answer is empty.)"
-
-
-HOLDS: Final[Mapping[Role, tuple[type[Part], ...]]] = {
-    "system": (TextPart, CachePoint),
-    "user": (TextPart, ImagePart, AudioPart, ToolResultPart, CachePoint),
-    "assistant": (TextPart, ReasoningPart, ToolCallPart, CachePoint),
-    "tool": (ToolResultPart, CachePoint),
-}
-"""The parts that a message of each role may hold, on every wire."""
 
 
 class SessionTurn(Struct, frozen=True, kw_only=True):
@@ -142,12 +130,8 @@ def check_parts(messages: Iterable[Message]) -> None:
         ValueError: There is one.
     """
     for message in messages:
-        for part in message.parts:
-            if not isinstance(part, HOLDS[message.role]):
-                holds = ", ".join(f"{kind.__name__}s" for kind in HOLDS[message.role])
-                raise ValueError(  # noqa: TRY004 - the type is right, but not in this message
-                    f"a message of role {message.role!r} holds {holds}, not {type(part).__name__}"
-                )
+        if (problem := misplaced_part(message)) is not None:
+            raise ValueError(problem)
 
 
 def check_results(messages: Iterable[Message]) -> None:
@@ -225,4 +209,4 @@ def _sendable(part: Part) -> Part:
 
 
 def _invalid(arguments: str) -> str:
-    return msgspec.json.encode({"invalid_arguments": arguments}).decode()
+    return msgspec.json.encode({"invalid_json": arguments}).decode()

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
+from ..._messages import misplaced_part
 from ...exceptions import InvalidRequestError
 from ...tasks import (
-    AudioPart,
     CachePoint,
-    ImagePart,
     Message,
     Part,
     ReasoningPart,
-    Role,
     Target,
     TaskRequest,
-    TextPart,
     ToolCallPart,
     ToolResultPart,
 )
 from .call_ids import ANY_ID, IdForm, with_ids
-
-_PARTS: Final[Mapping[Role, tuple[type[Part], ...]]] = {
-    "system": (TextPart, CachePoint),
-    "user": (TextPart, ImagePart, AudioPart, ToolResultPart, CachePoint),
-    "assistant": (TextPart, ReasoningPart, ToolCallPart, CachePoint),
-    "tool": (ToolResultPart, CachePoint),
-}
 
 NOT_JSON: Final = "invalid_json"
 """The name under which a model sees arguments of its own that are not a JSON object. Some wires take nothing else."""
@@ -46,10 +36,8 @@ def conversation(request: TaskRequest, target: Target, ids: IdForm = ANY_ID) -> 
         raise InvalidRequestError("extra holds 'stream', but every answer is streamed: leave it out")
     turns = request.conversation
     for turn in turns:
-        for part in turn.parts:
-            if not isinstance(part, _PARTS[turn.role]):
-                holds = ", ".join(f"{kind.__name__}s" for kind in _PARTS[turn.role])
-                raise InvalidRequestError(f"a message of role {turn.role!r} holds {holds}, not {type(part).__name__}")
+        if (problem := misplaced_part(turn)) is not None:
+            raise InvalidRequestError(problem)
     own = [_own(turn, target) for turn in turns]
     if any(isinstance(part, (ToolCallPart, ToolResultPart)) for turn in own for part in turn.parts):
         return with_ids(_paired(own), ids)
