@@ -105,7 +105,7 @@ class Beginnings:
         if self._follows_a_value or len(self._open) >= DEEPEST:
             raise _WrongError
         if around is not None and isinstance(around.value, dict):
-            [key] = decode("{" + text + "0}")
+            [key] = decode("{" + text + "[]}")
         elif text:
             raise _WrongError
         self._open.append(_Open(bracket, key))
@@ -194,6 +194,6 @@ class Items:
         if depth != 2 or self._key is None:
             return False
         try:
-            return bool(list(decode("{" + "".join([*self._pieces, end]) + "0}")) == [self._key])
+            return bool(list(decode("{" + "".join([*self._pieces, end]) + "[]}")) == [self._key])
         except ValueError:
             return False

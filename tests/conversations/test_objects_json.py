@@ -9,7 +9,7 @@ from typing import Any
 import jiter
 import jsonschema  # type: ignore[import-untyped]
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llm_dispatcher._json.decoding import canonical, decode, unfenced
@@ -85,6 +85,7 @@ def test_a_value_grows_by_the_rule(value: Any) -> None:
     assert list(map(canonical, seen)) == list(map(canonical, oracle(text)))
 
 
+@example("1[1}", '{"a":')
 @settings(max_examples=examples(1_000))
 @given(st.text(alphabet='{}[],:"\\ a1', max_size=12), st.sampled_from(["[", '{"a":', '{"a":1,', "[[1],", '[{"b":2}']))
 def test_what_is_shown_of_a_wrong_text_is_by_the_rule_too(text: str, before: str) -> None:
