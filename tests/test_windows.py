@@ -90,6 +90,7 @@ def test_our_plugin_loads_nothing_of_ours_that_another_project_does_not_use() ->
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.found("N-A1", "H-4")
 @pytest.mark.parametrize("wire", first_is_fast("ollama", "openai-chat"))
 def test_a_simulated_vendor_breaks_an_answer_and_another_continues_it(wire: str) -> None:
@@ -110,6 +111,7 @@ with broken as a, SimulatedVendor("ollama", Continuing(text)) as b:
     assert (done.stdout, done.stderr) == ("One two three four.\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.found("N-A1")
 def test_the_command_writes_an_answer_into_a_pipe(simulated_vendor: Callable[..., SimulatedVendor]) -> None:
     vendor = simulated_vendor("ollama", Reply("One two three."))

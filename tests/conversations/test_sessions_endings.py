@@ -358,7 +358,7 @@ async def run(case: Case, vendors: dict[str, SimulatedVendor], folder: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "block", [pytest.param(each, marks=[pytest.mark.slow] if each >= 5 else []) for each in range(BLOCKS)]
+    "block", [pytest.param(each, marks=[pytest.mark.slow] if each >= 2 else []) for each in range(BLOCKS)]
 )
 async def test_a_session_is_usable_after_every_ending(
     block: int, vendors: dict[str, SimulatedVendor], tmp_path: Path

@@ -51,6 +51,7 @@ def test_many_seeds_keep_every_invariant() -> None:
     assert [(str(each.seed), each.broken[0]) for each in failed] == []
 
 
+@pytest.mark.slow
 def test_a_seed_is_the_same_run_in_every_process() -> None:
     numbers = [str(number) for number in range(6)]
     one, other = _digests(numbers, "1", "2")
@@ -144,6 +145,7 @@ def no_reader_is_cancelled(run: Run) -> list[tuple[str, str]]:
     return [("no_reader_is_cancelled", ", ".join(cancelled))] if cancelled else []
 
 
+@pytest.mark.slow
 def test_a_broken_invariant_is_shrunk_and_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +162,7 @@ def test_a_broken_invariant_is_shrunk_and_shown(
     assert " s  main " in again
 
 
+@pytest.mark.slow
 def test_the_result_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--seeds", "3", "--jobs", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"seeds": 3, "invariant": "", "message": ""}
