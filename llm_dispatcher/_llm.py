@@ -185,6 +185,8 @@ class LLM:
         """
         if isinstance(kind, Mapping):
             raise TypeError("into() takes a type, got a JSON schema: pass that as response_format=, and read parsed()")
+        if kind is None:
+            raise TypeError("into() takes a type, got None: for an answer that is text, leave into() out")
         return ObjectLLM(self.with_options(response_format=kind))
 
     def with_options(self, **options: Unpack[StreamOptions]) -> LLM:

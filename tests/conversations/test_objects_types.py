@@ -272,6 +272,8 @@ async def test_a_request_with_such_a_type_is_refused_where_it_is_used(simulated_
 def test_into_refuses_what_is_no_type() -> None:
     with pytest.raises(TypeError, match="into\\(\\) takes a type, got a JSON schema"):
         LLM().into({"type": "object"})
+    with pytest.raises(TypeError, match="into\\(\\) takes a type, got None"):
+        LLM().into(None)
     with pytest.raises(TypeError, match="pass the class Row itself"):
         LLM().into(Row(name="a"))
     with pytest.raises(TypeError, match="was given to into"):
