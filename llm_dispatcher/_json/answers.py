@@ -37,8 +37,12 @@ def check_references(response_format: Mapping[str, Any]) -> None:
     inner = response_format.get("json_schema", response_format)
     root = inner.get("schema", inner)
     nodes: list[Any] = [root]
+    seen: set[int] = set()  # a dict may contain itself, or another one many times
     while nodes:
         node = nodes.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
         if isinstance(node, Mapping):
             if isinstance(reference := node.get("$ref"), str):
                 resolved(root, reference)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from .decoding import canonical
@@ -43,11 +44,12 @@ def problems(value: Any, schema: Any, root: Any = None) -> list[str]:
     found: list[str] = []
     try:
         for problem in _Checker(schema if root is None else root).check(value, schema, ""):
-            found.append(problem)
+            if problem not in found:
+                found.append(problem)
             if len(found) == MOST_PROBLEMS:
                 break
     except RecursionError:
-        raise SchemaError("it leads to itself without end") from None
+        return [f"{_place('')} is nested too deep to be checked"]  # a schema that leads to itself is found before
     except (AttributeError, TypeError) as error:
         raise SchemaError(f"a keyword has a value of the wrong type ({error})") from None
     return found
@@ -78,6 +80,7 @@ class _Checker:
     def __init__(self, root: Any) -> None:
         self.root = root
         self._following: set[tuple[str, int]] = set()
+        self._found: dict[tuple[str, int, str], tuple[str, ...]] = {}
 
     def check(self, value: Any, schema: Any, where: str) -> Problems:
         if schema is False:
@@ -95,15 +98,19 @@ class _Checker:
     def follow(self, value: Any, reference: str, where: str) -> Problems:
         """Check a value against the schema that a `$ref` names. Only a reference that has consumed none of the value
         can lead to itself again.
+
+        What is found is remembered: two keywords of a recursive schema that both lead to itself would check a value
+        twice on each level, and so without end.
         """
-        step = (reference, id(value))
-        if step in self._following:
-            raise SchemaError(f"{reference!r} leads only to itself")
-        self._following.add(step)
-        try:
-            yield from self.check(value, resolved(self.root, reference), where)
-        finally:
+        step, at = (reference, id(value)), (reference, id(value), where)
+        if at not in self._found:
+            if step in self._following:
+                raise SchemaError(f"{reference!r} leads only to itself")
+            self._following.add(step)
+            found = self.check(value, resolved(self.root, reference), where)
+            self._found[at] = tuple(dict.fromkeys(islice(found, MOST_PROBLEMS)))
             self._following.discard(step)
+        yield from self._found[at]
 
 
 class At(NamedTuple):

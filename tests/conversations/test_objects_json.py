@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from llm_dispatcher._json.answers import check_references
 from llm_dispatcher._json.decoding import canonical, decode, unfenced
 from llm_dispatcher._json.partial import Beginnings, Items
 from llm_dispatcher._json.scanner import Scanner
@@ -325,3 +326,43 @@ def test_a_wrong_leaf_deep_in_a_recursive_schema_is_found_in_one_walk(choices: s
         value = {"next": value}
     assert problems(value, schema) == [f"{'.'.join(['next'] * 12)} is 1, not an object"]
     assert node.looked_at == 13
+
+
+NEXT = {"$ref": "#/$defs/node"}
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        {"allOf": [{"properties": {"next": NEXT}}, {"properties": {"next": NEXT}}]},
+        {"properties": {"next": NEXT}, "patternProperties": {"^n": NEXT}},
+        {"if": {"properties": {"next": NEXT}}, "then": {"properties": {"next": NEXT}}},
+    ],
+    ids=" ".join,
+)
+def test_a_recursive_schema_that_looks_twice_at_each_level_is_followed_once(twice: dict[str, Any]) -> None:
+    node = _Counted({"type": ["object", "null"], **twice})
+    value: Any = None
+    for _ in range(12):
+        value = {"next": value}
+    assert problems(value, {**NEXT, "$defs": {"node": node}}) == []
+    assert node.looked_at <= 13 * 13
+
+
+def test_a_value_that_is_nested_too_deep_to_be_checked_is_a_problem_of_the_value() -> None:
+    node = {"type": ["object", "null"], "properties": {"next": {"anyOf": [NEXT, {"type": "null"}]}}}
+    value: Any = None
+    for _ in range(1000):
+        value = {"next": value}
+    assert problems(value, {**NEXT, "$defs": {"node": node}}) == ["the answer is nested too deep to be checked"]
+
+
+def test_a_problem_is_named_once() -> None:
+    schema = {"allOf": [{"type": "string"}, {"type": "string"}]}
+    assert problems(1, schema) == ["the answer is 1, not a string"]
+
+
+def test_the_references_of_a_schema_that_contains_itself_are_looked_at_once() -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {}}
+    schema["properties"]["next"] = schema
+    check_references(schema)
