@@ -100,12 +100,16 @@ class LLMStream(Generic[Chunk]):
         """The object in the answer: a value of the type that is the stream's `response_format`, checked.
 
         An answer that breaks begins again. One that does not follow its schema is asked for again with the errors, up
-        to `max_repairs` times.
+        to `max_repairs` times. After `partials()` or `items()` were read to their end, this is the object that they
+        have made.
 
         Raises:
             TypeError: The stream has no `response_format`.
             InvalidOutputError: The answer does not follow its schema. The error has its text.
         """
+        answer = self._account.answer
+        if answer is not None and self._account.is_complete:
+            return answer.value
         [value] = [each async for each in self._reading_as("parsed()", _shapes().PARSED)]
         return value
 

@@ -105,6 +105,7 @@ async def _run(checked: CheckedCall, context: RunContext, running: Running) -> T
     before = cancellations()
 
     def failed(error: BaseException) -> ToolResult:
+        error = error.__cause__ or error if isinstance(error, _ThreadEndedError) else error
         running.notify(ToolRunFailed(call.name, call.id, context.run_id, error))
         return ToolResult(call.id, call.name, error=_in_words(error))
 
@@ -155,9 +156,15 @@ async def _in_thread(function: Callable[..., Any], arguments: dict[str, Any], ex
             return None, error
 
     value, error = await asyncio.get_running_loop().run_in_executor(executor, call)
-    if error is not None:
+    if error is None:
+        return value
+    if isinstance(error, (Exception, SystemExit)):
         raise error
-    return value
+    raise _ThreadEndedError from error  # asyncio would end its loop for a KeyboardInterrupt of the tool's own
+
+
+class _ThreadEndedError(Exception):
+    """A plain function raised what would have ended its thread. The cause is what it raised."""
 
 
 def _in_words(error: BaseException) -> str:

@@ -97,6 +97,11 @@ class Account:
         return self._ended is not None
 
     @property
+    def is_complete(self) -> bool:
+        """Whether the vendor has said that the answer is complete, and the reader has it."""
+        return self._completed is not None
+
+    @property
     def text(self) -> str:
         return self.transcript.text
 

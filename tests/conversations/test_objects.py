@@ -243,6 +243,20 @@ async def test_a_stream_is_read_once(simulated_switch: SimulatedSwitch) -> None:
         stream.__aiter__()
 
 
+async def test_after_its_partials_a_stream_has_the_object(simulated_switch: SimulatedSwitch) -> None:
+    vendors = simulated_switch(first=Reply(TEXT))
+    stream = LLM().into(Invoice)("x")
+    reading = aiter(stream.partials())
+    await anext(reading)
+    with pytest.raises(RuntimeError, match=r"already read \(by partials\(\)\)"):
+        await stream.parsed()
+    async for _ in reading:
+        pass
+    assert await stream.parsed() == INVOICE
+    assert await stream.parsed() is await stream.parsed()
+    assert len(vendors["first"].requests) == 1
+
+
 def test_streams_of_objects_and_their_llms_say_what_they_are(simulated_switch: SimulatedSwitch) -> None:
     simulated_switch(first=Reply(TEXT))
     llm = LLM("openai/m").into(Invoice)

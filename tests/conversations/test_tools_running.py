@@ -391,6 +391,9 @@ async def test_an_exception_goes_back_without_its_traceback(
     async def leaves_too() -> None:
         sys.exit(2)
 
+    def interrupts() -> None:
+        raise KeyboardInterrupt
+
     assert await answered(simulated_switch, fail, x=3) == "!LookupError: no 3"
     (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
     assert record.getMessage().startswith("the tool fail raised (run run_")
@@ -399,6 +402,7 @@ async def test_an_exception_goes_back_without_its_traceback(
     assert await answered(simulated_switch, stops) == "!RuntimeError: coroutine raised StopIteration"
     assert await answered(simulated_switch, leaves) == "!SystemExit: bye"
     assert await answered(simulated_switch, leaves_too) == "!SystemExit: 2"
+    assert await answered(simulated_switch, interrupts) == "!KeyboardInterrupt"
 
 
 async def test_wrong_arguments_run_nothing(simulated_switch: SimulatedSwitch) -> None:
