@@ -39,6 +39,11 @@ def text_of(value: object) -> str:
         raise ValueError(f"a {type(value).__name__} cannot be written as JSON ({error}): return a str") from error
 
 
+def sendable(text: str) -> str:
+    """An error for the model, with a question mark in place of each half of a character. Names of files have such."""
+    return text.encode(errors="replace").decode()
+
+
 def _plain(value: Any) -> Any:
     """The form of a value that msgspec does not know: of pydantic models and arrays, as they say themselves; of other
     collections and of subclasses, that of the plain type.

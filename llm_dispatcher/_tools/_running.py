@@ -33,7 +33,7 @@ from ..events import ToolCall, ToolResult
 from ..notices import Notify, ToolRunFailed, ToolRunStopped
 from ._checking import CheckedCall
 from ._context import RunContext
-from ._results import text_of
+from ._results import sendable, text_of
 
 
 class Running(Struct, frozen=True):
@@ -170,4 +170,4 @@ class _ThreadEndedError(Exception):
 def _in_words(error: BaseException) -> str:
     """The type and the message of an exception."""
     message = str(error).strip()
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return sendable(f"{type(error).__name__}: {message}") if message else type(error).__name__

@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import asdict
 
-from ..tasks import AudioPart, ImagePart, Media, MediaSource, TaskRequest
+from ..tasks import AudioPart, ImagePart, Media, MediaSource, TaskRequest, Tool
 
 WHOLE: Final = "the request"
 DEEPEST: Final = 20
@@ -66,6 +66,8 @@ def _wrong_inside(value: Any, where: str, around: tuple[int, ...]) -> Iterator[s
 def _form(value: Any) -> Any:
     if isinstance(value, (ImagePart, AudioPart)):
         return {"source": _source(value.source)}
+    if isinstance(value, Tool):  # its functions stay here
+        return {name: each for name, each in asdict(value).items() if not callable(each)}
     return asdict(value) if isinstance(value, Struct) else form_of(value)
 
 

@@ -7,9 +7,10 @@ import json
 
 import pytest
 
-from llm_dispatcher import LLM, Tool
+from llm_dispatcher import LLM, Deny, MemorySessions, Session, Tool
 from llm_dispatcher.events import ToolResult, check_order
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
+from llm_dispatcher.tasks import ToolResultPart
 from llm_dispatcher.testing import Reply, SaidToolCall
 
 CALLS = tuple(SaidToolCall("work", json.dumps({"n": n}), id=f"c{n}") for n in range(3))
@@ -91,3 +92,25 @@ async def test_a_tool_cannot_end_the_stream_by_what_it_raises(
     assert result.error == f"{kind.__name__}: enough"
     assert stream.partial == "Done."
     assert "the tool tool raised" in caplog.text
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_half_of_a_character_in_an_error_does_not_spoil_the_session(
+    simulated_switch: SimulatedSwitch, *, is_refused: bool
+) -> None:
+    """Names of files that are no UTF-8 have such halves, and errors name files."""
+
+    def remove() -> None:
+        raise FileNotFoundError("no file caf\udce9")
+
+    def policy(call: object, context: object) -> Deny | str:
+        return Deny("not caf\udce9") if is_refused else "run"
+
+    simulated_switch(openai=[Reply(tool_calls=(SaidToolCall("remove", "{}", id="call_1"),)), "Done.", "Again."])
+    store = MemorySessions()
+    session = Session(LLM(tools=[remove], tool_policy=policy), store=store)
+    assert await session.stream("Go.") == "Done."
+    assert await session.stream("More.") == "Again."
+    [result] = [part for turn in session.messages for part in turn.parts if isinstance(part, ToolResultPart)]
+    assert result.result == ("not caf?" if is_refused else "FileNotFoundError: no file caf?")
+    assert (await Session.open(session.id, LLM(), store)).messages == session.messages

@@ -18,7 +18,7 @@ from llm_dispatcher.exceptions import InvalidRequestError, ProviderRateLimitErro
 from llm_dispatcher.provider import Ask, ProviderSettings, Secret
 from llm_dispatcher.provider._errors import ErrorReply, translated
 from llm_dispatcher.provider._json_check import unsendable
-from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TextPart, ToolResultPart
+from llm_dispatcher.tasks import ImagePart, Message, Target, TaskRequest, TextPart, Tool, ToolResultPart
 from llm_dispatcher.testing import Reply, SimulatedVendor
 
 A = Target("a", "m")
@@ -52,6 +52,14 @@ WRONG = [
 def test_an_unencodable_value_is_named(request_: TaskRequest, words: str) -> None:
     why = unsendable(request_)
     assert why is not None and words in why
+
+
+def test_the_functions_of_tools_are_not_sent_so_they_do_not_count() -> None:
+    tool = Tool("f", parameters={"type": "object"}, function=len, check=dict)
+    assert unsendable(TaskRequest("x", tools=[tool])) is None
+    wrong = Tool("f", parameters={"type": "object", "default": object()}, function=len)
+    why = unsendable(TaskRequest("x", tools=[wrong]))
+    assert why is not None and why.startswith("tools[0].parameters.default cannot be written as JSON")
 
 
 def test_a_vendors_word_goes_before_ours() -> None:

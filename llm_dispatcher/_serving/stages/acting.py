@@ -37,6 +37,7 @@ from ..._resilience import Timeouts
 from ..._tools import Deny, RunContext, ToolRun
 from ..._tools._checking import CheckedCall, Names, Tools
 from ..._tools._deciding import decide
+from ..._tools._results import sendable
 from ..._tools._running import Running, SideBySide
 from ..._upstream import Deadline
 from ...events import (
@@ -240,7 +241,7 @@ class _Stay:
             yield self._break()
         for checked, _ in decided:
             if checked.error is not None:
-                yield self._shown(ToolResult(checked.call.id, checked.call.name, error=checked.error))
+                yield self._shown(ToolResult(checked.call.id, checked.call.name, error=sendable(checked.error)))
         side_by_side = SideBySide(runs, self._running())
         try:
             while not side_by_side.is_over:
