@@ -28,29 +28,6 @@ def answer_in(response_format: Mapping[str, Any]) -> AnswerSchema:
     )
 
 
-def check_references(response_format: Mapping[str, Any]) -> None:
-    """Check that every `$ref` of a schema leads to something.
-
-    Raises:
-        SchemaError: One leads nowhere.
-    """
-    inner = response_format.get("json_schema", response_format)
-    root = inner.get("schema", inner)
-    nodes: list[Any] = [root]
-    seen: set[int] = set()  # a dict may contain itself, or another one many times
-    while nodes:
-        node = nodes.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, Mapping):
-            if isinstance(reference := node.get("$ref"), str):
-                resolved(root, reference)
-            nodes += node.values()
-        elif isinstance(node, list):
-            nodes += node
-
-
 def _any_json(text: str) -> Any:
     return decode(unfenced(text))
 

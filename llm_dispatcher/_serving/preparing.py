@@ -22,7 +22,7 @@ def prepared(request: TaskRequest) -> TaskRequest:
     Raises:
         TypeError: A function cannot be a tool, or a type cannot be an answer. The message names it, and says what to
             write.
-        ValueError: Two tools have one name, or no vendor takes a name.
+        ValueError: Two tools have one name, or no vendor takes a name or a schema.
     """
     changes: dict[str, Any] = {}
     if request.tools and (tools := prepared_tools(request.tools)) != request.tools:
@@ -51,6 +51,8 @@ def prepared_schema(answer: Mapping[str, Any]) -> AnswerSchema:
     if not isinstance(answer, AnswerSchema) or answer.kind is None:
         from .._json.answers import answer_in
 
+        inner = answer.get("json_schema", answer)
+        _check_schema("response_format", inner.get("schema", inner) if answer.get("type") != "json_object" else {})
         return answer_in(answer)
     from .._config import answer_of  # loads pydantic
 
@@ -59,12 +61,13 @@ def prepared_schema(answer: Mapping[str, Any]) -> AnswerSchema:
 
 def _ready(tool: object) -> object:
     if isinstance(tool, Mapping):
+        _check_parameters(tool)
         return tool
     if isinstance(tool, Tool):
-        if tool.function is None or tool.check is not None:
-            return tool
         if tool.parameters != NO_PARAMETERS:
-            return _with_sound_schema(tool)
+            _check_schema(f"the parameters of the tool {tool.name!r}", tool.parameters)
+        if tool.function is None or tool.check is not None or tool.parameters != NO_PARAMETERS:
+            return tool
         # Only a name, and perhaps a description, were set for the function.
         form = _tool_of(tool.function)
         return replace(
@@ -77,15 +80,24 @@ def _ready(tool: object) -> object:
     return _tool_of(tool)
 
 
-def _with_sound_schema(tool: Tool) -> Tool:
-    """A tool whose arguments will be checked against its schema. A schema that leads nowhere is refused now."""
-    from .._json.schema import SchemaError, problems
+def _check_parameters(tool: Mapping[str, Any]) -> None:
+    """Check the schema of a tool that is a dict. The tools that a vendor runs itself have none."""
+    inner = tool.get("function", tool)
+    parameters = inner.get("parameters", inner.get("input_schema")) if isinstance(inner, Mapping) else None
+    if isinstance(parameters, Mapping) and (name := name_of(tool)) is not None:
+        what = f"the parameters of the tool {name!r}"
+        _check_schema(what, parameters)
+        if str(parameters.get("type", "object")).lower() != "object":
+            raise ValueError(f"{what} are the schema of an object, got the type {parameters['type']!r}")
+
+
+def _check_schema(what: str, schema: Mapping[str, Any]) -> None:
+    from .._json.soundness import check_schema
 
     try:
-        problems({}, tool.parameters)
-    except SchemaError as error:
-        raise ValueError(f"the tool {tool.name!r}: its parameters are no JSON schema: {error}") from None
-    return tool
+        check_schema(schema)
+    except ValueError as error:
+        raise ValueError(f"{what} cannot be a JSON schema that a vendor takes: {error}") from None
 
 
 def _tool_of(function: object) -> Tool:

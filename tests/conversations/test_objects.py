@@ -14,7 +14,7 @@ from pydantic import BaseModel, create_model
 
 from llm_dispatcher import LLM, LLMSwitch, TaskRequest, llm_stream, use_switch
 from llm_dispatcher.events import Event, StreamCompleted, StreamFailed, StreamReset, TextDelta, check_order
-from llm_dispatcher.exceptions import EventLoopRunningError, InvalidRequestError, StreamingError
+from llm_dispatcher.exceptions import EventLoopRunningError, StreamingError
 from llm_dispatcher.pytest_plugin._fixtures import SimulatedSwitch
 from llm_dispatcher.streaming import Account, ObservedCall, Observer, Watcher
 from llm_dispatcher.testing import CleanEnd, Cut, Reply, SimulatedVendor, Wire
@@ -297,16 +297,6 @@ async def test_items_of_an_answer_without_a_list_say_what_to_write(simulated_swi
     with pytest.raises(TypeError, match=r"into\(list\[Invoice\]\)\(prompt\), or read partials\(\)"):
         async for _ in LLM().into(dict[str, int])("x").items():
             pass
-    assert vendor.requests == []
-
-
-async def test_a_schema_with_a_reference_to_nothing_is_refused_before_anything_is_sent(
-    simulated_switch: SimulatedSwitch,
-) -> None:
-    vendor = simulated_switch(first=Reply("{}"))["first"]
-    schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}}
-    with pytest.raises(InvalidRequestError, match=r"response_format is wrong: '#/\$defs/b' refers to nothing"):
-        await LLM(response_format=schema)("x").parsed()
     assert vendor.requests == []
 
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from llm_dispatcher._json.answers import check_references
 from llm_dispatcher._json.decoding import canonical, decode, unfenced
 from llm_dispatcher._json.partial import Beginnings, Items
 from llm_dispatcher._json.scanner import Scanner
 from llm_dispatcher._json.schema import SchemaError, problems
+from llm_dispatcher._json.soundness import check_schema
 from tests.conftest import examples
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(['"', "\\", '\\"', "[{,}]", "\n", "😀"])
@@ -362,7 +362,7 @@ def test_a_problem_is_named_once() -> None:
     assert problems(1, schema) == ["the answer is 1, not a string"]
 
 
-def test_the_references_of_a_schema_that_contains_itself_are_looked_at_once() -> None:
+def test_a_schema_that_contains_itself_is_looked_at_once() -> None:
     schema: dict[str, Any] = {"type": "object", "properties": {}}
     schema["properties"]["next"] = schema
-    check_references(schema)
+    check_schema(schema)

@@ -338,7 +338,7 @@ def test_a_function_with_a_name_that_no_vendor_takes_is_refused() -> None:
 
 @pytest.mark.parametrize("schema", [{"properties": 3}, {"allOf": [{"$ref": "#/nowhere"}]}])
 def test_a_schema_that_is_none_is_refused(schema: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="the tool 'look': its parameters are no JSON schema"):
+    with pytest.raises(ValueError, match="the parameters of the tool 'look' cannot be a JSON schema"):
         LLM(tools=[Tool("look", "", schema, lambda: 1)])
 
 

@@ -68,7 +68,6 @@ def answer_for(shape: Shape, request: TaskRequest) -> Answer | None:
 
     Raises:
         TypeError: The request has no schema, or no list where the items of one are asked for.
-        InvalidRequestError: The schema refers to something that is not in it.
     """
     if not shape.wants_object:
         return None
@@ -83,12 +82,6 @@ def answer_for(shape: Shape, request: TaskRequest) -> Answer | None:
             "items() gives the items of a list, and the answer has none, or more than one: write "
             "LLM(…).into(list[Invoice])(prompt), or read partials()"
         )
-    from ..._json.answers import check_references
-
-    try:
-        check_references(schema)
-    except ValueError as error:
-        raise InvalidRequestError(f"the schema of response_format is wrong: {error}") from None
     return Answer(schema)
 
 
