@@ -123,8 +123,10 @@ def a_later_turn_goes_on_where_it_was(run: Run) -> None:
         if reading.plan.tool is None or _may_be_kept_away(run, reading):
             continue
         for before, after in pairwise(of_reading(run, reading)):
-            target = before.served.target
-            if before.turn == after.turn or before.part or before.row is None or _has_failed(run, reading, target):
+            if before.turn == after.turn or before.part or before.row is None:
+                continue
+            target = before.row.target  # a vendor may answer with another model than it was asked for
+            if not _is_in_plan(run, reading, target) or _has_failed(run, reading, target):
                 continue
             if after.served.target != target:
                 what = f"{target}, which has made the calls of turn {before.turn + 1}, is asked first for the next one"
@@ -167,6 +169,13 @@ def _may_be_kept_away(run: Run, reading: Reading) -> bool:
         if any(each.limits or any(model.limits for model in each.models.values()) for each in entries):
             return True
     return False
+
+
+def _is_in_plan(run: Run, reading: Reading, target: Target) -> bool:
+    """Whether the reader's route lists a target. A vendor may hand over to a model that is on no route."""
+    pinned = reading.plan.request.get("model")
+    routes = [policy.route(task_of(reading)) for _, policy in process_of(run, reading).policies]
+    return pinned == str(target) or all(target in route.targets for route in routes)
 
 
 def _has_failed(run: Run, reading: Reading, target: Target) -> bool:
