@@ -73,7 +73,7 @@ def _checked(tool: Tool, arguments: dict[str, Any]) -> Mapping[str, Any]:
     return arguments
 
 
-class Names:
+class CallIds:
     """The ids of the calls of a conversation, so that each call has one of its own.
 
     Some hosts give several calls one id, or start again in each turn, and vendors refuse a conversation with such ids.

@@ -35,7 +35,7 @@ from ..._dispatch.watchdog import Cause, SwitchClosedError, Watchdog, switch_clo
 from ..._durations import in_seconds
 from ..._resilience import Timeouts
 from ..._tools import Deny, RunContext, ToolRun
-from ..._tools._checking import CheckedCall, Names, Tools
+from ..._tools._checking import CallIds, CheckedCall, Tools
 from ..._tools._deciding import decide
 from ..._tools._results import sendable
 from ..._tools._running import Running, SideBySide
@@ -83,17 +83,17 @@ class Acting:
         return call.runs_tools
 
     async def open(self, call: Call, onward: Onward) -> AsyncGenerator[Event, None]:
-        stay = _Stay(call)
-        return stay.events(onward, await stay.next_turn(onward))
+        turns = _ToolTurns(call)
+        return turns.events(onward, await turns.next_turn(onward))
 
 
-class _Stay:
+class _ToolTurns:
     """One stream that runs tools, from its first turn to its end."""
 
     def __init__(self, call: Call) -> None:
         self._call: Final = call
         self._tools: Final = Tools(call.request.tools)
-        self._names: Final = Names(call.request.conversation)
+        self._ids: Final = CallIds(call.request.conversation)
         self._deadline: Final = call.deadline or Deadline(
             call.settings.total(call.runtime.policy, call.request.task_type)
         )
@@ -131,7 +131,7 @@ class _Stay:
         streams.add(self._watchdog)
         try:
             while True:
-                self._names.begin_turn()
+                self._ids.begin_turn()
                 calls: list[ToolCall] = []
                 completed: StreamCompleted | None = None
                 async with aclosing(turn) as events:
@@ -143,7 +143,7 @@ class _Stay:
                                 calls.append(named)
                                 yield named
                         elif isinstance(event, (ToolCallDelta, ToolCallDropped)):
-                            yield self._names.fragment(event)
+                            yield self._ids.fragment(event)
                         elif isinstance(event, StreamCompleted):
                             completed = event
                         else:
@@ -166,7 +166,7 @@ class _Stay:
 
     def _named(self, call: ToolCall) -> ToolCall | None:
         """The call with an id of its own, in the transcript too; `None` if the turn has it already."""
-        named = self._names.take(call)
+        named = self._ids.take(call)
         if named is not call:
             marks = self._transcript.marks
             place = next(at for at in range(len(marks) - 1, -1, -1) if marks[at][1] is call)
