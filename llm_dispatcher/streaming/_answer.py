@@ -16,8 +16,8 @@ class Answer:
     __slots__ = ("schema", "text", "value")
 
     def __init__(self, schema: AnswerSchema) -> None:
-        self.schema = schema
+        self.schema: AnswerSchema = schema
         self.value: Any = None
         """The object that the schema's type makes of the text."""
-        self.text = ""
+        self.text: str = ""
         """The text of the last turn, which is the answer."""
