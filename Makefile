@@ -32,8 +32,13 @@ demo: run-venv  ## see it work without a key; with CONFIG=my.yaml PROMPT="…" o
 	if [ -n "$$DEMO_PROMPT" ]; then set -- "$$@" --prompt "$$DEMO_PROMPT"; fi; \
 	.venv/bin/llm-dispatcher demo "$$@"
 
+# Half of the fast tests by their time: both halves run side by side.
+FIRST_HALF = tests/conversations tests/providers tests/dispatch tests/faults tests/config tests/cache tests/typing
+
 test: dev-venv  ## the tests, without the slow ones
-	@.venv/bin/python -m pytest -q -m "not slow"
+	@.venv/bin/python -m pytest -q -m "not slow" $(FIRST_HALF) & first=$$!; \
+	.venv/bin/python -m pytest -q -m "not slow" $(addprefix --ignore=,$(FIRST_HALF)); second=$$?; \
+	wait $$first && exit $$second
 
 test-all: dev-venv  ## all tests; those of applications only where their frameworks are installed
 	@.venv/bin/python -m pytest -q
