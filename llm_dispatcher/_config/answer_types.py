@@ -227,7 +227,7 @@ def _only_list(kind: Any, root: Mapping[str, Any]) -> tuple[str | None, Any]:
 
 
 def _annotations(kind: Any) -> list[Any]:
-    """The types of the fields of a class. A type that is no class of one's own has none."""
+    """The types of the fields that a class declares. A built-in type such as `int` declares none."""
     if not isinstance(kind, type):
         return []
     if issubclass(kind, BaseModel):

@@ -15,7 +15,7 @@ _SPHINX: Final = re.compile(r":(param|parameter|arg|argument|key|keyword|type)\s
 
 
 def read_docstring(text: str) -> tuple[str, dict[str, str]]:
-    """The description of a function, without the part about its parameters; and what is said of each parameter.
+    """Split a docstring into the description of the function and the description of each parameter.
 
     Args:
         text: The docstring, with its indentation removed, as `inspect.getdoc` returns it.

@@ -18,7 +18,7 @@ def text_of(content: Any) -> str:
 
 
 def objects(values: Any) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a list; nothing if it is no list."""
+    """The JSON objects in a list. A value of another type has none."""
     return (value for value in values if isinstance(value, dict)) if isinstance(values, list) else iter(())
 
 
